@@ -1,0 +1,135 @@
+"""Everything a training run is told. Plain dataclasses: importing this module loads no heavy library."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mmfusion.data.config import DatasetConfig
+
+
+@dataclass
+class ModelConfig:
+    """Which model to build; a field left at None keeps what the architecture says.
+
+    Attributes:
+        name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained model.
+        encoder_weights: ``default`` starts the towers from pretrained weights; None from random ones.
+        image_encoder: timm name of the image backbone.
+        text_encoder: built-in name, transformers model id or folder.
+        fusion: name of the fusion block.
+        head: name of the head.
+        dim: width of the fusion block.
+        modality_dropout: probability of hiding one modality of a sample during training.
+        image_args: keywords of the image tower.
+        text_args: keywords of the text tower.
+        fusion_args: keywords of the fusion block.
+        head_args: keywords of the head.
+    """
+
+    name: str = "mibf_lite0"
+    encoder_weights: str | None = None
+    image_encoder: str | None = None
+    text_encoder: str | None = None
+    fusion: str | None = None
+    head: str | None = None
+    dim: int | None = None
+    modality_dropout: float | None = None
+    image_args: dict[str, Any] | None = None
+    text_args: dict[str, Any] | None = None
+    fusion_args: dict[str, Any] | None = None
+    head_args: dict[str, Any] | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The keywords for ``create_model`` beyond the name and the weights."""
+        fixed = ("name", "encoder_weights")
+        return {k: v for k, v in asdict(self).items() if k not in fixed and v is not None}
+
+
+@dataclass
+class ProcessorConfig:
+    """How rows become tensors.
+
+    Attributes:
+        image_size: side of the square input in pixels; None takes the image backbone's own.
+        max_length: token budget of a text.
+        augment: ``report`` (random resized crop, flips, rotation, slight translation, grayscale), or ``none``.
+        vocab_size: at most this many word pieces, where the tokenizer is fitted on the training text.
+    """
+
+    image_size: int | None = None
+    max_length: int = 256
+    augment: str = "report"
+    vocab_size: int = 4096
+
+
+@dataclass
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training rows.
+        batch_size: rows per process and step.
+        gradient_accumulation: steps added up before the weights move.
+        lr: peak learning rate of everything but the encoders.
+        encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
+        freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        weight_decay: AdamW's, on weights only (not on biases, norms and embeddings of missing modalities).
+        warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
+        grad_clip: largest gradient norm.
+        loss: name of the loss.
+        loss_args: its keywords.
+        sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
+        metric: validation figure that chooses the best epoch.
+        patience: epochs without improvement before stopping; None trains all epochs.
+        precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
+        channels_last: memory format of images and image weights; None decides by the machine.
+        workers: loader processes.
+        save_steps: also keep a resumable state every so many steps; None saves once per epoch.
+        trackers: transformers' ``report_to`` names (``tensorboard``, ``wandb``, ...).
+        resume: go on from the newest complete state in the run folder, where there is one.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    gradient_accumulation: int = 1
+    lr: float = 1e-3
+    encoder_lr_scale: float = 0.1
+    freeze_encoders: bool = False
+    weight_decay: float = 0.05
+    warmup_ratio: float = 0.1
+    grad_clip: float = 1.0
+    loss: str = "ce"
+    loss_args: dict[str, Any] = field(default_factory=dict)
+    sampler: str = "shuffle"
+    metric: str = "balanced_accuracy"
+    patience: int | None = None
+    precision: str = "auto"
+    channels_last: bool | None = None
+    workers: int = 0
+    save_steps: int | None = None
+    trackers: list[str] = field(default_factory=list)
+    resume: bool = False
+
+
+@dataclass
+class RunConfig:
+    """One training run: ``mmfusion train --config FILE.yaml``.
+
+    Attributes:
+        data: root folder of the data set.
+        output: run folder.
+        seed: fixes weights, data order, augmentation and dropout.
+        dataset: how to read the data.
+        model: which model.
+        processor: how rows become tensors.
+        train: how to train.
+    """
+
+    data: str
+    output: str = "runs/exp"
+    seed: int = 0
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
