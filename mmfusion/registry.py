@@ -113,3 +113,8 @@ def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
     except TypeError as error:
         raise TypeError(f"{kind} {name!r}: {error}; it takes {', '.join(keywords(part))}.") from None
     return part(*args, **kwargs)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name matches a shell wildcard."""
+    return fnmatch.fnmatchcase(name, pattern)

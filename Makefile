@@ -1,0 +1,42 @@
+# Both targets make what they need in .venv, and reuse it the next time.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test format benchmarks docs clean
+
+demo: $(INSTALLED)
+	$(VENV)/bin/mmfusion demo --output runs/demo
+
+test: $(INSTALLED)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -m ""
+
+format: $(INSTALLED)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+docs: $(INSTALLED)
+	$(PYTHON) docs/generate_models.py
+
+benchmarks: $(INSTALLED)
+	for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { \
+	    rm -rf $(VENV); \
+	    for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	        $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	            && echo "Creating $(VENV) with $$($$python --version)" && exec $$python -m venv $(VENV); \
+	    done; \
+	    echo "mmfusion needs Python 3.11 or newer with its venv module, and found none on the PATH." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(VENV) holds a Python older than 3.11; remove it (make clean) and run make again." >&2; exit 1; }
+	$(PYTHON) -m pip install --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,64 @@
+"""Seconds until `import mmfusion` and `mmfusion --help` are done, and which heavy libraries they load.
+
+Budgets: 0.15 s over a bare interpreter for the import, without any tensor library; 0.6 s for the help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+)
+HELP = "import sys; from mmfusion.cli import main; sys.argv = ['mmfusion', '--help']; main()"
+REPORT = f"import sys; print('loaded:', *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+
+
+def seconds(code: str) -> float:
+    """Wall time of a fresh interpreter that runs the code."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def loaded(code: str) -> str:
+    """The heavy libraries a fresh interpreter holds after the code."""
+    program = f"import atexit; atexit.register(lambda: exec({REPORT!r}, {{}}))\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return done.stderr.strip().removeprefix("loaded:").strip() or "none"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--quick", action="store_true", help="three repeats")
+    options = parser.parse_args()
+    repeats = 3 if options.quick else options.repeats
+
+    rows = {"bare interpreter": "pass", "import mmfusion": "import mmfusion", "mmfusion --help": HELP}
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(repeats):
+        for name, code in rows.items():
+            times[name].append(seconds(code))
+    bare = statistics.median(times["bare interpreter"])
+    print(f"{'':<20}{'seconds':>9}{'over bare':>11}  heavy libraries")
+    for name, code in rows.items():
+        median = statistics.median(times[name])
+        print(f"{name:<20}{median:>9.3f}{median - bare:>11.3f}  {loaded(code)}")
+
+
+if __name__ == "__main__":
+    main()

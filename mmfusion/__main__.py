@@ -1,0 +1,9 @@
+"""``python -m mmfusion`` is ``mmfusion``."""
+
+from __future__ import annotations
+
+import sys
+
+from mmfusion.cli import main
+
+sys.exit(main())

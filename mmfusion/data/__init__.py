@@ -1,0 +1,53 @@
+"""Data: tables of cases, the processor that makes tensors of them, splits, samplers and a data set made by code.
+
+Names are resolved on first use, so that importing this package loads no heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_MODULES = {
+    "DatasetConfig": "config",
+    "CaseTable": "table",
+    "Problem": "table",
+    "read_cases": "table",
+    "check_images": "table",
+    "render": "template",
+    "fit_wordpiece": "tokenizer",
+    "load_tokenizer": "tokenizer",
+    "Processor": "processor",
+    "MultimodalDataset": "dataset",
+    "group_split": "splits",
+    "balanced_sampler": "samplers",
+    "neighbour_slices": "slices",
+    "make_demo": "demo",
+}
+__all__ = [*_MODULES]
+
+if TYPE_CHECKING:
+    from mmfusion.data.config import DatasetConfig as DatasetConfig
+    from mmfusion.data.dataset import MultimodalDataset as MultimodalDataset
+    from mmfusion.data.demo import make_demo as make_demo
+    from mmfusion.data.processor import Processor as Processor
+    from mmfusion.data.samplers import balanced_sampler as balanced_sampler
+    from mmfusion.data.slices import neighbour_slices as neighbour_slices
+    from mmfusion.data.splits import group_split as group_split
+    from mmfusion.data.table import CaseTable as CaseTable
+    from mmfusion.data.table import Problem as Problem
+    from mmfusion.data.table import check_images as check_images
+    from mmfusion.data.table import read_cases as read_cases
+    from mmfusion.data.template import render as render
+    from mmfusion.data.tokenizer import fit_wordpiece as fit_wordpiece
+    from mmfusion.data.tokenizer import load_tokenizer as load_tokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""Cases as a torch data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mmfusion.data.processor import Processor
+from mmfusion.data.table import CaseTable
+from mmfusion.data.transforms import AUGMENTATIONS, row_rng
+
+
+class MultimodalDataset(Dataset[dict[str, Any]]):
+    """Rows of a :class:`CaseTable` as encoded cases; batch them with ``processor.collate``.
+
+    Augmentation of a row depends on (``seed``, epoch, row id) alone: workers, processes and the order of rows do not
+    matter, and no global generator is touched. Call :meth:`set_epoch` before each epoch. transformers' Trainer does so
+    through accelerate in one process, but not where a sampler with a ``set_epoch`` of its own is sharded over
+    several: call it from a callback there. The epoch lies in shared memory, so that workers which stay alive from one
+    epoch to the next (``persistent_workers``) see it too.
+
+    The columns are held as flat arrays, without a Python object a row: memory grows neither with epochs nor, by
+    reference counts, in forked workers.
+
+    Args:
+        cases: a table without unresolved problems.
+        processor: how a case becomes tensors.
+        augment: ``report``, or None for evaluation.
+        seed: of the augmentation.
+
+    Attributes:
+        ids: (rows,) array of row ids.
+        labels: (rows,) int64 positions of the classes, -1 where a row has no label.
+
+    Raises:
+        ValueError: unresolved problems, an unknown label or augmentation.
+        FileNotFoundError: the image root does not exist.
+    """
+
+    def __init__(self, cases: CaseTable, processor: Processor, *, augment: str | None = None, seed: int = 0) -> None:
+        if augment is not None and augment not in AUGMENTATIONS:
+            raise ValueError(f"Unknown augmentation {augment!r}; known: {', '.join(AUGMENTATIONS)}.")
+        bad = [problem for problem in cases.problems if not problem.warning]
+        if bad:
+            raise ValueError(f"{cases.source} has {len(bad)} unresolved problems; call cases.resolve() first.")
+        if processor.image_size is not None and not cases.image_root.is_dir():
+            raise FileNotFoundError(f"The image root {cases.image_root} does not exist.")
+        self.processor = processor
+        self.augment = augment
+        self.seed = seed
+        self.image_root = cases.image_root
+        frame = cases.frame
+        self.ids = _texts(frame["id"].tolist())
+        labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
+        self.labels = np.array(labels, dtype=np.int64)
+        self._images = _texts(frame["image"].tolist())
+        columns = [name for name in frame.columns if name != "image"]
+        rows = frame[columns].itertuples(index=False, name=None) if processor.tokenizer is not None else ()
+        self._text = _texts([processor.text_of(dict(zip(columns, row, strict=True))) for row in rows])
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which epoch comes, for the augmentation."""
+        self._epoch.fill_(int(epoch))
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """The encoded case at a position; see :meth:`Processor.encode`.
+
+        Raises:
+            FileNotFoundError: the image has gone since it was checked.
+            ValueError: the image cannot be decoded; the message names it.
+        """
+        i = range(len(self))[i]
+        image = self._images[i]
+        return self.processor.encode(
+            image=self.image_root / image if image is not None else None,
+            text=self._text[i] if len(self._text) else None,
+            label=int(self.labels[i]) if self.labels[i] >= 0 else None,
+            index=i,
+            augment=self.augment,
+            rng=row_rng(self.seed, int(self._epoch), str(self.ids[i])) if self.augment else None,
+        )
+
+
+def _texts(values: list[str | None]) -> np.ndarray:
+    return np.array(values, dtype=np.dtypes.StringDType(na_object=None))

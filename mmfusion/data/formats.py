@@ -1,0 +1,290 @@
+"""Files of a data set, read as they stand: which format a folder has, and the cells of its tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data.config import DatasetConfig
+from mmfusion.registry import natural_key
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+FORMATS = ("auto", "table", "report", "imagefolder", "folder")
+#: what a split may be called in a table or a folder -> its name here.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+@dataclass
+class RawTable:
+    """A table before anything is made of its cells.
+
+    Attributes:
+        source: what messages call it.
+        columns: name -> one cell a row: text, or whatever type Parquet and JSON have.
+        broken: row (1-based) -> why its line could not be read.
+        format: one of :data:`FORMATS` but ``auto``.
+    """
+
+    source: str
+    columns: dict[str, list[Any]]
+    broken: dict[int, str] = field(default_factory=dict)
+    format: str = "table"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def read_raw(root: Path, config: DatasetConfig, *, has_labels: bool = True) -> tuple[RawTable, Path]:
+    """Read the data set at a path.
+
+    Args:
+        root: its folder, its table, or one image.
+        config: how to read it.
+        has_labels: whether sub-folders of a folder without a table are classes.
+
+    Returns:
+        The table, and the folder that its paths are relative to.
+
+    Raises:
+        FileNotFoundError: the path, or a file that the format asks for, does not exist.
+        ValueError: the format is unknown, or a file cannot be read.
+    """
+    if config.format not in FORMATS:
+        raise ValueError(f"Unknown dataset.format {config.format!r}; the formats are {', '.join(FORMATS)}.")
+    if not root.exists():
+        raise FileNotFoundError(f"The data set {root} does not exist.")
+    if root.is_file() and root.suffix.lower() in IMAGE_SUFFIXES:
+        return RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder"), root.parent
+    if root.is_file():
+        return read_table(root), root.parent
+    name = _detect(root, config, has_labels) if config.format == "auto" else config.format
+    raw = _READERS[name](root, config)
+    raw.format = name
+    return raw, root
+
+
+def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
+    if config.table is not None:
+        return "table"
+    if (root / "image.csv").is_file() and (root / "response.json").is_file():
+        return "report"
+    if any("file_name" in read_table(path).columns for path in _folder_tables(root)):
+        return "imagefolder"
+    if _tables_in(root):
+        return "table"
+    images = list(_images_below(root))
+    if not images:
+        raise FileNotFoundError(f"{root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor images.")
+    in_classes = all(_class_of(image) is not None for image in images)
+    return "imagefolder" if has_labels and in_classes else "folder"
+
+
+def _tables_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES)
+
+
+def _folder_tables(root: Path) -> list[Path]:
+    """The imagefolder layout's metadata: beside the images of the root, or of each split."""
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES)]
+    return [folder / name for folder in folders for name in _FOLDER_TABLES if (folder / name).is_file()]
+
+
+def _read_only_table(root: Path, config: DatasetConfig) -> RawTable:
+    if config.table is not None:
+        return read_table(root / config.table)
+    tables = _tables_in(root)
+    if len(tables) != 1:
+        found = f"{len(tables)} tables ({', '.join(path.name for path in tables)})" if tables else "no table"
+        raise ValueError(f"{root} holds {found}; name the one to read with dataset.table.")
+    return read_table(tables[0])
+
+
+def _read_report(root: Path, config: DatasetConfig) -> RawTable:
+    for name in ("image.csv", "response.json"):
+        if not (root / name).is_file():
+            raise FileNotFoundError(f"The report format needs {root / name}, which does not exist.")
+    raw = read_table(root / "image.csv")
+    try:
+        texts = json.loads((root / "response.json").read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{root / 'response.json'} cannot be read: {error}.") from error
+    if not isinstance(texts, dict):
+        raise ValueError(f"{root / 'response.json'} must map image ids to texts, and holds a {type(texts).__name__}.")
+    ids = raw.columns[image_column(raw, config) or next(iter(raw.columns))]
+    by_stem = {_stem(key): value for key, value in texts.items()}
+    column: list[Any] = []
+    for row, value in enumerate(ids, start=1):
+        text = texts.get(value, by_stem.get(_stem(str(value))))
+        if text is not None and not isinstance(text, str):
+            raw.broken.setdefault(row, f"response.json holds a {type(text).__name__} where a text is expected")
+            text = None
+        column.append(text)
+    raw.columns[config.text_column or "text"] = column
+    return raw
+
+
+def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
+    tables = [root / config.table] if config.table else _folder_tables(root)
+    if not tables:
+        return RawTable(str(root), {"file_name": list(_images_below(root))})
+    parts = [(path.parent.relative_to(root).as_posix(), read_table(path)) for path in tables]
+    joined = RawTable(
+        ", ".join(path.relative_to(root).as_posix() for path in tables),
+        {name: [] for _, raw in parts for name in raw.columns},
+    )
+    for folder, raw in parts:
+        start, column = len(joined), image_column(raw, config)
+        for name, cells in joined.columns.items():
+            values = raw.columns.get(name, [None] * len(raw))
+            if name == column and folder != ".":
+                values = [f"{folder}/{value}" if value else value for value in values]
+            cells.extend(values)
+        joined.broken.update({start + row: why for row, why in raw.broken.items()})
+    return joined
+
+
+def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
+    folder = root / (config.image_root or ".")
+    images = list(_images_below(folder))
+    if not images:
+        raise FileNotFoundError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+    return RawTable(str(folder), {config.image_column or "image": images})
+
+
+_READERS = {"table": _read_only_table, "report": _read_report, "imagefolder": _read_imagefolder, "folder": _read_folder}
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    """Images below a folder as relative paths, folder by folder in natural order; links to folders are not followed."""
+    for path, folders, files in os.walk(folder):
+        folders.sort(key=natural_key)
+        relative = Path(path).relative_to(folder)
+        for name in sorted(files, key=natural_key):
+            if name.lower().endswith(IMAGE_SUFFIXES):
+                yield (relative / name).as_posix()
+
+
+def _class_of(image: str) -> str | None:
+    """The class that an image's folder names; ``images`` and a split's folder are none."""
+    folders = image.split("/")[:-1]
+    return folders[-1] if folders and folders[-1].lower() not in (*SPLIT_NAMES, "images") else None
+
+
+def folder_labels(images: list[str | None]) -> list[str | None]:
+    """Class of each image by its folder (``train/cat/1.png`` is a ``cat``); None where no folder names one."""
+    return [_class_of(image) if image else None for image in images]
+
+
+def folder_splits(images: list[str | None]) -> list[str | None]:
+    """Split of each image by its first folder; None where that is no split's name."""
+    firsts = (image.split("/")[0] if image and "/" in image else "" for image in images)
+    return [first if first.lower() in SPLIT_NAMES else None for first in firsts]
+
+
+def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
+    """The column with the image path or id; None where there is none."""
+    wanted = (config.image_column,) if config.image_column else ("image", "image_id", "file_name")
+    return next((name for name in wanted if name in raw.columns), None)
+
+
+def _stem(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def read_table(path: Path) -> RawTable:
+    """Read one CSV, TSV, JSON-lines or Parquet file. A line that cannot be read is a broken row, never a lost one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a table, no rows, a column name twice, or a file damaged as a whole.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"The table {path} does not exist.")
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"{path} is not a table; tables end in {', '.join(TABLE_SUFFIXES)}.")
+    try:
+        if suffix == ".parquet":
+            raw = _read_parquet(path)
+        elif suffix == ".jsonl":
+            raw = _read_json_lines(path)
+        else:
+            raw = _read_csv(path, "\t" if suffix == ".tsv" else ",")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+    if not len(raw):
+        raise ValueError(f"{path} has no rows.")
+    return raw
+
+
+def _read_csv(path: Path, delimiter: str) -> RawTable:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter)
+        try:
+            header = [name.strip() for name in next(lines, [])]
+            repeated = {name for name in header if name and header.count(name) > 1}
+            if repeated:
+                raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
+            raw = RawTable(path.name, {name: [] for name in header if name})
+            cells = [raw.columns.get(name) for name in header]
+            row = 0
+            for line in lines:
+                if not line:
+                    continue
+                row += 1
+                if len(line) != len(header):
+                    raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
+                line += [""] * (len(header) - len(line))
+                for column, value in zip(cells, line, strict=False):
+                    if column is not None:
+                        column.append(value)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
+    return raw
+
+
+def _read_json_lines(path: Path) -> RawTable:
+    rows: list[dict[str, Any]] = []
+    broken: dict[int, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for line in filter(str.strip, file):
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                value, broken[len(rows) + 1] = {}, f"the line is not JSON: {error.msg}"
+            if not isinstance(value, dict):
+                value, broken[len(rows) + 1] = {}, f"the line is a JSON {type(value).__name__}, not an object"
+            rows.append(value)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return RawTable(path.name, {name: [row.get(name) for row in rows] for name in names}, broken)
+
+
+def _read_parquet(path: Path) -> RawTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error
+    # pandas writes its index as a column of this kind of name.
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    return RawTable(path.name, {name: table[name].to_pylist() for name in names})

@@ -1,0 +1,322 @@
+"""How a case becomes tensors; saved with the model, so that its inputs are always made the same way."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.template import cell_text, join_text, render, template_fields
+from mmfusion.data.transforms import (
+    AUGMENTATIONS,
+    INTERPOLATIONS,
+    ImageLike,
+    eval_image,
+    open_image,
+    to_tensor,
+)
+
+if TYPE_CHECKING:
+    import random
+
+    from transformers import PreTrainedTokenizerFast
+
+CONFIG_NAME = "config.json"
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(eq=False)
+class Processor:
+    """Image transform, tokenizer, text template and class names.
+
+    Attributes:
+        labels: class names, in the order of the model's logits.
+        image_size: side of the square input in pixels; None makes no image inputs.
+        mean: of each channel, in units of the pixel range 0-1.
+        std: of each channel.
+        interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
+        crop_pct: share of the shorter side that an image keeps outside training.
+        tokenizer: None makes no text inputs.
+        text_template: sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
+        max_length: token budget of a text, special tokens included.
+        missing_values: texts (any case) that count as missing in metadata.
+
+    Raises:
+        ValueError: a value out of range, or the tokenizer has no padding token.
+    """
+
+    labels: Sequence[str] = ()
+    image_size: int | None = None
+    mean: Sequence[float] = _IMAGENET_MEAN
+    std: Sequence[float] = _IMAGENET_STD
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    tokenizer: PreTrainedTokenizerFast | None = None
+    text_template: str | None = None
+    max_length: int = 256
+    missing_values: Sequence[str] = field(default_factory=lambda: DatasetConfig().missing_values)
+
+    def __post_init__(self) -> None:
+        self.labels = [str(label) for label in self.labels]
+        self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        self.missing_values = [value.lower() for value in self.missing_values]
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"The labels of a processor must differ, got {self.labels}.")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {self.image_size}.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std have three values, std above 0; got {self.mean} and {self.std}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"Unknown interpolation {self.interpolation!r}; known: {', '.join(INTERPOLATIONS)}.")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct lies in (0, 1], got {self.crop_pct}.")
+        if self.max_length < 3:
+            raise ValueError(f"max_length must be at least 3 ([CLS], a token, [SEP]), got {self.max_length}.")
+        if self.tokenizer is not None and self.tokenizer.pad_token_id is None:
+            raise ValueError("The tokenizer of a processor needs a padding token; set tokenizer.pad_token.")
+        if self.text_template is not None:
+            template_fields(self.text_template)
+        self._label_ids = {label: i for i, label in enumerate(self.labels)}
+
+    def text_of(self, row: Mapping[str, Any]) -> str | None:
+        """A row's text: the sentence made from its metadata, then its free text; None when it has neither.
+
+        Args:
+            row: metadata columns and ``text``; a column of the template that the row lacks is missing.
+        """
+        sentence = None
+        if self.text_template is not None:
+            metadata = {name: row.get(name) for name in template_fields(self.text_template)}
+            sentence = render(self.text_template, metadata, self.missing_values)
+        return join_text(sentence, cell_text(row.get("text")))
+
+    def label_id(self, label: str) -> int:
+        """Position of a class in the logits.
+
+        Raises:
+            ValueError: no such class.
+        """
+        if label not in self._label_ids:
+            raise ValueError(f"Unknown label {label!r}; the labels are {', '.join(self.labels)}.")
+        return self._label_ids[label]
+
+    def encode_row(self, row: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Tensors of a row with ``image``, ``text``, ``label`` and metadata, any of which may be absent.
+
+        Keywords are those of :meth:`encode`.
+        """
+        return self.encode(image=row.get("image"), text=self.text_of(row), label=row.get("label"), **kwargs)
+
+    def encode(
+        self,
+        image: ImageLike | None = None,
+        text: str | None = None,
+        label: str | int | None = None,
+        *,
+        index: int = 0,
+        augment: str | None = None,
+        rng: random.Random | None = None,
+    ) -> dict[str, Any]:
+        """Tensors of one case, for :meth:`collate`.
+
+        Args:
+            image: path, Pillow image, array, or None where the case has none.
+            text: the whole text, or None.
+            label: class name, or its position.
+            index: position of the row, to find it again.
+            augment: name of a training augmentation, which draws from ``rng``.
+            rng: see :func:`mmfusion.data.transforms.row_rng`.
+
+        Returns:
+            ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image);
+            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
+
+        Raises:
+            FileNotFoundError: no such image.
+            ValueError: the image cannot be decoded, or the label is unknown.
+        """
+        item: dict[str, Any] = {"index": index}
+        if self.image_size is not None:
+            item["pixel_values"] = self._pixels(image, augment, rng)
+            item["image_present"] = image is not None
+        if self.tokenizer is not None:
+            text = text.strip() if text else None
+            item["input_ids"] = (
+                self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"] if text else []
+            )
+            item["text_present"] = text is not None and text != ""
+        if label is not None:
+            item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
+        return item
+
+    def _pixels(self, image: ImageLike | None, augment: str | None, rng: random.Random | None) -> torch.Tensor:
+        size = self.image_size
+        assert size is not None
+        if image is None:
+            return torch.zeros(3, size, size)
+        picture = open_image(image, size=size)
+        if augment is None:
+            picture = eval_image(picture, size, crop_pct=self.crop_pct, interpolation=self.interpolation)
+        elif augment not in AUGMENTATIONS or rng is None:
+            known = ", ".join(AUGMENTATIONS)
+            raise ValueError(f"augment={augment!r} needs a generator rng and a known name; known: {known}.")
+        else:
+            # Uncovered corners get the mean colour, which is zero after normalisation, as a missing image is.
+            fill = [round(255 * channel) for channel in self.mean]
+            picture = AUGMENTATIONS[augment](picture, size, rng, interpolation=self.interpolation, fill=fill)
+        return to_tensor(picture, self.mean, self.std)
+
+    def collate(
+        self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """A batch of encoded cases, its texts padded to the longest of them.
+
+        Args:
+            items: results of :meth:`encode`.
+            pad_to_multiple_of: round the padded length up, which some accelerators like.
+
+        Returns:
+            ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, where the processor handles images;
+            ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
+            without text has an all-zero mask); ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
+        """
+        batch: dict[str, torch.Tensor] = {}
+        if self.image_size is not None:
+            batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
+            batch["image_present"] = torch.tensor([item["image_present"] for item in items])
+        if self.tokenizer is not None:
+            batch |= self._pad([item["input_ids"] for item in items], pad_to_multiple_of or 1)
+            batch["text_present"] = torch.tensor([item["text_present"] for item in items])
+        if all("labels" in item for item in items):
+            batch["labels"] = torch.tensor([item["labels"] for item in items])
+        batch["index"] = torch.tensor([item["index"] for item in items])
+        return batch
+
+    def _pad(self, texts: Sequence[Sequence[int]], multiple: int) -> dict[str, torch.Tensor]:
+        assert self.tokenizer is not None
+        length = -(-max(1, *map(len, texts)) // multiple) * multiple
+        input_ids = np.full((len(texts), length), self.tokenizer.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros((len(texts), length), dtype=np.int64)
+        for i, ids in enumerate(texts):
+            input_ids[i, : len(ids)] = ids
+            attention_mask[i, : len(ids)] = 1
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+
+    def __call__(
+        self,
+        images: Sequence[ImageLike | None] | ImageLike | None = None,
+        texts: Sequence[str | None] | str | None = None,
+        labels: Sequence[str | int | None] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """A batch from images and texts, for applications.
+
+        Args:
+            images: one a case, None where a case has none; a single image is a batch of one.
+            texts: whole texts, likewise.
+            labels: class names or positions.
+
+        Raises:
+            ValueError: nothing is given, or the lengths differ; and as :meth:`encode`.
+        """
+        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
+            images = [images]
+        if isinstance(texts, str):
+            texts = [texts]
+        given = [column for column in (images, texts, labels) if column is not None]
+        if not given or len({len(column) for column in given}) > 1 or not len(given[0]):
+            lengths = ", ".join(str(len(column)) for column in given) or "nothing"
+            raise ValueError(f"A processor takes images, texts and labels of one length above 0, got {lengths}.")
+        nothing: list[None] = [None] * len(given[0])
+        columns = zip(images or nothing, texts or nothing, labels or nothing, strict=True)
+        return self.collate([self.encode(*case, index=i) for i, case in enumerate(columns)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**values, "tokenizer": self.tokenizer is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None = None) -> Processor:
+        """The processor that :meth:`to_dict` described.
+
+        Raises:
+            ValueError: a value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
+        """
+        names = {f.name for f in fields(cls)}
+        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
+        if unknown or missing:
+            raise ValueError(f"Processor settings: unknown {unknown or 'none'}, missing {missing or 'none'}.")
+        if values["tokenizer"] != (tokenizer is not None):
+            raise ValueError(f"Processor settings say tokenizer: {values['tokenizer']}; give one just then.")
+        try:
+            return cls(**{**values, "tokenizer": tokenizer})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"Processor settings: {error}.") from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / CONFIG_NAME
+        config = {**(_read_config(path) if path.exists() else {}), "processor": self.to_dict()}
+        if self.tokenizer is not None:
+            # Calls leave their truncation behind in the tokenizer; files should not depend on what ran before.
+            self.tokenizer.backend_tokenizer.no_truncation()
+            self.tokenizer.backend_tokenizer.no_padding()
+            self.tokenizer.save_pretrained(str(folder))
+        partial = path.with_suffix(".json.partial")
+        partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Processor:
+        """Load what :meth:`save_pretrained` wrote, from the folder alone.
+
+        Raises:
+            FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
+            ValueError: a file is damaged, or holds unknown or missing settings.
+        """
+        path = Path(folder) / CONFIG_NAME
+        config = _read_config(path)
+        values = config.get("processor")
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} has no processor settings (key 'processor').")
+        try:
+            return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds a JSON {type(config).__name__}, not an object.")
+    return config
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the Rust tokenizers raise plain Exception
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"the tokenizer beside it cannot be read: {reason}") from error

@@ -1,0 +1,35 @@
+"""Which rows are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import WeightedRandomSampler
+
+
+def balanced_sampler(
+    labels: Sequence[Any] | np.ndarray | torch.Tensor, *, seed: int = 0, generator: torch.Generator | None = None
+) -> WeightedRandomSampler:
+    """Draws with replacement, every class as often as any other: w_c = 1 / pi_c (equation 11 of the report).
+
+    Args:
+        labels: class names or numbers, one a row.
+        seed: of the sampler's own generator.
+        generator: drawn from instead of an own one.
+
+    Returns:
+        A sampler of ``len(labels)`` rows an epoch.
+
+    Raises:
+        ValueError: no labels.
+    """
+    values = np.asarray(labels)
+    if values.size == 0:
+        raise ValueError("A balanced sampler needs at least one label.")
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    weights = (len(values) / counts)[codes]
+    generator = generator if generator is not None else torch.Generator().manual_seed(seed)
+    return WeightedRandomSampler(weights.tolist(), num_samples=len(values), replacement=True, generator=generator)

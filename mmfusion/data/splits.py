@@ -1,0 +1,104 @@
+"""Splits that keep a patient or a lesion on one side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_MOST_FOLDS = 20
+DEFAULT_FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def group_split(
+    labels: Sequence[Any],
+    groups: Sequence[Hashable | None] | None = None,
+    *,
+    fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draw a split that is stratified by class and never parts a group.
+
+    The groups, each counted as its rarest class, are dealt into equal folds by scikit-learn's ``StratifiedKFold``, and
+    each split gets its share of the folds. (``StratifiedGroupKFold`` over rows takes 20 s for the 10,015 rows of
+    HAM10000 and 20 folds; this takes a hundredth of a second.) A class all of whose groups fell outside the first split
+    gives it one group, so that no class is known to validation or test alone.
+
+    Args:
+        labels: class of each row.
+        groups: patient or lesion of each row; a row whose group is None is a group of its own, as is each row when
+            ``groups`` is None.
+        fractions: split name -> share of the groups, by default 0.7 train, 0.15 val, 0.15 test. The shares are met to
+            the nearest fold, 1/20 or better where there are that many groups.
+        seed: fixes the draw.
+
+    Returns:
+        (rows,) array of split names.
+
+    Raises:
+        ValueError: lengths differ, shares do not sum to one, or there are fewer groups than splits.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    fractions = dict(DEFAULT_FRACTIONS if fractions is None else fractions)
+    if not np.isclose(sum(fractions.values()), 1) or min(fractions.values()) < 0:
+        raise ValueError(f"The shares of the splits must be positive and sum to 1, got {fractions}.")
+    fractions = {name: share for name, share in fractions.items() if share > 0}
+    row_groups = _group_codes(groups, len(labels))
+    num_groups = int(row_groups.max()) + 1 if len(labels) else 0
+    if num_groups < len(fractions):
+        raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each at least.")
+
+    _, classes, counts = np.unique([str(label) for label in labels], return_inverse=True, return_counts=True)
+    rarest_first = np.argsort(counts[classes], kind="stable")
+    # np.unique reports the first occurrence: of a group's rows, the one with the rarest class.
+    _, first = np.unique(row_groups[rarest_first], return_index=True)
+    group_class = classes[rarest_first][first]
+
+    folds = _fold_counts(fractions, limit=min(_MOST_FOLDS, num_groups))
+    total = sum(folds.values())
+    fold_of_group = np.zeros(num_groups, dtype=int)
+    if total > 1:
+        # With fewer members in every class than folds, stratifying has no meaning: deal as if of one class.
+        strata = group_class if np.bincount(group_class).max() >= total else np.zeros(num_groups, dtype=int)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")
+            dealt = StratifiedKFold(total, shuffle=True, random_state=seed).split(strata, strata)
+            for fold, (_, members) in enumerate(dealt):
+                fold_of_group[members] = fold
+
+    split_of_fold = np.repeat(np.array(list(folds), dtype=object), list(folds.values()))
+    split_of_group = split_of_fold[fold_of_group]
+    home = next(iter(folds))
+    for label in range(len(counts)):
+        members = np.unique(row_groups[classes == label])
+        if home not in split_of_group[members]:
+            split_of_group[members[0]] = home
+    return split_of_group[row_groups]
+
+
+def _group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
+    """Number the groups in order of appearance; None and NaN are groups of one row."""
+    if groups is None:
+        return np.arange(num_rows)
+    if len(groups) != num_rows:
+        raise ValueError(f"{num_rows} labels but {len(groups)} groups.")
+    codes: dict[Any, int] = {}
+    keys = [(row,) if group is None or group != group else group for row, group in enumerate(groups)]
+    return np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=int)
+
+
+def _fold_counts(fractions: Mapping[str, float], limit: int) -> dict[str, int]:
+    """How many equal folds each split gets, for the number of folds that meets the shares best."""
+    shares = np.array(list(fractions.values()))
+    best: np.ndarray = np.ones(len(shares), dtype=int)
+    best_error = np.inf
+    for total in range(len(shares), max(limit, len(shares)) + 1):
+        folds = np.maximum(np.round(shares * total).astype(int), 1)
+        folds[shares.argmax()] += total - folds.sum()
+        error = np.abs(folds / total - shares).sum()
+        if folds.min() >= 1 and error < best_error - 1e-9:
+            best, best_error = folds, error
+    return dict(zip(fractions, best.tolist(), strict=True))

@@ -1,0 +1,152 @@
+"""From an image of any kind to a normalised tensor.
+
+Pillow does the work on 8-bit pixels, with at most two resamplings an image. torchvision's transforms draw from torch's
+global generator; these take their numbers from a generator of the row's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def open_image(source: ImageLike, *, size: int | None = None) -> Image.Image:
+    """Load an image as 8-bit RGB, turned as its EXIF orientation says.
+
+    Args:
+        source: path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        size: side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
+            half, quarter or eighth, which is much faster. None decodes it whole.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file cannot be decoded; the message names it.
+        TypeError: the array has another shape or type.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source))
+    if isinstance(source, Image.Image):
+        return _to_rgb(ImageOps.exif_transpose(source))
+    try:
+        with Image.open(source) as image:
+            if size is not None:
+                image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"The image {os.fspath(source)} does not exist.") from None
+    except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
+        raise ValueError(f"The image {os.fspath(source)} cannot be decoded: {error}") from error
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    channels = array.shape[2:] or (1,)
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim < 2 or channels not in ((1,), (3,), (4,)):
+        raise TypeError(
+            f"An image array is (H, W) or (H, W, 1|3|4) of uint8 or uint16, not {array.shape} of {array.dtype}."
+        )
+    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(_to_8_bit(array) if array.dtype == np.uint16 else array)
+
+
+def _to_8_bit(array: np.ndarray) -> np.ndarray:
+    """Stretch the image's own range to 0-255: scanners leave the upper bits of 16 empty, by makes that differ."""
+    values = array.astype(np.float32)
+    low, high = values.min(), values.max()
+    return ((values - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
+    """The centre square with ``crop_pct`` of the shorter side, resized to (size, size) with antialiasing.
+
+    The same as resizing the shorter side to ``size / crop_pct`` and cropping the centre, in one step.
+    """
+    side = crop_pct * min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return image.resize((size, size), INTERPOLATIONS[interpolation], box=(left, top, left + side, top + side))
+
+
+def report_augmentation(
+    image: Image.Image,
+    size: int,
+    rng: random.Random,
+    *,
+    interpolation: str = "bicubic",
+    fill: Sequence[int] = (0, 0, 0),
+) -> Image.Image:
+    """The training augmentation of the report (MIBF-Net).
+
+    In this order: a random crop of 70-100 % of the area with aspect ratio 3/4-4/3, resized to (size, size); horizontal
+    and vertical flip, each with probability 0.5; rotation by up to 30 degrees; translation by up to 5 % of the side;
+    grayscale with probability 0.1. (ImageNet training crops down to 8 % of the area: a lesion would be lost.)
+
+    Args:
+        image: RGB.
+        size: side of the result.
+        rng: where the random numbers come from.
+        interpolation: of the resized crop; flips, rotation and translation are one bilinear resampling.
+        fill: colour of the corners that a rotation uncovers.
+    """
+    area = image.width * image.height * rng.uniform(0.7, 1.0)
+    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    width = min(math.sqrt(area * ratio), image.width)
+    height = min(math.sqrt(area / ratio), image.height)
+    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))
+    image = image.resize((size, size), INTERPOLATIONS[interpolation], box=box)
+
+    flip_x, flip_y = rng.choice((-1, 1)), rng.choice((-1, 1))
+    angle = math.radians(rng.uniform(-30, 30))
+    shift_x, shift_y = (rng.uniform(-0.05, 0.05) * size for _ in range(2))
+    # Where each output pixel comes from: undo the shift, turn about the centre, flip.
+    a, b = flip_x * math.cos(angle), flip_x * math.sin(angle)
+    d, e = -flip_y * math.sin(angle), flip_y * math.cos(angle)
+    centre_x, centre_y = size / 2 + shift_x, size / 2 + shift_y
+    matrix = (a, b, size / 2 - a * centre_x - b * centre_y, d, e, size / 2 - d * centre_x - e * centre_y)
+    image = image.transform(
+        (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=tuple(fill)
+    )
+    return image.convert("L").convert("RGB") if rng.random() < 0.1 else image
+
+
+Augmentation: TypeAlias = Callable[..., Image.Image]
+AUGMENTATIONS: dict[str, Augmentation] = {"report": report_augmentation}
+
+
+def row_rng(seed: int, epoch: int, row_id: str) -> random.Random:
+    """A generator that depends on these three alone: any worker or process draws the same numbers for a row."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{row_id}".encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest, "little"))
+
+
+def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(3, H, W) float32, ``(pixel / 255 - mean) / std`` by channel."""
+    # NumPy, since torch spreads an image over threads, which costs more than it saves where the cores are busy.
+    channel_mean, channel_std = (np.asarray(values, dtype=np.float32).reshape(3, 1, 1) for values in (mean, std))
+    pixels = np.empty((3, image.height, image.width), dtype=np.float32)
+    np.multiply(np.asarray(image).transpose(2, 0, 1), 1 / (255 * channel_std), out=pixels)
+    pixels -= channel_mean / channel_std
+    return torch.from_numpy(pixels)

@@ -1,0 +1,46 @@
+"""Evaluation: figures, plots, streaming inference and test-time augmentation.
+
+Names are resolved on first use, so that importing this package loads no heavy library. ``evaluate`` itself is in
+:mod:`mmfusion.evaluation.evaluate`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_MODULES = {
+    "classification_metrics": "metrics",
+    "expected_calibration_error": "metrics",
+    "headline": "metrics",
+    "AllRows": "predictions",
+    "PredictionWriter": "predictions",
+    "predict_rows": "predictions",
+    "plot_confusion_matrix": "plots",
+    "plot_roc": "plots",
+    "plot_training_curves": "plots",
+    "tta_probabilities": "tta",
+}
+__all__ = [*_MODULES]
+
+if TYPE_CHECKING:
+    from mmfusion.evaluation.metrics import classification_metrics as classification_metrics
+    from mmfusion.evaluation.metrics import expected_calibration_error as expected_calibration_error
+    from mmfusion.evaluation.metrics import headline as headline
+    from mmfusion.evaluation.plots import plot_confusion_matrix as plot_confusion_matrix
+    from mmfusion.evaluation.plots import plot_roc as plot_roc
+    from mmfusion.evaluation.plots import plot_training_curves as plot_training_curves
+    from mmfusion.evaluation.predictions import AllRows as AllRows
+    from mmfusion.evaluation.predictions import PredictionWriter as PredictionWriter
+    from mmfusion.evaluation.predictions import predict_rows as predict_rows
+    from mmfusion.evaluation.tta import tta_probabilities as tta_probabilities
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,54 @@
+"""Test-time augmentation: the mean of softmax over views of the same image (systems report, eq. 29-30)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: batch entries that hold images.
+IMAGE_KEYS = ("pixel_values", "roi_values")
+
+
+def centre_crop(images: Tensor, share: float = 0.875) -> Tensor:
+    """The centre of (..., C, H, W) images, ``share`` of each side, resized to the full size (bilinear)."""
+    height, width = images.shape[-2:]
+    h, w = round(height * share), round(width * share)
+    top, left = (height - h) // 2, (width - w) // 2
+    centre = images[..., top : top + h, left : left + w].flatten(0, -4)
+    resized = F.interpolate(centre, size=(height, width), mode="bilinear", align_corners=False)
+    return resized.view(images.shape)
+
+
+#: name -> view of (..., C, H, W) images.
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda images: images,
+    "hflip": lambda images: images.flip(-1),
+    "vflip": lambda images: images.flip(-2),
+    "rot90": lambda images: torch.rot90(images, 1, (-2, -1)),
+    "centre_crop": centre_crop,
+}
+
+
+def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """Class probabilities averaged over :data:`VIEWS`.
+
+    Args:
+        model: called as ``model(**batch)``, returns ``FusionOutput``.
+        batch: keyword tensors of the model; the views apply to ``pixel_values`` and ``roi_values``.
+
+    Returns:
+        (B, C) float32. A batch without images needs, and gets, one pass.
+    """
+    images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
+    views = VIEWS.values() if images else [VIEWS["identity"]]
+    passes = [probabilities(model, {**batch, **{k: view(v) for k, v in images.items()}}) for view in views]
+    return torch.stack(passes).mean(dim=0)
+
+
+def probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """Class probabilities (B, C) of one pass, in float32."""
+    return model(**batch).logits.float().softmax(dim=-1)

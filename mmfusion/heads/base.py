@@ -1,0 +1,37 @@
+"""What every head has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from mmfusion.layers import masked_mean
+from mmfusion.outputs import Fused, FusionOutput
+
+
+class Head(nn.Module):
+    """Classifies a fused representation.
+
+    ``forward`` takes the ``Fused`` of a fusion block or, for a head used on its own, a tensor: (B, in_features), or
+    (B, N, in_features) tokens. It returns a ``FusionOutput``, so that any loss applies to a head alone as to a model.
+
+    Args:
+        in_features: width of what is classified.
+        num_classes: C.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def classify(self, fused: Fused) -> FusionOutput:
+        """``Fused`` -> logits (B, C) and what else the head has to say."""
+
+    def forward(self, x: Fused | Tensor) -> FusionOutput:
+        """Classify a ``Fused`` or a plain tensor."""
+        if isinstance(x, Tensor):
+            x = Fused(pooled=x) if x.ndim == 2 else Fused(pooled=masked_mean(x), tokens=x)
+        return self.classify(x)

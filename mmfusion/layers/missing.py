@@ -1,0 +1,58 @@
+"""A learned stand-in for a modality that a sample does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.outputs import Features
+
+
+class MissingModality(nn.Module):
+    """Puts a learned token where a sample lacks the modality; the features of the other samples pass bit-equal.
+
+    A zero vector in its place would be a value like any other ("an average image"); a learned token is told apart, and
+    attention sees it as the modality's only token (SMIL, Ma et al. 2021, and later work learn such prompts).
+
+    Args:
+        dim: width of tokens and pooled vector.
+        level_dims: widths of the intermediate levels, where the fusion block reads them.
+    """
+
+    def __init__(self, dim: int, level_dims: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(dim) * 0.02)
+        self.levels = nn.ParameterList([nn.Parameter(torch.randn(d) * 0.02) for d in level_dims])
+
+    def forward(self, features: Features, present: Tensor) -> Features:
+        """Replace the features of samples that are not present.
+
+        Args:
+            features: of a tower; what is None stays None.
+            present: (B,) bool.
+        """
+        row = present.unsqueeze(-1)
+        assert features.pooled is not None
+        tokens, mask, levels = features.tokens, features.mask, features.levels
+        if tokens is not None:
+            tokens = torch.where(row.unsqueeze(-1), tokens, self.token.to(tokens.dtype))
+            first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+            mask = torch.where(row, mask, first) if mask is not None else row | first
+        if levels is not None:
+            levels = tuple(
+                torch.where(row, level, missing.to(level.dtype))
+                for level, missing in zip(levels, self.levels, strict=True)
+            )
+        pooled = torch.where(row, features.pooled, self.token.to(features.pooled.dtype))
+        return Features(tokens=tokens, pooled=pooled, mask=mask, levels=levels)
+
+    def stand_in(self, batch_size: int) -> Features:
+        """Features of a batch in which no sample has the modality."""
+        return Features(
+            tokens=self.token.expand(batch_size, 1, -1),
+            pooled=self.token.expand(batch_size, -1),
+            mask=torch.ones(batch_size, 1, dtype=torch.bool, device=self.token.device),
+            levels=tuple(level.expand(batch_size, -1) for level in self.levels) or None,
+        )

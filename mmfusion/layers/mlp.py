@@ -1,0 +1,35 @@
+"""The two-layer perceptron."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Mlp(nn.Module):
+    """Linear - activation - dropout - Linear.
+
+    Args:
+        in_features: input width.
+        hidden_features: hidden width.
+        out_features: output width.
+        dropout: after the activation.
+        activation: module class.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        out_features: int,
+        dropout: float = 0.0,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = activation()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(hidden_features, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return self.fc2(self.dropout(self.act(self.fc1(x))))

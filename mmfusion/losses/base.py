@@ -1,0 +1,34 @@
+"""What every loss has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from mmfusion.outputs import FusionOutput
+
+
+class Loss(nn.Module):
+    """``loss(output, labels)`` -> dict with ``"loss"`` and the terms it is made of, each a scalar.
+
+    The output's ``aux_loss`` (expert balance, for instance) is added to every objective, so that a part that needs it can be
+    combined with any loss.
+
+    Attributes:
+        needs_auxiliary_heads: True when the objective reads ``image_logits`` and ``text_logits``.
+    """
+
+    needs_auxiliary_heads: ClassVar[bool] = False
+
+    @abstractmethod
+    def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """The loss without ``aux_loss``; labels (B,) int64."""
+
+    def forward(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch; labels (B,) int64."""
+        terms = self.objective(output, labels)
+        if output.aux_loss is not None:
+            terms = {**terms, "loss": terms["loss"] + output.aux_loss, "aux_loss": output.aux_loss.detach()}
+        return terms

@@ -1,0 +1,85 @@
+"""MIBF-Net's modality-disagreement loss (report section 5, eq. 9-10)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmfusion.losses.base import Loss
+from mmfusion.outputs import FusionOutput
+from mmfusion.registry import register
+
+
+def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
+    """(KL(p||q) + KL(q||p)) / 2 of the softmax distributions of two logits (B, C) -> (B,), in nats."""
+    log_p, log_q = logits_p.float().log_softmax(-1), logits_q.float().log_softmax(-1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2
+
+
+@register("loss", "mp")
+class ModalityDisagreementLoss(Loss):
+    """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more.
+
+    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as in
+    the equation: disagreement itself is penalised.
+
+    Args:
+        alpha: weight of the image-only head.
+        beta: weight of the text-only head.
+        gamma: weight of the fused prediction.
+        max_kl: KL is clipped here before exp, so that no sample counts more than exp(max_kl) times.
+        warmup_steps: training steps over which KL fades in from nothing; 0 uses all of it from the start.
+        label_smoothing: of all three cross-entropies.
+
+    Attributes:
+        step: training steps done, counted by calls in training mode; set it when a run is resumed.
+    """
+
+    needs_auxiliary_heads = True
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.6,
+        gamma: float = 1.1,
+        max_kl: float = 5.0,
+        warmup_steps: int = 0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.max_kl = max_kl
+        self.warmup_steps = warmup_steps
+        self.label_smoothing = label_smoothing
+        self.step = 0
+
+    def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Mean over the batch of the per-sample objective.
+
+        Raises:
+            ValueError: the output has no auxiliary logits.
+        """
+        if output.logits is None or output.image_logits is None or output.text_logits is None:
+            raise ValueError("loss 'mp' needs image_logits and text_logits; build the model with aux_heads=True.")
+        image, text, fusion = (
+            F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
+            for logits in (output.image_logits, output.text_logits, output.logits)
+        )
+        kl = symmetric_kl(output.image_logits, output.text_logits)
+        kl = torch.nan_to_num(kl, nan=0.0, posinf=self.max_kl, neginf=0.0).clamp(max=self.max_kl)
+        weight = torch.exp(self.ramp() * kl)
+        if self.training:
+            self.step += 1
+        loss = self.alpha * image + self.beta * text + self.gamma * weight * fusion
+        return {
+            "loss": loss.mean(),
+            "image_loss": image.detach().mean(),
+            "text_loss": text.detach().mean(),
+            "fusion_loss": fusion.detach().mean(),
+            "disagreement": kl.detach().mean(),
+        }
+
+    def ramp(self) -> float:
+        """Share of KL in force, from 0 to 1."""
+        return 1.0 if self.warmup_steps <= 0 else min(1.0, self.step / self.warmup_steps)

@@ -1,0 +1,37 @@
+"""Models: towers, fusion block and head under one name. Importing this package registers every built-in model."""
+
+from mmfusion.models import baselines, fusion_resnet18, mibf, testing
+from mmfusion.models._artifact import load_model, read_config, resolve_artifact, save_model
+from mmfusion.models._factory import (
+    build,
+    create_aggregator,
+    create_fusion,
+    create_head,
+    create_loss,
+    create_model,
+    list_components,
+    list_models,
+    register_model,
+)
+from mmfusion.models.fusion_model import FusionModel
+
+__all__ = [
+    "FusionModel",
+    "baselines",
+    "build",
+    "create_aggregator",
+    "create_fusion",
+    "create_head",
+    "create_loss",
+    "create_model",
+    "fusion_resnet18",
+    "list_components",
+    "list_models",
+    "load_model",
+    "mibf",
+    "read_config",
+    "register_model",
+    "resolve_artifact",
+    "save_model",
+    "testing",
+]

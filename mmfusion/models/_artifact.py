@@ -1,0 +1,181 @@
+"""A saved model: one folder that holds all it takes to build it again, without a network and without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mmfusion import registry
+from mmfusion.models.fusion_model import FusionModel, model_keywords
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
+PREFIXES = ("local-dir:", "hf-hub:")
+
+
+def save_model(
+    model: FusionModel,
+    folder: str | os.PathLike[str],
+    *,
+    metadata: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> Path:
+    """Write ``config.json``, ``model.safetensors`` and ``metrics.json`` into a folder.
+
+    What else lies in the folder's ``config.json`` (the processor's part) stays.
+
+    Args:
+        model: the model.
+        folder: created if need be.
+        metadata: further top-level entries of ``config.json``, e.g. provenance.
+        metrics: figures to travel with the model.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CONFIG
+    config = json.loads(path.read_text()) if path.exists() else {}
+    cfg = model.pretrained_cfg
+    config |= {
+        "format_version": FORMAT_VERSION,
+        "architecture": model.architecture,
+        "model": model.config,
+        "input_size": cfg.get("input_size"),
+        "mean": cfg.get("mean"),
+        "std": cfg.get("std"),
+        **(metadata or {}),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(folder / WEIGHTS, lambda target: save_file(state, target, metadata={"format": "pt"}))
+    write_json(path, config)
+    if metrics is not None:
+        write_json(folder / METRICS, metrics)
+    return folder
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Write beside and rename, so that a file is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write plain values as JSON, atomically."""
+    write_atomically(path, lambda target: target.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a saved model.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not readable, of an unknown format version, or lacks the model.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion.")
+    if not isinstance(config.get("model"), dict):
+        raise ValueError(f"{path} has no 'model' entry; save the model again.")
+    return config
+
+
+def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
+    """Build a saved model from its folder alone and load its weights, strictly.
+
+    Args:
+        folder: of :func:`save_model`.
+        num_classes: another number of classes than the saved one gives a fresh head.
+        overrides: model keywords that beat the stored ones.
+
+    Raises:
+        FileNotFoundError: a file of the model is missing.
+        ValueError: a file is damaged, or tensors are missing, unexpected or of another shape; the message names them.
+        TypeError: an override is no keyword of a model.
+    """
+    folder = Path(folder)
+    stored = read_config(folder)
+    for name in overrides:
+        if name not in model_keywords():
+            raise TypeError(f"create_model got an unexpected keyword {name!r}; {registry.did_you_mean(name, model_keywords())}")
+    try:
+        model = FusionModel(**{**stored["model"], **overrides})
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{folder / CONFIG}: {error}") from None
+    model.architecture = stored.get("architecture")
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS}; save or fetch the model again.")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); fetch or save the model again.") from None
+    own = model.state_dict()
+    wrong = [
+        *(f"missing {name}" for name in own if name not in state),
+        *(f"unexpected {name}" for name in state if name not in own),
+        *(
+            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}.")
+    model.load_state_dict(state)
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_classifier(num_classes)
+    return model.eval()
+
+
+def resolve_artifact(name: str) -> Path:
+    """The folder of a saved model.
+
+    Args:
+        name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), or an ``arch.tag`` shipped with the package.
+
+    Raises:
+        FileNotFoundError: no such folder, or no saved model in it.
+        ValueError: no such weights.
+    """
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:")).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{name!r}: there is no folder {folder}.")
+        for candidate in (folder, folder / "best"):
+            if (candidate / CONFIG).is_file():
+                return candidate
+        raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
+    tags = shipped_tags()
+    found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
+    if not found:
+        have = f"there are {', '.join(tags)}" if tags else "this version ships none"
+        raise ValueError(f"No pretrained weights for {name!r}; {have}.")
+    return _shipped_root() / found[0]
+
+
+def _shipped_root() -> Path:
+    return Path(str(resources.files("mmfusion"))) / "checkpoints"
+
+
+def shipped_tags() -> list[str]:
+    """Names of the saved models that come with the package, as ``arch.tag``."""
+    root = _shipped_root()
+    folders = [p.name for p in root.iterdir() if (p / CONFIG).is_file()] if root.is_dir() else []
+    return sorted(folders, key=registry.natural_key)

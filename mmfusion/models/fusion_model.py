@@ -1,0 +1,368 @@
+"""The one model class: towers, fusion block, head, and auxiliary heads where the loss wants them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion import registry
+from mmfusion.layers import MissingModality
+from mmfusion.outputs import Features, Fused, FusionOutput
+
+
+class FusionModel(nn.Module):
+    """Image tower and text tower, fused and classified. Either tower may be absent.
+
+    Every argument is a name or a plain value: ``FusionModel(**model.config)`` rebuilds the architecture.
+
+    Args:
+        num_classes: C; 0 returns the fused features as logits.
+        image_encoder: timm name of the image backbone, or None.
+        image_tower: how the backbone is applied (``mmfusion.list_components("image_tower")``).
+        image_args: keywords of the image tower.
+        text_encoder: built-in name, transformers id or folder, or None.
+        text_tower: kind of text tower.
+        text_args: keywords of the text tower.
+        fusion: name of the fusion block; None with one tower.
+        fusion_args: its keywords.
+        dim: shared width that the fusion block projects to; None leaves it to the block.
+        head: name of the head.
+        head_args: its keywords.
+        aux_heads: image-only and text-only heads, which the ``mp`` loss needs.
+        aux_hidden: hidden width of those heads.
+        modality_dropout: probability that a training sample loses one of its modalities, in [0, 1).
+        encoder_weights: ``default`` starts the towers from pretrained weights. Not part of ``config``.
+
+    Attributes:
+        config: the arguments, tower configurations inlined.
+        num_features: width of what the head classifies.
+        pretrained_cfg: input size, normalisation and origin, as in timm.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 7,
+        *,
+        image_encoder: str | None = None,
+        image_tower: str = "single",
+        image_args: dict[str, Any] | None = None,
+        text_encoder: str | None = None,
+        text_tower: str = "transformer",
+        text_args: dict[str, Any] | None = None,
+        fusion: str | None = None,
+        fusion_args: dict[str, Any] | None = None,
+        dim: int | None = None,
+        head: str = "mlp",
+        head_args: dict[str, Any] | None = None,
+        aux_heads: bool = False,
+        aux_hidden: int = 512,
+        modality_dropout: float = 0.0,
+        encoder_weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        if image_encoder is None and text_encoder is None:
+            raise ValueError("A model needs an image_encoder or a text_encoder.")
+        if (fusion is None) == (image_encoder is not None and text_encoder is not None):
+            raise ValueError(
+                f"fusion={fusion!r} with image_encoder={image_encoder!r} and text_encoder={text_encoder!r}: "
+                "a fusion block needs both towers, and both towers need one."
+            )
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(f"modality_dropout={modality_dropout} is not in [0, 1).")
+        if aux_heads and fusion is None:
+            raise ValueError("aux_heads=True needs an image tower and a text tower; a model of one modality has no other.")
+        if encoder_weights not in (None, "default"):
+            raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
+
+        image_args, text_args, head_args = dict(image_args or {}), dict(text_args or {}), dict(head_args or {})
+        fusion_args = dict(fusion_args or {})
+        num_levels = 0
+        if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
+            num_levels = int(fusion_args.get("num_levels", 3))
+        tower_args: dict[str, Any] = {"weights": encoder_weights} | ({"num_levels": num_levels} if num_levels else {})
+
+        self.image_tower = self.text_tower = None
+        self.image_missing = self.text_missing = None
+        if image_encoder is not None:
+            self.image_tower = registry.create("image_tower", image_tower, image_encoder, **tower_args, **image_args)
+            self.image_missing = MissingModality(self.image_tower.num_features, self.image_tower.level_dims)
+        if text_encoder is not None:
+            self.text_tower = registry.create("text_tower", text_tower, text_encoder, **tower_args, **text_args)
+            self.text_missing = MissingModality(self.text_tower.num_features, self.text_tower.level_dims)
+            text_args["config"] = self.text_tower.config
+            text_args.pop("vocab_size", None)
+
+        self.fusion = None
+        if self.image_tower is not None and self.text_tower is not None:
+            image_dim, text_dim = self.image_tower.num_features, self.text_tower.num_features
+            width = {} if dim is None else {"dim": dim}
+            self.fusion = registry.create(
+                "fusion", fusion, **({"image_dim": image_dim, "text_dim": text_dim} | width | fusion_args)
+            )
+            self.num_features = int(getattr(self.fusion, "num_features", dim or image_dim))
+            self._side_dims = getattr(self.fusion, "side_dims", (image_dim, text_dim))
+        else:
+            self.num_features = int((self.image_tower or self.text_tower).num_features)
+            self._side_dims = (self.num_features, self.num_features)
+
+        self.config: dict[str, Any] = {
+            "num_classes": num_classes,
+            "image_encoder": image_encoder,
+            "image_tower": image_tower,
+            "image_args": image_args,
+            "text_encoder": text_encoder,
+            "text_tower": text_tower,
+            "text_args": text_args,
+            "fusion": fusion,
+            "fusion_args": fusion_args,
+            "dim": dim,
+            "head": head,
+            "head_args": head_args,
+            "aux_heads": aux_heads,
+            "aux_hidden": aux_hidden,
+            "modality_dropout": modality_dropout,
+        }
+        self.architecture: str | None = None
+        self._frozen: list[nn.Module] = []
+        self.reset_classifier(num_classes)
+
+    # -- what timm users expect ------------------------------------------------------------------------------------
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.config["num_classes"]
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Input size, normalisation, interpolation and crop of the image tower, the architecture and the classes."""
+        cfg = dict(self.image_tower.pretrained_cfg) if self.image_tower is not None else {}
+        return cfg | {"architecture": self.architecture, "num_classes": self.num_classes}
+
+    def get_classifier(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head (and the auxiliary heads) by fresh ones for another number of classes; 0 removes them."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes={num_classes} is negative.")
+        self.config["num_classes"] = num_classes
+        self.head: nn.Module = nn.Identity()
+        self.aux_heads: nn.ModuleDict | None = None
+        if num_classes == 0:
+            return
+        self.head = registry.create(
+            "head",
+            self.config["head"],
+            in_features=self.num_features,
+            num_classes=num_classes,
+            **self.config["head_args"],
+        )
+        if self.config["aux_heads"]:
+            hidden = self.config["aux_hidden"]
+            self.aux_heads = nn.ModuleDict(
+                {
+                    side: registry.create(
+                        "head", "mlp", in_features=width, num_classes=num_classes, hidden_features=hidden, dropout=0.0
+                    )
+                    for side, width in zip(("image", "text"), self._side_dims, strict=True)
+                }
+            )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the towers."""
+        for tower in self._towers():
+            tower.set_grad_checkpointing(enable)
+
+    # -- forward ---------------------------------------------------------------------------------------------------
+
+    def forward_features(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_present: Tensor | None = None,
+        text_present: Tensor | None = None,
+    ) -> Fused:
+        """Towers and fusion block; arguments as in :meth:`forward`."""
+        image, text = self._encode(pixel_values, input_ids, attention_mask, image_present, text_present)
+        if self.fusion is not None:
+            fused: Fused = self.fusion(image, text)
+            fused.image = image.pooled if fused.image is None else fused.image
+            fused.text = text.pooled if fused.text is None else fused.text
+            return fused
+        features = image if image is not None else text
+        return Fused(pooled=features.pooled, tokens=features.tokens, mask=features.mask)
+
+    def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
+        """``Fused`` -> logits (B, C), or what is classified (B, num_features)."""
+        if pre_logits or self.num_classes == 0:
+            assert fused.pooled is not None
+            return fused.pooled
+        return self.head(fused).logits
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_present: Tensor | None = None,
+        text_present: Tensor | None = None,
+    ) -> FusionOutput:
+        """Classify a batch. Inputs of a modality that the model does not have are not read.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised; None when no sample has an image.
+            input_ids: (B, L) int64; None when no sample has text.
+            attention_mask: (B, L), 1 = real token; None means all are. A row of zeros is a sample without text.
+            image_present: (B,) bool, False = this sample has no image.
+            text_present: (B,) bool, False = this sample has no text.
+
+        Raises:
+            ValueError: no modality that the model has was given.
+        """
+        fused = self.forward_features(pixel_values, input_ids, attention_mask, image_present, text_present)
+        if self.num_classes == 0:
+            return FusionOutput(logits=fused.pooled, features=fused.pooled, attentions=fused.attentions, gates=fused.gates)
+        output: FusionOutput = self.head(fused)
+        gates = {**(fused.gates or {}), **(output.gates or {})}
+        attentions = {**(fused.attentions or {}), **(output.attentions or {})}
+        aux = self.aux_heads
+        return FusionOutput(
+            logits=output.logits,
+            image_logits=None if aux is None else aux["image"](fused.image).logits,
+            text_logits=None if aux is None else aux["text"](fused.text).logits,
+            features=fused.pooled,
+            attentions=attentions or None,
+            gates=gates or None,
+            router_probs=output.router_probs,
+            aux_loss=output.aux_loss,
+        )
+
+    def _encode(
+        self,
+        pixel_values: Tensor | None,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        image_present: Tensor | None,
+        text_present: Tensor | None,
+    ) -> tuple[Features | None, Features | None]:
+        """Both towers, with learned tokens where a sample lacks a modality."""
+        use_image = self.image_tower is not None and pixel_values is not None
+        use_text = self.text_tower is not None and input_ids is not None
+        if use_image:
+            batch_size = pixel_values.shape[0]
+        elif use_text:
+            batch_size = input_ids.shape[0]
+        else:
+            wanted = [n for n, t in (("pixel_values", self.image_tower), ("input_ids", self.text_tower)) if t is not None]
+            raise ValueError(f"The model needs {' or '.join(wanted)}, and got None.")
+        if use_text:
+            attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            has_tokens = attention_mask.bool().any(dim=1)
+            text_present = has_tokens if text_present is None else text_present.bool() & has_tokens
+        if self.training and self.modality_dropout > 0 and use_image and use_text:
+            image_present, text_present = self._drop_modality(batch_size, image_present, text_present)
+
+        image = text = None
+        if self.image_tower is not None:
+            image = self._encode_image(pixel_values, image_present) if use_image else self.image_missing.stand_in(batch_size)
+        if self.text_tower is not None:
+            if use_text:
+                # a sample without text shows the encoder one padding token, so that no attention row is empty
+                first = torch.arange(attention_mask.shape[1], device=attention_mask.device) == 0
+                shown = torch.where(text_present[:, None], attention_mask, first.to(attention_mask.dtype))
+                text = self.text_missing(self.text_tower(input_ids, shown), text_present)
+            else:
+                text = self.text_missing.stand_in(batch_size)
+        return image, text
+
+    def _encode_image(self, pixel_values: Tensor, present: Tensor | None) -> Features:
+        if present is None:
+            return self.image_tower(pixel_values)
+        present = present.bool()
+        if self.training and not present.all():
+            # blank pictures of samples without an image must not enter BatchNorm's statistics
+            if not present.any():
+                return self.image_missing.stand_in(len(present))
+            return self.image_missing(_spread(self.image_tower(pixel_values[present]), present), present)
+        return self.image_missing(self.image_tower(pixel_values), present)
+
+    def _drop_modality(
+        self, batch_size: int, image_present: Tensor | None, text_present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Hide one modality of some samples that have both."""
+        device = text_present.device
+        image_present = (
+            torch.ones(batch_size, dtype=torch.bool, device=device) if image_present is None else image_present.bool()
+        )
+        both = image_present & text_present
+        drop = both & (torch.rand(batch_size, device=device) < self.modality_dropout)
+        image_goes = torch.rand(batch_size, device=device) < 0.5
+        return image_present & ~(drop & image_goes), text_present & ~(drop & ~image_goes)
+
+    @property
+    def modality_dropout(self) -> float:
+        """Probability that a training sample loses one of its modalities."""
+        return self.config["modality_dropout"]
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def _towers(self) -> list[Any]:
+        return [tower for tower in (self.image_tower, self.text_tower) if tower is not None]
+
+    def freeze_encoders(self, *, image: bool = True, text: bool = True) -> None:
+        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``."""
+        chosen = [tower for tower, wanted in ((self.image_tower, image), (self.text_tower, text)) if tower and wanted]
+        self._frozen = [tower.backbone for tower in chosen]
+        for backbone in self._frozen:
+            backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> FusionModel:
+        """Training mode, except for frozen encoders."""
+        super().train(mode)
+        for backbone in self._frozen:
+            backbone.eval()
+        return self
+
+    def param_groups(
+        self, lr: float, weight_decay: float = 0.05, encoder_lr_scale: float = 0.1
+    ) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
+
+        Biases, norms and the tokens of missing modalities (all parameters of one dimension) are not decayed.
+        """
+        encoders = {id(p) for tower in self._towers() for p in tower.backbone.parameters()}
+        groups = []
+        for part, rate in (("encoders", lr * encoder_lr_scale), ("rest", lr)):
+            params = [p for p in self.parameters() if p.requires_grad and (id(p) in encoders) == (part == "encoders")]
+            for name, decay, chosen in (
+                ("decay", weight_decay, [p for p in params if p.ndim > 1]),
+                ("no_decay", 0.0, [p for p in params if p.ndim <= 1]),
+            ):
+                if chosen:
+                    groups.append({"name": f"{part}_{name}", "params": chosen, "lr": rate, "weight_decay": decay})
+        return groups
+
+
+def _spread(features: Features, present: Tensor) -> Features:
+    """Features of the present samples put at their places in the batch; the others are zero, to be replaced."""
+
+    def place(x: Tensor) -> Tensor:
+        return x.new_zeros(len(present), *x.shape[1:]).masked_scatter(present.view(-1, *[1] * (x.ndim - 1)), x)
+
+    return Features(
+        tokens=None if features.tokens is None else place(features.tokens),
+        pooled=place(features.pooled),
+        mask=None if features.mask is None else place(features.mask),
+        levels=None if features.levels is None else tuple(place(level) for level in features.levels),
+    )
+
+
+def model_keywords() -> list[str]:
+    """Keywords that ``create_model`` passes on."""
+    return [name for name in inspect.signature(FusionModel).parameters if name not in ("num_classes", "encoder_weights")]

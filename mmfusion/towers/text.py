@@ -1,0 +1,173 @@
+"""Text tower: any transformers encoder, seen as text tokens, one pooled vector and hidden levels."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+
+from mmfusion.layers import masked_mean
+from mmfusion.outputs import Features
+from mmfusion.registry import did_you_mean, register
+from mmfusion.towers import offline
+
+#: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "bert_tiny": {
+        "config": {
+            "vocab_size": 4096,
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 512,
+        },
+        "pooling": "cls",
+        "hub": None,
+    },
+    "bert_base": {"config": {}, "pooling": "cls", "hub": "google-bert/bert-base-uncased"},
+    "minilm": {
+        "config": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+        "pooling": "mean",
+        "hub": "sentence-transformers/all-MiniLM-L6-v2",
+    },
+}
+
+
+def weights_source(encoder: str) -> str | None:
+    """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
+    if encoder not in BUILT_IN:
+        return encoder
+    folder = offline.text_folder(encoder)
+    return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
+
+
+def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PreTrainedConfig:
+    """The transformers configuration of an encoder, from its inlined form, the built-in table, a folder or the Hub.
+
+    Raises:
+        ValueError: there is no such encoder.
+    """
+    if config is not None:
+        return AutoConfig.for_model(**config)
+    if encoder in BUILT_IN:
+        known = dict(BUILT_IN[encoder]["config"])
+        if vocab_size is not None:
+            known["vocab_size"] = vocab_size
+        return AutoConfig.for_model("bert", **known)
+    try:
+        found = AutoConfig.from_pretrained(encoder)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
+            f"({str(error).splitlines()[0]}); {did_you_mean(encoder, list(BUILT_IN))}"
+        ) from None
+    if vocab_size is not None:
+        found.vocab_size = vocab_size
+    return found
+
+
+def build_encoder(encoder: str, config: PreTrainedConfig, weights: str | None) -> nn.Module:
+    """The transformers encoder without a pooler, which would be a layer that no one reads.
+
+    Raises:
+        RuntimeError: the weights cannot be had.
+    """
+    model_class = AutoModel._model_mapping[type(config)]
+    options = {}
+    if "add_pooling_layer" in inspect.signature(model_class).parameters:
+        options["add_pooling_layer"] = False
+    source = weights_source(encoder) if weights is not None else None
+    if source is None:
+        return AutoModel.from_config(config, **options)
+    try:
+        return AutoModel.from_pretrained(source, config=config, **options)
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(
+            f"No pretrained weights for text_encoder {encoder!r} ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            f"{offline.hint(encoder)}"
+        ) from error
+
+
+@register("text_tower", "transformer")
+class TextTower(nn.Module):
+    """A transformers encoder.
+
+    Args:
+        encoder: a built-in name (:data:`BUILT_IN`), a transformers folder, or a Hub model id.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        config: the inlined transformers configuration of a saved model; then nothing is looked up.
+        pooling: ``cls`` (first token) or ``mean`` (over real tokens); None takes the encoder's usual one.
+        num_levels: how many hidden levels to return, equally spaced, the last among them.
+        vocab_size: rows of the word embedding, for a tokenizer fitted on the training text.
+
+    Attributes:
+        num_features: width D.
+        level_dims: width of each level.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "bert_tiny",
+        weights: str | None = None,
+        config: dict[str, Any] | None = None,
+        pooling: Literal["cls", "mean"] | None = None,
+        num_levels: int = 0,
+        vocab_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        pooling = pooling or BUILT_IN.get(encoder, {}).get("pooling", "cls")
+        if pooling not in ("cls", "mean"):
+            raise ValueError(f"pooling={pooling!r} is not one of 'cls', 'mean'.")
+        if weights is not None and vocab_size is not None and weights_source(encoder) is not None:
+            raise ValueError(
+                f"vocab_size={vocab_size} does not go with pretrained weights of text_encoder {encoder!r}: they have their own."
+            )
+        self.pooling = pooling
+        text_config = build_config(encoder, config, vocab_size)
+        self.backbone = build_encoder(encoder, text_config, weights)
+        self.num_features: int = text_config.hidden_size
+        self.max_length: int | None = getattr(text_config, "max_position_embeddings", None)
+        depth = text_config.num_hidden_layers
+        if num_levels > depth:
+            raise ValueError(f"text_encoder {encoder!r} has {depth} levels, {num_levels} were asked for.")
+        self.level_indices = tuple(round((i + 1) * depth / num_levels) for i in range(num_levels))
+        self.level_dims = [self.num_features] * num_levels
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The transformers configuration as plain values, without what says where it came from."""
+        saved = self.backbone.config.to_diff_dict()
+        ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype")
+        return {"model_type": self.backbone.config.model_type} | {k: v for k, v in saved.items() if k not in ours}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Features:
+        """input_ids and attention_mask (B, L) -> tokens (B, L, D), pooled (B, D), mask (B, L), levels.
+
+        Raises:
+            ValueError: the text is longer than the encoder's positions.
+        """
+        if self.max_length is not None and input_ids.shape[1] > self.max_length:
+            raise ValueError(
+                f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
+                f"cut the text (processor max_length={self.max_length})."
+            )
+        out = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(self.level_indices)
+        )
+        mask = attention_mask.bool()
+        levels = tuple(self.pool(out.hidden_states[i], mask) for i in self.level_indices) or None
+        tokens = out.last_hidden_state
+        return Features(tokens=tokens, pooled=self.pool(tokens, mask), mask=mask, levels=levels)
+
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D) -> (B, D)."""
+        return tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, mask)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory."""
+        if enable:
+            self.backbone.gradient_checkpointing_enable()
+        else:
+            self.backbone.gradient_checkpointing_disable()

@@ -1,0 +1,73 @@
+"""Folders written whole or not at all, so that a run killed at any moment can go on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: The last file that a state gets: the name and size of every other one.
+SEAL = "complete.json"
+
+
+def seal(state: Path) -> None:
+    """Mark a state as complete, once all of its files are written."""
+    sizes = {file.name: file.stat().st_size for file in sorted(state.iterdir()) if file.name != SEAL}
+    (state / SEAL).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+
+
+def is_complete(state: Path) -> bool:
+    """Whether the state was sealed, and still holds every file at its full size."""
+    try:
+        sizes = json.loads((state / SEAL).read_text(encoding="utf-8"))
+        return all((state / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def states(root: Path) -> list[Path]:
+    """The states below a folder, complete or not, oldest step first."""
+    found = [(int(match[1]), path) for path in root.glob("checkpoint-*") if (match := re.search(r"-(\d+)$", path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def newest_complete(root: Path) -> Path | None:
+    """The state to go on from; None where there is none."""
+    return next((state for state in reversed(states(root)) if is_complete(state)), None)
+
+
+def prune(root: Path, keep: int = 2) -> None:
+    """Delete the states that were left half-written, and all but the newest ``keep`` complete ones."""
+    complete = [state for state in states(root) if is_complete(state)]
+    for state in states(root):
+        if state not in complete[-keep:]:
+            shutil.rmtree(state)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write to, which takes the place of ``folder`` once the block has ended well.
+
+    A kill leaves the old folder or the new one, never a mixture; :func:`recover` puts back the old one where the kill
+    fell between the two renames.
+    """
+    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
+    recover(folder)
+    partial.mkdir(parents=True)
+    yield partial
+    if folder.exists():
+        folder.rename(previous)
+    partial.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Clear away what a killed :func:`replacing` left."""
+    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,224 @@
+"""What is known after each epoch: the record of it, the best one, when to stop, and the line on the screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
+from transformers.trainer_utils import has_length
+
+if TYPE_CHECKING:
+    from mmfusion.training.trainer import FusionTrainer
+
+#: validation figures of which less is better.
+LOWER_IS_BETTER = ("nll", "ece", "brier")
+
+#: what a record begins with; the rest follows by name.
+FIRST = ("epoch", "step", "train_loss")
+
+Record = dict[str, Any]
+
+
+def best_of(history: list[Record], metric: str) -> int | None:
+    """Position of the best epoch, the earliest among equals; the last epoch where there are no validation figures."""
+    if not history:
+        return None
+    if metric not in history[-1]:
+        return len(history) - 1
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return max(range(len(history)), key=lambda i: (sign * history[i][metric], -i))
+
+
+def should_stop(history: list[Record], metric: str, patience: int | None) -> bool:
+    """Whether ``patience`` epochs have gone by since the best one."""
+    best = best_of(history, metric)
+    return patience is not None and best is not None and len(history) - 1 - best >= patience
+
+
+class EpochLog(TrainerCallback, ExportableState):
+    """One record per epoch, in ``metrics.jsonl`` and in the resumable state.
+
+    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures, ``lr`` (of
+    everything but the encoders, at the end of the epoch) and ``seconds``.
+
+    Args:
+        path: the JSON lines file.
+        metric: validation figure that tells the best epoch.
+        patience: epochs without improvement before training stops; None never stops.
+        save_steps: also ask for a state every so many steps in the midst of an epoch.
+        lr: peak rate of everything but the encoders.
+        on_best: called in the main process with the record of every new best epoch, before its state is saved.
+        announce: takes the line of each epoch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        metric: str,
+        patience: int | None,
+        save_steps: int | None,
+        lr: float,
+        on_best: Callable[[Record], None],
+        announce: Callable[[str], None] = print,
+    ) -> None:
+        self.path = path
+        self.metric = metric
+        self.patience = patience
+        self.save_steps = save_steps
+        self.lr = lr
+        self.on_best = on_best
+        self.announce = announce
+        self.history: list[Record] = []
+        self.loss_sum = 0.0
+        self.seconds = 0.0
+        self.began = time.monotonic()
+
+    def attach(self, trainer: FusionTrainer) -> None:
+        """Give the log its trainer."""
+        self.trainer = trainer
+
+    def add(self, loss: float) -> None:
+        """Count one batch's part of a step's loss."""
+        self.loss_sum += loss
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs (called by the Trainer when it saves)."""
+        spent = self.seconds + time.monotonic() - self.began
+        known = {"history": self.history, "loss_sum": self.loss_sum, "seconds": spent}
+        return {"args": {}, "attributes": known}
+
+    # -- the Trainer's events --------------------------------------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start afresh, or from the restored state."""
+        if state.global_step > 0:
+            for name, value in state.stateful_callbacks["EpochLog"]["attributes"].items():
+                setattr(self, name, value)
+        else:
+            # each process its own dropout
+            torch.manual_seed(args.seed + args.process_index)
+        self.began = time.monotonic()
+        self._write(state)
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Set the epoch of sampler and data."""
+        self.trainer.begin_epoch(state.global_step // steps_per_epoch(state))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a state in mid-epoch; the end of an epoch has its own, after the validation."""
+        ends_epoch = state.global_step % steps_per_epoch(state) == 0
+        if self.save_steps and state.global_step % self.save_steps == 0 and not ends_epoch:
+            self._share_loss()
+            control.should_save = True
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Record what training gave; the validation figures follow, where there is a validation."""
+        self._share_loss()
+        group = kwargs["optimizer"].param_groups[0]
+        self.record: Record = {
+            "epoch": state.global_step // steps_per_epoch(state),
+            "step": state.global_step,
+            "train_loss": self.loss_sum / steps_per_epoch(state),
+            "lr": self.lr * group["lr"] / group["initial_lr"],
+        }
+        if self.trainer.eval_dataset is None:
+            self._finish(state, control)
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        """Add the validation figures and close the record."""
+        own = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+        figures = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        self.record |= {k: v for k, v in figures.items() if k not in own and k not in self.record}
+        if self.metric not in self.record:
+            raise ValueError(
+                f"train.metric {self.metric!r} is not among the validation figures: {', '.join(sorted(figures))}."
+            )
+        self._finish(state, control)
+
+    def _finish(self, state: TrainerState, control: TrainerControl) -> None:
+        now = time.monotonic()
+        self.record["seconds"] = round(self.seconds + now - self.began, 3)
+        self.history.append({name: self.record[name] for name in FIRST} | dict(sorted(self.record.items())))
+        self.loss_sum, self.seconds, self.began = 0.0, 0.0, now
+        is_best = best_of(self.history, self.metric) == len(self.history) - 1
+        self._write(state)
+        if state.is_world_process_zero:
+            self.announce(self.line(self.record, state.num_train_epochs, is_best))
+            if is_best:
+                self.on_best(self.record)
+        if should_stop(self.history, self.metric, self.patience):
+            control.should_training_stop = True
+            if state.is_world_process_zero and self.record["epoch"] < state.num_train_epochs:
+                self.announce(f"stopped early: no better {self.metric} in {self.patience} epochs")
+
+    def line(self, record: Record, epochs: int, is_best: bool) -> str:
+        """The epoch in one line."""
+        parts = [f"epoch {record['epoch']}/{epochs}", f"loss {record['train_loss']:.4f}"]
+        if self.metric in record:
+            parts.append(f"val {self.metric} {record[self.metric]:.4f}{' (best)' if is_best else ''}")
+        return "  ".join([*parts, f"{record['seconds']:.1f} s"])
+
+    def _share_loss(self) -> None:
+        """Replace the sum by its mean over the processes."""
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes > 1:
+            total = torch.tensor(self.loss_sum, dtype=torch.float64, device=accelerator.device)
+            self.loss_sum = accelerator.reduce(total, reduction="mean").item()
+
+    def _write(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:
+            lines = "".join(json.dumps(record) + "\n" for record in self.history)
+            partial = self.path.with_name(f"{self.path.name}.partial")
+            partial.write_text(lines, encoding="utf-8")
+            partial.replace(self.path)
+
+
+def steps_per_epoch(state: TrainerState) -> int:
+    """Optimiser steps in one epoch."""
+    return state.max_steps // state.num_train_epochs
+
+
+class ProgressBar(TrainerCallback):
+    """A bar per epoch and per validation on a terminal; nothing elsewhere."""
+
+    bar: tqdm | None = None
+
+    def _open(self, state: TrainerState, label: str, total: int, done: int = 0) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=total, initial=done, desc=label, leave=False, disable=None, dynamic_ncols=True)
+
+    def _close(self, *args: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Open the epoch's bar."""
+        epoch, done = divmod(state.global_step, steps_per_epoch(state))
+        self._open(state, f"epoch {epoch + 1}/{state.num_train_epochs}", steps_per_epoch(state), done)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One step further."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One validation batch further."""
+        loader = kwargs["eval_dataloader"]
+        if self.bar is None and has_length(loader):
+            self._open(state, "validation", len(loader))
+        if self.bar is not None:
+            self.bar.update()
+
+    on_epoch_end = _close
+    on_evaluate = _close

@@ -1,0 +1,40 @@
+"""What the machine does well: precision and memory format where the configuration leaves them open."""
+
+from __future__ import annotations
+
+import torch
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+
+
+def has_accelerator() -> bool:
+    """Whether training runs on something else than the CPU."""
+    return torch.accelerator.is_available()
+
+
+def resolve_precision(precision: str) -> str:
+    """``bf16``, ``fp16`` or ``fp32`` for a setting that may be ``auto``.
+
+    ``auto`` takes bf16 only where the machine computes in it: a GPU of the Ampere generation or later, a CPU with AMX or
+    AVX512-BF16. Elsewhere bf16 is emulated, which is slower than fp32.
+
+    Raises:
+        ValueError: an unknown precision, or fp16 on a CPU.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"train.precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if precision == "fp16" and not has_accelerator():
+        raise ValueError("train.precision fp16 needs a GPU; use auto, bf16 or fp32 on a CPU.")
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    cpu = torch.cpu.get_capabilities()
+    return "bf16" if not has_accelerator() and (cpu.get("amx_bf16") or cpu.get("avx512_bf16")) else "fp32"
+
+
+def resolve_channels_last(channels_last: bool | None) -> bool:
+    """True or False for a setting that may be None: convolutions run faster in that format on CPUs and on CUDA."""
+    if channels_last is not None:
+        return channels_last
+    return torch.cuda.is_available() or not has_accelerator()

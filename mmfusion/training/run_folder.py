@@ -1,0 +1,116 @@
+"""The folder of a run: what lies where, and whether a run may begin or go on in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmfusion.training import checkpoints
+from mmfusion.training.config import RunConfig
+
+#: keys that may differ when a run goes on: they change where and how fast it runs, not what comes out.
+FREE_TO_CHANGE = (
+    "data",
+    "output",
+    "train.resume",
+    "train.save_steps",
+    "train.trackers",
+    "train.workers",
+)
+
+
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        root: the folder.
+        config: the resolved configuration, ``config.yaml``.
+        provenance: data fingerprint, rows, labels and versions, ``provenance.json``.
+        split: which row was in which split, ``split.csv``.
+        metrics: one record per epoch, ``metrics.jsonl``.
+        states: resumable states, ``checkpoints``.
+        best: saved model of the best epoch.
+        last: saved model of the last epoch.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        self.config = self.root / "config.yaml"
+        self.provenance = self.root / "provenance.json"
+        self.split = self.root / "split.csv"
+        self.metrics = self.root / "metrics.jsonl"
+        self.states = self.root / "checkpoints"
+        self.best = self.root / "best"
+        self.last = self.root / "last"
+
+    def check(self, config: RunConfig) -> bool:
+        """Whether a run is to go on here (True) or to begin (False).
+
+        Raises:
+            FileExistsError: the folder holds a run, and ``train.resume`` was not set.
+            ValueError: the configuration is not that of the run; the message names what changed.
+            NotADirectoryError: there is a file of that name.
+        """
+        import yaml
+
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(f"The run folder {self.root} is a file; choose another --output.")
+        if not self.config.exists():
+            return False
+        if not config.train.resume:
+            raise FileExistsError(
+                f"{self.root} holds a run already; add --train.resume true to go on with it, or choose another --output."
+            )
+        before = flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        now = flat(asdict(config))
+        changed = [
+            f"{key} ({before.get(key)!r} -> {now.get(key)!r})"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.root} cannot be resumed with another configuration: {', '.join(changed)}; "
+                "set them back, or choose another --output."
+            )
+        return True
+
+    def check_data(self, provenance: dict[str, Any]) -> None:
+        """Refuse to go on with other data.
+
+        Raises:
+            ValueError: rows, labels, texts or splits changed since the run began.
+        """
+        if not self.provenance.exists():
+            return
+        before = json.loads(self.provenance.read_text(encoding="utf-8"))
+        if before.get("data_fingerprint") != provenance["data_fingerprint"]:
+            raise ValueError(
+                f"{self.root} cannot be resumed: the data changed since it began "
+                f"(rows then {before.get('rows')}, now {provenance['rows']}); restore them, or choose another --output."
+            )
+
+    def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
+        """Create the folder, write what the run is told, and clear away what a killed run left half-written."""
+        import yaml
+
+        self.states.mkdir(parents=True, exist_ok=True)
+        for saved in (self.best, self.last):
+            checkpoints.recover(saved)
+        checkpoints.prune(self.states)
+        self.provenance.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+        self.config.write_text(text, encoding="utf-8")
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys; an empty dict stays a value."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

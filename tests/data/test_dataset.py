@@ -1,0 +1,137 @@
+"""The torch data set: what a row becomes, and that nothing but seed, epoch and row decides its augmentation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor, fit_wordpiece, make_demo, read_cases
+
+SKIN = "{age}-year-old {sex}, lesion on the {localization}"
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> CaseTable:
+    root = make_demo(tmp_path_factory.mktemp("demo"), n=60, seed=2)
+    return read_cases(root, DatasetConfig(text_template=SKIN, group_column="patient_id")).resolve()
+
+
+@pytest.fixture(scope="module")
+def processor(cases: CaseTable) -> Processor:
+    reader = Processor(text_template=SKIN)
+    texts = [reader.text_of(row) or "" for row in cases.frame.to_dict("records")]
+    return Processor(labels=cases.labels, image_size=32, tokenizer=fit_wordpiece(texts), text_template=SKIN)
+
+
+def _batches(
+    dataset: MultimodalDataset, epoch: int, *, order: Sequence[int] | None = None, workers: int = 0
+) -> dict[str, torch.Tensor]:
+    """Row id -> pixels."""
+    dataset.set_epoch(epoch)
+    loader = DataLoader(dataset, 8, sampler=order, num_workers=workers, collate_fn=dataset.processor.collate)
+    return {
+        str(dataset.ids[int(i)]): pixels
+        for batch in loader
+        for i, pixels in zip(batch["index"], batch["pixel_values"], strict=True)
+    }
+
+
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_rows(cases: CaseTable, processor: Processor) -> None:
+    dataset = MultimodalDataset(cases, processor)
+    assert len(dataset) == 60
+    assert [cases.labels[i] for i in dataset.labels] == cases.frame["label"].tolist()
+    for i in (0, 17, 59):
+        row = cases.frame.iloc[i].to_dict()
+        image = cases.image_root / row["image"] if row["image"] else None
+        expected = processor.encode_row({**row, "image": image}, index=i)
+        item = dataset[i]
+        assert item.keys() == expected.keys()
+        assert torch.equal(item["pixel_values"], expected["pixel_values"])
+        assert item["input_ids"] == expected["input_ids"] and item["labels"] == expected["labels"]
+    with pytest.raises(IndexError):
+        dataset[60]
+    assert dataset[-1]["index"] == 59
+
+
+def test_missing_modalities_are_told(cases: CaseTable, processor: Processor) -> None:
+    batch = processor.collate([MultimodalDataset(cases, processor)[i] for i in range(60)])
+    assert batch["image_present"].tolist() == cases.frame["image"].notna().tolist()
+    assert not batch["image_present"].all()
+    assert batch["text_present"].all()  # metadata make a text where there is no free one
+
+
+def test_augmentation_depends_on_seed_epoch_and_row_alone(cases: CaseTable, processor: Processor) -> None:
+    dataset = MultimodalDataset(cases, processor, augment="report", seed=4)
+    first = _batches(dataset, 0)
+    assert _equal(first, _batches(dataset, 0))
+    assert _equal(first, _batches(dataset, 0, order=list(range(59, -1, -1))))
+    assert _equal(first, _batches(dataset, 0, workers=2))
+    assert _equal(_batches(dataset, 1, workers=2), _batches(dataset, 1))
+    # a subset of the rows: not the position but the id counts
+    part = MultimodalDataset(cases.select("val"), processor, augment="report", seed=4)
+    assert all(torch.equal(first[key], pixels) for key, pixels in _batches(part, 0).items())
+
+    pictured = cases.frame["id"][cases.frame["image"].notna()]
+    for other in (_batches(dataset, 1), _batches(MultimodalDataset(cases, processor, augment="report", seed=5), 0)):
+        assert not any(torch.equal(first[key], other[key]) for key in pictured)
+
+
+def test_the_epoch_reaches_workers_that_stay_alive(cases: CaseTable, processor: Processor) -> None:
+    dataset = MultimodalDataset(cases, processor, augment="report")
+    loader = DataLoader(dataset, 8, num_workers=2, persistent_workers=True, collate_fn=processor.collate)
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        pixels = torch.cat([batch["pixel_values"] for batch in loader])
+        assert torch.equal(pixels, torch.stack([dataset[i]["pixel_values"] for i in range(60)]))
+
+
+def test_no_global_generator_is_touched(cases: CaseTable, processor: Processor) -> None:
+    dataset = MultimodalDataset(cases, processor, augment="report")
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first = dataset[0]["pixel_values"]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all() and random.getstate() == before[2]
+    torch.manual_seed(99)
+    random.seed(99)
+    assert torch.equal(dataset[0]["pixel_values"], first)
+
+
+def test_a_file_damaged_after_the_check_is_named(tmp_path: Path, processor: Processor) -> None:
+    root = make_demo(tmp_path, n=50)
+    cases = read_cases(root, DatasetConfig(text_template=SKIN))
+    dataset = MultimodalDataset(cases, processor)
+    data = (root / "images" / "demo_00003.jpg").read_bytes()
+    (root / "images" / "demo_00003.jpg").write_bytes(data[: len(data) // 2])
+    (root / "images" / "demo_00004.jpg").unlink()
+    with pytest.raises(ValueError, match=r"demo_00003.jpg cannot be decoded"):
+        dataset[3]
+    with pytest.raises(FileNotFoundError, match=r"demo_00004.jpg does not exist"):
+        dataset[4]
+
+
+def test_refusals(tmp_path: Path, cases: CaseTable, processor: Processor) -> None:
+    with pytest.raises(ValueError, match="Unknown augmentation 'mixup'; known: report"):
+        MultimodalDataset(cases, processor, augment="mixup")
+    with pytest.raises(ValueError, match="Unknown label"):
+        MultimodalDataset(cases, Processor(labels=["amber"], image_size=8))
+    root = make_demo(tmp_path, n=50)
+    (root / "images" / "demo_00003.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 unresolved problems; call cases.resolve\(\) first"):
+        MultimodalDataset(read_cases(root), processor)
+
+
+def test_rows_without_labels(cases: CaseTable) -> None:
+    unlabelled = CaseTable(cases.frame.assign(label=None), cases.image_root)
+    dataset = MultimodalDataset(unlabelled, Processor(image_size=8))
+    assert (dataset.labels == -1).all()
+    assert "labels" not in dataset.processor.collate([dataset[0], dataset[1]])

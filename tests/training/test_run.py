@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from mmfusion.data import DatasetConfig, Processor
+from mmfusion.models import load_model
+from mmfusion.training import RunConfig, TrainResult, checkpoints, train
+from mmfusion.training.hardware import resolve_precision
+
+MakeConfig = Callable[..., RunConfig]
+ROOT = Path(__file__).parents[2]
+
+
+def records(folder: str | Path) -> list[dict[str, Any]]:
+    lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_same_run(folder: str | Path, other: str | Path) -> None:
+    """Equal numbers: every epoch's figures, both models' weights, the test figures."""
+    folder, other = Path(folder), Path(other)
+    assert records(folder) == records(other)
+    for saved in ("best", "last"):
+        a, b = (load_file(f / saved / "model.safetensors") for f in (folder, other))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads((other / "metrics.json").read_text())
+    assert (folder / "predictions.csv").read_text() == (other / "predictions.csv").read_text()
+
+
+def command(config: RunConfig, *launcher: str) -> list[str]:
+    """The command line of a run, in a file beside its folder."""
+    path = Path(f"{config.output}.yaml")
+    path.write_text(yaml.safe_dump(asdict(config)))
+    return [sys.executable, *launcher, "-m", "mmfusion", "train", "--config", str(path)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+
+
+def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Path, capsys: Any) -> None:
+    config = make_config(loss="mp", epochs=3)
+    result = train(config)
+    folder = Path(config.output)
+    assert isinstance(result, TrainResult)
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == asdict(config)
+    assert [record["epoch"] for record in records(folder)] == [1, 2, 3]
+    expected = {"best", "last", "checkpoints", "config.yaml", "metrics.jsonl", "metrics.json", "predictions.csv"}
+    assert expected | {"confusion_matrix.png", "roc.png", "training_curves.png"} <= {p.name for p in folder.iterdir()}
+    assert [state.name for state in checkpoints.states(folder / "checkpoints")] == ["checkpoint-12", "checkpoint-18"]
+    for saved in (result.best, result.last):
+        assert not [p for p in saved.iterdir() if p.suffix in (".pt", ".pth", ".bin", ".pkl")]
+        model, processor = load_model(saved), Processor.from_pretrained(saved)
+        assert model.num_classes == 3 and processor.labels == ["a", "b", "c"]
+        assert len(processor.tokenizer) == model.config["text_args"]["config"]["vocab_size"]
+    assert result.test is not None and result.test["n"] == 6
+    stored = json.loads((result.best / "metrics.json").read_text())
+    assert stored["split"] == "test" and stored["epoch"] == result.best_epoch and stored["val"] == result.val
+    assert result.test == json.loads((folder / "metrics.json").read_text())
+    provenance = json.loads((result.best / "config.json").read_text())["training"]
+    assert provenance["rows"] == {"train": 24, "val": 7, "test": 6}
+    assert provenance["seed"] == 0 and len(provenance["data_fingerprint"]) == 64
+    assert (folder / "split.csv").read_text().splitlines()[:2] == ["id,split", "case0.png,train"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
+    assert [line[:9] for line in printed[1:4]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert len(printed) == 6
+
+
+def test_it_learns(make_config: MakeConfig) -> None:
+    result = train(make_config(epochs=8, model="plain", lr=1e-2))
+    assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
+    assert result.val["accuracy"] >= 0.8
+
+
+def test_the_seed_fixes_everything(make_config: MakeConfig) -> None:
+    first, again = make_config("first", loss="mp"), make_config("again", loss="mp", workers=1)
+    train(first)
+    train(again)
+    assert_same_run(first.output, again.output)
+    other = replace(make_config("other", loss="mp"), seed=1)
+    train(other)
+    assert records(other.output) != records(first.output)
+
+
+def test_a_half_written_state_is_skipped_and_the_end_is_the_same(make_config: MakeConfig, capsys: Any) -> None:
+    """From the state in mid-epoch before it, with dropout, augmentation and the loss's ramp on."""
+    options = {"loss": "mp", "loss_args": {"warmup_steps": 9}, "save_steps": 4, "sampler": "balanced"}
+    whole, killed = make_config("whole", **options), make_config("killed", **options, resume=True)
+    train(whole)
+    shutil.copytree(whole.output, killed.output)
+    states = Path(killed.output) / "checkpoints"
+    assert [state.name for state in checkpoints.states(states)] == ["checkpoint-8", "checkpoint-12"]
+    optimizer = states / "checkpoint-12/optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:1000])
+    shutil.rmtree(Path(killed.output) / "best")
+    shutil.rmtree(Path(killed.output) / "last")
+    (Path(killed.output) / "predictions.csv").unlink()
+    capsys.readouterr()
+    train(killed)
+    assert "going on from" in (printed := capsys.readouterr().out) and "checkpoint-8 (1 epochs done)" in printed
+    assert_same_run(killed.output, whole.output)
+
+
+def test_a_finished_run_is_not_trained_again(make_config: MakeConfig, capsys: Any) -> None:
+    config = make_config(patience=1, epochs=9, lr=1e-9, model="plain")
+    first = train(config)
+    assert len(first.history) == 2
+    capsys.readouterr()
+    again = train(replace(config, train=replace(config.train, resume=True)))
+    assert "epoch 3" not in capsys.readouterr().out
+    assert again.history == first.history and again.test == first.test
+
+
+def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConfig) -> None:
+    options = {"loss": "mp", "epochs": 4, "save_steps": 2}
+    whole, killed = make_config("whole", **options), make_config("killed", **options)
+    process = subprocess.Popen(command(killed), env=environment(), stdout=subprocess.DEVNULL)
+    states = Path(killed.output) / "checkpoints"
+    deadline = time.monotonic() + 300
+    while not [s for s in checkpoints.states(states) if int(s.name.split("-")[1]) >= 8 and checkpoints.is_complete(s)]:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len(records(killed.output)) < 4 and not (Path(killed.output) / "last").exists()
+    train(whole)
+    train(replace(killed, train=replace(killed.train, resume=True)))
+    assert_same_run(killed.output, whole.output)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig) -> None:
+    """Seven validation rows on two processes: each counts once."""
+    one, two = make_config("one", model="plain", batch_size=8), make_config("two", model="plain", batch_size=4)
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    done = subprocess.run(command(two, *launcher), env=environment(), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "on cpu x 2 processes" in done.stdout
+    assert [line[:9] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert {p.name for p in (Path(two.output) / "checkpoints/checkpoint-6").glob("rng_state*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
+    train(one)
+    for a, b in zip(records(two.output), records(one.output), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    a, b = (load_file(Path(config.output) / "last/model.safetensors") for config in (one, two))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_with_a_run_is_not_written_over(make_config: MakeConfig) -> None:
+    config = make_config(epochs=1, model="plain")
+    train(config)
+    with pytest.raises(FileExistsError, match=r"holds a run already; add --train\.resume true"):
+        train(config)
+    changed = replace(config, seed=3, train=replace(config.train, resume=True, lr=0.5, workers=2))
+    with pytest.raises(ValueError, match=r"another configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); set"):
+        train(changed)
+
+
+def test_a_run_does_not_go_on_with_other_data(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
+    config = make_config(epochs=1, model="plain")
+    data = tmp_path / "data"
+    shutil.copytree(toy, data)
+    config = replace(config, data=str(data))
+    train(config)
+    table = data / "cases.csv"
+    table.write_text(table.read_text().replace("case3.png,", "case4.png,", 1).replace("case4.png,", "case3.png,", 1))
+    table.write_text(table.read_text().replace("red spot", "dark spot", 1))
+    with pytest.raises(ValueError, match="cannot be resumed: the data changed"):
+        train(replace(config, train=replace(config.train, resume=True)))
+
+
+def write_table(toy: Path, folder: Path, keep: Callable[[list[str]], bool], bad: str = "") -> Path:
+    shutil.copytree(toy, folder)
+    header, *lines = (folder / "cases.csv").read_text().splitlines()
+    kept = [line for line in lines if keep(line.split(","))]
+    (folder / "cases.csv").write_text("\n".join([header, *kept, *([bad] if bad else [])]) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("keep", "options", "message"),
+    [
+        (lambda cells: cells[-1] != "train", {}, "no rows of the split 'train'|unknown label"),
+        (lambda cells: cells[-2] == "a", {}, r"one class only, \['a'\]"),
+        (lambda cells: True, {"batch_size": 25}, "train.batch_size is 25, and there are only 24 training rows"),
+        (lambda cells: cells[-1] != "val", {"patience": 2}, "train.patience needs validation rows"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(
+    make_config: MakeConfig, toy: Path, tmp_path: Path, keep: Any, options: dict[str, Any], message: str
+) -> None:
+    config = replace(make_config(**options), data=str(write_table(toy, tmp_path / "data", keep)))
+    with pytest.raises(ValueError, match=message):
+        train(config)
+    assert not Path(config.output).exists()
+
+
+def test_bad_rows_stop_the_run_or_are_left_out(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
+    data = write_table(toy, tmp_path / "data", lambda cells: True, bad="broken.png,a spot,a,train")
+    (data / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    config = replace(make_config(epochs=1, model="plain"), data=str(data))
+    with pytest.raises(ValueError, match=r"1 problem in 1 of 38 rows(.|\n)*broken\.png.*cannot be decoded"):
+        train(config)
+    assert not Path(config.output).exists()
+    result = train(replace(config, dataset=DatasetConfig(on_bad_row="skip")))
+    assert json.loads((result.folder / "provenance.json").read_text())["rows"]["train"] == 24
+
+
+def test_without_validation_and_test_rows(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
+    data = write_table(toy, tmp_path / "data", lambda cells: cells[-1] == "train")
+    result = train(replace(make_config(model="plain"), data=str(data)))
+    assert result.best_epoch == 2 and result.val == {} and result.test is None
+    a, b = (load_file(folder / "model.safetensors") for folder in (result.best, result.last))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("gradient_accumulation", 0),
+        ("lr", 0.0),
+        ("warmup_ratio", 1.5),
+        ("grad_clip", -1.0),
+        ("sampler", "weighted"),
+        ("metric", "acc"),
+        ("patience", 0),
+        ("save_steps", 0),
+        ("workers", -1),
+        ("precision", "fp8"),
+    ],
+)
+def test_settings_out_of_range(make_config: MakeConfig, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"train\.{name} must be .*; got {value!r}\."):
+        train(make_config(**{name: value}))
+
+
+def test_unknown_names_fail_before_the_folder_is_made(make_config: MakeConfig) -> None:
+    for options, message in (
+        ({"loss": "cee"}, "Unknown loss 'cee'; did you mean 'ce'"),
+        ({"model": {"name": "test_mibff"}}, "Unknown model 'test_mibff'; did you mean 'test_mibf'"),
+    ):
+        config = make_config(**options)
+        with pytest.raises(ValueError, match=message):
+            train(config)
+        assert not Path(config.output).exists()
+
+
+def test_heads_and_encoders_are_what_loss_and_settings_ask_for(make_config: MakeConfig) -> None:
+    config = make_config(freeze_encoders=True, epochs=1, loss="ce")
+    result = train(config)
+    last = load_model(result.last)
+    assert last.config["aux_heads"] is False
+    torch.manual_seed(0)
+    fresh = replace(make_config("again", freeze_encoders=True, epochs=1, lr=1e-12, weight_decay=0.0))
+    start = load_model(train(fresh).last)
+    moved = [name for (name, a), b in zip(last.state_dict().items(), start.state_dict().values(), strict=True)
+             if not torch.equal(a, b)]  # fmt: skip
+    assert moved and not [name for name in moved if "_tower.backbone." in name]
+
+
+def test_a_saved_model_is_trained_further(make_config: MakeConfig) -> None:
+    first = train(make_config("first", epochs=1, model="plain"))
+    name = f"local-dir:{first.folder}"
+    second = train(make_config("second", epochs=1, lr=1e-12, weight_decay=0.0, model={"name": name}))
+    a, b = (load_file(folder / "model.safetensors") for folder in (first.best, second.last))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    tokenizers = [Processor.from_pretrained(folder).tokenizer.get_vocab() for folder in (first.best, second.last)]
+    assert tokenizers[0] == tokenizers[1]
+
+
+def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for capabilities, expected in (
+        ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, "fp32"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert resolve_precision("auto") == expected
+    assert resolve_precision("fp32") == "fp32"
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        resolve_precision("fp16")
+
+
+def test_bf16_trains(make_config: MakeConfig) -> None:
+    result = train(make_config(precision="bf16", epochs=1, model="plain", channels_last=False))
+    assert load_file(result.last / "model.safetensors")["head.layers.0.weight"].dtype == torch.float32

@@ -1,0 +1,45 @@
+"""Small inputs, and every registered model with its towers exchanged for tiny ones."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+import mmfusion
+
+TINY_TOWERS = {"image_encoder": "test_resnet", "text_encoder": "bert_tiny"}
+
+
+@functools.cache
+def registered_config(name: str) -> dict[str, Any]:
+    """The configuration an architecture is registered with (built without memory for its weights)."""
+    with torch.device("meta"):
+        return mmfusion.create_model(name).config
+
+
+def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
+    """The architecture of that name, composed as registered, on tiny towers."""
+    config = registered_config(name)
+    swaps: dict[str, Any] = {part: tiny for part, tiny in TINY_TOWERS.items() if config[part] is not None}
+    if "text_encoder" in swaps:
+        swaps["text_args"] = {"vocab_size": 128}
+    if config["dim"] is not None:
+        swaps["dim"] = 32
+    torch.manual_seed(0)
+    return mmfusion.create_model(name, num_classes=3, **swaps, **overrides)
+
+
+def batch(model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random inputs for what the model reads; texts of different lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs: dict[str, torch.Tensor] = {}
+    if model.image_tower is not None:
+        inputs["pixel_values"] = torch.randn(rows, 3, size, size, generator=generator)
+    if model.text_tower is not None:
+        inputs["input_ids"] = torch.randint(5, 128, (rows, length), generator=generator)
+        inputs["attention_mask"] = torch.ones(rows, length, dtype=torch.long)
+        for i in range(1, rows):
+            inputs["attention_mask"][i, length - i :] = 0
+    return inputs
