@@ -81,7 +81,9 @@ def test_rows_of_every_kind(predictor, root):
     for result in results[:4]:
         assert list(result["probabilities"]) == LABELS
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
-        assert result["probability"] == max(result["probabilities"].values()) == result["probabilities"][result["label"]]
+        assert (
+            result["probability"] == max(result["probabilities"].values()) == result["probabilities"][result["label"]]
+        )
     assert results[1] == results[2]
     assert results[4]["id"] == "b" and "case4.jpg" in results[4]["error"]
     assert results[5] == {"id": "c", "error": "The row has no image and no text for the model to read."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -19,8 +20,8 @@ def registered_config(name: str) -> dict[str, Any]:
         return mmfusion.create_model(name).config
 
 
-def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
-    """The architecture of that name, composed as registered, on tiny towers."""
+@functools.cache
+def _shrunk(name: str, overrides: tuple[tuple[str, Any], ...]) -> mmfusion.FusionModel:
     config = registered_config(name)
     swaps: dict[str, Any] = {part: tiny for part, tiny in TINY_TOWERS.items() if config[part] is not None}
     if "text_encoder" in swaps:
@@ -28,7 +29,14 @@ def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
     if config["dim"] is not None:
         swaps["dim"] = 32
     torch.manual_seed(0)
-    return mmfusion.create_model(name, num_classes=3, **swaps, **overrides)
+    return mmfusion.create_model(name, num_classes=3, **{**swaps, **dict(overrides)})
+
+
+def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
+    """The architecture of that name, composed as registered, on tiny towers."""
+    if any(isinstance(value, dict) for value in overrides.values()):
+        return _shrunk.__wrapped__(name, tuple(overrides.items()))
+    return copy.deepcopy(_shrunk(name, tuple(overrides.items())))
 
 
 def batch(model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -13,7 +13,8 @@ class ModelConfig:
     """Which model to build; a field left at None keeps what the architecture says.
 
     Attributes:
-        name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained model.
+        name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
+            model.
         encoder_weights: ``default`` starts the towers from pretrained weights; None from random ones.
         image_encoder: timm name of the image backbone.
         text_encoder: built-in name, transformers model id or folder.

@@ -45,8 +45,8 @@ def should_stop(history: list[Record], metric: str, patience: int | None) -> boo
 class EpochLog(TrainerCallback, ExportableState):
     """One record per epoch, in ``metrics.jsonl`` and in the resumable state.
 
-    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures, ``lr`` (of
-    everything but the encoders, at the end of the epoch) and ``seconds``.
+    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures, ``lr``
+    (of everything but the encoders, at the end of the epoch) and ``seconds``.
 
     Args:
         path: the JSON lines file.
@@ -100,7 +100,7 @@ class EpochLog(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start afresh, or from the restored state."""
         if state.global_step > 0:
-            for name, value in state.stateful_callbacks["EpochLog"]["attributes"].items():
+            for name, value in restored(state.stateful_callbacks).items():
                 setattr(self, name, value)
         else:
             # each process its own dropout
@@ -132,12 +132,10 @@ class EpochLog(TrainerCallback, ExportableState):
         if self.trainer.eval_dataset is None:
             self._finish(state, control)
 
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the validation figures and close the record."""
         own = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-        figures = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        figures = {name.removeprefix("eval_"): value for name, value in kwargs["metrics"].items()}
         self.record |= {k: v for k, v in figures.items() if k not in own and k not in self.record}
         if self.metric not in self.record:
             raise ValueError(
@@ -181,6 +179,11 @@ class EpochLog(TrainerCallback, ExportableState):
             partial = self.path.with_name(f"{self.path.name}.partial")
             partial.write_text(lines, encoding="utf-8")
             partial.replace(self.path)
+
+
+def restored(stateful_callbacks: Any) -> dict[str, Any]:
+    """What :meth:`EpochLog.state` put into a trainer state."""
+    return stateful_callbacks["EpochLog"]["attributes"]
 
 
 def steps_per_epoch(state: TrainerState) -> int:

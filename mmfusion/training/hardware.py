@@ -15,8 +15,8 @@ def has_accelerator() -> bool:
 def resolve_precision(precision: str) -> str:
     """``bf16``, ``fp16`` or ``fp32`` for a setting that may be ``auto``.
 
-    ``auto`` takes bf16 only where the machine computes in it: a GPU of the Ampere generation or later, a CPU with AMX or
-    AVX512-BF16. Elsewhere bf16 is emulated, which is slower than fp32.
+    ``auto`` takes bf16 only where the machine computes in it: a GPU of the Ampere generation or later, a CPU with AMX
+    or AVX512-BF16. Elsewhere bf16 is emulated, which is slower than fp32.
 
     Raises:
         ValueError: an unknown precision, or fp16 on a CPU.

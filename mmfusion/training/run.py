@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ from mmfusion.models import FusionModel, create_loss, create_model, load_model, 
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
-from mmfusion.training.epochs import EpochLog, Record, best_of, should_stop
+from mmfusion.training.epochs import EpochLog, Record, best_of, restored, should_stop
 from mmfusion.training.hardware import has_accelerator, resolve_channels_last, resolve_precision
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import EpochOrder, FusionTrainer
@@ -67,8 +68,8 @@ class TrainResult:
 def train(config: RunConfig) -> TrainResult:
     """Train a model on a table of cases, and leave everything about it in the run folder.
 
-    All rows are checked before training starts. Class names come from the training rows. The best epoch is chosen on the
-    validation rows by ``train.metric``; the test rows, where there are any, are looked at once, at the end.
+    All rows are checked before training starts. Class names come from the training rows. The best epoch is chosen on
+    the validation rows by ``train.metric``; the test rows, where there are any, are looked at once, at the end.
     Start it in several processes with ``torchrun`` and they share each step's rows; rank 0 alone writes.
 
     Args:
@@ -110,6 +111,7 @@ def train(config: RunConfig) -> TrainResult:
         folder.begin(config, provenance)
         cases.frame[["id", "split"]].to_csv(folder.split, index=False)
         print(_summary(config, args, model, cases))
+    args.distributed_state.wait_for_everyone()
 
     def save_best(record: Record) -> None:
         _save(model, processor, folder.best, provenance, record)
@@ -219,11 +221,11 @@ def _read(config: RunConfig) -> CaseTable:
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
     if len(cases.labels) < 2:
-        raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; training needs two or more.")
+        raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
     if config.train.patience is not None and "val" not in cases.splits:
-        raise ValueError("train.patience needs validation rows, and there are none; set it to null, or make a val split.")
+        raise ValueError("train.patience needs validation rows, and there are none; set it to null, or add some.")
     return cases
 
 
@@ -258,7 +260,9 @@ def _augment(config: RunConfig) -> str | None:
     return None if config.processor.augment == "none" else config.processor.augment
 
 
-def _processor_and_model(config: RunConfig, cases: CaseTable, *, needs_aux_heads: bool) -> tuple[Processor, FusionModel]:
+def _processor_and_model(
+    config: RunConfig, cases: CaseTable, *, needs_aux_heads: bool
+) -> tuple[Processor, FusionModel]:
     """The model, new or saved, and the processor that makes its inputs."""
     labels, overrides = cases.labels, config.model.overrides()
     if ":" in config.model.name or "." in config.model.name:
@@ -288,10 +292,11 @@ def _processor_and_model(config: RunConfig, cases: CaseTable, *, needs_aux_heads
     model = create_model(
         config.model.name, num_classes=len(labels), encoder_weights=config.model.encoder_weights, **overrides
     )
-    if tokenizer is not None and len(tokenizer) > model.text_tower.config["vocab_size"]:
+    known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
+    if tokenizer is not None and len(tokenizer) > known:
         raise ValueError(
-            f"The text encoder knows {model.text_tower.config['vocab_size']} word pieces, and the tokenizer has "
-            f"{len(tokenizer)}; set processor.vocab_size to at most the former."
+            f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}; "
+            f"set processor.vocab_size to at most {known}."
         )
     return processor, model
 
@@ -340,7 +345,7 @@ def _summary(config: RunConfig, args: TrainingArguments, model: FusionModel, cas
     )
 
 
-def _figures(labels: NDArray[np.int64], logits: NDArray[np.float32], class_names: list[str]) -> dict[str, float]:
+def _figures(labels: NDArray[np.int64], logits: NDArray[np.float32], class_names: Sequence[str]) -> dict[str, float]:
     probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
     return headline(classification_metrics(labels, probabilities, class_names))
 
@@ -351,8 +356,8 @@ def _run(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, config: Train
     if state is None:
         trainer.train()
         return
-    attributes = json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))["stateful_callbacks"]["EpochLog"]
-    history = attributes["attributes"]["history"]
+    saved = json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))
+    history = restored(saved["stateful_callbacks"])["history"]
     if trainer.is_world_process_zero():
         print(f"going on from {state} ({len(history)} epochs done)")
     if len(history) >= config.epochs or should_stop(history, config.metric, config.patience):

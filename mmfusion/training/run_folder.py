@@ -61,7 +61,8 @@ class RunFolder:
             return False
         if not config.train.resume:
             raise FileExistsError(
-                f"{self.root} holds a run already; add --train.resume true to go on with it, or choose another --output."
+                f"{self.root} holds a run already; add --train.resume true to go on with it, "
+                "or choose another --output."
             )
         before = flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
         now = flat(asdict(config))

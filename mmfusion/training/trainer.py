@@ -31,12 +31,12 @@ ADVICE = "training stopped before the weights moved; try a smaller train.lr, or 
 class Task(nn.Module):
     """Model and loss as the one module that the Trainer moves, wraps and saves.
 
-    It hides the model's ``config``, which is a plain dict here and an object where the Trainer and its trackers look for one.
+    It hides the model's ``config``, which is a plain dict here, where the Trainer and its trackers expect an object.
     """
 
     accepts_loss_kwargs = False
 
-    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+    def __init__(self, model: Any, loss: Any) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
@@ -49,8 +49,8 @@ class Task(nn.Module):
 class EpochOrder(Sampler[int]):
     """Order of the training rows in an epoch, a function of seed and epoch alone.
 
-    Every process draws the same order and takes its share of it, so N processes with batches of B see what one process with
-    batches of N x B sees; and a resumed run goes on with the order that it left.
+    Every process draws the same order and takes its share of it, so N processes with batches of B see what one process
+    with batches of N x B sees; and a resumed run goes on with the order that it left.
 
     Args:
         rows: number of rows; as many are drawn.
@@ -132,9 +132,11 @@ class FusionTrainer(Trainer):
     ) -> None:
         self.config = config
         self.order = order
+        self.train_rows: Any = train_rows
         self.log_of_epochs = log
+        self.task = Task(model, loss)
         super().__init__(
-            model=Task(model, loss),
+            model=self.task,
             args=args,
             data_collator=collate,
             train_dataset=train_rows,
@@ -155,18 +157,16 @@ class FusionTrainer(Trainer):
     def begin_epoch(self, epoch: int) -> None:
         """Tell sampler and data set which epoch comes next."""
         self.order.set_epoch(epoch)
-        if hasattr(self.train_dataset, "set_epoch"):
-            self.train_dataset.set_epoch(epoch)
+        if hasattr(self.train_rows, "set_epoch"):
+            self.train_rows.set_epoch(epoch)
 
     # -- optimisation ----------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the model's own parameter groups."""
         if self.optimizer is None:
-            groups = self.model.model.param_groups(
-                self.config.lr, self.config.weight_decay, self.config.encoder_lr_scale
-            )
-            self.optimizer = torch.optim.AdamW(groups)
+            rates = self.config.lr, self.config.weight_decay, self.config.encoder_lr_scale
+            self.optimizer = torch.optim.AdamW(self.task.model.param_groups(*rates))
         return self.optimizer
 
     def create_scheduler(
@@ -175,7 +175,8 @@ class FusionTrainer(Trainer):
         """Linear warm-up, then a cosine to zero, of every group's own rate."""
         if self.lr_scheduler is None:
             warmup = math.ceil(self.config.warmup_ratio * num_training_steps)
-            self.lr_scheduler = get_cosine_schedule_with_warmup(optimizer or self.optimizer, warmup, num_training_steps)
+            chosen = optimizer or self.create_optimizer()
+            self.lr_scheduler = get_cosine_schedule_with_warmup(chosen, warmup, num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -184,10 +185,10 @@ class FusionTrainer(Trainer):
         model: nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This batch's part of the mean loss over all rows of the step (of all processes, hence their number)."""
-        loss = self.model.loss
+        loss = self.task.loss
         if hasattr(loss, "step"):
             loss.step = self.state.global_step
         labels = inputs["labels"]
@@ -198,7 +199,7 @@ class FusionTrainer(Trainer):
         return (value, output) if return_outputs else value
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Forward and backward of one batch, stopped by a loss that is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -217,7 +218,7 @@ class FusionTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate with rank 0's buffers everywhere: each process has seen other batches, so its BatchNorm differs."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.model.buffers():
+            for buffer in self.task.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         return super().evaluate(*args, **kwargs)
 
@@ -231,27 +232,31 @@ class FusionTrainer(Trainer):
         """(None, logits (B, C), labels (B,)): figures, the validation loss too, come from all logits together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = self._forward(model, inputs).logits.float()
+            logits = self._forward(model, inputs).logits
+        assert logits is not None
+        logits = logits.float()
         if not torch.isfinite(logits).all():
-            raise FloatingPointError(f"The model's output is not finite on validation rows at step {self.state.global_step}.")
+            raise FloatingPointError(
+                f"The model's output is not finite on validation rows at step {self.state.global_step}."
+            )
         return None, logits, inputs["labels"]
 
     # -- states ----------------------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
-            save_model(self.model, str(folder / WEIGHTS))
+            save_model(self.task, str(folder / WEIGHTS))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_model(model or self.model, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
+        load_model(model or self.task, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            root = Path(self.args.output_dir)
+            root = Path(str(self.args.output_dir))
             checkpoints.seal(root / f"checkpoint-{self.state.global_step}")
             checkpoints.prune(root)
         self.accelerator.wait_for_everyone()

@@ -62,7 +62,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_config(toy: Path, tmp_path: Path) -> Callable[..., RunConfig]:
-    """A small run; keywords are those of ``TrainConfig``. The model is ``test_mibf``, ``plain`` (above), or told in full."""
+    """A small run; keywords are those of ``TrainConfig``. The model is a name, ``plain`` (above), or told in full."""
 
     def make(name: str = "run", model: str | dict[str, Any] = "test_mibf", **train: Any) -> RunConfig:
         if isinstance(model, str):

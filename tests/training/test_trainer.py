@@ -149,6 +149,7 @@ def test_the_loss_falls_and_each_epoch_leaves_a_record(tmp_path: Path, capsys: p
     assert records[-1]["lr"] == 0
     assert {"nll", "macro_auroc", "seconds"} <= records[0].keys()
     assert records == trainer.log_of_epochs.history
+    assert len(trainer.state.log_history) == 2 * 12 + 1
     assert best[-1] == best_of(records, "balanced_accuracy") + 1
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 12
