@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mmfusion import cli
-from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
+from mmfusion.data import DatasetConfig, Processor, check_images, fit_wordpiece, read_cases
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.models import create_model, save_model
@@ -171,13 +171,18 @@ def test_evaluation_writes_what_it_returns(predictor, root, tmp_path):
     assert (tmp_path / "roc.png").is_file() and (tmp_path / "confusion_matrix.png").is_file()
 
 
-def test_a_split_that_cannot_be_drawn_again_is_refused(root, tmp_path):
+def test_a_drawn_split_is_drawn_again_for_the_same_rows_only(root):
     table = root / "unsplit.csv"
     table.write_text("".join(f"{line.rsplit(',', 1)[0]}\n" for line in (root / "table.csv").read_text().splitlines()))
     config = DatasetConfig(on_bad_row="skip", val_fraction=0.3, test_fraction=0.3)
     given = {"dataset": config, "labels": LABELS}
-    with pytest.raises(ValueError, match="has no split column"):
-        read_split(table, "test", provenance={}, **given)
+    trained = check_images(read_cases(table, config)).resolve("skip").split_or_draw(config, seed=3)
+    provenance = {"seed": 3, "data_fingerprint": trained.fingerprint()}
+    again = read_split(table, "test", provenance=provenance, **given)
+    assert list(again.frame["id"]) == list(trained.select("test").frame["id"])
+    for other in ({}, {**provenance, "seed": 4}):
+        with pytest.raises(ValueError, match="has no split column"):
+            read_split(table, "test", provenance=other, **given)
     assert len(read_split(table, "all", provenance={}, **given)) == 8
     table.unlink()
 

@@ -51,8 +51,8 @@ class AllRows(Dataset[dict[str, Any]]):
     Args:
         cases: the table, with its problems.
         processor: how a case becomes tensors.
-        refuse_empty: whether a row without a modality that the model reads cannot be read. Otherwise the model says what
-            it says without any: so are all models of a comparison measured on the same rows.
+        refuse_empty: whether a row without a modality that the model reads counts as unreadable. Otherwise the model
+            says what it says without any: so are all models of a comparison measured on the same rows.
 
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.

@@ -6,7 +6,7 @@ import inspect
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion.layers import masked_mean
 from mmfusion.outputs import Features
@@ -43,7 +43,7 @@ def weights_source(encoder: str) -> str | None:
     return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
 
 
-def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PreTrainedConfig:
+def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PretrainedConfig:
     """The transformers configuration of an encoder, from its inlined form, the built-in table, a folder or the Hub.
 
     Raises:
@@ -68,7 +68,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     return found
 
 
-def build_encoder(encoder: str, config: PreTrainedConfig, weights: str | None) -> nn.Module:
+def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> nn.Module:
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
     Raises:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from transformers import IntervalStrategy, TrainingArguments, set_seed
+from transformers.utils import logging as transformers_logging
 
 import mmfusion
 from mmfusion import registry
@@ -65,6 +67,21 @@ class TrainResult:
     history: list[Record]
 
 
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep its notes and loading bars off the screen, where each epoch has one line; errors still show."""
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+@_quiet_transformers()
 def train(config: RunConfig) -> TrainResult:
     """Train a model on a table of cases, and leave everything about it in the run folder.
 
@@ -93,9 +110,9 @@ def train(config: RunConfig) -> TrainResult:
     is_main = args.process_index == 0
 
     cases = _read(config)
-    provenance = _provenance(config, cases)
+    provenance = _provenance(config, cases, args.world_size)
     if resuming:
-        folder.check_data(provenance)
+        folder.check_provenance(provenance)
     args.distributed_state.wait_for_everyone()
 
     loss = _loss(config.train, cases)
@@ -229,7 +246,7 @@ def _read(config: RunConfig) -> CaseTable:
     return cases
 
 
-def _provenance(config: RunConfig, cases: CaseTable) -> dict[str, Any]:
+def _provenance(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:
     """What a reader of the model later wants to know about its making."""
     packages = ("torch", "timm", "transformers", "accelerate")
     return {
@@ -237,6 +254,7 @@ def _provenance(config: RunConfig, cases: CaseTable) -> dict[str, Any]:
         "rows": cases.splits,
         "labels": cases.labels,
         "seed": config.seed,
+        "processes": processes,
         "dataset": asdict(config.dataset),
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {

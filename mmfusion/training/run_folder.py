@@ -78,11 +78,11 @@ class RunFolder:
             )
         return True
 
-    def check_data(self, provenance: dict[str, Any]) -> None:
-        """Refuse to go on with other data.
+    def check_provenance(self, provenance: dict[str, Any]) -> None:
+        """Refuse to go on with other data, or with another number of processes, whose steps would be others.
 
         Raises:
-            ValueError: rows, labels, texts or splits changed since the run began.
+            ValueError: rows, labels, texts, splits or the number of processes changed since the run began.
         """
         if not self.provenance.exists():
             return
@@ -91,6 +91,11 @@ class RunFolder:
             raise ValueError(
                 f"{self.root} cannot be resumed: the data changed since it began "
                 f"(rows then {before.get('rows')}, now {provenance['rows']}); restore them, or choose another --output."
+            )
+        if before.get("processes") != provenance["processes"]:
+            raise ValueError(
+                f"{self.root} cannot be resumed with {provenance['processes']} process(es): "
+                f"it began with {before.get('processes')}."
             )
 
     def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,22 @@ def command(config: RunConfig, *launcher: str) -> list[str]:
     return [sys.executable, *launcher, "-m", "mmfusion", "train", "--config", str(path)]
 
 
-def start(config: RunConfig, *launcher: str) -> subprocess.Popen[str]:
-    """The run in processes of its own, which make up one group."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command(config, *launcher), env=environment, start_new_session=True, **pipes)
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a run in processes of its own, of which none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(config: RunConfig, *launcher: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command(config, *launcher), env=environment, start_new_session=True, **pipes)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +153,7 @@ def test_a_finished_run_is_not_trained_again(make_config: MakeConfig, capsys: An
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConfig) -> None:
+def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConfig, start: Any) -> None:
     options = {"loss": "mp", "epochs": 4, "save_steps": 2}
     whole, killed = make_config("whole", **options), make_config("killed", **options)
     process = start(killed)
@@ -160,15 +172,11 @@ def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConf
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, start: Any) -> None:
     """Seven validation rows on two processes: each counts once."""
     one, two = make_config("one", model="plain", batch_size=8), make_config("two", model="plain", batch_size=4)
     process = start(two, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    try:
-        printed, errors = process.communicate(timeout=300)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     assert "on cpu x 2 processes" in printed
     assert [line[:9] for line in printed.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
@@ -204,6 +212,14 @@ def test_a_run_does_not_go_on_with_other_data(make_config: MakeConfig, toy: Path
     table.write_text(table.read_text().replace("red spot", "dark spot", 1))
     with pytest.raises(ValueError, match="cannot be resumed: the data changed"):
         train(replace(config, train=replace(config.train, resume=True)))
+
+
+def test_a_run_does_not_go_on_with_another_number_of_processes(make_config: MakeConfig) -> None:
+    config = make_config(epochs=1, model="plain", resume=True)
+    path = train(config).folder / "provenance.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 2}))
+    with pytest.raises(ValueError, match=r"cannot be resumed with 1 process\(es\): it began with 2"):
+        train(config)
 
 
 def write_table(toy: Path, folder: Path, keep: Callable[[list[str]], bool], bad: str = "") -> Path:
