@@ -366,8 +366,10 @@ def _predictor(model: str) -> Predictor:
 
 def _beside_model(model: str, name: str) -> Path:
     """A folder in the run folder of a local model, and below ``runs`` for any other."""
-    folder = model.removeprefix("local-dir:")
-    return Path(folder if folder != model else f"runs/{re.sub('[^A-Za-z0-9._-]+', '-', model)}") / name
+    if not model.startswith("local-dir:"):
+        return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", model), name)
+    folder = Path(model.removeprefix("local-dir:")).expanduser()
+    return (folder.parent if folder.name in ("best", "last") else folder) / name
 
 
 def _build(cls: type, values: Namespace) -> Any:

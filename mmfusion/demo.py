@@ -93,7 +93,7 @@ def _config(kind: str, data: Path, output: Path, seed: int) -> RunConfig:
         dataset=DatasetConfig(text_template=TEMPLATE, group_column="patient_id"),
         model=ModelConfig(name=MODELS[kind], image_encoder=None if kind == "text" else BACKBONE),
         processor=ProcessorConfig(image_size=64, max_length=64),
-        train=TrainConfig(epochs=8, batch_size=32, lr=2e-3, encoder_lr_scale=1.0),
+        train=TrainConfig(epochs=8, batch_size=32, lr=1e-3, encoder_lr_scale=1.0),
     )
 
 

@@ -125,3 +125,16 @@ def test_help_imports_no_heavy_library(argv):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip().endswith("HEAVY []")
+
+
+@pytest.mark.parametrize(
+    ("model", "folder"),
+    [
+        ("local-dir:runs/first", "runs/first/evaluation/test"),
+        ("local-dir:runs/first/best", "runs/first/evaluation/test"),
+        ("hf-hub:org/name@v1", "runs/hf-hub-org-name-v1/evaluation/test"),
+        ("mibf_lite0.ham10000", "runs/mibf_lite0.ham10000/evaluation/test"),
+    ],
+)
+def test_results_lie_beside_the_model(model, folder):
+    assert cli._beside_model(model, "evaluation/test") == Path(folder)
