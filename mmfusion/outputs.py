@@ -1,4 +1,4 @@
-"""What flows between the parts: ``Features`` out of a tower, ``Fused`` out of a fusion block, ``FusionOutput`` out of a model."""
+"""What flows between the parts: a tower's ``Features``, a fusion block's ``Fused``, a model's ``FusionOutput``."""
 
 from __future__ import annotations
 

@@ -97,7 +97,9 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 def keywords(part: Callable[..., Any]) -> list[str]:
     """Names of the keywords that a part takes."""
-    return [p.name for p in inspect.signature(part).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return [
+        p.name for p in inspect.signature(part).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
 
 
 def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:

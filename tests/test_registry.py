@@ -22,5 +22,5 @@ def test_the_same_part_may_be_registered_again():
 
 
 def test_unknown_names_without_a_near_one_list_all():
-    with pytest.raises(ValueError, match="known: .*ce"):
+    with pytest.raises(ValueError, match=r"known: .*ce"):
         registry.get("loss", "zzzzzz")

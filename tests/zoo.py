@@ -39,7 +39,9 @@ def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
     return copy.deepcopy(_shrunk(name, tuple(overrides.items())))
 
 
-def batch(model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0) -> dict[str, torch.Tensor]:
+def batch(
+    model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0
+) -> dict[str, torch.Tensor]:
     """Random inputs for what the model reads; texts of different lengths."""
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, torch.Tensor] = {}

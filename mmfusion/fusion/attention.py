@@ -50,7 +50,9 @@ class CrossAttention(FusionBlock):
     def forward(self, image: Features, text: Features) -> Fused:
         """Tokens (B, N, image_dim) and (B, L, text_dim) -> the query side's tokens and their mean (B, dim)."""
         v, t = self.image_proj(image.tokens), self.text_proj(text.tokens)
-        x, x_mask, context, mask = (t, text.mask, v, image.mask) if self.query == "text" else (v, image.mask, t, text.mask)
+        x, x_mask, context, mask = (
+            (t, text.mask, v, image.mask) if self.query == "text" else (v, image.mask, t, text.mask)
+        )
         name = "text_to_image" if self.query == "text" else "image_to_text"
         attentions = {}
         for i, layer in enumerate(self.layers):

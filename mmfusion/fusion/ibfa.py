@@ -20,10 +20,11 @@ class IBFA(FusionBlock):
 
     Args:
         image_dim: width of the image features.
-        text_dim: width of the text features; projected only where it differs from ``dim`` (BERT's 768 enters as it is).
+        text_dim: width of the text features; projected only where it differs from ``dim`` (BERT's 768 enters as is).
         dim: width of the attention; the result is twice as wide.
         num_heads: attention heads (1 in the publication).
-        form: ``pooled`` is the published model, one vector per side; ``token`` attends over map positions and text tokens.
+        form: ``pooled`` is the published model, one vector per side; ``token`` attends over map positions and text
+            tokens.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Attend from x (B, Q, D) to context (B, K, D); mask (B, K) is the context's. Returns (B, Q, D), (B, heads, Q, K)."""
+        """Attend from x (B, Q, D) to context (B, K, D) with its mask (B, K): (B, Q, D) and weights (B, heads, Q, K)."""
         q, k, v = (split_heads(t, self.num_heads) for t in (self.q(x), self.k(context), self.v(context)))
         attended, weights = attend(q, k, v, mask)
         return self.out(merge_heads(attended)), weights
@@ -131,7 +131,9 @@ class JointAttention(nn.Module):
             Output shaped like x, and weights (B, heads, N, N + M), own side first.
         """
         if x.ndim == 2 or y.ndim == 2:
-            out, weights = self.forward(x if x.ndim == 3 else x[:, None], y if y.ndim == 3 else y[:, None], x_mask, y_mask)
+            out, weights = self.forward(
+                x if x.ndim == 3 else x[:, None], y if y.ndim == 3 else y[:, None], x_mask, y_mask
+            )
             return (out.squeeze(1) if x.ndim == 2 else out), weights
         q = split_heads(self.q(x), self.num_heads)
         k = split_heads(torch.cat([self.k(x), self.k_other(y)], dim=1), self.num_heads)

@@ -13,8 +13,8 @@ from mmfusion.outputs import FusionOutput
 class Loss(nn.Module):
     """``loss(output, labels)`` -> dict with ``"loss"`` and the terms it is made of, each a scalar.
 
-    The output's ``aux_loss`` (expert balance, for instance) is added to every objective, so that a part that needs it can be
-    combined with any loss.
+    The output's ``aux_loss`` (expert balance, for instance) is added to every objective, so that a part that needs it
+    can be combined with any loss.
 
     Attributes:
         needs_auxiliary_heads: True when the objective reads ``image_logits`` and ``text_logits``.

@@ -21,8 +21,8 @@ def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
 class ModalityDisagreementLoss(Loss):
     """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more.
 
-    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as in
-    the equation: disagreement itself is penalised.
+    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as
+    in the equation: disagreement itself is penalised.
 
     Args:
         alpha: weight of the image-only head.

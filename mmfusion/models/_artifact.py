@@ -18,6 +18,9 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
 PREFIXES = ("local-dir:", "hf-hub:")
 
+#: what is fetched of a Hub repository: JSON, text and safetensors, never pickle or code.
+HUB_FILES = ["*.json", "*.txt", "*.md", WEIGHTS]
+
 
 def save_model(
     model: FusionModel,
@@ -89,7 +92,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
     version = config.get("format_version") if isinstance(config, dict) else None
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion.")
+        raise ValueError(
+            f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
+        )
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     return config
@@ -112,7 +117,9 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     stored = read_config(folder)
     for name in overrides:
         if name not in model_keywords():
-            raise TypeError(f"create_model got an unexpected keyword {name!r}; {registry.did_you_mean(name, model_keywords())}")
+            raise TypeError(
+                f"create_model got an unexpected keyword {name!r}; {registry.did_you_mean(name, model_keywords())}"
+            )
     try:
         model = FusionModel(**{**stored["model"], **overrides})
     except (TypeError, ValueError) as error:
@@ -148,12 +155,15 @@ def resolve_artifact(name: str) -> Path:
     """The folder of a saved model.
 
     Args:
-        name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), or an ``arch.tag`` shipped with the package.
+        name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), ``hf-hub:org/name`` with an optional
+            ``@revision``, or an ``arch.tag`` shipped with the package.
 
     Raises:
-        FileNotFoundError: no such folder, or no saved model in it.
+        FileNotFoundError: no such folder, repository or revision, or no saved model in it.
         ValueError: no such weights.
     """
+    if name.startswith("hf-hub:"):
+        return _from_hub(name)
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:")).expanduser()
         if not folder.is_dir():
@@ -168,6 +178,19 @@ def resolve_artifact(name: str) -> Path:
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
         raise ValueError(f"No pretrained weights for {name!r}; {have}.")
     return _shipped_root() / found[0]
+
+
+def _from_hub(name: str) -> Path:
+    """Fetch a repository of the Hub, or find it in the cache; nothing but the files of a saved model."""
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.removeprefix("hf-hub:").partition("@")
+    try:
+        folder = snapshot_download(repository, revision=revision or None, allow_patterns=HUB_FILES)
+    except Exception as error:  # the Hub client has an exception for each of a dozen causes
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(f"{name!r} cannot be had from the Hub ({type(error).__name__}: {reason}).") from error
+    return Path(folder)
 
 
 def _shipped_root() -> Path:

@@ -29,8 +29,8 @@ def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., Fusi
 def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
     """Build the model that an entrypoint describes, with the caller's overrides.
 
-    Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged over
-    the entrypoint's. Removing a tower (``text_encoder=None``) removes the fusion block and the auxiliary heads too.
+    Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged
+    over the entrypoint's. Removing a tower (``text_encoder=None``) removes fusion block and auxiliary heads too.
 
     Raises:
         TypeError: an override is no keyword of a model.
@@ -64,13 +64,15 @@ def create_model(
     """Create a model by name.
 
     Args:
-        name: an architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a saved
-            model: ``"local-dir:FOLDER"`` or ``"hf-hub:org/name@revision"``.
+        name: an architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
+            saved model: ``"local-dir:FOLDER"`` or ``"hf-hub:org/name@revision"``.
         pretrained: load the weights of the architecture's (first) tag.
-        num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new head.
-        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a hub id,
-            is the network touched.
-        overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict (``fusion_args={"num_layers": 2}``).
+        num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
+            head.
+        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
+            hub id, is the network touched.
+        overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
+            (``fusion_args={"num_layers": 2}``).
 
     Raises:
         ValueError: unknown name (the message gives the nearest ones), or no weights under it.
@@ -78,10 +80,14 @@ def create_model(
     """
     if name.startswith(_artifact.PREFIXES):
         if encoder_weights is not None:
-            raise ValueError(f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own.")
+            raise ValueError(
+                f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
+            )
         return _artifact.load_model(_artifact.resolve_artifact(name), num_classes=num_classes, **overrides)
     if "/" in name or "\\" in name or Path(name).is_dir():
-        raise ValueError(f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub.")
+        raise ValueError(
+            f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
+        )
     architecture, _, tag = name.partition(".")
     entrypoint = registry.get("model", architecture)
     if pretrained or tag:
@@ -103,7 +109,9 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     if not pretrained:
         return registry.names("model", pattern)
     shipped = _artifact.shipped_tags()
-    return [name for name in shipped if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)]
+    return [
+        name for name in shipped if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)
+    ]
 
 
 def list_components(kind: str, pattern: str = "*") -> list[str]:

@@ -73,7 +73,9 @@ class FusionModel(nn.Module):
         if not 0 <= modality_dropout < 1:
             raise ValueError(f"modality_dropout={modality_dropout} is not in [0, 1).")
         if aux_heads and fusion is None:
-            raise ValueError("aux_heads=True needs an image tower and a text tower; a model of one modality has no other.")
+            raise ValueError(
+                "aux_heads=True needs an image tower and a text tower; a model of one modality has no other."
+            )
         if encoder_weights not in (None, "default"):
             raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
 
@@ -84,8 +86,10 @@ class FusionModel(nn.Module):
             num_levels = int(fusion_args.get("num_levels", 3))
         tower_args: dict[str, Any] = {"weights": encoder_weights} | ({"num_levels": num_levels} if num_levels else {})
 
-        self.image_tower = self.text_tower = None
-        self.image_missing = self.text_missing = None
+        self.image_tower: Any = None
+        self.text_tower: Any = None
+        self.image_missing: Any = None
+        self.text_missing: Any = None
         if image_encoder is not None:
             self.image_tower = registry.create("image_tower", image_tower, image_encoder, **tower_args, **image_args)
             self.image_missing = MissingModality(self.image_tower.num_features, self.image_tower.level_dims)
@@ -95,8 +99,8 @@ class FusionModel(nn.Module):
             text_args["config"] = self.text_tower.config
             text_args.pop("vocab_size", None)
 
-        self.fusion = None
-        if self.image_tower is not None and self.text_tower is not None:
+        self.fusion: Any = None
+        if fusion is not None:
             image_dim, text_dim = self.image_tower.num_features, self.text_tower.num_features
             width = {} if dim is None else {"dim": dim}
             self.fusion = registry.create(
@@ -227,7 +231,9 @@ class FusionModel(nn.Module):
         """
         fused = self.forward_features(pixel_values, input_ids, attention_mask, image_present, text_present)
         if self.num_classes == 0:
-            return FusionOutput(logits=fused.pooled, features=fused.pooled, attentions=fused.attentions, gates=fused.gates)
+            return FusionOutput(
+                logits=fused.pooled, features=fused.pooled, attentions=fused.attentions, gates=fused.gates
+            )
         output: FusionOutput = self.head(fused)
         gates = {**(fused.gates or {}), **(output.gates or {})}
         attentions = {**(fused.attentions or {}), **(output.attentions or {})}
@@ -245,13 +251,16 @@ class FusionModel(nn.Module):
 
     def _encode(
         self,
-        pixel_values: Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        image_present: Tensor | None,
-        text_present: Tensor | None,
-    ) -> tuple[Features | None, Features | None]:
-        """Both towers, with learned tokens where a sample lacks a modality."""
+        pixel_values: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        image_present: Any,
+        text_present: Any,
+    ) -> tuple[Any, Any]:
+        """``Features`` of both towers, or None for one that there is not; arguments as in :meth:`forward`.
+
+        A sample that lacks a modality gets its learned token.
+        """
         use_image = self.image_tower is not None and pixel_values is not None
         use_text = self.text_tower is not None and input_ids is not None
         if use_image:
@@ -259,7 +268,9 @@ class FusionModel(nn.Module):
         elif use_text:
             batch_size = input_ids.shape[0]
         else:
-            wanted = [n for n, t in (("pixel_values", self.image_tower), ("input_ids", self.text_tower)) if t is not None]
+            wanted = [
+                n for n, t in (("pixel_values", self.image_tower), ("input_ids", self.text_tower)) if t is not None
+            ]
             raise ValueError(f"The model needs {' or '.join(wanted)}, and got None.")
         if use_text:
             attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -270,7 +281,11 @@ class FusionModel(nn.Module):
 
         image = text = None
         if self.image_tower is not None:
-            image = self._encode_image(pixel_values, image_present) if use_image else self.image_missing.stand_in(batch_size)
+            image = (
+                self._encode_image(pixel_values, image_present)
+                if use_image
+                else self.image_missing.stand_in(batch_size)
+            )
         if self.text_tower is not None:
             if use_text:
                 # a sample without text shows the encoder one padding token, so that no attention row is empty
@@ -352,7 +367,7 @@ class FusionModel(nn.Module):
 def _spread(features: Features, present: Tensor) -> Features:
     """Features of the present samples put at their places in the batch; the others are zero, to be replaced."""
 
-    def place(x: Tensor) -> Tensor:
+    def place(x: Any) -> Tensor:
         return x.new_zeros(len(present), *x.shape[1:]).masked_scatter(present.view(-1, *[1] * (x.ndim - 1)), x)
 
     return Features(
@@ -365,4 +380,6 @@ def _spread(features: Features, present: Tensor) -> Features:
 
 def model_keywords() -> list[str]:
     """Keywords that ``create_model`` passes on."""
-    return [name for name in inspect.signature(FusionModel).parameters if name not in ("num_classes", "encoder_weights")]
+    return [
+        name for name in inspect.signature(FusionModel).parameters if name not in ("num_classes", "encoder_weights")
+    ]

@@ -25,9 +25,7 @@ def test_image(**overrides: Any) -> FusionModel:
 @register_model
 def test_text(**overrides: Any) -> FusionModel:
     """A tiny text-only model."""
-    return build(
-        overrides, text_encoder="bert_tiny", text_args={"vocab_size": 128}, head_args={"hidden_features": 16}
-    )
+    return build(overrides, text_encoder="bert_tiny", text_args={"vocab_size": 128}, head_args={"hidden_features": 16})
 
 
 @register_model

@@ -15,7 +15,7 @@ from mmfusion.registry import did_you_mean, register
 from mmfusion.towers import offline
 
 
-def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> nn.Module:
+def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     """A timm model without its classifier.
 
     Args:
@@ -40,8 +40,8 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> nn.Mo
         return timm.create_model(encoder, pretrained=True, num_classes=0, **timm_args)
     except Exception as error:
         raise RuntimeError(
-            f"No pretrained weights for image_encoder {encoder!r} ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            f"{offline.hint(encoder)}"
+            f"No pretrained weights for image_encoder {encoder!r} "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
         ) from error
 
 
@@ -83,11 +83,13 @@ class Backbone(nn.Module):
     def tokens(self, final: Tensor) -> Tensor:
         """The last feature map or sequence as (B, N, D), row by row, without class and register tokens.
 
-        A map's tokens are what the model's head makes of each position before it classifies: the same space as the pooled
-        vector, also where the head normalises (ConvNeXt) or widens (MobileNetV3) after pooling.
+        A map's tokens are what the model's head makes of each position before it classifies: the same space as the
+        pooled vector, also where the head normalises (ConvNeXt) or widens (MobileNetV3) after pooling.
         """
         if not isinstance(final, Tensor):
-            raise ValueError(f"{type(self.model).__name__} returns several maps at once; choose an image_encoder with one.")
+            raise ValueError(
+                f"{type(self.model).__name__} returns several maps at once; choose an image_encoder with one."
+            )
         if final.ndim == 3:
             return final[:, getattr(self.model, "num_prefix_tokens", 0) :]
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
@@ -98,7 +100,7 @@ class Backbone(nn.Module):
 
 
 def level_indices(available: int, wanted: int) -> tuple[int, ...]:
-    """Indices of ``wanted`` levels: the deepest of a CNN's few stages, equally spaced ones of a transformer's many blocks."""
+    """Indices of ``wanted`` levels: the deepest of a CNN's few stages, else equally spaced blocks."""
     if available <= 5:
         return tuple(range(available - wanted, available))
     return tuple(round((i + 1) * available / wanted) - 1 for i in range(wanted))

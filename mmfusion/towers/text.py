@@ -68,13 +68,13 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     return found
 
 
-def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> nn.Module:
+def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
     Raises:
         RuntimeError: the weights cannot be had.
     """
-    model_class = AutoModel._model_mapping[type(config)]
+    model_class: Any = AutoModel._model_mapping[type(config)]
     options = {}
     if "add_pooling_layer" in inspect.signature(model_class).parameters:
         options["add_pooling_layer"] = False
@@ -85,8 +85,8 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
         return AutoModel.from_pretrained(source, config=config, **options)
     except (OSError, RuntimeError) as error:
         raise RuntimeError(
-            f"No pretrained weights for text_encoder {encoder!r} ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            f"{offline.hint(encoder)}"
+            f"No pretrained weights for text_encoder {encoder!r} "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
         ) from error
 
 
@@ -122,7 +122,8 @@ class TextTower(nn.Module):
             raise ValueError(f"pooling={pooling!r} is not one of 'cls', 'mean'.")
         if weights is not None and vocab_size is not None and weights_source(encoder) is not None:
             raise ValueError(
-                f"vocab_size={vocab_size} does not go with pretrained weights of text_encoder {encoder!r}: they have their own."
+                f"vocab_size={vocab_size} does not go with pretrained weights of text_encoder {encoder!r}: "
+                "they have their own."
             )
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)

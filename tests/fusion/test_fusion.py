@@ -49,10 +49,15 @@ def test_every_block_alone(name):
 def test_pooled_blocks_are_their_formulas():
     image, text = features()
     v, t = image.pooled, text.pooled
-    assert torch.equal(mmfusion.create_fusion("concat", image_dim=V, text_dim=T)(image, text).pooled, torch.cat([v, t], -1))
+    assert torch.equal(
+        mmfusion.create_fusion("concat", image_dim=V, text_dim=T)(image, text).pooled, torch.cat([v, t], -1)
+    )
     for name, formula in (("add", torch.add), ("mul", torch.mul)):
         block = mmfusion.create_fusion(name, image_dim=V, text_dim=T, dim=D)
-        p, q = v @ block.image_proj.weight.T + block.image_proj.bias, t @ block.text_proj.weight.T + block.text_proj.bias
+        p, q = (
+            v @ block.image_proj.weight.T + block.image_proj.bias,
+            t @ block.text_proj.weight.T + block.text_proj.bias,
+        )
         assert_close(block(image, text).pooled, formula(p, q))
     for gate, width in (("dimension", D), ("sample", 1)):
         block = mmfusion.create_fusion("gated", image_dim=V, text_dim=T, dim=D, gate=gate)
@@ -79,7 +84,11 @@ def joint_attention(layer, x, y, y_mask=None, x_mask=None):
     for b in range(x.shape[0]):
         xs = x[b] if x_mask is None else x[b][x_mask[b]]
         ys = y[b] if y_mask is None else y[b][y_mask[b]]
-        q, k, v = layer.q(x[b]), torch.cat([layer.k(xs), layer.k_other(ys)]), torch.cat([layer.v(xs), layer.v_other(ys)])
+        q, k, v = (
+            layer.q(x[b]),
+            torch.cat([layer.k(xs), layer.k_other(ys)]),
+            torch.cat([layer.v(xs), layer.v_other(ys)]),
+        )
         parts = []
         for h in range(heads):
             s = slice(h * d, (h + 1) * d)
@@ -95,7 +104,9 @@ def test_ibfa_pooled_is_the_published_equation(heads):
     image = Features(pooled=torch.randn(B, V))
     text = Features(pooled=torch.randn(B, D))
     x, y = block.image_proj(image.pooled)[:, None], text.pooled[:, None]
-    expected = torch.cat([joint_attention(block.image_attention, x, y), joint_attention(block.text_attention, y, x)], -1)
+    expected = torch.cat(
+        [joint_attention(block.image_attention, x, y), joint_attention(block.text_attention, y, x)], -1
+    )
     fused = block(image, text)
     assert_close(fused.pooled, expected[:, 0])
     assert_close(torch.cat([fused.image, fused.text], -1), fused.pooled)

@@ -57,7 +57,9 @@ def test_mp_fades_the_disagreement_in():
     per_sample = F.cross_entropy(out.logits, LABELS, reduction="none")
     kl = symmetric_kl(out.image_logits, out.text_logits)
     for ramp in (0, 0.25, 0.5, 0.75, 1, 1):
-        assert loss(out, LABELS)["loss"].item() == pytest.approx((torch.exp(ramp * kl) * per_sample).mean().item(), rel=1e-5)
+        assert loss(out, LABELS)["loss"].item() == pytest.approx(
+            (torch.exp(ramp * kl) * per_sample).mean().item(), rel=1e-5
+        )
     assert loss.step == 6
     loss.eval()
     loss(out, LABELS)

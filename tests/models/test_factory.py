@@ -32,6 +32,11 @@ def test_list_models_wildcards_and_natural_order():
         (lambda: mmfusion.create_model("test_concat", fusion_args={"num_layers": 3}), TypeError, "fusion 'concat'"),
         (lambda: mmfusion.create_model("runs/exp1"), ValueError, "'local-dir:runs/exp1'.*'hf-hub:runs/exp1'"),
         (lambda: mmfusion.create_model("local-dir:no/such"), FileNotFoundError, "no/such"),
+        (
+            lambda: mmfusion.create_model("hf-hub:no/such"),
+            FileNotFoundError,
+            "'hf-hub:no/such' cannot be had from the Hub",
+        ),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
         (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),

@@ -64,7 +64,9 @@ def test_text_tower_is_the_transformers_encoder(pooling):
     )
     assert_close(features.pooled, expected)
     assert_close(features.levels[1], features.pooled)
-    assert_close(features.levels[0][0], out.hidden_states[1][0, 0] if pooling == "cls" else out.hidden_states[1][0].mean(0))
+    assert_close(
+        features.levels[0][0], out.hidden_states[1][0, 0] if pooling == "cls" else out.hidden_states[1][0].mean(0)
+    )
 
 
 def test_a_transformers_folder_is_an_encoder(tmp_path):
