@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if os.environ.get("MMFUSION_DEBUG"):
             raise
-        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"{program}: error: {_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -382,7 +382,10 @@ def _build(cls: type, values: Namespace) -> Any:
     )
 
 
-def _one_line(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
+    """One line; only the list of bad rows keeps its lines."""
+    if type(error).__name__ == "BadRowsError":
+        return str(error)
     return " ".join(str(error).split()) or type(error).__name__
 
 

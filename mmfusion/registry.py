@@ -53,6 +53,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     _check_kind(kind)
 
     def decorate(part: T) -> T:
+        if not part.__module__.startswith("mmfusion."):
+            importlib.import_module(KINDS[kind])  # the built-in names are taken first
         taken = _parts[kind].get(name)
         if taken is not None and (taken.__module__, taken.__qualname__) != (part.__module__, part.__qualname__):
             raise ValueError(

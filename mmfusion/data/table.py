@@ -62,6 +62,10 @@ class Problem:
         return f"row {self.row} ({self.id}), {self.column}{value}: {self.message}"
 
 
+class BadRowsError(ValueError):
+    """Rows that cannot be used: the first line says how many and what to do, the others list them."""
+
+
 @dataclass
 class CaseTable:
     """Rows of a data set in normal form.
@@ -124,7 +128,7 @@ class CaseTable:
         if not bad:
             return self
         if on_bad_row == "fail":
-            raise ValueError(self._refusal(bad))
+            raise BadRowsError(self._refusal(bad))
         kept = replace(self, frame=self.frame.drop(index=sorted({problem.row for problem in bad})), problems=warnings)
         # A class may have lost its last training row just now.
         untrained = list(kept._untrained_labels())
@@ -294,11 +298,13 @@ class _Columns:
                 f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. "
                 "Name the right column in the option given, or add the column."
             )
-        forbidden = {config.label_column, columns.image, columns.text}.intersection(fields)
+        # what the normal form calls label or split is no metadata, whatever the table's own columns are called
+        normal = {name for name in NORMAL_COLUMNS if getattr(columns, name) != name} | {"label", "split"}
+        forbidden = ({columns.label, columns.split, columns.image, columns.text} | normal).intersection(fields)
         if forbidden:
             raise ValueError(
                 f"dataset.text_template names {', '.join(map(repr, sorted(filter(None, forbidden))))}; "
-                "it may name metadata columns, not the label, image or text column."
+                "it may name metadata columns, not the label, split, image or text column, nor id or group."
             )
         return columns
 

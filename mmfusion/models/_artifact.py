@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mmfusion import registry
+from mmfusion.models._card import MARK, model_card
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
+CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 PREFIXES = ("local-dir:", "hf-hub:")
 
 #: what is fetched of a Hub repository: JSON, text and safetensors, never pickle or code.
@@ -29,9 +30,10 @@ def save_model(
     metadata: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> Path:
-    """Write ``config.json``, ``model.safetensors`` and ``metrics.json`` into a folder.
+    """Write ``config.json``, ``model.safetensors``, ``metrics.json`` and the model card into a folder.
 
-    What else lies in the folder's ``config.json`` (the processor's part) stays.
+    What else lies in the folder's ``config.json`` (the processor's part) stays, and so does a ``README.md`` of
+    another hand.
 
     Args:
         model: the model.
@@ -45,7 +47,7 @@ def save_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
-    config = json.loads(path.read_text()) if path.exists() else {}
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     cfg = model.pretrained_cfg
     config |= {
         "format_version": FORMAT_VERSION,
@@ -61,6 +63,10 @@ def save_model(
     write_json(path, config)
     if metrics is not None:
         write_json(folder / METRICS, metrics)
+    card = folder / CARD
+    if not card.exists() or MARK in card.read_text(encoding="utf-8"):
+        text = model_card(config, metrics)
+        write_atomically(card, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
 
 
@@ -73,7 +79,9 @@ def write_atomically(path: Path, write: Any) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write plain values as JSON, atomically."""
-    write_atomically(path, lambda target: target.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
+    write_atomically(
+        path, lambda target: target.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -87,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
     version = config.get("format_version") if isinstance(config, dict) else None
@@ -95,8 +103,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
         )
-    if not isinstance(config.get("model"), dict):
+    model = config.get("model")
+    if not isinstance(model, dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
+    # a saved model brings its weights and tower configurations; nothing in it may look for them elsewhere
+    if model.get("encoder_weights") is not None:
+        raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
+    if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
+        raise ValueError(
+            f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
+        )
     return config
 
 
@@ -121,7 +137,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
                 f"create_model got an unexpected keyword {name!r}; {registry.did_you_mean(name, model_keywords())}"
             )
     try:
-        model = FusionModel(**{**stored["model"], **overrides})
+        model = FusionModel(**{**stored["model"], **_merged(stored["model"], overrides)})
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
@@ -149,6 +165,14 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return model.eval()
+
+
+def _merged(stored: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides, keywords of a part laid over its stored ones."""
+    return {
+        name: {**(stored.get(name) or {}), **(value or {})} if name.endswith("_args") else value
+        for name, value in overrides.items()
+    }
 
 
 def resolve_artifact(name: str) -> Path:

@@ -47,7 +47,9 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
         merge = name in SWAPPABLE.values() and config.get(name)
         config[name] = {**config[name], **(value or {})} if merge else value
     if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
-        for part in ("fusion", "fusion_args", "aux_heads"):
+        gone = ["fusion", "fusion_args", "dim", "aux_heads", "modality_dropout"]
+        gone += [f"{side}_args" for side in ("image", "text") if config.get(f"{side}_encoder") is None]
+        for part in gone:
             if part not in overrides:
                 config.pop(part, None)
     return FusionModel(**config)
@@ -78,17 +80,18 @@ def create_model(
         ValueError: unknown name (the message gives the nearest ones), or no weights under it.
         TypeError: a keyword that the model or the chosen part does not take.
     """
-    if name.startswith(_artifact.PREFIXES):
-        if encoder_weights is not None:
-            raise ValueError(
-                f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
-            )
+    architecture, _, tag = name.partition(".")
+    is_saved = name.startswith(_artifact.PREFIXES)
+    if encoder_weights is not None and (is_saved or pretrained or tag):
+        raise ValueError(
+            f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
+        )
+    if is_saved:
         return _artifact.load_model(_artifact.resolve_artifact(name), num_classes=num_classes, **overrides)
     if "/" in name or "\\" in name or Path(name).is_dir():
         raise ValueError(
             f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
         )
-    architecture, _, tag = name.partition(".")
     entrypoint = registry.get("model", architecture)
     if pretrained or tag:
         folder = _artifact.resolve_artifact(name)

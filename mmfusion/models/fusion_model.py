@@ -76,6 +76,15 @@ class FusionModel(nn.Module):
             raise ValueError(
                 "aux_heads=True needs an image tower and a text tower; a model of one modality has no other."
             )
+        absent = [("image_args", image_encoder, image_args), ("text_args", text_encoder, text_args)]
+        absent += [
+            ("fusion_args", fusion, fusion_args),
+            ("dim", fusion, dim),
+            ("modality_dropout", fusion, modality_dropout),
+        ]
+        for keyword, part, value in absent:
+            if part is None and value:
+                raise TypeError(f"{keyword}={value!r} is for a part that this model does not have.")
         if encoder_weights not in (None, "default"):
             raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
 
@@ -333,7 +342,7 @@ class FusionModel(nn.Module):
     def freeze_encoders(self, *, image: bool = True, text: bool = True) -> None:
         """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``."""
         chosen = [tower for tower, wanted in ((self.image_tower, image), (self.text_tower, text)) if tower and wanted]
-        self._frozen = [tower.backbone for tower in chosen]
+        self._frozen += [tower.backbone for tower in chosen]
         for backbone in self._frozen:
             backbone.requires_grad_(False).eval()
 

@@ -25,10 +25,15 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
 
     Raises:
         ValueError: timm has no such model.
-        RuntimeError: the weights cannot be had.
+        FileNotFoundError: the weights cannot be had.
+        TypeError: a keyword that is not the user's to set.
     """
     if not timm.is_model(encoder):
         raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
+    reserved = sorted({"num_classes", "features_only", "cache_dir", "scriptable"}.intersection(timm_args))
+    reserved += [name for name in timm_args if name.startswith(("pretrained", "checkpoint"))]
+    if reserved:
+        raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets what a backbone is built for.")
     if weights is None:
         return timm.create_model(encoder, pretrained=False, num_classes=0, **timm_args)
     state = offline.image_weights(encoder)
@@ -39,7 +44,7 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     try:
         return timm.create_model(encoder, pretrained=True, num_classes=0, **timm_args)
     except Exception as error:
-        raise RuntimeError(
+        raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
         ) from error

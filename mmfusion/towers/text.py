@@ -35,6 +35,10 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 }
 
 
+#: model types whose first position is ``pad_token_id + 1``.
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
+
+
 def weights_source(encoder: str) -> str | None:
     """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
     if encoder not in BUILT_IN:
@@ -72,7 +76,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
     Raises:
-        RuntimeError: the weights cannot be had.
+        FileNotFoundError: the weights cannot be had.
     """
     model_class: Any = AutoModel._model_mapping[type(config)]
     options = {}
@@ -84,7 +88,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     try:
         return AutoModel.from_pretrained(source, config=config, **options)
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
+        raise FileNotFoundError(
             f"No pretrained weights for text_encoder {encoder!r} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
         ) from error
@@ -130,6 +134,8 @@ class TextTower(nn.Module):
         self.backbone = build_encoder(encoder, text_config, weights)
         self.num_features: int = text_config.hidden_size
         self.max_length: int | None = getattr(text_config, "max_position_embeddings", None)
+        if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
+            self.max_length -= text_config.pad_token_id + 1
         depth = text_config.num_hidden_layers
         if num_levels > depth:
             raise ValueError(f"text_encoder {encoder!r} has {depth} levels, {num_levels} were asked for.")

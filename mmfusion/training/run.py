@@ -345,7 +345,7 @@ def _from_saved(config: RunConfig, labels: list[str], overrides: dict[str, Any])
         saved,
         labels=labels,
         image_size=config.processor.image_size or saved.image_size,
-        text_template=config.dataset.text_template,
+        text_template=config.dataset.text_template or saved.text_template,
         max_length=_max_length(config, model),
     )
     return processor, model

@@ -95,7 +95,7 @@ class FusionTrainer(Trainer):
     """The transformers Trainer for a ``FusionModel``.
 
     The gradient of a step is that of the mean loss over all rows of the step, however they are split into processes and
-    accumulated batches, the shorter ones at the end of an epoch included.
+    accumulated batches. (With several processes, a last step of too few rows is filled up from the epoch's beginning.)
 
     Args:
         model: a ``FusionModel``.

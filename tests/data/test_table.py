@@ -472,3 +472,11 @@ def test_ham10000() -> None:
     assert cases.labels == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
     assert cases.frame["age"].isna().sum() == 57 and cases.frame["sex"].isna().sum() == 57
     assert cases.frame["age"].dropna().str.fullmatch(r"\d+").all()
+
+
+@pytest.mark.parametrize("field", ["label", "split", "dx", "image"])
+def test_a_template_cannot_name_the_diagnosis_whatever_its_column_is_called(tmp_path, field):
+    (tmp_path / "cases.csv").write_text("image,dx,label,split,age\na.png,mel,1,train,50\n")
+    config = DatasetConfig(label_column="dx", text_template="{age} {" + field + "}")
+    with pytest.raises(ValueError, match=f"text_template names '{field}'"):
+        read_cases(tmp_path, config)

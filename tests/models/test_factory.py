@@ -156,3 +156,48 @@ class TestArtifact:
         monkeypatch.setattr(socket.socket, "connect", closed)
         self.load(folder)
         mmfusion.create_model("mibf_lite0")
+
+    def test_the_card_tells_what_the_model_is_and_leaves_other_hands_alone(self, folder):
+        model = self.load(folder)
+        save_model(model, folder, metrics={"accuracy": 0.8125, "n": 2002, "split": "test"})
+        card = (folder / "README.md").read_text()
+        assert "`test_mibf`" in card and "| accuracy | 0.8125 |" in card and "On `test`, 2,002 rows" in card
+        (folder / "README.md").write_text("mine")
+        save_model(model, folder)
+        assert (folder / "README.md").read_text() == "mine"
+
+    def test_keywords_are_laid_over_the_stored_ones(self, folder):
+        again = self.load(folder, text_args={"pooling": "mean"}).text_tower
+        assert again.pooling == "mean" and again.config["vocab_size"] == 128
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"encoder_weights": "default"}, "asks for encoder_weights"),
+            ({"text_args": {}}, r"text_args\.config"),
+            ({"image_args": {"checkpoint_path": "/etc/passwd"}}, "takes no checkpoint_path"),
+        ],
+    )
+    def test_a_config_may_not_look_elsewhere(self, folder, change, words):
+        config = json.loads((folder / "config.json").read_text())
+        config["model"] |= change
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises((ValueError, TypeError), match=words):
+            self.load(folder)
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"fusion_args": {"x": 1}}, {"text_args": {"x": 1}}, {"dim": 77}, {"modality_dropout": 0.5}]
+)
+def test_keywords_of_absent_parts_are_refused(keywords):
+    with pytest.raises(TypeError, match="part that this model does not have"):
+        mmfusion.create_model("test_image", **keywords)
+
+
+def test_encoders_stay_frozen_one_after_the_other():
+    model = mmfusion.create_model("test_concat")
+    model.freeze_encoders(text=False)
+    model.freeze_encoders(image=False)
+    model.train()
+    assert not any(module.training for module in model.image_tower.backbone.modules())
+    assert not any(module.training for module in model.text_tower.backbone.modules())

@@ -47,7 +47,11 @@ def test_save_and_load_is_bit_equal(model, tmp_path):
     inputs = batch(model)
     for a, b in zip(every_logit(model(**inputs)), every_logit(again(**inputs)), strict=True):
         assert torch.equal(a, b)
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 def test_config_is_plain_json_and_rebuilds(model):

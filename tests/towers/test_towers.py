@@ -90,7 +90,9 @@ def test_a_text_beyond_the_positions_is_told():
 def test_no_network_no_weights(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
-    with pytest.raises(RuntimeError, match=r"No pretrained weights for image_encoder 'resnet18'.*mmfusion\[offline\]"):
+    with pytest.raises(
+        FileNotFoundError, match=r"No pretrained weights for image_encoder 'resnet18'.*mmfusion\[offline\]"
+    ):
         mmfusion.create_model("image_resnet18", encoder_weights="default")
 
 
