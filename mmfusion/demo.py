@@ -50,7 +50,7 @@ def run_demo(output: str | Path = "runs/demo", *, seed: int = 0) -> Path:
         for kind, name in MODELS.items():
             print(f"\n[2/4] training {kind}: {name}")
             results[kind] = train(_config(kind, data, folder / kind, seed))
-    print("\n[3/4] on the test rows, which chose nothing:\n")
+    print("\n[3/4] on the test rows:\n")
     table = _table(results)
     print(table)
     print("\n[4/4] loading the saved fusion model and predicting:\n")
@@ -143,7 +143,7 @@ Neither the picture nor the text tells all five apart; both together do, except 
 
 ## Three models, all else equal
 
-On the test rows, which chose nothing:
+On the test rows:
 
 {table}
 

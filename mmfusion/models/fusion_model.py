@@ -76,7 +76,10 @@ class FusionModel(nn.Module):
             raise ValueError(
                 "aux_heads=True needs an image tower and a text tower; a model of one modality has no other."
             )
-        absent = [("image_args", image_encoder, image_args), ("text_args", text_encoder, text_args)]
+        absent: list[tuple[str, Any, Any]] = [
+            ("image_args", image_encoder, image_args),
+            ("text_args", text_encoder, text_args),
+        ]
         absent += [
             ("fusion_args", fusion, fusion_args),
             ("dim", fusion, dim),
