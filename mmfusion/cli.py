@@ -288,6 +288,7 @@ def _parser(command: Callable[[Any], None], options: type, program: str) -> Argu
         usage=f"{usage} [--config FILE.yaml] [--KEY VALUE ...]",
         description=command.__doc__,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Options from a file; arguments win.")
     for f in positional:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig, Processor, read_cases
-from mmfusion.data.formats import TABLE_SUFFIXES
+from mmfusion.data.formats import SHEET_SUFFIXES, TABLE_SUFFIXES
 from mmfusion.evaluation.predictions import AllRows, Predicted, PredictionWriter, predict_rows, with_content
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
 
@@ -198,4 +198,4 @@ class _Encoded:
 def _has_table(path: Path) -> bool:
     """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
-    return any(file.suffix.lower() in TABLE_SUFFIXES for file in files) or not path.exists()
+    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()

@@ -60,6 +60,7 @@ def test_flags_with_and_without_a_value(flag):
         (["--verbose"], ["'--verbose'"]),
         (["train"], ["missing data"]),
         (["train", "--data", "x", "--train.lrr", "3"], ["--train.lrr", "did you mean --train.lr"]),
+        (["train", "--data", "x", "--train.epoch", "3"], ["did you mean --train.epochs"]),
         (["train", "--data", "x", "--on-bad-rows", "skip"], ["did you mean --on-bad-row"]),
         (["train", "--data", "x", "--train.lr", "fast"], ["--train.lr expects float; got 'fast'"]),
         (["train", "--data", "x", "--model.dim", "3.5"], ["--model.dim expects int or null; got '3.5'"]),

@@ -15,6 +15,9 @@ from mmfusion.registry import natural_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+#: what looks like a table, and is refused rather than overlooked.
+SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
 #: what a split may be called in a table or a folder -> its name here.
 SPLIT_NAMES = {
@@ -88,6 +91,9 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
         return "imagefolder"
     if _tables_in(root):
         return "table"
+    sheets = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SHEET_SUFFIXES]
+    if sheets:
+        raise ValueError(f"{root} has the spreadsheet {sheets[0]}, which is not read; save it as CSV.")
     images = list(_images_below(root))
     if not images:
         raise FileNotFoundError(f"{root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor images.")

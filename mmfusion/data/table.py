@@ -293,6 +293,10 @@ class _Columns:
         )
         fields = template_fields(config.text_template) if config.text_template else ()
         missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
+        if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
+            raise ValueError(
+                f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas."
+            )
         if missing:
             raise ValueError(
                 f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. "

@@ -196,6 +196,10 @@ def resolve_artifact(name: str) -> Path:
             if (candidate / CONFIG).is_file():
                 return candidate
         raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
+    if Path(name).expanduser().is_dir() or "/" in name:
+        raise ValueError(
+            f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
+        )
     tags = shipped_tags()
     found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
     if not found:

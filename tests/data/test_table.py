@@ -480,3 +480,12 @@ def test_a_template_cannot_name_the_diagnosis_whatever_its_column_is_called(tmp_
     config = DatasetConfig(label_column="dx", text_template="{age} {" + field + "}")
     with pytest.raises(ValueError, match=f"text_template names '{field}'"):
         read_cases(tmp_path, config)
+
+
+def test_a_table_of_another_separator_or_a_spreadsheet_is_told(tmp_path):
+    (tmp_path / "cases.csv").write_text("image;label\na.png;mel\n")
+    with pytest.raises(ValueError, match="not separated by commas"):
+        read_cases(tmp_path)
+    (tmp_path / "cases.csv").rename(tmp_path / "cases.xlsx")
+    with pytest.raises(ValueError, match=r"spreadsheet cases\.xlsx"):
+        read_cases(tmp_path)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mmfusion
-from mmfusion.models import save_model
+from mmfusion.models import resolve_artifact, save_model
 from mmfusion.outputs import Fused
 
 
@@ -37,6 +37,7 @@ def test_list_models_wildcards_and_natural_order():
             FileNotFoundError,
             "'hf-hub:no/such' cannot be had from the Hub",
         ),
+        (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
         (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
