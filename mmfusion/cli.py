@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import mmfusion
 from mmfusion.data.config import DatasetConfig
+from mmfusion.narrative.config import NarrativeConfig
 from mmfusion.training.config import RunConfig
 
 if TYPE_CHECKING:
@@ -115,6 +116,52 @@ class InfoConfig:
     name: str = field(metadata={"positional": True})
 
 
+@dataclass
+class ExplainConfig:
+    """Options of an explanation.
+
+    Attributes:
+        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        data: folder of images, folder of a data set, a table, or one image.
+        output: folder for a picture and a JSON file per row.
+        rows: ids of the rows to explain, separated by commas; None takes the first ``limit``.
+        limit: rows at most.
+        label: class to explain; None takes the predicted one of each row.
+        method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+        level: of the backbone, for ``grad_cam``: -1 is the last, -2 the finer one before.
+        text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+        dataset: how to read the data; what the model was trained with, unless said otherwise.
+    """
+
+    model: str
+    data: str
+    output: str = "explanations"
+    rows: str | None = None
+    limit: int = 16
+    label: str | None = None
+    method: str = "grad_cam"
+    level: int = -1
+    text_method: str = "integrated_gradients"
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+@dataclass
+class NarrateConfig:
+    """Options of narrate.
+
+    Attributes:
+        data: root folder of the data set, or its table.
+        output: folder for ``image.csv``, ``response.json`` and ``narrative.json``.
+        narrative: how narratives are written.
+        dataset: how to read the data.
+    """
+
+    data: str
+    output: str
+    narrative: NarrativeConfig = field(default_factory=NarrativeConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
 def demo(config: DemoConfig) -> None:
     """Make a small data set, train image-only, text-only and fusion models on it, and compare them."""
     from mmfusion.demo import run_demo
@@ -170,6 +217,50 @@ def predict(config: PredictConfig) -> None:
     print(f"{rows:,} rows in {config.output}{failed}")
 
 
+def explain(config: ExplainConfig) -> None:
+    """Show where a trained model looks, which words it reads, and how much image and text count."""
+    predictor = _predictor(config.model)
+    print(f"explaining {config.data} with {config.model}")
+    results = predictor.explain_path(
+        config.data,
+        config.output,
+        ids=[id_.strip() for id_ in config.rows.split(",")] if config.rows is not None else None,
+        limit=config.limit,
+        dataset=config.dataset,
+        label=config.label,
+        method=config.method,
+        level=config.level,
+        text_method=config.text_method,
+    )
+    failed = {id_: reason for id_, reason in results.items() if reason is not None}
+    for id_, reason in failed.items():
+        print(f"  {id_}: {reason}")
+    print(f"{len(results) - len(failed):,} rows explained in {config.output}; {len(failed):,} could not be read")
+
+
+def narrate(config: NarrateConfig) -> None:
+    """Write a narrative for each row: a sentence from metadata, and passages retrieved for it."""
+    from mmfusion.narrative import narrate
+
+    print(f"writing narratives for {config.data}")
+    summary = narrate(config.data, config.output, config.narrative, config.dataset)
+    for place in ("passages", "rows"):
+        if removed := summary[f"removed_from_{place}"]:
+            words = sorted({word for found in removed.values() for word in found}) if place == "passages" else removed
+            print(f"leak guard: removed {', '.join(words)} from {place}")
+    if summary["unguarded_labels"]:
+        print(
+            f"leak guard: the labels {', '.join(summary['unguarded_labels'])} are numbers, which are not looked for; "
+            "name the words that give them away with --narrative.synonyms FILE.json"
+        )
+    if summary["without_image"]:
+        print(f"no text for {len(summary['without_image']):,} rows without an image: response.json is keyed by image")
+    if summary["without_text"]:
+        print(f"{summary['without_text']:,} rows have neither metadata nor text")
+    print(f"first of {summary['rows']:,}: {summary['example']}")
+    print(f"read it with: --data {config.output} --dataset.image_root {summary['image_root']}")
+
+
 def list_names(config: ListConfig) -> None:
     """List models, or the parts they are made of."""
     from mmfusion import registry
@@ -199,6 +290,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
+    "narrate": narrate,
     "list": list_names,
     "info": info,
 }
@@ -351,7 +444,7 @@ def _plain(message: str, parser: ArgumentParser) -> str:
 
 def _saved_dataset(parsed: Namespace) -> dict[str, Any]:
     """The dataset settings that came with a trained model, where the command names one."""
-    if "dataset" not in parsed or not isinstance(parsed["model"], str):
+    if "dataset" not in parsed or not isinstance(parsed.get("model"), str):
         return {}
     from mmfusion.models import read_config, resolve_artifact
 

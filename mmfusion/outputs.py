@@ -16,13 +16,19 @@ class Features(ModelOutput):
         tokens: (B, N, D) tokens: map positions, text tokens, slices or views.
         pooled: (B, D) one vector per sample.
         mask: (B, N) bool, True where a token is real; None when all are.
-        levels: pooled vectors of the tower's intermediate levels, shallow to deep, each (B, D_i).
+        levels: pooled vectors of the tower's levels, shallow to deep, each (B, D_i); the last is ``pooled``.
+        streams: what a tower saw separately, by name (``global``, ``local``), each (B, D_i).
+        gates: name -> (B, ...), how much each stream or slice counted.
+        attentions: name -> (B, heads, Q, K), inside the tower.
     """
 
     tokens: Tensor | None = None
     pooled: Tensor | None = None
     mask: Tensor | None = None
     levels: tuple[Tensor, ...] | None = None
+    streams: dict[str, Tensor] | None = None
+    gates: dict[str, Tensor] | None = None
+    attentions: dict[str, Tensor] | None = None
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Fused(ModelOutput):
         text: (B, D) the text side as the auxiliary text head reads it.
         attentions: name -> (B, heads, Q, K).
         gates: name -> (B, ...).
+        streams: the image tower's streams by name (``global``, ``local``), each (B, D_i); None where it has none.
     """
 
     pooled: Tensor | None = None
@@ -46,6 +53,7 @@ class Fused(ModelOutput):
     text: Tensor | None = None
     attentions: dict[str, Tensor] | None = None
     gates: dict[str, Tensor] | None = None
+    streams: dict[str, Tensor] | None = None
 
 
 @dataclass

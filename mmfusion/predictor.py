@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from mmfusion.data import DatasetConfig, Processor, read_cases
-from mmfusion.data.formats import SHEET_SUFFIXES, TABLE_SUFFIXES
-from mmfusion.evaluation.predictions import AllRows, Predicted, PredictionWriter, predict_rows, with_content
+from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
+from mmfusion.data.formats import IMAGE_SUFFIXES, SHEET_SUFFIXES, TABLE_SUFFIXES
+from mmfusion.evaluation.predictions import ROW_ERRORS, AllRows, Predicted, PredictionWriter, predict_rows, with_content
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
+from mmfusion.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from mmfusion.explain import Explanation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -92,7 +100,9 @@ class Predictor:
 
         Args:
             rows: each a dict with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the
-                model's text template, any of which may be absent. ``id`` is handed through.
+                model's text template, any of which may be absent. ``id`` is handed through. A model of slices or views
+                takes ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1),
+                in pixels of the image.
             tta: average over test-time augmentations.
             batch_size: rows per step.
 
@@ -109,7 +119,7 @@ class Predictor:
         for row in rows:
             if not isinstance(row, Mapping):
                 raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        parts = self._predict(_Encoded(rows, self.processor), tta=tta, batch_size=batch_size)
+        parts = self._predict(_Encoded(rows, self.processor, self.model.image_layout), tta=tta, batch_size=batch_size)
         results = [
             {"error": error} if error else self._diagnosis(probabilities)
             for part in parts
@@ -150,7 +160,7 @@ class Predictor:
         config = dataset or self.dataset
         if not _has_table(Path(path)):
             config = DatasetConfig(format="folder")
-        cases = read_cases(path, config, processor_labels=self.labels, require_labels=False)
+        cases = self._cases(path, config)
         rows, unreadable = AllRows(cases, self.processor, refuse_empty=True), 0
         with (
             PredictionWriter(output, self.labels) as writer,
@@ -161,6 +171,127 @@ class Predictor:
                 unreadable += sum(error is not None for error in part.errors)
                 bar.update(len(part.errors))
         return len(rows), unreadable
+
+    def explain(
+        self,
+        row: Mapping[str, Any],
+        *,
+        label: str | None = None,
+        method: str = "grad_cam",
+        level: int = -1,
+        text_method: str = "integrated_gradients",
+    ) -> Explanation:
+        """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
+
+        Args:
+            row: as in :meth:`predict`.
+            label: class to explain; None takes the predicted one.
+            method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+            level: of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
+            text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+
+        Returns:
+            An :class:`mmfusion.explain.Explanation`; ``mmfusion.explain.save_explanation`` draws it.
+
+        Raises:
+            TypeError: the row is no dict.
+            ValueError: the row cannot be read, or an unknown class or method.
+            ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
+        """
+        from mmfusion.explain import explain
+
+        if not isinstance(row, Mapping):
+            raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
+        item = _Encoded([row], self.processor, self.model.image_layout)[0]
+        return explain(
+            self.model,
+            self.processor,
+            item,
+            image=row.get("image"),
+            label=label,
+            method=method,
+            level=level,
+            text_method=text_method,
+        )
+
+    def explain_path(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        dataset: DatasetConfig | None = None,
+        label: str | None = None,
+        method: str = "grad_cam",
+        level: int = -1,
+        text_method: str = "integrated_gradients",
+    ) -> dict[str, str | None]:
+        """Explain rows of a data set, and write ``<id>.png`` and ``<id>.json`` for each.
+
+        Args:
+            path: as in :meth:`predict_path`.
+            output: folder for the files.
+            ids: rows to explain, in this order; None takes all.
+            limit: at most so many of them.
+            dataset: how to read the data; None reads them as the training data were.
+            label: class to explain; None takes the predicted one of each row.
+            method: of the heat map.
+            level: of the backbone, for ``grad_cam``.
+            text_method: of the words.
+
+        Returns:
+            Id -> why the row could not be read, or None.
+
+        Raises:
+            FileNotFoundError: there are no such data.
+            ValueError: there is no such row, class or method.
+            ImportError: captum is not installed.
+        """
+        from mmfusion.explain import explain, save_explanation
+
+        if label is not None:
+            self.processor.label_id(label)
+        config = dataset or self.dataset
+        if not _has_table(Path(path)):
+            config = DatasetConfig(format="folder")
+        cases = self._cases(path, config)
+        rows = AllRows(cases, self.processor, refuse_empty=True)
+        places = {id_: place for place, id_ in reversed(list(enumerate(rows.ids)))}
+        if unknown := [id_ for id_ in ids or () if id_ not in places]:
+            raise ValueError(f"{cases.source} has no row {unknown[0]!r}; {did_you_mean(unknown[0], list(places))}")
+        images = dict(zip(rows.ids, cases.frame["image"], strict=True))
+        results: dict[str, str | None] = {}
+        names: set[str] = set()
+        for id_ in tqdm(list(places if ids is None else ids)[:limit], desc="Explaining", unit="row", disable=None):
+            try:
+                item = rows[places[id_]]
+            except ROW_ERRORS as error:
+                results[id_] = " ".join(str(error).split())
+                continue
+            image = images.get(id_)
+            explanation = explain(
+                self.model,
+                self.processor,
+                item,
+                image=cases.image_root / image if isinstance(image, str) else None,
+                label=label,
+                method=method,
+                level=level,
+                text_method=text_method,
+            )
+            save_explanation(explanation, Path(output) / _file_name(id_, names))
+            results[id_] = None
+        return results
+
+    def _cases(self, path: str | Path, config: DatasetConfig) -> CaseTable:
+        """The rows to diagnose. A case goes on without those of its images that cannot be read, which the log names."""
+        cases = read_cases(path, config, processor_labels=self.labels, require_labels=False)
+        if cases.layout != "image":
+            for problem in check_images(cases).problems:
+                if problem.part_of is not None:
+                    logger.warning("%s: %s; its case goes on without it", cases.source, problem)
+        return cases
 
     def _predict(self, rows: Any, *, tta: bool, batch_size: int) -> Iterator[Predicted]:
         return predict_rows(
@@ -186,13 +317,43 @@ class _Encoded:
 
     rows: Sequence[Mapping[str, Any]]
     processor: Processor
+    layout: str | None = "image"
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key != "label"}
-        return with_content(self.processor.encode_row(row))
+        row = {key: value for key, value in self.rows[index].items() if key not in ("label", "image", "images", "roi")}
+        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+
+    def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
+        if self.layout is None:
+            return {}
+        images = row.get("images")
+        images = [row.get("image")] if images is None else list(images)
+        if self.layout == "views":
+            return {"views": images}
+        images = [image for image in images if image is not None]
+        if self.layout == "slices":
+            return {"slices": images}
+        if len(images) > 1:
+            raise ValueError(f"The row has {len(images)} images, and the model reads one.")
+        found: dict[str, Any] = {"image": images[0]} if images else {}
+        if any(other.get("roi") is not None for other in self.rows):
+            found["roi"] = row.get("roi") or "centre"
+        return found
+
+
+def _file_name(id_: str, taken: set[str]) -> str:
+    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
+    stem, _, suffix = id_.rpartition(".")
+    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    taken.add(name)
+    return name
 
 
 def _has_table(path: Path) -> bool:

@@ -42,11 +42,20 @@ def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
 def batch(
     model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Random inputs for what the model reads; texts of different lengths."""
+    """Random inputs for what the model reads: texts and studies of different lengths, missing slices and views."""
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, torch.Tensor] = {}
     if model.image_tower is not None:
-        inputs["pixel_values"] = torch.randn(rows, 3, size, size, generator=generator)
+        reads = getattr(model.image_tower, "reads", ())
+        several = {"slice_mask": 4, "view_mask": 2}
+        mask = next((name for name in several if name in reads), None)
+        shape = (rows, 3, size, size) if mask is None else (rows, several[mask], 3, size, size)
+        inputs["pixel_values"] = torch.randn(shape, generator=generator)
+        if mask is not None:
+            inputs[mask] = torch.ones(shape[:2], dtype=torch.bool)
+            inputs[mask][1:2, -1] = inputs[mask][2:3, 0] = False
+        if "roi_values" in reads:
+            inputs["roi_values"] = torch.randn(rows, 3, size, size, generator=generator)
     if model.text_tower is not None:
         inputs["input_ids"] = torch.randint(5, 128, (rows, length), generator=generator)
         inputs["attention_mask"] = torch.ones(rows, length, dtype=torch.long)

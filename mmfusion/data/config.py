@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -25,6 +26,23 @@ class DatasetConfig:
             where there is such a column.
         split_column: column with ``train``, ``val`` and ``test``; without such a column, a grouped, stratified split is
             drawn.
+        fold_column: column with the fold of a row, in place of a split column; see ``folds``.
+        folds: split -> its folds, e.g. ``{test: [0], val: [1]}``; all other folds are ``train``.
+        labels_table: second table, relative to the root, whose columns are added to the rows that agree in ``join_on``;
+            a column that both tables have is the first table's.
+        join_on: column that both tables have, one row a value in the second.
+        study_column: rows that agree here are one case with several slices, or, with ``view_column``, several views.
+            The case has the study's value as its id (and its group, unless ``group_column`` says otherwise); metadata
+            in which its rows differ are missing.
+        slice_column: number that orders the slices of a study; None takes the last number in the file name.
+        max_slices: of a longer study, so many equally spaced slices are kept; None keeps all.
+        view_column: column that names the view of each row of a study.
+        views: the views, in the model's order (the first one asks); rows of other views are left out. Empty takes all
+            that ``view_column`` names, in natural order.
+        view_columns: columns with an image path each, in the model's order, where views are columns; in place of
+            ``image_column``. An empty cell is a missing view.
+        roi_columns: four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the image (right way up,
+            x1 and y1 exclusive). A row without one takes the centre, half as wide and high as the image.
         val_fraction: share of the groups for validation when the split is drawn.
         test_fraction: share of the groups for test when the split is drawn.
         missing_values: cell texts (any case) that count as missing in metadata columns.
@@ -41,6 +59,17 @@ class DatasetConfig:
     text_template: str | None = None
     group_column: str | None = None
     split_column: str = "split"
+    fold_column: str | None = None
+    folds: dict[str, list[Any]] = field(default_factory=dict)
+    labels_table: str | None = None
+    join_on: str | None = None
+    study_column: str | None = None
+    slice_column: str | None = None
+    max_slices: int | None = None
+    view_column: str | None = None
+    views: list[str] = field(default_factory=list)
+    view_columns: list[str] = field(default_factory=list)
+    roi_columns: list[str] = field(default_factory=list)
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     missing_values: list[str] = field(default_factory=lambda: ["", "nan", "na", "n/a", "none", "null", "unknown"])

@@ -34,6 +34,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) array of row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
+        layout: of the table: ``image``, ``slices`` or ``views``.
 
     Raises:
         ValueError: unresolved problems, an unknown label or augmentation.
@@ -56,7 +57,17 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         self.ids = _texts(frame["id"].tolist())
         labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
         self.labels = np.array(labels, dtype=np.int64)
-        self._images = _texts(frame["image"].tolist())
+        self.layout = cases.layout
+        images = frame["image"].tolist()
+        if self.layout != "image":
+            images = [tuple(paths or ()) for paths in images]
+            self._starts = np.cumsum([0, *map(len, images)])
+            images = [path for paths in images for path in paths]
+        self._images = _texts(images)
+        self._regions: np.ndarray | None = None
+        if cases.regions is not None:
+            nowhere = (np.nan,) * 4
+            self._regions = np.array([cases.regions.get(row, nowhere) for row in frame.index], dtype=np.float64)
         columns = [name for name in frame.columns if name != "image"]
         rows = frame[columns].itertuples(index=False, name=None) if processor.tokenizer is not None else ()
         self._text = _texts([processor.text_of(dict(zip(columns, row, strict=True))) for row in rows])
@@ -77,15 +88,26 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             ValueError: the image cannot be decoded; the message names it.
         """
         i = range(len(self))[i]
-        image = self._images[i]
         return self.processor.encode(
-            image=self.image_root / image if image is not None else None,
+            **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
             index=i,
             augment=self.augment,
             rng=row_rng(self.seed, int(self._epoch), str(self.ids[i])) if self.augment else None,
         )
+
+    def _images_of(self, i: int) -> dict[str, Any]:
+        """Image, slices or views of a row as paths, and its region of interest."""
+        if self.layout != "image":
+            paths = self._images[self._starts[i] : self._starts[i + 1]]
+            return {self.layout: [self.image_root / path if path is not None else None for path in paths]}
+        image = self._images[i]
+        images: dict[str, Any] = {"image": self.image_root / image if image is not None else None}
+        if self._regions is not None:
+            region = self._regions[i]
+            images["roi"] = "centre" if np.isnan(region[0]) else tuple(region.tolist())
+        return images
 
 
 def _texts(values: list[str | None]) -> np.ndarray:

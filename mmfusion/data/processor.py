@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from mmfusion.data.transforms import (
     ImageLike,
     eval_image,
     open_image,
+    region_box,
     to_tensor,
 )
 
@@ -110,11 +111,14 @@ class Processor:
         return self._label_ids[label]
 
     def encode_row(self, row: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Tensors of a row with ``image``, ``text``, ``label`` and metadata, any of which may be absent.
+        """Tensors of a row with ``image`` (or ``slices`` or ``views``), ``roi``, ``text``, ``label`` and metadata.
 
-        Keywords are those of :meth:`encode`.
+        Any of them may be absent. Keywords are those of :meth:`encode`.
         """
-        return self.encode(image=row.get("image"), text=self.text_of(row), label=row.get("label"), **kwargs)
+        images = {name: row[name] for name in ("slices", "views", "roi") if row.get(name) is not None}
+        return self.encode(
+            image=row.get("image"), text=self.text_of(row), label=row.get("label"), **{**images, **kwargs}
+        )
 
     def encode(
         self,
@@ -122,6 +126,9 @@ class Processor:
         text: str | None = None,
         label: str | int | None = None,
         *,
+        slices: Sequence[ImageLike] | None = None,
+        views: Sequence[ImageLike | None] | None = None,
+        roi: Sequence[float] | Literal["centre"] | None = None,
         index: int = 0,
         augment: str | None = None,
         rng: random.Random | None = None,
@@ -132,22 +139,39 @@ class Processor:
             image: path, Pillow image, array, or None where the case has none.
             text: the whole text, or None.
             label: class name, or its position.
+            slices: images of a study in their order, in place of ``image``; empty where the case has none.
+            views: one image a view in the model's order, None where it is missing, in place of ``image``.
+            roi: region of interest (x0, y0, x1, y1) in pixels of ``image``; ``centre`` is its middle, half as wide and
+                high. It is widened to a square as far as the image reaches.
             index: position of the row, to find it again.
             augment: name of a training augmentation, which draws from ``rng``.
             rng: see :func:`mmfusion.data.transforms.row_rng`.
 
         Returns:
-            ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image);
+            ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
+            (S, 3, H, W) and ``slice_mask`` (S,), with ``views`` (V, 3, H, W) and ``view_mask`` (V,); with ``roi``
+            ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once.
             ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
 
         Raises:
             FileNotFoundError: no such image.
-            ValueError: the image cannot be decoded, or the label is unknown.
+            ValueError: the image cannot be decoded, the label is unknown, a region lies outside its image, or more than
+                one of ``image``, ``slices`` and ``views`` is given.
         """
+        several = slices is not None or views is not None
+        if (several and (image is not None or roi is not None)) or (slices is not None and views is not None):
+            raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
         item: dict[str, Any] = {"index": index}
         if self.image_size is not None:
-            item["pixel_values"] = self._pixels(image, augment, rng)
-            item["image_present"] = image is not None
+            if slices is not None:
+                item |= self._several(slices, "slice_mask", augment, rng)
+            elif views is not None:
+                item |= self._several(views, "view_mask", augment, rng)
+            else:
+                item["pixel_values"], region = self._pixels(image, augment, rng, roi)
+                item["image_present"] = image is not None
+                if roi is not None:
+                    item["roi_values"] = region
         if self.tokenizer is not None:
             text = text.strip() if text else None
             item["input_ids"] = (
@@ -158,12 +182,52 @@ class Processor:
             item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
         return item
 
-    def _pixels(self, image: ImageLike | None, augment: str | None, rng: random.Random | None) -> torch.Tensor:
+    def _several(
+        self, images: Sequence[ImageLike | None], mask: str, augment: str | None, rng: random.Random | None
+    ) -> dict[str, Any]:
+        """Slices or views, stacked, and which of them are there."""
+        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
+            raise TypeError("slices and views are a list of images; put a single image in a list.")
+        state = rng.getstate() if rng is not None else None
+        pixels = []
+        for image in images:
+            if rng is not None and state is not None:
+                rng.setstate(state)
+            pixels.append(self._pixels(image, augment, rng)[0])
+        present = [image is not None for image in images]
+        stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, self.image_size or 0, self.image_size or 0)
+        return {"pixel_values": stacked, mask: present, "image_present": any(present)}
+
+    def _pixels(
+        self,
+        image: ImageLike | None,
+        augment: str | None,
+        rng: random.Random | None,
+        roi: Sequence[float] | Literal["centre"] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image and its region of interest, from one decoding; without ``roi`` the image twice."""
         size = self.image_size
         assert size is not None
         if image is None:
-            return torch.zeros(3, size, size)
-        picture = open_image(image, size=size)
+            nothing = torch.zeros(3, size, size)
+            return nothing, nothing
+        picture = open_image(image, size=size if roi is None else None)
+        state = rng.getstate() if rng is not None else None
+        whole = self._tensor(picture, augment, rng)
+        if roi is None:
+            return whole, whole
+        if rng is not None and state is not None:
+            rng.setstate(state)
+        box = region_box(roi, picture.size)
+        if augment is not None:
+            left, top, right, bottom = map(round, box)
+            return whole, self._tensor(picture.crop((left, top, right, bottom)), augment, rng)
+        region = picture.resize((size, size), INTERPOLATIONS[self.interpolation], box=box)
+        return whole, to_tensor(region, self.mean, self.std)
+
+    def _tensor(self, picture: Image.Image, augment: str | None, rng: random.Random | None) -> torch.Tensor:
+        size = self.image_size
+        assert size is not None
         if augment is None:
             picture = eval_image(picture, size, crop_pct=self.crop_pct, interpolation=self.interpolation)
         elif augment not in AUGMENTATIONS or rng is None:
@@ -186,12 +250,20 @@ class Processor:
 
         Returns:
             ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, where the processor handles images;
+            of studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, of views
+            (B, V, 3, H, W) and ``view_mask`` (B, V) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
             without text has an all-zero mask); ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
         """
         batch: dict[str, torch.Tensor] = {}
         if self.image_size is not None:
-            batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
+            mask = next((name for name in ("slice_mask", "view_mask") if name in items[0]), None)
+            if mask is None:
+                batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
+            else:
+                batch |= _pad_images([item["pixel_values"] for item in items], [item[mask] for item in items], mask)
+            if "roi_values" in items[0]:
+                batch["roi_values"] = torch.stack([item["roi_values"] for item in items])
             batch["image_present"] = torch.tensor([item["image_present"] for item in items])
         if self.tokenizer is not None:
             batch |= self._pad([item["input_ids"] for item in items], pad_to_multiple_of or 1)
@@ -295,6 +367,17 @@ class Processor:
             return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _pad_images(images: Sequence[torch.Tensor], masks: Sequence[Sequence[bool]], name: str) -> dict[str, torch.Tensor]:
+    """Cases of different numbers of images as one tensor, with zeros behind, and the mask under its name."""
+    longest = max(1, *map(len, masks))
+    pixels = images[0].new_zeros(len(images), longest, *images[0].shape[1:])
+    present = torch.zeros(len(images), longest, dtype=torch.bool)
+    for i, (values, mask) in enumerate(zip(images, masks, strict=True)):
+        pixels[i, : len(values)] = values
+        present[i, : len(mask)] = torch.tensor(mask, dtype=torch.bool)
+    return {"pixel_values": pixels, name: present}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: columns of the normal form; the metadata columns follow them.
 NORMAL_COLUMNS = ("id", "image", "label", "text", "group", "split")
+_EMPTIED = "none of its images can be used"
 _LISTED = 20
 _PROBED = 200
 _CHUNK = 2048
@@ -48,6 +49,7 @@ class Problem:
         value: what stands there.
         message: what is wrong.
         warning: True where the row itself is sound (a group on both sides of a split): it is told, and the row stays.
+        part_of: index of the case that goes on without this one of its images; None where the case itself is bad.
     """
 
     row: int
@@ -56,6 +58,12 @@ class Problem:
     value: str | None
     message: str
     warning: bool = False
+    part_of: int | None = None
+
+    @property
+    def case(self) -> int:
+        """Index of the case in the table."""
+        return self.row if self.part_of is None else self.part_of
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value!r}"
@@ -72,12 +80,17 @@ class CaseTable:
 
     Attributes:
         frame: one case a row; the index is the data row in the file (1-based). Columns: ``id``; ``image``, a path
-            relative to ``image_root``; ``label``; ``text``, the free text; ``group``; ``split`` (``train``, ``val``,
-            ``test``); then the metadata. Every cell is a stripped text, or None where there is nothing.
+            relative to ``image_root`` (a tuple of paths where a case has several); ``label``; ``text``, the free text;
+            ``group``; ``split`` (``train``, ``val``, ``test``); then the metadata. Every cell is a stripped text, or
+            None where there is nothing.
         image_root: folder that no image lies outside of.
         problems: everything wrong with the rows.
         source: what messages call the table.
         known_labels: the class names that were given to :func:`read_cases`, if any.
+        layout: what an ``image`` cell holds: ``image``, one path; ``slices``, a tuple of paths in their order;
+            ``views``, a tuple with a path or None for every view. A case without any image has None in all three.
+        regions: index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
+        image_rows: image -> its data row, where rows are the images of one case.
     """
 
     frame: pd.DataFrame
@@ -85,6 +98,9 @@ class CaseTable:
     problems: list[Problem] = field(default_factory=list)
     source: str = "the table"
     known_labels: tuple[str, ...] | None = None
+    layout: str = "image"
+    regions: dict[int, tuple[float, ...]] | None = None
+    image_rows: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -112,7 +128,8 @@ class CaseTable:
         """The table without problems.
 
         Args:
-            on_bad_row: ``fail`` refuses a table with a bad row; ``skip`` leaves out the bad rows, and no other.
+            on_bad_row: ``fail`` refuses a table with a bad row; ``skip`` leaves out the bad rows, and no other. A case
+                with other images goes on without its bad ones.
 
         Raises:
             ValueError: bad rows and ``fail``, no row left, or an unknown ``on_bad_row``.
@@ -129,15 +146,24 @@ class CaseTable:
             return self
         if on_bad_row == "fail":
             raise BadRowsError(self._refusal(bad))
+        parts = [problem for problem in bad if problem.part_of is not None]
+        bad = [problem for problem in bad if problem.part_of is None]
+        for problem in parts[:_LISTED]:
+            logger.warning("%s: %s; its case goes on without it", self.source, problem)
+        if len(parts) > _LISTED:
+            logger.warning("%s: ... and %d more images left out.", self.source, len(parts) - _LISTED)
         kept = replace(self, frame=self.frame.drop(index=sorted({problem.row for problem in bad})), problems=warnings)
         # A class may have lost its last training row just now.
         untrained = list(kept._untrained_labels())
         kept.frame = kept.frame.drop(index=[problem.row for problem in untrained])
         if not len(kept):
-            raise ValueError(f"{self.source}: no row is left of {len(self)}; the first problem: {bad[0]}")
+            raise ValueError(
+                f"{self.source}: no row is left of {len(self)}; the first problem: {[*bad, *untrained][0]}"
+            )
         rows = sorted({problem.row for problem in [*bad, *untrained]})
-        shown = ", ".join(map(str, rows[:_LISTED])) + (", ..." if len(rows) > _LISTED else "")
-        logger.warning("%s: left out %d of %d rows: %s", self.source, len(rows), len(self), shown)
+        if rows:
+            shown = ", ".join(map(str, rows[:_LISTED])) + (", ..." if len(rows) > _LISTED else "")
+            logger.warning("%s: left out %d of %d rows: %s", self.source, len(rows), len(self), shown)
         return kept
 
     def _refusal(self, bad: Sequence[Problem]) -> str:
@@ -153,7 +179,7 @@ class CaseTable:
         """Rows outside the training split whose class no (good) training row has."""
         if self.known_labels is not None or not self.splits:
             return
-        bad = {problem.row for problem in self.problems if not problem.warning}
+        bad = {problem.row for problem in self.problems if not problem.warning and problem.part_of is None}
         good = self.frame[~self.frame.index.isin(bad)]
         trained = set(good["label"][good["split"] == "train"].dropna())
         for row, id_, label, split in good[["id", "label", "split"]].itertuples(name=None):
@@ -179,7 +205,7 @@ class CaseTable:
         return replace(
             self,
             frame=frame,
-            problems=[problem for problem in self.problems if problem.row in rows],
+            problems=[problem for problem in self.problems if problem.case in rows],
             known_labels=tuple(self.labels),
         )
 
@@ -231,8 +257,14 @@ def read_cases(
         FileNotFoundError: the data set, its table or its image root does not exist.
         ValueError: the format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
+    from mmfusion.data.joins import join_labels, split_by_fold
+    from mmfusion.data.studies import check_structure, group_rows, read_regions
+
     config = config or DatasetConfig()
+    check_structure(config)
     raw, folder = read_raw(Path(root), config, has_labels=require_labels)
+    join_labels(raw, folder, config, required=require_labels)
+    split_by_fold(raw, config, required=require_labels)
     if raw.format == "folder" and require_labels:
         raise ValueError(f"{root} is read as a folder of images, which has no labels; add a table, or class folders.")
     names = _Columns.find(raw, config, require_labels)
@@ -240,7 +272,14 @@ def read_cases(
     known = tuple(processor_labels) if processor_labels is not None else None
     if not require_labels and known is not None:
         frame["label"] = frame["label"].where(frame["label"].isin(known), None)
-    cases = CaseTable(frame, image_root, problems, raw.source, known)
+    layout = "views" if config.view_columns else "image"
+    cases = CaseTable(frame, image_root, problems, raw.source, known, layout)
+    if config.study_column:
+        cases = group_rows(cases, raw, config, own_group=names.group is None, own_id=names.id is None)
+    if config.roi_columns:
+        read_regions(cases, raw, config)
+    problems = cases.problems
+    problems += _emptied(cases)
     problems += _row_problems(cases, config, names, require_labels)
     if require_labels:
         problems += cases._untrained_labels()
@@ -271,7 +310,7 @@ class _Columns:
                 missing.append(f"{name!r} (dataset.{option})")
             return name if name in raw.columns else None
 
-        image = image_column(raw, config)
+        image = config.view_columns[0] if config.view_columns else image_column(raw, config)
         if image is None and raw.format == "report":
             image = next(iter(raw.columns))
         if image is None:
@@ -291,6 +330,11 @@ class _Columns:
             group=need(config.group_column, "group", "group_column", require_labels),
             split=need(config.split_column, "", "split_column", split_named and require_labels),
         )
+        for option in ("study_column", "slice_column", "view_column"):
+            need(getattr(config, option), "", option)
+        for option in ("view_columns", "roi_columns"):
+            for name in getattr(config, option):
+                need(name, "", option)
         fields = template_fields(config.text_template) if config.text_template else ()
         missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
         if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
@@ -304,7 +348,9 @@ class _Columns:
             )
         # what the normal form calls label or split is no metadata, whatever the table's own columns are called
         normal = {name for name in NORMAL_COLUMNS if getattr(columns, name) != name} | {"label", "split"}
-        forbidden = ({columns.label, columns.split, columns.image, columns.text} | normal).intersection(fields)
+        forbidden = (
+            {columns.label, columns.split, columns.image, columns.text, *config.view_columns} | normal
+        ).intersection(fields)
         if forbidden:
             raise ValueError(
                 f"dataset.text_template names {', '.join(map(repr, sorted(filter(None, forbidden))))}; "
@@ -319,7 +365,12 @@ def _normal_form(
     import pandas as pd
 
     missing = frozenset(value.lower() for value in config.missing_values)
-    values = _clean(raw.columns[names.image], whole_numbers=False)
+    image_cells = {
+        name: _clean(raw.columns[name], whole_numbers=False) for name in config.view_columns or [names.image]
+    }
+    values = [
+        next((cell for cell in cells if cell is not None), None) for cells in zip(*image_cells.values(), strict=True)
+    ]
     nothing: list[str | None] = [None] * len(raw)
 
     def column(name: str | None, default: list[str | None], missing: frozenset[str] | None = None) -> list[str | None]:
@@ -336,27 +387,30 @@ def _normal_form(
         "group": column(names.group, nothing, missing),
         "split": column(names.split, folder_splits(values) if by_folder else nothing),
     }
-    used = {*NORMAL_COLUMNS, names.image, names.label, names.text}
+    used = {*NORMAL_COLUMNS, *image_cells, names.label, names.text}
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
 
     problems: list[Problem] = []
 
-    def report(row: int, column: str, value: str | None, message: str) -> None:
-        problems.append(Problem(row, ids[row - 1] or f"row-{row}", column, value, message))
+    def report(row: int, column: str, value: str | None, message: str, part_of: int | None = None) -> None:
+        problems.append(Problem(row, ids[row - 1] or f"row-{row}", column, value, message, part_of=part_of))
 
     for row, why in raw.broken.items():
         report(row, "line", None, why)
     image_root = _image_root(folder, config, values)
     images = _ImageFolder(image_root)
-    found: list[str | None] = []
-    for row, value in enumerate(values, start=1):
-        try:
-            found.append(images.find(value) if value is not None else None)
-        except ValueError as error:
-            found.append(value)
-            if row not in raw.broken:
-                report(row, names.image, value, str(error))
-    normal["image"] = found
+    found: dict[str, list[str | None]] = {name: [] for name in image_cells}
+    for name, cells in image_cells.items():
+        for row, value in enumerate(cells, start=1):
+            try:
+                found[name].append(images.find(value) if value is not None else None)
+            except ValueError as error:
+                found[name].append(None if config.view_columns else value)
+                if row not in raw.broken:
+                    report(row, name, value, str(error), part_of=row if config.view_columns else None)
+    normal["image"] = found[names.image]
+    if config.view_columns:
+        normal["image"] = [views if any(views) else None for views in zip(*found.values(), strict=True)]
     for row, value in enumerate(normal["split"], start=1):
         if value is not None and value.lower() not in SPLIT_NAMES and row not in raw.broken:
             report(row, names.split or "", value, "unknown split; the splits are train, val, test")
@@ -370,7 +424,7 @@ def _normal_form(
 def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, require_labels: bool) -> list[Problem]:
     """Problems that show in the normal form. A row whose line is broken has that problem only."""
     frame = cases.frame
-    broken = {problem.row for problem in cases.problems if problem.column == "line"}
+    broken = {problem.row for problem in cases.problems if problem.column == "line" or problem.message == _EMPTIED}
     misnamed = {problem.row for problem in cases.problems if problem.column == names.split}
     problems: list[Problem] = []
 
@@ -413,6 +467,14 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
         message = f"the group lies in {home_split} and in {split}: a leak between splits"
         report(row, names.group, group, message, warning=True)
     return problems
+
+
+def _emptied(cases: CaseTable) -> list[Problem]:
+    """Cases that had images, of which none is left."""
+    parted = {problem.part_of for problem in cases.problems} - {None}
+    known = {problem.row for problem in cases.problems if problem.part_of is None and not problem.warning}
+    rows = cases.frame[cases.frame["image"].isna() & cases.frame.index.isin(parted - known)]
+    return [Problem(row, id_, "image", None, _EMPTIED) for row, id_ in rows["id"].items()]
 
 
 class _ImageFolder:
@@ -510,19 +572,21 @@ def _clean(
     return [cached(cell) if isinstance(cell, (str, int, float)) else clean(cell) for cell in cells]
 
 
-def _objects(cells: Sequence[str | None]) -> Any:
-    """An object array, in which None stays None."""
+def _objects(cells: Sequence[Any]) -> Any:
+    """An object array, in which None stays None and a tuple one cell."""
     import numpy as np
 
     array = np.empty(len(cells), dtype=object)
-    array[:] = cells
+    for i, cell in enumerate(cells):
+        array[i] = cell
     return array
 
 
 def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool = True) -> CaseTable:
-    """Decode every image once and add those that fail to ``cases.problems``.
+    """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
-    An image is decoded whole, since a truncated file opens as well as any other.
+    An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
+    its image.
 
     Args:
         cases: the table; rows that have a problem already are not looked at again.
@@ -534,28 +598,63 @@ def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool
     """
     from tqdm import tqdm
 
-    bad = {problem.row for problem in cases.problems if not problem.warning}
-    todo = [(row, id_, image) for row, id_, image in cases.frame[["id", "image"]].itertuples(name=None)]
-    todo = [(row, id_, image) for row, id_, image in todo if image is not None and row not in bad]
+    bad = {problem.row for problem in cases.problems if not problem.warning and problem.part_of is None}
+    todo = [
+        (row, id_, image)
+        for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)
+        if row not in bad
+        for image in ((images,) if cases.layout == "image" else images or ())
+        if image is not None
+    ]
+    regions = cases.regions or {}
+    undecoded: dict[int, set[str]] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            reasons = pool.map(_decode_failure, (cases.image_root / image for _, _, image in chunk))
+            reasons = pool.map(
+                lambda row, image: _image_problem(cases.image_root / image, regions.get(row)),
+                [row for row, _, _ in chunk],
+                [image for _, _, image in chunk],
+            )
             for (row, id_, image), reason in zip(chunk, reasons, strict=True):
                 bar.update()
-                if reason is not None:
-                    cases.problems.append(Problem(row, id_, "image", image, f"the image cannot be decoded: {reason}"))
+                if reason is None:
+                    continue
+                if cases.layout == "image":
+                    cases.problems.append(Problem(row, id_, "image", image, reason))
+                else:
+                    place = cases.image_rows.get(image, row)
+                    cases.problems.append(Problem(place, id_, "image", image, reason, part_of=row))
+                    undecoded.setdefault(row, set()).add(image)
+    if undecoded:
+        cases.frame = cases.frame.assign(image=_objects(list(_without(cases, undecoded))))
+        cases.problems += _emptied(cases)
     cases.problems.sort(key=lambda problem: problem.row)
     return cases
 
 
-def _decode_failure(path: Path) -> str | None:
-    from PIL import Image
+def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[str | None, ...] | None]:
+    """The image cells of a table of studies, without some of their images."""
+    for row, images in cases.frame["image"].items():
+        gone = left_out.get(row, ())
+        if gone and cases.layout == "views":
+            images = tuple(None if image in gone else image for image in images)
+        elif gone:
+            images = tuple(image for image in images if image not in gone)
+        yield images if images is not None and any(images) else None
+
+
+def _image_problem(path: Path, region: tuple[float, ...] | None) -> str | None:
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
             image.load()
+            width, height = ImageOps.exif_transpose(image).size if region else image.size
     except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"the image cannot be decoded: {reason}"
+    if region and not (region[0] >= 0 and region[2] <= width and region[1] >= 0 and region[3] <= height):
+        return f"the region of interest {region} does not lie in the image, which is {width} x {height} pixels"
     return None

@@ -89,7 +89,7 @@ def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
         source = str(Path(spec.submodule_search_locations[0]) / "model")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"No tokenizer for text encoder {text_encoder!r}: {reason}") from error
     if not tokenizer.is_fast:

@@ -11,7 +11,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -87,6 +87,31 @@ def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpol
     side = crop_pct * min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     return image.resize((size, size), INTERPOLATIONS[interpolation], box=(left, top, left + side, top + side))
+
+
+def region_box(roi: Sequence[float] | Literal["centre"], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A region of interest widened to a square about its centre, as far as the image reaches.
+
+    Args:
+        roi: (x0, y0, x1, y1) in pixels, or ``centre``, the middle half of each side.
+        size: width and height of the image.
+
+    Raises:
+        ValueError: the region is empty or does not lie in the image.
+    """
+    width, height = size
+    if roi == "centre":
+        roi = (width / 4, height / 4, width * 3 / 4, height * 3 / 4)
+    x0, y0, x1, y1 = map(float, roi)
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(
+            f"The region of interest {tuple(roi)} does not lie in the image, which is {width} x {height} pixels."
+        )
+    side = max(x1 - x0, y1 - y0)
+    across, down = min(side, width), min(side, height)
+    left = min(max((x0 + x1 - across) / 2, 0), width - across)
+    top = min(max((y0 + y1 - down) / 2, 0), height - down)
+    return left, top, left + across, top + down
 
 
 def report_augmentation(

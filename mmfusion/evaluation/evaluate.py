@@ -103,6 +103,9 @@ def read_split(
             again, because these are not the rows that the model was trained on.
     """
     cases = read_cases(data, dataset, processor_labels=labels)
+    if cases.layout != "image":
+        # a case goes on without those of its images that cannot be read: they have to be known beforehand
+        check_images(cases)
     if split == "all":
         return cases.resolve(dataset.on_bad_row)
     if cases.splits:

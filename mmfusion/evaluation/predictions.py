@@ -65,7 +65,7 @@ class AllRows(Dataset[dict[str, Any]]):
         self._refuse_empty = refuse_empty
         self._errors: dict[int, str] = {}
         for problem in cases.problems:
-            if not problem.warning and not problem.message.startswith(ONLY_ID):
+            if not problem.warning and problem.part_of is None and not problem.message.startswith(ONLY_ID):
                 position = frame.index.get_loc(problem.row)
                 known = self._errors.get(position)
                 self._errors[position] = f"{known}; {problem.message}" if known else problem.message

@@ -7,20 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from mmfusion.layers.cropping import centre_crop
 
 #: batch entries that hold images.
 IMAGE_KEYS = ("pixel_values", "roi_values")
-
-
-def centre_crop(images: Tensor, share: float = 0.875) -> Tensor:
-    """The centre of (..., C, H, W) images, ``share`` of each side, resized to the full size (bilinear)."""
-    height, width = images.shape[-2:]
-    h, w = round(height * share), round(width * share)
-    top, left = (height - h) // 2, (width - w) // 2
-    centre = images[..., top : top + h, left : left + w].flatten(0, -4)
-    resized = F.interpolate(centre, size=(height, width), mode="bilinear", align_corners=False)
-    return resized.view(images.shape)
 
 
 #: name -> view of (..., C, H, W) images.

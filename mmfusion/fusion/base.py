@@ -19,10 +19,12 @@ class FusionBlock(nn.Module):
     Attributes:
         reads_levels: True when the block reads ``Features.levels``; the towers then return them.
         num_features: width of ``Fused.pooled``.
+        token_features: width of ``Fused.tokens``; None where the block makes none, or makes them ``num_features`` wide.
         side_dims: widths of ``Fused.image`` and ``Fused.text``, which the auxiliary heads classify.
     """
 
     reads_levels: ClassVar[bool] = False
+    token_features: int | None = None
 
     def __init__(self, num_features: int, side_dims: tuple[int, int]) -> None:
         super().__init__()

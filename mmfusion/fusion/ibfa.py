@@ -38,6 +38,7 @@ class IBFA(FusionBlock):
         if form not in ("pooled", "token"):
             raise ValueError(f"form={form!r} is not one of 'pooled', 'token'.")
         super().__init__(num_features=2 * dim, side_dims=(dim, dim))
+        self.token_features = dim
         self.form = form
         self.image_proj = nn.Linear(image_dim, dim)
         self.text_proj = nn.Identity() if text_dim == dim else nn.Linear(text_dim, dim)

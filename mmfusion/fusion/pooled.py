@@ -116,6 +116,7 @@ class LowRankBilinear(FusionBlock):
     def __init__(self, image_dim: int, text_dim: int, dim: int = 256, rank: int | None = None) -> None:
         rank = dim if rank is None else rank
         super().__init__(num_features=dim, side_dims=(rank, rank))
+        self.token_features = rank
         self.image_proj = nn.Linear(image_dim, rank)
         self.text_proj = nn.Linear(text_dim, rank)
         self.out = nn.Linear(rank, dim)

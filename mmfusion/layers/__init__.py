@@ -1,16 +1,30 @@
 """Tensor blocks that know nothing of modalities."""
 
 from mmfusion.layers.attention import CrossAttention, CrossAttentionLayer, JointAttention, attend
+from mmfusion.layers.kan import GroupKANLinear, bspline_basis
 from mmfusion.layers.missing import MissingModality
 from mmfusion.layers.mlp import Mlp
+from mmfusion.layers.moe import Experts, TopKRouter
 from mmfusion.layers.pooling import masked_mean
+from mmfusion.layers.sequence import compact, take
+from mmfusion.layers.ssm import MambaBlock, SelectiveSSM, SSMEncoder, selective_scan
 
 __all__ = [
     "CrossAttention",
     "CrossAttentionLayer",
+    "Experts",
+    "GroupKANLinear",
     "JointAttention",
+    "MambaBlock",
     "MissingModality",
     "Mlp",
+    "SSMEncoder",
+    "SelectiveSSM",
+    "TopKRouter",
     "attend",
+    "bspline_basis",
+    "compact",
     "masked_mean",
+    "selective_scan",
+    "take",
 ]

@@ -24,6 +24,12 @@ class ModalityDisagreementLoss(Loss):
     KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as
     in the equation: disagreement itself is penalised.
 
+    With ``gate_entropy`` the weight is exp(KL) * 2 (1 - w), w the local expert's share of a ``dual_expert`` head
+    (``gates["local_expert"]``): conflict and uncertainty together get more attention (report section 2.6.2). Under the
+    entropy gate 1 - w = 1 - sigmoid(-H(p_local)), so that the factor is 1 for a local expert without doubt and grows
+    with its entropy H; under a learned gate it is 1 at equal shares. No gradient flows through this factor: a gate
+    could otherwise lower the loss by trusting the local expert.
+
     Args:
         alpha: weight of the image-only head.
         beta: weight of the text-only head.
@@ -31,6 +37,7 @@ class ModalityDisagreementLoss(Loss):
         max_kl: KL is clipped here before exp, so that no sample counts more than exp(max_kl) times.
         warmup_steps: training steps over which KL fades in from nothing; 0 uses all of it from the start.
         label_smoothing: of all three cross-entropies.
+        gate_entropy: multiply the weight of the fused prediction by the dual-expert gate.
 
     Attributes:
         step: training steps done, counted by calls in training mode; set it when a run is resumed.
@@ -46,19 +53,21 @@ class ModalityDisagreementLoss(Loss):
         max_kl: float = 5.0,
         warmup_steps: int = 0,
         label_smoothing: float = 0.0,
+        gate_entropy: bool = False,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.max_kl = max_kl
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
+        self.gate_entropy = gate_entropy
         self.step = 0
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch of the per-sample objective.
 
         Raises:
-            ValueError: the output has no auxiliary logits.
+            ValueError: the output has no auxiliary logits, or no gate where one is needed.
         """
         if output.logits is None or output.image_logits is None or output.text_logits is None:
             raise ValueError("loss 'mp' needs image_logits and text_logits; build the model with aux_heads=True.")
@@ -69,6 +78,11 @@ class ModalityDisagreementLoss(Loss):
         kl = symmetric_kl(output.image_logits, output.text_logits)
         kl = torch.nan_to_num(kl, nan=0.0, posinf=self.max_kl, neginf=0.0).clamp(max=self.max_kl)
         weight = torch.exp(self.ramp() * kl)
+        if self.gate_entropy:
+            gates = output.gates or {}
+            if "local_expert" not in gates:
+                raise ValueError("loss 'mp' with gate_entropy=True needs the gate of head='dual_expert'.")
+            weight = weight * 2 * (1 - gates["local_expert"].detach().float().squeeze(-1))
         if self.training:
             self.step += 1
         loss = self.alpha * image + self.beta * text + self.gamma * weight * fusion

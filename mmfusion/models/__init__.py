@@ -1,6 +1,17 @@
 """Models: towers, fusion block and head under one name. Importing this package registers every built-in model."""
 
-from mmfusion.models import baselines, fusion_resnet18, mibf, testing
+from mmfusion.models import (
+    baselines,
+    fusion_resnet18,
+    global_local,
+    heads,
+    hierarchical,
+    mibf,
+    multiview,
+    slices,
+    ssm,
+    testing,
+)
 from mmfusion.models._artifact import load_model, read_config, resolve_artifact, save_model
 from mmfusion.models._factory import (
     build,
@@ -25,13 +36,19 @@ __all__ = [
     "create_loss",
     "create_model",
     "fusion_resnet18",
+    "global_local",
+    "heads",
+    "hierarchical",
     "list_components",
     "list_models",
     "load_model",
     "mibf",
+    "multiview",
     "read_config",
     "register_model",
     "resolve_artifact",
     "save_model",
+    "slices",
+    "ssm",
     "testing",
 ]

@@ -12,12 +12,13 @@ from mmfusion import registry
 from mmfusion.models import _artifact
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 
-#: parts that can be swapped, and the keyword that holds the part's own keywords. (Another encoder is the same tower.)
+#: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
 SWAPPABLE = {
-    "image_tower": "image_args",
-    "text_tower": "text_args",
-    "fusion": "fusion_args",
-    "head": "head_args",
+    "image_tower": ("image_args", "stem", "aggregator", "aggregator_args"),
+    "aggregator": ("aggregator_args",),
+    "text_tower": ("text_args",),
+    "fusion": ("fusion_args",),
+    "head": ("head_args",),
 }
 
 
@@ -42,13 +43,17 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
     config = dict(architecture)
     for part, args in SWAPPABLE.items():
         if part in overrides and overrides[part] != architecture.get(part):
-            config.pop(args, None)
+            for name in args:
+                config.pop(name, None)
     for name, value in overrides.items():
-        merge = name in SWAPPABLE.values() and config.get(name)
+        merge = name.endswith("_args") and config.get(name)
         config[name] = {**config[name], **(value or {})} if merge else value
     if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
         gone = ["fusion", "fusion_args", "dim", "aux_heads", "modality_dropout"]
-        gone += [f"{side}_args" for side in ("image", "text") if config.get(f"{side}_encoder") is None]
+        if config.get("image_encoder") is None:
+            gone += ["image_tower", *SWAPPABLE["image_tower"]]
+        if config.get("text_encoder") is None:
+            gone += ["text_tower", *SWAPPABLE["text_tower"]]
         for part in gone:
             if part not in overrides:
                 config.pop(part, None)

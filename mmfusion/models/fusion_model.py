@@ -23,6 +23,9 @@ class FusionModel(nn.Module):
         image_encoder: timm name of the image backbone, or None.
         image_tower: how the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: keywords of the image tower.
+        stem: of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
+        aggregator: name of the aggregator of an image tower that has one; None takes the tower's own.
+        aggregator_args: its keywords.
         text_encoder: built-in name, transformers id or folder, or None.
         text_tower: kind of text tower.
         text_args: keywords of the text tower.
@@ -40,6 +43,10 @@ class FusionModel(nn.Module):
         config: the arguments, tower configurations inlined.
         num_features: width of what the head classifies.
         pretrained_cfg: input size, normalisation and origin, as in timm.
+
+    Raises:
+        ValueError: parts that do not go together, an unknown name, or a value out of range.
+        TypeError: a keyword that the chosen part does not take.
     """
 
     def __init__(
@@ -49,6 +56,9 @@ class FusionModel(nn.Module):
         image_encoder: str | None = None,
         image_tower: str = "single",
         image_args: dict[str, Any] | None = None,
+        stem: str | None = None,
+        aggregator: str | None = None,
+        aggregator_args: dict[str, Any] | None = None,
         text_encoder: str | None = None,
         text_tower: str = "transformer",
         text_args: dict[str, Any] | None = None,
@@ -90,6 +100,8 @@ class FusionModel(nn.Module):
                 raise TypeError(f"{keyword}={value!r} is for a part that this model does not have.")
         if encoder_weights not in (None, "default"):
             raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
+        if image_encoder is None and (stem or aggregator or aggregator_args):
+            raise ValueError(f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.")
 
         image_args, text_args, head_args = dict(image_args or {}), dict(text_args or {}), dict(head_args or {})
         fusion_args = dict(fusion_args or {})
@@ -103,8 +115,14 @@ class FusionModel(nn.Module):
         self.image_missing: Any = None
         self.text_missing: Any = None
         if image_encoder is not None:
-            self.image_tower = registry.create("image_tower", image_tower, image_encoder, **tower_args, **image_args)
-            self.image_missing = MissingModality(self.image_tower.num_features, self.image_tower.level_dims)
+            own = _given(stem=stem, aggregator=aggregator, aggregator_args=aggregator_args)
+            _check_taken(image_tower, own)
+            self.image_tower = registry.create(
+                "image_tower", image_tower, image_encoder, **tower_args, **(image_args | own)
+            )
+            self.image_missing = MissingModality(
+                self.image_tower.num_features, self.image_tower.level_dims, getattr(self.image_tower, "streams", None)
+            )
         if text_encoder is not None:
             self.text_tower = registry.create("text_tower", text_tower, text_encoder, **tower_args, **text_args)
             self.text_missing = MissingModality(self.text_tower.num_features, self.text_tower.level_dims)
@@ -114,7 +132,13 @@ class FusionModel(nn.Module):
         self.fusion: Any = None
         if fusion is not None:
             image_dim, text_dim = self.image_tower.num_features, self.text_tower.num_features
-            width = {} if dim is None else {"dim": dim}
+            width: dict[str, Any] = {} if dim is None else {"dim": dim}
+            level_dims = {
+                "image_level_dims": self.image_tower.level_dims,
+                "text_level_dims": self.text_tower.level_dims,
+            }
+            taken = registry.keywords(registry.get("fusion", fusion))
+            width |= {name: list(dims) for name, dims in level_dims.items() if name in taken}
             self.fusion = registry.create(
                 "fusion", fusion, **({"image_dim": image_dim, "text_dim": text_dim} | width | fusion_args)
             )
@@ -129,6 +153,9 @@ class FusionModel(nn.Module):
             "image_encoder": image_encoder,
             "image_tower": image_tower,
             "image_args": image_args,
+            "stem": stem,
+            "aggregator": aggregator,
+            "aggregator_args": aggregator_args,
             "text_encoder": text_encoder,
             "text_tower": text_tower,
             "text_args": text_args,
@@ -176,7 +203,7 @@ class FusionModel(nn.Module):
             self.config["head"],
             in_features=self.num_features,
             num_classes=num_classes,
-            **self.config["head_args"],
+            **(self._head_widths() | self.config["head_args"]),
         )
         if self.config["aux_heads"]:
             hidden = self.config["aux_hidden"]
@@ -189,10 +216,24 @@ class FusionModel(nn.Module):
                 }
             )
 
+    def _head_widths(self) -> dict[str, int]:
+        """Widths of tokens and streams, for a head that reads them, where they differ from ``num_features``."""
+        offered = {
+            "token_features": getattr(self.fusion, "token_features", None),
+            "stream_features": getattr(self.image_tower, "stream_features", None),
+        }
+        taken = registry.keywords(registry.get("head", self.config["head"]))
+        return {name: width for name, width in offered.items() if width is not None and name in taken}
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the towers."""
         for tower in self._towers():
             tower.set_grad_checkpointing(enable)
+
+    @property
+    def image_layout(self) -> str | None:
+        """What ``pixel_values`` holds per sample: ``image``, ``slices`` or ``views``; None without an image tower."""
+        return None if self.image_tower is None else getattr(self.image_tower, "layout", "image")
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
@@ -203,16 +244,25 @@ class FusionModel(nn.Module):
         attention_mask: Tensor | None = None,
         image_present: Tensor | None = None,
         text_present: Tensor | None = None,
+        slice_mask: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        roi_values: Tensor | None = None,
     ) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""
-        image, text = self._encode(pixel_values, input_ids, attention_mask, image_present, text_present)
+        extra = _given(slice_mask=slice_mask, view_mask=view_mask, roi_values=roi_values)
+        image, text = self._encode(pixel_values, input_ids, attention_mask, image_present, text_present, extra)
         if self.fusion is not None:
             fused: Fused = self.fusion(image, text)
             fused.image = image.pooled if fused.image is None else fused.image
             fused.text = text.pooled if fused.text is None else fused.text
-            return fused
-        features = image if image is not None else text
-        return Fused(pooled=features.pooled, tokens=features.tokens, mask=features.mask)
+        else:
+            features = image if image is not None else text
+            fused = Fused(pooled=features.pooled, tokens=features.tokens, mask=features.mask)
+        if image is not None:
+            fused.streams = image.streams
+            fused.gates = {**(image.gates or {}), **(fused.gates or {})} or None
+            fused.attentions = {**(image.attentions or {}), **(fused.attentions or {})} or None
+        return fused
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
         """``Fused`` -> logits (B, C), or what is classified (B, num_features)."""
@@ -228,20 +278,38 @@ class FusionModel(nn.Module):
         attention_mask: Tensor | None = None,
         image_present: Tensor | None = None,
         text_present: Tensor | None = None,
+        slice_mask: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        roi_values: Tensor | None = None,
     ) -> FusionOutput:
-        """Classify a batch. Inputs of a modality that the model does not have are not read.
+        """Classify a batch. Inputs of a modality that the model does not have, or that its tower does not know, are
+        not read.
 
         Args:
-            pixel_values: (B, 3, H, W) normalised; None when no sample has an image.
+            pixel_values: (B, 3, H, W) normalised, (B, S, 3, H, W) slices or (B, V, 3, H, W) views; None when no sample
+                has an image.
             input_ids: (B, L) int64; None when no sample has text.
             attention_mask: (B, L), 1 = real token; None means all are. A row of zeros is a sample without text.
             image_present: (B,) bool, False = this sample has no image.
             text_present: (B,) bool, False = this sample has no text.
+            slice_mask: (B, S) bool, True = this slice is present; None means all are. A row without any is a sample
+                without an image.
+            view_mask: (B, V) bool, likewise.
+            roi_values: (B, 3, h, w) normalised region of interest; None leaves it to the tower.
 
         Raises:
-            ValueError: no modality that the model has was given.
+            ValueError: no modality that the model has was given, or shapes that do not fit.
         """
-        fused = self.forward_features(pixel_values, input_ids, attention_mask, image_present, text_present)
+        fused = self.forward_features(
+            pixel_values,
+            input_ids,
+            attention_mask,
+            image_present,
+            text_present,
+            slice_mask,
+            view_mask,
+            roi_values,
+        )
         if self.num_classes == 0:
             return FusionOutput(
                 logits=fused.pooled, features=fused.pooled, attentions=fused.attentions, gates=fused.gates
@@ -268,6 +336,7 @@ class FusionModel(nn.Module):
         attention_mask: Any,
         image_present: Any,
         text_present: Any,
+        extra: dict[str, Tensor],
     ) -> tuple[Any, Any]:
         """``Features`` of both towers, or None for one that there is not; arguments as in :meth:`forward`.
 
@@ -284,6 +353,12 @@ class FusionModel(nn.Module):
                 n for n, t in (("pixel_values", self.image_tower), ("input_ids", self.text_tower)) if t is not None
             ]
             raise ValueError(f"The model needs {' or '.join(wanted)}, and got None.")
+        read = {name: extra[name] for name in getattr(self.image_tower, "reads", ()) if name in extra}
+        if use_image:
+            for name in ("slice_mask", "view_mask"):
+                if name in read:
+                    has_any = read[name].bool().any(dim=1)
+                    image_present = has_any if image_present is None else image_present.bool() & has_any
         if use_text:
             attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             has_tokens = attention_mask.bool().any(dim=1)
@@ -294,7 +369,7 @@ class FusionModel(nn.Module):
         image = text = None
         if self.image_tower is not None:
             image = (
-                self._encode_image(pixel_values, image_present)
+                self._encode_image(pixel_values, image_present, read)
                 if use_image
                 else self.image_missing.stand_in(batch_size)
             )
@@ -308,16 +383,17 @@ class FusionModel(nn.Module):
                 text = self.text_missing.stand_in(batch_size)
         return image, text
 
-    def _encode_image(self, pixel_values: Tensor, present: Tensor | None) -> Features:
+    def _encode_image(self, pixel_values: Tensor, present: Tensor | None, read: dict[str, Tensor]) -> Features:
         if present is None:
-            return self.image_tower(pixel_values)
+            return self.image_tower(pixel_values, **read)
         present = present.bool()
         if self.training and not present.all():
             # blank pictures of samples without an image must not enter BatchNorm's statistics
             if not present.any():
                 return self.image_missing.stand_in(len(present))
-            return self.image_missing(_spread(self.image_tower(pixel_values[present]), present), present)
-        return self.image_missing(self.image_tower(pixel_values), present)
+            shown = self.image_tower(pixel_values[present], **{name: x[present] for name, x in read.items()})
+            return self.image_missing(_spread(shown, present), present)
+        return self.image_missing(self.image_tower(pixel_values, **read), present)
 
     def _drop_modality(
         self, batch_size: int, image_present: Tensor | None, text_present: Tensor
@@ -382,12 +458,31 @@ def _spread(features: Features, present: Tensor) -> Features:
     def place(x: Any) -> Tensor:
         return x.new_zeros(len(present), *x.shape[1:]).masked_scatter(present.view(-1, *[1] * (x.ndim - 1)), x)
 
+    def place_each(named: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+        return None if named is None else {name: place(x) for name, x in named.items()}
+
     return Features(
         tokens=None if features.tokens is None else place(features.tokens),
         pooled=place(features.pooled),
         mask=None if features.mask is None else place(features.mask),
         levels=None if features.levels is None else tuple(place(level) for level in features.levels),
+        streams=place_each(features.streams),
+        gates=place_each(features.gates),
+        attentions=place_each(features.attentions),
     )
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_taken(image_tower: str, given: dict[str, Any]) -> None:
+    """Refuse parts that an image tower does not have, also where it hands further keywords to timm."""
+    taken = registry.keywords(registry.get("image_tower", image_tower))
+    for name in given:
+        if name not in taken:
+            raise TypeError(f"image_tower {image_tower!r} takes no {name}; image_tower 'slices' does.")
 
 
 def model_keywords() -> list[str]:

@@ -56,7 +56,7 @@ class Backbone(nn.Module):
     Args:
         encoder: timm name.
         weights: ``default`` or None.
-        num_levels: how many intermediate levels to return, the deepest last; 0 returns none.
+        num_levels: how many levels to return, the pooled vector last; 0 returns none.
         timm_args: passed to timm.
 
     Attributes:
@@ -72,17 +72,18 @@ class Backbone(nn.Module):
         if num_levels > len(channels):
             raise ValueError(f"image_encoder {encoder!r} has {len(channels)} levels, {num_levels} were asked for.")
         self.level_indices = level_indices(len(channels), num_levels)
-        self.level_dims = [channels[i] for i in self.level_indices]
+        self.level_dims = [channels[i] for i in self.level_indices[:-1]] + [self.num_features] * bool(num_levels)
 
     def forward(self, x: Tensor) -> Features:
         """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels."""
         levels = None
         if self.level_indices:
             final, maps = self.model.forward_intermediates(x, indices=list(self.level_indices))
-            levels = tuple(m.flatten(2).mean(-1) for m in maps)
+            levels = tuple(m.flatten(2).mean(-1) for m in maps[:-1])
         else:
             final = self.model.forward_features(x)
         pooled = self.model.forward_head(final, pre_logits=True)
+        levels = None if levels is None else (*levels, pooled)
         return Features(tokens=self.tokens(final), pooled=pooled, levels=levels)
 
     def tokens(self, final: Tensor) -> Tensor:
@@ -144,11 +145,22 @@ class ImageTower(nn.Module):
         self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
 
     def forward(self, pixel_values: Tensor) -> Features:
-        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels."""
+        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels.
+
+        Raises:
+            ValueError: several images per sample.
+        """
+        if pixel_values.ndim != 4:
+            raise ValueError(
+                f"image_tower 'single' takes pixel_values (B, 3, H, W), got {tuple(pixel_values.shape)}; "
+                "image_tower 'slices' or 'views' takes several images per sample."
+            )
         features = self.backbone(pixel_values)
         if self.map_attention is not None:
             tokens, _ = self.map_attention(features.tokens, features.tokens)
-            features = Features(tokens=tokens, pooled=masked_mean(tokens), levels=features.levels)
+            pooled = masked_mean(tokens)
+            levels = None if features.levels is None else (*features.levels[:-1], pooled)
+            features = Features(tokens=tokens, pooled=pooled, levels=levels)
         return features
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -103,7 +103,8 @@ class TextTower(nn.Module):
         weights: ``default`` loads pretrained weights; None leaves them random.
         config: the inlined transformers configuration of a saved model; then nothing is looked up.
         pooling: ``cls`` (first token) or ``mean`` (over real tokens); None takes the encoder's usual one.
-        num_levels: how many hidden levels to return, equally spaced, the last among them.
+        num_levels: how many hidden levels to return, equally spaced, the last among them. An encoder with fewer layers
+            gives some twice (level 0 is the embeddings), so that a small text encoder goes with any image encoder.
         vocab_size: rows of the word embedding, for a tokenizer fitted on the training text.
 
     Attributes:
@@ -137,8 +138,6 @@ class TextTower(nn.Module):
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
             self.max_length -= text_config.pad_token_id + 1
         depth = text_config.num_hidden_layers
-        if num_levels > depth:
-            raise ValueError(f"text_encoder {encoder!r} has {depth} levels, {num_levels} were asked for.")
         self.level_indices = tuple(round((i + 1) * depth / num_levels) for i in range(num_levels))
         self.level_dims = [self.num_features] * num_levels
 
@@ -164,9 +163,12 @@ class TextTower(nn.Module):
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(self.level_indices)
         )
         mask = attention_mask.bool()
-        levels = tuple(self.pool(out.hidden_states[i], mask) for i in self.level_indices) or None
         tokens = out.last_hidden_state
-        return Features(tokens=tokens, pooled=self.pool(tokens, mask), mask=mask, levels=levels)
+        pooled = self.pool(tokens, mask)
+        levels = None
+        if self.level_indices:
+            levels = (*(self.pool(out.hidden_states[i], mask) for i in self.level_indices[:-1]), pooled)
+        return Features(tokens=tokens, pooled=pooled, mask=mask, levels=levels)
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

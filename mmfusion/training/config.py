@@ -12,17 +12,23 @@ from mmfusion.data.config import DatasetConfig
 class ModelConfig:
     """Which model to build; a field left at None keeps what the architecture says.
 
+    ``none`` leaves a part out: ``text_encoder: none`` trains on the images alone, ``stem: none`` without the stem.
+
     Attributes:
         name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
             model.
         encoder_weights: ``default`` starts the towers from pretrained weights; None from random ones.
         image_encoder: timm name of the image backbone.
+        image_tower: how the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
+        stem: ``2.5d``, of image tower ``slices``.
+        aggregator: name of the aggregator of image tower ``slices``.
         text_encoder: built-in name, transformers model id or folder.
         fusion: name of the fusion block.
         head: name of the head.
         dim: width of the fusion block.
         modality_dropout: probability of hiding one modality of a sample during training.
         image_args: keywords of the image tower.
+        aggregator_args: keywords of the aggregator.
         text_args: keywords of the text tower.
         fusion_args: keywords of the fusion block.
         head_args: keywords of the head.
@@ -31,12 +37,16 @@ class ModelConfig:
     name: str = "mibf_lite0"
     encoder_weights: str | None = None
     image_encoder: str | None = None
+    image_tower: str | None = None
+    stem: str | None = None
+    aggregator: str | None = None
     text_encoder: str | None = None
     fusion: str | None = None
     head: str | None = None
     dim: int | None = None
     modality_dropout: float | None = None
     image_args: dict[str, Any] | None = None
+    aggregator_args: dict[str, Any] | None = None
     text_args: dict[str, Any] | None = None
     fusion_args: dict[str, Any] | None = None
     head_args: dict[str, Any] | None = None
@@ -44,7 +54,8 @@ class ModelConfig:
     def overrides(self) -> dict[str, Any]:
         """The keywords for ``create_model`` beyond the name and the weights."""
         fixed = ("name", "encoder_weights")
-        return {k: v for k, v in asdict(self).items() if k not in fixed and v is not None}
+        given = {k: v for k, v in asdict(self).items() if k not in fixed and v is not None}
+        return {k: None if v == "none" else v for k, v in given.items()}
 
 
 @dataclass

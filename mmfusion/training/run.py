@@ -118,6 +118,7 @@ def train(config: RunConfig) -> TrainResult:
     loss = _loss(config.train, cases)
     set_seed(config.seed)
     processor, model = _processor_and_model(config, cases, needs_aux_heads=loss.needs_auxiliary_heads)
+    _check_layout(config.model.name, model, cases)
     if config.train.freeze_encoders:
         model.freeze_encoders()
     if resolve_channels_last(config.train.channels_last):
@@ -244,6 +245,16 @@ def _read(config: RunConfig) -> CaseTable:
     if config.train.patience is not None and "val" not in cases.splits:
         raise ValueError("train.patience needs validation rows, and there are none; set it to null, or add some.")
     return cases
+
+
+def _check_layout(name: str, model: FusionModel, cases: CaseTable) -> None:
+    """Refuse several images a case where the model reads them otherwise. (A single image is a study of one.)"""
+    if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
+        raise ValueError(
+            f"The data have {cases.layout} and {name} reads pixel_values as {model.image_layout}; choose a model of "
+            f"{cases.layout} (--model.image_tower {cases.layout}), or read the rows one by one, without "
+            "dataset.study_column and dataset.view_columns."
+        )
 
 
 def _provenance(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:

@@ -62,14 +62,15 @@ def test_masked_mean():
 
 def test_missing_modality_replaces_absent_rows_only():
     torch.manual_seed(0)
-    module = MissingModality(4, level_dims=[2, 3])
+    module = MissingModality(4, level_dims=[2, 4])
     features = Features(
-        tokens=torch.randn(2, 3, 4), pooled=torch.randn(2, 4), levels=(torch.randn(2, 2), torch.randn(2, 3))
+        tokens=torch.randn(2, 3, 4), pooled=torch.randn(2, 4), levels=(torch.randn(2, 2), torch.randn(2, 4))
     )
     out = module(features, torch.tensor([True, False]))
     assert torch.equal(out.tokens[0], features.tokens[0]) and torch.equal(out.pooled[0], features.pooled[0])
     assert torch.equal(out.pooled[1], module.token) and torch.equal(out.tokens[1, 0], module.token)
     assert out.mask.tolist() == [[True, True, True], [True, False, False]]
-    assert torch.equal(out.levels[1][1], module.levels[1]) and torch.equal(out.levels[0][0], features.levels[0][0])
+    assert torch.equal(out.levels[0][1], module.levels[0]) and torch.equal(out.levels[0][0], features.levels[0][0])
+    assert torch.equal(out.levels[1][1], module.token), "the last level is the pooled vector"
     stand_in = module.stand_in(2)
     assert torch.equal(stand_in.pooled[0], module.token) and stand_in.mask.all()

@@ -66,6 +66,21 @@ def test_mp_fades_the_disagreement_in():
     assert loss.step == 6, "evaluation is no training step"
 
 
+def test_mp_with_the_gate_counts_conflict_and_doubt():
+    share = torch.tensor([[0.5], [0.1], [0.25], [0.4]], requires_grad=True)
+    out = output(gates={"local_expert": share})
+    kl = symmetric_kl(out.image_logits, out.text_logits)
+    fusion = F.cross_entropy(out.logits, LABELS, reduction="none")
+    factor = torch.tensor([1.0, 1.8, 1.5, 1.2])  # 2 (1 - w): a certain local expert has w = 1/2 under the entropy gate
+    loss = ModalityDisagreementLoss(alpha=0, beta=0, gamma=1, gate_entropy=True)
+    total = loss(out, LABELS)["loss"]
+    assert_close(total, (kl.exp() * factor * fusion).mean())
+    total.backward()
+    assert share.grad is None, "the gate does not learn to lower the weight"
+    with pytest.raises(ValueError, match="dual_expert"):
+        loss(output(), LABELS)
+
+
 def test_mp_without_auxiliary_heads_is_told():
     with pytest.raises(ValueError, match="aux_heads=True"):
         mmfusion.create_loss("mp")(FusionOutput(logits=torch.zeros(4, 3)), LABELS)

@@ -83,6 +83,27 @@ def test_padding_changes_nothing(model):
     assert_close(model(**longer).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
+def test_absent_slices_and_views_change_nothing(model):
+    mask = next((name for name in getattr(model.image_tower, "reads", ()) if name.endswith("_mask")), None)
+    if mask is None:
+        pytest.skip("one image per sample")
+    inputs = batch(model.eval())
+    expected = model(**inputs).logits
+    pixels = inputs["pixel_values"]
+    absent = ~inputs[mask][..., None, None, None]
+    assert_close(model(**{**inputs, "pixel_values": pixels.masked_fill(absent, 7.0)}).logits, expected)
+    if mask == "slice_mask":
+        longer = {
+            "pixel_values": torch.cat([pixels, torch.full_like(pixels[:, :3], 7.0)], dim=1),
+            mask: torch.cat([inputs[mask], torch.zeros(4, 3, dtype=torch.bool)], dim=1),
+        }
+        assert_close(model(**{**inputs, **longer}).logits, expected, rtol=1e-4, atol=1e-5)
+    empty = inputs[mask].clone()
+    empty[3] = False
+    present = torch.tensor([True, True, True, False])
+    assert_close(model(**{**inputs, mask: empty}).logits, model(**inputs, image_present=present).logits)
+
+
 def test_present_flags_change_nothing_when_all_is_present(model):
     inputs = batch(model.eval())
     flags = {f"{side}_present": torch.ones(4, dtype=torch.bool) for side in ("image", "text")}
@@ -111,8 +132,9 @@ def test_a_modality_that_no_sample_has_may_be_left_out(model):
         pytest.skip("one modality")
     inputs = batch(model.eval())
     none = torch.zeros(4, dtype=torch.bool)
-    without_text = {k: v for k, v in inputs.items() if k == "pixel_values"}
-    without_image = {k: v for k, v in inputs.items() if k != "pixel_values"}
+    text = ("input_ids", "attention_mask")
+    without_text = {k: v for k, v in inputs.items() if k not in text}
+    without_image = {k: v for k, v in inputs.items() if k in text}
     assert_close(model(**without_text).logits, model(**inputs, text_present=none).logits, rtol=1e-4, atol=1e-5)
     assert_close(model(**without_image).logits, model(**inputs, image_present=none).logits, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="pixel_values or input_ids"):

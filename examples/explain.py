@@ -1,0 +1,47 @@
+"""Explain the surest right and the surest wrong prediction of each class.
+
+    python examples/explain.py --run runs/ham10000 --data PATH
+
+RUN is a run folder that was evaluated (it holds `predictions.csv`); PATH is the data set that it was trained on. For
+each class, two pictures: where the model looked when it was right, and where it looked when it was sure and wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import mmfusion
+
+
+def surest(predictions: Path) -> Iterator[tuple[str, str]]:
+    """(what it is, id) of the surest right and wrong prediction of each true class."""
+    with predictions.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if not row["error"] and row["true_label"]]
+    rows.sort(key=lambda row: -float(row["probability"]))
+    seen = set()
+    for row in rows:
+        kind = "right" if row["label"] == row["true_label"] else "wrong"
+        if (row["true_label"], kind) not in seen:
+            seen.add((row["true_label"], kind))
+            yield f"{row['true_label']}, {kind}", row["id"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="run folder")
+    parser.add_argument("--data", required=True, help="folder of the data set")
+    parser.add_argument("--output", default="explanations", help="folder for the pictures")
+    options = parser.parse_args()
+
+    chosen = list(surest(Path(options.run, "predictions.csv")))
+    predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{options.run}")
+    predictor.explain_path(options.data, options.output, ids=[id_ for _, id_ in chosen])
+    for kind, id_ in sorted(chosen):
+        print(f"{kind:<16} {id_}")
+
+
+if __name__ == "__main__":
+    main()

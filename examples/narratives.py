@@ -1,0 +1,58 @@
+"""Do retrieved passages help? One model on HAM10000 with three texts: the template, and passages by BM25 or TF-IDF.
+
+    python examples/narratives.py --data PATH
+
+PATH holds `metadata.csv` and `images/`. Everything else is equal, the rows of each split too; further options go
+to `mmfusion train`. The passages are a function of age, sex and site: they bring words, and no facts about the patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+CONFIG = Path(__file__).with_name("ham10000.yaml")
+TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
+KNOWLEDGE = ["--narrative.knowledge", "dermatology"]
+TEXTS = {
+    "template": [],
+    "bm25": [*KNOWLEDGE, "--narrative.retriever", "bm25"],
+    "tfidf": [*KNOWLEDGE, "--narrative.retriever", "tfidf"],
+}
+FIGURES = ("accuracy", "balanced_accuracy", "macro_auroc")
+
+
+def mmfusion(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "mmfusion", *map(str, arguments)], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder of the data set")
+    parser.add_argument("--output", default="runs/narratives", help="folder of the texts and the runs")
+    parser.add_argument("--model", default="text_bert_tiny", help="any model that reads text")
+    options, overrides = parser.parse_known_args()
+
+    rows = {}
+    for name, arguments in TEXTS.items():
+        data, run = Path(options.output, name, "data"), Path(options.output, name, "run")
+        reading = ["--dataset.table", "metadata.csv", "--dataset.group_column", "lesion_id"]
+        writing = ["--narrative.template", TEMPLATE, "--narrative.max_tokens", 60, *arguments]
+        mmfusion("narrate", "--data", options.data, "--output", data, *reading, *writing)
+        images = Path(options.data, "images").resolve()
+        texts = ["--dataset.format", "report", "--dataset.image_root", images, "--dataset.text_template", "null"]
+        texts += ["--dataset.table", "null", "--dataset.group_column", "group", "--processor.max_length", 96]
+        training = ["--config", CONFIG, "--model.name", options.model, *texts, *overrides]
+        mmfusion("train", "--data", data, "--output", run, *training)
+        rows[name] = json.loads((run / "metrics.json").read_text())
+
+    print(f"\n{'test':<10}" + "".join(f"{figure:>20}" for figure in FIGURES))
+    for name, metrics in rows.items():
+        print(f"{name:<10}" + "".join(f"{metrics[figure]:>20.3f}" for figure in FIGURES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Bidirectional LSTM over the slices (report eq. 22)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.aggregators.base import Aggregator
+from mmfusion.layers import compact, masked_mean, take
+from mmfusion.outputs import Features
+from mmfusion.registry import register
+
+
+@register("aggregator", "bilstm")
+class BiLSTMAggregator(Aggregator):
+    """h_t = BiLSTM(f_t, h_{t-1}), pooled by the mean over t.
+
+    The present slices are moved to the front, and each study is reversed within its own length for the second
+    direction, so that a padded slice comes after all others in both. The result is that of packed sequences. An
+    exported program has a fixed number of slices.
+
+    Args:
+        in_features: D.
+        hidden_size: width of one direction (256 or 512 in the report); the result is twice as wide.
+        num_layers: bidirectional layers (1 or 2 in the report).
+        dropout: on the input of every layer but the first.
+    """
+
+    def __init__(self, in_features: int, hidden_size: int = 256, num_layers: int = 1, dropout: float = 0.1) -> None:
+        super().__init__(num_features=2 * hidden_size)
+        widths = [in_features] + [2 * hidden_size] * (num_layers - 1)
+        self.forward_layers = nn.ModuleList([nn.LSTM(width, hidden_size, batch_first=True) for width in widths])
+        self.backward_layers = nn.ModuleList([nn.LSTM(width, hidden_size, batch_first=True) for width in widths])
+        self.dropout = nn.Dropout(dropout)
+
+    def aggregate(self, x: Tensor, mask: Tensor | None) -> Features:
+        place: Tensor | None = None
+        reverse: Tensor | None = None
+        if mask is not None:
+            x, front, place = compact(x, mask)
+            reverse = _reversal(front)
+        # outside autocast: not every CPU has an LSTM in bfloat16, and a recurrence gathers its rounding errors
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(next(self.forward_layers.parameters()).dtype)
+            for i, (ahead, back) in enumerate(zip(self.forward_layers, self.backward_layers, strict=True)):
+                x = self.dropout(x) if i else x
+                x = torch.cat([ahead(x)[0], _flip(back(_flip(x, reverse))[0], reverse)], dim=-1)
+        x = x if place is None else take(x, place)
+        return Features(tokens=x, pooled=masked_mean(x, mask))
+
+
+def _reversal(mask: Tensor) -> Tensor:
+    """Places (B, S) that reverse the first n tokens, all that are real, and leave the others; its own inverse."""
+    place = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - place, place)
+
+
+def _flip(x: Tensor, reverse: Tensor | None) -> Tensor:
+    return x.flip(1) if reverse is None else take(x, reverse)

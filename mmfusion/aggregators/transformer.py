@@ -1,0 +1,55 @@
+"""Transformer with position encoding over the slices (report eq. 21)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.aggregators.base import Aggregator
+from mmfusion.layers import CrossAttentionLayer, masked_mean
+from mmfusion.outputs import Features
+from mmfusion.registry import register
+
+
+def sinusoidal_encoding(position: Tensor, dim: int) -> Tensor:
+    """Sine and cosine of position / 10000^(2i / dim) (Vaswani et al. 2017): (...,) -> (..., dim), dim even."""
+    i = torch.arange(0, dim, 2, device=position.device)
+    angle = position.unsqueeze(-1) * torch.exp(i * (-math.log(10000.0) / dim))
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+
+
+@register("aggregator", "transformer")
+class TransformerAggregator(Aggregator):
+    """H = Transformer(F + P), pooled by the mean of H; P is sinusoidal, so that a study may have any number of slices.
+
+    Args:
+        in_features: D.
+        hidden_size: width, even (256 or 512 in the report).
+        num_layers: pre-norm layers (1 or 2 in the report).
+        num_heads: attention heads (4 to 8 in the report).
+        dropout: within each layer.
+    """
+
+    def __init__(
+        self, in_features: int, hidden_size: int = 256, num_layers: int = 1, num_heads: int = 8, dropout: float = 0.1
+    ) -> None:
+        if hidden_size % 2:
+            raise ValueError(f"hidden_size={hidden_size} is odd; the position encoding needs an even one.")
+        super().__init__(num_features=hidden_size)
+        self.proj = nn.Linear(in_features, hidden_size)
+        self.layers = nn.ModuleList(
+            [CrossAttentionLayer(hidden_size, num_heads, dropout=dropout) for _ in range(num_layers)]
+        )
+        self.norm = nn.LayerNorm(hidden_size)
+
+    def aggregate(self, x: Tensor, mask: Tensor | None) -> Features:
+        present = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        x = self.proj(x)
+        x = x + sinusoidal_encoding(present.cumsum(dim=1) - 1, self.num_features).to(x.dtype)
+        attentions = {}
+        for i, layer in enumerate(self.layers):
+            x, attentions[f"slices.{i}"] = layer(x, x, mask)
+        x = self.norm(x)
+        return Features(tokens=x, pooled=masked_mean(x, mask), attentions=attentions)

@@ -1,0 +1,43 @@
+"""Explanation: where a model looks, which words it reads, and how much each modality counts.
+
+Names are resolved on first use, so that importing this package loads no heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_MODULES = {
+    "attention_maps": "attention",
+    "Contributions": "contributions",
+    "modality_contributions": "contributions",
+    "Explanation": "explanation",
+    "explain": "explanation",
+    "image_relevance": "image",
+    "save_explanation": "overlay",
+    "draw": "overlay",
+    "token_relevance": "text",
+}
+__all__ = [*_MODULES]
+
+if TYPE_CHECKING:
+    from mmfusion.explain.attention import attention_maps as attention_maps
+    from mmfusion.explain.contributions import Contributions as Contributions
+    from mmfusion.explain.contributions import modality_contributions as modality_contributions
+    from mmfusion.explain.explanation import Explanation as Explanation
+    from mmfusion.explain.explanation import explain as explain
+    from mmfusion.explain.image import image_relevance as image_relevance
+    from mmfusion.explain.overlay import draw as draw
+    from mmfusion.explain.overlay import save_explanation as save_explanation
+    from mmfusion.explain.text import token_relevance as token_relevance
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

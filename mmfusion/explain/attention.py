@@ -1,0 +1,33 @@
+"""Attention of a fusion block, seen as a map over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def attention_maps(
+    attentions: Mapping[str, Tensor] | None, size: tuple[int, int], text_mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Where in the image the text tokens look.
+
+    Args:
+        attentions: of a model's output, name -> (1, heads, Q, K). Those named ``text_to_...`` whose keys end with the
+            image's tokens are taken: ``text_to_image.0`` of cross-attention, ``text_to_both`` of IBFA over tokens.
+        size: rows and columns of the image's tokens.
+        text_mask: (1, L), real tokens; the others ask nothing.
+
+    Returns:
+        name -> (h, w), the mean over heads and real text tokens; empty where the model has no such attention.
+    """
+    count, maps = size[0] * size[1], {}
+    for name, weights in (attentions or {}).items():
+        queries, keys = weights.shape[-2:]
+        if not name.startswith("text_to_") or count < 2 or keys not in (count, count + queries):
+            continue
+        asked = weights[0, :, :, -count:].mean(dim=0)
+        if text_mask is not None and text_mask.shape[-1] == queries and bool(text_mask[0].any()):
+            asked = asked[text_mask[0].bool()]
+        maps[name] = asked.mean(dim=0).unflatten(0, size).detach()
+    return maps

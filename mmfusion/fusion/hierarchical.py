@@ -1,0 +1,87 @@
+"""Hierarchical interaction: image and text levels fused pair by pair (report section 2.5, eq. 1-2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from mmfusion.fusion.base import FusionBlock
+from mmfusion.fusion.pooled import Gated
+from mmfusion.outputs import Features, Fused
+from mmfusion.registry import register
+
+
+@register("fusion", "hier_interact")
+class Hierarchical(FusionBlock):
+    """F_i = GatedFusion(V_i, T_i) at each level, F = sum_i w_i F_i with a learned number per level (report eq. 1-2).
+
+    ``softmax`` makes the level weights sum to one; under ``sigmoid`` each is in (0, 1) on its own, as equation 2 writes
+    it. At the start all are equal. ``gates`` holds ``levels`` (B, num_levels) and the gate of level i, ``image.i`` (B,
+    dim). The tokens are the levels F_i.
+
+    The towers give the levels: a CNN's deepest stages (layer2, layer3, layer4 of a ResNet), hidden states at equal
+    parts of a transformer's depth (4, 8, 12 of BERT-base; a text encoder with fewer layers than levels gives some
+    twice).
+
+    Args:
+        image_dim: width of the image features.
+        text_dim: width of the text features.
+        dim: width of every level, and of the result.
+        num_levels: levels of each tower.
+        weights: ``softmax`` or ``sigmoid``.
+        gate: one gate per ``dimension`` or per ``sample``.
+        image_level_dims: width of each image level; None takes ``image_dim`` for all. A model fills it in.
+        text_level_dims: width of each text level; None takes ``text_dim`` for all. A model fills it in.
+
+    Raises:
+        ValueError: a keyword is out of range, or the features have another number of levels.
+    """
+
+    reads_levels = True
+
+    def __init__(
+        self,
+        image_dim: int,
+        text_dim: int,
+        dim: int = 256,
+        num_levels: int = 3,
+        weights: Literal["softmax", "sigmoid"] = "softmax",
+        gate: Literal["dimension", "sample"] = "dimension",
+        image_level_dims: Sequence[int] | None = None,
+        text_level_dims: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(num_features=dim, side_dims=(dim, dim))
+        if num_levels < 1:
+            raise ValueError(f"num_levels={num_levels} is less than 1.")
+        if weights not in ("softmax", "sigmoid"):
+            raise ValueError(f"weights={weights!r} is not one of 'softmax', 'sigmoid'.")
+        image_dims = image_level_dims or [image_dim] * num_levels
+        text_dims = text_level_dims or [text_dim] * num_levels
+        self.weights = weights
+        self.levels = nn.ModuleList([Gated(v, t, dim, gate) for v, t in zip(image_dims, text_dims, strict=True)])
+        self.level_weight = nn.Parameter(torch.zeros(num_levels))
+
+    def forward(self, image: Features, text: Features) -> Fused:
+        """Levels of both towers, each (B, D_i) -> pooled (B, dim), tokens (B, num_levels, dim)."""
+        for name, side in (("image", image), ("text", text)):
+            if side.levels is None or len(side.levels) != len(self.levels):
+                found = 0 if side.levels is None else len(side.levels)
+                raise ValueError(f"fusion 'hier_interact' reads {len(self.levels)} {name} levels, and got {found}.")
+        assert image.levels is not None and text.levels is not None
+        fused = [
+            block(Features(pooled=v), Features(pooled=t))
+            for block, v, t in zip(self.levels, image.levels, text.levels, strict=True)
+        ]
+        w = self.level_weight.softmax(0) if self.weights == "softmax" else self.level_weight.sigmoid()
+        tokens = torch.stack([level.pooled for level in fused], dim=1)
+        gates = {f"image.{i}": level.gates["image"] for i, level in enumerate(fused)}
+        return Fused(
+            pooled=torch.einsum("l,bld->bd", w.to(tokens.dtype), tokens),
+            tokens=tokens,
+            image=torch.einsum("l,bld->bd", w.to(tokens.dtype), torch.stack([level.image for level in fused], dim=1)),
+            text=torch.einsum("l,bld->bd", w.to(tokens.dtype), torch.stack([level.text for level in fused], dim=1)),
+            gates={"levels": w.expand(tokens.shape[0], -1), **gates},
+        )

@@ -1,0 +1,63 @@
+"""The attention-pooling head."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmfusion.heads.base import Head
+from mmfusion.outputs import Fused, FusionOutput
+from mmfusion.registry import register
+
+
+@register("head", "attention_pool")
+class AttentionPoolHead(Head):
+    """a_i = softmax(q . k_i), h = sum a_i v_i over the fused tokens, q learned; then a linear layer (report eq. 6).
+
+    Padded tokens get no weight. Where a fusion block makes no tokens (``concat``), the pooled vector is the only token,
+    and the head is a two-layer linear one. The weights are ``attentions["attention_pool"]`` (B, 1, 1, N).
+
+    Args:
+        in_features: width of the pooled vector.
+        num_classes: C.
+        hidden_features: width of keys and values.
+        dropout: before the linear layer.
+        token_features: width of the tokens; None takes ``in_features``. A model fills it in.
+
+    Raises:
+        ValueError: (at the first call) the tokens have another width.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        hidden_features: int = 256,
+        dropout: float = 0.1,
+        token_features: int | None = None,
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        self.token_features = in_features if token_features is None else token_features
+        self.query = nn.Parameter(torch.randn(hidden_features) * hidden_features**-0.5)
+        self.k = nn.Linear(self.token_features, hidden_features)
+        self.v = nn.Linear(self.token_features, hidden_features)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(hidden_features, num_classes)
+
+    def classify(self, fused: Fused) -> FusionOutput:
+        """Tokens (B, N, token_features) and their mask -> logits (B, C) and weights."""
+        tokens, mask = fused.tokens, fused.mask
+        if tokens is None:
+            assert fused.pooled is not None
+            tokens, mask = fused.pooled.unsqueeze(1), None
+        if tokens.shape[-1] != self.token_features:
+            raise ValueError(
+                f"head 'attention_pool' got tokens of width {tokens.shape[-1]}, not {self.token_features}; "
+                f"give it token_features={tokens.shape[-1]} (a fusion block declares it as its attribute)."
+            )
+        scores = self.k(tokens) @ self.query
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1)
+        h = torch.einsum("bn,bnd->bd", weights.to(tokens.dtype), self.v(tokens))
+        return FusionOutput(logits=self.fc(self.dropout(h)), attentions={"attention_pool": weights[:, None, None, :]})

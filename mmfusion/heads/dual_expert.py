@@ -1,0 +1,96 @@
+"""The lesion-and-context head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.heads.base import Head
+from mmfusion.layers import Mlp
+from mmfusion.outputs import Fused, FusionOutput
+from mmfusion.registry import register
+
+
+@register("head", "dual_expert")
+class DualExpertHead(Head):
+    """y = w y_local + (1 - w) y_global: a lesion expert and a context expert, weighed per sample (report eq. 15-16).
+
+    ======== =======================================================================================================
+    learned  [w, 1 - w] = softmax(W [f_local; f_global])
+    entropy  w = sigmoid(-H(p_local)), H(p) = -sum p log p: the context counts more, the less certain the local expert
+    both     the product of the two, divided by its sum over both experts
+    ======== =======================================================================================================
+
+    ``gates`` holds ``local_expert`` (w) and ``global_expert`` (1 - w), each (B, 1).
+
+    f_local and f_global are ``Fused.streams["local"]`` and ``["global"]``. Within a model, whose streams are of the
+    image alone, each is joined to the fused vector, so that both experts know the text; there ``stream_features`` is
+    filled in. Where there are no streams both experts read the fused vector, and differ by what they learn.
+
+    Args:
+        in_features: width of the pooled vector, and of the streams when ``stream_features`` is None.
+        num_classes: C.
+        hidden_features: hidden width of each expert.
+        gate: ``learned``, ``entropy`` or ``both``.
+        dropout: within the experts.
+        stream_features: width of streams that are joined to the pooled vector; None reads the streams on their own.
+
+    Raises:
+        ValueError: an unknown gate; or (at a call) the streams have another width, or only one of them is there.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        hidden_features: int = 256,
+        gate: Literal["learned", "entropy", "both"] = "learned",
+        dropout: float = 0.1,
+        stream_features: int | None = None,
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        if gate not in ("learned", "entropy", "both"):
+            raise ValueError(f"gate={gate!r} is not one of 'learned', 'entropy', 'both'.")
+        self.stream_features = stream_features
+        width = in_features + (stream_features or 0)
+        self.local_expert = Mlp(width, hidden_features, num_classes, dropout)
+        self.global_expert = Mlp(width, hidden_features, num_classes, dropout)
+        self.by_entropy = gate != "learned"
+        self.gate = None if gate == "entropy" else nn.Linear(2 * width, 2)
+
+    def classify(self, fused: Fused) -> FusionOutput:
+        """Streams (B, D), or pooled (B, in_features) -> logits (B, C) and the gate."""
+        f_local, f_global = self.evidence(fused, "local"), self.evidence(fused, "global")
+        y_local, y_global = self.local_expert(f_local), self.global_expert(f_global)
+        # log w / (1 - w): a product of gates is a sum of these
+        odds = torch.zeros(y_local.shape[0], 1, device=y_local.device)
+        if self.gate is not None:
+            scores = self.gate(torch.cat([f_local, f_global], dim=-1)).float()
+            odds = odds + scores[:, :1] - scores[:, 1:]
+        if self.by_entropy:
+            odds = odds - entropy(y_local).unsqueeze(1)
+        w = odds.sigmoid()
+        return FusionOutput(
+            logits=w.to(y_local.dtype) * y_local + (1 - w).to(y_local.dtype) * y_global,
+            gates={"local_expert": w, "global_expert": 1 - w},
+        )
+
+    def evidence(self, fused: Fused, name: str) -> Tensor:
+        """What an expert reads."""
+        assert fused.pooled is not None
+        if fused.streams is None and self.stream_features is None:
+            return fused.pooled
+        stream = (fused.streams or {}).get(name)
+        width = self.in_features if self.stream_features is None else self.stream_features
+        if stream is None or stream.shape[-1] != width:
+            found = "none" if stream is None else f"one of width {stream.shape[-1]}"
+            raise ValueError(f"head 'dual_expert' needs a stream {name!r} of width {width}, and got {found}.")
+        return stream if self.stream_features is None else torch.cat([stream, fused.pooled], dim=-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H(p) = -sum p log p of the softmax distribution, (..., C) -> (...), in nats."""
+    log_p = logits.float().log_softmax(dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)

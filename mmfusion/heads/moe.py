@@ -1,0 +1,55 @@
+"""The mixture-of-experts head."""
+
+from __future__ import annotations
+
+from mmfusion.heads.base import Head
+from mmfusion.layers.moe import Experts, TopKRouter, balance_loss
+from mmfusion.outputs import Fused, FusionOutput
+from mmfusion.registry import register
+
+
+@register("head", "moe")
+class MoeHead(Head):
+    """y = sum_k g_k f_k(x) over the ``top_k`` likeliest experts of g = softmax(W_g x) (report eq. 7-8).
+
+    ``router_probs`` is the whole softmax (B, K); ``aux_loss`` is ``balance_weight`` times
+    :func:`~mmfusion.losses.balance_loss` of it, which every loss adds.
+
+    Args:
+        in_features: width of the input.
+        num_classes: C.
+        num_experts: K.
+        top_k: experts per sample; their shares are renormalised (see :class:`~mmfusion.layers.TopKRouter`).
+        hidden_features: hidden width of each expert.
+        balance_weight: of the balance loss.
+        dropout: within the experts.
+
+    Raises:
+        ValueError: ``top_k`` is not between 1 and ``num_experts``, or ``balance_weight`` is negative.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        num_experts: int = 4,
+        top_k: int = 2,
+        hidden_features: int = 256,
+        balance_weight: float = 0.01,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        if balance_weight < 0:
+            raise ValueError(f"balance_weight={balance_weight} is negative.")
+        self.balance_weight = balance_weight
+        self.router = TopKRouter(in_features, num_experts, top_k)
+        self.experts = Experts(num_experts, in_features, hidden_features, num_classes, dropout)
+
+    def classify(self, fused: Fused) -> FusionOutput:
+        """Pooled (B, in_features) -> logits (B, C), router probabilities and balance loss."""
+        weights, experts, probs = self.router(fused.pooled)
+        return FusionOutput(
+            logits=self.experts(fused.pooled, weights, experts),
+            router_probs=probs,
+            aux_loss=self.balance_weight * balance_loss(probs),
+        )

@@ -1,0 +1,158 @@
+"""A sparse mixture of experts: a router that picks a few experts per sample, and two-layer experts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: rows from which sorting them by expert is faster than asking every expert.
+SORT_FROM = 256
+
+
+class Routing(NamedTuple):
+    """What a router decides for each of B samples.
+
+    Attributes:
+        weights: (B, k) share of each chosen expert.
+        experts: (B, k) int64, which those are, the likeliest first.
+        probs: (B, K) the whole softmax.
+    """
+
+    weights: Tensor
+    experts: Tensor
+    probs: Tensor
+
+
+class TopKRouter(nn.Module):
+    """g = softmax(W_g x), of which the k largest are kept (report eq. 7; Shazeer et al. 2017).
+
+    The kept shares are divided by their sum, so that they add up to one. With ``top_k=1`` the share stays g itself, as
+    in the Switch transformer (Fedus et al. 2022): divided by itself it would be the constant 1, and the router would
+    learn nothing.
+
+    Args:
+        in_features: D.
+        num_experts: K.
+        top_k: experts per sample, at most K.
+
+    Raises:
+        ValueError: ``top_k`` is not between 1 and ``num_experts``.
+    """
+
+    def __init__(self, in_features: int, num_experts: int = 4, top_k: int = 2) -> None:
+        super().__init__()
+        if not 1 <= top_k <= num_experts:
+            raise ValueError(f"top_k={top_k} is not between 1 and num_experts={num_experts}.")
+        self.num_experts, self.top_k = num_experts, top_k
+        self.gate = nn.Linear(in_features, num_experts, bias=False)
+
+    def forward(self, x: Tensor) -> Routing:
+        """(B, D) -> shares and numbers of the chosen experts, and all probabilities."""
+        probs = self.gate(x).float().softmax(dim=-1)
+        weights, experts = probs.topk(self.top_k, dim=-1)
+        if self.top_k > 1:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        return Routing(weights, experts, probs)
+
+
+class Experts(nn.Module):
+    """K perceptrons, Linear - ReLU - dropout - Linear, of which each sample uses a few.
+
+    A small batch asks every expert in one batched product and drops what was not chosen; a large one is sorted by
+    expert, so that each sees its own rows only. Both give the same result.
+
+    Args:
+        num_experts: K.
+        in_features: D.
+        hidden_features: hidden width of each.
+        out_features: width of the result.
+        dropout: after the ReLU.
+    """
+
+    def __init__(
+        self, num_experts: int, in_features: int, hidden_features: int, out_features: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        self.dropout = dropout
+        self.weight1 = nn.Parameter(torch.empty(num_experts, hidden_features, in_features))
+        self.bias1 = nn.Parameter(torch.empty(num_experts * hidden_features))
+        self.weight2 = nn.Parameter(torch.empty(num_experts, out_features, hidden_features))
+        self.bias2 = nn.Parameter(torch.empty(num_experts * out_features))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Each expert as torch starts a Linear."""
+        for weight, bias in ((self.weight1, self.bias1), (self.weight2, self.bias2)):
+            bound = weight.shape[-1] ** -0.5
+            weight.uniform_(-bound, bound)
+            bias.uniform_(-bound, bound)
+
+    def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
+        """Mix of the chosen experts' answers.
+
+        Args:
+            x: (B, in_features).
+            weights: (B, k) share of each chosen expert.
+            experts: (B, k) int64, which those are.
+
+        Returns:
+            (B, out_features).
+        """
+        if torch.compiler.is_compiling() or len(x) < SORT_FROM:
+            return self.ask_all(x, weights, experts)
+        return self.ask_chosen(x, weights, experts)
+
+    def ask_all(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
+        """Every expert sees every row; the cost is K experts', in two large products."""
+        count = self.num_experts
+        hidden = torch.baddbmm(
+            self.bias1.view(count, 1, -1), x.expand(count, -1, -1), self.weight1.transpose(1, 2)
+        ).relu()
+        answers = torch.baddbmm(self.bias2.view(count, 1, -1), self._drop(hidden), self.weight2.transpose(1, 2))
+        shares = torch.zeros(x.shape[0], count, dtype=weights.dtype, device=x.device).scatter(1, experts, weights)
+        return torch.einsum("kbo,bk->bo", answers, shares.to(answers.dtype))
+
+    def ask_chosen(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
+        """Each expert sees the rows that chose it; the cost is k experts' and the sorting."""
+        order = experts.flatten().argsort()
+        rows = order // experts.shape[1]
+        counts = experts.flatten().bincount(minlength=self.num_experts).tolist()
+        layers = zip(
+            self.weight1.unbind(),
+            self.bias1.view(self.num_experts, -1).unbind(),
+            self.weight2.unbind(),
+            self.bias2.view(self.num_experts, -1).unbind(),
+            strict=True,
+        )
+        answers = torch.cat(
+            [
+                F.linear(self._drop(F.linear(own, w1, b1).relu()), w2, b2)
+                for own, (w1, b1, w2, b2) in zip(x[rows].split(counts), layers, strict=True)
+            ]
+        )
+        shares = weights.flatten()[order].to(answers.dtype).unsqueeze(1)
+        return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers * shares)
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        return F.dropout(hidden, self.dropout, self.training)
+
+    def extra_repr(self) -> str:
+        count, hidden, width = self.weight1.shape
+        return f"num_experts={count}, {width} -> {hidden} -> {self.weight2.shape[1]}, dropout={self.dropout}"
+
+
+def balance_loss(router_probs: Tensor) -> Tensor:
+    """L_bal = sum_k (mean_i g_ik - 1/K)^2, zero when the experts are used alike (report eq. 8).
+
+    Args:
+        router_probs: (B, K), rows that sum to one.
+
+    Returns:
+        Scalar, at most 1 - 1/K.
+    """
+    return (router_probs.mean(dim=0) - 1 / router_probs.shape[1]).square().sum()

@@ -1,0 +1,30 @@
+"""Reordering of token sequences by their mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the real tokens first, in their order, so that a layer that reads neighbours meets no gap.
+
+    Args:
+        x: (B, L, D).
+        mask: (B, L) bool, True where a token is real.
+
+    Returns:
+        The tokens in the new order, zeros behind the real ones (B, L, D); their mask (B, L), True up to the number of
+        real tokens; and the place (B, L) to which each token went: ``take(result, place)`` undoes the move.
+    """
+    index = torch.arange(mask.shape[1], device=mask.device)
+    count = mask.sum(dim=1, keepdim=True)
+    place = torch.where(mask, mask.cumsum(dim=1), count + mask.logical_not().cumsum(dim=1)) - 1
+    order = torch.zeros_like(place).scatter(1, place, index.expand_as(place))
+    front = index < count
+    return take(x, order).masked_fill(~front.unsqueeze(-1), 0), front, place
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens of x (B, L, D) by each sample's own index (B, L)."""
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

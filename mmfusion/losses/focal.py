@@ -1,0 +1,47 @@
+"""Focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmfusion.losses.base import Loss
+from mmfusion.outputs import FusionOutput
+from mmfusion.registry import register
+
+
+@register("loss", "focal")
+class FocalLoss(Loss):
+    """-alpha (1 - p_t)^gamma log p_t: what is easy counts less (Lin et al. 2017; report eq. 12).
+
+    Args:
+        gamma: how much less; 0 is cross-entropy.
+        alpha: weight of every class, or one number for all; None is 1.
+
+    Raises:
+        ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, gamma: float = 2.0, alpha: float | Sequence[float] | None = None) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma={gamma} is negative.")
+        self.gamma = gamma
+        weights = 1.0 if alpha is None else alpha
+        self.register_buffer("alpha", torch.as_tensor(weights, dtype=torch.float32).flatten(), persistent=False)
+
+    def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Mean over the batch."""
+        assert output.logits is not None
+        num_classes = output.logits.shape[-1]
+        if len(self.alpha) not in (1, num_classes):
+            raise ValueError(f"alpha has {len(self.alpha)} weights for {num_classes} classes.")
+        log_p = output.logits.float().log_softmax(dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        # 1 - p without cancellation; kept off zero, where a power below one has no derivative
+        rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        alpha = self.alpha.to(labels.device).expand(num_classes)[labels]
+        return {"loss": (-alpha * rest.pow(self.gamma) * log_p).mean()}

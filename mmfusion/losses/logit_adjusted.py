@@ -1,0 +1,78 @@
+"""Logit adjustment for long-tailed classes, in training or afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmfusion.losses.base import Loss
+from mmfusion.outputs import FusionOutput
+from mmfusion.registry import register
+
+
+def log_priors(class_counts: Sequence[float] | Tensor) -> Tensor:
+    """log pi_c (C,), from counts or shares; a class without rows counts as often as the rarest that has some.
+
+    Raises:
+        ValueError: a count is negative or not finite, or all are zero.
+    """
+    counts = torch.as_tensor(class_counts, dtype=torch.float32)
+    if not (counts.isfinite().all() and (counts >= 0).all() and (counts > 0).any()):
+        raise ValueError(f"class_counts={counts.tolist()} are not counts of rows: none negative, some positive.")
+    counts = counts.where(counts > 0, counts[counts > 0].min())
+    return (counts / counts.sum()).log()
+
+
+def adjust_logits(logits: Tensor, class_counts: Sequence[float] | Tensor, tau: float = 1.0) -> Tensor:
+    """z_c - tau log pi_c: what a model trained without adjustment says about classes of equal frequency (report eq.
+    12).
+
+    Args:
+        logits: (..., C).
+        class_counts: rows of each class in the training data, never in the data that are predicted.
+        tau: strength; 0 changes nothing.
+
+    Returns:
+        (..., C).
+
+    Raises:
+        ValueError: there are not as many counts as classes.
+    """
+    return logits - tau * _fitting(log_priors(class_counts), logits)
+
+
+def _fitting(priors: Tensor, logits: Tensor) -> Tensor:
+    if len(priors) != logits.shape[-1]:
+        raise ValueError(f"class_counts has {len(priors)} numbers for {logits.shape[-1]} classes.")
+    return priors.to(logits)
+
+
+@register("loss", "logit_adjusted")
+class LogitAdjustedLoss(Loss):
+    """Cross-entropy of z_c + tau log pi_c, so that z itself is free of the prior (Menon et al. 2021).
+
+    The training form of :func:`adjust_logits`: the model's own logits are already adjusted at inference; not both.
+
+    Args:
+        class_counts: rows of each class in the training data.
+        tau: strength; 0 is cross-entropy.
+
+    Raises:
+        ValueError: a count is negative, all are zero, or (at a call) there are not as many as classes.
+    """
+
+    log_priors: Tensor
+
+    def __init__(self, class_counts: Sequence[float], tau: float = 1.0) -> None:
+        super().__init__()
+        self.tau = tau
+        self.register_buffer("log_priors", log_priors(class_counts), persistent=False)
+
+    def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Mean over the batch."""
+        assert output.logits is not None
+        logits = output.logits.float()
+        return {"loss": F.cross_entropy(logits + self.tau * _fitting(self.log_priors, logits), labels)}

@@ -1,0 +1,45 @@
+"""Patient narratives: a sentence from metadata, passages retrieved for it, and a guard against label words.
+
+Names are resolved on first use, so that importing this package loads no heavy library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_MODULES = {
+    "NarrativeConfig": "config",
+    "LeakGuard": "guard",
+    "Passage": "passages",
+    "list_knowledge": "passages",
+    "read_knowledge": "passages",
+    "read_synonyms": "passages",
+    "create_retriever": "retrieval",
+    "Narrative": "narrator",
+    "Narrator": "narrator",
+    "narrate": "run",
+}
+__all__ = [*_MODULES]
+
+if TYPE_CHECKING:
+    from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
+    from mmfusion.narrative.guard import LeakGuard as LeakGuard
+    from mmfusion.narrative.narrator import Narrative as Narrative
+    from mmfusion.narrative.narrator import Narrator as Narrator
+    from mmfusion.narrative.passages import Passage as Passage
+    from mmfusion.narrative.passages import list_knowledge as list_knowledge
+    from mmfusion.narrative.passages import read_knowledge as read_knowledge
+    from mmfusion.narrative.passages import read_synonyms as read_synonyms
+    from mmfusion.narrative.retrieval import create_retriever as create_retriever
+    from mmfusion.narrative.run import narrate as narrate
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

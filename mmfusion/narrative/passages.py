@@ -1,0 +1,117 @@
+"""Knowledge: passages to retrieve from, shipped or a user's own, and the words that give the labels of a field away."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent / "knowledge"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One passage of knowledge.
+
+    Attributes:
+        id: identifies it in reports.
+        text: a few whole sentences.
+        weight: factor of its score: above 1 for what should be found sooner; positive.
+        tags: words that it is found by beside its own, and that never enter a text; decades of age are ``40s``.
+        source: where its content can be read.
+    """
+
+    id: str
+    text: str
+    weight: float = 1.0
+    tags: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError(f"The passage {self.id!r} has no text.")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"The passage {self.id!r} has weight {self.weight}; weights are positive numbers.")
+
+
+def list_knowledge() -> list[str]:
+    """Names of the shipped knowledge files."""
+    return sorted(path.stem for path in _FOLDER.glob("*.jsonl"))
+
+
+def read_knowledge(knowledge: str | Path) -> list[Passage]:
+    """Read passages.
+
+    Args:
+        knowledge: a shipped name (:func:`list_knowledge`), or a ``.jsonl`` or ``.csv`` file, one passage a line:
+            ``text``, and if wanted ``id`` (else ``passage-N``), ``weight``, ``tags`` (a list, or words separated by
+            ``;``) and ``source``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown name, no passages, or a passage that cannot be read; the message names its line.
+    """
+    from mmfusion.data.formats import read_table
+
+    path = _FOLDER / f"{knowledge}.jsonl" if knowledge in list_knowledge() else Path(knowledge)
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        names = ", ".join(list_knowledge())
+        raise ValueError(f"Unknown knowledge {str(knowledge)!r}; it is one of {names}, or a .jsonl or .csv file.")
+    table = read_table(path)
+    if table.broken:
+        row, reason = next(iter(table.broken.items()))
+        raise ValueError(f"{path}, passage {row}: {reason}.")
+    if "text" not in table.columns:
+        raise ValueError(f"{path} has no column 'text'; it has {', '.join(table.columns)}.")
+    passages = []
+    for row in range(len(table)):
+        try:
+            passages.append(_passage(row + 1, {name: cells[row] for name, cells in table.columns.items()}))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, passage {row + 1}: {error}") from error
+    ids = [passage.id for passage in passages]
+    if repeated := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
+        raise ValueError(f"{path} has the passage id {', '.join(map(repr, repeated))} more than once.")
+    return passages
+
+
+def _passage(number: int, row: Mapping[str, Any]) -> Passage:
+    text, tags, weight = row["text"], row.get("tags") or [], row.get("weight")
+    if not isinstance(text, str):
+        raise TypeError("the text is missing." if text is None else f"the text is a {type(text).__name__}.")
+    if isinstance(tags, str):
+        tags = tags.split(";")
+    return Passage(
+        id=str(row.get("id") or f"passage-{number}"),
+        text=" ".join(text.split()),
+        weight=1.0 if weight in (None, "") else float(weight),
+        tags=tuple(str(tag).strip() for tag in tags),
+        source=str(row.get("source") or ""),
+    )
+
+
+def read_synonyms(source: str | Path) -> dict[str, list[str]]:
+    """Read label -> terms that give it away.
+
+    Args:
+        source: a JSON file, or the name of shipped knowledge, which has none for labels that it does not know.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no JSON object of lists of texts.
+    """
+    path = _FOLDER / f"{source}.labels.json" if source in list_knowledge() else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"The synonyms {path} do not exist.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(terms, list) and all(isinstance(term, str) for term in terms) for terms in found.values()
+    ):
+        raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
+    return found

@@ -1,0 +1,150 @@
+"""Tower for a whole image and a region of it: two streams, combined by a weight, a gate or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.layers.cropping import centre_crop
+from mmfusion.outputs import Features
+from mmfusion.registry import register
+from mmfusion.towers.image import Backbone
+from mmfusion.towers.several import refuse_levels
+
+COMBINATIONS = ("weighted", "mean", "concat", "gated")
+
+
+@register("image_tower", "global_local")
+class GlobalLocalTower(nn.Module):
+    """Whole image (context) and region of interest (lesion) as two streams (report eq. 17-18).
+
+    ========== ====================================================================================
+    weighted   F = lambda F_global + (1 - lambda) F_local, lambda = sigmoid of one learned number
+    mean       the same with lambda = 1/2, for heads that weigh the streams themselves
+    concat     F = [F_global; F_local]
+    gated      F = z * F_global + (1 - z) * F_local, z = sigmoid(W [F_global; F_local]) per dimension
+    ========== ====================================================================================
+
+    The tokens are the map positions of both streams, each weighted as its stream is; under ``concat``, each beside the
+    other stream's pooled vector.
+
+    Args:
+        encoder: timm name of the backbone.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        num_levels: 0; this tower gives no levels.
+        shared: one backbone for both streams, or one each.
+        combine: how the streams are combined; see the table.
+        crop: share of each side that the centre crop keeps, which stands in where no region is given; in (0, 1].
+        timm_args: any other keyword goes to timm.
+
+    Attributes:
+        num_features: width D of the combination (twice the backbone's under ``concat``).
+        streams: name -> width of each stream.
+        stream_features: that width, for heads that read streams.
+        pretrained_cfg: timm's.
+
+    Raises:
+        ValueError: levels are asked for, or a keyword is out of range.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("roi_values",)
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str | None = None,
+        num_levels: int = 0,
+        shared: bool = True,
+        combine: Literal["weighted", "mean", "concat", "gated"] = "weighted",
+        crop: float = 0.5,
+        **timm_args: Any,
+    ) -> None:
+        super().__init__()
+        refuse_levels("global_local", num_levels)
+        if combine not in COMBINATIONS:
+            raise ValueError(f"combine={combine!r} is not one of {', '.join(map(repr, COMBINATIONS))}.")
+        if not 0 < crop <= 1:
+            raise ValueError(f"crop={crop} is not in (0, 1].")
+        whole = Backbone(encoder, weights, **timm_args)
+        self.backbone: nn.Module = (
+            whole if shared else nn.ModuleDict({"global": whole, "local": Backbone(encoder, weights, **timm_args)})
+        )
+        self.shared, self.combine, self.crop = shared, combine, crop
+        width = whole.num_features
+        self.num_features: int = 2 * width if combine == "concat" else width
+        self.level_dims: Sequence[int] = ()
+        self.streams = {"global": width, "local": width}
+        self.stream_features = width
+        self.pretrained_cfg: dict[str, Any] = dict(whole.model.pretrained_cfg)
+        self.weight = nn.Parameter(torch.zeros(1)) if combine == "weighted" else None
+        self.gate = nn.Linear(2 * width, width) if combine == "gated" else None
+
+    def forward(self, pixel_values: Tensor, roi_values: Tensor | None = None) -> Features:
+        """Whole image and region -> tokens (B, N, D), pooled (B, D), streams, gates.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised.
+            roi_values: (B, 3, h, w) normalised; None takes the centre of ``pixel_values``.
+
+        Returns:
+            ``streams`` are ``global`` and ``local``, as wide as the backbone; ``gates["global"]`` (B, 1) or (B, D) is
+            the share of the whole image (none under ``concat``).
+
+        Raises:
+            ValueError: several images per sample.
+        """
+        if pixel_values.ndim != 4:
+            raise ValueError(
+                f"image_tower 'global_local' takes pixel_values (B, 3, H, W), got {tuple(pixel_values.shape)}."
+            )
+        roi_values = centre_crop(pixel_values, self.crop) if roi_values is None else roi_values
+        whole: Any
+        region: Any
+        whole, region = self._stream("global", pixel_values), self._stream("local", roi_values)
+        streams = {"global": whole.pooled, "local": region.pooled}
+        if self.combine == "concat":
+            return Features(
+                tokens=torch.cat([_beside(whole.tokens, region.pooled), _beside(whole.pooled, region.tokens)], dim=1),
+                pooled=torch.cat([whole.pooled, region.pooled], dim=-1),
+                streams=streams,
+            )
+        share = self._share(whole.pooled, region.pooled)
+        total = whole.tokens.shape[1] + region.tokens.shape[1]
+        tokens = [
+            weight.unsqueeze(1) * stream.tokens * (total / stream.tokens.shape[1])
+            for weight, stream in ((share, whole), (1 - share, region))
+        ]
+        return Features(
+            tokens=torch.cat(tokens, dim=1),
+            pooled=share * whole.pooled + (1 - share) * region.pooled,
+            streams=streams,
+            gates={"global": share},
+        )
+
+    def _stream(self, name: str, images: Tensor) -> Features:
+        backbone = self.backbone if self.shared else self.backbone[name]  # type: ignore[index]
+        features: Features = backbone(images)
+        return features
+
+    def _share(self, whole: Tensor, region: Tensor) -> Tensor:
+        """Share of the whole image, (B, 1) or (B, D)."""
+        if self.gate is not None:
+            return self.gate(torch.cat([whole, region], dim=-1)).sigmoid()
+        share = whole.new_full((1,), 0.5) if self.weight is None else self.weight.sigmoid().to(whole.dtype)
+        return share.expand(whole.shape[0], 1)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbones, where timm can."""
+        backbones: Any = [self.backbone] if self.shared else self.backbone.values()  # type: ignore[operator]
+        for backbone in backbones:
+            backbone.model.set_grad_checkpointing(enable)
+
+
+def _beside(left: Tensor, right: Tensor) -> Tensor:
+    """[left; right] of tokens (B, N, D) and one vector per sample (B, D), in either order."""
+    count = left.shape[1] if left.ndim == 3 else right.shape[1]
+    sides = [x if x.ndim == 3 else x.unsqueeze(1).expand(-1, count, -1) for x in (left, right)]
+    return torch.cat(sides, dim=-1)

@@ -1,0 +1,80 @@
+"""Several images per sample, some of them absent: what towers of slices and of views have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+#: images that run through a backbone at once where no gradients are kept: bounds the memory of long studies.
+CHUNK = 64
+
+
+def refuse_levels(tower: str, num_levels: int) -> None:
+    """Raise ValueError where a fusion block asks a tower for levels that it does not give."""
+    if num_levels:
+        raise ValueError(
+            f"image_tower {tower!r} gives no levels, and the fusion block reads {num_levels}; "
+            "choose another fusion, or image_tower 'single'."
+        )
+
+
+def as_sequence(pixel_values: Tensor, mask: Tensor | None, tower: str) -> tuple[Tensor, Tensor]:
+    """Images (B, S, 3, H, W) and a mask (B, S) in which every sample shows at least one.
+
+    Args:
+        pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
+        mask: (B, S) bool, True where an image is present; None when all are. A sample without any shows its first,
+            whose features the model replaces by those of a missing image.
+        tower: what the message calls the tower.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if pixel_values.ndim == 4:
+        pixel_values = pixel_values.unsqueeze(1)
+    if pixel_values.ndim != 5:
+        raise ValueError(
+            f"image_tower {tower!r} takes pixel_values (B, S, 3, H, W) or (B, 3, H, W), "
+            f"got {tuple(pixel_values.shape)}."
+        )
+    shape = pixel_values.shape[:2]
+    if mask is None:
+        return pixel_values, pixel_values.new_ones(shape, dtype=torch.bool)
+    if mask.shape != shape:
+        raise ValueError(f"image_tower {tower!r}: a mask of {tuple(mask.shape)} does not fit {tuple(shape)} images.")
+    mask = mask.bool()
+    first = torch.arange(shape[1], device=mask.device) == 0
+    return pixel_values, mask | (first & ~mask.any(dim=1, keepdim=True))
+
+
+def each_present(function: Callable[[Tensor], Sequence[Tensor]], images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """Apply a function of (N, 3, H, W) to the present images alone.
+
+    Absent images cost nothing and enter no BatchNorm statistics. Without gradients :data:`CHUNK` run at a time. Under
+    export and compilation all images are run, which in evaluation mode gives the present ones the same results, with
+    shapes that do not depend on the data.
+
+    Args:
+        function: (N, 3, H, W) -> tensors (N, ...).
+        images: (B, S, 3, H, W).
+        mask: (B, S) bool.
+
+    Returns:
+        The tensors as (B, S, ...); zeros (under compilation: anything) where the image is absent.
+    """
+    if torch.compiler.is_compiling():
+        return tuple(x.unflatten(0, mask.shape) for x in function(images.flatten(0, 1)))
+    shown = images[mask]
+    if torch.is_grad_enabled() or len(shown) <= CHUNK:
+        results = function(shown)
+    else:
+        results = [torch.cat(parts) for parts in zip(*map(function, shown.split(CHUNK)), strict=True)]
+    return tuple(_spread(x, mask) for x in results)
+
+
+def _spread(x: Tensor, mask: Tensor) -> Tensor:
+    """Rows of x (N, ...) at the N True places of a mask (B, S); zeros elsewhere."""
+    places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
+    return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

@@ -1,0 +1,165 @@
+"""Tower for studies of slices: a 2D backbone per slice, then an aggregator; optionally a 2.5D stem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion import registry
+from mmfusion.outputs import Features
+from mmfusion.registry import register
+from mmfusion.towers.image import Backbone
+from mmfusion.towers.several import as_sequence, each_present, refuse_levels
+
+#: Rec. 601 weights of red, green and blue in the luminance.
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
+    """Positions of the present slices before and after each slice; absent ones between them are passed over.
+
+    For a mask without gaps this is :func:`mmfusion.data.neighbour_slices`.
+
+    Args:
+        mask: (B, S) bool, True where a slice is present.
+        mode: at the ends, ``replicate`` takes the slice itself, ``mirror`` the present one on its other side.
+
+    Returns:
+        Two (B, S) int64 tensors. At an absent slice their values mean nothing, but are valid positions.
+    """
+    count = mask.shape[1]
+    here = torch.arange(count, device=mask.device).expand(mask.shape)
+    edge = here[:, :1]
+    last = torch.where(mask, here, -1).cummax(dim=1).values
+    coming = torch.where(mask, here, count).flip(1).cummin(dim=1).values.flip(1)
+    before = torch.cat([torch.full_like(edge, -1), last[:, :-1]], dim=1)
+    after = torch.cat([coming[:, 1:], torch.full_like(edge, count)], dim=1)
+    is_first, is_last = before < 0, after == count
+    at_first, at_last = (after, before) if mode == "mirror" else (here, here)
+    before, after = torch.where(is_first, at_first, before), torch.where(is_last, at_last, after)
+    # a lone slice has no neighbour to mirror
+    alone = is_first & is_last
+    return torch.where(alone, here, before), torch.where(alone, here, after)
+
+
+class Stem25D(nn.Module):
+    """Previous, this and next slice as the three channels of each slice (report eq. 19-20).
+
+    What enters a channel is the neighbour's luminance, normalised as that channel is; of a grey image that is the
+    neighbour's own channel, bit by bit nearly.
+
+    Args:
+        mean: (3,) of the normalisation that the images went through.
+        std: (3,) likewise.
+        mode: at the ends, ``replicate`` or ``mirror``.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], mode: Literal["replicate", "mirror"] = "replicate"
+    ) -> None:
+        super().__init__()
+        if mode not in ("replicate", "mirror"):
+            raise ValueError(f"stem_mode={mode!r} is not one of 'replicate', 'mirror'.")
+        self.mode = mode
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """(B, S, 3, H, W) and mask (B, S) -> (B, S, 3, H, W)."""
+        weights = images.new_tensor(LUMINANCE).view(3, 1, 1)
+        grey = ((images * self.std + self.mean) * weights).sum(dim=2)
+        before, after = neighbours(mask, self.mode)
+        stacked = torch.stack([_take(grey, before), grey, _take(grey, after)], dim=2)
+        return (stacked - self.mean) / self.std
+
+
+def _take(slices: Tensor, index: Tensor) -> Tensor:
+    """Slices (B, S, H, W) at positions (B, S)."""
+    return slices.gather(1, index[..., None, None].expand_as(slices))
+
+
+@register("image_tower", "slices")
+class SlicesTower(nn.Module):
+    """Several slices per sample: one 2D backbone for all of them, then an aggregator over their vectors.
+
+    f_t = CNN(S_t), then BiLSTM, Transformer, state space, attention or mean over t (report eq. 21-22); with
+    ``stem="2.5d"`` each slice carries its neighbours as channels (eq. 19-20). Studies may differ in length:
+    ``slice_mask`` tells which slices are there, and an absent slice neither changes a result nor enters BatchNorm's
+    statistics.
+
+    Args:
+        encoder: timm name of the backbone.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        num_levels: 0; this tower gives no levels.
+        aggregator: name of the aggregator.
+        aggregator_args: its keywords.
+        stem: ``2.5d``, or None.
+        stem_mode: neighbours of the end slices: ``replicate`` or ``mirror``.
+        timm_args: any other keyword goes to timm.
+
+    Attributes:
+        num_features: width of the aggregator's result.
+        pretrained_cfg: timm's.
+
+    Raises:
+        ValueError: levels are asked for, or an unknown stem, mode or aggregator.
+        TypeError: a keyword that the aggregator does not take.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("slice_mask",)
+    layout: ClassVar[str] = "slices"
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str | None = None,
+        num_levels: int = 0,
+        aggregator: str = "mean",
+        aggregator_args: dict[str, Any] | None = None,
+        stem: str | None = None,
+        stem_mode: Literal["replicate", "mirror"] = "replicate",
+        **timm_args: Any,
+    ) -> None:
+        super().__init__()
+        refuse_levels("slices", num_levels)
+        if stem not in (None, "2.5d"):
+            raise ValueError(f"stem={stem!r} is not one of None, '2.5d'.")
+        self.backbone = Backbone(encoder, weights, **timm_args)
+        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
+        norm = self.pretrained_cfg
+        self.stem = Stem25D(norm["mean"], norm["std"], stem_mode) if stem else None
+        self.aggregator = registry.create(
+            "aggregator", aggregator, in_features=self.backbone.num_features, **(aggregator_args or {})
+        )
+        self.num_features: int = self.aggregator.num_features
+        self.level_dims: Sequence[int] = ()
+
+    def forward(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> Features:
+        """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> tokens, pooled (B, num_features), mask.
+
+        Args:
+            pixel_values: normalised slices in their order.
+            slice_mask: (B, S) bool, True where a slice is present; None when all are.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        images, mask = as_sequence(pixel_values, slice_mask, "slices")
+        if self.stem is not None:
+            images = self.stem(images, mask)
+        (vectors,) = each_present(lambda x: (self.backbone(x).pooled,), images, mask)
+        features: Features = self.aggregator(vectors, mask)
+        return features
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbone, where timm can."""
+        self.backbone.model.set_grad_checkpointing(enable)

@@ -1,0 +1,117 @@
+"""Tower for several views or sequences of one patient: tokens of the first ask the tokens of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmfusion.layers import CrossAttentionLayer, masked_mean
+from mmfusion.outputs import Features
+from mmfusion.registry import register
+from mmfusion.towers.image import Backbone, level_indices
+from mmfusion.towers.several import as_sequence, each_present, refuse_levels
+
+
+@register("image_tower", "views")
+class ViewsTower(nn.Module):
+    """Sagittal and axial, T1 and T2: cross-attention between views (report eq. 23-24).
+
+    Q comes from the map tokens of the first view that a sample has, K and V from those of its other views, of which
+    there may be any number. Where one is missing, an intermediate level of the asking view stands in, pooled to as many
+    tokens and projected: so a sample with one view still compares two scales of it. One backbone serves all views;
+    their order beyond the first does not matter.
+
+    Args:
+        encoder: timm name of the backbone, which all views share.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        num_levels: 0; this tower gives no levels.
+        dim: width that tokens are projected to.
+        num_layers: attention layers.
+        num_heads: heads of each; divides ``dim``.
+        dropout: within each layer.
+        timm_args: any other keyword goes to timm.
+
+    Attributes:
+        num_features: ``dim``.
+        pretrained_cfg: timm's.
+
+    Raises:
+        ValueError: levels are asked for, or ``dim`` is not divisible by ``num_heads``.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("view_mask",)
+    layout: ClassVar[str] = "views"
+
+    def __init__(
+        self,
+        encoder: str,
+        weights: str | None = None,
+        num_levels: int = 0,
+        dim: int = 512,
+        num_layers: int = 1,
+        num_heads: int = 8,
+        dropout: float = 0.1,
+        **timm_args: Any,
+    ) -> None:
+        super().__init__()
+        refuse_levels("views", num_levels)
+        self.backbone = Backbone(encoder, weights, **timm_args)
+        channels = [info["num_chs"] for info in self.backbone.model.feature_info]
+        self.level = level_indices(len(channels), 2)[0]
+        self.proj = nn.Linear(self.backbone.num_features, dim)
+        self.level_proj = nn.Linear(channels[self.level], dim)
+        self.layers = nn.ModuleList([CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)])
+        self.norm = nn.LayerNorm(dim)
+        self.num_features = dim
+        self.level_dims: Sequence[int] = ()
+        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
+
+    def forward(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> Features:
+        """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> tokens (B, N, dim), pooled (B, dim).
+
+        Args:
+            pixel_values: normalised views, the asking one first.
+            view_mask: (B, V) bool, True where a view is present; None when all are.
+
+        Returns:
+            Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the asking view's tokens to those
+            of the views in the other places (with one place, V = 1, to the stand-in's N).
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        images, mask = as_sequence(pixel_values, view_mask, "views")
+        if mask.shape[1] == 1:
+            images, mask = torch.cat([images, images], dim=1), torch.cat([mask, torch.zeros_like(mask)], dim=1)
+        tokens, level = each_present(self._tokens, images, mask)
+        tokens = self.proj(tokens)
+        asking = mask.int().argmax(dim=1)
+        rows = torch.arange(len(mask), device=mask.device)
+        x, stand_in = tokens[rows, asking], self.level_proj(level[rows, asking])
+        # the first place is free where a later view asks: it takes that view's place among the others
+        places = torch.arange(1, mask.shape[1], device=mask.device).expand(len(mask), -1)
+        places = torch.where(places == asking[:, None], 0, places)
+        others, present = tokens[rows[:, None], places], mask[rows[:, None], places]
+        context = torch.where(present[..., None, None], others, stand_in.unsqueeze(1)).flatten(1, 2)
+        attentions = {}
+        for i, layer in enumerate(self.layers):
+            x, attentions[f"views.{i}"] = layer(x, context)
+        x = self.norm(x)
+        return Features(tokens=x, pooled=masked_mean(x), attentions=attentions)
+
+    def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) -> last tokens (N, T, D) and as many of the intermediate level (N, T, D_level)."""
+        final, maps = self.backbone.model.forward_intermediates(images, indices=[self.level])
+        tokens, level = self.backbone.tokens(final), maps[0]
+        if level.shape[-2] * level.shape[-1] != tokens.shape[1]:
+            is_last = getattr(self.backbone.model, "output_fmt", "NCHW") == "NHWC"
+            level = F.adaptive_avg_pool2d(level, final.shape[1:3] if is_last else final.shape[2:])
+        return tokens, level.flatten(2).transpose(1, 2)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbone, where timm can."""
+        self.backbone.model.set_grad_checkpointing(enable)
