@@ -257,10 +257,12 @@ class Predictor:
             config = DatasetConfig(format="folder")
         cases = self._cases(path, config)
         rows = AllRows(cases, self.processor, refuse_empty=True)
-        places = {id_: place for place, id_ in reversed(list(enumerate(rows.ids)))}
+        places: dict[str, int] = {}  # the first row of each id, in the order of the rows
+        for place, id_ in enumerate(rows.ids):
+            places.setdefault(id_, place)
         if unknown := [id_ for id_ in ids or () if id_ not in places]:
             raise ValueError(f"{cases.source} has no row {unknown[0]!r}; {did_you_mean(unknown[0], list(places))}")
-        images = dict(zip(rows.ids, cases.frame["image"], strict=True))
+        images = cases.frame["image"].tolist()
         results: dict[str, str | None] = {}
         names: set[str] = set()
         for id_ in tqdm(list(places if ids is None else ids)[:limit], desc="Explaining", unit="row", disable=None):
@@ -269,7 +271,7 @@ class Predictor:
             except ROW_ERRORS as error:
                 results[id_] = " ".join(str(error).split())
                 continue
-            image = images.get(id_)
+            image = images[places[id_]]
             explanation = explain(
                 self.model,
                 self.processor,

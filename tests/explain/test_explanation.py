@@ -169,6 +169,9 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main([*argv, "--limit", "2"]) == 0
     assert (tmp_path / "out" / "case1.json").read_bytes() == first
     capsys.readouterr()
+    assert cli.main([*argv[:-1], str(tmp_path / "limited"), "--limit", "1"]) == 0
+    assert sorted(path.name for path in (tmp_path / "limited").iterdir()) == ["case0.json", "case0.png"]
+    capsys.readouterr()
     image = str(root / "images" / "case0.png")
     assert cli.main([*argv[:4], image, "--output", str(tmp_path / "single"), "--rows", "case0.png"]) == 0
     capsys.readouterr()
