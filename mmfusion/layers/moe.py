@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: rows from which sorting them by expert is faster than asking every expert.
-SORT_FROM = 256
+#: answers, rows times experts that were not chosen, from which sorting is faster than computing them all.
+SORT_FROM = 128
 
 
 class Routing(NamedTuple):
@@ -61,8 +61,8 @@ class TopKRouter(nn.Module):
 class Experts(nn.Module):
     """K perceptrons, Linear - ReLU - dropout - Linear, of which each sample uses a few.
 
-    A small batch asks every expert in one batched product and drops what was not chosen; a large one is sorted by
-    expert, so that each sees its own rows only. Both give the same result.
+    A small batch asks every expert, in two wide products, and gives those that were not chosen no weight; a large one
+    is sorted by expert, so that each sees its own rows only. Both give the same result.
 
     Args:
         num_experts: K.
@@ -103,19 +103,18 @@ class Experts(nn.Module):
         Returns:
             (B, out_features).
         """
-        if torch.compiler.is_compiling() or len(x) < SORT_FROM:
+        if torch.compiler.is_compiling() or len(x) * (self.num_experts - experts.shape[1]) < SORT_FROM:
             return self.ask_all(x, weights, experts)
         return self.ask_chosen(x, weights, experts)
 
     def ask_all(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """Every expert sees every row; the cost is K experts', in two large products."""
+        """Every expert sees every row, as one perceptron K times as wide; its hidden units are scaled by the shares."""
         count = self.num_experts
-        hidden = torch.baddbmm(
-            self.bias1.view(count, 1, -1), x.expand(count, -1, -1), self.weight1.transpose(1, 2)
-        ).relu()
-        answers = torch.baddbmm(self.bias2.view(count, 1, -1), self._drop(hidden), self.weight2.transpose(1, 2))
         shares = torch.zeros(x.shape[0], count, dtype=weights.dtype, device=x.device).scatter(1, experts, weights)
-        return torch.einsum("kbo,bk->bo", answers, shares.to(answers.dtype))
+        hidden = self._drop(F.linear(x, self.weight1.flatten(0, 1), self.bias1).relu())
+        shares = shares.to(hidden.dtype)
+        scaled = (hidden.unflatten(1, (count, -1)) * shares.unsqueeze(2)).flatten(1)
+        return F.linear(scaled, self.weight2.transpose(0, 1).flatten(1)) + shares @ self.bias2.view(count, -1)
 
     def ask_chosen(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
         """Each expert sees the rows that chose it; the cost is k experts' and the sorting."""
@@ -132,10 +131,10 @@ class Experts(nn.Module):
         answers = torch.cat(
             [
                 F.linear(self._drop(F.linear(own, w1, b1).relu()), w2, b2)
-                for own, (w1, b1, w2, b2) in zip(x[rows].split(counts), layers, strict=True)
+                for own, (w1, b1, w2, b2) in zip(x.index_select(0, rows).split(counts), layers, strict=True)
             ]
         )
-        shares = weights.flatten()[order].to(answers.dtype).unsqueeze(1)
+        shares = weights.flatten().index_select(0, order).to(answers.dtype).unsqueeze(1)
         return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers * shares)
 
     def _drop(self, hidden: Tensor) -> Tensor:

@@ -62,9 +62,9 @@ def test_a_large_batch_is_sorted_and_a_small_one_is_not(monkeypatch):
     ways = []
     monkeypatch.setattr(experts, "ask_all", lambda *args: ways.append("all"))
     monkeypatch.setattr(experts, "ask_chosen", lambda *args: ways.append("chosen"))
-    for rows in (SORT_FROM - 1, SORT_FROM):
-        experts(torch.zeros(rows, 6), torch.ones(rows, 1), torch.zeros(rows, 1, dtype=torch.int64))
-    assert ways == ["all", "chosen"]
+    for rows, top_k in ((SORT_FROM // 3 - 1, 1), (SORT_FROM // 3 + 1, 1), (SORT_FROM, 4)):
+        experts(torch.zeros(rows, 6), torch.ones(rows, top_k), torch.zeros(rows, top_k, dtype=torch.int64))
+    assert ways == ["all", "chosen", "all"]
 
 
 def test_balance_loss_is_the_equation_and_skew_costs():
