@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 CONFIG_NAME = "config.json"
+
+#: entries of a collated batch that are not arguments of a model.
+NOT_INPUTS = ("labels", "index")
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.evaluation.tta import probabilities, tta_probabilities
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
@@ -25,9 +26,6 @@ ROW_ERRORS = (ValueError, OSError, TypeError)
 
 #: beginnings of the problems of a row that can be read all the same.
 ONLY_ID = ("duplicate id", "missing id")
-
-#: batch entries that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
 
 
 @dataclass(frozen=True)

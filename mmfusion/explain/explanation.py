@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
+from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.data.transforms import open_image
 from mmfusion.explain.attention import attention_maps
 from mmfusion.explain.contributions import Contributions, modality_contributions
@@ -22,9 +23,6 @@ from mmfusion.explain.forward import attributing, has_modality
 from mmfusion.explain.image import image_relevance, present_pictures
 from mmfusion.explain.text import blank_text, token_relevance, words_of
 from mmfusion.layers.cropping import centre_crop
-
-#: batch entries that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
 
 
 @dataclass
@@ -121,9 +119,9 @@ def explain(
         blank = blank_text(ids, processor.tokenizer)
         relevance = token_relevance(model, inputs, target, baseline_ids=blank, method=text_method).tolist()
         tokenizer: Any = processor.tokenizer
-        found["words"] = words_of(
-            tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, tokenizer.all_special_tokens
-        )
+        # An unknown word is a word: it is shown as such.
+        silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+        found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent)
     return Explanation(**found)
 
 

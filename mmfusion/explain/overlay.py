@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from mmfusion.explain.explanation import Explanation
 
 _COLUMNS = 4
-_LINE = 84
+#: width of a monospaced character of 9 points, in inches.
+_CHARACTER = 0.0753
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, Path]:
@@ -66,26 +67,37 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
         title: above the picture; None names prediction and explained class.
     """
     e = explanation
-    panels = _panels(e)
-    bars = _bars(e)
-    rows = max(1, -(-len(panels) // _COLUMNS))
-    columns = min(_COLUMNS, max(1, len(panels)))
-    lines = _text_lines(e.words)
-    figure = Figure(figsize=(2.9 * columns + 3.6, max(2.9 * rows, 0.34 * _height(bars)) + 0.24 * len(lines) + 0.6))
+    panels, bars = _panels(e), _bars(e)
+    columns = max(1, min(_COLUMNS, len(panels)))
+    rows = -(-len(panels) // columns)
+    panel = 3.2 if columns <= 2 else 2.5
+    left, right = max(panel * columns, 5.0), 3.4
+    lines = _text_lines(e.words, width=int(left / _CHARACTER))
+    # In inches: the pictures and the words below them; the charts beside both.
+    tallest = max((picture.shape[0] / picture.shape[1] for _, picture, _, _ in panels), default=0.0)
+    heights = [rows * (panel * tallest + 0.35), 0.3 * len(lines) + 0.1]
+    charts = [0.24 * len(values) + 0.55 for _, values in bars]
+    height = max(sum(heights), sum(charts))
+    figure = Figure(figsize=(left + right + 0.9, height + 0.7))
+    top = height / (height + 0.7)
     grid = figure.add_gridspec(
-        2, 2, width_ratios=(2.9 * columns, 3.6), height_ratios=(1, 0.001 + 0.08 * len(lines)), hspace=0.08, wspace=0.24
+        1, 2, width_ratios=(left, right), left=0.02, right=0.97, bottom=0.02, top=top, wspace=1.8 / (left + right)
     )
-    pictures = grid[0, 0].subgridspec(rows, columns, hspace=0.16, wspace=0.06)
-    for position, (name, picture, heat, box) in enumerate(panels):
-        axes = figure.add_subplot(pictures[divmod(position, columns)])
-        _draw_picture(axes, name, picture, heat, box)
-    charts = grid[0, 1].subgridspec(len(bars), 1, height_ratios=[len(values) + 0.8 for _, values in bars], hspace=0.55)
-    for position, (name, values) in enumerate(bars):
-        _draw_bars(figure.add_subplot(charts[position]), name, values, chosen=e.explained)
+    side = grid[0].subgridspec(3, 1, height_ratios=[*heights, max(height - sum(heights), 0.01)], hspace=0)
+    if panels:
+        pictures = side[0].subgridspec(rows, columns, hspace=0.14, wspace=0.04)
+        for position, panel_of in enumerate(panels):
+            _draw_picture(figure.add_subplot(pictures[divmod(position, columns)]), *panel_of)
     if lines:
-        _draw_words(figure.add_subplot(grid[1, :]), lines)
+        _draw_words(figure.add_subplot(side[1]), lines, width=int(left / _CHARACTER))
+    spare = max(height - sum(charts), 0.01)
+    stack = grid[1].subgridspec(len(bars) + 1, 1, height_ratios=[*charts, spare], hspace=0)
+    for position, (name, values) in enumerate(bars):
+        # The title stands in the chart's own strip of half an inch.
+        strip = stack[position].subgridspec(2, 1, height_ratios=(0.24 * len(values), 0.55), hspace=0)
+        _draw_bars(figure.add_subplot(strip[0]), name, values, chosen=e.explained)
     about = f"{e.label} ({e.probability:.2f})" + (f", explained: {e.explained}" if e.explained != e.label else "")
-    figure.suptitle(title or about, y=0.98)
+    figure.suptitle(title or about, y=1 - 0.2 / (height + 0.7))
     return figure
 
 
@@ -121,10 +133,6 @@ def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
     return bars
 
 
-def _height(bars: list[tuple[str, list[tuple[str, float]]]]) -> float:
-    return sum(len(values) + 1.8 for _, values in bars)
-
-
 def _draw_picture(
     axes: Axes,
     name: str,
@@ -158,9 +166,10 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
     axes.barh(range(len(values)), numbers, color=colours, height=0.7)
     axes.set_yticks(range(len(values)), names, fontsize=8)
     axes.invert_yaxis()
-    low, high = min(0.0, *numbers), max(0.0, *numbers, 1e-6)
+    # Shares and probabilities on their own scale, so that small ones look small.
+    low, high = min(0.0, *numbers), max(1.0 if min(numbers) >= 0 else 0.0, *numbers)
     span = high - low
-    axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.25 * span)
+    axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.2 * span)
     for i, value in enumerate(numbers):
         end, side = (value, "left") if value >= 0 else (value, "right")
         axes.text(end, i, f" {value:.2f} ", va="center", ha=side, fontsize=7)
@@ -170,7 +179,7 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
     axes.set_title(title, fontsize=9, loc="left")
 
 
-def _text_lines(words: list[tuple[str, float]] | None) -> list[list[tuple[str, float, int]]]:
+def _text_lines(words: list[tuple[str, float]] | None, width: int) -> list[list[tuple[str, float, int]]]:
     """Words in lines: (word, relevance over the largest, column)."""
     if not words:
         return []
@@ -178,8 +187,8 @@ def _text_lines(words: list[tuple[str, float]] | None) -> list[list[tuple[str, f
     lines: list[list[tuple[str, float, int]]] = [[]]
     column = 0
     for word, value in words:
-        word = textwrap.shorten(word, _LINE, placeholder="...")
-        if column and column + len(word) > _LINE:
+        word = textwrap.shorten(word, width, placeholder="...")
+        if column and column + len(word) > width:
             lines.append([])
             column = 0
         lines[-1].append((word, value / strongest, column))
@@ -187,9 +196,9 @@ def _text_lines(words: list[tuple[str, float]] | None) -> list[list[tuple[str, f
     return lines
 
 
-def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]]) -> None:
+def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: int) -> None:
     """Monospaced words on red (for the class) or blue (against it)."""
-    axes.set(xlim=(0, _LINE), ylim=(len(lines), 0))
+    axes.set(xlim=(0, width), ylim=(len(lines), 0))
     axes.axis("off")
     for row, line in enumerate(lines):
         for word, value, column in line:
@@ -200,5 +209,5 @@ def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]]) -> None:
                 family="monospace",
                 fontsize=9,
                 va="center",
-                bbox={"facecolor": colormaps["bwr"](0.5 + 0.4 * value), "edgecolor": "none", "pad": 1.2},
+                bbox={"facecolor": colormaps["bwr"](0.5 + 0.4 * value), "edgecolor": "none", "pad": 1.0},
             )

@@ -15,15 +15,13 @@ from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
+from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
 from mmfusion.training.config import TrainConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar
 
 WEIGHTS = "model.safetensors"
-
-#: batch entries that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
 
 ADVICE = "training stopped before the weights moved; try a smaller train.lr, or train.precision fp32."
 
