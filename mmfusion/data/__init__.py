@@ -5,8 +5,9 @@ Names are resolved on first use, so that importing this package loads no heavy l
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmfusion.lazy import exports
 
 _MODULES = {
     "DatasetConfig": "config",
@@ -42,12 +43,4 @@ if TYPE_CHECKING:
     from mmfusion.data.tokenizer import fit_wordpiece as fit_wordpiece
     from mmfusion.data.tokenizer import load_tokenizer as load_tokenizer
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = exports(__name__, _MODULES)
