@@ -16,7 +16,7 @@ from pathlib import Path
 
 CONFIG = Path(__file__).with_suffix(".yaml")
 MODELS = {"image": "image_lite0", "text": "text_bert_tiny", "both": "mibf_lite0"}
-FIGURES = ("accuracy", "balanced_accuracy", "macro_auroc")
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece")
 
 
 def main() -> None:
