@@ -17,6 +17,8 @@ class DatasetConfig:
         image_root: folder of the images, relative to the root; None tries the root and ``images``.
         image_column: column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
         label_column: column with the class name; an imagefolder without it has its classes from the sub-folders.
+        label_map: value of the label column -> class name, to rename classes or to join several in one, e.g.
+            ``{"1": "below 4", ..., "5": "4 or more"}``; then every value must be named. Empty takes the values.
         id_column: column that identifies a row in reports and predictions; None takes the image value.
         text_column: free text, used as it is; None takes ``text`` where there is such a column.
         text_template: sentence made from metadata columns, before the free text, e.g.
@@ -54,6 +56,7 @@ class DatasetConfig:
     image_root: str | None = None
     image_column: str | None = None
     label_column: str = "label"
+    label_map: dict[str, str] = field(default_factory=dict)
     id_column: str | None = None
     text_column: str | None = None
     text_template: str | None = None

@@ -268,7 +268,7 @@ def read_cases(
     if raw.format == "folder" and require_labels:
         raise ValueError(f"{root} is read as a folder of images, which has no labels; add a table, or class folders.")
     names = _Columns.find(raw, config, require_labels)
-    frame, image_root, problems = _normal_form(raw, folder, config, names)
+    frame, image_root, problems = _normal_form(raw, folder, config, names, require_labels)
     known = tuple(processor_labels) if processor_labels is not None else None
     if not require_labels and known is not None:
         frame["label"] = frame["label"].where(frame["label"].isin(known), None)
@@ -360,7 +360,7 @@ class _Columns:
 
 
 def _normal_form(
-    raw: RawTable, folder: Path, config: DatasetConfig, names: _Columns
+    raw: RawTable, folder: Path, config: DatasetConfig, names: _Columns, require_labels: bool
 ) -> tuple[pd.DataFrame, Path, list[Problem]]:
     import pandas as pd
 
@@ -411,6 +411,13 @@ def _normal_form(
     normal["image"] = found[names.image]
     if config.view_columns:
         normal["image"] = [views if any(views) else None for views in zip(*found.values(), strict=True)]
+    if config.label_map:
+        classes = {str(value): name for value, name in config.label_map.items()}
+        for row, value in enumerate(normal["label"], start=1):
+            if require_labels and value is not None and value not in classes and row not in raw.broken:
+                known = ", ".join(classes)
+                report(row, names.label or "label", value, f"unknown label; dataset.label_map names {known}")
+        normal["label"] = [classes.get(value) if value is not None else None for value in normal["label"]]
     for row, value in enumerate(normal["split"], start=1):
         if value is not None and value.lower() not in SPLIT_NAMES and row not in raw.broken:
             report(row, names.split or "", value, "unknown split; the splits are train, val, test")
@@ -426,6 +433,7 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
     frame = cases.frame
     broken = {problem.row for problem in cases.problems if problem.column == "line" or problem.message == _EMPTIED}
     misnamed = {problem.row for problem in cases.problems if problem.column == names.split}
+    mislabelled = {problem.row for problem in cases.problems if problem.column == (names.label or "label")}
     problems: list[Problem] = []
 
     def report(row: int, column: str | None, value: str | None, message: str, warning: bool = False) -> None:
@@ -448,7 +456,7 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
 
     if require_labels:
         for row, label in frame["label"].items():
-            if row in broken:
+            if row in broken | mislabelled:
                 continue
             if label is None:
                 report(row, names.label or "label", None, "missing label")

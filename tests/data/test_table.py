@@ -70,6 +70,19 @@ def test_normal_form(table: Callable[..., Path]) -> None:
     assert check_images(cases, progress=False).resolve("fail") is cases
 
 
+def test_label_map_joins_classes_and_refuses_what_it_does_not_name(table: Callable[..., Path]) -> None:
+    root = table(*GOOD, "e.jpg,bkl,1,male,p5,train,", "f.jpg,,1,male,p6,train,")
+    joined = read_cases(root, DatasetConfig(label_map={"nv": "benign", "bkl": "benign", "mel": "malignant"}))
+    assert joined.frame["label"].tolist() == ["benign", "malignant", "benign", "malignant", "benign", None]
+    assert joined.labels == ["benign", "malignant"]
+    assert _bad(joined) == [(6, "label", "missing label")]
+    partial = DatasetConfig(label_map={"nv": "benign", "mel": "malignant"})
+    message = "unknown label; dataset.label_map names nv, mel"
+    assert _bad(read_cases(root, partial)) == [(5, "label", message), (6, "label", "missing label")]
+    assert read_cases(root, partial).resolve("skip").labels == ["benign", "malignant"]
+    assert _bad(read_cases(root, partial, require_labels=False)) == []
+
+
 def test_the_root_may_be_the_table(table: Callable[..., Path]) -> None:
     root = table(*GOOD)
     pd.testing.assert_frame_equal(read_cases(root / "cases.csv").frame, read_cases(root).frame)
