@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from mmfusion.data.transforms import AUGMENTATIONS, row_rng
 
 
 class MultimodalDataset(Dataset[dict[str, Any]]):
-    """Rows of a :class:`CaseTable` as encoded cases; batch them with ``processor.collate``.
+    """Rows of a :class:`CaseTable` as encoded cases; batch them with :meth:`collate`.
 
     Augmentation of a row depends on (``seed``, epoch, row id) alone: workers, processes and the order of rows do not
     matter, and no global generator is touched. Call :meth:`set_epoch` before each epoch. transformers' Trainer does so
@@ -75,6 +76,15 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The text of each row; empty where the processor reads none."""
+        return self._text.tolist()
+
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch of rows; see :meth:`Processor.collate`."""
+        return self.processor.collate(items)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell which epoch comes, for the augmentation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def evaluate(
     output: str | Path | None = None,
     on_bad_row: str = "fail",
     batch_size: int = 64,
+    open_rows: Callable[[CaseTable], Any] | None = None,
     **inference: Any,
 ) -> dict[str, Any]:
     """Predict the labelled rows of a table and compare.
@@ -44,6 +45,7 @@ def evaluate(
             nothing.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
         batch_size: rows per step.
+        open_rows: makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
         inference: further keywords of :func:`~mmfusion.evaluation.predictions.predict_rows`, e.g. ``tta=True``.
 
     Returns:
@@ -55,13 +57,13 @@ def evaluate(
     if on_bad_row not in ("fail", "skip"):
         raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     names = list(processor.labels)
-    rows = AllRows(cases, processor)
+    rows = AllRows(cases, processor, open_rows=open_rows)
     truth = [names[label] if label >= 0 else "" for label in rows.labels]
     probabilities = np.empty((len(rows), len(names)), dtype=np.float32)
     errors: list[str | None] = []
     writer = PredictionWriter(Path(output) / "predictions.csv", names, true_labels=True) if output else None
     with writer or nullcontext(), tqdm(total=len(rows), desc="Evaluating", unit="row", disable=None) as bar:
-        parts = predict_rows(model, rows, processor.collate, num_classes=len(names), batch_size=batch_size, **inference)
+        parts = predict_rows(model, rows, rows.collate, num_classes=len(names), batch_size=batch_size, **inference)
         for part in parts:
             here = slice(part.start, part.start + len(part.errors))
             if on_bad_row == "fail":

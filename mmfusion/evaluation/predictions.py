@@ -49,15 +49,25 @@ class AllRows(Dataset[dict[str, Any]]):
     Args:
         cases: the table, with its problems.
         processor: how a case becomes tensors.
+        open_rows: makes the data set of sound rows; None encodes them with the processor
+            (:class:`~mmfusion.data.MultimodalDataset`).
         refuse_empty: whether a row without a modality that the model reads counts as unreadable. Otherwise the model
             says what it says without any: so are all models of a comparison measured on the same rows.
 
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.
         labels: (rows,) int64 positions of the classes, -1 where unknown.
+        collate: list of items -> batch.
     """
 
-    def __init__(self, cases: CaseTable, processor: Processor, *, refuse_empty: bool = False) -> None:
+    def __init__(
+        self,
+        cases: CaseTable,
+        processor: Processor,
+        *,
+        open_rows: Callable[[CaseTable], Any] | None = None,
+        refuse_empty: bool = False,
+    ) -> None:
         frame = cases.frame
         self.ids = [f"row-{row}" if id_ is None else id_ for row, id_ in frame["id"].items()]
         self._refuse_empty = refuse_empty
@@ -69,7 +79,9 @@ class AllRows(Dataset[dict[str, Any]]):
                 self._errors[position] = f"{known}; {problem.message}" if known else problem.message
         readable = np.ones(len(frame), dtype=bool)
         readable[list(self._errors)] = False
-        self._rows = MultimodalDataset(replace(cases, frame=frame[readable], problems=[]), processor)
+        sound = replace(cases, frame=frame[readable], problems=[])
+        self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
+        self.collate = self._rows.collate
         self._position = np.cumsum(readable) - 1
         self.labels = np.full(len(frame), -1)
         self.labels[readable] = self._rows.labels
@@ -177,6 +189,8 @@ def predict_rows(
 
 
 def _move(value: Any, device: torch.device, channels_last: bool) -> Any:
+    if isinstance(value, dict):
+        return {name: x.to(device) for name, x in value.items()}
     if not isinstance(value, torch.Tensor):
         return value
     if channels_last and value.ndim == 4:

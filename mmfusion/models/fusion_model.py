@@ -43,6 +43,7 @@ class FusionModel(nn.Module):
         config: the arguments, tower configurations inlined.
         num_features: width of what the head classifies.
         pretrained_cfg: input size, normalisation and origin, as in timm.
+        frozen: backbones that :meth:`freeze_encoders` froze.
 
     Raises:
         ValueError: parts that do not go together, an unknown name, or a value out of range.
@@ -169,7 +170,7 @@ class FusionModel(nn.Module):
             "modality_dropout": modality_dropout,
         }
         self.architecture: str | None = None
-        self._frozen: list[nn.Module] = []
+        self.frozen: list[nn.Module] = []
         self.reset_classifier(num_classes)
 
     # -- what timm users expect ------------------------------------------------------------------------------------
@@ -247,10 +248,15 @@ class FusionModel(nn.Module):
         slice_mask: Tensor | None = None,
         view_mask: Tensor | None = None,
         roi_values: Tensor | None = None,
+        image_features: dict[str, Tensor] | None = None,
+        text_features: dict[str, Tensor] | None = None,
     ) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""
-        extra = _given(slice_mask=slice_mask, view_mask=view_mask, roi_values=roi_values)
-        image, text = self._encode(pixel_values, input_ids, attention_mask, image_present, text_present, extra)
+        if image_features is None and text_features is None:
+            extra = _given(slice_mask=slice_mask, view_mask=view_mask, roi_values=roi_values)
+            image, text = self._encode(pixel_values, input_ids, attention_mask, image_present, text_present, extra)
+        else:
+            image, text = self._assemble(image_features, text_features, image_present, text_present)
         if self.fusion is not None:
             fused: Fused = self.fusion(image, text)
             fused.image = image.pooled if fused.image is None else fused.image
@@ -281,6 +287,8 @@ class FusionModel(nn.Module):
         slice_mask: Tensor | None = None,
         view_mask: Tensor | None = None,
         roi_values: Tensor | None = None,
+        image_features: dict[str, Tensor] | None = None,
+        text_features: dict[str, Tensor] | None = None,
     ) -> FusionOutput:
         """Classify a batch. Inputs of a modality that the model does not have, or that its tower does not know, are
         not read.
@@ -296,6 +304,9 @@ class FusionModel(nn.Module):
                 without an image.
             view_mask: (B, V) bool, likewise.
             roi_values: (B, 3, h, w) normalised region of interest; None leaves it to the tower.
+            image_features: what ``image_tower.encode`` gave, computed before: with frozen encoders, once and for all.
+                In place of all the inputs above but the two of presence.
+            text_features: likewise, of the text tower.
 
         Raises:
             ValueError: no modality that the model has was given, or shapes that do not fit.
@@ -309,6 +320,8 @@ class FusionModel(nn.Module):
             slice_mask,
             view_mask,
             roi_values,
+            image_features,
+            text_features,
         )
         if self.num_classes == 0:
             return FusionOutput(
@@ -383,6 +396,37 @@ class FusionModel(nn.Module):
                 text = self.text_missing.stand_in(batch_size)
         return image, text
 
+    def _assemble(
+        self,
+        image_features: dict[str, Tensor] | None,
+        text_features: dict[str, Tensor] | None,
+        image_present: Tensor | None,
+        text_present: Tensor | None,
+    ) -> tuple[Any, Any]:
+        """As :meth:`_encode`, from what the towers' ``encode`` gave."""
+        given = {"image": image_features, "text": text_features}
+        towers = {"image": self.image_tower, "text": self.text_tower}
+        used = {side: x for side, x in given.items() if x is not None and towers[side] is not None}
+        if not used:
+            raise ValueError(f"The model needs features of {' or '.join(s for s in towers if towers[s] is not None)}.")
+        first = next(iter(next(iter(used.values())).values()))
+        batch_size = first.shape[0]
+        present = {"image": image_present, "text": text_present}
+        if self.training and self.modality_dropout > 0 and len(used) == 2:
+            everywhere = torch.ones(batch_size, dtype=torch.bool, device=first.device)
+            text_present = everywhere if text_present is None else text_present.bool()
+            present["image"], present["text"] = self._drop_modality(batch_size, image_present, text_present)
+        result: list[Any] = []
+        for side, missing in (("image", self.image_missing), ("text", self.text_missing)):
+            if towers[side] is None:
+                result.append(None)
+            elif side not in used:
+                result.append(missing.stand_in(batch_size))
+            else:
+                features, here = towers[side].assemble(used[side]), present[side]
+                result.append(features if here is None else missing(features, here.bool()))
+        return result[0], result[1]
+
     def _encode_image(self, pixel_values: Tensor, present: Tensor | None, read: dict[str, Tensor]) -> Features:
         if present is None:
             return self.image_tower(pixel_values, **read)
@@ -421,14 +465,14 @@ class FusionModel(nn.Module):
     def freeze_encoders(self, *, image: bool = True, text: bool = True) -> None:
         """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``."""
         chosen = [tower for tower, wanted in ((self.image_tower, image), (self.text_tower, text)) if tower and wanted]
-        self._frozen += [tower.backbone for tower in chosen]
-        for backbone in self._frozen:
+        self.frozen += [tower.backbone for tower in chosen]
+        for backbone in self.frozen:
             backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> FusionModel:
         """Training mode, except for frozen encoders."""
         super().train(mode)
-        for backbone in self._frozen:
+        for backbone in self.frozen:
             backbone.eval()
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -82,16 +82,12 @@ class GlobalLocalTower(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1)) if combine == "weighted" else None
         self.gate = nn.Linear(2 * width, width) if combine == "gated" else None
 
-    def forward(self, pixel_values: Tensor, roi_values: Tensor | None = None) -> Features:
-        """Whole image and region -> tokens (B, N, D), pooled (B, D), streams, gates.
+    def encode(self, pixel_values: Tensor, roi_values: Tensor | None = None) -> dict[str, Tensor]:
+        """Whole image and region -> ``<stream>_tokens`` (B, N, D) and ``<stream>_pooled`` (B, D) of both streams.
 
         Args:
             pixel_values: (B, 3, H, W) normalised.
             roi_values: (B, 3, h, w) normalised; None takes the centre of ``pixel_values``.
-
-        Returns:
-            ``streams`` are ``global`` and ``local``, as wide as the backbone; ``gates["global"]`` (B, 1) or (B, D) is
-            the share of the whole image (none under ``concat``).
 
         Raises:
             ValueError: several images per sample.
@@ -101,28 +97,44 @@ class GlobalLocalTower(nn.Module):
                 f"image_tower 'global_local' takes pixel_values (B, 3, H, W), got {tuple(pixel_values.shape)}."
             )
         roi_values = centre_crop(pixel_values, self.crop) if roi_values is None else roi_values
-        whole: Any
-        region: Any
-        whole, region = self._stream("global", pixel_values), self._stream("local", roi_values)
-        streams = {"global": whole.pooled, "local": region.pooled}
+        encoded: dict[str, Tensor] = {}
+        for name, images in (("global", pixel_values), ("local", roi_values)):
+            features: Any = self._stream(name, images)
+            encoded |= {f"{name}_tokens": features.tokens, f"{name}_pooled": features.pooled}
+        return encoded
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """What :meth:`encode` gave -> tokens (B, N, D), pooled (B, D), streams, gates.
+
+        Returns:
+            ``streams`` are ``global`` and ``local``, as wide as the backbone; ``gates["global"]`` (B, 1) or (B, D) is
+            the share of the whole image (none under ``concat``).
+        """
+        streams = {name: encoded[f"{name}_pooled"] for name in self.streams}
+        whole, region = streams.values()
+        whole_tokens, region_tokens = encoded["global_tokens"], encoded["local_tokens"]
         if self.combine == "concat":
             return Features(
-                tokens=torch.cat([_beside(whole.tokens, region.pooled), _beside(whole.pooled, region.tokens)], dim=1),
-                pooled=torch.cat([whole.pooled, region.pooled], dim=-1),
+                tokens=torch.cat([_beside(whole_tokens, region), _beside(whole, region_tokens)], dim=1),
+                pooled=torch.cat([whole, region], dim=-1),
                 streams=streams,
             )
-        share = self._share(whole.pooled, region.pooled)
-        total = whole.tokens.shape[1] + region.tokens.shape[1]
+        share = self._share(whole, region)
+        total = whole_tokens.shape[1] + region_tokens.shape[1]
         tokens = [
-            weight.unsqueeze(1) * stream.tokens * (total / stream.tokens.shape[1])
-            for weight, stream in ((share, whole), (1 - share, region))
+            weight.unsqueeze(1) * stream * (total / stream.shape[1])
+            for weight, stream in ((share, whole_tokens), (1 - share, region_tokens))
         ]
         return Features(
             tokens=torch.cat(tokens, dim=1),
-            pooled=share * whole.pooled + (1 - share) * region.pooled,
+            pooled=share * whole + (1 - share) * region,
             streams=streams,
             gates={"global": share},
         )
+
+    def forward(self, pixel_values: Tensor, roi_values: Tensor | None = None) -> Features:
+        """Whole image and region -> tokens, pooled, streams, gates; see :meth:`encode` and :meth:`assemble`."""
+        return self.assemble(self.encode(pixel_values, roi_values))
 
     def _stream(self, name: str, images: Tensor) -> Features:
         backbone = self.backbone if self.shared else self.backbone[name]  # type: ignore[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -13,6 +13,7 @@ from mmfusion.layers.attention import CrossAttentionLayer
 from mmfusion.outputs import Features
 from mmfusion.registry import did_you_mean, register
 from mmfusion.towers import offline
+from mmfusion.towers.levels import levels_of, numbered
 
 
 def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
@@ -144,8 +145,8 @@ class ImageTower(nn.Module):
         self.map_attention = CrossAttentionLayer(self.num_features, num_heads=8) if map_attention else None
         self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
 
-    def forward(self, pixel_values: Tensor) -> Features:
-        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels.
+    def encode(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) -> what the backbone alone makes of it: ``tokens``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
             ValueError: several images per sample.
@@ -156,12 +157,19 @@ class ImageTower(nn.Module):
                 "image_tower 'slices' or 'views' takes several images per sample."
             )
         features = self.backbone(pixel_values)
+        return {"tokens": features.tokens, "pooled": features.pooled} | numbered(features.levels)
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """What :meth:`encode` gave -> tokens (B, N, D), pooled (B, D), levels."""
+        tokens, pooled = encoded["tokens"], encoded["pooled"]
         if self.map_attention is not None:
-            tokens, _ = self.map_attention(features.tokens, features.tokens)
+            tokens, _ = self.map_attention(tokens, tokens)
             pooled = masked_mean(tokens)
-            levels = None if features.levels is None else (*features.levels[:-1], pooled)
-            features = Features(tokens=tokens, pooled=pooled, levels=levels)
-        return features
+        return Features(tokens=tokens, pooled=pooled, levels=levels_of(encoded, pooled, len(self.level_dims)))
+
+    def forward(self, pixel_values: Tensor) -> Features:
+        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels; see :meth:`encode`."""
+        return self.assemble(self.encode(pixel_values))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the backbone, where timm can."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -117,6 +117,7 @@ class SlicesTower(nn.Module):
 
     reads: ClassVar[tuple[str, ...]] = ("slice_mask",)
     layout: ClassVar[str] = "slices"
+    padded: ClassVar[tuple[str, ...]] = ("vectors", "mask")
 
     def __init__(
         self,
@@ -143,8 +144,8 @@ class SlicesTower(nn.Module):
         self.num_features: int = self.aggregator.num_features
         self.level_dims: Sequence[int] = ()
 
-    def forward(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> Features:
-        """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> tokens, pooled (B, num_features), mask.
+    def encode(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> ``vectors`` (B, S, D) and ``mask`` (B, S).
 
         Args:
             pixel_values: normalised slices in their order.
@@ -157,8 +158,16 @@ class SlicesTower(nn.Module):
         if self.stem is not None:
             images = self.stem(images, mask)
         (vectors,) = each_present(lambda x: (self.backbone(x).pooled,), images, mask)
-        features: Features = self.aggregator(vectors, mask)
+        return {"vectors": vectors, "mask": mask}
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """What :meth:`encode` gave -> tokens, pooled (B, num_features), mask."""
+        features: Features = self.aggregator(encoded["vectors"], encoded["mask"])
         return features
+
+    def forward(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> Features:
+        """Slices and their mask -> tokens, pooled (B, num_features), mask; see :meth:`encode`."""
+        return self.assemble(self.encode(pixel_values, slice_mask))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the backbone, where timm can."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
@@ -12,6 +13,7 @@ from mmfusion.layers import masked_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import did_you_mean, register
 from mmfusion.towers import offline
+from mmfusion.towers.levels import levels_of, numbered
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
 BUILT_IN: dict[str, dict[str, Any]] = {
@@ -112,6 +114,8 @@ class TextTower(nn.Module):
         level_dims: width of each level.
     """
 
+    padded: ClassVar[tuple[str, ...]] = ("tokens", "mask")
+
     def __init__(
         self,
         encoder: str = "bert_tiny",
@@ -148,8 +152,8 @@ class TextTower(nn.Module):
         ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype")
         return {"model_type": self.backbone.config.model_type} | {k: v for k, v in saved.items() if k not in ours}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Features:
-        """input_ids and attention_mask (B, L) -> tokens (B, L, D), pooled (B, D), mask (B, L), levels.
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """input_ids and attention_mask (B, L) -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
             ValueError: the text is longer than the encoder's positions.
@@ -168,7 +172,17 @@ class TextTower(nn.Module):
         levels = None
         if self.level_indices:
             levels = (*(self.pool(out.hidden_states[i], mask) for i in self.level_indices[:-1]), pooled)
-        return Features(tokens=tokens, pooled=pooled, mask=mask, levels=levels)
+        return {"tokens": tokens, "mask": mask, "pooled": pooled} | numbered(levels)
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """What :meth:`encode` gave -> tokens (B, L, D), pooled (B, D), mask (B, L), levels."""
+        pooled = encoded["pooled"]
+        levels = levels_of(encoded, pooled, len(self.level_dims))
+        return Features(tokens=encoded["tokens"], pooled=pooled, mask=encoded["mask"], levels=levels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Features:
+        """input_ids and attention_mask (B, L) -> Features; see :meth:`encode`."""
+        return self.assemble(self.encode(input_ids, attention_mask))
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

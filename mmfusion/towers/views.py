@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -70,16 +70,12 @@ class ViewsTower(nn.Module):
         self.level_dims: Sequence[int] = ()
         self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
 
-    def forward(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> Features:
-        """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> tokens (B, N, dim), pooled (B, dim).
+    def encode(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> ``tokens``, ``level`` (B, V, N, D) and ``mask``.
 
         Args:
             pixel_values: normalised views, the asking one first.
             view_mask: (B, V) bool, True where a view is present; None when all are.
-
-        Returns:
-            Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the asking view's tokens to those
-            of the views in the other places (with one place, V = 1, to the stand-in's N).
 
         Raises:
             ValueError: shapes that do not fit.
@@ -88,7 +84,17 @@ class ViewsTower(nn.Module):
         if mask.shape[1] == 1:
             images, mask = torch.cat([images, images], dim=1), torch.cat([mask, torch.zeros_like(mask)], dim=1)
         tokens, level = each_present(self._tokens, images, mask)
-        tokens = self.proj(tokens)
+        return {"tokens": tokens, "level": level, "mask": mask}
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """What :meth:`encode` gave -> tokens (B, N, dim), pooled (B, dim).
+
+        Returns:
+            Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the asking view's tokens to those
+            of the views in the other places (with one place, V = 1, to the stand-in's N).
+        """
+        level, mask = encoded["level"], encoded["mask"]
+        tokens = self.proj(encoded["tokens"])
         asking = mask.int().argmax(dim=1)
         rows = torch.arange(len(mask), device=mask.device)
         x, stand_in = tokens[rows, asking], self.level_proj(level[rows, asking])
@@ -102,6 +108,10 @@ class ViewsTower(nn.Module):
             x, attentions[f"views.{i}"] = layer(x, context)
         x = self.norm(x)
         return Features(tokens=x, pooled=masked_mean(x), attentions=attentions)
+
+    def forward(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> Features:
+        """Views and their mask -> tokens (B, N, dim), pooled (B, dim); see :meth:`encode` and :meth:`assemble`."""
+        return self.assemble(self.encode(pixel_values, view_mask))
 
     def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) -> last tokens (N, T, D) and as many of the intermediate level (N, T, D_level)."""

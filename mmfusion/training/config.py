@@ -86,6 +86,10 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        feature_cache: folder where the features of frozen encoders are kept, so that each image and text is encoded
+            once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
+        feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
+            ``processor.augment`` is ``none``.
         weight_decay: AdamW's, on weights only (not on biases, norms and embeddings of missing modalities).
         warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
         grad_clip: largest gradient norm.
@@ -108,6 +112,8 @@ class TrainConfig:
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
     freeze_encoders: bool = False
+    feature_cache: str | None = None
+    feature_views: int = 0
     weight_decay: float = 0.05
     warmup_ratio: float = 0.1
     grad_clip: float = 1.0

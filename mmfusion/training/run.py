@@ -36,6 +36,7 @@ from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.epochs import EpochLog, Record, best_of, restored, should_stop
+from mmfusion.training.feature_cache import FeatureCache
 from mmfusion.training.hardware import has_accelerator, resolve_channels_last, resolve_precision
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import EpochOrder, FusionTrainer
@@ -123,13 +124,13 @@ def train(config: RunConfig) -> TrainResult:
         model.freeze_encoders()
     if resolve_channels_last(config.train.channels_last):
         model.to(memory_format=torch.channels_last)
-    train_rows = MultimodalDataset(cases.select("train"), processor, augment=_augment(config), seed=config.seed)
-    val_rows = MultimodalDataset(cases.select("val"), processor) if "val" in cases.splits else None
     if is_main:
         folder.begin(config, provenance)
-        cases.frame[["id", "split"]].to_csv(folder.split, index=False)
+        cases.frame[["id", "split", "group"]].to_csv(folder.split, index=False)
         print(_summary(config, args, model, cases))
     args.distributed_state.wait_for_everyone()
+    with args.distributed_state.main_process_first():
+        train_rows, val_rows, cache = _rows(config, cases, model, processor)
 
     def save_best(record: Record) -> None:
         _save(model, processor, folder.best, provenance, record)
@@ -155,7 +156,7 @@ def train(config: RunConfig) -> TrainResult:
         loss,
         args,
         config=config.train,
-        collate=processor.collate,
+        collate=train_rows.collate,
         train_rows=train_rows,
         order=EpochOrder(len(train_rows), config.seed, weights),
         val_rows=val_rows,
@@ -163,7 +164,7 @@ def train(config: RunConfig) -> TrainResult:
         log=log,
     )
     _run(trainer, log, folder, config.train)
-    return _finish(model, processor, folder, log.history, provenance, config, cases, is_main=is_main)
+    return _finish(model, processor, folder, log.history, provenance, config, cases, cache, is_main=is_main)
 
 
 def _check(config: RunConfig) -> None:
@@ -184,6 +185,19 @@ def _check(config: RunConfig) -> None:
         ("save_steps", t.save_steps, t.save_steps is None or t.save_steps >= 1, "at least 1, or null"),
         ("workers", t.workers, t.workers >= 0, "at least 0"),
     ]
+    if t.feature_cache is not None:
+        augments = config.processor.augment != "none"
+        rules += [
+            ("freeze_encoders", t.freeze_encoders, t.freeze_encoders, "true with train.feature_cache"),
+            (
+                "feature_views",
+                t.feature_views,
+                t.feature_views >= 1 if augments else t.feature_views == 0,
+                f"{'at least 1' if augments else '0'} with processor.augment {config.processor.augment}",
+            ),
+        ]
+    elif t.feature_views:
+        rules.append(("feature_views", t.feature_views, False, "0 without train.feature_cache"))
     for name, value, holds, expected in rules:
         if not holds:
             raise ValueError(f"train.{name} must be {expected}; got {value!r}.")
@@ -285,8 +299,25 @@ def _loss(config: TrainConfig, cases: CaseTable) -> Any:
     return create_loss(config.loss, **kwargs)
 
 
-def _augment(config: RunConfig) -> str | None:
-    return None if config.processor.augment == "none" else config.processor.augment
+def _rows(
+    config: RunConfig, cases: CaseTable, model: FusionModel, processor: Processor
+) -> tuple[Any, Any, FeatureCache | None]:
+    """Training rows and validation rows (None without any), as encoded cases or as features of frozen encoders."""
+    t, train_cases = config.train, cases.select("train")
+    val_cases = cases.select("val") if "val" in cases.splits else None
+    augment = None if config.processor.augment == "none" else config.processor.augment
+    if t.feature_cache is None:
+        train_rows = MultimodalDataset(train_cases, processor, augment=augment, seed=config.seed)
+        return train_rows, None if val_cases is None else MultimodalDataset(val_cases, processor), None
+    cache = FeatureCache(
+        t.feature_cache,
+        model,
+        processor,
+        channels_last=resolve_channels_last(t.channels_last),
+        workers=t.workers,
+    )
+    rows = cache.rows(train_cases, augment=augment, views=t.feature_views, seed=config.seed)
+    return rows, None if val_cases is None else cache.rows(val_cases), cache
 
 
 def _processor_and_model(
@@ -413,6 +444,7 @@ def _finish(
     provenance: dict[str, Any],
     config: RunConfig,
     cases: CaseTable,
+    cache: FeatureCache | None,
     *,
     is_main: bool,
 ) -> TrainResult:
@@ -439,6 +471,7 @@ def _finish(
                 batch_size=config.train.batch_size,
                 channels_last=channels_last,
                 workers=config.train.workers,
+                open_rows=cache.rows if cache is not None else None,
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
             _save(best_model, processor, folder.best, provenance, figures)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
@@ -245,10 +245,20 @@ class FusionTrainer(Trainer):
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
-            save_model(self.task, str(folder / WEIGHTS))
+            save_file({name: x.contiguous() for name, x in self._trained_state().items()}, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_model(model or self.task, Path(resume_from_checkpoint) / WEIGHTS, strict=True)
+        path = Path(resume_from_checkpoint) / WEIGHTS
+        saved, own = load_file(path), self._trained_state()
+        if saved.keys() != own.keys():
+            raise ValueError(f"{path} holds other weights: {', '.join(sorted(saved.keys() ^ own.keys())[:5])}.")
+        self.task.load_state_dict(saved, strict=False)
+
+    def _trained_state(self) -> dict[str, Tensor]:
+        """All weights and buffers but those of frozen encoders, which the run's beginning makes again."""
+        modules = getattr(self.task.model, "frozen", ())
+        frozen = tuple(f"{name}." for name, module in self.task.named_modules() if module in modules)
+        return {name: x for name, x in self.task.state_dict().items() if not name.startswith(frozen)}
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -243,3 +243,21 @@ def test_blank_pictures_do_not_enter_batch_norm():
     twin.image_tower(inputs["pixel_values"][present])
     norm = next(name for name, _ in model.named_buffers() if name.endswith("running_mean"))
     assert torch.equal(dict(model.named_buffers())[norm], dict(twin.named_buffers())[norm])
+
+
+def test_features_computed_before_give_the_same_output(model):
+    inputs = batch(model.eval())
+    expected = model(**inputs)
+    given = {}
+    if model.image_tower is not None:
+        read = {name: inputs[name] for name in getattr(model.image_tower, "reads", ()) if name in inputs}
+        given["image_features"] = model.image_tower.encode(inputs["pixel_values"], **read)
+    if model.text_tower is not None:
+        given["text_features"] = model.text_tower.encode(inputs["input_ids"], inputs["attention_mask"])
+    output = model(**given)
+    for a, b in zip(every_logit(output), every_logit(expected), strict=True):
+        assert torch.equal(a, b)
+    absent = torch.tensor([True, False, True, True])
+    side = "image" if "image_features" in given else "text"
+    output = model(**given, **{f"{side}_present": absent})
+    assert_close(output.logits, model(**inputs, **{f"{side}_present": absent}).logits, rtol=1e-4, atol=1e-5)

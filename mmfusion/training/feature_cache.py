@@ -1,0 +1,204 @@
+"""Features of frozen towers, computed once and read by every run that has the same towers, transforms and rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data.features import FeatureRows, FeatureStore, FeatureWriter
+
+#: changes when what is stored, or how it is computed, does: older stores are then computed anew.
+FORMAT = 1
+
+
+class FeatureCache:
+    """Stores below one folder, one per modality, table of rows and augmented view.
+
+    A store is keyed by all that its values depend on: the weights of the frozen backbone and the keywords of its tower,
+    the image transform (or tokenizer and template), and the rows with the sizes and times of their image files. What is
+    trained on the features (fusion block, head, aggregator, loss) is not part of the key, so that they share them.
+
+    Args:
+        folder: of all stores; several runs and studies may share it.
+        model: a ``FusionModel`` with frozen encoders.
+        processor: the model's processor.
+        batch_size: rows that are encoded at once.
+        channels_last: memory format of the images.
+        workers: loader processes.
+
+    Raises:
+        ValueError: an encoder is not frozen, or its tower cannot be taken apart into ``encode`` and ``assemble``.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        model: Any,
+        processor: Processor,
+        *,
+        batch_size: int = 64,
+        channels_last: bool = False,
+        workers: int = 0,
+    ) -> None:
+        self.folder = Path(folder).expanduser()
+        self.model = model
+        self.batch_size = batch_size
+        self.channels_last = channels_last
+        self.workers = workers
+        self._processors = {
+            "image": replace(processor, tokenizer=None, text_template=None),
+            "text": replace(processor, image_size=None),
+        }
+        self._weights: dict[str, str] = {}
+        for side, tower in self._towers().items():
+            if not hasattr(tower, "encode") or not hasattr(tower, "assemble"):
+                raise ValueError(
+                    f"The {side} tower {type(tower).__name__} has no encode and assemble, so that its features cannot "
+                    "be cached; unset train.feature_cache."
+                )
+            if any(p.requires_grad for p in tower.backbone.parameters()):
+                raise ValueError(
+                    f"The {side} encoder is trained, so that its features change; set train.freeze_encoders true, or "
+                    "unset train.feature_cache."
+                )
+            self._weights[side] = _digest_of_weights(tower.backbone)
+
+    def rows(self, cases: CaseTable, *, augment: str | None = None, views: int = 1, seed: int = 0) -> FeatureRows:
+        """The features of all rows of a table; what is not stored yet is computed.
+
+        Args:
+            cases: a table without unresolved problems.
+            augment: name of a training augmentation of the images.
+            views: how many augmented views of each image; 1 without augmentation.
+            seed: of the augmentation.
+
+        Raises:
+            ValueError: an image cannot be decoded.
+        """
+        count = views if augment is not None else 1
+        stores = {}
+        labels: MultimodalDataset | None = None
+        for side in self._towers():
+            rows = MultimodalDataset(
+                cases, self._processors[side], augment=augment if side == "image" else None, seed=seed
+            )
+            labels = rows
+            stores[side] = [self._store(side, cases, rows, view) for view in range(count if side == "image" else 1)]
+        assert labels is not None
+        return FeatureRows(labels.ids, labels.labels, stores)
+
+    def _towers(self) -> dict[str, Any]:
+        towers = {"image": self.model.image_tower, "text": self.model.text_tower}
+        return {side: tower for side, tower in towers.items() if tower is not None}
+
+    def _store(self, side: str, cases: CaseTable, rows: MultimodalDataset, view: int) -> FeatureStore:
+        about = {
+            "format": FORMAT,
+            "tower": self._description(side),
+            "weights": self._weights[side],
+            "processor": _description_of(self._processors[side], side),
+            "augment": None if rows.augment is None else [rows.augment, rows.seed, view],
+            "rows": _digest_of_rows(side, cases, rows),
+        }
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        folder = self.folder / f"{side}-{key}"
+        if not folder.is_dir():
+            rows.set_epoch(view)
+            padded = getattr(self._towers()[side], "padded", ())
+            with FeatureWriter(folder, about, padded) as writer:
+                for encoded in self._encode(side, rows):
+                    writer.append(encoded)
+        return FeatureStore(folder)
+
+    def _description(self, side: str) -> dict[str, Any]:
+        """What of the model's configuration makes a tower's frozen part."""
+        config, tower = self.model.config, self._towers()[side]
+        names = (
+            ("image_encoder", "image_tower", "image_args", "stem") if side == "image" else ("text_tower", "text_args")
+        )
+        return {name: config[name] for name in names} | {"levels": list(tower.level_dims)}
+
+    def _encode(self, side: str, rows: MultimodalDataset) -> Iterator[dict[str, np.ndarray]]:
+        """The frozen part of a tower over all rows, batch by batch."""
+        processor = self._processors[side]
+        loader: DataLoader[Any] = DataLoader(
+            rows, batch_size=self.batch_size, num_workers=self.workers, collate_fn=processor.collate
+        )
+        tower = self._towers()[side]
+        device = next(tower.backbone.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                tqdm(total=len(rows), desc=f"Encoding {side}s", unit="row", disable=None) as bar,
+            ):
+                for batch in loader:
+                    inputs = {name: value.to(device) for name, value in batch.items()}
+                    if self.channels_last and side == "image" and inputs["pixel_values"].ndim == 4:
+                        inputs["pixel_values"] = inputs["pixel_values"].to(memory_format=torch.channels_last)
+                    encoded = {"present": inputs[f"{side}_present"], **self._encode_batch(tower, side, inputs)}
+                    yield {name: value.cpu().numpy() for name, value in encoded.items()}
+                    bar.update(len(batch["index"]))
+        finally:
+            self.model.train(was_training)
+
+    @staticmethod
+    def _encode_batch(tower: Any, side: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if side == "text":
+            # a row without text shows its first (padding) token, as in the model: no attention row is empty
+            mask = inputs["attention_mask"].clone()
+            mask[:, 0] |= (~inputs["text_present"]).to(mask.dtype)
+            return tower.encode(inputs["input_ids"], mask)
+        read = {name: inputs[name] for name in getattr(tower, "reads", ()) if name in inputs}
+        return tower.encode(inputs["pixel_values"], **read)
+
+
+def _digest_of_weights(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _description_of(processor: Processor, side: str) -> dict[str, Any]:
+    """The settings of a processor that a modality's tensors depend on."""
+    values = processor.to_dict()
+    if side == "image":
+        return {name: values[name] for name in ("image_size", "mean", "std", "interpolation", "crop_pct")}
+    assert processor.tokenizer is not None
+    # calls leave their truncation and padding behind in it
+    processor.tokenizer.backend_tokenizer.no_truncation()
+    processor.tokenizer.backend_tokenizer.no_padding()
+    tokenizer = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return {"max_length": values["max_length"], "tokenizer": tokenizer}
+
+
+def _digest_of_rows(side: str, cases: CaseTable, rows: MultimodalDataset) -> str:
+    """Of texts, or of image files (path, size and time of change), in the order of the rows."""
+    digest = hashlib.sha256()
+    if side == "text":
+        for text in rows.texts:
+            digest.update(json.dumps(text).encode())
+        return digest.hexdigest()
+    root = cases.image_root
+    digest.update(str(root.resolve()).encode())
+    for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None):
+        digest.update(json.dumps([id_, images, (cases.regions or {}).get(row)]).encode())
+        for image in (images,) if isinstance(images, str) or images is None else images:
+            if image is not None:
+                status = (root / image).stat()
+                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()

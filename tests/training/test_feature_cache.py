@@ -1,0 +1,106 @@
+"""Features of frozen encoders computed once: the same figures, and nothing computed twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import mmfusion
+from mmfusion.training import RunConfig, train
+from mmfusion.training.feature_cache import FeatureCache
+
+
+def _frozen(make_config: Callable[..., RunConfig], name: str, cache: Path | None, **train_args: Any) -> RunConfig:
+    config = make_config(
+        name,
+        "plain",
+        freeze_encoders=True,
+        feature_cache=None if cache is None else str(cache),
+        precision="fp32",
+        **train_args,
+    )
+    return replace(config, processor=replace(config.processor, augment="none"))
+
+
+def _stores(cache: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+
+
+def test_a_run_on_cached_features_is_the_run_without(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    plain = train(_frozen(make_config, "plain", None))
+    cached = train(_frozen(make_config, "cached", tmp_path / "cache"))
+    # training, validation and test rows of images and of texts
+    assert sorted(name.split("-")[0] for name in _stores(tmp_path / "cache")) == ["image"] * 3 + ["text"] * 3
+    for a, b in zip(plain.history, cached.history, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
+        assert a["nll"] == pytest.approx(b["nll"], rel=1e-5)
+    one, other = (pd.read_csv(result.folder / "predictions.csv") for result in (plain, cached))
+    assert one["id"].tolist() == other["id"].tolist()
+    np.testing.assert_allclose(one.filter(like="p_"), other.filter(like="p_"), atol=1e-5)
+
+
+def test_what_is_behind_the_encoders_shares_the_features(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    train(_frozen(make_config, "a", cache))
+    before = _stores(cache)
+    config = _frozen(make_config, "b", cache, loss="focal", lr=1e-3)
+    config = replace(config, model=replace(config.model, fusion="gated", head="moe", head_args=None))
+    monkeypatch.setattr(FeatureCache, "_encode", lambda *_: pytest.fail("encoded again"))
+    train(config)
+    assert _stores(cache) == before
+
+
+def test_other_pixels_or_weights_are_computed_anew(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    config = _frozen(make_config, "a", cache, epochs=1)
+    train(config)
+    kinds = [name.split("-")[0] for name in _stores(cache)]
+    train(replace(config, output=str(tmp_path / "b"), processor=replace(config.processor, image_size=48)))
+    assert sorted(name.split("-")[0] for name in _stores(cache)) == sorted([*kinds, *["image"] * 3])
+    # random encoders of another seed have other weights
+    train(replace(config, output=str(tmp_path / "c"), seed=1))
+    assert len(_stores(cache)) == 15
+
+
+def test_augmented_views_are_taken_in_turn(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    config = _frozen(make_config, "a", cache, feature_views=2, epochs=3)
+    train(replace(config, processor=replace(config.processor, augment="report")))
+    abouts = [json.loads((path / "index.json").read_text())["about"] for path in cache.glob("image-*")]
+    views = sorted(about["augment"] for about in abouts if about["augment"])
+    assert len(abouts) == 4 and views == [["report", 0, 0], ["report", 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"freeze_encoders": False}, "train.freeze_encoders must be true with train.feature_cache; got False."),
+        ({"feature_views": 1}, "train.feature_views must be 0 with processor.augment none; got 1."),
+        ({"feature_cache": None, "feature_views": 1}, "train.feature_views must be 0 without train.feature_cache"),
+    ],
+)
+def test_settings_that_do_not_go_together(
+    make_config: Callable[..., RunConfig], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    config = _frozen(make_config, "a", tmp_path / "cache")
+    with pytest.raises(ValueError, match=message):
+        train(replace(config, train=replace(config.train, **change)))
+
+
+def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
+    model = mmfusion.create_model("test_mibf", num_classes=3)
+    from mmfusion.data import Processor
+
+    with pytest.raises(ValueError, match="image encoder is trained"):
+        FeatureCache(tmp_path, model, Processor(labels=["a", "b"], image_size=32))
+    assert torch.is_grad_enabled()
