@@ -14,6 +14,10 @@ _MODULES = {
     "classification_metrics": "metrics",
     "expected_calibration_error": "metrics",
     "headline": "metrics",
+    "bootstrap_counts": "intervals",
+    "interval": "intervals",
+    "metric_intervals": "intervals",
+    "weighted_headline": "intervals",
     "AllRows": "predictions",
     "PredictionWriter": "predictions",
     "predict_rows": "predictions",
@@ -25,6 +29,10 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
+    from mmfusion.evaluation.intervals import bootstrap_counts as bootstrap_counts
+    from mmfusion.evaluation.intervals import interval as interval
+    from mmfusion.evaluation.intervals import metric_intervals as metric_intervals
+    from mmfusion.evaluation.intervals import weighted_headline as weighted_headline
     from mmfusion.evaluation.metrics import classification_metrics as classification_metrics
     from mmfusion.evaluation.metrics import expected_calibration_error as expected_calibration_error
     from mmfusion.evaluation.metrics import headline as headline

@@ -12,6 +12,9 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 #: The flat figures that a trainer compares epochs by and that tables show.
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece", "nll", "brier")
 
+#: bins of confidence of the calibration error, and of the reliability diagram.
+BINS = 15
+
 
 def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
     """All figures of one evaluation, ready for JSON.
@@ -35,7 +38,7 @@ def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_na
         ValueError: no rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
             or do not sum to one.
     """
-    y, p = _checked(labels, probabilities, class_names)
+    y, p = checked(labels, probabilities, class_names)
     count = len(class_names)
     everything = np.arange(count)
     predicted = p.argmax(axis=1)
@@ -74,25 +77,30 @@ def headline(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: metrics[name] for name in HEADLINE if metrics.get(name) is not None}
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error of the top label: equal-width bins ``(lo, hi]`` of confidence, weighted by their rows.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 5.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     confidence, correct = p.max(axis=1), p.argmax(axis=1) == y
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(index, weights=correct - confidence, minlength=bins)
+    gap = np.bincount(confidence_bins(confidence, bins), weights=correct - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(y))
+
+
+def confidence_bins(confidence: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each confidence: (N,) in [0, 1] -> (N,) in ``range(bins)``, equal widths ``(lo, hi]``."""
+    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | None:
     return float(roc_auc_score(positive, score)) if 0 < positive.sum() < len(positive) else None
 
 
-def _checked(
-    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str]
+def checked(
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels (N,) and probabilities (N, C) as arrays, the latter summing to one, or the error that says why not."""
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or p.shape[1] != len(class_names) or y.shape != p.shape[:1]:
         raise ValueError(
