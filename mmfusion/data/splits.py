@@ -79,6 +79,29 @@ def group_split(
     return split_of_group[row_groups]
 
 
+def group_folds(
+    labels: Sequence[Any], groups: Sequence[Hashable | None] | None = None, *, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Deal rows into equal folds that are stratified by class and never part a group, as :func:`group_split` does.
+
+    Args:
+        labels: class of each row.
+        groups: patient or lesion of each row, as for :func:`group_split`.
+        folds: how many, at least two.
+        seed: fixes the draw.
+
+    Returns:
+        (rows,) int array, the fold of each row, from 0.
+
+    Raises:
+        ValueError: fewer than two folds, more folds than groups, or lengths that differ.
+    """
+    if folds < 2:
+        raise ValueError(f"folds={folds}: two folds are needed at least.")
+    shares = {str(fold): 1 / folds for fold in range(folds)}
+    return group_split(labels, groups, fractions=shares, seed=seed).astype(int)
+
+
 def _group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
     """Number the groups in order of appearance; None and NaN are groups of one row."""
     if groups is None:

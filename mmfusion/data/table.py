@@ -258,12 +258,16 @@ def read_cases(
         ValueError: the format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
     from mmfusion.data.joins import join_labels, split_by_fold
+    from mmfusion.data.split_table import apply_split_table
     from mmfusion.data.studies import check_structure, group_rows, read_regions
 
     config = config or DatasetConfig()
     check_structure(config)
     raw, folder = read_raw(Path(root), config, has_labels=require_labels)
     join_labels(raw, folder, config, required=require_labels)
+    split_config = config
+    if config.split_table is not None:
+        config = config.without_split()
     split_by_fold(raw, config, required=require_labels)
     if raw.format == "folder" and require_labels:
         raise ValueError(f"{root} is read as a folder of images, which has no labels; add a table, or class folders.")
@@ -278,9 +282,11 @@ def read_cases(
         cases = group_rows(cases, raw, config, own_group=names.group is None, own_id=names.id is None)
     if config.roi_columns:
         read_regions(cases, raw, config)
+    if split_config.split_table is not None and require_labels:
+        apply_split_table(cases, folder, split_config)
     problems = cases.problems
     problems += _emptied(cases)
-    problems += _row_problems(cases, config, names, require_labels)
+    problems += _row_problems(cases, split_config, names, require_labels)
     if require_labels:
         problems += cases._untrained_labels()
     problems.sort(key=lambda problem: problem.row)
@@ -321,14 +327,18 @@ class _Columns:
             label = None
         else:
             label = need(config.label_column, "", "label_column", require_labels)
-        split_named = config.split_column != DatasetConfig.split_column
+        from mmfusion.data.joins import split_column
+
+        split_named = split_column(config) != DatasetConfig.split_column
         columns = cls(
             image=image or "",
             label=label,
             id=need(config.id_column, "", "id_column"),
             text=need(config.text_column, "text", "text_column"),
             group=need(config.group_column, "group", "group_column", require_labels),
-            split=need(config.split_column, "", "split_column", split_named and require_labels),
+            split=need(split_column(config), "", "split_column", split_named and require_labels)
+            if config.split_column or config.fold_column
+            else None,
         )
         for option in ("study_column", "slice_column", "view_column"):
             need(getattr(config, option), "", option)
@@ -385,7 +395,7 @@ def _normal_form(
         "label": column(names.label, folder_labels(values) if by_folder else nothing),
         "text": _clean(raw.columns[names.text], whole_numbers=False) if names.text else nothing,
         "group": column(names.group, nothing, missing),
-        "split": column(names.split, folder_splits(values) if by_folder else nothing),
+        "split": column(names.split, folder_splits(values) if by_folder and config.split_column else nothing),
     }
     used = {*NORMAL_COLUMNS, *image_cells, names.label, names.text}
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
@@ -426,6 +436,9 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
     frame = cases.frame
     broken = {problem.row for problem in cases.problems if problem.column == "line" or problem.message == _EMPTIED}
     misnamed = {problem.row for problem in cases.problems if problem.column == names.split}
+    split_missing = "missing split; the splits are train, val, test"
+    if config.split_table is not None:
+        split_missing = f"{config.split_table} has no such id"
     problems: list[Problem] = []
 
     def report(row: int, column: str | None, value: str | None, message: str, warning: bool = False) -> None:
@@ -456,9 +469,11 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
                 known = ", ".join(cases.known_labels)
                 report(row, names.label or "label", label, f"unknown label; the model knows {known}")
     if cases.splits and require_labels:
+        # rows that were bad when a split table was drawn are not in it: they have a problem already
+        already = {problem.row for problem in problems} if config.split_table is not None else set()
         for row in frame.index[frame["split"].isna()]:
-            if row not in broken | misnamed:
-                report(row, names.split or "split", None, "missing split; the splits are train, val, test")
+            if row not in broken | misnamed | already:
+                report(row, names.split or "split", None, split_missing)
 
     grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(broken)]
     home = grouped.groupby("group")["split"].transform("first")

@@ -28,6 +28,7 @@ from mmfusion.data import (
     load_tokenizer,
     read_cases,
 )
+from mmfusion.data.split_table import write_split_table
 from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
@@ -127,7 +128,7 @@ def train(config: RunConfig) -> TrainResult:
     val_rows = MultimodalDataset(cases.select("val"), processor) if "val" in cases.splits else None
     if is_main:
         folder.begin(config, provenance)
-        cases.frame[["id", "split"]].to_csv(folder.split, index=False)
+        write_split_table(cases, folder.split)
         print(_summary(config, args, model, cases))
     args.distributed_state.wait_for_everyone()
 
