@@ -57,11 +57,6 @@ def join_labels(raw: RawTable, folder: Path, config: DatasetConfig, *, required:
         raw.columns.setdefault(name, [None if match is None else cells[match - 1] for match in matches])
 
 
-def split_column(config: DatasetConfig) -> str:
-    """Name of the column that folds are turned into, also where the table's own split column is not to be read."""
-    return config.split_column or "split"
-
-
 def split_by_fold(raw: RawTable, config: DatasetConfig, *, required: bool = True) -> None:
     """Put the split column in place that ``dataset.fold_column`` and ``dataset.folds`` describe.
 
@@ -106,4 +101,6 @@ def split_by_fold(raw: RawTable, config: DatasetConfig, *, required: bool = True
             f"dataset.folds: no row of {raw.source} has the fold {', '.join(unknown)}; "
             f"there are {', '.join(sorted(there))}."
         )
-    raw.columns[split_column(config)] = [None if cell is None else split_of.get(cell, "train") for cell in cells]
+    raw.columns[config.split_column or "split"] = [
+        None if cell is None else split_of.get(cell, "train") for cell in cells
+    ]

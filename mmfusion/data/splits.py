@@ -46,7 +46,7 @@ def group_split(
     if not np.isclose(sum(fractions.values()), 1) or min(fractions.values()) < 0:
         raise ValueError(f"The shares of the splits must be positive and sum to 1, got {fractions}.")
     fractions = {name: share for name, share in fractions.items() if share > 0}
-    row_groups = _group_codes(groups, len(labels))
+    row_groups = group_codes(groups, len(labels))
     num_groups = int(row_groups.max()) + 1 if len(labels) else 0
     if num_groups < len(fractions):
         raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each at least.")
@@ -102,7 +102,7 @@ def group_folds(
     return group_split(labels, groups, fractions=shares, seed=seed).astype(int)
 
 
-def _group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
+def group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
     """Number the groups in order of appearance; None and NaN are groups of one row."""
     if groups is None:
         return np.arange(num_rows)

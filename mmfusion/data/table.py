@@ -27,6 +27,7 @@ from mmfusion.data.template import cell_text, render, template_fields
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -327,18 +328,15 @@ class _Columns:
             label = None
         else:
             label = need(config.label_column, "", "label_column", require_labels)
-        from mmfusion.data.joins import split_column
-
-        split_named = split_column(config) != DatasetConfig.split_column
+        # folds make a split column also where the table's own is not to be read
+        split = (config.split_column or "split") if config.fold_column else config.split_column
         columns = cls(
             image=image or "",
             label=label,
             id=need(config.id_column, "", "id_column"),
             text=need(config.text_column, "text", "text_column"),
             group=need(config.group_column, "group", "group_column", require_labels),
-            split=need(split_column(config), "", "split_column", split_named and require_labels)
-            if config.split_column or config.fold_column
-            else None,
+            split=need(split, "", "split_column", split != DatasetConfig.split_column and require_labels),
         )
         for option in ("study_column", "slice_column", "view_column"):
             need(getattr(config, option), "", option)
@@ -597,7 +595,13 @@ def _objects(cells: Sequence[Any]) -> Any:
     return array
 
 
-def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool = True) -> CaseTable:
+def check_images(
+    cases: CaseTable,
+    workers: int | None = None,
+    *,
+    progress: bool = True,
+    look: Callable[[str, Image.Image], None] | None = None,
+) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
     An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
@@ -607,6 +611,8 @@ def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool
         cases: the table; rows that have a problem already are not looked at again.
         workers: threads; None takes one a core, at most 8.
         progress: show a progress bar on a terminal.
+        look: called from several threads with each image's path in the table and the decoded image, for whoever wants
+            to know more of it; what it raises counts against the image.
 
     Returns:
         The same table.
@@ -628,7 +634,7 @@ def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
             reasons = pool.map(
-                lambda row, image: _image_problem(cases.image_root / image, regions.get(row)),
+                lambda row, image: _image_problem(cases.image_root, image, regions.get(row), look),
                 [row for row, _, _ in chunk],
                 [image for _, _, image in chunk],
             )
@@ -660,13 +666,17 @@ def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[
         yield images if images is not None and any(images) else None
 
 
-def _image_problem(path: Path, region: tuple[float, ...] | None) -> str | None:
+def _image_problem(
+    root: Path, name: str, region: tuple[float, ...] | None, look: Callable[[str, Image.Image], None] | None
+) -> str | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(root / name) as image:
             image.load()
             width, height = ImageOps.exif_transpose(image).size if region else image.size
+            if look is not None:
+                look(name, image)
     except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"the image cannot be decoded: {reason}"
