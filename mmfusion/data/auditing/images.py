@@ -45,7 +45,7 @@ def look_at(path: Path, image: Image.Image) -> ImageFacts:
     """The facts of a decoded image."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
-    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return ImageFacts(digest, image.size, image.mode, np.asarray(thumbnail))
 
 

@@ -226,7 +226,8 @@ def check_columns(subject: Subject, evidence: Mapping[str, Evidence]) -> Iterato
         yield Finding(
             "predictive_column",
             "note",
-            f"columns tell something of the label, as what is known of a patient may; of its uncertainty they remove {named}",
+            f"columns tell something of the label, as what is known of a patient may; they remove {named} of its "
+            "uncertainty",
             "Nothing, where they are known before the diagnosis: it is by these that a text helps.",
             details={name: {"removed": evidence[name].removed} for name in plausible},
         )
