@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 #: short spellings of options.
 ALIASES = {"--on-bad-row": "--dataset.on_bad_row"}
 
+_CONFIG_HELP = (
+    "Options from a file; arguments win. Of a file that describes a training run, other commands take data, dataset "
+    "and seed."
+)
+
 #: what a user can cause and mend; anything else is a fault of ours and shows its traceback.
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, argparse.ArgumentError)
 
@@ -162,6 +167,48 @@ class NarrateConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
+@dataclass
+class SplitConfig:
+    """Options of split.
+
+    Attributes:
+        data: root folder of the data set, or its table.
+        output: CSV file to write, for ``dataset.split_table``; one that is there is not written over.
+        folds: so many equal folds, for ``dataset.fold_column: fold`` and ``dataset.folds``; None draws train, val and
+            test.
+        seed: fixes the draw.
+        dataset: how to read the data; ``val_fraction`` and ``test_fraction`` are the shares of the groups.
+    """
+
+    data: str
+    output: str
+    folds: int | None = None
+    seed: int = 0
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+@dataclass
+class AuditConfig:
+    """Options of an audit.
+
+    Attributes:
+        data: root folder of the data set, or its table.
+        output: folder for ``audit.md`` and ``audit.json``.
+        split: which split to look at: ``auto`` takes that of the data, else the one that a run would draw; ``drawn``
+            the latter in any case; ``random`` one of rows at random, to show what goes wrong.
+        seed: fixes a drawn split, as ``seed`` of a run does.
+        synonyms: JSON file that maps labels to further words that would give them away.
+        dataset: how to read the data.
+    """
+
+    data: str
+    output: str = "audit"
+    split: str = "auto"
+    seed: int = 0
+    synonyms: str | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
 def demo(config: DemoConfig) -> None:
     """Make a small data set, train image-only, text-only and fusion models on it, and compare them."""
     from mmfusion.demo import run_demo
@@ -261,6 +308,38 @@ def narrate(config: NarrateConfig) -> None:
     print(f"read it with: --data {config.output} --dataset.image_root {summary['image_root']}")
 
 
+def split(config: SplitConfig) -> None:
+    """Split a data set by patient or lesion, stratified by class, and keep the split in a file."""
+    from mmfusion.data.split_table import draw_split_table
+
+    cases = draw_split_table(config.data, config.output, config.dataset, folds=config.folds, seed=config.seed)
+    column = "split" if config.folds is None else "fold"
+    groups = cases.frame["group"].nunique()
+    by = f"{groups:,} groups stay whole" if groups else "no group column: each row is by itself"
+    print(f"split {len(cases):,} rows of {config.data}; {by}")
+    for name in list(cases.splits) or sorted(set(cases.frame[column])):
+        rows = cases.frame[cases.frame[column] == name]
+        counts = rows["label"].value_counts().sort_index().items()
+        print(f"  {column} {name}: {len(rows):,} rows ({', '.join(f'{label} {count:,}' for label, count in counts)})")
+    how = f"--dataset.split_table {config.output}"
+    if config.folds is not None:
+        how += " --dataset.fold_column fold --dataset.folds '{test: [0], val: [1]}'"
+    print(f"{config.output} written; use it with {how}")
+
+
+def audit(config: AuditConfig) -> None:
+    """Look for leaks, duplicates, gaps and thin classes that would make figures on a data set untrue."""
+    from mmfusion.data import audit
+    from mmfusion.data.guard import read_synonyms
+
+    synonyms = read_synonyms(config.synonyms) if config.synonyms is not None else None
+    print(f"auditing {config.data}")
+    outcome = audit(config.data, config.dataset, split=config.split, seed=config.seed, synonyms=synonyms)
+    outcome.write(config.output)
+    print(outcome.summary())
+    print(f"{Path(config.output) / 'audit.md'} says what to do; audit.json beside it names every row")
+
+
 def list_names(config: ListConfig) -> None:
     """List models, or the parts they are made of."""
     from mmfusion import registry
@@ -292,6 +371,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "predict": predict,
     "explain": explain,
     "narrate": narrate,
+    "split": split,
+    "audit": audit,
     "list": list_names,
     "info": info,
 }
@@ -359,7 +440,7 @@ def _options(command: Callable[[Any], None], program: str, argv: list[str]) -> A
     """The command's dataclass, filled from defaults, then ``--config`` files, then the other arguments."""
     options = get_type_hints(command)["config"]
     parser = _parser(command, options, program)
-    argv = _ordered(argv, flags=set(_flags(options)))
+    argv = _ordered(argv, options)
     parsed = _parse(parser, argv)
     if saved := _saved_dataset(parsed):
         parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
@@ -383,7 +464,7 @@ def _parser(command: Callable[[Any], None], options: type, program: str) -> Argu
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Options from a file; arguments win.")
+    parser.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
     for f in positional:
         optional = {} if f.default is MISSING else {"nargs": "?", "default": f.default}
         parser.add_argument(f.name, type=str, help=help_texts[f.name], **optional)
@@ -400,8 +481,9 @@ def _flags(options: type, prefix: str = "--") -> Iterator[str]:
             yield prefix + name
 
 
-def _ordered(argv: list[str], flags: set[str]) -> list[str]:
+def _ordered(argv: list[str], options: type) -> list[str]:
     """Aliases and flags spelled out, and ``--config`` files first: an argument beats a file wherever it stands."""
+    flags = set(_flags(options))
     files: list[str] = []
     others: list[str] = []
     rest = deque(argv)
@@ -410,11 +492,31 @@ def _ordered(argv: list[str], flags: set[str]) -> list[str]:
         option = ALIASES.get(option, option)
         if option in flags and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             equals, value = "=", "true"
-        target = files if option == "--config" else others
-        target.append(option + equals + value)
-        if option == "--config" and not equals and rest:
-            target.append(rest.popleft())
+        if option != "--config":
+            others.append(option + equals + value)
+        elif equals or rest:
+            files += [option, _config_file(value if equals else rest.popleft(), options)]
+        else:
+            files.append(option)
     return files + others
+
+
+def _config_file(path: str, options: type) -> str:
+    """The file itself; of one that describes a training run, as text, what concerns a command that is no training."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return path  # the parser says what is wrong with it
+    hints = get_type_hints(options)
+    of_run = [name for name, hint in get_type_hints(RunConfig).items() if is_dataclass(hint)]
+    foreign = [name for name in of_run if not is_dataclass(hints.get(name))]
+    if not isinstance(content, dict) or not any(isinstance(content.get(name), dict) for name in foreign):
+        return path
+    shared = [name for name in ("data", "seed", "dataset") if name in hints]
+    others = content.keys() - get_type_hints(RunConfig)
+    return yaml.safe_dump({name: value for name, value in content.items() if name in others or name in shared})
 
 
 def _parse(parser: ArgumentParser, argv: list[str]) -> Namespace:

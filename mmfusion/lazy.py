@@ -12,12 +12,13 @@ def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], A
 
     Args:
         package: its ``__name__``.
-        modules: public name -> the submodule that defines it.
+        modules: public name -> the submodule that defines it; one that begins with a dot is relative to the package's
+            parent, as in an import statement.
     """
 
     def resolve(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        return getattr(importlib.import_module(f".{modules[name]}", package), name)
 
     return resolve, lambda: sorted(modules)

@@ -21,6 +21,8 @@ _MODULES = {
     "Processor": "processor",
     "MultimodalDataset": "dataset",
     "group_split": "splits",
+    "group_folds": "splits",
+    "audit": "auditing.run",
     "balanced_sampler": "samplers",
     "neighbour_slices": "slices",
     "make_demo": "demo",
@@ -28,12 +30,14 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
+    from mmfusion.data.auditing.run import audit as audit
     from mmfusion.data.config import DatasetConfig as DatasetConfig
     from mmfusion.data.dataset import MultimodalDataset as MultimodalDataset
     from mmfusion.data.demo import make_demo as make_demo
     from mmfusion.data.processor import Processor as Processor
     from mmfusion.data.samplers import balanced_sampler as balanced_sampler
     from mmfusion.data.slices import neighbour_slices as neighbour_slices
+    from mmfusion.data.splits import group_folds as group_folds
     from mmfusion.data.splits import group_split as group_split
     from mmfusion.data.table import CaseTable as CaseTable
     from mmfusion.data.table import Problem as Problem

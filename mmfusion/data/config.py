@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -26,8 +26,11 @@ class DatasetConfig:
             words that belong to it.
         group_column: patient or lesion; rows of one group never lie on both sides of a split. None takes ``group``
             where there is such a column.
-        split_column: column with ``train``, ``val`` and ``test``; without such a column, a grouped, stratified split is
-            drawn.
+        split_column: column with ``train``, ``val`` and ``test``; without such a column (or with null), a grouped,
+            stratified split is drawn.
+        split_table: table that ``mmfusion split`` wrote, or any with ``id`` and ``split``, relative to the working
+            directory or the root; it takes the place of a split column. With ``fold_column`` it is asked for that
+            column instead.
         fold_column: column with the fold of a row, in place of a split column; see ``folds``.
         folds: split -> its folds, e.g. ``{test: [0], val: [1]}``; all other folds are ``train``.
         labels_table: second table, relative to the root, whose columns are added to the rows that agree in ``join_on``;
@@ -61,7 +64,8 @@ class DatasetConfig:
     text_column: str | None = None
     text_template: str | None = None
     group_column: str | None = None
-    split_column: str = "split"
+    split_column: str | None = "split"
+    split_table: str | None = None
     fold_column: str | None = None
     folds: dict[str, list[Any]] = field(default_factory=dict)
     labels_table: str | None = None
@@ -77,3 +81,7 @@ class DatasetConfig:
     test_fraction: float = 0.15
     missing_values: list[str] = field(default_factory=lambda: ["", "nan", "na", "n/a", "none", "null", "unknown"])
     on_bad_row: str = "fail"
+
+    def without_split(self) -> DatasetConfig:
+        """The same data set as if nothing said which rows are for training."""
+        return replace(self, split_column=None, split_table=None, fold_column=None, folds={})

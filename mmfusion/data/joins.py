@@ -84,7 +84,7 @@ def split_by_fold(raw: RawTable, config: DatasetConfig, *, required: bool = True
     if config.split_column in raw.columns:
         raise ValueError(
             f"{raw.source} has a column {config.split_column!r}, and dataset.fold_column makes one; "
-            "leave one of them out."
+            "leave one of them out (--dataset.split_column null)."
         )
     split_of: dict[str, str] = {}
     for name, folds in config.folds.items():
@@ -101,4 +101,6 @@ def split_by_fold(raw: RawTable, config: DatasetConfig, *, required: bool = True
             f"dataset.folds: no row of {raw.source} has the fold {', '.join(unknown)}; "
             f"there are {', '.join(sorted(there))}."
         )
-    raw.columns[config.split_column] = [None if cell is None else split_of.get(cell, "train") for cell in cells]
+    raw.columns[config.split_column or "split"] = [
+        None if cell is None else split_of.get(cell, "train") for cell in cells
+    ]

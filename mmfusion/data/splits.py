@@ -46,7 +46,7 @@ def group_split(
     if not np.isclose(sum(fractions.values()), 1) or min(fractions.values()) < 0:
         raise ValueError(f"The shares of the splits must be positive and sum to 1, got {fractions}.")
     fractions = {name: share for name, share in fractions.items() if share > 0}
-    row_groups = _group_codes(groups, len(labels))
+    row_groups = group_codes(groups, len(labels))
     num_groups = int(row_groups.max()) + 1 if len(labels) else 0
     if num_groups < len(fractions):
         raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each at least.")
@@ -79,7 +79,30 @@ def group_split(
     return split_of_group[row_groups]
 
 
-def _group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
+def group_folds(
+    labels: Sequence[Any], groups: Sequence[Hashable | None] | None = None, *, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Deal rows into equal folds that are stratified by class and never part a group, as :func:`group_split` does.
+
+    Args:
+        labels: class of each row.
+        groups: patient or lesion of each row, as for :func:`group_split`.
+        folds: how many, at least two.
+        seed: fixes the draw.
+
+    Returns:
+        (rows,) int array, the fold of each row, from 0.
+
+    Raises:
+        ValueError: fewer than two folds, more folds than groups, or lengths that differ.
+    """
+    if folds < 2:
+        raise ValueError(f"folds={folds}: two folds are needed at least.")
+    shares = {str(fold): 1 / folds for fold in range(folds)}
+    return group_split(labels, groups, fractions=shares, seed=seed).astype(int)
+
+
+def group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
     """Number the groups in order of appearance; None and NaN are groups of one row."""
     if groups is None:
         return np.arange(num_rows)

@@ -27,6 +27,7 @@ from mmfusion.data.template import cell_text, render, template_fields
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -258,12 +259,16 @@ def read_cases(
         ValueError: the format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
     from mmfusion.data.joins import join_labels, split_by_fold
+    from mmfusion.data.split_table import apply_split_table
     from mmfusion.data.studies import check_structure, group_rows, read_regions
 
     config = config or DatasetConfig()
     check_structure(config)
     raw, folder = read_raw(Path(root), config, has_labels=require_labels)
     join_labels(raw, folder, config, required=require_labels)
+    split_config = config
+    if config.split_table is not None:
+        config = config.without_split()
     split_by_fold(raw, config, required=require_labels)
     if raw.format == "folder" and require_labels:
         raise ValueError(f"{root} is read as a folder of images, which has no labels; add a table, or class folders.")
@@ -278,9 +283,11 @@ def read_cases(
         cases = group_rows(cases, raw, config, own_group=names.group is None, own_id=names.id is None)
     if config.roi_columns:
         read_regions(cases, raw, config)
+    if split_config.split_table is not None and require_labels:
+        apply_split_table(cases, folder, split_config)
     problems = cases.problems
     problems += _emptied(cases)
-    problems += _row_problems(cases, config, names, require_labels)
+    problems += _row_problems(cases, split_config, names, require_labels)
     if require_labels:
         problems += cases._untrained_labels()
     problems.sort(key=lambda problem: problem.row)
@@ -321,14 +328,15 @@ class _Columns:
             label = None
         else:
             label = need(config.label_column, "", "label_column", require_labels)
-        split_named = config.split_column != DatasetConfig.split_column
+        # folds make a split column also where the table's own is not to be read
+        split = (config.split_column or "split") if config.fold_column else config.split_column
         columns = cls(
             image=image or "",
             label=label,
             id=need(config.id_column, "", "id_column"),
             text=need(config.text_column, "text", "text_column"),
             group=need(config.group_column, "group", "group_column", require_labels),
-            split=need(config.split_column, "", "split_column", split_named and require_labels),
+            split=need(split, "", "split_column", split != DatasetConfig.split_column and require_labels),
         )
         for option in ("study_column", "slice_column", "view_column"):
             need(getattr(config, option), "", option)
@@ -385,7 +393,7 @@ def _normal_form(
         "label": column(names.label, folder_labels(values) if by_folder else nothing),
         "text": _clean(raw.columns[names.text], whole_numbers=False) if names.text else nothing,
         "group": column(names.group, nothing, missing),
-        "split": column(names.split, folder_splits(values) if by_folder else nothing),
+        "split": column(names.split, folder_splits(values) if by_folder and config.split_column else nothing),
     }
     used = {*NORMAL_COLUMNS, *image_cells, names.label, names.text}
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
@@ -434,6 +442,9 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
     broken = {problem.row for problem in cases.problems if problem.column == "line" or problem.message == _EMPTIED}
     misnamed = {problem.row for problem in cases.problems if problem.column == names.split}
     mislabelled = {problem.row for problem in cases.problems if problem.column == (names.label or "label")}
+    split_missing = "missing split; the splits are train, val, test"
+    if config.split_table is not None:
+        split_missing = f"{config.split_table} has no such id"
     problems: list[Problem] = []
 
     def report(row: int, column: str | None, value: str | None, message: str, warning: bool = False) -> None:
@@ -464,9 +475,11 @@ def _row_problems(cases: CaseTable, config: DatasetConfig, names: _Columns, requ
                 known = ", ".join(cases.known_labels)
                 report(row, names.label or "label", label, f"unknown label; the model knows {known}")
     if cases.splits and require_labels:
+        # rows that were bad when a split table was drawn are not in it: they have a problem already
+        already = {problem.row for problem in problems} if config.split_table is not None else set()
         for row in frame.index[frame["split"].isna()]:
-            if row not in broken | misnamed:
-                report(row, names.split or "split", None, "missing split; the splits are train, val, test")
+            if row not in broken | misnamed | already:
+                report(row, names.split or "split", None, split_missing)
 
     grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(broken)]
     home = grouped.groupby("group")["split"].transform("first")
@@ -590,7 +603,13 @@ def _objects(cells: Sequence[Any]) -> Any:
     return array
 
 
-def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool = True) -> CaseTable:
+def check_images(
+    cases: CaseTable,
+    workers: int | None = None,
+    *,
+    progress: bool = True,
+    look: Callable[[str, Image.Image], None] | None = None,
+) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
     An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
@@ -600,6 +619,8 @@ def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool
         cases: the table; rows that have a problem already are not looked at again.
         workers: threads; None takes one a core, at most 8.
         progress: show a progress bar on a terminal.
+        look: called from several threads with each image's path in the table and the decoded image, for whoever wants
+            to know more of it; what it raises counts against the image.
 
     Returns:
         The same table.
@@ -621,7 +642,7 @@ def check_images(cases: CaseTable, workers: int | None = None, *, progress: bool
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
             reasons = pool.map(
-                lambda row, image: _image_problem(cases.image_root / image, regions.get(row)),
+                lambda row, image: _image_problem(cases.image_root, image, regions.get(row), look),
                 [row for row, _, _ in chunk],
                 [image for _, _, image in chunk],
             )
@@ -653,13 +674,17 @@ def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[
         yield images if images is not None and any(images) else None
 
 
-def _image_problem(path: Path, region: tuple[float, ...] | None) -> str | None:
+def _image_problem(
+    root: Path, name: str, region: tuple[float, ...] | None, look: Callable[[str, Image.Image], None] | None
+) -> str | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(root / name) as image:
             image.load()
             width, height = ImageOps.exif_transpose(image).size if region else image.size
+            if look is not None:
+                look(name, image)
     except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"the image cannot be decoded: {reason}"

@@ -104,6 +104,8 @@ def read_split(
         ValueError: bad rows (unless ``dataset.on_bad_row`` is ``skip``), no such split, or a split that cannot be drawn
             again, because these are not the rows that the model was trained on.
     """
+    if split == "all":
+        dataset = dataset.without_split()
     cases = read_cases(data, dataset, processor_labels=labels)
     if cases.layout != "image":
         # a case goes on without those of its images that cannot be read: they have to be known beforehand

@@ -11,11 +11,11 @@ from mmfusion.lazy import exports
 
 _MODULES = {
     "NarrativeConfig": "config",
-    "LeakGuard": "guard",
+    "LeakGuard": ".data.guard",
     "Passage": "passages",
     "list_knowledge": "passages",
     "read_knowledge": "passages",
-    "read_synonyms": "passages",
+    "read_synonyms": ".data.guard",
     "create_retriever": "retrieval",
     "Narrative": "narrator",
     "Narrator": "narrator",
@@ -24,14 +24,14 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
+    from mmfusion.data.guard import LeakGuard as LeakGuard
+    from mmfusion.data.guard import read_synonyms as read_synonyms
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
-    from mmfusion.narrative.guard import LeakGuard as LeakGuard
     from mmfusion.narrative.narrator import Narrative as Narrative
     from mmfusion.narrative.narrator import Narrator as Narrator
     from mmfusion.narrative.passages import Passage as Passage
     from mmfusion.narrative.passages import list_knowledge as list_knowledge
     from mmfusion.narrative.passages import read_knowledge as read_knowledge
-    from mmfusion.narrative.passages import read_synonyms as read_synonyms
     from mmfusion.narrative.retrieval import create_retriever as create_retriever
     from mmfusion.narrative.run import narrate as narrate
 

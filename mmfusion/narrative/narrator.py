@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.guard import LeakGuard, list_synonyms, read_synonyms
 from mmfusion.data.template import cell_text, join_text, render, template_fields
-from mmfusion.narrative.guard import LeakGuard
-from mmfusion.narrative.passages import Passage, list_knowledge, read_knowledge, read_synonyms
+from mmfusion.data.words import sentences, words
+from mmfusion.narrative.passages import Passage, read_knowledge
 from mmfusion.narrative.retrieval import create_retriever
-from mmfusion.narrative.words import sentences, words
 
 logger = logging.getLogger(__name__)
 
@@ -279,4 +279,4 @@ def _passages(knowledge: str | Path | Iterable[Passage | str] | None) -> list[Pa
 
 
 def _own_synonyms(knowledge: Any) -> dict[str, list[str]]:
-    return read_synonyms(knowledge) if isinstance(knowledge, str) and knowledge in list_knowledge() else {}
+    return read_synonyms(knowledge) if isinstance(knowledge, str) and knowledge in list_synonyms() else {}

@@ -1,8 +1,7 @@
-"""Knowledge: passages to retrieve from, shipped or a user's own, and the words that give the labels of a field away."""
+"""Knowledge: passages to retrieve from, shipped or a user's own."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,27 +90,3 @@ def _passage(number: int, row: Mapping[str, Any]) -> Passage:
         tags=tuple(str(tag).strip() for tag in tags),
         source=str(row.get("source") or ""),
     )
-
-
-def read_synonyms(source: str | Path) -> dict[str, list[str]]:
-    """Read label -> terms that give it away.
-
-    Args:
-        source: a JSON file, or the name of shipped knowledge, which has none for labels that it does not know.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no JSON object of lists of texts.
-    """
-    path = _FOLDER / f"{source}.labels.json" if source in list_knowledge() else Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"The synonyms {path} do not exist.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(terms, list) and all(isinstance(term, str) for term in terms) for terms in found.values()
-    ):
-        raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
-    return found

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.narrative.words import words
+from mmfusion.data.words import words
 from mmfusion.registry import did_you_mean
 
 

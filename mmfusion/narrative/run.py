@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, load_tokenizer, read_cases
+from mmfusion.data.guard import LeakGuard, list_synonyms, read_synonyms
 from mmfusion.narrative.config import NarrativeConfig
-from mmfusion.narrative.guard import LeakGuard
 from mmfusion.narrative.narrator import Narrative, Narrator
-from mmfusion.narrative.passages import list_knowledge, read_synonyms
 
 
 def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetConfig) -> Narrator:
@@ -29,7 +28,7 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
         raise ValueError(
             'narrate needs --narrative.template, e.g. "{age}-year-old {sex}, lesion on the {localization}".'
         )
-    source = config.synonyms or (config.knowledge if config.knowledge in list_knowledge() else None)
+    source = config.synonyms or (config.knowledge if config.knowledge in list_synonyms() else None)
     guard = LeakGuard(
         sorted(set(cases.frame["label"].dropna())),
         read_synonyms(source) if source is not None else {},

@@ -28,6 +28,7 @@ from mmfusion.data import (
     load_tokenizer,
     read_cases,
 )
+from mmfusion.data.split_table import write_split_table
 from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
@@ -126,7 +127,7 @@ def train(config: RunConfig) -> TrainResult:
         model.to(memory_format=torch.channels_last)
     if is_main:
         folder.begin(config, provenance)
-        cases.frame[["id", "split", "group"]].to_csv(folder.split, index=False)
+        write_split_table(cases, folder.split)
         print(_summary(config, args, model, cases))
     args.distributed_state.wait_for_everyone()
     with args.distributed_state.main_process_first():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
-from mmfusion.narrative.words import UNSPACED, fold, sentences
+from mmfusion.data.words import UNSPACED, fold, sentences
+
+_LABEL_WORDS = Path(__file__).parent / "label_words"
 
 #: metadata columns that tell the label, or how it was found, in common data sets.
 LEAKING_COLUMNS = (
@@ -142,6 +146,35 @@ class LeakGuard:
             return []
         folded, origins = fold(text)
         return [(origins[match.start()], origins[match.end()]) for match in self._regex.finditer(folded)]
+
+
+def list_synonyms() -> list[str]:
+    """Fields of medicine whose label words are shipped."""
+    return sorted(path.stem for path in _LABEL_WORDS.glob("*.json"))
+
+
+def read_synonyms(source: str | Path) -> dict[str, list[str]]:
+    """Read label -> terms that give it away.
+
+    Args:
+        source: a JSON file, or a field that mmfusion knows the words of (:func:`list_synonyms`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no JSON object of lists of texts.
+    """
+    path = _LABEL_WORDS / f"{source}.json" if source in list_synonyms() else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"The synonyms {path} do not exist.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(terms, list) and all(isinstance(term, str) for term in terms) for terms in found.values()
+    ):
+        raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
+    return found
 
 
 def _is_number(label: str) -> bool:

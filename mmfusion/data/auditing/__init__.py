@@ -1,0 +1,1 @@
+"""The audit of a data set: what would make figures measured on it untrue."""

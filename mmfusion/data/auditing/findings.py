@@ -1,0 +1,148 @@
+"""What an audit finds, and how it is written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: ``error``: figures measured on these data are not to be believed, or training refuses the rows; ``warning``: look at
+#: it before believing them; ``note``: good to know.
+SEVERITIES = ("error", "warning", "note")
+_SHOWN = 5
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        check: what was looked for, a heading of ``docs/audit.md``.
+        severity: one of :data:`SEVERITIES`.
+        message: what was found, in one line.
+        fix: what to do about it.
+        rows: ids of the rows concerned, pairs joined by `` = ``; all of them in ``audit.json``.
+        details: numbers behind the message.
+    """
+
+    check: str
+    severity: str
+    message: str
+    fix: str = ""
+    rows: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Audit:
+    """The outcome of an audit.
+
+    Attributes:
+        source: the table.
+        rows: its rows (cases).
+        used: rows without a problem of their own, which everything else was judged on.
+        split: where the split comes from: ``table``, ``drawn`` or ``random``.
+        fingerprint: of the rows that were judged, as in a run's ``provenance.json``.
+        findings: what was found, errors first.
+        classes: label -> split -> rows.
+        missing: column -> share of the rows that have nothing there; ``image`` and ``text`` among them.
+        columns: column -> ``removed``, the share of the label's uncertainty that it removes; ``settled``, the share of
+            the rows whose label it settles; ``input``, whether it is part of the text.
+        images: number, and how many have each size and mode.
+    """
+
+    source: str
+    rows: int
+    used: int
+    split: str
+    fingerprint: str
+    findings: list[Finding]
+    classes: dict[str, dict[str, int]]
+    missing: dict[str, float]
+    columns: dict[str, dict[str, Any]]
+    images: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+
+    def of(self, severity: str) -> list[Finding]:
+        """The findings of one severity."""
+        return [finding for finding in self.findings if finding.severity == severity]
+
+    def counts(self) -> str:
+        """How many findings there are: ``2 errors, 1 warning, 0 notes``."""
+        counts = [(len(self.of(severity)), severity) for severity in SEVERITIES]
+        return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts)
+
+    def summary(self) -> str:
+        """The findings for the screen, one line each."""
+        lines = [f"{self.source}: {self.rows:,} rows, {self._split_line()}: {self.counts()}"]
+        lines += [f"  {finding.severity:8}{finding.check}: {finding.message}" for finding in self.findings]
+        return "\n".join(lines)
+
+    def write(self, folder: str | Path) -> None:
+        """Write ``audit.json`` (everything) and ``audit.md`` (to read) into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        (folder / "audit.json").write_text(content + "\n", encoding="utf-8")
+        (folder / "audit.md").write_text(self.markdown(), encoding="utf-8")
+
+    def markdown(self) -> str:
+        """The report to read."""
+        lines = [f"# Audit of {self.source}", "", f"{self.rows:,} rows, {self.used:,} of them without a problem of "]
+        lines[-1] += f"their own; {self._split_line()}. {self.counts()}."
+        lines += ["", "What each finding means and how it is decided is in mmfusion's `docs/audit.md`.", ""]
+        for severity in SEVERITIES:
+            if found := self.of(severity):
+                lines += [f"## {severity.capitalize()}s", ""]
+                for finding in found:
+                    lines += [f"### {finding.check}", "", finding.message, ""]
+                    lines += [f"**What to do:** {finding.fix}", ""] if finding.fix else []
+                    if finding.rows:
+                        more = len(finding.rows) - _SHOWN
+                        rest = f" and {more:,} more (`audit.json`)" if more > 0 else ""
+                        lines += [f"Rows: {', '.join(f'`{row}`' for row in finding.rows[:_SHOWN])}{rest}", ""]
+        splits = list(dict.fromkeys(name for counts in self.classes.values() for name in counts))
+        lines += ["## Classes", ""]
+        lines += _table(["class", *splits], ([label, *counts.values()] for label, counts in self.classes.items()))
+        if self.columns:
+            lines += ["## Columns", "", "What each column alone tells about the label, measured on rows held out.", ""]
+            header = ["column", "missing", "uncertainty removed", "rows settled", "in the text"]
+            lines += _table(header, (self._column(name, values) for name, values in self.columns.items()))
+        others = [name for name in self.missing if name not in self.columns]
+        lines += ["## Missing", ""]
+        lines += _table(["what", "missing"], ([name, f"{self.missing[name]:.1%}"] for name in others))
+        if self.images.get("images"):
+            lines += ["## Images", "", f"{self.images['images']:,} files.", ""]
+            for kind in ("sizes", "modes"):
+                lines += _table([kind, "files"], list(self.images[kind].items())[:_LISTED])
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _column(self, name: str, values: Mapping[str, Any]) -> list[str]:
+        missing = f"{self.missing[name]:.1%}" if name in self.missing else ""
+        return [
+            name,
+            missing,
+            f"{max(values['removed'], 0):.1%}",
+            f"{values['settled']:.1%}",
+            "yes" if values["input"] else "",
+        ]
+
+    def _split_line(self) -> str:
+        totals: dict[str, int] = {}
+        for counts in self.classes.values():
+            for name, count in counts.items():
+                totals[name] = totals.get(name, 0) + count
+        how = {"table": "split of the data", "drawn": "split as a run draws it", "random": "rows split at random"}
+        return f"{how[self.split]} ({', '.join(f'{name} {count:,}' for name, count in totals.items())})"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[Hashable]]) -> list[str]:
+    header = list(header)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [*lines, ""]

@@ -1,0 +1,66 @@
+"""Nested configuration dataclasses: built from parsed values, and changed by dotted names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, TypeVar, cast, get_type_hints
+
+from mmfusion.registry import did_you_mean
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass, and those within it, from nested values that a parser has checked."""
+    hints = get_type_hints(cls)
+    parts = {}
+    for f in fields(cast(Any, cls)):
+        hint = hints[f.name]
+        parts[f.name] = build(hint, values[f.name]) if is_dataclass(hint) else values[f.name]
+    return cls(**parts)
+
+
+def with_settings(config: T, settings: Mapping[str, Any]) -> T:
+    """A configuration with some of its settings changed, their types checked as those of a file.
+
+    Args:
+        config: a configuration dataclass, e.g. ``RunConfig``.
+        settings: dotted name -> value (``{"train.lr": 1e-4}``); within a dict, one keyword at a time
+            (``model.head_args.dropout``) or all at once.
+
+    Raises:
+        ValueError: no such setting, or a value of the wrong type.
+    """
+    from jsonargparse import ArgumentParser
+
+    values = asdict(cast(Any, config))
+    for name, value in settings.items():
+        _set(values, type(config), name, value)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(type(config), None)
+    try:
+        parsed = parser.parse_object(values)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"The settings {dict(settings)} do not fit: {' '.join(str(error).split())}") from None
+    return build(type(config), parsed)
+
+
+def _set(values: dict[str, Any], cls: Any, name: str, value: Any) -> None:
+    """Change one value in place. Names within a dict are free: the part that takes them checks them."""
+    *path, last = name.split(".")
+    node, owner = values, cls
+    for i, part in enumerate([*path, last]):
+        if owner is not None and part not in node:
+            raise ValueError(f"{name!r} is no setting; {did_you_mean(part, list(node))}")
+        if i == len(path):
+            node[last] = value
+            return
+        hint = get_type_hints(owner)[part] if owner is not None else None
+        owner = hint if is_dataclass(hint) else None
+        if owner is None and not isinstance(node.get(part), dict):
+            if node.get(part) is not None or "dict" not in str(hint or "dict"):
+                raise ValueError(f"{name!r} is no setting; {'.'.join(path[: i + 1])} has no parts.")
+            node[part] = {}
+        node = node[part]

@@ -1,0 +1,77 @@
+"""What a study is told. Plain dataclasses: importing this module loads no heavy library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmfusion.training.config import RunConfig
+
+
+@dataclass
+class StudyConfig:
+    """Runs that differ from a base run in one thing each: ``mmfusion compare --config STUDY.yaml``.
+
+    Attributes:
+        run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the study's), or its
+            settings.
+        base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
+        vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
+        rows: name -> dotted settings, for rows that have to change several settings to vary one thing (a loss and its
+            keywords).
+        baselines: also run the base without its text and without its images.
+        seeds: of the runs; each row is trained once per seed, on the same split.
+        cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
+            measure on all folds' test rows together. ``dataset.folds`` is not needed then.
+        metric: the figure that the words and the picture are about.
+        data: root folder of the data set; None takes the run's own.
+        output: folder of the study: its runs, tables and picture. A study that was stopped goes on in it.
+        jobs: runs at a time, each in a process with its share of the cores.
+        replicates: draws of the bootstrap.
+        level: of the intervals.
+        keep_models: keep the best model of each run, and not only its figures and predictions.
+    """
+
+    run: RunConfig
+    base: dict[str, Any] = field(default_factory=dict)
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baselines: bool = True
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    cross_validate: bool = False
+    metric: str = "balanced_accuracy"
+    data: str | None = None
+    output: str = "runs/study"
+    jobs: int = 1
+    replicates: int = 1000
+    level: float = 0.95
+    keep_models: bool = False
+
+
+@dataclass
+class SweepConfig:
+    """A search over ranges: ``mmfusion sweep --config SWEEP.yaml``.
+
+    Attributes:
+        run: the run to improve: a YAML file as ``mmfusion train`` takes it (its path relative to this one's), or its
+            settings.
+        base: settings of the run that differ from the file, dotted.
+        space: dotted setting -> a list of choices, or a range ``{low: 1.0e-5, high: 1.0e-2, log: true}`` (of whole
+            numbers where both ends are; ``step`` may be given).
+        trials: how many settings are tried, those of an earlier, stopped sweep in the same folder included.
+        metric: validation figure to improve; None takes ``run.train.metric``. Test rows choose nothing.
+        seed: of the search.
+        data: root folder of the data set; None takes the run's own.
+        output: folder of the sweep. A sweep that was stopped goes on in it.
+        keep_models: keep the best model of each trial, and not only its figures.
+    """
+
+    run: RunConfig
+    space: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
+    trials: int = 20
+    metric: str | None = None
+    seed: int = 0
+    data: str | None = None
+    output: str = "runs/sweep"
+    keep_models: bool = False
