@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 import mmfusion
 from mmfusion.data.config import DatasetConfig
 from mmfusion.narrative.config import NarrativeConfig
+from mmfusion.settings import build
+from mmfusion.studies.config import StudyConfig, SweepConfig
 from mmfusion.training.config import RunConfig
 
 if TYPE_CHECKING:
@@ -223,6 +225,20 @@ def train(config: RunConfig) -> None:
     train(config)
 
 
+def compare(config: StudyConfig) -> None:
+    """Train runs that differ in one thing, over several seeds, and say what the difference is worth."""
+    from mmfusion.studies import compare
+
+    compare(config)
+
+
+def sweep(config: SweepConfig) -> None:
+    """Search ranges of settings for the best validation figure."""
+    from mmfusion.studies import sweep
+
+    sweep(config)
+
+
 def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
     from mmfusion.evaluation.evaluate import evaluate, read_split
@@ -370,6 +386,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "compare": compare,
+    "sweep": sweep,
     "narrate": narrate,
     "split": split,
     "audit": audit,
@@ -445,7 +463,7 @@ def _options(command: Callable[[Any], None], program: str, argv: list[str]) -> A
     if saved := _saved_dataset(parsed):
         parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
         parsed = _parse(parser, argv)
-    return _build(options, parsed)
+    return build(options, parsed)
 
 
 def _parser(command: Callable[[Any], None], options: type, program: str) -> ArgumentParser:
@@ -566,16 +584,6 @@ def _beside_model(model: str, name: str) -> Path:
         return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", model), name)
     folder = Path(model.removeprefix("local-dir:")).expanduser()
     return (folder.parent if folder.name in ("best", "last") else folder) / name
-
-
-def _build(cls: type, values: Namespace) -> Any:
-    hints = get_type_hints(cls)
-    return cls(
-        **{
-            f.name: _build(hints[f.name], values[f.name]) if is_dataclass(hints[f.name]) else values[f.name]
-            for f in fields(cls)
-        }
-    )
 
 
 def _message(error: BaseException) -> str:

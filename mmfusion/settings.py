@@ -12,13 +12,13 @@ from mmfusion.registry import did_you_mean
 T = TypeVar("T")
 
 
-def build(cls: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass, and those within it, from nested values that a parser has checked."""
+def build(cls: type[T], values: Any) -> T:
+    """A dataclass, and those within it, from nested values by name that a parser has checked."""
     hints = get_type_hints(cls)
     parts = {}
     for f in fields(cast(Any, cls)):
         hint = hints[f.name]
-        parts[f.name] = build(hint, values[f.name]) if is_dataclass(hint) else values[f.name]
+        parts[f.name] = build(cast(type, hint), values[f.name]) if is_dataclass(hint) else values[f.name]
     return cls(**parts)
 
 

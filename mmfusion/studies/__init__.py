@@ -9,15 +9,15 @@ from mmfusion.lazy import exports
 _MODULES = {
     "StudyConfig": "config",
     "SweepConfig": "config",
-    "compare": "compare",
-    "sweep": "sweep",
+    "compare": "comparison",
+    "sweep": "search",
 }
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from mmfusion.studies.compare import compare as compare
+    from mmfusion.studies.comparison import compare as compare
     from mmfusion.studies.config import StudyConfig as StudyConfig
     from mmfusion.studies.config import SweepConfig as SweepConfig
-    from mmfusion.studies.sweep import sweep as sweep
+    from mmfusion.studies.search import sweep as sweep
 
 __getattr__, __dir__ = exports(__name__, _MODULES)

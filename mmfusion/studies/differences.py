@@ -110,13 +110,14 @@ def compare_rows(
     keys = [groups.get(id_) if groups.get(id_) is not None else (id_,) for id_ in reference.ids]
     codes = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     counts = bootstrap_counts(np.array([codes[key] for key in keys]), study.replicates, seed=0)
-    results, of_base = [], {}
+    results: list[RowResult] = []
+    of_base: dict[int, dict[str, NDArray[np.float64]]] = {}
     for row in rows:
         samples = {
             seed: _sampled(_aligned(row.name, p, reference, order), counts) for seed, p in predictions[row.name].items()
         }
         of_base = of_base or samples
-        figures = {}
+        figures: dict[str, Figure] = {}
         if samples:
             figures = {name: _figure(name, samples, of_base, study, row is rows[0]) for name in HEADLINE}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))

@@ -43,7 +43,15 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
     seeds = ", ".join(map(str, study.seeds))
     grouped = "" if base.groups == base.cases else f" of {base.groups:,} groups"
     shown = (study.metric, *(name for name in SHOWN if name != study.metric))
-    head = ["row", *(_title(name) for name in shown), "parameters", "trained", "GFLOP / case", "ms / case", "training s"]
+    head = [
+        "row",
+        *(_title(name) for name in shown),
+        "parameters",
+        "trained",
+        "GFLOP / case",
+        "ms / case",
+        "training s",
+    ]
     lines = [
         f"{base.cases:,} test rows{grouped}; seeds {seeds}. Mean over the seeds ± their standard deviation.",
         "",
@@ -97,27 +105,27 @@ def plot_differences(study: StudyConfig, results: Sequence[RowResult], path: Pat
     axes = canvas.add_subplot()
     for i, row in enumerate(rows):
         figure = row.figures[study.metric]
-        if figure.verdict is None:
+        if figure.difference is None or figure.verdict is None:
             continue
-        colour = COLOURS[figure.verdict]
-        axes.plot([figure.difference_low, figure.difference_high], [i, i], color=colour, linewidth=2)
-        axes.plot(figure.difference, i, "o", color=colour)
+        ends = [float(end) for end in (figure.difference_low, figure.difference_high) if end is not None]
+        axes.plot(ends, [i, i], color=COLOURS[figure.verdict], linewidth=2)
+        axes.plot([figure.difference], [i], "o", color=COLOURS[figure.verdict])
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [_plain(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [row.row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     side = "lower is better" if study.metric in LOWER_IS_BETTER else "higher is better"
-    axes.set_xlabel(f"difference in {_title(study.metric)} to {results[0].row.name}, {study.level:.0%} interval ({side})")
+    axes.set_xlabel(
+        f"difference in {_title(study.metric)} to {results[0].row.name}, {study.level:.0%} interval ({side})"
+    )
     axes.grid(axis="x", alpha=0.3)
     FigureCanvasAgg(canvas)
     canvas.savefig(path, dpi=130, bbox_inches="tight")
 
 
 def _title(name: str) -> str:
-    return {"macro_auroc": "AUROC", "macro_f1": "macro F1", "nll": "NLL", "ece": "ECE"}.get(name, name.replace("_", " "))
-
-
-def _plain(row: RowResult) -> str:
-    return row.row.name
+    return {"macro_auroc": "AUROC", "macro_f1": "macro F1", "nll": "NLL", "ece": "ECE"}.get(
+        name, name.replace("_", " ")
+    )
 
 
 def _name(row: RowResult) -> str:

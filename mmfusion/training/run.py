@@ -84,7 +84,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @_quiet_transformers()
-def train(config: RunConfig) -> TrainResult:
+def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     """Train a model on a table of cases, and leave everything about it in the run folder.
 
     All rows are checked before training starts. Class names come from the training rows. The best epoch is chosen on
@@ -93,6 +93,7 @@ def train(config: RunConfig) -> TrainResult:
 
     Args:
         config: the run.
+        images_checked: the images are known to be sound, as those of a study are from its second run on.
 
     Returns:
         Figures and folders.
@@ -105,13 +106,13 @@ def train(config: RunConfig) -> TrainResult:
         TypeError: a keyword that the model or the loss does not take.
         FloatingPointError: loss, gradients or outputs became infinite or NaN.
     """
-    _check(config)
+    check_settings(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
     args = _arguments(config, folder)
     is_main = args.process_index == 0
 
-    cases = _read(config)
+    cases = _read(config, images_checked)
     provenance = _provenance(config, cases, args.world_size)
     if resuming:
         folder.check_provenance(provenance)
@@ -168,8 +169,13 @@ def train(config: RunConfig) -> TrainResult:
     return _finish(model, processor, folder, log.history, provenance, config, cases, cache, is_main=is_main)
 
 
-def _check(config: RunConfig) -> None:
-    """Refuse settings out of range before anything is read."""
+def check_settings(config: RunConfig) -> None:
+    """Refuse settings out of range, and names that nothing has, before anything is read.
+
+    Raises:
+        ValueError: a setting out of range, or an unknown model, part or loss.
+        TypeError: a keyword that the model or the loss does not take.
+    """
     t = config.train
     rules: list[tuple[str, Any, bool, str]] = [
         ("epochs", t.epochs, t.epochs >= 1, "at least 1"),
@@ -202,6 +208,14 @@ def _check(config: RunConfig) -> None:
     for name, value, holds, expected in rules:
         if not holds:
             raise ValueError(f"train.{name} must be {expected}; got {value!r}.")
+    taken = registry.keywords(registry.get("loss", t.loss))
+    counts = {"class_counts": [1, 1]} if "class_counts" in taken else {}
+    loss: Any = create_loss(t.loss, **(counts | t.loss_args))
+    if not is_saved(config.model.name):
+        with torch.device("meta"):
+            create_model(
+                config.model.name, num_classes=2, **config.model.overrides(), aux_heads=loss.needs_auxiliary_heads
+            )
 
 
 def _arguments(config: RunConfig, folder: RunFolder) -> TrainingArguments:
@@ -242,13 +256,14 @@ def _arguments(config: RunConfig, folder: RunFolder) -> TrainingArguments:
     return args
 
 
-def _read(config: RunConfig) -> CaseTable:
+def _read(config: RunConfig, images_checked: bool) -> CaseTable:
     """The sound rows, each in a split.
 
     Raises:
         ValueError: bad rows, no training rows, one class only, or fewer training rows than a batch.
     """
-    cases = check_images(read_cases(config.data, config.dataset)).resolve(config.dataset.on_bad_row)
+    cases = read_cases(config.data, config.dataset)
+    cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)
     cases = cases.split_or_draw(config.dataset, config.seed)
     count = cases.splits.get("train", 0)
     if count == 0:
@@ -300,6 +315,11 @@ def _loss(config: TrainConfig, cases: CaseTable) -> Any:
     return create_loss(config.loss, **kwargs)
 
 
+def is_saved(name: str) -> bool:
+    """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
+    return ":" in name or "." in name
+
+
 def _rows(
     config: RunConfig, cases: CaseTable, model: FusionModel, processor: Processor
 ) -> tuple[Any, Any, FeatureCache | None]:
@@ -326,7 +346,7 @@ def _processor_and_model(
 ) -> tuple[Processor, FusionModel]:
     """The model, new or saved, and the processor that makes its inputs."""
     labels, overrides = cases.labels, config.model.overrides()
-    if ":" in config.model.name or "." in config.model.name:
+    if is_saved(config.model.name):
         return _from_saved(config, labels, overrides)
     overrides["aux_heads"] = needs_aux_heads
     # without data: what the architecture is made of tells what its inputs are

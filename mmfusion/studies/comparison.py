@@ -30,6 +30,7 @@ from mmfusion.studies.plan import Row, Run, plan_rows, plan_runs
 from mmfusion.studies.tables import write_results
 from mmfusion.training import RunConfig
 from mmfusion.training.run import check_settings, train
+from mmfusion.training.run_folder import RunFolder
 
 #: what a run leaves behind for the study; its presence says that the run is finished.
 RESULT = "result.json"
@@ -78,8 +79,8 @@ def compare(study: StudyConfig) -> list[RowResult]:
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
     results = compare_rows(study, rows, predictions, groups)
-    for row in results:
-        row.runs = {key[1:]: result for key, result in finished.items() if key[0] == row.name}
+    for measured in results:
+        measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
     write_results(study, results, output)
     return results
 
@@ -151,16 +152,14 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool) -> di
     What it prints goes to ``train.log`` in its folder; its states, and unless ``keep_model`` its models, are removed.
 
     Returns:
-        ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``, ``epochs`` and the model's cost;
-        or ``error`` and ``seconds``.
+        ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
+        ``epochs`` and the model's cost; or ``error`` and ``seconds``.
 
     Raises:
         ValueError: the folder holds a run with another configuration.
     """
     folder = Path(config.output)
     config = replace(config, train=replace(config.train, resume=True))
-    from mmfusion.training.run_folder import RunFolder
-
     RunFolder(folder).check(config)
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import yaml
 
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.settings import with_settings
-from mmfusion.studies.compare import run_once
+from mmfusion.studies.comparison import run_once
 from mmfusion.studies.config import SweepConfig
 from mmfusion.training import RunConfig
 from mmfusion.training.epochs import LOWER_IS_BETTER
@@ -107,7 +107,8 @@ def _ends(name: str, space: Any) -> list[Any]:
         return space
     if isinstance(space, dict) and {"low", "high"} <= space.keys() <= {"low", "high", "log", "step"}:
         low, high = space["low"], space["high"]
-        if all(isinstance(end, (int, float)) for end in (low, high)) and low < high and (low > 0 or not space.get("log")):
+        numbers = isinstance(low, (int, float)) and isinstance(high, (int, float))
+        if numbers and low < high and (low > 0 or not space.get("log")):
             return [low, high]
     raise ValueError(
         f"space.{name} must be a list of choices or a range {{low: 1.0e-5, high: 1.0e-2, log: true}} (low above 0 with "
@@ -170,5 +171,7 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> RunConf
     settings = ", ".join(f"{name}={value}" for name, value in best.params.items())
     test = ", ".join(f"{name} {value:.4f}" for name, value in best.user_attrs["test"].items())
     print(f"best: {settings}; val {metric} {best.value:.4f}; its test rows: {test}")
-    print(f"the validation figure is the best of {_finished(study)}, and so too good; train it anew: {output}/best.yaml")
+    print(
+        f"the validation figure is the best of {_finished(study)}, and so too good; train it anew: {output}/best.yaml"
+    )
     return config
