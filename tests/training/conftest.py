@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
@@ -38,26 +35,6 @@ def one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training, 7 validation and 6 test rows of three classes, told apart by colour and by a word."""
-    root = tmp_path_factory.mktemp("toy")
-    rng = np.random.default_rng(0)
-    rows = []
-    for i, split in enumerate(["train"] * 24 + ["val"] * 7 + ["test"] * 6):
-        pixels = rng.integers(0, 150, (32, 32, 3))
-        pixels[..., i % 3] += 60
-        Image.fromarray(pixels.astype(np.uint8)).save(root / f"case{i}.png")
-        colour = ["red", "green", "blue"][i % 3]
-        text = f"a {colour} spot, patient of {rng.integers(20, 90)} years" if i % 5 else ""
-        rows.append({"image": f"case{i}.png", "text": text, "label": "abc"[i % 3], "split": split})
-    with (root / "cases.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return root
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""A whole study on a small data set: its tables, a second start, a run that diverges, folds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from mmfusion.data import DatasetConfig
+from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.studies import StudyConfig, compare, comparison
+from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
+
+
+@pytest.fixture
+def study(toy: Path, tmp_path: Path) -> StudyConfig:
+    run = RunConfig(
+        data=str(toy),
+        model=ModelConfig(name="test_concat"),
+        processor=ProcessorConfig(image_size=32, augment="none"),
+        train=TrainConfig(
+            epochs=1,
+            batch_size=8,
+            precision="fp32",
+            freeze_encoders=True,
+            feature_cache=str(tmp_path / "cache"),
+        ),
+    )
+    return StudyConfig(
+        run=run, vary={"model.fusion": ["gated"]}, seeds=[0, 1], output=str(tmp_path / "study"), replicates=50
+    )
+
+
+def test_a_study_and_its_second_start(
+    study: StudyConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = compare(study)
+    assert [result.row.name for result in results] == ["base", "image alone", "text alone", "fusion=gated"]
+    assert results[0].cases == 6 and results[0].seeds == [0, 1]
+    output = Path(study.output)
+    printed = capsys.readouterr().out
+    text = (output / "results.md").read_text()
+    assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
+    assert "beside base: no detectable difference." in text and "2 seeds say little" in text
+    table, runs = pd.read_csv(output / "results.csv"), pd.read_csv(output / "runs.csv")
+    assert len(table) == 4 * len(HEADLINE) and len(runs) == 8
+    own = runs[runs["row"] == "fusion=gated"]["accuracy"]
+    line = table[(table["row"] == "fusion=gated") & (table["metric"] == "accuracy")].iloc[0]
+    assert line["mean"] == pytest.approx(own.mean()) and line["low"] <= line["mean"] <= line["high"]
+    assert (runs["parameters"] > runs["trained_parameters"]).all() and (runs["gflops"] > 0).all()
+    assert (output / "differences.png").read_bytes()[:4] == b"\x89PNG"
+    left = sorted(path.name for path in (output / "runs/base/seed-0").iterdir())
+    assert "result.json" in left and "predictions.csv" in left and not {"best", "last", "checkpoints"} & set(left)
+
+    # a study that lost a run trains that one alone, to the same figures
+    before = [result.figures for result in results]
+    shutil.rmtree(output / "runs/base/seed-1")
+    trained = []
+    train = comparison.train
+    monkeypatch.setattr(comparison, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
+    assert [result.figures for result in compare(study)] == before
+    assert trained == [str(output / "runs/base/seed-1")]
+    with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
+        compare(replace(study, base={"train.lr": 0.5}))
+
+
+def test_a_run_that_diverges_stops_no_other(study: StudyConfig) -> None:
+    huge = {"train.lr": 1e30, "train.grad_clip": 0.0, "train.warmup_ratio": 0.0, "train.epochs": 2}
+    results = compare(replace(study, vary={}, rows={"huge": huge}, seeds=[0], baselines=False))
+    assert results[1].figures == {}
+    text = (Path(study.output) / "results.md").read_text()
+    assert "**huge**: every run failed (1 seeds failed: The loss is" in text
+
+
+def test_every_seed_is_measured_on_the_split_of_the_first(study: StudyConfig, toy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "unsplit"
+    shutil.copytree(toy, data)
+    table = pd.read_csv(data / "cases.csv").drop(columns="split")
+    table.to_csv(data / "cases.csv", index=False)
+    results = compare(replace(study, data=str(data), baselines=False))
+    assert results[0].seeds == [0, 1]
+    ids = [set(pd.read_csv(path)["id"]) for path in Path(study.output).glob("runs/*/*/predictions.csv")]
+    assert len(ids) == 4 and all(one == ids[0] for one in ids)
+
+
+def test_cross_validation_tests_every_row_once(study: StudyConfig, toy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "folded"
+    shutil.copytree(toy, data)
+    table = pd.read_csv(data / "cases.csv").drop(columns="split")
+    table["fold"] = [i // 3 % 3 for i in range(len(table))]
+    table.to_csv(data / "cases.csv", index=False)
+    run = replace(study.run, data=str(data), dataset=DatasetConfig(fold_column="fold"))
+    folded = replace(study, run=run, cross_validate=True, seeds=[0], baselines=False)
+    results = compare(folded)
+    assert results[0].cases == len(table) and len(results[0].runs) == 3
+    with pytest.raises(ValueError, match=r"cross_validate needs dataset\.fold_column"):
+        compare(replace(folded, run=replace(run, dataset=DatasetConfig())))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "acuracy"}, "metric must be one of accuracy, "),
+        ({"seeds": [1, 1]}, "seeds must be different numbers"),
+        ({"jobs": 0}, "jobs and replicates are at least 1"),
+        ({"vary": {"model.fusion": ["gatde"]}}, "Unknown fusion 'gatde'; did you mean 'gated'"),
+        ({"vary": {"train.loss": ["focl"]}}, "Unknown loss 'focl'; did you mean 'focal'"),
+        ({"vary": {"train.epochs": [0]}}, "train.epochs must be at least 1; got 0."),
+    ],
+)
+def test_a_study_is_refused_before_its_first_run(study: StudyConfig, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(replace(study, **change))
+    assert not (Path(study.output) / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_jobs_give_what_one_gives(study: StudyConfig, tmp_path: Path) -> None:
+    one = compare(study)
+    two = compare(replace(study, jobs=2, output=str(tmp_path / "two")))
+    assert [result.figures for result in one] == [result.figures for result in two]
