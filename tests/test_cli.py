@@ -8,6 +8,7 @@ import pytest
 
 import mmfusion
 from mmfusion import cli
+from mmfusion.data import make_demo
 from mmfusion.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +140,40 @@ def test_help_imports_no_heavy_library(argv):
 )
 def test_results_lie_beside_the_model(model, folder):
     assert cli._beside_model(model, "evaluation/test") == Path(folder)
+
+
+def test_a_training_file_serves_other_commands(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "data: there\noutput: runs/x\nseed: 3\ndataset: {label_column: dx}\nmodel: {name: m}\ntrain: {lr: 1}\n"
+    )
+    config = cli._options(cli.audit, "mmfusion audit", ["--config", str(file), "--dataset.table", "t.csv"])
+    assert (config.data, config.seed, config.output) == ("there", 3, "audit")
+    assert (config.dataset.label_column, config.dataset.table) == ("dx", "t.csv")
+    config = cli._options(cli.split, "mmfusion split", [f"--config={file}", "--output", "split.csv"])
+    assert config.output == "split.csv" and config.dataset.label_column == "dx"
+
+
+def test_other_mistakes_in_a_file_still_count(capsys, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: there\nmodel: {name: m}\ndataset: {lable_column: dx}\n")
+    assert "lable_column" in fails(capsys, "audit", "--config", str(file))
+    file.write_text("data: there\nmodel: {name: m}\ndatset: {label_column: dx}\n")
+    assert "datset" in fails(capsys, "audit", "--config", str(file))
+    file.write_text("data: there\nlr: 3\n")
+    assert "lr" in fails(capsys, "audit", "--config", str(file))
+    assert "gone.yaml" in fails(capsys, "audit", "--config", "gone.yaml")
+
+
+def test_split_then_audit(capsys, tmp_path):
+    data = make_demo(tmp_path / "data", n=60)
+    dataset = ("--dataset.group_column", "patient_id")
+    out = str(tmp_path / "folds.csv")
+    assert cli.main(["split", "--data", str(data), "--output", out, "--folds", "4", *dataset]) == 0
+    assert "groups stay whole" in capsys.readouterr().out
+    fails(capsys, "split", "--data", str(data), "--output", out, *dataset)
+    fold = ("--dataset.split_table", out, "--dataset.fold_column", "fold", "--dataset.folds", "{test: [0], val: [1]}")
+    assert cli.main(["audit", "--data", str(data), "--output", str(tmp_path / "audit"), *fold, *dataset]) == 0
+    said = capsys.readouterr().out
+    assert "split of the data (train" in said and "class_tail" in said
+    assert (tmp_path / "audit" / "audit.md").is_file() and (tmp_path / "audit" / "audit.json").is_file()

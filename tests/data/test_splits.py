@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmfusion.data import balanced_sampler, group_split, neighbour_slices
+from mmfusion.data import balanced_sampler, group_folds, group_split, neighbour_slices
 
 
 def _long_tailed(num_groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +77,24 @@ def test_few_groups() -> None:
 def test_a_zero_share_makes_no_split() -> None:
     split = group_split(["a"] * 10, fractions={"train": 0.8, "val": 0.2, "test": 0.0})
     assert Counter(split) == {"train": 8, "val": 2}
+
+
+@pytest.mark.parametrize("folds", [2, 5, 30])
+def test_folds_are_equal_and_keep_groups_whole(folds: int) -> None:
+    labels, groups = _long_tailed(400, 0)
+    fold = group_folds(labels, groups, folds=folds, seed=1)
+    assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
+    sizes = Counter(fold[np.unique(groups, return_index=True)[1]].tolist())
+    assert sorted(sizes) == list(range(folds))
+    assert max(sizes.values()) - min(sizes.values()) <= 3  # each class is dealt by itself
+    np.testing.assert_array_equal(fold, group_folds(labels, groups, folds=folds, seed=1))
+
+
+def test_too_few_folds_or_groups() -> None:
+    with pytest.raises(ValueError, match="two folds are needed"):
+        group_folds(["a"] * 10, folds=1)
+    with pytest.raises(ValueError, match="3 groups cannot be split"):
+        group_folds(["a"] * 6, [0, 0, 1, 1, 2, 2], folds=4)
 
 
 def test_bad_arguments() -> None:

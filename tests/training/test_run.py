@@ -101,7 +101,8 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     provenance = json.loads((result.best / "config.json").read_text())["training"]
     assert provenance["rows"] == {"train": 24, "val": 7, "test": 6}
     assert provenance["seed"] == 0 and len(provenance["data_fingerprint"]) == 64
-    assert (folder / "split.csv").read_text().splitlines()[:2] == ["id,split", "case0.png,train"]
+    header, first = (folder / "split.csv").read_text().splitlines()[:2]
+    assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
     assert [line[:9] for line in printed[1:4]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]

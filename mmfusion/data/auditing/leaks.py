@@ -23,6 +23,7 @@ SETTLED = 0.1
 _TELLS = 0.01
 _FOLDS = 5
 _BINS = 32
+_MOST_VALUES = 500  # a text column of more has names in it, not values
 _STANDARD_ERRORS = 3.0
 _RULED_OUT = 0.25  # classes that hold this share of the rows ...
 _RARER = 10  # ... are so many times rarer under a value that settles the label
@@ -166,7 +167,7 @@ def _first(cell: Any) -> str:
 def _identifies(cells: Sequence[str | None]) -> bool:
     """Whether a column names rows or groups: texts of which many are different."""
     present = [cell for cell in cells if cell is not None]
-    return len(set(present)) > max(20, len(cells) / 10) and _numbers(present) is None
+    return len(set(present)) > max(20, min(_MOST_VALUES, len(cells) / 10)) and _numbers(present) is None
 
 
 def _id_parts(name: str, cells: Sequence[str | None]) -> dict[str, list[str | None]]:
