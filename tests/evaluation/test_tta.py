@@ -52,5 +52,5 @@ def test_centre_crop_of_a_ramp_keeps_its_centre():
 
 def test_text_alone_is_passed_once():
     model, batch = Weighted(), {"input_ids": torch.tensor([[1, 2, 3]]), "pixel_values": None}
-    torch.testing.assert_close(tta_probabilities(model, batch), probabilities(Weighted(), batch))
+    torch.testing.assert_close(tta_probabilities(model, batch), probabilities(Weighted()(**batch)))
     assert model.calls == 1
