@@ -437,9 +437,9 @@ class FusionModel(nn.Module):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
-        Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed, nor are those that
-        a module names in ``no_weight_decay()``, as in timm: position embeddings of its transformers, and the dynamics of
-        a state space.
+        Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed. Nor are those
+        that a module names in ``no_weight_decay()``, as in timm: position embeddings of its transformers, and the
+        dynamics of a state space.
         """
         kept = _undecayed(self)
         encoders = {id(p) for tower in self._towers() for p in tower.backbone.parameters()}
@@ -458,12 +458,13 @@ class FusionModel(nn.Module):
 def _undecayed(model: nn.Module) -> set[int]:
     """Identities of the parameters that some module names, relative to itself, in ``no_weight_decay()``.
 
-    A backbone may name what its variant does not have, and may have the hook without names.
+    A backbone may name what its variant does not have.
     """
     found: set[int] = set()
     for module in model.modules():
-        if hasattr(module, "no_weight_decay"):
-            named = set(module.no_weight_decay() or ())
+        hook: Any = getattr(module, "no_weight_decay", None)
+        if hook is not None:
+            named = set(hook())
             found |= {id(parameter) for name, parameter in module.named_parameters() if name in named}
     return found
 
