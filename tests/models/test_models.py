@@ -229,6 +229,24 @@ def test_autocast(model):
     assert (logits - expected).abs().max() < 0.1 * expected.abs().max() + 0.05
 
 
+#: what a program is traced through: every image tower, fusion over vectors, tokens and levels, a router, no fusion.
+#: (Heads and aggregators are exported in tests of their own.)
+EXPORTED = (
+    "mibf_lite0",
+    "cross_attention_resnet18",
+    "hier_lite0",
+    "bilstm_lite0",
+    "multiview_lite0",
+    "lesion_context_lite0",
+    "text_bert_tiny",
+)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXPORTED)) for name in mmfusion.list_models()],
+    indirect=True,
+)
 def test_torch_export(model):
     inputs = batch(model.eval())
     exported = torch.export.export(model, args=(), kwargs=inputs)
