@@ -40,7 +40,9 @@ def main() -> None:
             "--output",
             run,
         ]
-        subprocess.run([*command, "--model.name", model, *overrides], check=True)
+        failed = subprocess.run([*command, "--model.name", model, *overrides]).returncode
+        if failed:  # the command has said why
+            sys.exit(failed)
         rows[kind] = json.loads((run / "metrics.json").read_text())
 
     print(f"\n{'test':<8}" + "".join(f"{figure:>20}" for figure in FIGURES))

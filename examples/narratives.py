@@ -26,7 +26,9 @@ FIGURES = ("accuracy", "balanced_accuracy", "macro_auroc")
 
 
 def mmfusion(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "mmfusion", *map(str, arguments)], check=True)
+    failed = subprocess.run([sys.executable, "-m", "mmfusion", *map(str, arguments)]).returncode
+    if failed:  # the command has said why
+        sys.exit(failed)
 
 
 def main() -> None:

@@ -266,6 +266,9 @@ def evaluate(config: EvaluateConfig) -> None:
     )
     for name, value in headline(metrics).items():
         print(f"  {name:18} {value:.4f}")
+    use = {"experts": metrics["expert_use"]} if "expert_use" in metrics else {}
+    for name, shares in (use | metrics.get("gates", {})).items():
+        print(f"  {name:18} {' '.join(f'{share:.2f}' for share in shares['mean'])}")
     print(f"metrics.json, predictions.csv, confusion_matrix.png and roc.png are in {output}")
 
 

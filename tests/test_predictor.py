@@ -45,7 +45,7 @@ def run(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("run")
     tokenizer = fit_wordpiece(["a 30-year-old female. grows for 3 weeks"], 128)
     processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, text_template=TEMPLATE, max_length=32)
-    model = create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
+    model = create_model("test_mibf", num_classes=3, head="moe", text_args={"vocab_size": len(tokenizer)})
     processor.save_pretrained(run / "best")
     dataset = {"text_template": TEMPLATE, "on_bad_row": "fail"}
     save_model(model, run / "best", metadata={"training": {"dataset": dataset, "seed": 0}})
@@ -192,8 +192,12 @@ def test_commands(capsys, run, root, tmp_path):
     assert cli.main(["evaluate", *model, "--data", str(root)]) == 2
     assert capsys.readouterr().err.count("\n") == 2
     assert cli.main(["evaluate", *model, "--data", str(root), "--on-bad-row", "skip", "--batch_size", "4"]) == 0
-    assert "balanced_accuracy" in capsys.readouterr().out
-    assert (run / "evaluation" / "test" / "metrics.json").is_file()
+    printed = capsys.readouterr().out
+    use = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())["expert_use"]["mean"]
+    assert (
+        "balanced_accuracy" in printed
+        and f"  experts            {' '.join(f'{share:.2f}' for share in use)}\n" in printed
+    )
     output = str(tmp_path / "p.csv")
     assert cli.main(["predict", *model, "--data", str(root), "--output", output, "--tta"]) == 0
     assert "9 rows" in capsys.readouterr().out and len(read(tmp_path / "p.csv")) == 9

@@ -19,6 +19,7 @@ from mmfusion.data.transforms import (
     AUGMENTATIONS,
     INTERPOLATIONS,
     ImageLike,
+    centre_square,
     eval_image,
     open_image,
     region_box,
@@ -145,8 +146,9 @@ class Processor:
             label: class name, or its position.
             slices: images of a study in their order, in place of ``image``; empty where the case has none.
             views: one image a view in the model's order, None where it is missing, in place of ``image``.
-            roi: region of interest (x0, y0, x1, y1) in pixels of ``image``; ``centre`` is its middle, half as wide and
-                high. It is widened to a square as far as the image reaches.
+            roi: region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
+                reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
+                training: the region that ``GlobalLocalTower`` takes by default where it gets none.
             index: position of the row, to find it again.
             augment: name of a training augmentation, which draws from ``rng``.
             rng: see :func:`mmfusion.data.transforms.row_rng`.
@@ -222,7 +224,7 @@ class Processor:
             return whole, whole
         if rng is not None and state is not None:
             rng.setstate(state)
-        box = region_box(roi, picture.size)
+        box = centre_square(picture.size, self.crop_pct / 2) if roi == "centre" else region_box(roi, picture.size)
         if augment is not None:
             left, top, right, bottom = map(round, box)
             return whole, self._tensor(picture.crop((left, top, right, bottom)), augment, rng)

@@ -11,7 +11,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -84,24 +84,30 @@ def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpol
 
     The same as resizing the shorter side to ``size / crop_pct`` and cropping the centre, in one step.
     """
-    side = crop_pct * min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((size, size), INTERPOLATIONS[interpolation], box=(left, top, left + side, top + side))
+    return image.resize((size, size), INTERPOLATIONS[interpolation], box=centre_square(image.size, crop_pct))
 
 
-def region_box(roi: Sequence[float] | Literal["centre"], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def centre_square(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
+    """Box (left, top, right, bottom) of the square in the middle of a (width, height) image, ``share`` of the shorter
+    side.
+    """
+    width, height = size
+    side = share * min(size)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A region of interest widened to a square about its centre, as far as the image reaches.
 
     Args:
-        roi: (x0, y0, x1, y1) in pixels, or ``centre``, the middle half of each side.
+        roi: (x0, y0, x1, y1) in pixels.
         size: width and height of the image.
 
     Raises:
         ValueError: the region is empty or does not lie in the image.
     """
     width, height = size
-    if roi == "centre":
-        roi = (width / 4, height / 4, width * 3 / 4, height * 3 / 4)
     x0, y0, x1, y1 = map(float, roi)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -17,6 +18,7 @@ from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, rea
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.evaluation.plots import plot_confusion_matrix, plot_roc
 from mmfusion.evaluation.predictions import AllRows, PredictionWriter, predict_rows
+from mmfusion.evaluation.use import mean_shares
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ def evaluate(
         inference: further keywords of :func:`~mmfusion.evaluation.predictions.predict_rows`, e.g. ``tta=True``.
 
     Returns:
-        :func:`~mmfusion.evaluation.metrics.classification_metrics` and ``unreadable``, the number of rows left out.
+        :func:`~mmfusion.evaluation.metrics.classification_metrics`; ``unreadable``, the number of rows left out; and
+        what experts and gates did in the others (:func:`~mmfusion.evaluation.use.mean_shares`).
 
     Raises:
         ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, or there is no labelled row.
@@ -61,6 +64,7 @@ def evaluate(
     truth = [names[label] if label >= 0 else "" for label in rows.labels]
     probabilities = np.empty((len(rows), len(names)), dtype=np.float32)
     errors: list[str | None] = []
+    shares: dict[str, NDArray[np.float32]] = {}
     writer = PredictionWriter(Path(output) / "predictions.csv", names, true_labels=True) if output else None
     with writer or nullcontext(), tqdm(total=len(rows), desc="Evaluating", unit="row", disable=None) as bar:
         parts = predict_rows(model, rows, rows.collate, num_classes=len(names), batch_size=batch_size, **inference)
@@ -70,6 +74,8 @@ def evaluate(
                 _refuse(part.errors, rows.ids[here])
             probabilities[here] = part.probabilities
             errors += part.errors
+            for name, values in part.shares.items():
+                shares.setdefault(name, np.full((len(rows), values.shape[1]), np.nan, dtype=np.float32))[here] = values
             if writer:
                 writer.write(rows.ids[here], part, truth[here])
             bar.update(len(part.errors))
@@ -77,6 +83,7 @@ def evaluate(
     used = readable & (rows.labels >= 0)
     metrics = classification_metrics(rows.labels[used], probabilities[used], names)
     metrics["unreadable"] = int((~readable).sum())
+    metrics |= mean_shares({name: values[used] for name, values in shares.items()}, rows.labels[used], names)
     _warn(metrics)
     if output:
         folder = Path(output)

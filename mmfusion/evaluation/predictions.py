@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
 from mmfusion.data.processor import NOT_INPUTS
-from mmfusion.evaluation.tta import probabilities, tta_probabilities
+from mmfusion.evaluation.tta import probabilities, views_of
+from mmfusion.evaluation.use import shares_of
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
@@ -36,11 +37,14 @@ class Predicted:
         start: position of the first row.
         probabilities: (n, C) float32; a row with an error holds NaN.
         errors: n texts, None where the row could be read.
+        shares: what router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.evaluation.use.shares_of`
+            names them; NaN in a row that could not be read, and nothing where no row of the batch could.
     """
 
     start: int
     probabilities: NDArray[np.float32]
     errors: list[str | None]
+    shares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class AllRows(Dataset[dict[str, Any]]):
@@ -169,23 +173,37 @@ def predict_rows(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     device = next(model.parameters()).device
-    forward = tta_probabilities if tta else probabilities
     loader = DataLoader(_Guarded(dataset), batch_size=batch_size, num_workers=workers, collate_fn=_Collate(collate))
     model.eval()
     start = 0
     for batch, errors in loader:
+        readable = np.array([error is None for error in errors])
         result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
+        shares: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
             inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k not in NOT_INPUTS}
             autocast = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
             with torch.inference_mode(), autocast:
-                found = forward(model, inputs).cpu().numpy()
-            result[[error is None for error in errors]] = found
+                found, given = _answers(model, views_of(inputs) if tta else [inputs])
+            result[readable] = found.cpu().numpy()
+            for name, values in given.items():
+                shares[name] = np.full((len(errors), values.shape[1]), np.nan, dtype=np.float32)
+                shares[name][readable] = values.cpu().numpy()
         for row in np.flatnonzero(~np.isfinite(result).all(axis=1)):
             result[row] = np.nan
             errors[row] = errors[row] or "The model's output is not finite."
-        yield Predicted(start, result, errors)
+        yield Predicted(start, result, errors, shares)
         start += len(errors)
+
+
+def _answers(model: nn.Module, views: Iterable[Mapping[str, Any]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Probabilities (B, C) and shares, name -> (B, n), averaged over the views of a batch."""
+    passes = []
+    for view in views:
+        output = model(**view)
+        passes.append((probabilities(output), shares_of(output)))
+    mean = torch.stack([found for found, _ in passes]).mean(dim=0)
+    return mean, {name: torch.stack([given[name] for _, given in passes]).mean(dim=0) for name in passes[0][1]}
 
 
 def _move(value: Any, device: torch.device, channels_last: bool) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmfusion.layers.cropping import centre_crop
+from mmfusion.outputs import FusionOutput
 
 #: batch entries that hold images.
 IMAGE_KEYS = ("pixel_values", "roi_values")
@@ -24,22 +25,31 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def views_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The batch under each of :data:`VIEWS`; once, as it is, where it holds no images.
+
+    Args:
+        batch: keyword tensors of a model; the views apply to ``pixel_values`` and ``roi_values``.
+    """
+    images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
+    for view in VIEWS.values() if images else [VIEWS["identity"]]:
+        yield {**batch, **{key: view(value) for key, value in images.items()}}
+
+
 def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """Class probabilities averaged over :data:`VIEWS`.
 
     Args:
         model: called as ``model(**batch)``, returns ``FusionOutput``.
-        batch: keyword tensors of the model; the views apply to ``pixel_values`` and ``roi_values``.
+        batch: keyword tensors of the model.
 
     Returns:
         (B, C) float32. A batch without images needs, and gets, one pass.
     """
-    images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
-    views = VIEWS.values() if images else [VIEWS["identity"]]
-    passes = [probabilities(model, {**batch, **{k: view(v) for k, v in images.items()}}) for view in views]
-    return torch.stack(passes).mean(dim=0)
+    return torch.stack([probabilities(model(**view)) for view in views_of(batch)]).mean(dim=0)
 
 
-def probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+def probabilities(output: FusionOutput) -> Tensor:
     """Class probabilities (B, C) of one pass, in float32."""
-    return model(**batch).logits.float().softmax(dim=-1)
+    assert output.logits is not None
+    return output.logits.float().softmax(dim=-1)

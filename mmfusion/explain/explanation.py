@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
 from mmfusion.data.processor import NOT_INPUTS
-from mmfusion.data.transforms import open_image
+from mmfusion.data.transforms import centre_square, open_image
 from mmfusion.explain.attention import attention_maps
 from mmfusion.explain.contributions import Contributions, modality_contributions
 from mmfusion.explain.forward import attributing, has_modality
@@ -145,7 +144,7 @@ def _image_part(
     boxes = {name: (0.0, 0.0, float(view.shape[1]), float(view.shape[0])) for name, view in views.items()}
     if image is not None and not isinstance(image, list | tuple) and list(views) == ["image"]:
         picture = open_image(image)
-        views, boxes = {"image": np.asarray(picture)}, {"image": _seen(picture, processor.crop_pct)}
+        views, boxes = {"image": np.asarray(picture)}, {"image": centre_square(picture.size, processor.crop_pct)}
     return {
         "heat_map": next(iter(heat.values())),
         "heat_maps": heat,
@@ -179,13 +178,6 @@ def _picture(processor: Processor, pixels: Tensor) -> NDArray[np.uint8]:
     mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (processor.mean, processor.std))
     image = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     return image.permute(1, 2, 0).cpu().numpy()
-
-
-def _seen(image: Image.Image, crop_pct: float) -> tuple[float, float, float, float]:
-    """The centre square that :func:`mmfusion.data.transforms.eval_image` cuts out."""
-    side = crop_pct * min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return left, top, left + side, top + side
 
 
 def _array(x: Tensor) -> NDArray[np.float32]:

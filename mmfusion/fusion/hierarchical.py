@@ -60,6 +60,9 @@ class Hierarchical(FusionBlock):
             raise ValueError(f"weights={weights!r} is not one of 'softmax', 'sigmoid'.")
         image_dims = image_level_dims or [image_dim] * num_levels
         text_dims = text_level_dims or [text_dim] * num_levels
+        for name, dims in (("image", image_dims), ("text", text_dims)):
+            if len(dims) != num_levels:
+                raise ValueError(f"{name}_level_dims={list(dims)} has to name {num_levels} widths (num_levels).")
         self.weights = weights
         self.levels = nn.ModuleList([Gated(v, t, dim, gate) for v, t in zip(image_dims, text_dims, strict=True)])
         self.level_weight = nn.Parameter(torch.zeros(num_levels))

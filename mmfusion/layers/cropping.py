@@ -11,6 +11,7 @@ def centre_crop(images: Tensor, share: float = 0.875) -> Tensor:
     height, width = images.shape[-2:]
     h, w = max(1, round(height * share)), max(1, round(width * share))
     top, left = (height - h) // 2, (width - w) // 2
-    centre = images[..., top : top + h, left : left + w].flatten(0, -4)
-    resized = F.interpolate(centre, size=(height, width), mode="bilinear", align_corners=False)
+    centre = images[..., top : top + h, left : left + w]
+    pictures = centre.reshape(-1, *centre.shape[-3:])
+    resized = F.interpolate(pictures, size=(height, width), mode="bilinear", align_corners=False)
     return resized.view(images.shape)

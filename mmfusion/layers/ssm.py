@@ -185,6 +185,13 @@ class SelectiveSSM(nn.Module):
         with torch.no_grad():
             self.dt_proj.bias.copy_(delta + (-torch.expm1(-delta)).log())
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that an optimiser should not decay, as in Mamba.
+
+        Decay of ``A_log`` would draw all states to one time constant.
+        """
+        return {"A_log", "D"}
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Scan a sequence.
 

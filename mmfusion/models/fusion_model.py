@@ -481,19 +481,36 @@ class FusionModel(nn.Module):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
-        Biases, norms and the tokens of missing modalities (all parameters of one dimension) are not decayed.
+        Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed. Nor are those
+        that a module names in ``no_weight_decay()``, as in timm: position embeddings of its transformers, and the
+        dynamics of a state space.
         """
+        kept = _undecayed(self)
         encoders = {id(p) for tower in self._towers() for p in tower.backbone.parameters()}
         groups = []
         for part, rate in (("encoders", lr * encoder_lr_scale), ("rest", lr)):
             params = [p for p in self.parameters() if p.requires_grad and (id(p) in encoders) == (part == "encoders")]
             for name, decay, chosen in (
-                ("decay", weight_decay, [p for p in params if p.ndim > 1]),
-                ("no_decay", 0.0, [p for p in params if p.ndim <= 1]),
+                ("decay", weight_decay, [p for p in params if p.ndim > 1 and id(p) not in kept]),
+                ("no_decay", 0.0, [p for p in params if p.ndim <= 1 or id(p) in kept]),
             ):
                 if chosen:
                     groups.append({"name": f"{part}_{name}", "params": chosen, "lr": rate, "weight_decay": decay})
         return groups
+
+
+def _undecayed(model: nn.Module) -> set[int]:
+    """Identities of the parameters that some module names, relative to itself, in ``no_weight_decay()``.
+
+    A backbone may name what its variant does not have.
+    """
+    found: set[int] = set()
+    for module in model.modules():
+        hook: Any = getattr(module, "no_weight_decay", None)
+        if hook is not None:
+            named = set(hook())
+            found |= {id(parameter) for name, parameter in module.named_parameters() if name in named}
+    return found
 
 
 def _spread(features: Features, present: Tensor) -> Features:

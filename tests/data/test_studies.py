@@ -17,6 +17,7 @@ from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_ima
 from mmfusion.data.studies import equally_spaced, slice_number
 from mmfusion.data.transforms import region_box, row_rng
 from mmfusion.evaluation.predictions import AllRows
+from mmfusion.layers.cropping import centre_crop
 
 
 def _picture(path: Path, value: int, size: tuple[int, int] = (24, 20)) -> None:
@@ -273,9 +274,18 @@ def test_a_region_is_widened_to_a_square_within_the_image() -> None:
     assert region_box((2, 8, 12, 10), (24, 20)) == (2, 4, 12, 14)
     assert region_box((0, 0, 10, 2), (24, 20)) == (0, 0, 10, 10)
     assert region_box((1, 1, 24, 5), (24, 20)) == (1, 0, 24, 20)
-    assert region_box("centre", (24, 20)) == (6, 4, 18, 16)
     with pytest.raises(ValueError, match="does not lie in the image"):
         region_box((0, 0, 30, 5), (24, 20))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (80, 64), (64, 100)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.75])
+def test_the_centre_is_the_region_of_a_tower_that_gets_none(size: tuple[int, int], crop_pct: float) -> None:
+    """A row without a box shows the same place alone and beside rows with one (neighbouring pixels are 0.07 apart)."""
+    across, down = np.meshgrid(*(np.linspace(0, 255, side) for side in size))
+    picture = Image.fromarray(np.stack([across, down, 0 * down], axis=-1).round().astype(np.uint8))
+    item = Processor(image_size=32, crop_pct=crop_pct).encode(picture, roi="centre")
+    torch.testing.assert_close(item["roi_values"], centre_crop(item["pixel_values"], 0.5), atol=0.05, rtol=0)
 
 
 def test_the_region_is_augmented_as_the_image_is() -> None:

@@ -61,6 +61,22 @@ def test_every_row_in_order_with_its_error(batch_size, tta):
             assert probabilities[i, 0] == pytest.approx(1 / (1 + math.exp(-i)), rel=1e-6)
 
 
+def test_what_router_and_gates_gave_each_row():
+    class Routed(Model):
+        def forward(self, pixel_values) -> FusionOutput:
+            output = super().forward(pixel_values)
+            output.router_probs = output.logits.sigmoid()
+            output.gates = {"gate": output.logits[:, :1]}
+            return output
+
+    first, second = predict_rows(Routed(), Rows(), collate, num_classes=2, batch_size=4)
+    assert first.shares["gate"][:, 0].tolist() == pytest.approx([0, math.nan, 2, 3], nan_ok=True)
+    assert second.shares["gate"][:, 0].tolist() == pytest.approx([4, math.nan, 6], nan_ok=True)
+    assert second.shares["experts"][0].tolist() == pytest.approx([1 / (1 + math.exp(-4)), 0.5])
+    (none,) = predict_rows(Routed(), Rows(bad=range(7)), collate, num_classes=2)
+    assert none.shares == {} and len(none.errors) == 7
+
+
 def test_output_that_is_not_finite_is_an_error_of_its_row():
     model = Model()
     model.scale.data.fill_(math.inf)

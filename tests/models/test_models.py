@@ -183,7 +183,31 @@ def test_param_groups_hold_every_parameter_once(model):
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     for group in groups:
         assert group["lr"] == (0.25 if group["name"].startswith("encoders") else 1.0)
-        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
+        assert group["weight_decay"] == (0.0 if group["name"].endswith("no_decay") else 0.1)
+        assert all(p.ndim > 1 for p in group["params"]) or group["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "undecayed"),
+    [
+        ({}, set()),
+        (
+            {"fusion": "ssm"},
+            {f"fusion.encoder.blocks.0.ssm.{way}A_log" for way in ("", "reverse.")},
+        ),
+        (
+            {"image_encoder": "test_vit", "image_args": {"img_size": 48}},
+            {"image_tower.backbone.model.pos_embed", "image_tower.backbone.model.cls_token"},
+        ),
+    ],
+)
+def test_what_a_module_names_is_not_decayed(overrides, undecayed):
+    model = shrunk("test_concat", **overrides, text_args={"vocab_size": 64})
+    groups = model.param_groups(lr=1.0, weight_decay=0.1)
+    kept = {id(p) for group in groups if group["weight_decay"] == 0 for p in group["params"]}
+    found = {name for name, p in model.named_parameters() if id(p) in kept and p.ndim > 1}
+    assert found == undecayed
+    assert {id(p) for p in model.parameters() if p.ndim <= 1} <= kept
 
 
 def test_gradient_checkpointing_gives_the_same_gradient(model):
@@ -205,6 +229,24 @@ def test_autocast(model):
     assert (logits - expected).abs().max() < 0.1 * expected.abs().max() + 0.05
 
 
+#: what a program is traced through: every image tower, fusion over vectors, tokens and levels, a router, no fusion.
+#: (Heads and aggregators are exported in tests of their own.)
+EXPORTED = (
+    "mibf_lite0",
+    "cross_attention_resnet18",
+    "hier_lite0",
+    "bilstm_lite0",
+    "multiview_lite0",
+    "lesion_context_lite0",
+    "text_bert_tiny",
+)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXPORTED)) for name in mmfusion.list_models()],
+    indirect=True,
+)
 def test_torch_export(model):
     inputs = batch(model.eval())
     exported = torch.export.export(model, args=(), kwargs=inputs)
