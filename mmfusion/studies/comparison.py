@@ -58,7 +58,7 @@ def compare(study: StudyConfig) -> list[RowResult]:
     output = Path(study.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
-    cases = read_cases(rows[0].config.data, replace(dataset, folds=_all_folds(study, rows[0].config)))
+    cases = read_cases(rows[0].config.data, dataset if not study.cross_validate else dataset.without_split())
     print(f"checking the images of {cases.source}")
     check_images(cases)
     sound = not any(not problem.warning for problem in cases.problems)
@@ -97,21 +97,15 @@ def _check(study: StudyConfig) -> None:
         )
 
 
-def _all_folds(study: StudyConfig, config: RunConfig) -> dict[str, list[Any]]:
-    """The folds of the base, or for a cross-validation any that the reader takes: it only tells which there are."""
-    column = config.dataset.fold_column
-    if not study.cross_validate:
-        return config.dataset.folds
-    if column is None:
-        raise ValueError("cross_validate needs dataset.fold_column, the column with the fold of each row.")
-    return {}
-
-
 def _folds(study: StudyConfig, cases: CaseTable, config: RunConfig) -> list[Any]:
     """The folds to test on in turn; [None] where the split is fixed."""
     if not study.cross_validate:
         return [None]
-    column = str(config.dataset.fold_column)
+    column = config.dataset.fold_column
+    if column is None or column not in cases.frame:
+        raise ValueError(
+            f"cross_validate needs dataset.fold_column, the column with the fold of each row; got {column!r}."
+        )
     folds = sorted(set(cases.frame[column].dropna()), key=lambda fold: (len(fold), fold))
     if len(folds) < 3:
         raise ValueError(f"cross_validate needs three folds at least (test, validation, training); got {folds}.")
