@@ -68,6 +68,13 @@ def _shared(subject: Subject, column: str) -> tuple[int, list[str]]:
 def check_classes(subject: Subject) -> Iterator[Finding]:
     """Classes that a split lacks, or has few rows of."""
     counts = class_counts(subject)
+    if len(counts) == 1:
+        yield Finding(
+            "one_class",
+            "error",
+            f"every row is {next(iter(counts))}: there is nothing to tell apart",
+            "Is dataset.label_column the right one?",
+        )
     for split in subject.cases.splits:
         absent = [label for label, rows in counts.items() if not rows[split]]
         few = {label: rows[split] for label, rows in counts.items() if 0 < rows[split] < FEW}

@@ -313,6 +313,11 @@ def test_thin_classes(rows: Rows, write: Write) -> None:
     assert "amber (3)" in the(outcome, "class_tail").message
 
 
+def test_one_class(rows: Rows, write: Write) -> None:
+    outcome = look(write([{**row, "label": "amber"} for row in rows]))
+    assert grave(outcome) == ["one_class"] and outcome.columns == {}
+
+
 def test_views_and_slices_of_one_case_are_no_duplicates(rows: Rows, write: Write) -> None:
     root = write(rows)
     for a, b in zip(rows[::2], rows[1::2], strict=True):  # two rows a patient, as good as equal
