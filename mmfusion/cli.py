@@ -179,7 +179,8 @@ def train(config: RunConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
     from mmfusion.evaluation.evaluate import evaluate, read_split
-    from mmfusion.evaluation.metrics import headline
+    from mmfusion.evaluation.intervals import interval_text
+    from mmfusion.evaluation.metrics import HEADLINE
 
     predictor = _predictor(config.model)
     cases = read_split(
@@ -201,8 +202,9 @@ def evaluate(config: EvaluateConfig) -> None:
         tta=config.tta,
         channels_last=predictor.channels_last,
     )
-    for name, value in headline(metrics).items():
-        print(f"  {name:18} {value:.4f}")
+    print("figures, with {level:.0%} intervals ({groups:,} groups drawn anew {replicates:,} times):".format(**metrics["bootstrap"]))
+    for name in HEADLINE:
+        print(f"  {name:18} {interval_text(metrics['intervals'][name])}")
     print(f"metrics.json, predictions.csv, confusion_matrix.png and roc.png are in {output}")
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
-from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
+from mmfusion.evaluation.cases import Predictions, predict_cases
+from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.evaluation.plots import plot_confusion_matrix, plot_roc
-from mmfusion.evaluation.predictions import AllRows, PredictionWriter, predict_rows
 
 logger = logging.getLogger(__name__)
 
 #: fewer rows of a class than this make its figures a matter of chance.
 FEW = 10
+
+#: draws of the bootstrap, and the level of its intervals.
+REPLICATES, LEVEL = 1000, 0.95
 
 
 def evaluate(
@@ -47,40 +49,41 @@ def evaluate(
         inference: further keywords of :func:`~mmfusion.evaluation.predictions.predict_rows`, e.g. ``tta=True``.
 
     Returns:
-        :func:`~mmfusion.evaluation.metrics.classification_metrics` and ``unreadable``, the number of rows left out.
+        :func:`~mmfusion.evaluation.metrics.classification_metrics`, and
+
+        - ``unreadable``: the number of rows left out.
+        - ``intervals``: :func:`~mmfusion.evaluation.intervals.metric_intervals` over whole groups of the table.
+        - ``bootstrap``: how they were drawn: ``replicates``, ``level``, ``seed`` and the number of ``groups``.
 
     Raises:
         ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, or there is no labelled row.
     """
-    if on_bad_row not in ("fail", "skip"):
-        raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     names = list(processor.labels)
-    rows = AllRows(cases, processor)
-    truth = [names[label] if label >= 0 else "" for label in rows.labels]
-    probabilities = np.empty((len(rows), len(names)), dtype=np.float32)
-    errors: list[str | None] = []
-    writer = PredictionWriter(Path(output) / "predictions.csv", names, true_labels=True) if output else None
-    with writer or nullcontext(), tqdm(total=len(rows), desc="Evaluating", unit="row", disable=None) as bar:
-        parts = predict_rows(model, rows, processor.collate, num_classes=len(names), batch_size=batch_size, **inference)
-        for part in parts:
-            here = slice(part.start, part.start + len(part.errors))
-            if on_bad_row == "fail":
-                _refuse(part.errors, rows.ids[here])
-            probabilities[here] = part.probabilities
-            errors += part.errors
-            if writer:
-                writer.write(rows.ids[here], part, truth[here])
-            bar.update(len(part.errors))
-    readable = np.array([error is None for error in errors])
-    used = readable & (rows.labels >= 0)
-    metrics = classification_metrics(rows.labels[used], probabilities[used], names)
-    metrics["unreadable"] = int((~readable).sum())
+    folder = Path(output) if output else None
+    predicted = predict_cases(
+        model,
+        processor,
+        cases,
+        output=folder / "predictions.csv" if folder else None,
+        on_bad_row=on_bad_row,
+        batch_size=batch_size,
+        **inference,
+    )
+    metrics = _figures(predicted, names)
     _warn(metrics)
-    if output:
-        folder = Path(output)
+    if folder:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         plot_confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
-        plot_roc(rows.labels[used], probabilities[used], names, folder / "roc.png")
+        plot_roc(predicted.labels, predicted.probabilities, names, folder / "roc.png")
+    return metrics
+
+
+def _figures(predicted: Predictions, names: Sequence[str]) -> dict[str, Any]:
+    y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
+    metrics = classification_metrics(y, p, names)
+    metrics["unreadable"] = predicted.unreadable
+    metrics["bootstrap"] = {"replicates": REPLICATES, "level": LEVEL, "seed": 0, "groups": len(np.unique(groups))}
+    metrics["intervals"] = metric_intervals(y, p, groups, class_names=names, replicates=REPLICATES, level=LEVEL)
     return metrics
 
 
@@ -117,14 +120,6 @@ def read_split(
             f"{split!r} rows cannot be told; choose split 'all' for data that the model has not seen."
         )
     return cases.select(split)
-
-
-def _refuse(errors: Sequence[str | None], ids: Sequence[str]) -> None:
-    for row, error in zip(ids, errors, strict=True):
-        if error is not None:
-            raise ValueError(
-                f"Row {row} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
-            )
 
 
 def _warn(metrics: dict[str, Any]) -> None:

@@ -128,6 +128,14 @@ def metric_intervals(
 _ENDS = ("value", "low", "high")
 
 
+def interval_text(figure: dict[str, Any], digits: int = 3) -> str:
+    """A figure of :func:`metric_intervals` as a reader sees it: ``0.804 [0.786, 0.822]``, or ``undefined``."""
+    if figure["value"] is None:
+        return "undefined"
+    value, low, high = (f"{figure[name]:.{digits}f}" for name in _ENDS)
+    return f"{value} [{low}, {high}]"
+
+
 def _counts(groups: ArrayLike, replicates: int, seed: int) -> Iterator[Floats]:
     """The rows of :func:`bootstrap_counts` in chunks."""
     _, codes = np.unique(np.asarray(groups), return_inverse=True)

@@ -29,6 +29,7 @@ from mmfusion.data import (
     read_cases,
 )
 from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.models import FusionModel, create_loss, create_model, load_model, resolve_artifact, save_model
@@ -442,7 +443,8 @@ def _finish(
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
             _save(best_model, processor, folder.best, provenance, figures)
-            print(f"{split}: {', '.join(f'{name} {value:.4f}' for name, value in headline(measured).items())}")
+            shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
+            print(f"{split}: {shown}")
         print(f"best epoch {best['epoch']} of {len(history)}; saved in {folder.best}")
     return TrainResult(
         folder=folder.root,
