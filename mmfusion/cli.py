@@ -57,6 +57,13 @@ class EvaluateConfig:
         output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
         batch_size: rows per step.
         tta: average over test-time augmentations.
+        calibrated: apply the temperature that was fitted at the end of training, where there is one.
+        subgroups: columns whose values part the rows, separated by commas; numbers go into thirds, ``age:10`` into
+            bands of ten.
+        validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
+        coverage: wanted share of conformal sets with the true class.
+        sensitivity: wanted of each class's decision threshold.
+        missing_modality: also measure with the image alone and the text alone.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """
 
@@ -66,6 +73,12 @@ class EvaluateConfig:
     output: str | None = None
     batch_size: int = 64
     tta: bool = False
+    calibrated: bool = True
+    subgroups: str | None = None
+    validation: bool = False
+    coverage: float = 0.9
+    sensitivity: float = 0.9
+    missing_modality: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -79,6 +92,7 @@ class PredictConfig:
         output: CSV file to write.
         batch_size: rows per step.
         tta: average over test-time augmentations.
+        calibrated: apply the temperature that was fitted at the end of training, where there is one.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """
 
@@ -87,6 +101,7 @@ class PredictConfig:
     output: str = "predictions.csv"
     batch_size: int = 64
     tta: bool = False
+    calibrated: bool = True
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -179,17 +194,12 @@ def train(config: RunConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
     from mmfusion.evaluation.evaluate import evaluate, read_split
-    from mmfusion.evaluation.intervals import interval_text
-    from mmfusion.evaluation.metrics import HEADLINE
 
-    predictor = _predictor(config.model)
-    cases = read_split(
-        config.data,
-        config.split,
-        dataset=config.dataset,
-        labels=predictor.labels,
-        provenance=predictor.provenance,
-    )
+    if config.validation and config.split in ("val", "all"):
+        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
+    predictor = _predictor(config.model, config.calibrated)
+    read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
+    cases = read_split(config.data, config.split, **read)
     output = config.output or _beside_model(config.model, f"evaluation/{config.split}")
     print(f"evaluating {config.model} on {len(cases):,} rows ({config.split}) of {config.data}")
     metrics = evaluate(
@@ -201,17 +211,65 @@ def evaluate(config: EvaluateConfig) -> None:
         batch_size=config.batch_size,
         tta=config.tta,
         channels_last=predictor.channels_last,
+        subgroups=_listed(config.subgroups),
+        validation=read_split(config.data, "val", **read) if config.validation else None,
+        coverage=config.coverage,
+        sensitivity=config.sensitivity,
+        missing_modality=config.missing_modality,
     )
-    print("figures, with {level:.0%} intervals ({groups:,} groups drawn anew {replicates:,} times):".format(**metrics["bootstrap"]))
+    _print_figures(metrics)
+    print(f"metrics.json, predictions.csv and plots are in {output}")
+
+
+def _print_figures(metrics: dict[str, Any]) -> None:
+    from mmfusion.evaluation.intervals import interval_text
+    from mmfusion.evaluation.metrics import HEADLINE
+
+    print(
+        "figures, with {level:.0%} intervals ({groups:,} groups drawn {replicates:,} times):".format(
+            **metrics["bootstrap"]
+        )
+    )
     for name in HEADLINE:
         print(f"  {name:18} {interval_text(metrics['intervals'][name])}")
-    print(f"metrics.json, predictions.csv, confusion_matrix.png and roc.png are in {output}")
+    if found := metrics["calibration"]:
+        before, after = found["before"], found["after"]
+        print(
+            f"calibrated with temperature {found['temperature']:.3f} ({found['fitted_on']}, {found['n']:,} rows): "
+            f"ece {before['ece']:.3f} -> {after['ece']:.3f}, nll {before['nll']:.3f} -> {after['nll']:.3f}; "
+            "--calibrated false leaves it out"
+        )
+    for column, parts in metrics.get("subgroups", {}).items():
+        print(f"balanced accuracy by {column}:")
+        for part in parts:
+            rows = f"{part['n']:,} rows, {part['classes']} classes{', small' if part['small'] else ''}"
+            print(f"  {part['value']:18} {interval_text(part['balanced_accuracy'])}  ({rows})")
+    if "conformal" in metrics:
+        print(f"conformal sets for {metrics['conformal']['wanted']:.0%} coverage:")
+        for name, found in metrics["conformal"].items():
+            if isinstance(found, dict):
+                covered, size = interval_text(found["coverage"]), interval_text(found["mean_size"], 2)
+                print(f"  {name:18} coverage {covered}, classes in a set {size}")
+    if "thresholds" in metrics:
+        print(f"thresholds for a sensitivity of {metrics['thresholds']['wanted']:.0%} on the validation rows:")
+        for name, found in metrics["thresholds"]["per_class"].items():
+            if found["threshold"] is None:
+                print(f"  {name:18} no validation rows")
+            else:
+                figures = (f"{figure} {interval_text(found[figure])}" for figure in ("sensitivity", "specificity"))
+                print(f"  {name:18} from {found['threshold']:.4f} on: {', '.join(figures)}")
+    if metrics.get("missing_modality") == []:
+        print("no modality to take away: the model reads one, or no row has both")
+    for row in metrics.get("missing_modality", ()):
+        print(f"  {row['shown']:18} balanced accuracy {interval_text(row['balanced_accuracy'])}  ({row['n']:,} rows)")
 
 
 def predict(config: PredictConfig) -> None:
     """Predict a folder of images or a table, and write a CSV."""
-    predictor = _predictor(config.model)
-    print(f"predicting {config.data} with {config.model}")
+    predictor = _predictor(config.model, config.calibrated)
+    fitted = predictor.model.calibration
+    temperature = f", calibrated with temperature {fitted['temperature']:.3f}" if fitted else ""
+    print(f"predicting {config.data} with {config.model}{temperature}")
     rows, unreadable = predictor.predict_path(
         config.data, config.output, dataset=config.dataset, tta=config.tta, batch_size=config.batch_size
     )
@@ -226,7 +284,7 @@ def explain(config: ExplainConfig) -> None:
     results = predictor.explain_path(
         config.data,
         config.output,
-        ids=[id_.strip() for id_ in config.rows.split(",")] if config.rows is not None else None,
+        ids=_listed(config.rows) if config.rows is not None else None,
         limit=config.limit,
         dataset=config.dataset,
         label=config.label,
@@ -453,11 +511,15 @@ def _saved_dataset(parsed: Namespace) -> dict[str, Any]:
     return (read_config(resolve_artifact(parsed["model"])).get("training") or {}).get("dataset") or {}
 
 
-def _predictor(model: str) -> Predictor:
+def _listed(names: str | None) -> list[str]:
+    return [] if names is None else [name.strip() for name in names.split(",")]
+
+
+def _predictor(model: str, calibrated: bool = True) -> Predictor:
     from mmfusion.predictor import Predictor
     from mmfusion.training.hardware import resolve_channels_last
 
-    return Predictor.from_pretrained(model, channels_last=resolve_channels_last(None))
+    return Predictor.from_pretrained(model, channels_last=resolve_channels_last(None), calibrated=calibrated)
 
 
 def _beside_model(model: str, name: str) -> Path:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.layers.cropping import centre_crop
+from mmfusion.models.fusion_model import class_probabilities
 
 #: batch entries that hold images.
 IMAGE_KEYS = ("pixel_values", "roi_values")
@@ -25,7 +26,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """Class probabilities averaged over :data:`VIEWS`.
+    """Class probabilities averaged over :data:`VIEWS`, then calibrated as the model is.
 
     Args:
         model: called as ``model(**batch)``, returns ``FusionOutput``.
@@ -36,10 +37,14 @@ def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """
     images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
     views = VIEWS.values() if images else [VIEWS["identity"]]
-    passes = [probabilities(model, {**batch, **{k: view(v) for k, v in images.items()}}) for view in views]
-    return torch.stack(passes).mean(dim=0)
+    passes = [
+        model(**{**batch, **{k: view(v) for k, v in images.items()}}).logits.float().softmax(dim=-1) for view in views
+    ]
+    mean = torch.stack(passes).mean(dim=0)
+    # the logarithm of probabilities are logits: calibration comes after the mean, and can be undone
+    return class_probabilities(model, mean.log()) if getattr(model, "calibration", None) else mean
 
 
 def probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """Class probabilities (B, C) of one pass, in float32."""
-    return model(**batch).logits.float().softmax(dim=-1)
+    """Class probabilities (B, C) of one pass, calibrated as the model is, in float32."""
+    return class_probabilities(model, model(**batch).logits)

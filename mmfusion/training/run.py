@@ -28,6 +28,7 @@ from mmfusion.data import (
     load_tokenizer,
     read_cases,
 )
+from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
@@ -430,6 +431,13 @@ def _finish(
         best_model = load_model(folder.best).to(next(model.parameters()).device)
         best_model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
         plot_training_curves(folder.metrics, folder.root / "training_curves.png")
+        inference: dict[str, Any] = {
+            "batch_size": config.train.batch_size,
+            "channels_last": channels_last,
+            "workers": config.train.workers,
+        }
+        if "val" in cases.splits:
+            calibrate(best_model, processor, cases.select("val"), **inference)
         if split is not None:
             measured = evaluate(
                 best_model,
@@ -437,15 +445,15 @@ def _finish(
                 cases.select(split),
                 output=folder.root,
                 on_bad_row=config.dataset.on_bad_row,
-                batch_size=config.train.batch_size,
-                channels_last=channels_last,
-                workers=config.train.workers,
+                **inference,
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
             _save(best_model, processor, folder.best, provenance, figures)
             shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
             print(f"{split}: {shown}")
-        print(f"best epoch {best['epoch']} of {len(history)}; saved in {folder.best}")
+        fitted = best_model.calibration
+        temperature = f", temperature {fitted['temperature']:.3f} from {fitted['n']:,} val rows" if fitted else ""
+        print(f"best epoch {best['epoch']} of {len(history)}{temperature}; saved in {folder.best}")
     return TrainResult(
         folder=folder.root,
         best=folder.best,

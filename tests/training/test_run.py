@@ -75,7 +75,7 @@ def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.function is test_a_run_leaves_everything_in_its_folder:
         return
     monkeypatch.setattr("mmfusion.training.run.plot_training_curves", lambda *_: None)
-    for name in ("plot_confusion_matrix", "plot_roc"):
+    for name in ("plot_confusion_matrix", "plot_roc", "plot_reliability", "plot_risk_coverage"):
         monkeypatch.setattr(f"mmfusion.evaluation.evaluate.{name}", lambda *_: None)
 
 
