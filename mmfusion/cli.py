@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +66,7 @@ class EvaluateConfig:
         coverage: wanted share of conformal sets with the true class.
         sensitivity: wanted of each class's decision threshold.
         missing_modality: also measure with the image alone and the text alone.
+        report: write ``report.html``, one page with everything, validation rows and missing modalities included.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """
 
@@ -79,6 +82,7 @@ class EvaluateConfig:
     coverage: float = 0.9
     sensitivity: float = 0.9
     missing_modality: bool = False
+    report: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -195,8 +199,6 @@ def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
     from mmfusion.evaluation.evaluate import evaluate, read_split
 
-    if config.validation and config.split in ("val", "all"):
-        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
     predictor = _predictor(config.model, config.calibrated)
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     cases = read_split(config.data, config.split, **read)
@@ -212,13 +214,56 @@ def evaluate(config: EvaluateConfig) -> None:
         tta=config.tta,
         channels_last=predictor.channels_last,
         subgroups=_listed(config.subgroups),
-        validation=read_split(config.data, "val", **read) if config.validation else None,
+        validation=_validation(config, read),
         coverage=config.coverage,
         sensitivity=config.sensitivity,
-        missing_modality=config.missing_modality,
+        missing_modality=config.missing_modality or config.report,
     )
     _print_figures(metrics)
     print(f"metrics.json, predictions.csv and plots are in {output}")
+    if config.report:
+        from mmfusion.evaluation.report import write_report
+
+        facts = {"Rows": f"split {config.split} of {config.data}"}
+        title = f"{config.model} on {config.split}"
+        command = _command("evaluate", config)
+        print(
+            f"the page is {write_report(output, metrics, cases, predictor, title=title, command=command, facts=facts)}"
+        )
+
+
+def _validation(config: EvaluateConfig, read: dict[str, Any]) -> Any:
+    """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
+    from mmfusion.evaluation.evaluate import read_split
+
+    if config.validation and config.split in ("val", "all"):
+        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
+    if not (config.validation or config.report) or config.split in ("val", "all"):
+        return None
+    try:
+        return read_split(config.data, "val", **read)
+    except ValueError:
+        if config.validation:
+            raise
+        return None
+
+
+def _command(name: str, config: Any) -> str:
+    """The command line that makes these options, those left at their defaults apart."""
+
+    def options(values: Any, prefix: str = "--") -> Iterator[str]:
+        for f in fields(values):
+            value = getattr(values, f.name)
+            default = (
+                f.default if f.default is not MISSING else f.default_factory() if callable(f.default_factory) else None
+            )
+            if is_dataclass(value):
+                yield from options(value, f"{prefix}{f.name}.")
+            elif value != default:
+                plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+                yield from (f"{prefix}{f.name}", str(value) if plain else json.dumps(value))
+
+    return shlex.join(["mmfusion", name, *options(config)])
 
 
 def _print_figures(metrics: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ The promise holds on average over cases that are exchangeable with the validatio
 
 Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; ``lac``: Sadinle, Lei and Wasserman,
 Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 2019; ``aps``: Romano, Sesia and Candes,
-Classification with Valid and Adaptive Coverage, NeurIPS 2020, without its random tie-breaking, so that a case has the
-same set every time, which makes the sets a little larger.
+Classification with Valid and Adaptive Coverage, NeurIPS 2020, without its random part, so that a case has the same set
+every time; the sets of a model that is nearly always right and sure then are larger than need be.
 """
 
 from __future__ import annotations
