@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
+import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +66,14 @@ class EvaluateConfig:
         output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
         batch_size: rows per step.
         tta: average over test-time augmentations.
+        calibrated: apply the temperature that was fitted at the end of training, where there is one.
+        subgroups: columns whose values part the rows, separated by commas; numbers go into thirds, ``age:10`` into
+            bands of ten.
+        validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
+        coverage: wanted share of conformal sets with the true class.
+        sensitivity: wanted of each class's decision threshold.
+        missing_modality: also measure with the image alone and the text alone.
+        report: write ``report.html``, one page with everything, validation rows and missing modalities included.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """
 
@@ -73,6 +83,13 @@ class EvaluateConfig:
     output: str | None = None
     batch_size: int = 64
     tta: bool = False
+    calibrated: bool = True
+    subgroups: str | None = None
+    validation: bool = False
+    coverage: float = 0.9
+    sensitivity: float = 0.9
+    missing_modality: bool = False
+    report: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -86,6 +103,7 @@ class PredictConfig:
         output: CSV file to write.
         batch_size: rows per step.
         tta: average over test-time augmentations.
+        calibrated: apply the temperature that was fitted at the end of training, where there is one.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """
 
@@ -94,6 +112,7 @@ class PredictConfig:
     output: str = "predictions.csv"
     batch_size: int = 64
     tta: bool = False
+    calibrated: bool = True
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -242,16 +261,10 @@ def sweep(config: SweepConfig) -> None:
 def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
     from mmfusion.evaluation.evaluate import evaluate, read_split
-    from mmfusion.evaluation.metrics import headline
 
-    predictor = _predictor(config.model)
-    cases = read_split(
-        config.data,
-        config.split,
-        dataset=config.dataset,
-        labels=predictor.labels,
-        provenance=predictor.provenance,
-    )
+    predictor = _predictor(config.model, config.calibrated)
+    read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
+    cases = read_split(config.data, config.split, **read)
     output = config.output or _beside_model(config.model, f"evaluation/{config.split}")
     print(f"evaluating {config.model} on {len(cases):,} rows ({config.split}) of {config.data}")
     metrics = evaluate(
@@ -263,19 +276,111 @@ def evaluate(config: EvaluateConfig) -> None:
         batch_size=config.batch_size,
         tta=config.tta,
         channels_last=predictor.channels_last,
+        subgroups=_listed(config.subgroups),
+        validation=_validation(config, read),
+        coverage=config.coverage,
+        sensitivity=config.sensitivity,
+        missing_modality=config.missing_modality or config.report,
     )
-    for name, value in headline(metrics).items():
-        print(f"  {name:18} {value:.4f}")
+    _print_figures(metrics)
     use = {"experts": metrics["expert_use"]} if "expert_use" in metrics else {}
     for name, shares in (use | metrics.get("gates", {})).items():
         print(f"  {name:18} {' '.join(f'{share:.2f}' for share in shares['mean'])}")
-    print(f"metrics.json, predictions.csv, confusion_matrix.png and roc.png are in {output}")
+    print(f"metrics.json, predictions.csv and plots are in {output}")
+    if config.report:
+        from mmfusion.evaluation.report import write_report
+
+        facts = {"Rows": f"split {config.split} of {config.data}"}
+        title = f"{config.model} on {config.split}"
+        command = _command("evaluate", config)
+        print(
+            f"the page is {write_report(output, metrics, cases, predictor, title=title, command=command, facts=facts)}"
+        )
+
+
+def _validation(config: EvaluateConfig, read: dict[str, Any]) -> Any:
+    """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
+    from mmfusion.evaluation.evaluate import read_split
+
+    if config.validation and config.split in ("val", "all"):
+        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
+    if not (config.validation or config.report) or config.split in ("val", "all"):
+        return None
+    try:
+        return read_split(config.data, "val", **read)
+    except ValueError:
+        if config.validation:
+            raise
+        return None
+
+
+def _command(name: str, config: Any) -> str:
+    """The command line that makes these options, those left at their defaults apart."""
+
+    def options(values: Any, prefix: str = "--") -> Iterator[str]:
+        for f in fields(values):
+            value = getattr(values, f.name)
+            default = (
+                f.default if f.default is not MISSING else f.default_factory() if callable(f.default_factory) else None
+            )
+            if is_dataclass(value):
+                yield from options(value, f"{prefix}{f.name}.")
+            elif value != default:
+                plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+                yield from (f"{prefix}{f.name}", str(value) if plain else json.dumps(value))
+
+    return shlex.join(["mmfusion", name, *options(config)])
+
+
+def _print_figures(metrics: dict[str, Any]) -> None:
+    from mmfusion.evaluation.intervals import interval_text
+    from mmfusion.evaluation.metrics import HEADLINE
+
+    print(
+        "figures, with {level:.0%} intervals ({groups:,} groups drawn {replicates:,} times):".format(
+            **metrics["bootstrap"]
+        )
+    )
+    for name in HEADLINE:
+        print(f"  {name:18} {interval_text(metrics['intervals'][name])}")
+    if found := metrics["calibration"]:
+        before, after = found["before"], found["after"]
+        print(
+            f"calibrated with temperature {found['temperature']:.3f} ({found['fitted_on']}, {found['n']:,} rows): "
+            f"ece {before['ece']:.3f} -> {after['ece']:.3f}, nll {before['nll']:.3f} -> {after['nll']:.3f}; "
+            "--calibrated false leaves it out"
+        )
+    for column, parts in metrics.get("subgroups", {}).items():
+        print(f"balanced accuracy by {column}:")
+        for part in parts:
+            rows = f"{part['n']:,} rows, {part['classes']} classes{', small' if part['small'] else ''}"
+            print(f"  {part['value']:18} {interval_text(part['balanced_accuracy'])}  ({rows})")
+    if "conformal" in metrics:
+        print(f"conformal sets for {metrics['conformal']['wanted']:.0%} coverage:")
+        for name, found in metrics["conformal"].items():
+            if isinstance(found, dict):
+                covered, size = interval_text(found["coverage"]), interval_text(found["mean_size"], 2)
+                print(f"  {name:18} coverage {covered}, classes in a set {size}")
+    if "thresholds" in metrics:
+        print(f"thresholds for a sensitivity of {metrics['thresholds']['wanted']:.0%} on the validation rows:")
+        for name, found in metrics["thresholds"]["per_class"].items():
+            if found["threshold"] is None:
+                print(f"  {name:18} no validation rows")
+            else:
+                figures = (f"{figure} {interval_text(found[figure])}" for figure in ("sensitivity", "specificity"))
+                print(f"  {name:18} from {found['threshold']:.4f} on: {', '.join(figures)}")
+    if metrics.get("missing_modality") == []:
+        print("no modality to take away: the model reads one, or no row has both")
+    for row in metrics.get("missing_modality", ()):
+        print(f"  {row['shown']:18} balanced accuracy {interval_text(row['balanced_accuracy'])}  ({row['n']:,} rows)")
 
 
 def predict(config: PredictConfig) -> None:
     """Predict a folder of images or a table, and write a CSV."""
-    predictor = _predictor(config.model)
-    print(f"predicting {config.data} with {config.model}")
+    predictor = _predictor(config.model, config.calibrated)
+    fitted = predictor.model.calibration
+    temperature = f", calibrated with temperature {fitted['temperature']:.3f}" if fitted else ""
+    print(f"predicting {config.data} with {config.model}{temperature}")
     rows, unreadable = predictor.predict_path(
         config.data, config.output, dataset=config.dataset, tta=config.tta, batch_size=config.batch_size
     )
@@ -290,7 +395,7 @@ def explain(config: ExplainConfig) -> None:
     results = predictor.explain_path(
         config.data,
         config.output,
-        ids=[id_.strip() for id_ in config.rows.split(",")] if config.rows is not None else None,
+        ids=_listed(config.rows) if config.rows is not None else None,
         limit=config.limit,
         dataset=config.dataset,
         label=config.label,
@@ -574,11 +679,15 @@ def _saved_dataset(parsed: Namespace) -> dict[str, Any]:
     return (read_config(resolve_artifact(parsed["model"])).get("training") or {}).get("dataset") or {}
 
 
-def _predictor(model: str) -> Predictor:
+def _listed(names: str | None) -> list[str]:
+    return [] if names is None else [name.strip() for name in names.split(",")]
+
+
+def _predictor(model: str, calibrated: bool = True) -> Predictor:
     from mmfusion.predictor import Predictor
     from mmfusion.training.hardware import resolve_channels_last
 
-    return Predictor.from_pretrained(model, channels_last=resolve_channels_last(None))
+    return Predictor.from_pretrained(model, channels_last=resolve_channels_last(None), calibrated=calibrated)
 
 
 def _beside_model(model: str, name: str) -> Path:

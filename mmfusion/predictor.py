@@ -57,6 +57,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
+        calibrated: bool = True,
     ) -> Predictor:
         """Load a saved model.
 
@@ -66,6 +67,8 @@ class Predictor:
             device: where to compute; None takes the accelerator where there is one.
             dtype: autocast type of the forward pass.
             channels_last: memory format of images and image weights; faster for convolutions.
+            calibrated: divide the logits by the temperature that came with the model, where one did; False leaves the
+                probabilities as the network gives them.
 
         Raises:
             FileNotFoundError: there is no such model, or one of its files is missing.
@@ -78,6 +81,8 @@ class Predictor:
                 f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
                 "save them again, together."
             )
+        if not calibrated:
+            model.calibration = None
         provenance = read_config(folder).get("training") or {}
         if device is None:
             device = torch.accelerator.current_accelerator(check_available=True) or "cpu"

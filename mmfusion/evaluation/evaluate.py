@@ -5,25 +5,36 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
-from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
+from mmfusion.evaluation.calibration import calibration_figures, temper
+from mmfusion.evaluation.cases import Predictions, predict_cases
+from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
+from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import classification_metrics
-from mmfusion.evaluation.plots import plot_confusion_matrix, plot_roc
-from mmfusion.evaluation.predictions import AllRows, PredictionWriter, predict_rows
+from mmfusion.evaluation.missing import missing_modality_figures
+from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
+from mmfusion.evaluation.selective import selective_figures
+from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
+from mmfusion.evaluation.thresholds import threshold_figures
 from mmfusion.evaluation.use import mean_shares
 
 logger = logging.getLogger(__name__)
 
 #: fewer rows of a class than this make its figures a matter of chance.
 FEW = 10
+
+#: keywords of all intervals.
+BOOTSTRAP: dict[str, Any] = {"replicates": 1000, "level": 0.95, "seed": 0}
+
+#: errors that are listed.
+WORST = 12
 
 
 def evaluate(
@@ -35,6 +46,11 @@ def evaluate(
     on_bad_row: str = "fail",
     batch_size: int = 64,
     open_rows: Callable[[CaseTable], Any] | None = None,
+    subgroups: Sequence[str] = (),
+    validation: CaseTable | None = None,
+    coverage: float = 0.9,
+    sensitivity: float = 0.9,
+    missing_modality: bool = False,
     **inference: Any,
 ) -> dict[str, Any]:
     """Predict the labelled rows of a table and compare.
@@ -43,54 +59,118 @@ def evaluate(
         model: a ``FusionModel``.
         processor: the model's processor.
         cases: the rows; those without a label are predicted, and count in no figure.
-        output: folder for ``metrics.json``, ``predictions.csv``, ``confusion_matrix.png`` and ``roc.png``; None writes
-            nothing.
+        output: folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
         batch_size: rows per step.
         open_rows: makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
+        subgroups: columns whose values part the rows, see :func:`~mmfusion.evaluation.subgroups.subgroup_figures`.
+        validation: rows that conformal sets and decision thresholds are fitted on; other rows than those measured.
+        coverage: wanted share of conformal sets with the true class.
+        sensitivity: wanted of each class's decision threshold.
+        missing_modality: also measure with the image alone and the text alone.
         inference: further keywords of :func:`~mmfusion.evaluation.predictions.predict_rows`, e.g. ``tta=True``.
 
     Returns:
-        :func:`~mmfusion.evaluation.metrics.classification_metrics`; ``unreadable``, the number of rows left out; and
-        what experts and gates did in the others (:func:`~mmfusion.evaluation.use.mean_shares`).
+        :func:`~mmfusion.evaluation.metrics.classification_metrics`, and
+
+        - ``unreadable``: the number of rows left out.
+        - ``intervals``: :func:`~mmfusion.evaluation.intervals.metric_intervals` over whole groups of the table.
+        - ``bootstrap``: how they were drawn: ``replicates``, ``level``, ``seed`` and the number of ``groups``.
+        - ``calibration``: :func:`~mmfusion.evaluation.calibration.calibration_figures`, None without calibration.
+        - ``selective``: :func:`~mmfusion.evaluation.selective.selective_figures`.
+        - ``worst_errors``: the errors that the model was surest of.
+        - ``expert_use``, ``gates``: what experts and gates did (:func:`~mmfusion.evaluation.use.mean_shares`), where
+          the model has such.
+        - where asked for: ``subgroups``; ``conformal`` and ``thresholds``; ``missing_modality``.
 
     Raises:
-        ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, or there is no labelled row.
+        ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column.
     """
-    if on_bad_row not in ("fail", "skip"):
-        raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     names = list(processor.labels)
-    rows = AllRows(cases, processor, open_rows=open_rows)
-    truth = [names[label] if label >= 0 else "" for label in rows.labels]
-    probabilities = np.empty((len(rows), len(names)), dtype=np.float32)
-    errors: list[str | None] = []
-    shares: dict[str, NDArray[np.float32]] = {}
-    writer = PredictionWriter(Path(output) / "predictions.csv", names, true_labels=True) if output else None
-    with writer or nullcontext(), tqdm(total=len(rows), desc="Evaluating", unit="row", disable=None) as bar:
-        parts = predict_rows(model, rows, rows.collate, num_classes=len(names), batch_size=batch_size, **inference)
-        for part in parts:
-            here = slice(part.start, part.start + len(part.errors))
-            if on_bad_row == "fail":
-                _refuse(part.errors, rows.ids[here])
-            probabilities[here] = part.probabilities
-            errors += part.errors
-            for name, values in part.shares.items():
-                shares.setdefault(name, np.full((len(rows), values.shape[1]), np.nan, dtype=np.float32))[here] = values
-            if writer:
-                writer.write(rows.ids[here], part, truth[here])
-            bar.update(len(part.errors))
-    readable = np.array([error is None for error in errors])
-    used = readable & (rows.labels >= 0)
-    metrics = classification_metrics(rows.labels[used], probabilities[used], names)
-    metrics["unreadable"] = int((~readable).sum())
-    metrics |= mean_shares({name: values[used] for name, values in shares.items()}, rows.labels[used], names)
+    folder = Path(output) if output else None
+    inference = {"on_bad_row": on_bad_row, "batch_size": batch_size, "open_rows": open_rows, **inference}
+    csv = folder / "predictions.csv" if folder else None
+    predicted = predict_cases(model, processor, cases, output=csv, **inference)
+    y, p = predicted.labels, predicted.probabilities
+    metrics = _figures(predicted, names)
+    metrics |= mean_shares(predicted.shares, y, names)
     _warn(metrics)
-    if output:
-        folder = Path(output)
+    metrics["calibration"] = calibration_figures(model, y, p)
+    metrics["selective"] = selective_figures(y, p)
+    metrics["worst_errors"] = _worst_errors(predicted, names)
+    if subgroups:
+        metrics["subgroups"] = subgroup_figures(predicted.frame, y, p, predicted.groups, subgroups, **BOOTSTRAP)
+    if validation is not None:
+        fitted = predict_cases(model, processor, validation, description="Validation rows", **inference)
+        metrics |= _decisions(fitted, predicted, names, coverage, sensitivity)
+    if missing_modality:
+        readable = replace(cases, frame=predicted.frame, problems=[])
+        metrics["missing_modality"] = missing_modality_figures(
+            model, processor, readable, bootstrap=BOOTSTRAP, **inference
+        )
+    if folder:
+        if subgroups:
+            write_subgroups(metrics["subgroups"], folder / "subgroups.csv")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         plot_confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
-        plot_roc(rows.labels[used], probabilities[used], names, folder / "roc.png")
+        plot_roc(y, p, names, folder / "roc.png")
+        calibration = metrics["calibration"]
+        before = temper(p, 1 / calibration["temperature"]) if calibration else None
+        plot_reliability(y, p, folder / "reliability.png", before)
+        plot_risk_coverage(y, p, folder / "risk_coverage.png")
     return metrics
+
+
+def _figures(predicted: Predictions, names: Sequence[str]) -> dict[str, Any]:
+    y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
+    metrics = classification_metrics(y, p, names)
+    metrics["unreadable"] = predicted.unreadable
+    metrics["bootstrap"] = {**BOOTSTRAP, "groups": len(np.unique(groups))}
+    metrics["intervals"] = metric_intervals(y, p, groups, class_names=names, **BOOTSTRAP)
+    return metrics
+
+
+def _decisions(
+    fitted: Predictions, measured: Predictions, names: Sequence[str], coverage: float, sensitivity: float
+) -> dict[str, Any]:
+    """Conformal sets and decision thresholds, from other rows than those that they are tried on."""
+    y, p, groups = measured.labels, measured.probabilities, measured.groups
+    rules = {
+        f"{method}{' by class' if by_class else ''}": fit_conformal(
+            fitted.labels, fitted.probabilities, coverage=coverage, method=method, by_class=by_class
+        )
+        for method in METHODS
+        for by_class in (False, True)
+    }
+    thresholds = threshold_figures((fitted.labels, fitted.probabilities), (y, p), groups, names, sensitivity)
+    return {
+        "conformal": {
+            "wanted": coverage,
+            "fitted_on": len(fitted.labels),
+            **{name: conformal_figures(rule, y, p, groups, names) for name, rule in rules.items()},
+        },
+        "thresholds": {"wanted": sensitivity, "fitted_on": len(fitted.labels), "per_class": thresholds},
+    }
+
+
+def _worst_errors(predicted: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The wrong rows with the most probable prediction: which they are, what is true and what was said."""
+    y, p = predicted.labels, predicted.probabilities
+    said = p.argmax(axis=1)
+    wrong = np.flatnonzero(said != y)
+    worst = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:WORST]
+    index, ids = predicted.frame.index, predicted.frame["id"]
+    return [
+        {
+            "row": int(index[i]),
+            "id": ids.iloc[i],
+            "true_label": names[y[i]],
+            "label": names[said[i]],
+            "probability": float(p[i, said[i]]),
+            "probability_of_true_label": float(p[i, y[i]]),
+        }
+        for i in worst
+    ]
 
 
 def read_split(
@@ -128,14 +208,6 @@ def read_split(
             f"{split!r} rows cannot be told; choose split 'all' for data that the model has not seen."
         )
     return cases.select(split)
-
-
-def _refuse(errors: Sequence[str | None], ids: Sequence[str]) -> None:
-    for row, error in zip(ids, errors, strict=True):
-        if error is not None:
-            raise ValueError(
-                f"Row {row} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
-            )
 
 
 def _warn(metrics: dict[str, Any]) -> None:

@@ -15,7 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.evaluation.calibration import reliability
+from mmfusion.evaluation.metrics import HEADLINE, expected_calibration_error
+from mmfusion.evaluation.selective import risk_coverage
 
 
 def _save(figure: Figure, path: str | Path) -> Path:
@@ -78,6 +80,65 @@ def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[
     axes.set_aspect("equal")
     axes.grid(alpha=0.25)
     figure.legend(title="class, area under the curve", loc="outside right upper", fontsize=9, frameon=False)
+    return _save(figure, path)
+
+
+def plot_reliability(
+    labels: ArrayLike, probabilities: ArrayLike, path: str | Path, before: ArrayLike | None = None
+) -> Path:
+    """Accuracy against confidence in bins, above the number of rows in each; on the diagonal, 0.8 means eight in ten.
+
+    Args:
+        labels: (N,) int.
+        probabilities: (N, C).
+        path: PNG file to write.
+        before: (N, C), the same without calibration, drawn beside.
+    """
+    figure = Figure(figsize=(5.0, 5.2), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    if before is not None:
+        ece = expected_calibration_error(labels, before)
+        bins = reliability(labels, before)
+        axes.plot(*_filled(bins), "o--", color="tab:gray", label=f"not calibrated, ECE {ece:.3f}", markersize=4)
+    bins = reliability(labels, probabilities)
+    name = "as predicted" if before is None else "calibrated"
+    ece = expected_calibration_error(labels, probabilities)
+    axes.plot(*_filled(bins), "o-", color="tab:blue", label=f"{name}, ECE {ece:.3f}", markersize=5)
+    edges = np.linspace(0, 1, len(bins["count"]) + 1)
+    counts.bar(edges[:-1], bins["count"], width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="accuracy")
+    counts.set(xlabel="confidence (largest probability)", ylabel="rows")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    return _save(figure, path)
+
+
+def _filled(bins: dict[str, Any]) -> tuple[Any, Any]:
+    there = bins["count"] > 0
+    return bins["confidence"][there], bins["accuracy"][there]
+
+
+def plot_risk_coverage(labels: ArrayLike, probabilities: ArrayLike, path: str | Path) -> Path:
+    """Share of errors among the surest cases, against how many of the cases those are.
+
+    Args:
+        labels: (N,) int.
+        probabilities: (N, C).
+        path: PNG file to write.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities)
+    wrong = p.argmax(axis=1) != y
+    coverage, risk = risk_coverage(wrong, p.max(axis=1))
+    _, best = risk_coverage(wrong, -wrong.astype(float))
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(coverage, risk, color="tab:blue", linewidth=1.8, label=f"surest first, area {risk.mean():.3f}")
+    axes.plot(coverage, best, color="tab:green", linestyle=":", label=f"errors last, area {best.mean():.3f}")
+    axes.axhline(wrong.mean(), color="0.6", linestyle="--", linewidth=1, label="in any order")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="share of the cases answered", ylabel="errors among them")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=9, frameon=False)
     return _save(figure, path)
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
 from mmfusion.data.processor import NOT_INPUTS
-from mmfusion.evaluation.tta import probabilities, views_of
+from mmfusion.evaluation.tta import calibrated, probabilities, views_of
 from mmfusion.evaluation.use import shares_of
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
@@ -203,7 +203,8 @@ def _answers(model: nn.Module, views: Iterable[Mapping[str, Any]]) -> tuple[Tens
         output = model(**view)
         passes.append((probabilities(output), shares_of(output)))
     mean = torch.stack([found for found, _ in passes]).mean(dim=0)
-    return mean, {name: torch.stack([given[name] for _, given in passes]).mean(dim=0) for name in passes[0][1]}
+    shares = {name: torch.stack([given[name] for _, given in passes]).mean(dim=0) for name in passes[0][1]}
+    return calibrated(model, mean), shares
 
 
 def _move(value: Any, device: torch.device, channels_last: bool) -> Any:

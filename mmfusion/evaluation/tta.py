@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.layers.cropping import centre_crop
+from mmfusion.models.fusion_model import class_probabilities
 from mmfusion.outputs import FusionOutput
 
 #: batch entries that hold images.
@@ -37,7 +38,7 @@ def views_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """Class probabilities averaged over :data:`VIEWS`.
+    """Class probabilities averaged over :data:`VIEWS`, then calibrated as the model is.
 
     Args:
         model: called as ``model(**batch)``, returns ``FusionOutput``.
@@ -46,10 +47,16 @@ def tta_probabilities(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     Returns:
         (B, C) float32. A batch without images needs, and gets, one pass.
     """
-    return torch.stack([probabilities(model(**view)) for view in views_of(batch)]).mean(dim=0)
+    return calibrated(model, torch.stack([probabilities(model(**view)) for view in views_of(batch)]).mean(dim=0))
 
 
 def probabilities(output: FusionOutput) -> Tensor:
-    """Class probabilities (B, C) of one pass, in float32."""
+    """Class probabilities (B, C) of one pass, in float32, not calibrated."""
     assert output.logits is not None
     return output.logits.float().softmax(dim=-1)
+
+
+def calibrated(model: nn.Module, mean: Tensor) -> Tensor:
+    """Probabilities (B, C), averaged over passes where there were several, at the temperature of the model, if any."""
+    # the logarithm of probabilities are logits: calibration comes after the mean, and can be undone
+    return class_probabilities(model, mean.log()) if getattr(model, "calibration", None) else mean

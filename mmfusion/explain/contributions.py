@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.explain.forward import attributing, computed_once, has_modality
+from mmfusion.models.fusion_model import class_probabilities
 
 MODALITIES = ("image", "text")
 
@@ -67,7 +68,7 @@ def modality_contributions(
     tower: Any = getattr(model, "image_tower", None) if "image" in players else None
     with attributing(model), torch.no_grad(), computed_once(tower):
         logits = model(**batch).logits
-    scores = (logits.float().softmax(dim=-1) if output == "probability" else logits.float())[:, target]
+    scores = (class_probabilities(model, logits) if output == "probability" else logits.float())[:, target]
     value = dict(zip(sets, scores.double().tolist(), strict=True))
     everything = frozenset(players)
     pair = len(players) == 2

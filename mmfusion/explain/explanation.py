@@ -22,6 +22,7 @@ from mmfusion.explain.forward import attributing, has_modality
 from mmfusion.explain.image import image_relevance, present_pictures
 from mmfusion.explain.text import blank_text, token_relevance, words_of
 from mmfusion.layers.cropping import centre_crop
+from mmfusion.models.fusion_model import class_probabilities
 
 
 @dataclass
@@ -95,7 +96,7 @@ def explain(
     inputs = {name: value.to(device) for name, value in batch.items() if name not in NOT_INPUTS}
     with attributing(model), torch.no_grad():
         output = model(**inputs)
-    probabilities = output.logits[0].float().softmax(dim=-1).tolist()
+    probabilities = class_probabilities(model, output.logits)[0].tolist()
     target = int(np.argmax(probabilities)) if label is None else processor.label_id(label)
     best = int(np.argmax(probabilities))
     found: dict[str, Any] = {

@@ -24,12 +24,13 @@ from mmfusion.models._factory import (
     list_models,
     register_model,
 )
-from mmfusion.models.fusion_model import FusionModel
+from mmfusion.models.fusion_model import FusionModel, class_probabilities
 
 __all__ = [
     "FusionModel",
     "baselines",
     "build",
+    "class_probabilities",
     "create_aggregator",
     "create_fusion",
     "create_head",

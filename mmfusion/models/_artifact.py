@@ -56,6 +56,7 @@ def save_model(
         "input_size": cfg.get("input_size"),
         "mean": cfg.get("mean"),
         "std": cfg.get("std"),
+        "calibration": model.calibration,
         **(metadata or {}),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -106,6 +107,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     model = config.get("model")
     if not isinstance(model, dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
+    calibration = config.get("calibration")
+    if calibration is not None and not _is_temperature(calibration):
+        raise ValueError(
+            f"{path}: calibration {calibration!r} has no temperature above 0; remove it, or calibrate again."
+        )
     # a saved model brings its weights and tower configurations; nothing in it may look for them elsewhere
     if model.get("encoder_weights") is not None:
         raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
@@ -114,6 +120,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
         )
     return config
+
+
+def _is_temperature(calibration: Any) -> bool:
+    temperature = calibration.get("temperature") if isinstance(calibration, dict) else None
+    return isinstance(temperature, int | float) and 0 < temperature < float("inf")
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
@@ -162,6 +173,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}.")
     model.load_state_dict(state)
+    model.calibration = stored.get("calibration")
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return model.eval()

@@ -62,9 +62,18 @@ predictor.predict([{{"image": "a.jpg", "text": "..."}}])
 
 def _figures(metrics: dict[str, Any] | None) -> str:
     known = {name: (metrics or {}).get(name) for name in HEADLINE}
-    rows = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in known.items() if value is not None]
+    rows = [
+        f"| {name.replace('_', ' ')} | {value:.4f}{_interval(metrics, name)} |"
+        for name, value in known.items()
+        if value is not None
+    ]
     if not rows:
         return "None were saved with this model."
     where = f"On `{metrics['split']}`" if metrics and metrics.get("split") else "On validation rows"
     count = f", {metrics['n']:,} rows" if metrics and metrics.get("n") else ""
     return "\n".join([f"{where}{count}:", "", "| figure | value |", "|---|---|", *rows])
+
+
+def _interval(metrics: dict[str, Any] | None, name: str) -> str:
+    ends = ((metrics or {}).get("intervals") or {}).get(name)
+    return f" [{ends['low']:.4f}, {ends['high']:.4f}]" if ends and ends["low"] is not None else ""

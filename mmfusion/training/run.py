@@ -29,7 +29,9 @@ from mmfusion.data import (
     read_cases,
 )
 from mmfusion.data.split_table import write_split_table
+from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.models import FusionModel, create_loss, create_model, load_model, resolve_artifact, save_model
@@ -482,6 +484,14 @@ def _finish(
         best_model = load_model(folder.best).to(next(model.parameters()).device)
         best_model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
         plot_training_curves(folder.metrics, folder.root / "training_curves.png")
+        inference: dict[str, Any] = {
+            "batch_size": config.train.batch_size,
+            "channels_last": channels_last,
+            "workers": config.train.workers,
+            "open_rows": cache.rows if cache is not None else None,
+        }
+        if "val" in cases.splits:
+            calibrate(best_model, processor, cases.select("val"), **inference)
         if split is not None:
             measured = evaluate(
                 best_model,
@@ -489,15 +499,15 @@ def _finish(
                 cases.select(split),
                 output=folder.root,
                 on_bad_row=config.dataset.on_bad_row,
-                batch_size=config.train.batch_size,
-                channels_last=channels_last,
-                workers=config.train.workers,
-                open_rows=cache.rows if cache is not None else None,
+                **inference,
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
             _save(best_model, processor, folder.best, provenance, figures)
-            print(f"{split}: {', '.join(f'{name} {value:.4f}' for name, value in headline(measured).items())}")
-        print(f"best epoch {best['epoch']} of {len(history)}; saved in {folder.best}")
+            shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
+            print(f"{split}: {shown}")
+        fitted = best_model.calibration
+        temperature = f", temperature {fitted['temperature']:.3f} from {fitted['n']:,} val rows" if fitted else ""
+        print(f"best epoch {best['epoch']} of {len(history)}{temperature}; saved in {folder.best}")
     return TrainResult(
         folder=folder.root,
         best=folder.best,

@@ -75,7 +75,7 @@ def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.function is test_a_run_leaves_everything_in_its_folder:
         return
     monkeypatch.setattr("mmfusion.training.run.plot_training_curves", lambda *_: None)
-    for name in ("plot_confusion_matrix", "plot_roc"):
+    for name in ("plot_confusion_matrix", "plot_roc", "plot_reliability", "plot_risk_coverage"):
         monkeypatch.setattr(f"mmfusion.evaluation.evaluate.{name}", lambda *_: None)
 
 
@@ -107,6 +107,20 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
     assert [line[:9] for line in printed[1:4]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert len(printed) == 6
+
+
+def test_the_best_model_is_calibrated_on_validation_rows(
+    make_config: MakeConfig, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr("mmfusion.evaluation.calibration.FEWEST", 7)
+    result = train(make_config(epochs=2, lr=1e-5, model="plain"))
+    config = json.loads((result.best / "config.json").read_text())["calibration"]
+    assert config["fitted_on"] == "val" and config["n"] == 7 and config["temperature"] != 1
+    assert load_model(result.best).calibration == config and load_model(result.last).calibration is None
+    assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
+    val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
+    assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
+    assert f"temperature {config['temperature']:.3f} from 7 val rows" in capsys.readouterr().out
 
 
 def test_it_learns(make_config: MakeConfig) -> None:

@@ -1,0 +1,61 @@
+"""Selective prediction: how good the model is on the cases that it is surest of, the others being left to a person.
+
+Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017; the area without its
+least possible value: Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers,
+ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: shares of the cases that a table shows.
+COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
+
+
+def risk_coverage(wrong: ArrayLike, confidence: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share of errors among the k surest cases, for k from 1 to N.
+
+    Args:
+        wrong: (N,) 1 where the prediction is wrong.
+        confidence: (N,) the larger the surer. Cases of equal confidence come in no order: each counts as their mean.
+
+    Returns:
+        Coverage k / N (N,), and risk (N,).
+    """
+    errors, sure = np.asarray(wrong, dtype=np.float64), np.asarray(confidence)
+    if errors.shape != sure.shape or errors.ndim != 1 or not len(errors):
+        raise ValueError(f"Errors and confidence are (N,) with N above 0; got {errors.shape} and {sure.shape}.")
+    _, tie, size = np.unique(-sure, return_inverse=True, return_counts=True)
+    ends = np.concatenate([[0], np.cumsum(size)])
+    total = np.concatenate([[0.0], np.cumsum(np.bincount(tie, weights=errors))])
+    k = np.arange(1, len(errors) + 1)
+    return k / len(errors), np.interp(k, ends, total) / k
+
+
+def selective_figures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
+    """Figures of selective prediction with the largest probability as confidence.
+
+    Returns:
+        - ``aurc``: mean risk over all coverages, the area under the risk-coverage curve; 0 is best.
+        - ``excess_aurc``: ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
+        - ``at_coverage``: for each of :data:`COVERAGES` the ``coverage``, the least ``confidence`` answered at, and the
+          ``accuracy`` of the answers.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities)
+    confidence, wrong = p.max(axis=1), p.argmax(axis=1) != y
+    _, risk = risk_coverage(wrong, confidence)
+    _, best = risk_coverage(wrong, -wrong.astype(float))
+    surest = np.sort(confidence)[::-1]
+    rows = [max(0, int(np.ceil(share * len(y) - 1e-9)) - 1) for share in COVERAGES]
+    return {
+        "aurc": float(risk.mean()),
+        "excess_aurc": float(risk.mean() - best.mean()),
+        "at_coverage": [
+            {"coverage": share, "confidence": float(surest[row]), "accuracy": float(1 - risk[row])}
+            for share, row in zip(COVERAGES, rows, strict=True)
+        ],
+    }

@@ -1,0 +1,153 @@
+"""Figures of parts of the rows: each value of a metadata column, numbers in bands."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfusion.evaluation.intervals import metric_intervals
+from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: a subgroup of fewer rows than this is named small: its figures are a matter of chance.
+SMALL = 50
+
+#: a column of more texts than this names rows, not subgroups.
+MOST = 50
+
+#: numbers of more different values than this are put in bands.
+FEW_NUMBERS = 5
+
+MISSING = "(missing)"
+
+
+def subgroup_figures(
+    frame: pd.DataFrame,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    groups: NDArray[Any],
+    columns: Sequence[str],
+    **bootstrap: Any,
+) -> dict[str, list[dict[str, Any]]]:
+    """The headline figures of each subgroup, with intervals.
+
+    Args:
+        frame: N rows of ``CaseTable.frame``.
+        labels: (N,) positions of the true classes.
+        probabilities: (N, C).
+        groups: (N,) what the bootstrap draws as a whole.
+        columns: names of metadata columns. Numbers go into thirds of the rows; ``age:10`` puts them into bands of ten.
+        bootstrap: ``replicates``, ``level`` and ``seed`` of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
+
+    Returns:
+        Column -> its subgroups in order, each ``value``, ``n``, ``groups``, ``classes`` (that its rows have, over
+        which balanced accuracy and AUROC are means), ``small`` (fewer than :data:`SMALL` rows) and the headline figures
+        as ``{"value", "low", "high"}``. Rows without a value are a subgroup too.
+
+    Raises:
+        ValueError: no such column, a band width for texts, or a column with a text for nearly every row.
+    """
+    result: dict[str, list[dict[str, Any]]] = {}
+    for wanted in columns:
+        column, _, width = wanted.partition(":")
+        if column not in frame.columns:
+            raise ValueError(f"The data have no column {column!r}; {did_you_mean(column, [*frame.columns])}")
+        values = [cell if cell is None else str(cell) for cell in frame[column]]
+        names, of_row = _banded(column, values, width) if _numeric(values, width) else _named(column, values, width)
+        result[column] = []
+        for name in names:
+            here = np.array([value == name for value in of_row])
+            figures = metric_intervals(labels[here], probabilities[here], groups[here], **bootstrap)
+            about = {
+                "value": name,
+                "n": int(here.sum()),
+                "groups": len(np.unique(groups[here])),
+                "classes": len(np.unique(labels[here])),
+                "small": bool(here.sum() < SMALL),
+            }
+            result[column].append(about | figures)
+    return result
+
+
+def write_subgroups(subgroups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
+    """CSV: ``column, value, n, groups, classes, small``, then each headline figure with its ``_low`` and ``_high``."""
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        about = ("value", "n", "groups", "classes", "small")
+        writer.writerow(["column", *about, *(name + end for name in HEADLINE for end in ends)])
+        for column, parts in subgroups.items():
+            for part in parts:
+                figures = [part[name][key] for name in HEADLINE for key in ends.values()]
+                known = ["" if figure is None else f"{figure:.6g}" for figure in figures]
+                writer.writerow([column, *(part[key] for key in about[:-1]), json.dumps(part["small"]), *known])
+
+
+def _numeric(values: Sequence[str | None], width: str) -> bool:
+    """Whether a column is to be put in bands: all numbers, and many of them or a width."""
+    try:
+        numbers = {float(value) for value in values if value is not None}
+    except ValueError:
+        return False
+    return bool(numbers) and bool(np.isfinite(list(numbers)).all()) and (bool(width) or len(numbers) > FEW_NUMBERS)
+
+
+def _named(column: str, values: Sequence[str | None], width: str) -> tuple[list[str], list[str]]:
+    """Names of the subgroups, the largest first, and the name of each row."""
+    if width:
+        raise ValueError(
+            f"Subgroups of {column!r} in bands of {width}: the column holds no numbers; leave the width out."
+        )
+    of_row = [MISSING if value is None else value for value in values]
+    counts = {name: of_row.count(name) for name in sorted(set(of_row))}
+    if len(counts) > MOST:
+        raise ValueError(
+            f"{column!r} has {len(counts)} different values, which are no subgroups; choose a column of at most {MOST}."
+        )
+    return sorted(counts, key=lambda name: (name == MISSING, -counts[name])), of_row
+
+
+def _banded(column: str, values: Sequence[str | None], width: str) -> tuple[list[str], list[str]]:
+    """Names of the bands, the lowest first, and the name of each row."""
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    known = numbers[~np.isnan(numbers)]
+    if width:
+        step = _width(column, width)
+        lows = np.floor(numbers / step) * step
+        bands = {low: f"{low:g} to <{low + step:g}" for low in np.unique(lows[~np.isnan(lows)])}
+        of_row = [bands.get(low, MISSING) for low in lows]
+    else:
+        # thirds of the rows; where many rows share a number, fewer bands
+        edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
+        edges = edges[edges < known.max()]
+        ends = [known.min(), *edges, known.max()]
+        bands = {
+            float(i): f"{low:g} to {high:g}" if i == 0 else f">{low:g} to {high:g}"
+            for i, (low, high) in enumerate(pairwise(ends))
+        }
+        of_row = [
+            MISSING if np.isnan(x) else bands[float(i)]
+            for x, i in zip(numbers, np.searchsorted(edges, numbers), strict=True)
+        ]
+    names = [*bands.values(), MISSING]
+    return [name for name in names if name in of_row], of_row
+
+
+def _width(column: str, width: str) -> float:
+    try:
+        step = float(width)
+    except ValueError:
+        step = 0.0
+    if not (0 < step < float("inf")):
+        raise ValueError(f"Subgroups of {column!r}: a band is a number above 0 wide, e.g. {column}:10; got {width!r}.")
+    return step

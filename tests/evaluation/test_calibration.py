@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from torch import nn
+
+from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
+from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
+from mmfusion.evaluation.tta import probabilities, tta_probabilities
+from mmfusion.models import create_model, load_model, save_model
+from mmfusion.outputs import FusionOutput
+from mmfusion.predictor import Predictor
+
+
+def overconfident(n: int = 1500, factor: float = 2.5, seed: int = 0):
+    """Labels drawn from softmax(z), and logits ``factor`` z that are surer than that."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, 4)) * 1.5
+    labels = np.array([rng.choice(4, p=row) for row in softmax(z, axis=1)])
+    return labels, factor * z
+
+
+def test_temperature_is_that_of_an_independent_fit():
+    labels, logits = overconfident()
+
+    def loss(t):
+        return -log_softmax(logits / t[0], axis=1)[np.arange(len(labels)), labels].mean()
+
+    reference = minimize(loss, x0=[1.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x[0]
+    found = fit_temperature(labels, softmax(logits, axis=1))
+    assert found == pytest.approx(reference, rel=1e-4)
+    assert found == pytest.approx(2.5, rel=0.1)  # what they were made with
+
+
+def test_temperature_is_scikit_learns():
+    """Its CalibratedClassifierCV has ``method="temperature"`` from 1.8 on."""
+    from inspect import getsource
+
+    from sklearn import calibration
+    from sklearn.linear_model import LogisticRegression
+
+    if "temperature" not in getsource(calibration.CalibratedClassifierCV):
+        pytest.skip("this scikit-learn has no temperature scaling")
+    from sklearn.frozen import FrozenEstimator
+
+    labels, logits = overconfident()
+    identity = LogisticRegression().fit(logits, labels)  # a model whose logits are its inputs
+    identity.coef_, identity.intercept_ = np.eye(4), np.zeros(4)
+    fitted = calibration.CalibratedClassifierCV(FrozenEstimator(identity), method="temperature").fit(logits, labels)
+    ours = temper(softmax(logits, axis=1), fit_temperature(labels, softmax(logits, axis=1)))
+    assert ours == pytest.approx(fitted.predict_proba(logits), abs=1e-4)
+
+
+def test_tempering_is_softmax_of_divided_logits_and_can_be_undone():
+    _, logits = overconfident(50)
+    p = softmax(logits, axis=1)
+    assert temper(p, 3.0) == pytest.approx(softmax(logits / 3, axis=1), abs=1e-12)
+    assert temper(temper(p, 3.0), 1 / 3) == pytest.approx(p, abs=1e-9)
+    with pytest.raises(ValueError, match="above 0"):
+        temper(p, 0)
+
+
+def test_no_error_asks_for_no_certainty():
+    assert fit_temperature([0, 1], [[0.6, 0.4], [0.3, 0.7]]) == 1.0
+
+
+def test_reliability_holds_the_calibration_error():
+    labels, logits = overconfident(300)
+    p = softmax(logits, axis=1)
+    bins = reliability(labels, p)
+    assert bins["count"].sum() == 300
+    there = bins["count"] > 0
+    gaps = np.abs(bins["accuracy"] - bins["confidence"])[there]
+    assert (gaps * bins["count"][there]).sum() / 300 == pytest.approx(expected_calibration_error(labels, p))
+
+
+class Constant(nn.Module):
+    """The given logits for every batch."""
+
+    calibration = None
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, **batch) -> FusionOutput:
+        scale = 1 if batch.get("pixel_values") is None else batch["pixel_values"].flatten(1)[:, :1]
+        return FusionOutput(logits=self.logits * scale)
+
+
+def test_the_model_carries_its_temperature_into_every_probability():
+    model = Constant(torch.tensor([[2.0, 0.0, -1.0]]))
+    plain = probabilities(model, {})
+    model.calibration = {"temperature": 2.0, "fitted_on": "val", "n": 100}
+    torch.testing.assert_close(probabilities(model, {}), torch.tensor([[1.0, 0.0, -0.5]]).softmax(-1))
+    torch.testing.assert_close(tta_probabilities(model, {}), probabilities(model, {}))
+    images = torch.rand(1, 3, 4, 4)
+    mean = Constant(model.logits)
+    expected = temper(tta_probabilities(mean, {"pixel_values": images}).numpy(), 2.0)
+    assert tta_probabilities(model, {"pixel_values": images}).numpy() == pytest.approx(expected, abs=1e-6)
+    assert plain.numpy() == pytest.approx(temper(probabilities(model, {}).numpy(), 0.5), abs=1e-6)
+
+
+def test_figures_before_are_those_without_calibration():
+    labels, logits = overconfident(400)
+    model = Constant(torch.empty(0))
+    plain, names = softmax(logits, axis=1), list("abcd")
+    assert calibration_figures(model, labels, plain) is None
+    model.calibration = {"temperature": 2.5, "fitted_on": "val", "n": 400}
+    found = calibration_figures(model, labels, temper(plain, 2.5))
+    before, after = (classification_metrics(labels, p, names) for p in (plain, temper(plain, 2.5)))
+    assert found["temperature"] == 2.5 and found["n"] == 400
+    for name in ("ece", "nll", "brier"):
+        assert found["before"][name] == pytest.approx(before[name], abs=1e-9)
+        assert found["after"][name] == pytest.approx(after[name], abs=1e-9)
+    assert found["after"]["nll"] < found["before"]["nll"]
+
+
+def test_the_artefact_keeps_it(tmp_path):
+    model = create_model("test_mibf", num_classes=3)
+    save_model(model, tmp_path / "none")
+    assert load_model(tmp_path / "none").calibration is None
+    model.calibration = {"temperature": 1.7, "fitted_on": "val", "n": 100}
+    save_model(model, tmp_path / "with")
+    assert load_model(tmp_path / "with").calibration == model.calibration
+    assert load_model(tmp_path / "with", num_classes=5).calibration is None  # another head, another scale
+    path = tmp_path / "with" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["calibration"] == model.calibration
+    del config["calibration"]  # as written by earlier versions
+    path.write_text(json.dumps(config))
+    assert load_model(tmp_path / "with").calibration is None
+    path.write_text(json.dumps({**config, "calibration": {"temperature": -1}}))
+    with pytest.raises(ValueError, match="no temperature above 0"):
+        load_model(tmp_path / "with")
+
+
+def test_predictor_with_and_without(tmp_path):
+    from mmfusion.data import Processor, fit_wordpiece
+
+    torch.manual_seed(0)
+    tokenizer = fit_wordpiece(["a word"], 64)
+    model = create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
+    model.calibration = {"temperature": 3.0, "fitted_on": "val", "n": 100}
+    Processor(["a", "b", "c"], image_size=32, tokenizer=tokenizer, max_length=8).save_pretrained(tmp_path)
+    save_model(model, tmp_path)
+    row = [{"text": "a word"}]
+    given = Predictor.from_pretrained(f"local-dir:{tmp_path}").predict(row)[0]["probabilities"]
+    plain = Predictor.from_pretrained(f"local-dir:{tmp_path}", calibrated=False).predict(row)[0]["probabilities"]
+    assert list(given.values()) == pytest.approx(temper([*plain.values()], 3.0), abs=1e-6)
+    explained = Predictor.from_pretrained(f"local-dir:{tmp_path}").explain(row[0])
+    assert explained.probabilities == pytest.approx(given, abs=1e-6)
+    assert explained.contributions.values["text"] == pytest.approx(explained.probability, abs=1e-6)
