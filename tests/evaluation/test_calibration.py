@@ -135,9 +135,10 @@ def test_the_artefact_keeps_it(tmp_path):
     del config["calibration"]  # as written by earlier versions
     path.write_text(json.dumps(config))
     assert load_model(tmp_path / "with").calibration is None
-    path.write_text(json.dumps({**config, "calibration": {"temperature": -1}}))
-    with pytest.raises(ValueError, match="no temperature above 0"):
-        load_model(tmp_path / "with")
+    for wrong in ({"temperature": -1, "fitted_on": "val", "n": 9}, {"temperature": 2.0}, 1.7):
+        path.write_text(json.dumps({**config, "calibration": wrong}))
+        with pytest.raises(ValueError, match="not a temperature above 0"):
+            load_model(tmp_path / "with")
 
 
 def test_predictor_with_and_without(tmp_path):
