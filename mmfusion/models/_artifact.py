@@ -108,9 +108,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(model, dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     calibration = config.get("calibration")
-    if calibration is not None and not _is_temperature(calibration):
+    if calibration is not None and not _is_calibration(calibration):
         raise ValueError(
-            f"{path}: calibration {calibration!r} has no temperature above 0; remove it, or calibrate again."
+            f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
         )
     # a saved model brings its weights and tower configurations; nothing in it may look for them elsewhere
     if model.get("encoder_weights") is not None:
@@ -122,9 +122,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _is_temperature(calibration: Any) -> bool:
-    temperature = calibration.get("temperature") if isinstance(calibration, dict) else None
-    return isinstance(temperature, int | float) and 0 < temperature < float("inf")
+def _is_calibration(value: Any) -> bool:
+    if not isinstance(value, dict) or not {"temperature", "fitted_on", "n"} <= value.keys():
+        return False
+    return isinstance(value["temperature"], int | float) and 0 < value["temperature"] < float("inf")
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:

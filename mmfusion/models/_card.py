@@ -28,6 +28,10 @@ def model_card(config: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         *([f"Trained on: {rows} rows, data fingerprint `{training['data_fingerprint'][:16]}`"] if rows else []),
         *([f"Loss: `{training['loss']['name']}`, seed {training['seed']}"] if training.get("loss") else []),
     ]
+    if fitted := config.get("calibration"):
+        facts.append(
+            f"Calibrated: temperature {fitted['temperature']:.3f}, from {fitted['n']:,} {fitted['fitted_on']} rows"
+        )
     listed = "\n".join(f"- {fact}" for fact in facts)
     return f"""---
 library_name: mmfusion

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
-from mmfusion.evaluation.tta import probabilities, tta_probabilities
+from mmfusion.evaluation.tta import calibrated, probabilities, tta_probabilities
 from mmfusion.models import create_model, load_model, save_model
 from mmfusion.outputs import FusionOutput
 from mmfusion.predictor import Predictor
@@ -95,15 +95,16 @@ class Constant(nn.Module):
 
 def test_the_model_carries_its_temperature_into_every_probability():
     model = Constant(torch.tensor([[2.0, 0.0, -1.0]]))
-    plain = probabilities(model, {})
+    plain = probabilities(model())
     model.calibration = {"temperature": 2.0, "fitted_on": "val", "n": 100}
-    torch.testing.assert_close(probabilities(model, {}), torch.tensor([[1.0, 0.0, -0.5]]).softmax(-1))
-    torch.testing.assert_close(tta_probabilities(model, {}), probabilities(model, {}))
+    tempered = calibrated(model, plain)
+    torch.testing.assert_close(tempered, torch.tensor([[1.0, 0.0, -0.5]]).softmax(-1))
+    torch.testing.assert_close(tta_probabilities(model, {}), tempered)
     images = torch.rand(1, 3, 4, 4)
     mean = Constant(model.logits)
     expected = temper(tta_probabilities(mean, {"pixel_values": images}).numpy(), 2.0)
     assert tta_probabilities(model, {"pixel_values": images}).numpy() == pytest.approx(expected, abs=1e-6)
-    assert plain.numpy() == pytest.approx(temper(probabilities(model, {}).numpy(), 0.5), abs=1e-6)
+    assert plain.numpy() == pytest.approx(temper(tempered.numpy(), 0.5), abs=1e-6)
 
 
 def test_figures_before_are_those_without_calibration():
@@ -135,9 +136,10 @@ def test_the_artefact_keeps_it(tmp_path):
     del config["calibration"]  # as written by earlier versions
     path.write_text(json.dumps(config))
     assert load_model(tmp_path / "with").calibration is None
-    path.write_text(json.dumps({**config, "calibration": {"temperature": -1}}))
-    with pytest.raises(ValueError, match="no temperature above 0"):
-        load_model(tmp_path / "with")
+    for wrong in ({"temperature": -1, "fitted_on": "val", "n": 9}, {"temperature": 2.0}, 1.7):
+        path.write_text(json.dumps({**config, "calibration": wrong}))
+        with pytest.raises(ValueError, match="not a temperature above 0"):
+            load_model(tmp_path / "with")
 
 
 def test_predictor_with_and_without(tmp_path):

@@ -19,6 +19,7 @@ from mmfusion.data import DatasetConfig, Processor, fit_wordpiece
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.intervals import interval_text, metric_intervals
 from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.evaluation.report import write_report
 from mmfusion.models import create_model, save_model
 from mmfusion.predictor import Predictor
 
@@ -160,6 +161,18 @@ def test_page_is_one_file(page):
     pictures = re.findall(r'src="data:image/\w+;base64,([^"]+)"', text)
     sizes = [Image.open(io.BytesIO(base64.b64decode(data))).size for data in pictures]
     assert len(sizes) >= 4 + 12 - 1 and all(min(size) > 1 for size in sizes)
+
+
+def test_page_of_figures_alone(page, metrics, root, run, tmp_path):
+    """What was not asked for is said to be so, without an error."""
+    left_out = ("subgroups", "conformal", "thresholds", "missing_modality")
+    plain = {name: value for name, value in metrics.items() if name not in left_out} | {"calibration": None}
+    plain["worst_errors"] = []
+    predictor = Predictor.from_pretrained(f"local-dir:{run}")
+    path = write_report(tmp_path, plain, cases_of(root), predictor, title="<i>mine</i>", command="mmfusion evaluate")
+    text = path.read_text()
+    for sentence in ("None were asked for", "no validation rows", "Not asked for", "There are none", "&lt;i&gt;mine"):
+        assert sentence in text
 
 
 def test_command_of_the_page_makes_it_again(page, root, run):

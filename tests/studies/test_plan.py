@@ -65,9 +65,9 @@ def test_runs_go_seed_by_seed_and_fold_by_fold() -> None:
     assert runs[3].config.output == "out/runs/lr=0.1/seed-7" and runs[3].config.seed == 7
     folded = list(plan_runs(config, rows, ["0", "1", "2"]))
     assert [run.config.dataset.folds for run in folded[:3]] == [
-        {"test": ["0"], "val": ["1"]},
-        {"test": ["1"], "val": ["2"]},
-        {"test": ["2"], "val": ["0"]},
+        {"test": [0], "val": [1]},
+        {"test": [1], "val": [2]},
+        {"test": [2], "val": [0]},
     ]
     assert str(folded[0]) == "base, seed 0, fold 0" and folded[2].config.output == "out/runs/base/seed-0/fold-2"
     assert len({run.config.output for run in folded}) == len(folded) == 12
