@@ -93,7 +93,8 @@ def judge(
         gain[held_out] = np.log(predicted[codes[held_out], labels[held_out]]) + uncertainty[held_out]
     by_group = np.bincount(groups, weights=gain)[np.unique(groups)]
     spread = by_group.std() / np.sqrt(len(by_group))
-    errors = by_group.mean() / spread if spread > 0 else 0.0
+    # a column that is the label gains as much in every row: no spread, and no doubt
+    errors = by_group.mean() / max(spread, 1e-9)
 
     base = np.bincount(labels, minlength=classes) / rows
     settling: list[str] = []

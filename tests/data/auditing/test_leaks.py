@@ -21,6 +21,13 @@ def test_a_column_that_is_the_label() -> None:
     assert found.settled == 1 and found.values == ["a", "b"] and found.is_leak
 
 
+def test_a_small_table_whose_column_is_the_label() -> None:
+    """Too few rows to settle anything, yet beyond doubt; every row gains the same."""
+    labels, groups, folds = _balanced(40)
+    found = judge(labels, ["a", "b"], labels, groups, folds)
+    assert found.settled == 0 and found.removed == pytest.approx(1 - np.log(11 / 10.5) / np.log(2)) and found.is_leak
+
+
 def test_one_value_tells_nothing() -> None:
     labels, groups, folds = _balanced(200)
     found = judge(np.zeros(200, dtype=int), ["a"], labels, groups, folds)
