@@ -120,6 +120,10 @@ def test_the_best_model_is_calibrated_on_validation_rows(
     assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
     val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
+    assert (
+        f"Calibrated: temperature {config['temperature']:.3f}, from 7 val rows"
+        in (result.best / "README.md").read_text()
+    )
     assert f"temperature {config['temperature']:.3f} from 7 val rows" in capsys.readouterr().out
 
 
