@@ -204,7 +204,8 @@ def evaluate(config: EvaluateConfig) -> None:
     for name, value in headline(metrics).items():
         print(f"  {name:18} {value:.4f}")
     use = {"experts": metrics["expert_use"]} if "expert_use" in metrics else {}
-    for name, shares in (use | metrics.get("gates", {})).items():
+    use |= {f"gate {name}": shares for name, shares in metrics.get("gates", {}).items()}
+    for name, shares in use.items():
         print(f"  {name:18} {' '.join(f'{share:.2f}' for share in shares['mean'])}")
     print(f"metrics.json, predictions.csv, confusion_matrix.png and roc.png are in {output}")
 
