@@ -284,7 +284,8 @@ def evaluate(config: EvaluateConfig) -> None:
     )
     _print_figures(metrics)
     use = {"experts": metrics["expert_use"]} if "expert_use" in metrics else {}
-    for name, shares in (use | metrics.get("gates", {})).items():
+    use |= {f"gate {name}": shares for name, shares in metrics.get("gates", {}).items()}
+    for name, shares in use.items():
         print(f"  {name:18} {' '.join(f'{share:.2f}' for share in shares['mean'])}")
     print(f"metrics.json, predictions.csv and plots are in {output}")
     if config.report:

@@ -75,7 +75,7 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
     lines = _text_lines(e.words, width=int(left / _CHARACTER))
     # In inches: the pictures and the words below them; the charts beside both.
     tallest = max((picture.shape[0] / picture.shape[1] for _, picture, _, _ in panels), default=0.0)
-    heights = [rows * (panel * tallest + 0.35), 0.3 * len(lines) + 0.1]
+    heights = [rows * (panel * tallest + 0.35), 0.3 * (len(lines) + 1) + 0.1 if lines else 0.1]
     charts = [0.24 * len(values) + 0.55 for _, values in bars]
     height = max(sum(heights), sum(charts))
     figure = Figure(figsize=(left + right + 0.9, height + 0.7))
@@ -89,7 +89,7 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
         for position, panel_of in enumerate(panels):
             _draw_picture(figure.add_subplot(pictures[divmod(position, columns)]), *panel_of)
     if lines:
-        _draw_words(figure.add_subplot(side[1]), lines, width=int(left / _CHARACTER))
+        _draw_words(figure.add_subplot(side[1]), lines, width=int(left / _CHARACTER), about=e.explained)
     spare = max(height - sum(charts), 0.01)
     stack = grid[1].subgridspec(len(bars) + 1, 1, height_ratios=[*charts, spare], hspace=0)
     for position, (name, values) in enumerate(bars):
@@ -196,11 +196,13 @@ def _text_lines(words: list[tuple[str, float]] | None, width: int) -> list[list[
     return lines
 
 
-def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: int) -> None:
-    """Monospaced words on red (for the class) or blue (against it)."""
-    axes.set(xlim=(0, width), ylim=(len(lines), 0))
+def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: int, about: str | None) -> None:
+    """Monospaced words on red (for the class) or blue (against it), below a line that says so."""
+    axes.set(xlim=(0, width), ylim=(len(lines) + 1, 0))
     axes.axis("off")
-    for row, line in enumerate(lines):
+    # Scaled to the strongest word, however little it counts: how much the text does is said by its contribution.
+    axes.text(0, 0.5, f"words: red for {about}, blue against it", fontsize=9, va="center")
+    for row, line in enumerate(lines, start=1):
         for word, value, column in line:
             axes.text(
                 column,
