@@ -148,26 +148,32 @@ class FeatureRows(Dataset[dict[str, Any]]):
     Args:
         ids: (rows,) row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
-        views: modality -> its stores, one per augmented view (one alone without augmentation); epoch e reads view
-            e mod their number.
+        views: modality -> its stores, one per augmented view (one alone without augmentation), each with the position
+            there of every row; epoch e reads view e mod their number.
 
     Attributes:
         ids: as given.
         labels: as given.
 
     Raises:
-        ValueError: a store has another number of rows.
+        ValueError: a store lacks rows.
     """
 
     def __init__(
-        self, ids: NDArray[Any], labels: NDArray[np.int64], views: Mapping[str, Sequence[FeatureStore]]
+        self,
+        ids: NDArray[Any],
+        labels: NDArray[np.int64],
+        views: Mapping[str, Sequence[tuple[FeatureStore, NDArray[np.int64]]]],
     ) -> None:
         self.ids = ids
         self.labels = labels
         self._views = dict(views)
         for side, stores in self._views.items():
-            if any(len(store) != len(ids) for store in stores):
-                raise ValueError(f"The {side} features have {[len(s) for s in stores]} rows, the table {len(ids)}.")
+            for store, places in stores:
+                if len(places) != len(ids) or places.max(initial=-1) >= len(store):
+                    raise ValueError(
+                        f"{len(ids)} rows cannot be read at {len(places)} places of {len(store)} {side} features."
+                    )
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -183,7 +189,8 @@ class FeatureRows(Dataset[dict[str, Any]]):
         epoch = int(self._epoch)
         item: dict[str, Any] = {"index": i}
         for side, stores in self._views.items():
-            features = stores[epoch % len(stores)][i]
+            store, places = stores[epoch % len(stores)]
+            features = store[places[i]]
             item[f"{side}_present"] = bool(features.pop("present"))
             item[f"{side}_features"] = features
         if self.labels[i] >= 0:
@@ -195,7 +202,7 @@ class FeatureRows(Dataset[dict[str, Any]]):
         batch: dict[str, Any] = {}
         for side, stores in self._views.items():
             features = [item[f"{side}_features"] for item in items]
-            batch[f"{side}_features"] = stores[0].collate(features)
+            batch[f"{side}_features"] = stores[0][0].collate(features)
             batch[f"{side}_present"] = torch.tensor([item[f"{side}_present"] for item in items])
         if all("labels" in item for item in items):
             batch["labels"] = torch.tensor([item["labels"] for item in items])

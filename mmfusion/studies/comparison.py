@@ -125,13 +125,14 @@ def _results(study: StudyConfig, runs: list[Run], *, images_checked: bool) -> It
     keep = study.keep_models
     if study.jobs == 1:
         for run in runs:
-            yield run, run_once(run.config, images_checked=images_checked, keep_model=keep)
+            yield run, run_once(run.config, images_checked=images_checked, keep_model=keep, cost=run.first)
         return
     threads = max(1, (os.cpu_count() or 1) // study.jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(study.jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         pending = {
-            pool.submit(run_once, run.config, images_checked=images_checked, keep_model=keep): run for run in runs
+            pool.submit(run_once, run.config, images_checked=images_checked, keep_model=keep, cost=run.first): run
+            for run in runs
         }
         try:
             for future in as_completed(pending):
@@ -140,14 +141,20 @@ def _results(study: StudyConfig, runs: list[Run], *, images_checked: bool) -> It
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool) -> dict[str, Any]:
+def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost: bool) -> dict[str, Any]:
     """Train a run, or take what it left when it was finished.
 
     What it prints goes to ``train.log`` in its folder; its states, and unless ``keep_model`` its models, are removed.
 
+    Args:
+        config: the run.
+        images_checked: see :func:`~mmfusion.training.train`.
+        keep_model: keep the best model.
+        cost: also measure what the model costs.
+
     Returns:
         ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
-        ``epochs`` and the model's cost; or ``error`` and ``seconds``.
+        ``epochs`` and, if asked for, the model's cost; or ``error`` and ``seconds``.
 
     Raises:
         ValueError: the folder holds a run with another configuration.
@@ -178,7 +185,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool) -> di
                 "seconds": sum(record["seconds"] for record in done.history),
                 "best_epoch": done.best_epoch,
                 "epochs": len(done.history),
-                **cost_of(done.best, config),
+                **(cost_of(done.best, config) if cost else {}),
             }
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if not keep_model:

@@ -40,12 +40,14 @@ class Run:
         seed: of the run.
         fold: tested on it, or None.
         config: all of it.
+        first: whether it is the row's first.
     """
 
     row: str
     seed: int
     fold: Any
     config: RunConfig
+    first: bool
 
     def __str__(self) -> str:
         return f"{self.row}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
@@ -121,7 +123,8 @@ def plan_runs(study: StudyConfig, rows: list[Row], folds: list[Any]) -> Iterator
                     config = with_settings(config, {"dataset.folds": split})
                     place = f"{place}/fold-{_slug(str(fold))}"
                 folder = Path(study.output, "runs", _slug(row.name), place)
-                yield Run(row.name, seed, fold, replace(config, output=str(folder)))
+                first = seed == study.seeds[0] and i == 0
+                yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
 
 
 def _short(setting: str) -> str:

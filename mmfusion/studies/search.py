@@ -71,7 +71,7 @@ def sweep(config: SweepConfig) -> RunConfig:
         trial = study.ask()
         settings = {name: _suggest(trial, name, space) for name, space in config.space.items()}
         run = with_settings(base, settings | {"output": str(output / "trials" / f"{number:04d}")})
-        result = run_once(run, images_checked=number > 0, keep_model=config.keep_models)
+        result = run_once(run, images_checked=number > 0, keep_model=config.keep_models, cost=False)
         if "error" in result:
             trial.set_user_attr("error", result["error"])
             study.tell(trial, state=optuna.trial.TrialState.FAIL)

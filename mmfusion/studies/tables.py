@@ -18,7 +18,14 @@ from mmfusion.training.epochs import LOWER_IS_BETTER
 #: figures of the Markdown table; the CSV has all.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "nll", "ece")
 COLOURS = {"better": "#1b7f3b", "worse": "#b3261e", "no detectable difference": "#5f6368"}
-COSTS = ("parameters", "trained_parameters", "gflops", "ms", "seconds")
+#: what a model costs: scale and form of each figure in the table.
+COSTS = {
+    "parameters": (1e-6, "{:.2f} M"),
+    "trained_parameters": (1e-6, "{:.3f} M"),
+    "gflops": (1.0, "{:.3f}"),
+    "ms": (1.0, "{:.1f}"),
+    "seconds": (1.0, "{:.0f}"),
+}
 
 
 def write_results(study: StudyConfig, results: Sequence[RowResult], folder: Path) -> None:
@@ -139,22 +146,14 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _mean_cost(row: RowResult) -> dict[str, float]:
-    """Parameters and arithmetic of a run, the mean of the times; empty where every run failed."""
-    done = [run for run in row.runs.values() if "error" not in run]
-    return {name: sum(run[name] for run in done) / len(done) for name in COSTS} if done else {}
+    """Cost of the model, as it was measured in the row's first run, and the mean training time; only what is known."""
+    known = {name: [run[name] for run in row.runs.values() if "error" not in run and name in run] for name in COSTS}
+    return {name: sum(values) / len(values) for name, values in known.items() if values}
 
 
 def _costs(row: RowResult) -> list[str]:
     cost = _mean_cost(row)
-    if not cost:
-        return ["", "", "", "", ""]
-    return [
-        f"{cost['parameters'] / 1e6:.2f} M",
-        f"{cost['trained_parameters'] / 1e6:.3f} M",
-        f"{cost['gflops']:.3f}",
-        f"{cost['ms']:.1f}",
-        f"{cost['seconds']:.0f}",
-    ]
+    return [text.format(scale * cost[name]) if name in cost else "" for name, (scale, text) in COSTS.items()]
 
 
 def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -23,7 +24,7 @@ FORMAT = 1
 
 
 class FeatureCache:
-    """Stores below one folder, one per modality, table of rows and augmented view.
+    """Stores below one folder, one per modality and table, and one per augmented view of the training rows.
 
     A store is keyed by all that its values depend on: the weights of the frozen backbone and the keywords of its tower,
     the image transform (or tokenizer and template), and the rows with the sizes and times of their image files. What is
@@ -33,6 +34,8 @@ class FeatureCache:
         folder: of all stores; several runs and studies may share it.
         model: a ``FusionModel`` with frozen encoders.
         processor: the model's processor.
+        cases: the whole table, all splits: its rows are encoded together, so that another split or fold of them finds
+            their features.
         batch_size: rows that are encoded at once.
         channels_last: memory format of the images.
         workers: loader processes.
@@ -46,6 +49,7 @@ class FeatureCache:
         folder: str | Path,
         model: Any,
         processor: Processor,
+        cases: CaseTable,
         *,
         batch_size: int = 64,
         channels_last: bool = False,
@@ -53,6 +57,7 @@ class FeatureCache:
     ) -> None:
         self.folder = Path(folder).expanduser()
         self.model = model
+        self.cases = cases
         self.batch_size = batch_size
         self.channels_last = channels_last
         self.workers = workers
@@ -75,27 +80,27 @@ class FeatureCache:
             self._weights[side] = _digest_of_weights(tower.backbone)
 
     def rows(self, cases: CaseTable, *, augment: str | None = None, views: int = 1, seed: int = 0) -> FeatureRows:
-        """The features of all rows of a table; what is not stored yet is computed.
+        """The features of some rows of the table; what is not stored yet is computed.
 
         Args:
-            cases: a table without unresolved problems.
+            cases: rows of the table, in any order.
             augment: name of a training augmentation of the images.
             views: how many augmented views of each image; 1 without augmentation.
             seed: of the augmentation.
 
         Raises:
             ValueError: an image cannot be decoded.
+            KeyError: a row is not of the table.
         """
-        count = views if augment is not None else 1
         stores = {}
-        labels: MultimodalDataset | None = None
         for side in self._towers():
-            rows = MultimodalDataset(
-                cases, self._processors[side], augment=augment if side == "image" else None, seed=seed
-            )
-            labels = rows
-            stores[side] = [self._store(side, cases, rows, view) for view in range(count if side == "image" else 1)]
-        assert labels is not None
+            # augmented views are those of the rows that are trained on
+            augmented = augment is not None and side == "image"
+            table = cases if augmented else self.cases
+            rows = MultimodalDataset(table, self._processors[side], augment=augment if augmented else None, seed=seed)
+            places = _places(cases, table)
+            stores[side] = [(self._store(side, table, rows, view), places) for view in range(views if augmented else 1)]
+        labels = MultimodalDataset(cases, replace(self._processors["image"], image_size=None))
         return FeatureRows(labels.ids, labels.labels, stores)
 
     def _towers(self) -> dict[str, Any]:
@@ -163,6 +168,14 @@ class FeatureCache:
             return tower.encode(inputs["input_ids"], mask)
         read = {name: inputs[name] for name in getattr(tower, "reads", ()) if name in inputs}
         return tower.encode(inputs["pixel_values"], **read)
+
+
+def _places(rows: CaseTable, table: CaseTable) -> NDArray[np.int64]:
+    """Positions of rows in the table that they are of."""
+    places = table.frame.index.get_indexer(rows.frame.index)
+    if (places < 0).any():
+        raise KeyError(f"{rows.source} has rows that are not of the table whose features are cached.")
+    return places
 
 
 def _digest_of_weights(module: nn.Module) -> str:

@@ -336,6 +336,7 @@ def _rows(
         t.feature_cache,
         model,
         processor,
+        cases,
         channels_last=resolve_channels_last(t.channels_last),
         workers=t.workers,
     )

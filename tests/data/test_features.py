@@ -70,15 +70,16 @@ def test_epochs_take_the_views_in_turn(tmp_path: Path) -> None:
     stores = []
     for view in range(2):
         with FeatureWriter(tmp_path / str(view), {}) as writer:
-            writer.append({"pooled": np.full((3, 1), view, np.float32), "present": np.ones(3, dtype=bool)})
-        stores.append(FeatureStore(tmp_path / str(view)))
+            pooled = np.array([[1], [2], [0]], np.float32) + 10 * view
+            writer.append({"pooled": pooled, "present": np.ones(3, dtype=bool)})
+        stores.append((FeatureStore(tmp_path / str(view)), np.array([2, 0, 1])))
     rows = FeatureRows(np.array(["a", "b", "c"]), np.array([0, 1, -1]), {"image": stores})
     seen = []
     for epoch in range(3):
         rows.set_epoch(epoch)
         seen.append(rows.collate([rows[0], rows[1]])["image_features"]["pooled"].tolist())
-    assert seen == [[[0], [0]], [[1], [1]], [[0], [0]]]
+    assert seen == [[[0], [1]], [[10], [11]], [[0], [1]]]
     assert rows.collate([rows[0], rows[1]])["labels"].tolist() == [0, 1]
     assert "labels" not in rows.collate([rows[1], rows[-1]]) and rows[-1]["index"] == 2
-    with pytest.raises(ValueError, match=r"have \[3, 3\] rows, the table 1"):
+    with pytest.raises(ValueError, match="1 rows cannot be read at 3 places of 3 image features"):
         FeatureRows(np.array(["a"]), np.array([0]), {"image": stores})
