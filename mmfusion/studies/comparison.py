@@ -122,19 +122,23 @@ def _with_split(row: Row, cases: CaseTable, output: Path) -> Row:
 
 def _results(study: StudyConfig, runs: list[Run], *, images_checked: bool) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Each run with what came out of it, as they end."""
-    keep = study.keep_models
+
+    def options(run: Run) -> dict[str, Any]:
+        return {"images_checked": images_checked, "keep_model": study.keep_models, "cost": run.first}
+
     if study.jobs == 1:
         for run in runs:
-            yield run, run_once(run.config, images_checked=images_checked, keep_model=keep, cost=run.first)
+            yield run, run_once(run.config, **options(run))
         return
+    # the features that all rows share are computed by the first run, and not by each of those that start together
+    alone = 1 if runs[0].config.train.feature_cache is not None else 0
     threads = max(1, (os.cpu_count() or 1) // study.jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(study.jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        pending = {
-            pool.submit(run_once, run.config, images_checked=images_checked, keep_model=keep, cost=run.first): run
-            for run in runs
-        }
         try:
+            for run in runs[:alone]:
+                yield run, pool.submit(run_once, run.config, **options(run)).result()
+            pending = {pool.submit(run_once, run.config, **options(run)): run for run in runs[alone:]}
             for future in as_completed(pending):
                 yield pending[future], future.result()
         finally:
