@@ -435,7 +435,8 @@ class FusionModel(nn.Module):
                 result.append(missing.stand_in(batch_size))
             else:
                 features, here = towers[side].assemble(used[side]), present[side]
-                result.append(features if here is None else missing(features, here.bool()))
+                # tokens are large and the rest is small: nothing is copied where nothing is missing
+                result.append(features if here is None or here.all() else missing(features, here.bool()))
         return result[0], result[1]
 
     def _encode_image(self, pixel_values: Tensor, present: Tensor | None, read: dict[str, Tensor]) -> Features:
