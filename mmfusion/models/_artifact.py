@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from mmfusion import registry
 from mmfusion.models._card import MARK, model_card
@@ -149,7 +152,8 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
                 f"create_model got an unexpected keyword {name!r}; {registry.did_you_mean(name, model_keywords())}"
             )
     try:
-        model = FusionModel(**{**stored["model"], **_merged(stored["model"], overrides)})
+        with _without_weights():
+            model = FusionModel(**{**stored["model"], **_merged(stored["model"], overrides)})
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
@@ -173,11 +177,31 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}.")
-    model.load_state_dict(state)
+    # weights may be saved in half the precision that the model computes in
+    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)
     model.calibration = stored.get("calibration")
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return model.eval()
+
+
+@contextmanager
+def _without_weights() -> Iterator[None]:
+    """Build modules whose parameters hold no memory and are not initialised: the saved ones take their places.
+
+    Buffers are real, as some are not saved.
+    """
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        empty = None if param is None else nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+        register(module, name, empty)
+
+    nn.Module.register_parameter = register_empty  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _merged(stored: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

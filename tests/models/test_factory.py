@@ -202,3 +202,16 @@ def test_encoders_stay_frozen_one_after_the_other():
     model.train()
     assert not any(module.training for module in model.image_tower.backbone.modules())
     assert not any(module.training for module in model.text_tower.backbone.modules())
+
+
+def test_weights_saved_in_half_precision_are_computed_with_in_full(tmp_path):
+    model = mmfusion.create_model("test_mibf", num_classes=3)
+    save_model(model, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    half = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    save_file(half, tmp_path / "model.safetensors")
+    loaded = mmfusion.create_model(f"local-dir:{tmp_path}")
+    for name, x in loaded.state_dict().items():
+        assert x.dtype == state[name].dtype and x.device.type == "cpu"
+        assert torch.equal(x, half[name].to(x.dtype)), name
+    assert all(p.requires_grad for p in loaded.parameters())
