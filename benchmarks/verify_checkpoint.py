@@ -1,7 +1,7 @@
 """The figures on a shipped checkpoint's card, measured again: `python benchmarks/verify_checkpoint.py --data DIR`.
 
-The checkpoint says which data set it was trained on; DIR is that data set. The figures may differ by 0.005: they were taken
-with the weights in full precision, which are shipped in half.
+The checkpoint says which data set it was trained on; DIR is that data set. The figures may differ by 0.005: they were
+taken with the weights in full precision, which are shipped in half.
 """
 
 from __future__ import annotations
