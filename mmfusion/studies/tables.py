@@ -60,6 +60,8 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
         "training s",
     ]
     lines = [
+        f"# {Path(study.output).name}",
+        "",
         f"{base.cases:,} test rows{grouped}; seeds {seeds}. Mean over the seeds ± their standard deviation.",
         "",
         "| " + " | ".join(head) + " |",
