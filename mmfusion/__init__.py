@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         create_model,
         list_components,
         list_models,
+        push_to_hub,
     )
     from mmfusion.outputs import Features, Fused, FusionOutput
     from mmfusion.predictor import Predictor
@@ -42,6 +43,7 @@ _HOME = {
     "create_model": "mmfusion.models",
     "list_components": "mmfusion.models",
     "list_models": "mmfusion.models",
+    "push_to_hub": "mmfusion.models",
     "register": "mmfusion.registry",
 }
 
@@ -67,6 +69,7 @@ __all__ = [
     "list_models",
     "losses",
     "models",
+    "push_to_hub",
     "register",
     "towers",
     "training",

@@ -117,6 +117,27 @@ class PredictConfig:
 
 
 @dataclass
+class PushConfig:
+    """Options of push.
+
+    Attributes:
+        model: saved model: ``local-dir:RUN``.
+        repo: ``org/name`` on the Hub; made where there is none.
+        private: whether a new repository is private.
+        revision: branch to push to; null takes the default one.
+        overwrite_card: also replace a README.md there that mmfusion did not write.
+        message: of the commit.
+    """
+
+    model: str
+    repo: str
+    private: bool = True
+    revision: str | None = None
+    overwrite_card: bool = False
+    message: str = "Upload model with mmfusion"
+
+
+@dataclass
 class ListConfig:
     """Options of the list.
 
@@ -389,6 +410,23 @@ def predict(config: PredictConfig) -> None:
     print(f"{rows:,} rows in {config.output}{failed}")
 
 
+def push(config: PushConfig) -> None:
+    """Push a saved model to the Hugging Face Hub, in one commit."""
+    from mmfusion.models import push_to_hub, resolve_artifact
+
+    folder = resolve_artifact(config.model)
+    print(f"pushing {folder} to {config.repo}")
+    commit = push_to_hub(
+        folder,
+        config.repo,
+        private=config.private,
+        revision=config.revision,
+        overwrite_card=config.overwrite_card,
+        message=config.message,
+    )
+    print(f"{commit}\nload it with mmfusion.create_model('hf-hub:{config.repo}')")
+
+
 def explain(config: ExplainConfig) -> None:
     """Show where a trained model looks, which words it reads, and how much image and text count."""
     predictor = _predictor(config.model)
@@ -498,6 +536,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "compare": compare,
     "sweep": sweep,
     "narrate": narrate,
+    "push": push,
     "split": split,
     "audit": audit,
     "list": list_names,

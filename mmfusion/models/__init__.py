@@ -24,6 +24,7 @@ from mmfusion.models._factory import (
     list_models,
     register_model,
 )
+from mmfusion.models._hub import push_to_hub
 from mmfusion.models.fusion_model import FusionModel, class_probabilities
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "load_model",
     "mibf",
     "multiview",
+    "push_to_hub",
     "read_config",
     "register_model",
     "resolve_artifact",

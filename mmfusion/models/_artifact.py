@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -10,20 +11,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmfusion import registry
 from mmfusion.models._card import MARK, model_card
+from mmfusion.models._hub import fetch
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 PREFIXES = ("local-dir:", "hf-hub:")
-
-#: what is fetched of a Hub repository: JSON, text and safetensors, never pickle or code.
-HUB_FILES = ["*.json", "*.txt", "*.md", WEIGHTS]
 
 
 def save_model(
@@ -32,6 +32,7 @@ def save_model(
     *,
     metadata: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write ``config.json``, ``model.safetensors``, ``metrics.json`` and the model card into a folder.
 
@@ -43,6 +44,8 @@ def save_model(
         folder: created if need be.
         metadata: further top-level entries of ``config.json``, e.g. provenance.
         metrics: figures to travel with the model.
+        dtype: of floating-point weights in the file, e.g. ``torch.float16`` for half the size; None keeps theirs. A
+            loaded model computes in full precision all the same.
 
     Returns:
         The folder.
@@ -63,7 +66,10 @@ def save_model(
         **(metadata or {}),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     write_atomically(folder / WEIGHTS, lambda target: save_file(state, target, metadata={"format": "pt"}))
+    config["weights_sha256"] = _sha256(folder / WEIGHTS)
     write_json(path, config)
     if metrics is not None:
         write_json(folder / METRICS, metrics)
@@ -72,6 +78,11 @@ def save_model(
         text = model_card(config, metrics)
         write_atomically(card, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -177,6 +188,9 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}.")
+    # a flipped bit within a tensor is nothing that safetensors could notice
+    if stored.get("weights_sha256") not in (None, _sha256(path)):
+        raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
     # weights may be saved in half the precision that the model computes in
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)
     model.calibration = stored.get("calibration")
@@ -224,7 +238,7 @@ def resolve_artifact(name: str) -> Path:
         ValueError: no such weights.
     """
     if name.startswith("hf-hub:"):
-        return _from_hub(name)
+        return fetch(name)
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:")).expanduser()
         if not folder.is_dir():
@@ -243,19 +257,6 @@ def resolve_artifact(name: str) -> Path:
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
         raise ValueError(f"No pretrained weights for {name!r}; {have}.")
     return _shipped_root() / found[0]
-
-
-def _from_hub(name: str) -> Path:
-    """Fetch a repository of the Hub, or find it in the cache; nothing but the files of a saved model."""
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.removeprefix("hf-hub:").partition("@")
-    try:
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=HUB_FILES)
-    except Exception as error:  # the Hub client has an exception for each of a dozen causes
-        reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(f"{name!r} cannot be had from the Hub ({type(error).__name__}: {reason}).") from error
-    return Path(folder)
 
 
 def _shipped_root() -> Path:

@@ -35,7 +35,7 @@ def test_list_models_wildcards_and_natural_order():
         (
             lambda: mmfusion.create_model("hf-hub:no/such"),
             FileNotFoundError,
-            "'hf-hub:no/such' cannot be had from the Hub",
+            "'hf-hub:no/such': it is not in the cache, and HF_HUB_OFFLINE is set",
         ),
         (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
@@ -122,6 +122,11 @@ class TestArtifact:
 
     def test_damage_is_told(self, folder):
         weights = (folder / "model.safetensors").read_bytes()
+        flipped = bytearray(weights)
+        flipped[-9] ^= 1
+        (folder / "model.safetensors").write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"is damaged \(not the file that config\.json was written with\)"):
+            self.load(folder)
         (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
         with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
             self.load(folder)
@@ -207,9 +212,10 @@ def test_encoders_stay_frozen_one_after_the_other():
 def test_weights_saved_in_half_precision_are_computed_with_in_full(tmp_path):
     model = mmfusion.create_model("test_mibf", num_classes=3)
     save_model(model, tmp_path)
-    state = load_file(tmp_path / "model.safetensors")
-    half = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    save_file(half, tmp_path / "model.safetensors")
+    full, state = (tmp_path / "model.safetensors").stat().st_size, model.state_dict()
+    save_model(model, tmp_path, dtype=torch.float16)
+    half = load_file(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * full
     loaded = mmfusion.create_model(f"local-dir:{tmp_path}")
     for name, x in loaded.state_dict().items():
         assert x.dtype == state[name].dtype and x.device.type == "cpu"
