@@ -70,7 +70,7 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
     for row in results:
         cells = [_cell(row.figures.get(name)) for name in shown]
         lines.append("| " + " | ".join([_name(row), *cells, *_costs(row)]) + " |")
-    lines += ["", f"## {_title(study.metric).capitalize()}, beside {base.row.name}", ""]
+    lines += ["", f"## {_title(study.metric)[0].upper()}{_title(study.metric)[1:]}, beside {base.row.name}", ""]
     lines += [f"- {sentence(study, row, base.row.name)}" for row in results]
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
@@ -80,14 +80,16 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
             f"{round(1 / (1 - study.level))} such intervals misses the truth.",
         ]
     if len(study.seeds) < 3:
-        lines += ["", f"{len(study.seeds)} seeds say little about how much the outcome depends on the seed."]
+        few = "One seed says nothing" if len(study.seeds) == 1 else "Two seeds say little"
+        lines += ["", f"{few} about how much the outcome depends on the seed."]
     return "\n".join(lines) + "\n"
 
 
 def sentence(study: StudyConfig, row: RowResult, base: str) -> str:
     """What a row's figure says, in words."""
     failed = {str(run["error"]) for run in row.runs.values() if "error" in run}
-    some = f" ({len(study.seeds) - len(row.seeds)} seeds failed: {'; '.join(sorted(failed))})" if failed else ""
+    count = len(study.seeds) - len(row.seeds)
+    some = f" ({count} seed{'s' * (count > 1)} failed: {'; '.join(sorted(failed))})" if failed else ""
     if not row.figures:
         return f"**{row.row.name}**: every run failed{some}."
     figure, percent = row.figures[study.metric], f"{study.level:.0%}"

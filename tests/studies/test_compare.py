@@ -45,7 +45,7 @@ def test_a_study_and_its_second_start(
     printed = capsys.readouterr().out
     text = (output / "results.md").read_text()
     assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
-    assert "beside base: no detectable difference." in text and "2 seeds say little" in text
+    assert "beside base: no detectable difference." in text and "Two seeds say little" in text
     table, runs = pd.read_csv(output / "results.csv"), pd.read_csv(output / "runs.csv")
     assert len(table) == 4 * len(HEADLINE) and len(runs) == 8
     own = runs[runs["row"] == "fusion=gated"]["accuracy"]
@@ -75,7 +75,7 @@ def test_a_run_that_diverges_stops_no_other(study: StudyConfig) -> None:
     results = compare(replace(study, vary={}, rows={"huge": huge}, seeds=[0], baselines=False))
     assert results[1].figures == {}
     text = (Path(study.output) / "results.md").read_text()
-    assert "**huge**: every run failed (1 seeds failed: The loss is" in text
+    assert "**huge**: every run failed (1 seed failed: The loss is" in text
 
 
 def test_every_seed_is_measured_on_the_split_of_the_first(study: StudyConfig, toy: Path, tmp_path: Path) -> None:
