@@ -143,6 +143,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         "pyarrow": "parquet",
         "captum": "explain",
         "bm25s": "narrative",
+        "optuna": "sweep",
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[>]", requirement)[0] for requirement in project["dependencies"]}

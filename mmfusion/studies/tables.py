@@ -104,7 +104,7 @@ def sentence(study: StudyConfig, row: RowResult, base: str) -> str:
 
 
 def plot_differences(study: StudyConfig, results: Sequence[RowResult], path: Path) -> None:
-    """Each row's difference to the base with its interval, one line a row.
+    """Each row's difference to the base with its interval, one line a row; nothing where every other row failed.
 
     Args:
         study: metric and level.
@@ -112,6 +112,8 @@ def plot_differences(study: StudyConfig, results: Sequence[RowResult], path: Pat
         path: PNG file to write.
     """
     rows = [row for row in results[1:] if row.figures]
+    if not rows:
+        return
     canvas = Canvas(figsize=(7.5, 1.3 + 0.36 * len(rows)), layout="constrained")
     axes = canvas.add_subplot()
     for i, row in enumerate(rows):

@@ -14,6 +14,9 @@ import pytest
 import torch
 
 import mmfusion
+from mmfusion.data import MultimodalDataset, Processor, read_cases
+from mmfusion.data.features import FeatureStore
+from mmfusion.models import load_model
 from mmfusion.training import RunConfig, train
 from mmfusion.training.feature_cache import FeatureCache
 
@@ -35,16 +38,26 @@ def _stores(cache: Path) -> dict[str, int]:
 
 
 def test_a_run_on_cached_features_is_the_run_without(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    plain = train(_frozen(make_config, "plain", None))
+    plain_config = _frozen(make_config, "plain", None)
+    plain = train(plain_config)
     cached = train(_frozen(make_config, "cached", tmp_path / "cache"))
     # all rows together: another split or fold finds them
     assert sorted(name.split("-")[0] for name in _stores(tmp_path / "cache")) == ["image", "text"]
+    # batches of other sizes round otherwise, and AdamW divides by gradients that are nearly zero
     for a, b in zip(plain.history, cached.history, strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
-        assert a["nll"] == pytest.approx(b["nll"], rel=1e-5)
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-3)
+        assert a["nll"] == pytest.approx(b["nll"], rel=1e-3)
     one, other = (pd.read_csv(result.folder / "predictions.csv") for result in (plain, cached))
     assert one["id"].tolist() == other["id"].tolist()
-    np.testing.assert_allclose(one.filter(like="p_"), other.filter(like="p_"), atol=1e-5)
+    np.testing.assert_allclose(one.filter(like="p_"), other.filter(like="p_"), atol=1e-3)
+    # what is stored is what the frozen tower gives for a row alone
+    model, processor = load_model(plain.best), Processor.from_pretrained(plain.best)
+    store = FeatureStore(next((tmp_path / "cache").glob("image-*")))
+    rows = MultimodalDataset(read_cases(plain_config.data), processor)
+    for i in (0, 17, 36):
+        encoded = model.image_tower.encode(rows.collate([rows[i]])["pixel_values"])
+        for name, expected in encoded.items():
+            np.testing.assert_allclose(store[i][name], expected[0].detach(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_what_is_behind_the_encoders_shares_the_features(
@@ -99,8 +112,6 @@ def test_settings_that_do_not_go_together(
 
 def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
     model = mmfusion.create_model("test_mibf", num_classes=3)
-    from mmfusion.data import Processor
-
     with pytest.raises(ValueError, match="image encoder is trained"):
         FeatureCache(tmp_path, model, Processor(labels=["a", "b"], image_size=32), None)
     assert torch.is_grad_enabled()
