@@ -512,7 +512,8 @@ def soup(config: SoupConfig) -> None:
     if found.score is None:
         print("not measured, and without a temperature: give --data for both")
     else:
-        print(f"the soup of {len(found.ingredients)}: {config.metric} {found.score:.4f} on the validation rows")
+        what = f"the soup of {len(found.ingredients)}" if len(found.ingredients) > 1 else "no other helps it: the best"
+        print(f"{what} has {config.metric} {found.score:.4f} on the validation rows")
         if found.better_alone is not None:
             print(f"{found.better_alone} alone is better; runs that began with different weights do not average")
     if found.batch_norm in _BATCH_NORM:

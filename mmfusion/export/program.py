@@ -78,8 +78,7 @@ def write_program(
         format: ``onnx`` or ``torch-export``.
         image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
         max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
-        tolerance: largest difference of a probability, or of a logit (over the batch's largest logit where that is above
-            1).
+        tolerance: largest difference of a probability, or of a logit over the batch's largest (at least 1).
 
     Returns:
         The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
@@ -179,7 +178,7 @@ def _batches(model: FusionModel, image_size: int | None, max_length: int | None)
 
 @torch.no_grad()
 def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> float:
-    """Largest difference of a probability, or of a logit over the batch's largest where that is above 1.
+    """Largest difference of a probability, or of a logit over the batch's largest (at least 1).
 
     A logit of 15 in float32 is no surer than 1e-5 or two, in the model itself; probabilities lie below 1.
     """

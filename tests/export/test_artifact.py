@@ -122,11 +122,11 @@ def test_what_it_cannot_do_is_one_line(exported: Path, pair) -> None:
     for explain in (lambda: onnx.explain({"text": "red"}), lambda: onnx.explain_path("data", "out")):
         with pytest.raises(ValueError, match="An exported model has no gradients to explain with"):
             explain()
-    with pytest.raises(ValueError, match="holds an exported model, which mmfusion.Predictor runs"):
+    with pytest.raises(ValueError, match=r"holds an exported model, which mmfusion.Predictor runs"):
         mmfusion.create_model(f"local-dir:{exported}")
     with pytest.raises(ValueError, match="computes in float32"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{exported}", dtype=torch.bfloat16)
-    with pytest.raises(ValueError, match="pixel_values is missing.*image_present false"):
+    with pytest.raises(ValueError, match=r"pixel_values is missing.*image_present false"):
         onnx.model(input_ids=torch.ones(1, 3, dtype=torch.long))
 
 
@@ -174,11 +174,11 @@ def test_damage(exported: Path, tmp_path: Path) -> None:
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
     assert "\n" not in str(raised.value)
     program.unlink()
-    with pytest.raises(FileNotFoundError, match="has no model.onnx"):
+    with pytest.raises(FileNotFoundError, match=r"has no model.onnx"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
     config["export"]["format"] = "torch-export"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="program for torch.export.load"):
+    with pytest.raises(ValueError, match=r"program for torch.export.load"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
 
 
