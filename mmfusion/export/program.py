@@ -136,7 +136,7 @@ def _write_torch(program: Program, image_size: int | None, path: Path) -> Runner
 
     try:
         # as torch.onnx traces: a size may be 1, and views may be two, though one asks and leaves one other
-        with size_config.patch(backed_size_oblivious=True):
+        with size_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             traced = torch.export.export(
                 program, args=(), **_example(program, image_size), prefer_deferred_runtime_asserts_over_guards=True
             )
