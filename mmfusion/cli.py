@@ -515,7 +515,7 @@ def soup(config: SoupConfig) -> None:
         what = f"the soup of {len(found.ingredients)}" if len(found.ingredients) > 1 else "no other helps it: the best"
         print(f"{what} has {config.metric} {found.score:.4f} on the validation rows")
         if found.better_alone is not None:
-            print(f"{found.better_alone} alone is better; runs that began with different weights do not average")
+            print(f"{found.better_alone} alone is better there than this soup")
     if found.batch_norm in _BATCH_NORM:
         print(_BATCH_NORM[found.batch_norm])
     print(f"saved in {found.path}")

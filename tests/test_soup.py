@@ -165,6 +165,24 @@ def test_models_that_differ_are_refused_by_name(runs: list[str], tmp_path: Path,
     assert not (tmp_path / "soup").exists()
 
 
+def test_seeds_and_rows_may_differ_where_nothing_is_measured(tmp_path: Path) -> None:
+    start = build()
+    names = [
+        save(
+            tmp_path / f"seed{seed}",
+            moved(start, seed),
+            training={"seed": seed, "data_fingerprint": f"{seed}" * 64, "rows": {"train": 20}, "loss": {"name": "ce"}},
+        )
+        for seed in range(2)
+    ]
+    make_soup(names, tmp_path / "soup")
+    told = json.loads((tmp_path / "soup" / "config.json").read_text())["training"]
+    assert told["rows"] == {"train": 20} and "seed" not in told and "data_fingerprint" not in told
+    card = (tmp_path / "soup" / "README.md").read_text()
+    assert f"uniform mean of `{names[0]}`, `{names[1]}`; BatchNorm statistics: averaged" in card
+    assert "Loss: `ce`\n" in card and "Trained on: 20 train rows\n" in card
+
+
 def test_dropout_may_differ(runs: list[str], tmp_path: Path) -> None:
     other = save(tmp_path / "other", build(head_args={"dropout": 0.4}, modality_dropout=0.2))
     assert make_soup([runs[0], other], tmp_path / "soup").ingredients == [runs[0], other]

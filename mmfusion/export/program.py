@@ -99,8 +99,9 @@ def write_program(
     try:
         with _quiet(), torch.no_grad():
             run = _WRITERS[format](program, image_size, partial)
-        difference = max(_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length))
-        if not difference <= tolerance:  # also where it is no number
+        differences = [_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length)]
+        difference = float(torch.stack(differences).max())  # unlike Python's max, not blind to NaN
+        if not difference <= tolerance:  # also where it is NaN
             raise ValueError(
                 f"The exported program differs from the model by {difference:.2g}, more than {tolerance:g}; nothing is "
                 "written. Report it, or accept it with a larger tolerance."
@@ -126,7 +127,10 @@ def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
     except torch.onnx.errors.OnnxExporterError as error:
         raise _cannot("onnx", error) from error
     assert found is not None
-    found.save(path)
+    try:
+        found.save(path, external_data=False)
+    except Exception as error:  # a file of ONNX holds 2 GB at most
+        raise _cannot("onnx", error) from error
     session = open_session(path, device="cpu")
     return lambda inputs: run_session(session, inputs)
 
@@ -177,7 +181,7 @@ def _batches(model: FusionModel, image_size: int | None, max_length: int | None)
 
 
 @torch.no_grad()
-def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> float:
+def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> Tensor:
     """Largest difference of a probability, or of a logit over the batch's largest (at least 1).
 
     A logit of 15 in float32 is no surer than 1e-5 or two, in the model itself; probabilities lie below 1.
@@ -188,7 +192,8 @@ def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> flo
     except Exception as error:  # each runtime has its own; one of them is a size that tracing took for a constant
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
         raise ValueError(f"The exported program does not take {shapes} ({_first_line(error)}).") from error
-    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in zip(expected, found, strict=True))
+    pairs = zip(expected, found, strict=True)
+    return torch.stack([(a - b).abs().max() / a.abs().max().clamp(min=1) for a, b in pairs]).max()
 
 
 def _first_line(error: BaseException) -> str:
