@@ -11,7 +11,8 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmfusion import aggregators, data, evaluation, fusion, heads, layers, losses, models, towers, training
+    from mmfusion import aggregators, data, evaluation, export, fusion, heads, layers, losses, models, towers, training
+    from mmfusion.export import export_model
     from mmfusion.models import (
         FusionModel,
         create_aggregator,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmfusion.outputs import Features, Fused, FusionOutput
     from mmfusion.predictor import Predictor
     from mmfusion.registry import register
+    from mmfusion.soup import make_soup
 
 __version__ = "0.1.0"
 
@@ -41,8 +43,10 @@ _HOME = {
     "create_head": "mmfusion.models",
     "create_loss": "mmfusion.models",
     "create_model": "mmfusion.models",
+    "export_model": "mmfusion.export",
     "list_components": "mmfusion.models",
     "list_models": "mmfusion.models",
+    "make_soup": "mmfusion.soup",
     "push_to_hub": "mmfusion.models",
     "register": "mmfusion.registry",
 }
@@ -62,12 +66,15 @@ __all__ = [
     "create_model",
     "data",
     "evaluation",
+    "export",
+    "export_model",
     "fusion",
     "heads",
     "layers",
     "list_components",
     "list_models",
     "losses",
+    "make_soup",
     "models",
     "push_to_hub",
     "register",

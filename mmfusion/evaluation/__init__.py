@@ -20,6 +20,7 @@ _MODULES = {
     "conformal_figures": "conformal",
     "conformal_quantile": "conformal",
     "fit_conformal": "conformal",
+    "Ensemble": "ensemble",
     "classification_metrics": "metrics",
     "expected_calibration_error": "metrics",
     "headline": "metrics",
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from mmfusion.evaluation.conformal import conformal_figures as conformal_figures
     from mmfusion.evaluation.conformal import conformal_quantile as conformal_quantile
     from mmfusion.evaluation.conformal import fit_conformal as fit_conformal
+    from mmfusion.evaluation.ensemble import Ensemble as Ensemble
     from mmfusion.evaluation.intervals import bootstrap_counts as bootstrap_counts
     from mmfusion.evaluation.intervals import interval as interval
     from mmfusion.evaluation.intervals import metric_intervals as metric_intervals

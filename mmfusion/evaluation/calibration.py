@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from torch import nn
 
 from mmfusion.data import CaseTable, Processor
 from mmfusion.evaluation.cases import predict_cases
@@ -82,7 +81,7 @@ def calibrate(model: Any, processor: Processor, cases: CaseTable, *, fitted_on: 
         model.calibration = {"temperature": temperature, "fitted_on": fitted_on, "n": len(found.labels)}
 
 
-def calibration_figures(model: nn.Module, labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any] | None:
+def calibration_figures(model: Any, labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any] | None:
     """What calibration did: the model's ``calibration``, and ``ece``, ``nll`` and ``brier`` ``before`` and ``after``.
 
     Args:

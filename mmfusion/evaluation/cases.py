@@ -14,6 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, Processor
+from mmfusion.evaluation.ensemble import Ensemble, mean_of, members_of
 from mmfusion.evaluation.predictions import AllRows, PredictionWriter, predict_rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Predictions:
         probabilities: (N, C) float32.
         unreadable: number of rows left out because they could not be read.
         shares: what router and gates gave each row, name -> (N, n); see
-            :func:`~mmfusion.evaluation.use.shares_of`.
+            :func:`~mmfusion.evaluation.use.shares_of`. Empty for an ensemble.
     """
 
     frame: pd.DataFrame
@@ -47,7 +48,7 @@ class Predictions:
 
 
 def predict_cases(
-    model: nn.Module,
+    model: nn.Module | Ensemble,
     processor: Processor,
     cases: CaseTable,
     *,
@@ -61,8 +62,8 @@ def predict_cases(
     """Predict all rows of a table, and keep those that figures can be taken on.
 
     Args:
-        model: a ``FusionModel``.
-        processor: the model's processor.
+        model: a ``FusionModel``, an ``OnnxModel``, or an :class:`~mmfusion.evaluation.ensemble.Ensemble`.
+        processor: the model's processor; the members of an ensemble have their own.
         cases: the rows; those without a label are predicted, and left out of the result.
         output: CSV file for the predictions of all rows; None writes none.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out.
@@ -77,15 +78,20 @@ def predict_cases(
     if on_bad_row not in ("fail", "skip"):
         raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     names = list(processor.labels)
-    rows = AllRows(cases, processor, open_rows=open_rows)
+    members = members_of(model, processor)
+    read = [AllRows(cases, member.processor, open_rows=open_rows) for member in members]
+    rows = read[0]
     truth = [names[label] if label >= 0 else "" for label in rows.labels]
     probabilities = np.empty((len(rows), len(names)), dtype=np.float32)
     errors: list[str | None] = []
     shares: dict[str, NDArray[np.float32]] = {}
     writer = PredictionWriter(output, names, true_labels=True) if output else None
     with writer or nullcontext(), tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:
-        parts = predict_rows(model, rows, rows.collate, num_classes=len(names), batch_size=batch_size, **inference)
-        for part in parts:
+        streams = [
+            predict_rows(member.model, own, own.collate, num_classes=len(names), batch_size=batch_size, **inference)
+            for member, own in zip(members, read, strict=True)
+        ]
+        for part in mean_of(streams):
             here = slice(part.start, part.start + len(part.errors))
             if on_bad_row == "fail":
                 _refuse(part.errors, rows.ids[here])

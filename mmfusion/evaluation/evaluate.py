@@ -16,6 +16,7 @@ from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, rea
 from mmfusion.evaluation.calibration import calibration_figures, temper
 from mmfusion.evaluation.cases import Predictions, predict_cases
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
+from mmfusion.evaluation.ensemble import Ensemble
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.evaluation.missing import missing_modality_figures
@@ -38,7 +39,7 @@ WORST = 12
 
 
 def evaluate(
-    model: nn.Module,
+    model: nn.Module | Ensemble,
     processor: Processor,
     cases: CaseTable,
     *,
@@ -56,8 +57,8 @@ def evaluate(
     """Predict the labelled rows of a table and compare.
 
     Args:
-        model: a ``FusionModel``.
-        processor: the model's processor.
+        model: a ``FusionModel``, an ``OnnxModel`` or an ``Ensemble``.
+        processor: the model's processor; the members of an ensemble have their own.
         cases: the rows; those without a label are predicted, and count in no figure.
         output: folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
@@ -84,8 +85,11 @@ def evaluate(
         - where asked for: ``subgroups``; ``conformal`` and ``thresholds``; ``missing_modality``.
 
     Raises:
-        ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column.
+        ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
+            ``missing_modality`` of an ensemble.
     """
+    if missing_modality and isinstance(model, Ensemble):
+        raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
     names = list(processor.labels)
     folder = Path(output) if output else None
     inference = {"on_bad_row": on_bad_row, "batch_size": batch_size, "open_rows": open_rows, **inference}

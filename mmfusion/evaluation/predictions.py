@@ -73,7 +73,7 @@ class AllRows(Dataset[dict[str, Any]]):
         refuse_empty: bool = False,
     ) -> None:
         frame = cases.frame
-        self.ids = [f"row-{row}" if id_ is None else id_ for row, id_ in frame["id"].items()]
+        self.ids = row_ids(cases)
         self._refuse_empty = refuse_empty
         self._errors: dict[int, str] = {}
         for problem in cases.problems:
@@ -98,6 +98,11 @@ class AllRows(Dataset[dict[str, Any]]):
             raise ValueError(self._errors[index])
         item = self._rows[int(self._position[index])]
         return with_content(item) if self._refuse_empty else item
+
+
+def row_ids(cases: CaseTable) -> list[str]:
+    """The id of each row; ``row-N`` where it has none."""
+    return [f"row-{row}" if id_ is None else id_ for row, id_ in cases.frame["id"].items()]
 
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +158,7 @@ def predict_rows(
     """Predict every row of a data set, batch by batch.
 
     Args:
-        model: a ``FusionModel``; it is put in evaluation mode, and runs where its weights are.
+        model: a ``FusionModel``; it is put in evaluation mode, and runs where its weights are. Or an ``OnnxModel``.
         dataset: anything with a length whose items are what ``collate`` takes; an item that cannot be read raises
             ``ValueError`` or ``OSError``, which becomes the row's error.
         collate: list of items -> keyword tensors (``Processor.collate``).
@@ -172,7 +177,8 @@ def predict_rows(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
-    device = next(model.parameters()).device
+    weights = next(model.parameters(), None)
+    device = torch.device("cpu") if weights is None else weights.device
     loader = DataLoader(_Guarded(dataset), batch_size=batch_size, num_workers=workers, collate_fn=_Collate(collate))
     model.eval()
     start = 0

@@ -50,7 +50,8 @@ class MissingModality(nn.Module):
         if tokens is not None:
             tokens = torch.where(row.unsqueeze(-1), tokens, self.token.to(tokens.dtype))
             first = torch.arange(tokens.shape[1], device=tokens.device) == 0
-            mask = torch.where(row, mask, first) if mask is not None else row | first
+            # spelled out, as ONNX Runtime chooses between numbers only
+            mask = (row & mask) | (~row & first) if mask is not None else row | first
         if levels is not None:
             levels = tuple(
                 torch.where(row, level, missing.to(level.dtype))

@@ -36,11 +36,11 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
         y (B, L, D) in the type of u.
     """
     dtype = u.dtype
+    if torch.compiler.is_exporting():  # without autocast, whose context would be part of the program
+        return _exportable_scan(*(_at_least_float32(x) for x in (u, delta, A, B, C))).to(dtype)
     with torch.autocast(u.device.type, enabled=False):
         u, delta, A, B, C = (_at_least_float32(x) for x in (u, delta, A, B, C))
-        if torch.compiler.is_exporting():
-            y = _exportable_scan(u, delta, A, B, C)
-        elif u.is_cuda and (kernel := _fused_kernel()) is not None:
+        if u.is_cuda and (kernel := _fused_kernel()) is not None:
             y = _fused_scan(kernel, u, delta, A, B, C)
         else:
             u, delta, B, C = (x.transpose(0, 1).contiguous() for x in (u, delta, B, C))

@@ -169,6 +169,8 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
     path = folder / WEIGHTS
+    if "export" in stored:
+        raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {WEIGHTS}; save or fetch the model again.")
     try:

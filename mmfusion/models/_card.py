@@ -22,12 +22,18 @@ def model_card(config: dict[str, Any], metrics: dict[str, Any] | None) -> str:
     labels = (config.get("processor") or {}).get("labels") or training.get("labels") or []
     rows = ", ".join(f"{count:,} {split}" for split, count in (training.get("rows") or {}).items())
     classes = f"{model['num_classes']} ({', '.join(labels)})" if labels else str(model["num_classes"])
+    # the ingredients of a soup need not share rows or seed
+    data = f", data fingerprint `{training['data_fingerprint'][:16]}`" if training.get("data_fingerprint") else ""
+    seed = f", seed {training['seed']}" if "seed" in training else ""
     facts = [
         f"Architecture: `{config.get('architecture') or 'custom'}` ({', '.join(parts)})",
         f"Classes: {classes}",
-        *([f"Trained on: {rows} rows, data fingerprint `{training['data_fingerprint'][:16]}`"] if rows else []),
-        *([f"Loss: `{training['loss']['name']}`, seed {training['seed']}"] if training.get("loss") else []),
+        *([f"Trained on: {rows} rows{data}"] if rows else []),
+        *([f"Loss: `{training['loss']['name']}`{seed}"] if training.get("loss") else []),
     ]
+    if soup := training.get("soup"):
+        mixed = ", ".join(f"`{each['model']}`" for each in soup["ingredients"])
+        facts.append(f"Weights: {soup['method']} mean of {mixed}; BatchNorm statistics: {soup['batch_norm']}")
     if fitted := config.get("calibration"):
         facts.append(
             f"Calibrated: temperature {fitted['temperature']:.3f}, from {fitted['n']:,} {fitted['fitted_on']} rows"

@@ -31,12 +31,12 @@ def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
         Two (B, S) int64 tensors. At an absent slice their values mean nothing, but are valid positions.
     """
     count = mask.shape[1]
-    here = torch.arange(count, device=mask.device).expand(mask.shape)
-    edge = here[:, :1]
-    last = torch.where(mask, here, -1).cummax(dim=1).values
-    coming = torch.where(mask, here, count).flip(1).cummin(dim=1).values.flip(1)
-    before = torch.cat([torch.full_like(edge, -1), last[:, :-1]], dim=1)
-    after = torch.cat([coming[:, 1:], torch.full_like(edge, count)], dim=1)
+    place = torch.arange(count, device=mask.device)
+    here = place.expand(mask.shape)
+    # each place against each other one: a study has few slices, and ONNX no running maximum
+    earlier, later = place < place[:, None], place > place[:, None]
+    before = torch.where(mask[:, None] & earlier, place, -1).amax(dim=2)
+    after = torch.where(mask[:, None] & later, place, count).amin(dim=2)
     is_first, is_last = before < 0, after == count
     at_first, at_last = (after, before) if mode == "mirror" else (here, here)
     before, after = torch.where(is_first, at_first, before), torch.where(is_last, at_last, after)

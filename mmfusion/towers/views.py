@@ -96,10 +96,11 @@ class ViewsTower(nn.Module):
         level, mask = encoded["level"], encoded["mask"]
         tokens = self.proj(encoded["tokens"])
         asking = mask.int().argmax(dim=1)
-        rows = torch.arange(len(mask), device=mask.device)
+        batch = mask.shape[0]  # `len` would be a constant of an exported program
+        rows = torch.arange(batch, device=mask.device)
         x, stand_in = tokens[rows, asking], self.level_proj(level[rows, asking])
         # the first place is free where a later view asks: it takes that view's place among the others
-        places = torch.arange(1, mask.shape[1], device=mask.device).expand(len(mask), -1)
+        places = torch.arange(1, mask.shape[1], device=mask.device).expand(batch, -1)
         places = torch.where(places == asking[:, None], 0, places)
         others, present = tokens[rows[:, None], places], mask[rows[:, None], places]
         context = torch.where(present[..., None, None], others, stand_in.unsqueeze(1)).flatten(1, 2)
