@@ -611,7 +611,8 @@ def list_names(config: ListConfig) -> None:
         return
     if not found:
         raise ValueError(f"No {config.kind} matches {config.pattern!r}; {registry.did_you_mean(config.pattern, known)}")
-    print("\n".join(found))
+    for name in found:
+        print("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name)
 
 
 def info(config: InfoConfig) -> None:

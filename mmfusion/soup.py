@@ -156,7 +156,8 @@ def make_soup(
     try:
         with replacing(output) as partial:
             chosen[0].processor.save_pretrained(partial)
-            save_model(kitchen.model, partial, metadata={"training": provenance}, metrics=metrics)
+            entries = {"training": provenance, "card": _shared(chosen, "card")}
+            save_model(kitchen.model, partial, metadata=entries, metrics=metrics)
     finally:
         recover(output)  # a soup that failed leaves nothing behind
     scores = {each.name: each.score for each in ingredients if each.score is not None}
@@ -350,6 +351,11 @@ def _check_same_rows(ingredients: Sequence[Ingredient]) -> None:
 
 def _provenance(ingredients: Sequence[Ingredient]) -> dict[str, Any]:
     """What all of them say about their training; how the data are read is the first's."""
-    first, *others = [each.config.get("training") or {} for each in ingredients]
-    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    return ({"dataset": first["dataset"]} if "dataset" in first else {}) | shared
+    first = ingredients[0].config.get("training") or {}
+    return ({"dataset": first["dataset"]} if "dataset" in first else {}) | _shared(ingredients, "training")
+
+
+def _shared(ingredients: Sequence[Ingredient], entry: str) -> dict[str, Any]:
+    """What all of them say in an entry of their ``config.json``."""
+    first, *others = [each.config.get(entry) or {} for each in ingredients]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}

@@ -16,8 +16,7 @@ class BiLSTMAggregator(Aggregator):
     """h_t = BiLSTM(f_t, h_{t-1}), pooled by the mean over t.
 
     The present slices are moved to the front, and each study is reversed within its own length for the second
-    direction, so that a padded slice comes after all others in both. The result is that of packed sequences. An
-    exported program has a fixed number of slices.
+    direction, so that a padded slice comes after all others in both. The result is that of packed sequences.
 
     Args:
         in_features: D.

@@ -120,6 +120,8 @@ def _example(program: Program, image_size: int | None) -> dict[str, Any]:
 
 
 def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
+    # torch remembers how it called an LSTM, and a second export in one process would fix the number of slices
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
     try:
         found = torch.onnx.export(
             program, **_example(program, image_size), output_names=OUTPUTS, dynamo=True, verbose=False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -18,12 +18,16 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.models._card import MARK, model_card
+from mmfusion.models._format import FORMAT_VERSION, renamed_model, renamed_tensors
 from mmfusion.models._hub import fetch
+from mmfusion.models._shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 
-FORMAT_VERSION = 1
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 PREFIXES = ("local-dir:", "hf-hub:")
+
+#: files that torch and others unpickle.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def save_model(
@@ -58,7 +62,7 @@ def save_model(
     config |= {
         "format_version": FORMAT_VERSION,
         "architecture": model.architecture,
-        "model": model.config,
+        "model": _portable(model.config),
         "input_size": cfg.get("input_size"),
         "mean": cfg.get("mean"),
         "std": cfg.get("std"),
@@ -78,6 +82,32 @@ def save_model(
         text = model_card(config, metrics)
         write_atomically(card, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _portable(model: dict[str, Any]) -> dict[str, Any]:
+    """The keywords without this machine's folders: the text encoder's configuration is among them, not read there."""
+    encoder = model["text_encoder"]
+    return {**model, "text_encoder": Path(encoder).name} if _is_outside(encoder) else model
+
+
+def _is_outside(value: Any) -> bool:
+    """Whether a value is a path that leads out of a folder: absolute, from a home folder, or by ``..``."""
+    if not isinstance(value, str):
+        return False
+    kinds = (PurePosixPath(value), PureWindowsPath(value))
+    return value.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
+
+
+def _outside(values: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Entries whose value leads out of the folder, with their names."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _outside(value, f"{name}.{key}")
+    elif isinstance(values, list):
+        for value in values:
+            yield from _outside(value, name)
+    elif _is_outside(values):
+        yield name, values
 
 
 def _sha256(path: Path) -> str:
@@ -100,11 +130,11 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a saved model.
+    """The ``config.json`` of a saved model; one of an earlier format version under today's names.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not readable, of an unknown format version, or lacks the model.
+        ValueError: it is not readable, of an unknown format version, lacks the model, or looks outside the folder.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -114,13 +144,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
     version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
-        )
-    model = config.get("model")
-    if not isinstance(model, dict):
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
+        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {known}; update mmfusion.")
+    if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
+    model = config["model"] = renamed_model(config["model"], version)
     calibration = config.get("calibration")
     if calibration is not None and not _is_calibration(calibration):
         raise ValueError(
@@ -133,6 +162,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
         )
+    for part in ("model", "export"):
+        for name, value in _outside(config.get(part), part):
+            raise ValueError(
+                f"{path}: {name} is {value!r}, a path out of its folder, which nothing is read from; save the model "
+                "again, or name a file in the folder."
+            )
     return config
 
 
@@ -147,7 +182,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
 
     Args:
         folder: of :func:`save_model`.
-        num_classes: another number of classes than the saved one gives a fresh head.
+        num_classes: another number of classes than the saved one gives a fresh head, and a warning that says so.
         overrides: model keywords that beat the stored ones.
 
     Raises:
@@ -172,12 +207,14 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     if "export" in stored:
         raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS}; save or fetch the model again.")
+        pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+        why = f", and {pickled[0]} is pickle, which may run any code and is not read" if pickled else ""
+        raise FileNotFoundError(f"{folder} has no {WEIGHTS}{why}; save or fetch the model again.")
     try:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); fetch or save the model again.") from None
-    own = model.state_dict()
+    state, own = renamed_tensors(state, stored["format_version"]), model.state_dict()
     wrong = [
         *(f"missing {name}" for name in own if name not in state),
         *(f"unexpected {name}" for name in state if name not in own),
@@ -197,6 +234,11 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)
     model.calibration = stored.get("calibration")
     if num_classes is not None and num_classes != model.num_classes:
+        warnings.warn(
+            f"{folder} was saved with {model.num_classes} classes and num_classes={num_classes} was asked for: the "
+            "head is new, with random weights, and has to be trained.",
+            stacklevel=3,
+        )
         model.reset_classifier(num_classes)
     return model.eval()
 
@@ -253,20 +295,9 @@ def resolve_artifact(name: str) -> Path:
         raise ValueError(
             f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
         )
-    tags = shipped_tags()
+    tags = shipped()
     found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
     if not found:
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
         raise ValueError(f"No pretrained weights for {name!r}; {have}.")
-    return _shipped_root() / found[0]
-
-
-def _shipped_root() -> Path:
-    return Path(str(resources.files("mmfusion"))) / "checkpoints"
-
-
-def shipped_tags() -> list[str]:
-    """Names of the saved models that come with the package, as ``arch.tag``."""
-    root = _shipped_root()
-    folders = [p.name for p in root.iterdir() if (p / CONFIG).is_file()] if root.is_dir() else []
-    return sorted(folders, key=registry.natural_key)
+    return found[0].folder

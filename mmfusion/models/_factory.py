@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.models import _artifact
+from mmfusion.models._shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 
 #: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
@@ -75,7 +76,7 @@ def create_model(
             saved model: ``"local-dir:FOLDER"`` or ``"hf-hub:org/name@revision"``.
         pretrained: load the weights of the architecture's (first) tag.
         num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
-            head.
+            head, and a warning says so.
         encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
             hub id, is the network touched.
         overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
@@ -112,13 +113,13 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: shell wildcard, e.g. ``"mibf*"``.
-        pretrained: list available weights instead, as ``"arch.tag"``.
+        pretrained: list the weights that come with the package instead, as ``"arch.tag"``. Such a name is a string with
+            ``metrics``, ``dataset``, ``license`` and ``size``, and shows them.
     """
     if not pretrained:
         return registry.names("model", pattern)
-    shipped = _artifact.shipped_tags()
     return [
-        name for name in shipped if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)
+        name for name in shipped() if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)
     ]
 
 

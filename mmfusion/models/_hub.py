@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from mmfusion.models._card import MARK
+from mmfusion.models._card import MARK, model_card
 
 #: what is fetched of a repository, and pushed of a folder: never pickle or code.
 HUB_FILES = ("*.json", "*.txt", "*.md", "model.safetensors")
@@ -45,7 +46,7 @@ def push_to_hub(
     overwrite_card: bool = False,
     message: str = "Upload model with mmfusion",
 ) -> str:
-    """Push a saved model to the Hub, in one commit.
+    """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
 
     Args:
         folder: of :func:`~mmfusion.models.save_model`. Of what lies there, the saved model's files alone are pushed.
@@ -77,13 +78,23 @@ def push_to_hub(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if not overwrite_card and _has_card_of_another_hand(api, repo_id, revision):
             names.remove("README.md")
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=root / name) for name in names]
+        contents: dict[str, Path | bytes] = {name: root / name for name in names}
+        if "README.md" in contents and MARK in (root / "README.md").read_text(encoding="utf-8"):
+            contents["README.md"] = _card(root, f"{PREFIX}{repo_id}").encode()
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in contents.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except HfHubHTTPError as error:
         if _status(error) in (401, 403):
             raise PermissionError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
         raise ValueError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
     return str(commit.commit_url)
+
+
+def _card(root: Path, name: str) -> str:
+    """The saved model's card, with the name that it has on the Hub."""
+    config, metrics = root / "config.json", root / "metrics.json"
+    figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None
+    return model_card(json.loads(config.read_text(encoding="utf-8")), figures, name)
 
 
 def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> bool:

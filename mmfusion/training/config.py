@@ -131,6 +131,23 @@ class TrainConfig:
 
 
 @dataclass
+class CardConfig:
+    """What the model card says and no file tells; it travels in the ``card`` entry of the model's ``config.json``.
+
+    Attributes:
+        dataset: name of the data set, for readers.
+        license: of the weights, as the Hub spells it: ``cc-by-nc-4.0``, ``mit``, ...; data may bind them.
+        intended_use: one or two sentences on what the model is for.
+        limits: what a user must know before trusting it.
+    """
+
+    dataset: str | None = None
+    license: str | None = None
+    intended_use: str | None = None
+    limits: str | None = None
+
+
+@dataclass
 class RunConfig:
     """One training run: ``mmfusion train --config FILE.yaml``.
 
@@ -142,6 +159,7 @@ class RunConfig:
         model: which model.
         processor: how rows become tensors.
         train: how to train.
+        card: what the model card says beyond the figures.
     """
 
     data: str
@@ -151,3 +169,4 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    card: CardConfig = field(default_factory=CardConfig)

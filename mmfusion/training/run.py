@@ -136,8 +136,10 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     with args.distributed_state.main_process_first():
         train_rows, val_rows, cache = _rows(config, cases, model, processor)
 
+    entries = {"training": provenance, "card": asdict(config.card)}
+
     def save_best(record: Record) -> None:
-        _save(model, processor, folder.best, provenance, record)
+        _save(model, processor, folder.best, entries, record)
 
     log = EpochLog(
         folder.metrics,
@@ -168,7 +170,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         log=log,
     )
     _run(trainer, log, folder, config.train)
-    return _finish(model, processor, folder, log.history, provenance, config, cases, cache, is_main=is_main)
+    return _finish(model, processor, folder, log.history, entries, config, cases, cache, is_main=is_main)
 
 
 def check_settings(config: RunConfig) -> None:
@@ -452,12 +454,12 @@ def _run(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, config: Train
 
 
 def _save(
-    model: FusionModel, processor: Processor, target: Path, provenance: dict[str, Any], metrics: dict[str, Any]
+    model: FusionModel, processor: Processor, target: Path, entries: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
     """Write a model folder whole."""
     with checkpoints.replacing(target) as partial:
         processor.save_pretrained(partial)
-        save_model(model, partial, metadata={"training": provenance}, metrics=metrics)
+        save_model(model, partial, metadata=entries, metrics=metrics)
 
 
 def _finish(
@@ -465,7 +467,7 @@ def _finish(
     processor: Processor,
     folder: RunFolder,
     history: list[Record],
-    provenance: dict[str, Any],
+    entries: dict[str, Any],
     config: RunConfig,
     cases: CaseTable,
     cache: FeatureCache | None,
@@ -480,7 +482,7 @@ def _finish(
     split = next((name for name in ("test", "val") if name in cases.splits), None)
     measured: dict[str, Any] | None = None
     if is_main:
-        _save(model, processor, folder.last, provenance, history[-1])
+        _save(model, processor, folder.last, entries, history[-1])
         channels_last = resolve_channels_last(config.train.channels_last)
         best_model = load_model(folder.best).to(next(model.parameters()).device)
         best_model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
@@ -503,7 +505,7 @@ def _finish(
                 **inference,
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
-            _save(best_model, processor, folder.best, provenance, figures)
+            _save(best_model, processor, folder.best, entries, figures)
             shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
             print(f"{split}: {shown}")
         fitted = best_model.calibration

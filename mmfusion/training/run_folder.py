@@ -12,6 +12,10 @@ from mmfusion.training.config import RunConfig
 
 #: keys that may differ when a run goes on: they change where and how fast it runs, not what comes out.
 FREE_TO_CHANGE = (
+    "card.dataset",
+    "card.intended_use",
+    "card.license",
+    "card.limits",
     "data",
     "output",
     "train.resume",

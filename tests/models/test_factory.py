@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -100,7 +102,11 @@ class TestArtifact:
         return mmfusion.create_model(f"local-dir:{folder}", **kwargs)
 
     def test_another_number_of_classes_gets_a_new_head_only(self, folder):
-        model, again = self.load(folder), self.load(folder, num_classes=5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = self.load(folder, num_classes=3)
+        with pytest.warns(UserWarning, match="saved with 3 classes and num_classes=5 was asked for: the head is new"):
+            again = self.load(folder, num_classes=5)
         assert again.num_classes == 5 and again.head.fc.out_features == 5
         own, new = model.state_dict(), again.state_dict()
         assert all(torch.equal(v, new[k]) for k, v in own.items() if not k.startswith(("head.", "aux_heads.")))
@@ -153,13 +159,8 @@ class TestArtifact:
         with pytest.raises(ValueError, match=r"fusion\."):
             self.load(folder, fusion="gated")
 
-    def test_nothing_is_fetched(self, folder, monkeypatch):
-        import socket
-
-        def closed(*args, **kwargs):
-            raise AssertionError("the network was touched")
-
-        monkeypatch.setattr(socket.socket, "connect", closed)
+    @pytest.mark.usefixtures("no_network")
+    def test_nothing_is_fetched(self, folder):
         self.load(folder)
         mmfusion.create_model("mibf_lite0")
 
@@ -172,6 +173,45 @@ class TestArtifact:
         save_model(model, folder)
         assert (folder / "README.md").read_text() == "mine"
 
+    def test_the_head_of_the_card_is_what_the_hub_reads(self, folder):
+        metrics = {
+            "accuracy": 0.8125,
+            "n": 16,
+            "split": "test",
+            "classes": ["a", "b", "c"],
+            "confusion_matrix": [[3, 1, 0], [0, 7, 0], [2, 0, 3]],
+        }
+        about = {"dataset": "HAM10000", "license": "cc-by-nc-4.0", "intended_use": "To teach.", "limits": "Few rows."}
+        save_model(self.load(folder), folder, metadata={"card": about}, metrics=metrics)
+        card = (folder / "README.md").read_text()
+        _, head, body = card.split("---\n", 2)
+        head = yaml.safe_load(head)
+        assert head["license"] == "cc-by-nc-4.0" and head["pipeline_tag"] == "image-classification"
+        (entry,) = head["model-index"]
+        (result,) = entry["results"]
+        assert result["dataset"] == {"name": "HAM10000", "type": "ham10000", "split": "test"}
+        assert [(m["type"], m["value"]) for m in result["metrics"]] == [("accuracy", 0.8125)]
+        for line in ("- Data set: HAM10000", "To teach. For research.", "Few rows. This is not a medical device"):
+            assert line in body
+        assert "| | a | b | c |\n|---|---|---|---|\n| **a** | 3 | 1 | 0 |\n| **b** | 0 | 7 | 0 |" in body
+        assert 'predictor.predict([{"image": "a.jpg", "text": "..."}])' in body
+
+    def test_a_text_encoder_s_folder_does_not_travel(self, tmp_path):
+        tiny = mmfusion.create_model("test_text")
+        tiny.text_tower.backbone.save_pretrained(tmp_path / "encoder")
+        model = mmfusion.create_model("test_text", text_encoder=str(tmp_path / "encoder")).eval()
+        saved = save_model(model, tmp_path / "m")
+        (tmp_path / "encoder").rename(tmp_path / "gone")
+        assert str(tmp_path) not in (saved / "config.json").read_text()
+        again, ids = self.load(saved), torch.ones(1, 4, dtype=torch.long)
+        assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+    def test_pickled_weights_are_not_read(self, folder):
+        (folder / "model.safetensors").unlink()
+        torch.save({}, folder / "pytorch_model.bin")
+        with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is pickle, which may run any code"):
+            self.load(folder)
+
     def test_keywords_are_laid_over_the_stored_ones(self, folder):
         again = self.load(folder, text_args={"pooling": "mean"}).text_tower
         assert again.pooling == "mean" and again.config["vocab_size"] == 128
@@ -181,7 +221,12 @@ class TestArtifact:
         [
             ({"encoder_weights": "default"}, "asks for encoder_weights"),
             ({"text_args": {}}, r"text_args\.config"),
-            ({"image_args": {"checkpoint_path": "/etc/passwd"}}, "takes no checkpoint_path"),
+            ({"image_args": {"checkpoint_path": "weights.pth"}}, "takes no checkpoint_path"),
+            ({"image_args": {"checkpoint_path": "/etc/passwd"}}, "image_args.checkpoint_path is '/etc/passwd', a path"),
+            ({"text_encoder": "../secret"}, r"model\.text_encoder is '\.\./secret', a path out of its folder"),
+            ({"text_encoder": r"C:\secret"}, "a path out of its folder"),
+            ({"image_encoder": "~/secret"}, "a path out of its folder"),
+            ({"image_encoder": "hf-hub:org/name"}, "Unknown image_encoder 'hf-hub:org/name'"),
         ],
     )
     def test_a_config_may_not_look_elsewhere(self, folder, change, words):

@@ -39,6 +39,7 @@ def test_every_parameter_gets_a_gradient(model):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.usefixtures("no_network")
 def test_save_and_load_is_bit_equal(model, tmp_path):
     model.eval()
     save_model(model, tmp_path / "m")

@@ -1,0 +1,48 @@
+"""A trained model as a copy of half the size, measured again with the rounded weights.
+
+    python examples/half_precision.py --model local-dir:runs/mibf_lite0_ham10000 --data DIR --output runs/small
+
+The shipped weights `mibf_lite0.ham10000` were made so. DIR is the data set that the model was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from mmfusion.data import Processor
+from mmfusion.evaluation.evaluate import evaluate, read_split
+from mmfusion.evaluation.metrics import headline
+from mmfusion.models import load_model, read_config, resolve_artifact, save_model
+from mmfusion.predictor import Predictor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="trained model, e.g. local-dir:runs/first")
+    parser.add_argument("--data", required=True, help="the data set that it was trained on")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the copy")
+    parser.add_argument("--split", default="test", help="rows to measure it on")
+    options = parser.parse_args()
+
+    source = resolve_artifact(options.model)
+    config = read_config(source)
+    entries = {name: config[name] for name in ("training", "card") if config.get(name)}
+    Processor.from_pretrained(source).save_pretrained(options.output)
+    save_model(load_model(source), options.output, metadata=entries, dtype=torch.float16)
+
+    small = Predictor.from_pretrained(f"local-dir:{options.output}")
+    cases = read_split(
+        options.data, options.split, dataset=small.dataset, labels=small.labels, provenance=config["training"]
+    )
+    metrics = evaluate(small.model, small.processor, cases) | {"split": options.split}
+    save_model(load_model(options.output), options.output, metadata=entries, metrics=metrics, dtype=torch.float16)
+    print(", ".join(f"{name} {value:.4f}" for name, value in headline(metrics).items()))
+    size = (options.output / "model.safetensors").stat().st_size
+    print(f"{size / 1e6:.1f} MB of weights in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Format versions of saved models, and what is called otherwise since: old folders load under new names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+#: version that is written. A folder of it, made by its mmfusion, is in tests/models/golden for good.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """What a format version calls otherwise than the one before.
+
+    Attributes:
+        keywords: old -> new name of a model's keyword (``config["model"]``).
+        parts: keyword -> old -> new name of a part, e.g. ``{"fusion": {"old": "new"}}``; under the new keyword.
+        tensors: old -> new beginning of a tensor's name.
+    """
+
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+#: version -> names that are new in it. Whoever renames a keyword, a part or a layer raises FORMAT_VERSION and says so
+#: here; nothing has been renamed since version 1.
+RENAMED: dict[int, Renamed] = {}
+
+
+def renamed_model(model: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """The keywords of a model that was saved in a format version, under today's names."""
+    found = dict(model)
+    for renamed in _since(version):
+        found = {renamed.keywords.get(name, name): value for name, value in found.items()}
+        for keyword, names in renamed.parts.items():
+            if found.get(keyword) in names:
+                found[keyword] = names[found[keyword]]
+    return found
+
+
+def renamed_tensors(state: Mapping[str, Tensor], version: int) -> dict[str, Tensor]:
+    """The weights of a model that was saved in a format version, under today's names."""
+    found = dict(state)
+    for renamed in _since(version):
+        found = {_renamed(name, renamed.tensors): tensor for name, tensor in found.items()}
+    return found
+
+
+def _since(version: int) -> list[Renamed]:
+    return [RENAMED[later] for later in sorted(RENAMED) if later > version]
+
+
+def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
+    old = max((old for old in beginnings if name.startswith(old)), key=len, default=None)
+    return name if old is None else beginnings[old] + name.removeprefix(old)
