@@ -805,6 +805,8 @@ def _plain(message: str, parser: ArgumentParser) -> str:
     types = [t.replace("NoneType", "null") for t in re.findall(r"Expected a <class '(\w+)'>", message)]
     if key and value and types:
         return f"--{key[1]} expects {' or '.join(types)}; got {value[1]!r}."
+    if file := re.match(r"""Parser key "([^"]+)":\s+Unable to load config ['"]([^'"]+)""", message):
+        return f"--{file[1]}: {file[2]} cannot be read; a path in a file is relative to that file."
     if unknown := re.match(r"unrecognized arguments: (\S+)", message):
         option = unknown[1].split("=")[0]
         known = [name for action in parser._actions for name in action.option_strings]

@@ -177,3 +177,11 @@ def test_split_then_audit(capsys, tmp_path):
     said = capsys.readouterr().out
     assert "split of the data (train" in said and "class_tail" in said
     assert (tmp_path / "audit" / "audit.md").is_file() and (tmp_path / "audit" / "audit.json").is_file()
+
+
+def test_a_base_run_that_is_not_there_is_named(tmp_path, capsys):
+    study = tmp_path / "study.yaml"
+    study.write_text("run: no_such.yaml\nrows: {a: {train.lr: 1.0e-3}}\n")
+    assert fails(capsys, "compare", "--config", str(study)) == (
+        "mmfusion compare: error: --run: no_such.yaml cannot be read; a path in a file is relative to that file."
+    )
