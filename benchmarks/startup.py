@@ -1,4 +1,4 @@
-"""Seconds until `import mmfusion`, `mmfusion --help` and a first diagnosis are done, and which heavy libraries they load.
+"""Seconds until `import mmfusion`, `mmfusion --help` and a first diagnosis are done, and the heavy libraries they load.
 
 Budgets: 0.15 s over a bare interpreter for the import, without any tensor library; 0.6 s for the help; for the process
 that loads the shipped weights and diagnoses one picture, 1.3 times the import of torch, timm and transformers' BERT.

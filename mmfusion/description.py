@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfusion import registry
@@ -34,7 +34,9 @@ def describe(name: str) -> str:
     if ":" in name or "." in name:
         return _saved(name)
     if name in list_models():
-        return _rows(_model_rows(name, create_model(name), _summary(registry.get("model", name))))
+        model = create_model(name)
+        summary, size = _summary(registry.get("model", name)), model.pretrained_cfg.get("input_size")
+        return _rows(_model_rows(name, model, summary, size))
     kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]
     if not kinds:
         known = [known for kind in registry.KINDS for known in registry.names(kind)]
@@ -47,7 +49,9 @@ def _saved(name: str) -> str:
     stored = read_config(folder)
     shown = ("model", "architecture", "input_size", "mean", "std")
     rows = [
-        *_model_rows(name, load_model(folder), f"saved model, architecture {stored['architecture']}"),
+        *_model_rows(
+            name, load_model(folder), f"saved model, architecture {stored['architecture']}", stored.get("input_size")
+        ),
         *_entries({key: value for key, value in stored.items() if key not in shown}),
     ]
     path = folder / "metrics.json"
@@ -57,9 +61,8 @@ def _saved(name: str) -> str:
     return _rows(rows)
 
 
-def _model_rows(name: str, model: FusionModel, summary: str) -> list[tuple[str, str]]:
+def _model_rows(name: str, model: FusionModel, summary: str, size: Sequence[int] | None) -> list[tuple[str, str]]:
     parts = [(part, sum(p.numel() for p in module.parameters())) for part, module in model.named_children()]
-    size = model.pretrained_cfg.get("input_size")
     return [
         (name, summary),
         ("parameters", f"{sum(count for _, count in parts):,}"),

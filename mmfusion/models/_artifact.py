@@ -58,7 +58,9 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    cfg = model.pretrained_cfg
+    cfg, processor = model.pretrained_cfg, config.get("processor") or {}
+    if size := processor.get("image_size"):  # what the model saw, which need not be what its backbone was made for
+        cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
     config |= {
         "format_version": FORMAT_VERSION,
         "architecture": model.architecture,
@@ -118,7 +120,10 @@ def _sha256(path: Path) -> str:
 def write_atomically(path: Path, write: Any) -> None:
     """Write beside and rename, so that a file is there whole or not at all."""
     partial = path.with_name(path.name + ".partial")
+    partial.touch()
+    mode = partial.stat().st_mode
     write(partial)
+    partial.chmod(mode)  # safetensors lets nobody but the owner read its files, on a shared machine too
     os.replace(partial, path)
 
 

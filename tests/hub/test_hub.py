@@ -82,6 +82,10 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     assert len(repository.commits) == 2, "one commit on top of the empty one"
     assert repository.commits[first]["model.safetensors"] == (saved / "model.safetensors").read_bytes()
 
+    card = repository.commits[first]["README.md"].decode()
+    assert 'from_pretrained("hf-hub:org/name")' in card and "local-dir" not in card
+    assert 'from_pretrained("local-dir:FOLDER")' in (saved / "README.md").read_text()
+
     # a private repository looks to a stranger as if it were not there
     refused = client(LOAD.format(name="org/name"))
     assert refused.stderr.splitlines()[-1] == (

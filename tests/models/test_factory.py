@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mmfusion
+from mmfusion.data import Processor
 from mmfusion.models import resolve_artifact, save_model
 from mmfusion.outputs import Fused
 
@@ -205,6 +206,15 @@ class TestArtifact:
         assert str(tmp_path) not in (saved / "config.json").read_text()
         again, ids = self.load(saved), torch.ones(1, 4, dtype=torch.long)
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+
+    def test_the_config_says_what_pictures_the_model_saw(self, tmp_path):
+        model = mmfusion.create_model("test_image", num_classes=2)
+        Processor(labels=["a", "b"], image_size=24, mean=(0.1, 0.2, 0.3)).save_pretrained(tmp_path)
+        config = json.loads((save_model(model, tmp_path) / "config.json").read_text())
+        assert config["input_size"] == [3, 24, 24] and config["mean"] == [0.1, 0.2, 0.3]
+
+    def test_whoever_may_read_the_config_may_read_the_weights(self, folder):
+        assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
     def test_pickled_weights_are_not_read(self, folder):
         (folder / "model.safetensors").unlink()

@@ -1,0 +1,56 @@
+"""The weights that come with the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mmfusion
+from mmfusion.models import load_model
+
+#: probabilities of akiec, bcc, bkl, df, mel, nv, vasc for two rows.
+EXPECTED = [
+    [0.01261, 0.00591, 0.71427, 0.01313, 0.00859, 0.23239, 0.0131],
+    [0.01285, 0.00605, 0.7133, 0.01334, 0.00878, 0.23241, 0.01326],
+]
+
+SHIPPED = mmfusion.list_models(pretrained=True)
+
+
+def test_names():
+    assert "mibf_lite0.ham10000" in SHIPPED
+    assert mmfusion.list_models("mibf*", pretrained=True) == ["mibf_lite0.ham10000"]
+    assert mmfusion.list_models("concat*", pretrained=True) == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_say_what_they_are_and_are_small(name):
+    assert isinstance(name, str) and name.split(".")[0] in mmfusion.list_models()
+    assert name.dataset and name.license and 0 < name.metrics["accuracy"] < 1
+    assert name.size == (name.folder / "model.safetensors").stat().st_size <= 12e6
+    for fact in (name, name.dataset, name.license, f"accuracy {name.metrics['accuracy']:.3f}", "MB"):
+        assert fact in repr(name)
+    assert "## Confusion matrix" in (name.folder / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_load_without_a_network(name):
+    by_tag = mmfusion.create_model(name, pretrained=True)
+    by_architecture = mmfusion.create_model(name.split(".")[0], pretrained=True)
+    folder = load_model(name.folder).state_dict()
+    for model in (by_tag, by_architecture):
+        assert all((x == folder[key]).all() for key, x in model.state_dict().items())
+    assert by_tag.calibration == name.config["calibration"]
+
+
+def test_what_the_skin_model_says():
+    """A dark disc on skin: as it answered when it was shipped."""
+    y, x = np.mgrid[:150, :200]
+    disc = ((y - 75) ** 2 + (x - 100) ** 2 < 40**2)[..., None]
+    picture = Image.fromarray(np.where(disc, [90, 55, 50], [215, 160, 145]).astype(np.uint8))
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000")
+    rows = [{"image": picture, "age": 30, "sex": "female", "localization": "back"}, {"image": picture}]
+    for found, expected in zip(predictor.predict(rows), EXPECTED, strict=True):
+        np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=0, atol=1e-4)
