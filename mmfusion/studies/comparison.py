@@ -74,7 +74,7 @@ def compare(study: StudyConfig) -> list[RowResult]:
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
     for i, (run, result) in enumerate(_results(study, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
-        told = result.get("error") or f"{study.metric} {result['figures'][study.metric]:.4f}"
+        told = result.get("error") or f"{study.metric} {_told(result['figures'][study.metric])}"
         print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s)", flush=True)
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
@@ -83,6 +83,11 @@ def compare(study: StudyConfig) -> list[RowResult]:
         measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
     write_results(study, results, output)
     return results
+
+
+def _told(figure: float | None) -> str:
+    """A figure of one run; the rows of a fold may be of one class, and have no AUROC."""
+    return "undefined" if figure is None else f"{figure:.4f}"
 
 
 def _check(study: StudyConfig) -> None:

@@ -89,16 +89,21 @@ def test_every_seed_is_measured_on_the_split_of_the_first(study: StudyConfig, to
     assert len(ids) == 4 and all(one == ids[0] for one in ids)
 
 
-def test_cross_validation_tests_every_row_once(study: StudyConfig, toy: Path, tmp_path: Path) -> None:
+def test_cross_validation_tests_every_row_once(
+    study: StudyConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "folded"
     shutil.copytree(toy, data)
     table = pd.read_csv(data / "cases.csv").drop(columns="split")
     table["fold"] = [i // 3 % 3 for i in range(len(table))]
+    table.loc[[33, 36], "fold"] = 3  # two rows of one class, which have no AUROC
     table.to_csv(data / "cases.csv", index=False)
     run = replace(study.run, data=str(data), dataset=DatasetConfig(fold_column="fold"))
-    folded = replace(study, run=run, cross_validate=True, seeds=[0], baselines=False)
+    folded = replace(study, run=run, cross_validate=True, seeds=[0], baselines=False, metric="macro_auroc")
     results = compare(folded)
-    assert results[0].cases == len(table) and len(results[0].runs) == 3
+    assert results[0].cases == len(table) and len(results[0].runs) == 4
+    assert capsys.readouterr().out.count(": macro_auroc undefined (") == 2
+    assert all(0 < row.figures["macro_auroc"].mean < 1 for row in results)
     with pytest.raises(ValueError, match=r"cross_validate needs dataset\.fold_column"):
         compare(replace(folded, run=replace(run, dataset=DatasetConfig())))
 
