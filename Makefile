@@ -12,7 +12,7 @@ test: $(INSTALLED)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -m ""
+	$(PYTHON) -m pytest -m "" -n auto --maxprocesses 8 --dist worksteal
 
 format: $(INSTALLED)
 	$(PYTHON) -m ruff check --fix .

@@ -39,6 +39,12 @@ def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
     return copy.deepcopy(_shrunk(name, tuple(overrides.items())))
 
 
+def larger_siblings(names: list[str]) -> set[str]:
+    """Names whose family has a ``lite0``: the same parts on other encoders; on tiny towers, nearly one model."""
+    families = {name.removesuffix("_lite0") for name in names if name.endswith("_lite0")}
+    return {name for name in names if not name.endswith("_lite0") and any(name.startswith(f"{f}_") for f in families)}
+
+
 def batch(
     model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0
 ) -> dict[str, torch.Tensor]:

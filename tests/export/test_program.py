@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import batch, shrunk
+from zoo import batch, larger_siblings, shrunk
 
 import mmfusion
 from mmfusion.export import program
@@ -25,8 +25,12 @@ MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_li
 ROWS, LENGTH = 6, 15
 
 
+#: one of each family.
+FAMILIES = [name for name in mmfusion.list_models() if name not in larger_siblings(mmfusion.list_models())]
+
+
 def slow_but(names: tuple[str, ...]) -> list[object]:
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in mmfusion.list_models()]
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in FAMILIES]
 
 
 def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
