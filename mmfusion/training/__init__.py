@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmfusion.training.config import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
+from mmfusion.training.config import CardConfig, ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
 if TYPE_CHECKING:
     from mmfusion.training.run import TrainResult, train
 
-__all__ = ["ModelConfig", "ProcessorConfig", "RunConfig", "TrainConfig", "TrainResult", "train"]
+__all__ = ["CardConfig", "ModelConfig", "ProcessorConfig", "RunConfig", "TrainConfig", "TrainResult", "train"]
 
 
 def __getattr__(name: str) -> Any:

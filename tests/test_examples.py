@@ -1,0 +1,50 @@
+"""Example programs, on the toy data."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mmfusion
+from mmfusion.training import CardConfig, ModelConfig, ProcessorConfig, RunConfig, TrainConfig, train
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.slow
+def test_half_precision(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(
+        RunConfig(
+            data=str(toy),
+            output=str(tmp_path / "run"),
+            model=ModelConfig(name="test_concat"),
+            processor=ProcessorConfig(image_size=32, augment="none"),
+            train=TrainConfig(epochs=1, batch_size=8, precision="fp32"),
+            card=CardConfig(dataset="Toy", license="mit"),
+        )
+    )
+    small = tmp_path / "small"
+    arguments = ["half_precision.py", "--model", f"local-dir:{run.folder}", "--data", str(toy), "--output", str(small)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(EXAMPLES / "half_precision.py"), run_name="__main__")
+
+    assert (small / "model.safetensors").stat().st_size < 0.6 * (run.best / "model.safetensors").stat().st_size
+    weights = load_file(small / "model.safetensors")
+    assert {x.dtype for x in weights.values() if x.is_floating_point()} == {torch.float16}
+    metrics, config = (json.loads((small / f"{name}.json").read_text()) for name in ("metrics", "config"))
+    full = json.loads((run.best / "config.json").read_text())
+    assert metrics["split"] == "test" and metrics["n"] == 6
+    assert config["card"] == full["card"] and config["training"] == full["training"]
+    assert config["card"]["dataset"] == "Toy" and "- Licence of the weights: mit" in (small / "README.md").read_text()
+    row = {"image": str(toy / "case36.png"), "text": "a red spot"}
+    one, other = (
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}").predict([row])[0] for folder in (run.folder, small)
+    )
+    assert one["probability"] == pytest.approx(other["probability"], abs=2e-3)
+    assert one["probability"] != other["probability"]
