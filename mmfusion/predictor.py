@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
 from mmfusion.data.formats import IMAGE_SUFFIXES, SHEET_SUFFIXES, TABLE_SUFFIXES
+from mmfusion.data.template import template_fields
 from mmfusion.evaluation.ensemble import Ensemble, Member, mean_of, members_of
 from mmfusion.evaluation.predictions import (
     ROW_ERRORS,
@@ -137,6 +138,7 @@ class Predictor:
         for row in rows:
             if not isinstance(row, Mapping):
                 raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
+        _warn_of_unread(rows, self.processor)
         parts = self._predict(
             lambda member: _Encoded(rows, member.processor, member.model.image_layout), tta=tta, batch_size=batch_size
         )
@@ -354,6 +356,23 @@ class Predictor:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
         label = max(by_class, key=by_class.__getitem__)
         return {"label": label, "probability": by_class[label], "probabilities": by_class}
+
+
+#: what a row may hold beside the metadata of the text template.
+ROW_KEYS = ("id", "image", "images", "roi", "text")
+
+
+def _warn_of_unread(rows: Sequence[Mapping[str, Any]], processor: Processor) -> None:
+    """Say which metadata no one reads, where that may be a slip of the pen."""
+    template = processor.text_template
+    known = set(template_fields(template)) if template is not None else set()
+    unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
+    if known and unread and not any(known & row.keys() for row in rows):
+        logger.warning(
+            "No row has any of %s, which the model's text is made of; %s is not read.",
+            ", ".join(sorted(known)),
+            ", ".join(unread),
+        )
 
 
 def _load(name: str, device: str | torch.device | None, calibrated: bool) -> Member:

@@ -113,6 +113,12 @@ def _folder_tables(root: Path) -> list[Path]:
 
 def _read_only_table(root: Path, config: DatasetConfig) -> RawTable:
     if config.table is not None:
+        if not (root / config.table).is_file():
+            have = ", ".join(path.name for path in _tables_in(root)) or "none"
+            raise FileNotFoundError(
+                f"The table {root / config.table} does not exist; the folder has {have}. A trained model looks for the "
+                "table of its own data, unless dataset.table names another."
+            )
         return read_table(root / config.table)
     tables = _tables_in(root)
     if len(tables) != 1:

@@ -132,4 +132,5 @@ def _figures(labels: ArrayLike, probabilities: NDArray[np.float64]) -> dict[str,
 def _log(probabilities: ArrayLike) -> NDArray[np.float64]:
     """Logits up to a constant per row."""
     p = np.asarray(probabilities, dtype=np.float64)
-    return np.log(p.clip(np.finfo(np.float64).tiny))
+    # a softmax in float32 says 0 for what is less than this
+    return np.log(p.clip(np.finfo(np.float32).smallest_subnormal))

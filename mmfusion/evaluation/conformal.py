@@ -40,6 +40,7 @@ class Conformal:
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
         """(N, C) probabilities -> (N, C), whether the class is in the set of the row. The likeliest class always is."""
         p = np.asarray(probabilities, dtype=np.float64)
+        p = p / p.sum(axis=1, keepdims=True)  # as in fitting: float32 rows add up to 1 but nearly
         inside = _scores(p, self.method) <= self.thresholds
         inside[np.arange(len(p)), p.argmax(axis=1)] = True
         return inside
@@ -125,7 +126,8 @@ def _scores(p: NDArray[np.float64], method: str) -> NDArray[np.float64]:
         return 1 - p
     # the probability of the class and of all likelier ones
     order = np.argsort(-p, axis=1, kind="stable")
-    summed = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
+    summed = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1).clip(max=1)
+    summed[:, -1] = 1  # and not a rounding error less or more, where the bound is 1
     scores = np.empty_like(p)
     np.put_along_axis(scores, order, summed, axis=1)
     return scores

@@ -123,9 +123,12 @@ def _banded(column: str, values: Sequence[str | None], width: str) -> tuple[list
     known = numbers[~np.isnan(numbers)]
     if width:
         step = _width(column, width)
-        lows = np.floor(numbers / step) * step
-        bands = {low: f"{low:g} to <{low + step:g}" for low in np.unique(lows[~np.isnan(lows)])}
-        of_row = [bands.get(low, MISSING) for low in lows]
+        places = np.floor(np.round(numbers / step, 9))  # 0.3 / 0.1 is a little less than 3
+        bands = {
+            place: f"{_plain(place * step)} to <{_plain((place + 1) * step)}"
+            for place in np.unique(places[~np.isnan(places)])
+        }
+        of_row = [bands.get(place, MISSING) for place in places]
     else:
         # thirds of the rows; where many rows share a number, fewer bands
         edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
@@ -141,6 +144,11 @@ def _banded(column: str, values: Sequence[str | None], width: str) -> tuple[list
         ]
     names = [*bands.values(), MISSING]
     return [name for name in names if name in of_row], of_row
+
+
+def _plain(number: float) -> str:
+    """A number in full, without the last digits' rounding error."""
+    return f"{number:.12g}"
 
 
 def _width(column: str, width: str) -> float:

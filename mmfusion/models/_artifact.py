@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from mmfusion.models._format import FORMAT_VERSION, renamed_model, renamed_tenso
 from mmfusion.models._hub import fetch
 from mmfusion.models._shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
+from mmfusion.towers.text import asks_for_code
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 PREFIXES = ("local-dir:", "hf-hub:")
@@ -100,6 +102,14 @@ def _is_outside(value: Any) -> bool:
     return value.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
 
 
+def _names(values: Any) -> Iterator[str]:
+    """All keys, of dicts within too."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield key
+            yield from _names(value)
+
+
 def _outside(values: Any, name: str) -> Iterator[tuple[str, str]]:
     """Entries whose value leads out of the folder, with their names."""
     if isinstance(values, Mapping):
@@ -167,6 +177,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
         )
+    for name in _names(model.get("text_args")):
+        if asks_for_code(name):
+            raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")
+    export = config.get("export")
+    if export is not None and not (isinstance(export, dict) and {"format", "file", "sha256"} <= export.keys()):
+        raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
     for part in ("model", "export"):
         for name, value in _outside(config.get(part), part):
             raise ValueError(
@@ -231,7 +247,10 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     ]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}.")
+        raise ValueError(
+            f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}. {CONFIG} was changed, or belongs to other "
+            "weights; fetch or save the model again."
+        )
     # a flipped bit within a tensor is nothing that safetensors could notice
     if stored.get("weights_sha256") not in (None, _sha256(path)):
         raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
@@ -248,23 +267,29 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     return model.eval()
 
 
+#: one thread at a time changes how modules register their parameters.
+_BUILDING = threading.Lock()
+
+
 @contextmanager
 def _without_weights() -> Iterator[None]:
     """Build modules whose parameters hold no memory and are not initialised: the saved ones take their places.
 
-    Buffers are real, as some are not saved.
+    Buffers are real, as some are not saved. Modules that another thread builds meanwhile are as always.
     """
-    register = nn.Module.register_parameter
+    with _BUILDING:
+        register, builder = nn.Module.register_parameter, threading.get_ident()
 
-    def register_empty(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        empty = None if param is None else nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
-        register(module, name, empty)
+        def register_empty(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+            if param is not None and threading.get_ident() == builder:
+                param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+            register(module, name, param)
 
-    nn.Module.register_parameter = register_empty  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        nn.Module.register_parameter = register_empty  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _merged(stored: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

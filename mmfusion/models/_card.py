@@ -91,6 +91,7 @@ def _facts(config: Mapping[str, Any]) -> str:
         f"Classes: {classes}",
         *([f"Data set: {card['dataset']}"] if card.get("dataset") else []),
         *([f"Licence of the weights: {card['license']}"] if card.get("license") else []),
+        *([f"Started from: {_origin(card['started_from'])}"] if card.get("started_from") else []),
         *([f"Trained on: {rows} rows{data}"] if rows else []),
         *([f"Loss: `{training['loss']['name']}`{seed}"] if training.get("loss") else []),
         *([f"Made with: {versions}"] if versions else []),
@@ -103,6 +104,12 @@ def _facts(config: Mapping[str, Any]) -> str:
             f"Calibrated: temperature {fitted['temperature']:.3f}, from {fitted['n']:,} {fitted['fitted_on']} rows"
         )
     return "\n".join(f"- {fact}" for fact in facts)
+
+
+def _origin(started: Mapping[str, Any]) -> str:
+    """The weights that a run began with: name, data set, licence."""
+    about = ", ".join(filter(None, (started.get("dataset"), started.get("license"))))
+    return f"`{started['model']}`{f' ({about})' if about else ''}"
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from mmfusion.models._card import MARK, model_card
 
-#: what is fetched of a repository, and pushed of a folder: never pickle or code.
-HUB_FILES = ("*.json", "*.txt", "*.md", "model.safetensors")
+#: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
+#: pickle nor code, and nothing else that lies beside them.
+HUB_FILES = (
+    "README.md",
+    "config.json",
+    "metrics.json",
+    "model.safetensors",
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 PREFIX = "hf-hub:"
+LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
 
 def fetch(name: str) -> Path:
@@ -63,16 +76,18 @@ def push_to_hub(
         FileNotFoundError: the folder holds no saved model.
         PermissionError: no token, or one that may not write there.
         ValueError: the Hub refused; the message says why.
+        ConnectionError: it cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     root = Path(folder)
-    names = sorted(path.name for path in root.iterdir() if path.is_file()) if root.is_dir() else []
-    names = [name for name in names if any(fnmatch(name, pattern) for pattern in HUB_FILES)]
+    names = sorted(name for name in HUB_FILES if (root / name).is_file())
     for needed in ("config.json", "model.safetensors"):
         if needed not in names:
             raise FileNotFoundError(f"{root} is not a saved model: it has no {needed}.")
+    if get_token() is None:
+        raise PermissionError(f"{repo_id}: there is no token to push with; {LOG_IN}.")
     api = HfApi()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -87,6 +102,12 @@ def push_to_hub(
         if _status(error) in (401, 403):
             raise PermissionError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
         raise ValueError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id}: {_reason(error, repo_id, '')}") from error
+    except Exception as error:  # whatever the client's HTTP library has for a network that is not there
+        raise ConnectionError(
+            f"{repo_id}: the Hub cannot be reached ({error}); push again where there is a network."
+        ) from error
     return str(commit.commit_url)
 
 
@@ -115,19 +136,18 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
     """One line: what is wrong, and what to do about it."""
     from huggingface_hub import errors
 
-    log_in = "log in with `hf auth login`, or set HF_TOKEN"
     if isinstance(error, errors.HFValidationError):
         return f"{repository!r} is no name of a repository; write org/name."
     if isinstance(error, errors.GatedRepoError):
-        return f"the repository asks for its terms to be accepted on its page; do so, and {log_in}."
+        return f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}."
     if isinstance(error, errors.RevisionNotFoundError):
         return (
             f"the repository has no revision {revision!r}; leave it out, or name a branch, tag or commit that is there."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no such repository, or it is private; check the name, or {log_in}."
+        return f"there is no such repository, or it is private; check the name, or {LOG_IN}."
     if _status(error) in (401, 403):
-        return f"the Hub refuses access ({_status(error)}); {log_in} as one who may."
+        return f"the Hub refuses access ({_status(error)}); {LOG_IN} as one who may."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
             return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once, where there is a network."

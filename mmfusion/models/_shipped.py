@@ -33,6 +33,9 @@ class Weights(str):
         name.folder = folder
         return name
 
+    def __reduce__(self) -> tuple[type[Weights], tuple[Path]]:
+        return Weights, (self.folder,)
+
     @cached_property
     def config(self) -> dict[str, Any]:
         return _read(self.folder / "config.json")

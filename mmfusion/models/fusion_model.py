@@ -136,7 +136,7 @@ class FusionModel(nn.Module):
         if text_encoder is not None:
             self.text_tower = registry.create("text_tower", text_tower, text_encoder, **tower_args, **text_args)
             self.text_missing = MissingModality(self.text_tower.num_features, self.text_tower.level_dims)
-            text_args["config"] = self.text_tower.config
+            text_args |= self.text_tower.resolved
             text_args.pop("vocab_size", None)
 
         self.fusion: Any = None

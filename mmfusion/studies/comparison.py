@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mmfusion.data import CaseTable, check_images, read_cases
 from mmfusion.data.split_table import write_split_table
 from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.models._artifact import write_json
 from mmfusion.settings import with_settings
 from mmfusion.studies.config import StudyConfig
 from mmfusion.studies.cost import cost_of
@@ -63,6 +64,7 @@ def compare(study: StudyConfig) -> list[RowResult]:
     check_images(cases)
     sound = not any(not problem.warning for problem in cases.problems)
     cases = cases.resolve(dataset.on_bad_row)
+    keep_data(cases, output)
     folds = _folds(study, cases, rows[0].config)
     rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
     for row in rows:
@@ -83,6 +85,24 @@ def compare(study: StudyConfig) -> list[RowResult]:
         measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
     write_results(study, results, output)
     return results
+
+
+def keep_data(cases: CaseTable, output: Path) -> None:
+    """Note what data a study is of, so that runs on others never stand beside those that are finished.
+
+    Raises:
+        ValueError: the study's folder has runs on other rows, labels, texts or splits.
+    """
+    path = output / "data.json"
+    told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
+    if before != told:
+        raise ValueError(
+            f"{output} holds runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
+            "texts or splits); restore them, or choose another --output."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, told)
 
 
 def _told(figure: float | None) -> str:
@@ -196,11 +216,11 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
                 "epochs": len(done.history),
                 **(cost_of(done.best, config) if cost else {}),
             }
+    write_json(folder / RESULT, result)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if not keep_model:
         for name in ("best", "last"):
             shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
@@ -212,16 +232,20 @@ def _predictions(
     failed = {seed for (name, seed, _), result in finished.items() if name == row.name and "error" in result}
     for run in runs:
         if run.row == row.name and run.seed not in failed:
-            table = pd.read_csv(Path(run.config.output) / "predictions.csv", dtype={"id": str, "true_label": str})
-            tables.setdefault(run.seed, []).append(table)
+            tables.setdefault(run.seed, []).append(_table(Path(run.config.output)))
     return {seed: _together(parts) for seed, parts in tables.items()}
+
+
+def _table(folder: Path) -> pd.DataFrame:
+    """The predictions of a run, as text: a class may be called None, and an id NA."""
+    return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
 
 
 def _together(parts: list[pd.DataFrame]) -> Predictions:
     table = pd.concat(parts, ignore_index=True)
-    table = table[table["true_label"].notna() & table["error"].isna()]
+    table = table[(table["true_label"] != "") & (table["error"] == "")]
     columns = [name for name in table.columns if name.startswith("p_")]
     names = [name.removeprefix("p_") for name in columns]
     labels = np.array([names.index(label) for label in table["true_label"]])
-    probabilities: NDArray[np.float64] = table[columns].to_numpy(np.float64)
+    probabilities: NDArray[np.float64] = table[columns].astype(np.float64).to_numpy()
     return Predictions(table["id"].tolist(), labels, probabilities, names)

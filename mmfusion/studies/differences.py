@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
 from mmfusion.evaluation.metrics import HEADLINE
@@ -15,7 +16,10 @@ from mmfusion.studies.config import StudyConfig
 from mmfusion.studies.plan import Row
 from mmfusion.training.epochs import LOWER_IS_BETTER
 
-Verdict = Literal["better", "worse", "no detectable difference"]
+Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
+
+#: fewer seeds do not tell what another seed would have given.
+FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ def compare_rows(
 ) -> list[RowResult]:
     """Figures of every row, and their differences to the first.
 
-    Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows, and seeds with
-    replacement, the same for a row and the base: what is left is how much the difference depends on which cases and
-    which seeds the study happened to have.
+    Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows; runs of one seed are
+    paired. The interval is that of :func:`mean_interval`: how much the difference depends on which cases and which
+    seeds the study happened to have.
 
     Args:
         study: replicates and level.
@@ -149,7 +153,7 @@ def _figure(
     is_base: bool,
 ) -> Figure:
     own = np.stack([sample[name] for sample in samples.values()])
-    low, high = interval(_over_seeds(own), study.level)
+    low, high = mean_interval(own, study.level)
     figure = Figure(
         mean=float(own[:, 0].mean()),
         spread=float(own[:, 0].std(ddof=1)) if len(own) > 1 else None,
@@ -160,7 +164,7 @@ def _figure(
     if is_base or not shared:
         return figure
     paired = np.stack([samples[seed][name] - base[seed][name] for seed in shared])
-    low, high = interval(_over_seeds(paired), study.level)
+    low, high = mean_interval(paired, study.level)
     return Figure(
         figure.mean,
         figure.spread,
@@ -169,19 +173,43 @@ def _figure(
         difference=float(paired[:, 0].mean()),
         difference_low=low,
         difference_high=high,
-        verdict=verdict(name, low, high),
+        verdict=verdict(name, low, high, len(shared)),
     )
 
 
-def _over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(seeds, 1 + R) -> (R,) replicates of the mean over seeds drawn with replacement."""
-    seeds, replicates = values.shape[0], values.shape[1] - 1
-    drawn = np.random.default_rng(1).integers(seeds, size=(seeds, replicates))
-    return np.take_along_axis(values[:, 1:], drawn, axis=0).mean(axis=0)
+def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Interval of a mean over seeds: for other cases, and for other seeds.
+
+    The bootstrap over cases of the mean, its ends moved outwards by the standard error that the seeds have on the same
+    cases, added in quadrature; with Student's t for how little few seeds tell, at the degrees of freedom of Welch and
+    Satterthwaite. Drawing three seeds with replacement instead would call one of eight differences of nothing real.
+
+    Args:
+        values: (seeds, 1 + R), of each seed the figure itself and its replicates over cases.
+        level: e.g. 0.95.
+
+    Returns:
+        The ends. With one seed, those of the bootstrap over cases.
+    """
+    seeds, means = len(values), values.mean(axis=0)
+    mean, replicates = float(means[0]), means[1:]
+    low, high = interval(replicates, level)
+    of_seeds = float(values[:, 0].var(ddof=1)) / seeds if seeds > 1 else 0.0
+    if not of_seeds > 0:
+        return low, high
+    of_both = of_seeds + float(np.nanvar(replicates))
+    share = (1 + level) / 2
+    z = float(norm.ppf(share))
+    wider = float(t.ppf(share, (seeds - 1) * (of_both / of_seeds) ** 2)) / z
+    below, above = max(0.0, mean - low), max(0.0, high - mean)
+    extra = z * np.sqrt(of_seeds)
+    return low + below - wider * float(np.hypot(below, extra)), high - above + wider * float(np.hypot(above, extra))
 
 
-def verdict(metric: str, low: float, high: float) -> Verdict:
+def verdict(metric: str, low: float, high: float, seeds: int) -> Verdict:
     """What the interval of a difference says: ``better`` or ``worse`` only where it does not hold zero."""
+    if seeds < FEWEST_SEEDS:
+        return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"
     return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"

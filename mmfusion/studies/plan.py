@@ -89,6 +89,14 @@ def plan_rows(study: StudyConfig) -> list[Row]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"Two rows of the study are called {', '.join(map(repr, twice))}; give each its own name.")
+    folders: dict[str, str] = {}
+    for name in names:
+        other = folders.setdefault(_slug(name), name)
+        if other != name or not _slug(name):
+            raise ValueError(
+                f"The rows {other!r} and {name!r} of the study would share a folder, whose name has plain letters and "
+                "digits alone; rename one."
+            )
     return rows
 
 

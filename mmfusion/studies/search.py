@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mmfusion.data import check_images, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.settings import with_settings
-from mmfusion.studies.comparison import run_once
+from mmfusion.studies.comparison import keep_data, run_once
 from mmfusion.studies.config import SweepConfig
 from mmfusion.training import RunConfig
 from mmfusion.training.epochs import LOWER_IS_BETTER
@@ -58,6 +59,10 @@ def sweep(config: SweepConfig) -> RunConfig:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     _begin(config, base, output / "sweep.yaml")
+    cases = read_cases(base.data, base.dataset)
+    check_images(cases)
+    sound = not any(not problem.warning for problem in cases.problems)
+    keep_data(cases.resolve(base.dataset.on_bad_row), output)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name="sweep",
@@ -71,7 +76,7 @@ def sweep(config: SweepConfig) -> RunConfig:
         trial = study.ask()
         settings = {name: _suggest(trial, name, space) for name, space in config.space.items()}
         run = with_settings(base, settings | {"output": str(output / "trials" / f"{number:04d}")})
-        result = run_once(run, images_checked=number > 0, keep_model=config.keep_models, cost=False)
+        result = run_once(run, images_checked=sound, keep_model=config.keep_models, cost=False)
         if "error" in result:
             trial.set_user_attr("error", result["error"])
             study.tell(trial, state=optuna.trial.TrialState.FAIL)

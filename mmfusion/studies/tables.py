@@ -12,12 +12,17 @@ from matplotlib.figure import Figure as Canvas
 
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.studies.config import StudyConfig
-from mmfusion.studies.differences import Figure, RowResult
+from mmfusion.studies.differences import Figure, RowResult, Verdict
 from mmfusion.training.epochs import LOWER_IS_BETTER
 
 #: figures of the Markdown table; the CSV has all.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "nll", "ece")
-COLOURS = {"better": "#1b7f3b", "worse": "#b3261e", "no detectable difference": "#5f6368"}
+COLOURS: dict[Verdict, str] = {
+    "better": "#1b7f3b",
+    "worse": "#b3261e",
+    "no detectable difference": "#5f6368",
+    "not judged: fewer than 3 seeds": "#b0b4b9",
+}
 #: what a model costs: scale and form of each figure in the table.
 COSTS = {
     "parameters": (1e-6, "{:.2f} M"),
@@ -76,8 +81,8 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
     if len(compared) > 1:
         lines += [
             "",
-            f"{len(compared)} rows are compared at the level {study.level:.0%} each: by chance alone, about one in "
-            f"{round(1 / (1 - study.level))} such intervals misses the truth.",
+            f"{len(compared)} rows are compared at the level {study.level:.0%} each: of so many intervals some miss "
+            "the truth by chance alone.",
         ]
     if len(study.seeds) < 3:
         few = "One seed says nothing" if len(study.seeds) == 1 else "Two seeds say little"

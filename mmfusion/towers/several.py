@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 #: images that run through a backbone at once where no gradients are kept: bounds the memory of long studies.
 CHUNK = 64
@@ -49,17 +50,20 @@ def as_sequence(pixel_values: Tensor, mask: Tensor | None, tower: str) -> tuple[
     return pixel_values, mask | (first & ~mask.any(dim=1, keepdim=True))
 
 
-def each_present(function: Callable[[Tensor], Sequence[Tensor]], images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+def each_present(
+    function: Callable[[Tensor], Sequence[Tensor]], images: Tensor, mask: Tensor, backbone: nn.Module
+) -> tuple[Tensor, ...]:
     """Apply a function of (N, 3, H, W) to the present images alone.
 
-    Absent images cost nothing and enter no BatchNorm statistics. Without gradients :data:`CHUNK` run at a time. Under
-    export and compilation all images are run, which in evaluation mode gives the present ones the same results, with
-    shapes that do not depend on the data.
+    Absent images cost nothing and enter no BatchNorm statistics. Without gradients :data:`CHUNK` run at a time, unless
+    a BatchNorm measures its statistics, to which all images count alike. Under export and compilation all images are
+    run, which in evaluation mode gives the present ones the same results, with shapes that do not depend on the data.
 
     Args:
         function: (N, 3, H, W) -> tensors (N, ...).
         images: (B, S, 3, H, W).
         mask: (B, S) bool.
+        backbone: what the function runs.
 
     Returns:
         The tensors as (B, S, ...); zeros (under compilation: anything) where the image is absent.
@@ -67,11 +71,16 @@ def each_present(function: Callable[[Tensor], Sequence[Tensor]], images: Tensor,
     if torch.compiler.is_compiling():
         return tuple(x.unflatten(0, mask.shape) for x in function(images.flatten(0, 1)))
     shown = images[mask]
-    if torch.is_grad_enabled() or len(shown) <= CHUNK:
+    if torch.is_grad_enabled() or len(shown) <= CHUNK or _measures(backbone):
         results = function(shown)
     else:
         results = [torch.cat(parts) for parts in zip(*map(function, shown.split(CHUNK)), strict=True)]
     return tuple(_spread(x, mask) for x in results)
+
+
+def _measures(backbone: nn.Module) -> bool:
+    """Whether a BatchNorm is in training mode."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in backbone.modules())
 
 
 def _spread(x: Tensor, mask: Tensor) -> Tensor:

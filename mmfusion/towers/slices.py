@@ -157,7 +157,7 @@ class SlicesTower(nn.Module):
         images, mask = as_sequence(pixel_values, slice_mask, "slices")
         if self.stem is not None:
             images = self.stem(images, mask)
-        (vectors,) = each_present(lambda x: (self.backbone(x).pooled,), images, mask)
+        (vectors,) = each_present(lambda x: (self.backbone(x).pooled,), images, mask, self.backbone)
         return {"vectors": vectors, "mask": mask}
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:

@@ -74,6 +74,13 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     return found
 
 
+def asks_for_code(name: str) -> bool:
+    """Whether an entry of a transformers configuration may make it fetch or run code from elsewhere."""
+    return name in ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "use_kernels") or (
+        name.endswith(("attn_implementation", "experts_implementation", "attn_implementation_internal"))
+    )
+
+
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
@@ -150,7 +157,13 @@ class TextTower(nn.Module):
         """The transformers configuration as plain values, without what says where it came from."""
         saved = self.backbone.config.to_diff_dict()
         ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype")
-        return {"model_type": self.backbone.config.model_type} | {k: v for k, v in saved.items() if k not in ours}
+        kept = {k: v for k, v in saved.items() if k not in ours and not asks_for_code(k)}
+        return {"model_type": self.backbone.config.model_type} | kept
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Keywords that rebuild the tower whatever its encoder's name stands for elsewhere."""
+        return {"config": self.config, "pooling": self.pooling}
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """input_ids and attention_mask (B, L) -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.

@@ -83,7 +83,7 @@ class ViewsTower(nn.Module):
         images, mask = as_sequence(pixel_values, view_mask, "views")
         if mask.shape[1] == 1:
             images, mask = torch.cat([images, images], dim=1), torch.cat([mask, torch.zeros_like(mask)], dim=1)
-        tokens, level = each_present(self._tokens, images, mask)
+        tokens, level = each_present(self._tokens, images, mask, self.backbone)
         return {"tokens": tokens, "level": level, "mask": mask}
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:

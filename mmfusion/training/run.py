@@ -34,7 +34,15 @@ from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
-from mmfusion.models import FusionModel, create_loss, create_model, load_model, resolve_artifact, save_model
+from mmfusion.models import (
+    FusionModel,
+    create_loss,
+    create_model,
+    load_model,
+    read_config,
+    resolve_artifact,
+    save_model,
+)
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
@@ -136,7 +144,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     with args.distributed_state.main_process_first():
         train_rows, val_rows, cache = _rows(config, cases, model, processor)
 
-    entries = {"training": provenance, "card": asdict(config.card)}
+    entries = {"training": provenance, "card": _card(config)}
 
     def save_best(record: Record) -> None:
         _save(model, processor, folder.best, entries, record)
@@ -310,6 +318,21 @@ def _provenance(config: RunConfig, cases: CaseTable, processes: int) -> dict[str
     }
 
 
+def _card(config: RunConfig) -> dict[str, Any]:
+    """What the card says, and which weights the run began with: their licence holds for what comes of them."""
+    card = asdict(config.card)
+    if not is_saved(config.model.name):
+        return card
+    started = read_config(resolve_artifact(config.model.name))
+    about = started.get("card") or {}
+    name = config.model.name
+    if name.startswith("local-dir:"):  # without this machine's folders
+        name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
+    origin = {"model": name, "weights_sha256": started.get("weights_sha256")}
+    origin |= {name: about.get(name) for name in ("dataset", "license")}
+    return card | {"license": card["license"] or about.get("license"), "started_from": origin}
+
+
 def _loss(config: TrainConfig, cases: CaseTable) -> Any:
     """The loss; one that takes class counts gets those of the training rows."""
     kwargs = dict(config.loss_args)
@@ -408,6 +431,10 @@ def _from_saved(config: RunConfig, labels: list[str], overrides: dict[str, Any])
     saved = Processor.from_pretrained(resolve_artifact(config.model.name))
     model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **overrides)
     if saved.labels != labels:
+        print(
+            f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}: the head is new, "
+            "with random weights"
+        )
         model.reset_classifier(len(labels))
     processor = replace(
         saved,

@@ -467,7 +467,7 @@ def test_where_there_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("image,label\n")
     with pytest.raises(ValueError, match=r"holds 2 tables \(a.csv, b.csv\); name the one to read with dataset.table"):
         read_cases(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"c.csv does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"c.csv does not exist; the folder has a.csv, b.csv. A trained"):
         read_cases(tmp_path, DatasetConfig(table="c.csv"))
     with pytest.raises(FileNotFoundError, match=r"image.csv, which does not exist"):
         read_cases(tmp_path, DatasetConfig(format="report"))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
@@ -158,3 +158,18 @@ def test_predictor_with_and_without(tmp_path):
     explained = Predictor.from_pretrained(f"local-dir:{tmp_path}").explain(row[0])
     assert explained.probabilities == pytest.approx(given, abs=1e-6)
     assert explained.contributions.values["text"] == pytest.approx(explained.probability, abs=1e-6)
+
+
+def test_a_probability_of_zero_is_no_infinite_certainty():
+    """One error in 300 rows at a logit gap of 110, which float32 rounds to a probability of 0."""
+    rng = np.random.default_rng(0)
+    logits = np.stack([rng.uniform(5, 15, 300), np.zeros(300)], axis=1)
+    logits[0, 0] = 110
+    labels = np.zeros(300, dtype=int)
+    labels[0] = 1
+    p = torch.tensor(logits, dtype=torch.float32).softmax(-1).numpy()
+    assert p[0, 1] == 0
+    reference = minimize_scalar(
+        lambda t: -log_softmax(logits / t, axis=1)[np.arange(300), labels].mean(), bounds=(0.05, 20), method="bounded"
+    ).x
+    assert fit_temperature(labels, p) == pytest.approx(reference, rel=0.1)

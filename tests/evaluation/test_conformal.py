@@ -43,7 +43,7 @@ def test_coverage_of_a_further_score_is_the_promised_one():
 def test_sets_by_hand():
     p = np.array([[0.6, 0.3, 0.1], [0.34, 0.33, 0.33]])
     assert Conformal("lac", np.full(3, 0.7)).sets(p).tolist() == [[True, True, False], [True, True, True]]
-    assert Conformal("aps", np.full(3, 0.9)).sets(p).tolist() == [[True, True, False], [True, True, False]]
+    assert Conformal("aps", np.full(3, 0.95)).sets(p).tolist() == [[True, True, False], [True, True, False]]
     # the likeliest class is in, however strict the rule
     assert Conformal("aps", np.full(3, 0.1)).sets(p).tolist() == [[True, False, False], [True, False, False]]
 
@@ -93,3 +93,21 @@ def test_figures():
 def test_unknown_method():
     with pytest.raises(ValueError, match="lac, aps"):
         fit_conformal([0, 1], [[0.5, 0.5]] * 2, method="raps")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_adaptive_sets_cover_a_model_that_is_less_often_right(classes):
+    """The bound is then 1, and float32 rows add up to 1 but nearly: whether the last class is in was chance."""
+    rng = np.random.default_rng(0)
+
+    def rows(n):
+        logits = rng.normal(size=(n, classes)).astype(np.float32)
+        p = softmax(logits, axis=1)
+        return np.array([rng.choice(classes, p=row / row.sum()) for row in p.astype(np.float64)]), p
+
+    held = []
+    for _ in range(20):
+        rule = fit_conformal(*rows(300), coverage=0.95, method="aps")
+        labels, p = rows(500)
+        held.append(rule.sets(p)[np.arange(500), labels].mean())
+    assert np.mean(held) > 0.94

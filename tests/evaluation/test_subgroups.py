@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmfusion.evaluation import subgroups
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 
@@ -83,3 +84,15 @@ def test_csv(rows, tmp_path):
 def test_columns_that_part_nothing(rows, column, message):
     with pytest.raises(ValueError, match=message):
         subgroup_figures(*rows, [column])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "width", "expected"),
+    [
+        ([0.1, 0.3, 0.7, 0.75], "0.1", ["0.1 to <0.2", "0.3 to <0.4", "0.7 to <0.8"]),
+        ([1000000, 1000001, 1000002], "1", ["1000000 to <1000001", "1000001 to <1000002", "1000002 to <1000003"]),
+    ],
+)
+def test_bands_hold_their_numbers(numbers, width, expected):
+    names, of_row = subgroups._banded("x", [str(number) for number in numbers], width)
+    assert names == expected and of_row == expected + [expected[-1]] * (len(numbers) - 3)

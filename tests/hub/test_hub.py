@@ -51,6 +51,8 @@ def saved(tmp_path: Path) -> Path:
         mmfusion.create_model("test_concat", num_classes=3), tmp_path / "model", metrics={"accuracy": 0.5}
     )
     (folder / "secret.pkl").write_bytes(b"pickle")
+    for name in ("response.json", "patients.txt", "notes.md", ".credentials.json"):
+        (folder / name).write_text("{}")
     (folder / "patients.csv").write_text("name\n")
     return folder
 
@@ -90,7 +92,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     refused = client(LOAD.format(name="org/name"))
     assert refused.stderr.splitlines()[-1] == (
         "FileNotFoundError: 'hf-hub:org/name': there is no such repository, or it is private; check the name, or "
-        "log in with `hf auth login`, or set HF_TOKEN."
+        "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN."
     )
     loaded = client(LOAD.format(name="org/name"), token=TOKEN)
     assert loaded.returncode == 0, loaded.stderr
@@ -150,9 +152,13 @@ def test_repositories_that_are_no_saved_models(
     hub.repositories["org/half"] = Repository(private=False)
     hub.repositories["org/half"].commit("main", {"config.json": files["config.json"]})
     assert "has no model.safetensors" in client(LOAD.format(name="org/half")).stderr.splitlines()[-1]
-    refused = client("push", "--model", f"local-dir:{saved}", "--repo", "org/name")
+    push = ["push", "--model", f"local-dir:{saved}", "--repo", "org/name"]
+    refused = client(*push)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "log in with `hf auth login`" in refused.stderr
+    assert "there is no token to push with; log in with `hf auth login`" in refused.stderr
+    nowhere = client(*push, token=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
+    assert nowhere.returncode == 2 and len(nowhere.stderr.splitlines()) == 1
+    assert "org/name: the Hub cannot be reached" in nowhere.stderr
     config = json.loads(files["config.json"])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text(json.dumps(config))

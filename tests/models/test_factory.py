@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -200,9 +202,12 @@ class TestArtifact:
     def test_a_text_encoder_s_folder_does_not_travel(self, tmp_path):
         tiny = mmfusion.create_model("test_text")
         tiny.text_tower.backbone.save_pretrained(tmp_path / "encoder")
-        model = mmfusion.create_model("test_text", text_encoder=str(tmp_path / "encoder")).eval()
+        # its name is that of a built-in encoder, which pools otherwise
+        (tmp_path / "encoder").rename(tmp_path / "minilm")
+        model = mmfusion.create_model("test_text", text_encoder=str(tmp_path / "minilm")).eval()
+        assert model.text_tower.pooling == "cls"
         saved = save_model(model, tmp_path / "m")
-        (tmp_path / "encoder").rename(tmp_path / "gone")
+        (tmp_path / "minilm").rename(tmp_path / "gone")
         assert str(tmp_path) not in (saved / "config.json").read_text()
         again, ids = self.load(saved), torch.ones(1, 4, dtype=torch.long)
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
@@ -215,6 +220,26 @@ class TestArtifact:
 
     def test_whoever_may_read_the_config_may_read_the_weights(self, folder):
         assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+    def test_models_load_side_by_side(self, folder):
+        """And modules that another thread builds meanwhile have their weights."""
+        expected = self.load(folder).state_dict()
+        wrong, done = [], threading.Event()
+
+        def build():
+            while not done.is_set():
+                if nn.Linear(2, 2).weight.is_meta:
+                    wrong.append("meta")
+
+        builder = threading.Thread(target=build)
+        builder.start()
+        with ThreadPoolExecutor(4) as pool:
+            models = list(pool.map(lambda _: self.load(folder), range(12)))
+        done.set()
+        builder.join()
+        assert not wrong and not nn.Linear(2, 2).weight.is_meta
+        for model in models:
+            assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
 
     def test_pickled_weights_are_not_read(self, folder):
         (folder / "model.safetensors").unlink()
@@ -236,6 +261,14 @@ class TestArtifact:
             ({"text_encoder": "../secret"}, r"model\.text_encoder is '\.\./secret', a path out of its folder"),
             ({"text_encoder": r"C:\secret"}, "a path out of its folder"),
             ({"image_encoder": "~/secret"}, "a path out of its folder"),
+            (
+                {"text_args": {"config": {"model_type": "bert", "attn_implementation": "org/kernel"}}},
+                "could fetch code",
+            ),
+            (
+                {"text_args": {"config": {"model_type": "bert", "auto_map": {}}}},
+                "has 'auto_map', which could fetch code",
+            ),
             ({"image_encoder": "hf-hub:org/name"}, "Unknown image_encoder 'hf-hub:org/name'"),
         ],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +33,8 @@ def test_say_what_they_are_and_are_small(name):
     assert name.size == (name.folder / "model.safetensors").stat().st_size <= 12e6
     for fact in (name, name.dataset, name.license, f"accuracy {name.metrics['accuracy']:.3f}", "MB"):
         assert fact in repr(name)
+    again = pickle.loads(pickle.dumps(name))
+    assert again == name and again.size == name.size
     assert "## Confusion matrix" in (name.folder / "README.md").read_text()
 
 
@@ -54,3 +58,15 @@ def test_what_the_skin_model_says():
     rows = [{"image": picture, "age": 30, "sex": "female", "localization": "back"}, {"image": picture}]
     for found, expected in zip(predictor.predict(rows), EXPECTED, strict=True):
         np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=0, atol=1e-4)
+
+
+def test_metadata_that_no_one_reads_are_named(caplog):
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000")
+    predictor.predict([{"Age": 55, "gender": "male"}, {"image": Image.new("RGB", (20, 20))}])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "No row has any of age, localization, sex, which the model's text is made of; Age, gender is not read."
+    )
+    caplog.clear()
+    predictor.predict([{"age": 55, "gender": "male"}])
+    assert not caplog.records

@@ -7,12 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mmfusion.data import DatasetConfig
+import mmfusion
+from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.evaluation.predictions import AllRows, Predicted, PredictionWriter
+from mmfusion.models import save_model
 from mmfusion.studies import StudyConfig, compare, comparison
+from mmfusion.studies.cost import cost_of
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
 
@@ -36,7 +41,7 @@ def study(toy: Path, tmp_path: Path) -> StudyConfig:
 
 
 def test_a_study_and_its_second_start(
-    study: StudyConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    study: StudyConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = compare(study)
     assert [result.row.name for result in results] == ["base", "image alone", "text alone", "fusion=gated"]
@@ -45,7 +50,7 @@ def test_a_study_and_its_second_start(
     printed = capsys.readouterr().out
     text = (output / "results.md").read_text()
     assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
-    assert "beside base: no detectable difference." in text and "Two seeds say little" in text
+    assert "beside base: not judged: fewer than 3 seeds." in text and "Two seeds say little" in text
     table, runs = pd.read_csv(output / "results.csv"), pd.read_csv(output / "runs.csv")
     assert len(table) == 4 * len(HEADLINE) and len(runs) == 8
     own = runs[runs["row"] == "fusion=gated"]["accuracy"]
@@ -68,6 +73,14 @@ def test_a_study_and_its_second_start(
     assert trained == [str(output / "runs/base/seed-1")]
     with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
+    # nor are runs on other data taken for finished
+    other = tmp_path / "other"
+    shutil.copytree(toy, other)
+    table = pd.read_csv(other / "cases.csv", keep_default_na=False)
+    table.loc[0, "text"] = "a word more"
+    table.to_csv(other / "cases.csv", index=False)
+    with pytest.raises(ValueError, match=r"holds runs on other data \(37 rows then, 37 now, or other labels"):
+        compare(replace(study, data=str(other)))
 
 
 def test_a_run_that_diverges_stops_no_other(study: StudyConfig) -> None:
@@ -130,3 +143,53 @@ def test_two_jobs_give_what_one_gives(study: StudyConfig, tmp_path: Path) -> Non
     one = compare(study)
     two = compare(replace(study, jobs=2, output=str(tmp_path / "two")))
     assert [result.figures for result in one] == [result.figures for result in two]
+
+
+def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as writer:
+        writer.write(
+            ["NA", "2", "3", "4"],
+            Predicted(0, np.array([[0.75, 0.25]] * 3 + [[np.nan] * 2], dtype=np.float32), [None, None, None, "bad"]),
+            ["None", "mild", "", "mild"],
+        )
+    found = comparison._together([comparison._table(tmp_path)])
+    assert found.ids == ["NA", "2"] and found.labels.tolist() == [0, 1]
+    assert found.probabilities.tolist() == [[0.75, 0.25]] * 2
+
+
+def saved(folder: Path, name: str, **parts: Any) -> tuple[Path, Processor]:
+    """A saved model and its processor, for the toy data."""
+    model = mmfusion.create_model(name, num_classes=3, **parts)
+    tokenizer = fit_wordpiece(["a red green blue spot, patient of 30 years"], 128)
+    size = 32 if model.image_tower is not None else None
+    processor = Processor(["a", "b", "c"], image_size=size, tokenizer=tokenizer)
+    processor.save_pretrained(folder)
+    return save_model(model, folder), processor
+
+
+def test_cost_counts_the_products_of_attention(toy: Path, tmp_path: Path) -> None:
+    width, inner = 32, 64
+    config = {"model_type": "bert", "vocab_size": 128, "hidden_size": width, "num_hidden_layers": 1}
+    config |= {"num_attention_heads": 2, "intermediate_size": inner}
+    folder, processor = saved(tmp_path / "m", "test_text", text_args={"config": config}, head="linear", head_args={})
+    run = RunConfig(data=str(toy))
+    cases = read_cases(toy, run.dataset).select("test")
+    length = processor.collate(list(AllRows(cases, processor)))["input_ids"].shape[1]
+    by_hand = 4 * width * width + 2 * width * inner + 2 * length * width
+    assert cost_of(folder, run)["gflops"] * 1e9 == pytest.approx(2 * (length * by_hand + 3 * width))
+
+
+@pytest.mark.slow
+def test_cost_counts_recurrences_and_passes_over_bad_rows(toy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(toy, data)
+    (data / "case31.png").write_bytes((data / "case31.png").read_bytes()[:60])  # the first test row
+    run = RunConfig(data=str(data), dataset=DatasetConfig(on_bad_row="skip"))
+    small = {"image_encoder": "test_resnet", "text_encoder": "bert_tiny", "text_args": {"vocab_size": 128}}
+    folder, _ = saved(tmp_path / "m", "bilstm_lite0", **small)
+    other, _ = saved(tmp_path / "n", "bilstm_lite0", aggregator="mean", **small)
+    lstm = mmfusion.create_model(f"local-dir:{folder}").image_tower.aggregator.forward_layers[0]
+    by_hand = 2 * 2 * 4 * lstm.hidden_size * (lstm.input_size + lstm.hidden_size)  # both directions, one slice
+    wider_head = 2 * (2 * lstm.hidden_size - lstm.input_size) * 256
+    difference = cost_of(folder, run)["gflops"] - cost_of(other, run)["gflops"]
+    assert difference * 1e9 == pytest.approx(by_hand + wider_head, rel=0.02)

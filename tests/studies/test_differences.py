@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from mmfusion.studies import StudyConfig
-from mmfusion.studies.differences import Predictions, compare_rows, verdict
+from mmfusion.studies.differences import Predictions, compare_rows, mean_interval, verdict
 from mmfusion.studies.plan import Row
 from mmfusion.training import RunConfig
 
@@ -45,11 +46,14 @@ def test_intervals_are_those_of_an_explicit_bootstrap() -> None:
     differences = []
     for _ in range(1500):
         drawn = np.concatenate([np.arange(3 * g, 3 * g + 3) for g in rng.integers(0, 40, 40)])
-        seeds = rng.integers(0, 3, 3)
-        differences.append(np.mean([accuracy("b", s, drawn) - accuracy("a", s, drawn) for s in seeds]))
-    low, high = np.quantile(differences, [0.025, 0.975])
-    assert figure.difference_low == pytest.approx(low, abs=0.012)
-    assert figure.difference_high == pytest.approx(high, abs=0.012)
+        differences.append(np.mean([accuracy("b", s, drawn) - accuracy("a", s, drawn) for s in range(3)]))
+    of_seeds = np.var([accuracy("b", s, all_rows) - accuracy("a", s, all_rows) for s in range(3)], ddof=1) / 3
+    both = of_seeds + np.var(differences)
+    # ends in quadrature, at the degrees of freedom of Welch and Satterthwaite
+    wider = stats.t.ppf(0.975, both**2 / (of_seeds**2 / 2)) / stats.norm.ppf(0.975)
+    for end, share in ((figure.difference_low, 0.025), (figure.difference_high, 0.975)):
+        reach = np.hypot(np.quantile(differences, share) - figure.difference, 1.96 * np.sqrt(of_seeds))
+        assert abs(end - figure.difference) == pytest.approx(wider * reach, abs=0.012)
     assert figure.verdict == "better" and other.figures["nll"].verdict == "better"
     assert base.figures["accuracy"].difference is None
 
@@ -62,7 +66,7 @@ def test_a_row_beside_itself_differs_by_nothing_and_order_does_not_matter() -> N
     _, same = compare_rows(StudyConfig(run=RUN, replicates=50), rows("a", "b"), {"a": {0: one}, "b": {0: turned}}, {})
     for figure in same.figures.values():
         assert (figure.difference, figure.difference_low, figure.difference_high) == (0, 0, 0)
-        assert figure.verdict == "no detectable difference" and figure.spread is None
+        assert figure.verdict == "not judged: fewer than 3 seeds" and figure.spread is None
 
 
 def test_failed_seeds_and_rows_are_left_out() -> None:
@@ -99,4 +103,25 @@ def test_other_test_rows_are_refused() -> None:
     ],
 )
 def test_verdicts(metric: str, low: float, high: float, expected: str) -> None:
-    assert verdict(metric, low, high) == expected
+    assert verdict(metric, low, high, 3) == expected
+    assert verdict(metric, low, high, 2) == "not judged: fewer than 3 seeds"
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.02])
+def test_nothing_is_called_something_once_in_twenty_times(spread: float) -> None:
+    """Three seeds of two equally good settings, whose accuracy differs by chance from seed to seed and row to row."""
+    rng, rows, trials = np.random.default_rng(0), 600, 300
+    missed = 0
+    for _ in range(trials):
+        difference = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(3, rows))
+        shift = rng.normal(0, spread, size=(3, 1))
+        counts = rng.multinomial(rows, np.full(rows, 1 / rows), size=200)
+        replicates = difference @ counts.T / rows + shift
+        low, high = mean_interval(np.concatenate([difference.mean(1, keepdims=True) + shift, replicates], axis=1), 0.95)
+        missed += not low <= 0 <= high
+    assert missed / trials < 0.075
+
+
+def test_one_seed_has_the_bootstrap_over_cases() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 500))
+    assert mean_interval(values, 0.9) == tuple(np.quantile(values[0, 1:], [0.05, 0.95]))

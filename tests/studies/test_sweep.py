@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mmfusion.data import DatasetConfig
 from mmfusion.studies import SweepConfig, search, sweep
 from mmfusion.training import ModelConfig, RunConfig
 
@@ -32,13 +34,15 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     return seen
 
 
-def config(output: Path, **settings: Any) -> SweepConfig:
-    run = RunConfig(data="d", model=ModelConfig(name="test_concat"))
+def config(output: Path, data: Path, **settings: Any) -> SweepConfig:
+    run = RunConfig(data=str(data), model=ModelConfig(name="test_concat"))
     return SweepConfig(**{"run": run, "space": SPACE, "trials": 25, "output": str(output), **settings})
 
 
-def test_it_finds_the_best_rate(tmp_path: Path, runs: list[RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
-    best = sweep(config(tmp_path / "s"))
+def test_it_finds_the_best_rate(
+    tmp_path: Path, toy: Path, runs: list[RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = sweep(config(tmp_path / "s", toy))
     assert len(runs) == 25 and abs(math.log10(best.train.lr) + 3) < 0.4
     assert len({run.output for run in runs}) == 25
     assert {type(run.train.batch_size) for run in runs} == {int}
@@ -49,9 +53,9 @@ def test_it_finds_the_best_rate(tmp_path: Path, runs: list[RunConfig], capsys: p
 
 
 def test_a_stopped_sweep_ends_like_one_that_was_not(
-    tmp_path: Path, runs: list[RunConfig], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy: Path, runs: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep(config(tmp_path / "whole"))
+    sweep(config(tmp_path / "whole", toy))
     whole = [run.train for run in runs]
     runs.clear()
     run_once = search.run_once
@@ -63,15 +67,15 @@ def test_a_stopped_sweep_ends_like_one_that_was_not(
 
     monkeypatch.setattr(search, "run_once", stopped)
     with pytest.raises(KeyboardInterrupt):
-        sweep(config(tmp_path / "stopped"))
+        sweep(config(tmp_path / "stopped", toy))
     monkeypatch.setattr(search, "run_once", run_once)
-    sweep(config(tmp_path / "stopped"))
+    sweep(config(tmp_path / "stopped", toy))
     assert [run.train for run in runs] == whole
     before = len(runs)
-    sweep(config(tmp_path / "stopped"))
+    sweep(config(tmp_path / "stopped", toy))
     assert len(runs) == before
     with pytest.raises(ValueError, match=r"holds another sweep \(seed differ\)"):
-        sweep(config(tmp_path / "stopped", seed=1))
+        sweep(config(tmp_path / "stopped", toy, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -87,8 +91,27 @@ def test_a_stopped_sweep_ends_like_one_that_was_not(
     ],
 )
 def test_a_sweep_is_refused_before_its_first_trial(
-    tmp_path: Path, runs: list[RunConfig], settings: dict[str, Any], message: str
+    tmp_path: Path, toy: Path, runs: list[RunConfig], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        sweep(config(tmp_path / "s", **settings))
+        sweep(config(tmp_path / "s", toy, **settings))
     assert runs == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_images_are_checked_once_and_not_believed_where_one_is_bad(
+    tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    data, checked = tmp_path / "data", []
+    shutil.copytree(toy, data)
+    if damaged:
+        (data / "case3.png").write_bytes((data / "case3.png").read_bytes()[:60])
+
+    def run_once(config: RunConfig, **options: Any) -> dict[str, Any]:
+        checked.append(options["images_checked"])
+        return {"val": {"balanced_accuracy": 0.5}, "figures": {"accuracy": 0.5}, "seconds": 0.0}
+
+    monkeypatch.setattr(search, "run_once", run_once)
+    run = RunConfig(data=str(data), model=ModelConfig(name="test_concat"), dataset=DatasetConfig(on_bad_row="skip"))
+    sweep(SweepConfig(run=run, space=SPACE, trials=3, output=str(tmp_path / "s")))
+    assert checked == [not damaged] * 3

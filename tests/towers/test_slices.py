@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 import mmfusion
@@ -130,3 +131,18 @@ def test_a_stem_and_an_aggregator_are_keywords_of_the_model(tmp_path):
 def test_what_does_not_go_together_is_told(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_batch_norm_measures_all_images_of_a_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without gradients images run in chunks, of which the last may be one image, where nothing measures them."""
+    monkeypatch.setattr(several, "CHUNK", 4)
+    norm = nn.BatchNorm2d(3, momentum=None)
+    images, mask = torch.randn(3, 3, 3, 2, 2), torch.ones(3, 3, dtype=torch.bool)
+    with torch.no_grad():
+        several.each_present(lambda x: (norm(x),), images, mask, norm)
+    assert int(norm.num_batches_tracked) == 1
+    torch.testing.assert_close(norm.running_var, images.transpose(0, 2).flatten(1).var(dim=1))
+    calls = []
+    with torch.no_grad():
+        several.each_present(lambda x: (calls.append(len(x)) or norm(x),), images, mask, norm.eval())
+    assert calls == [4, 4, 1]

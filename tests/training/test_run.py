@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from mmfusion.data import DatasetConfig, Processor
 from mmfusion.models import load_model
-from mmfusion.training import RunConfig, TrainResult, checkpoints, train
+from mmfusion.training import CardConfig, RunConfig, TrainResult, checkpoints, train
 from mmfusion.training.hardware import resolve_precision
 
 MakeConfig = Callable[..., RunConfig]
@@ -346,6 +346,25 @@ def test_a_saved_model_is_trained_further(make_config: MakeConfig) -> None:
     assert tokenizers[0] == tokenizers[1]
 
 
+def test_what_a_run_began_with_is_told(make_config: MakeConfig, toy: Path, tmp_path: Path, capsys: Any) -> None:
+    first = replace(
+        make_config("first", epochs=1, model="plain"), card=CardConfig(dataset="Toy", license="cc-by-nc-4.0")
+    )
+    train(first)
+    data = tmp_path / "two"
+    shutil.copytree(toy, data)
+    table = (data / "cases.csv").read_text().replace(",c,", ",b,")
+    (data / "cases.csv").write_text(table)
+    capsys.readouterr()
+    config = make_config("second", epochs=1, model={"name": f"local-dir:{first.output}"})
+    second = train(replace(config, data=str(data)))
+    assert "knows a, b, c; the data have a, b: the head is new, with random weights" in capsys.readouterr().out
+    card = json.loads((second.best / "config.json").read_text())["card"]
+    assert card["license"] == "cc-by-nc-4.0" and card["started_from"]["dataset"] == "Toy"
+    text = (second.best / "README.md").read_text()
+    assert "- Started from: `local-dir:first` (Toy, cc-by-nc-4.0)" in text and first.output not in text
+
+
 def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
@@ -367,3 +386,9 @@ def test_bf16_trains(make_config: MakeConfig) -> None:
     assert {tensor.dtype for tensor in load_file(a.last / "model.safetensors").values()} == {torch.float32}
     assert a.history[0]["train_loss"] != b.history[0]["train_loss"]
     assert a.history[0]["train_loss"] == pytest.approx(b.history[0]["train_loss"], rel=0.05)
+
+
+def test_all_validation_rows_are_measured(make_config: MakeConfig) -> None:
+    """24 training rows in batches of 23 leave a batch of one out; the 7 validation rows are not a batch of 23."""
+    result = train(make_config(batch_size=23, epochs=1, metric="accuracy"))
+    assert result.val["accuracy"] * 7 == pytest.approx(round(result.val["accuracy"] * 7))
