@@ -440,7 +440,10 @@ def _print_figures(metrics: dict[str, Any]) -> None:
     if metrics.get("missing_modality") == []:
         print("no modality to take away: the model reads one, or no row has both")
     for row in metrics.get("missing_modality", ()):
-        print(f"  {row['shown']:18} balanced accuracy {interval_text(row['balanced_accuracy'])}  ({row['n']:,} rows)")
+        print(
+            f"  {row['shown']:18} balanced accuracy {interval_text(row['balanced_accuracy'])}, "
+            f"{row['changed']:.1%} named otherwise  ({row['n']:,} rows)"
+        )
 
 
 def predict(config: PredictConfig) -> None:

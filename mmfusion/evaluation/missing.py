@@ -1,4 +1,6 @@
-"""The same rows with each modality taken away: what the model is worth when the image, or the text, is not there."""
+"""The same rows with each modality taken away, or another row's text: what the model is worth without, and whether what
+the text says matters at all.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, Processor
+from mmfusion.data.template import template_fields
 from mmfusion.evaluation.cases import predict_cases
 from mmfusion.evaluation.intervals import metric_intervals
 
@@ -34,16 +38,21 @@ def missing_modality_figures(
         inference: further keywords of ``predict_cases``.
 
     Returns:
-        One dict per condition, the first with everything: ``shown``, ``n``, and the headline figures as
-        ``{"value", "low", "high"}``. Empty where the model has one modality and one picture, or no row has both.
+        One dict per condition, the first with everything: ``shown``, ``n``, ``changed``, the share of rows that are
+        named otherwise than with everything, and the headline figures as ``{"value", "low", "high"}``. A model that
+        looks at the picture alone has the same figures with the text of another row. Empty where the model has one
+        modality and one picture, or no row has both.
     """
     whole = _complete(cases, processor)
     conditions = list(_conditions(whole, processor)) if len(whole) else []
     result: list[dict[str, Any]] = []
+    first: NDArray[np.int64] | None = None
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
         found = predict_cases(model, reader, rows, description=shown.capitalize(), **inference)
         figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {}))
-        result.append({"shown": shown, "n": len(found.labels)} | figures)
+        named = found.probabilities.argmax(axis=1)
+        first = named if first is None else first
+        result.append({"shown": shown, "n": len(named), "changed": float((named != first).mean())} | figures)
     return result
 
 
@@ -65,11 +74,22 @@ def _conditions(cases: CaseTable, processor: Processor) -> Iterator[tuple[str, C
     if has_image and has_text:
         yield "image only", _with(cases, "text", [None] * len(cases)), replace(processor, text_template=None)
         yield "text only", _with(cases, "image", [None] * len(cases)), processor
+        yield "text of another row", _shuffled(cases, processor), processor
     if has_image and cases.layout == "views":
         images = cases.frame["image"].tolist()
         for view in range(len(images[0])):
             alone = [tuple(path if i == view else None for i, path in enumerate(paths)) for paths in images]
             yield f"view {view + 1} {'and text' if has_text else 'only'}", _with(cases, "image", alone), processor
+
+
+def _shuffled(cases: CaseTable, processor: Processor) -> CaseTable:
+    """Every row with the text and the metadata of a row drawn without replacement."""
+    template = processor.text_template
+    names = {"text", *(template_fields(template) if template is not None else ())}
+    columns = [name for name in cases.frame if name in names]
+    order = np.random.default_rng(0).permutation(len(cases))
+    drawn = cases.frame[columns].iloc[order].set_index(cases.frame.index)
+    return replace(cases, frame=cases.frame.assign(**{name: drawn[name] for name in columns}))
 
 
 def _with(cases: CaseTable, column: str, cells: list[Any]) -> CaseTable:

@@ -130,16 +130,30 @@ def test_missing_modalities_are_measured_on_the_same_rows(root, run, metrics):
         ("image and text", len(whole)),
         ("image only", len(whole)),
         ("text only", len(whole)),
+        ("text of another row", len(whole)),
     ]
     labels = [LABELS.index(row["label"]) for row in whole]
     shown = {
         "image only": [{"image": image(cases, row)} for row in whole],
         "text only": [{key: row[key] for key in ("text", "age", "sex")} for row in whole],
+        "text of another row": [
+            {"image": image(cases, row)} | {key: whole[other][key] for key in ("text", "age", "sex")}
+            for row, other in zip(whole, np.random.default_rng(0).permutation(len(whole)), strict=True)
+        ],
     }
+    everything = [
+        result["label"]
+        for result in predictor.predict(
+            [{"image": image(cases, row)} | {key: row[key] for key in ("text", "age", "sex")} for row in whole]
+        )
+    ]
+    assert metrics["missing_modality"][0]["changed"] == 0
     for figures in metrics["missing_modality"][1:]:
         results = predictor.predict(shown[figures["shown"]])
         true = [result["probabilities"][LABELS[label]] for result, label in zip(results, labels, strict=True)]
         assert figures["nll"]["value"] == pytest.approx(-np.log(true).mean(), abs=1e-5)
+        named = [result["label"] for result in results]
+        assert figures["changed"] == pytest.approx(np.mean([a != b for a, b in zip(named, everything, strict=True)]))
 
 
 def test_validation_rows_are_others_than_those_measured(root, run, capsys):
