@@ -94,11 +94,11 @@ class Predictor:
         names = [name] if isinstance(name, str) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        members = [_load(each, device, calibrated) for each in names]
+        loaded = [_load(each, device, calibrated) for each in names]
+        members = [member for member, _ in loaded]
         if dtype is not None and any(isinstance(member.model, OnnxModel) for member in members):
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        first = members[0]
-        provenance = read_config(resolve_artifact(names[0])).get("training") or {}
+        first, provenance = loaded[0]
         model = first.model if isinstance(name, str) or len(names) == 1 else Ensemble(members)
         return cls(model, first.processor, provenance, dtype, channels_last)
 
@@ -375,12 +375,12 @@ def _warn_of_unread(rows: Sequence[Mapping[str, Any]], processor: Processor) -> 
         )
 
 
-def _load(name: str, device: str | torch.device | None, calibrated: bool) -> Member:
-    """A saved or an exported model, with its processor."""
+def _load(name: str, device: str | torch.device | None, calibrated: bool) -> tuple[Member, dict[str, Any]]:
+    """A saved or an exported model with its processor, and how it was made."""
     folder = resolve_artifact(name)
-    processor = Processor.from_pretrained(folder)
+    config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
-    if "export" in read_config(folder):
+    if "export" in config:
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder)
@@ -392,7 +392,7 @@ def _load(name: str, device: str | torch.device | None, calibrated: bool) -> Mem
         )
     if not calibrated:
         model.calibration = None
-    return Member(name, model, processor)
+    return Member(name, model, processor), config.get("training") or {}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
 from mmfusion.evaluation.predictions import ROW_ERRORS, AllRows
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact, save_model
+from mmfusion.models._artifact import portable_name
 from mmfusion.training.checkpoints import recover, replacing
 from mmfusion.training.epochs import LOWER_IS_BETTER
 from mmfusion.training.run_folder import flat
@@ -145,10 +146,14 @@ def make_soup(
         "soup": {
             "method": method,
             "ingredients": [
-                {"model": each.name, "weights_sha256": each.config.get("weights_sha256"), metric: each.score}
+                {
+                    "model": portable_name(each.name),
+                    "weights_sha256": each.config.get("weights_sha256"),
+                    metric: each.score,
+                }
                 for each in chosen
             ],
-            "left_out": [each.name for each in ingredients if each not in chosen],
+            "left_out": [portable_name(each.name) for each in ingredients if each not in chosen],
             "batch_norm": batch_norm,
         }
     }

@@ -74,7 +74,9 @@ def test_uniform_soup_is_the_mean_and_an_ordinary_model(runs: list[str], toy: Pa
             torch.testing.assert_close(tensor, sum(state[name] for state in states) / 3, rtol=1e-5, atol=1e-6)
     config = json.loads((tmp_path / "soup" / "config.json").read_text())
     told = config["training"]["soup"]
-    assert [each["model"] for each in told["ingredients"]] == runs[:3]
+    # this machine's folders do not travel
+    assert [each["model"] for each in told["ingredients"]] == [f"local-dir:run{i}" for i in range(3)]
+    assert not any(name.removeprefix("local-dir:") in json.dumps(config) for name in runs)
     assert all(len(each["weights_sha256"]) == 64 for each in told["ingredients"])
     assert told["method"] == "uniform" and told["batch_norm"] == "averaged" and config["calibration"] is None
     (row,) = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'soup'}").predict([{"text": "red"}])
@@ -114,7 +116,7 @@ def test_a_model_that_spoils_the_soup_is_left_out(runs: list[str], toy: Path, tm
     for name, tensor in state_of(f"local-dir:{tmp_path / 'soup'}").items():
         assert torch.equal(tensor, good.state_dict()[name])
     told = json.loads((tmp_path / "soup" / "config.json").read_text())["training"]["soup"]
-    assert told["left_out"] == [names[0]]
+    assert told["left_out"] == ["local-dir:bad"]
 
 
 def test_batch_norm_is_the_mean_over_batches_without_dropout() -> None:
@@ -179,7 +181,7 @@ def test_seeds_and_rows_may_differ_where_nothing_is_measured(tmp_path: Path) -> 
     told = json.loads((tmp_path / "soup" / "config.json").read_text())["training"]
     assert told["rows"] == {"train": 20} and "seed" not in told and "data_fingerprint" not in told
     card = (tmp_path / "soup" / "README.md").read_text()
-    assert f"uniform mean of `{names[0]}`, `{names[1]}`; BatchNorm statistics: averaged" in card
+    assert "uniform mean of `local-dir:seed0`, `local-dir:seed1`; BatchNorm statistics: averaged" in card
     assert "Loss: `ce`\n" in card and "Trained on: 20 train rows\n" in card
 
 

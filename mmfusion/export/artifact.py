@@ -10,10 +10,9 @@ from typing import Any
 
 from mmfusion.data import Processor
 from mmfusion.export.inputs import input_names
-from mmfusion.export.onnx_model import sha256
 from mmfusion.export.program import OUTPUTS, SUFFIXES, write_program
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
-from mmfusion.models._artifact import CARD, CONFIG, METRICS, write_json
+from mmfusion.models._artifact import CARD, CONFIG, METRICS, sha256, write_json
 from mmfusion.models._card import model_card
 from mmfusion.training.checkpoints import recover, replacing
 
@@ -70,10 +69,9 @@ def export_model(name: str, output: str | Path, *, format: str = "onnx", toleran
         "max_length": processor.max_length,
         "tolerance": tolerance,
     }
-    if is_file:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        return Exported(output, write_program(model, output, **traced))
     output.parent.mkdir(parents=True, exist_ok=True)
+    if is_file:
+        return Exported(output, write_program(model, output, **traced))
     try:
         with replacing(output) as partial:
             path = partial / f"model{SUFFIXES[format]}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmfusion.export.inputs import SEVERAL
 from mmfusion.export.session import open_session, run_session
 from mmfusion.layers.cropping import centre_crop
 from mmfusion.models import read_config
+from mmfusion.models._artifact import sha256
 from mmfusion.outputs import FusionOutput
 
 
@@ -90,7 +91,7 @@ class OnnxModel(nn.Module):
                 found[name] = centre_crop(found["pixel_values"], self._roi_crop)
             elif name == "attention_mask":
                 found[name] = torch.ones_like(found["input_ids"])
-            elif name in ("slice_mask", "view_mask"):
+            elif name in SEVERAL:
                 found[name] = torch.ones(found["pixel_values"].shape[:2], dtype=torch.bool)
             else:
                 rows = len(next(iter(given.values())))
@@ -100,9 +101,3 @@ class OnnxModel(nn.Module):
             for name in ("pixel_values", "view_mask"):
                 found[name] = torch.cat([found[name], torch.zeros_like(found[name])], dim=1)
         return found
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import warnings
@@ -31,6 +32,8 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 
 class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
+
+    The inputs are spelled out, since a program takes their names from here.
 
     Args:
         model: in evaluation mode. Its temperature becomes a constant of the program.
@@ -203,12 +206,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_installed() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f'Export to ONNX needs {error.name}; pip install "mmfusion[onnx]".') from None
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def save_model(
     if dtype is not None:
         state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     write_atomically(folder / WEIGHTS, lambda target: save_file(state, target, metadata={"format": "pt"}))
-    config["weights_sha256"] = _sha256(folder / WEIGHTS)
+    config["weights_sha256"] = sha256(folder / WEIGHTS)
     write_json(path, config)
     if metrics is not None:
         write_json(folder / METRICS, metrics)
@@ -92,6 +92,12 @@ def _portable(model: dict[str, Any]) -> dict[str, Any]:
     """The keywords without this machine's folders: the text encoder's configuration is among them, not read there."""
     encoder = model["text_encoder"]
     return {**model, "text_encoder": Path(encoder).name} if _is_outside(encoder) else model
+
+
+def portable_name(name: str) -> str:
+    """A model's name, of a local folder its last part alone: for files that leave this machine."""
+    prefix = PREFIXES[0]
+    return f"{prefix}{Path(name.removeprefix(prefix)).name}" if name.startswith(prefix) else name
 
 
 def _is_outside(value: Any) -> bool:
@@ -122,7 +128,8 @@ def _outside(values: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, values
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -213,6 +220,8 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     """
     folder = Path(folder)
     stored = read_config(folder)
+    if "export" in stored:
+        raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
     for name in overrides:
         if name not in model_keywords():
             raise TypeError(
@@ -225,8 +234,6 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
     path = folder / WEIGHTS
-    if "export" in stored:
-        raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
     if not path.is_file():
         pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         why = f", and {pickled[0]} is pickle, which may run any code and is not read" if pickled else ""
@@ -252,7 +259,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
             "weights; fetch or save the model again."
         )
     # a flipped bit within a tensor is nothing that safetensors could notice
-    if stored.get("weights_sha256") not in (None, _sha256(path)):
+    if stored.get("weights_sha256") not in (None, sha256(path)):
         raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
     # weights may be saved in half the precision that the model computes in
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mmfusion.data import CaseTable, check_images, read_cases
+from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
 from mmfusion.data.split_table import write_split_table
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.models._artifact import write_json
@@ -61,10 +61,7 @@ def compare(study: StudyConfig) -> list[RowResult]:
     dataset = rows[0].config.dataset
     cases = read_cases(rows[0].config.data, dataset if not study.cross_validate else dataset.without_split())
     print(f"checking the images of {cases.source}")
-    check_images(cases)
-    sound = not any(not problem.warning for problem in cases.problems)
-    cases = cases.resolve(dataset.on_bad_row)
-    keep_data(cases, output)
+    cases, sound = settled(cases, dataset, output)
     folds = _folds(study, cases, rows[0].config)
     rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
     for row in rows:
@@ -87,12 +84,17 @@ def compare(study: StudyConfig) -> list[RowResult]:
     return results
 
 
-def keep_data(cases: CaseTable, output: Path) -> None:
-    """Note what data a study is of, so that runs on others never stand beside those that are finished.
+def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[CaseTable, bool]:
+    """The rows that a study or a search is of, and whether all images are sound, so that no run need check them.
+
+    What data they are is noted in the folder: runs on others never stand beside those that are finished.
 
     Raises:
-        ValueError: the study's folder has runs on other rows, labels, texts or splits.
+        ValueError: bad rows, or the folder has runs on other rows, labels, texts or splits.
     """
+    check_images(cases)
+    sound = all(problem.warning for problem in cases.problems)
+    cases = cases.resolve(dataset.on_bad_row)
     path = output / "data.json"
     told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
@@ -103,6 +105,7 @@ def keep_data(cases: CaseTable, output: Path) -> None:
         )
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, told)
+    return cases, sound
 
 
 def _told(figure: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the difference between two rows of a study is worth: a bootstrap over whole groups and over seeds."""
+"""What the difference between two rows of a study is worth: intervals over whole groups and seeds."""
 
 from __future__ import annotations
 

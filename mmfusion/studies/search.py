@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mmfusion.data import check_images, read_cases
+from mmfusion.data import read_cases
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.settings import with_settings
-from mmfusion.studies.comparison import keep_data, run_once
+from mmfusion.studies.comparison import run_once, settled
 from mmfusion.studies.config import SweepConfig
 from mmfusion.training import RunConfig
 from mmfusion.training.epochs import LOWER_IS_BETTER
@@ -59,10 +59,7 @@ def sweep(config: SweepConfig) -> RunConfig:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     _begin(config, base, output / "sweep.yaml")
-    cases = read_cases(base.data, base.dataset)
-    check_images(cases)
-    sound = not any(not problem.warning for problem in cases.problems)
-    keep_data(cases.resolve(base.dataset.on_bad_row), output)
+    _, sound = settled(read_cases(base.data, base.dataset), base.dataset, output)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name="sweep",

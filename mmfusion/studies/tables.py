@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.studies.config import StudyConfig
-from mmfusion.studies.differences import Figure, RowResult, Verdict
+from mmfusion.studies.differences import FEWEST_SEEDS, Figure, RowResult, Verdict
 from mmfusion.training.epochs import LOWER_IS_BETTER
 
 #: figures of the Markdown table; the CSV has all.
@@ -84,7 +84,7 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
             f"{len(compared)} rows are compared at the level {study.level:.0%} each: of so many intervals some miss "
             "the truth by chance alone.",
         ]
-    if len(study.seeds) < 3:
+    if len(study.seeds) < FEWEST_SEEDS:
         few = "One seed says nothing" if len(study.seeds) == 1 else "Two seeds say little"
         lines += ["", f"{few} about how much the outcome depends on the seed."]
     return "\n".join(lines) + "\n"

@@ -43,6 +43,7 @@ from mmfusion.models import (
     resolve_artifact,
     save_model,
 )
+from mmfusion.models._artifact import portable_name
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
@@ -325,10 +326,7 @@ def _card(config: RunConfig) -> dict[str, Any]:
         return card
     started = read_config(resolve_artifact(config.model.name))
     about = started.get("card") or {}
-    name = config.model.name
-    if name.startswith("local-dir:"):  # without this machine's folders
-        name = f"local-dir:{Path(name.removeprefix('local-dir:')).name}"
-    origin = {"model": name, "weights_sha256": started.get("weights_sha256")}
+    origin = {"model": portable_name(config.model.name), "weights_sha256": started.get("weights_sha256")}
     origin |= {name: about.get(name) for name in ("dataset", "license")}
     return card | {"license": card["license"] or about.get("license"), "started_from": origin}
 
