@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 import mmfusion
-from mmfusion.export.inputs import random_inputs
-from mmfusion.export.program import write_program
-from mmfusion.export.session import open_session, run_session
+from mmfusion.exporting.inputs import random_inputs
+from mmfusion.exporting.program import write_program
+from mmfusion.inference.session import open_session, run_session
 from timing import compare
 
 

@@ -7,7 +7,7 @@ import argparse
 import torch
 
 import mmfusion
-from mmfusion.training.hardware import resolve_precision
+from mmfusion.hardware import resolve_precision
 from timing import compare, device, machine
 
 

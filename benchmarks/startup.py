@@ -24,7 +24,7 @@ HEAVY = (
     "matplotlib",
     "PIL",
 )
-HELP = "import sys; from mmfusion.cli import main; sys.argv = ['mmfusion', '--help']; main()"
+HELP = "import sys; from mmfusion.cli.main import main; sys.argv = ['mmfusion', '--help']; main()"
 LIBRARIES = "import torch, timm; from transformers import BertModel"
 DIAGNOSIS = """
 import mmfusion

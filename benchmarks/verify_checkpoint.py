@@ -10,11 +10,11 @@ import argparse
 import json
 
 import mmfusion
+from mmfusion.artifacts.folder import METRICS
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.metrics import headline
+from mmfusion.inference.predictor import Predictor
 from mmfusion.models import read_config, resolve_artifact
-from mmfusion.models._artifact import METRICS
-from mmfusion.predictor import Predictor
 
 TOLERANCE = 0.005
 

@@ -15,8 +15,8 @@ import torch
 from mmfusion.data import Processor
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.metrics import headline
+from mmfusion.inference.predictor import Predictor
 from mmfusion.models import load_model, read_config, resolve_artifact, save_model
-from mmfusion.predictor import Predictor
 
 
 def main() -> None:

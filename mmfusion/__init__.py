@@ -10,9 +10,13 @@ import importlib.util
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
+from mmfusion._version import __version__
+
 if TYPE_CHECKING:
-    from mmfusion import aggregators, data, evaluation, export, fusion, heads, layers, losses, models, towers, training
-    from mmfusion.export import export_model
+    from mmfusion import aggregators, data, evaluation, fusion, heads, layers, losses, models, towers, training
+    from mmfusion.averaging import make_soup
+    from mmfusion.exporting import export_model
+    from mmfusion.inference.predictor import Predictor
     from mmfusion.models import (
         FusionModel,
         create_aggregator,
@@ -25,11 +29,7 @@ if TYPE_CHECKING:
         push_to_hub,
     )
     from mmfusion.outputs import Features, Fused, FusionOutput
-    from mmfusion.predictor import Predictor
     from mmfusion.registry import register
-    from mmfusion.soup import make_soup
-
-__version__ = "0.1.0"
 
 #: public name -> the module that defines it.
 _HOME = {
@@ -37,16 +37,16 @@ _HOME = {
     "Fused": "mmfusion.outputs",
     "FusionModel": "mmfusion.models",
     "FusionOutput": "mmfusion.outputs",
-    "Predictor": "mmfusion.predictor",
+    "Predictor": "mmfusion.inference.predictor",
     "create_aggregator": "mmfusion.models",
     "create_fusion": "mmfusion.models",
     "create_head": "mmfusion.models",
     "create_loss": "mmfusion.models",
     "create_model": "mmfusion.models",
-    "export_model": "mmfusion.export",
+    "export_model": "mmfusion.exporting",
     "list_components": "mmfusion.models",
     "list_models": "mmfusion.models",
-    "make_soup": "mmfusion.soup",
+    "make_soup": "mmfusion.averaging",
     "push_to_hub": "mmfusion.models",
     "register": "mmfusion.registry",
 }
@@ -66,7 +66,6 @@ __all__ = [
     "create_model",
     "data",
     "evaluation",
-    "export",
     "export_model",
     "fusion",
     "heads",

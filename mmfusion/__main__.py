@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from mmfusion.cli import main
+from mmfusion.cli.main import main
 
 sys.exit(main())

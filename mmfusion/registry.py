@@ -5,13 +5,13 @@ The registry imports no tensor library: a kind's built-in parts are imported the
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import importlib
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from mmfusion.names import did_you_mean, natural_key
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -27,11 +27,6 @@ KINDS: dict[str, str] = {
 }
 
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which ``resnet18`` comes before ``resnet101``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part]
 
 
 def _check_kind(kind: str) -> None:
@@ -87,14 +82,6 @@ def get(kind: str, name: str) -> Callable[..., Any]:
     if name not in known:
         raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}")
     return _parts[kind][name]
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of an error message: the nearest of the known names, or all of them."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"known: {', '.join(known) if known else '(none)'}."
 
 
 def keywords(part: Callable[..., Any]) -> list[str]:

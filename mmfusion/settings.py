@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
-from mmfusion.registry import did_you_mean
+from mmfusion.names import did_you_mean
 
 T = TypeVar("T")
 
@@ -64,3 +64,14 @@ def _set(values: dict[str, Any], cls: Any, name: str, value: Any) -> None:
                 raise ValueError(f"{name!r} is no setting; {'.'.join(path[: i + 1])} has no parts.")
             node[part] = {}
         node = node[part]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys; an empty dict stays a value."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

@@ -82,7 +82,7 @@ def test_pages_name_commands() -> None:
 
 @pytest.mark.parametrize("command", commands_of_the_pages())
 def test_command_exists(command: str) -> None:
-    from mmfusion import cli
+    from mmfusion.cli import main as cli
 
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
@@ -109,7 +109,7 @@ def test_model_page_is_up_to_date() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_example_configuration(path: Path) -> None:
     """The command line takes it: every key is an option, every value of its type; the model and the loss exist."""
-    from mmfusion import cli
+    from mmfusion.cli import main as cli
 
     config = cli._options(cli.train, "mmfusion train", ["--config", str(path)])
     assert config.model.name in mmfusion.list_models()

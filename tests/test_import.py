@@ -49,7 +49,6 @@ SUBPACKAGES = [
     "aggregators",
     "data",
     "evaluation",
-    "export",
     "fusion",
     "heads",
     "layers",

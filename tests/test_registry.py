@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mmfusion import registry
+from mmfusion.names import natural_key
 
 
 def test_natural_order():
-    assert sorted(["r101", "r18", "r50", "a2"], key=registry.natural_key) == ["a2", "r18", "r50", "r101"]
+    assert sorted(["r101", "r18", "r50", "a2"], key=natural_key) == ["a2", "r18", "r50", "r101"]
 
 
 def test_the_same_part_may_be_registered_again():

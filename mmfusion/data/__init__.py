@@ -15,25 +15,23 @@ _MODULES = {
     "Problem": "table",
     "read_cases": "table",
     "check_images": "table",
-    "render": "template",
-    "fit_wordpiece": "tokenizer",
-    "load_tokenizer": "tokenizer",
+    "render": ".text.template",
+    "fit_wordpiece": ".text.tokenizer",
+    "load_tokenizer": ".text.tokenizer",
     "Processor": "processor",
     "MultimodalDataset": "dataset",
     "group_split": "splits",
     "group_folds": "splits",
-    "audit": "auditing.run",
     "balanced_sampler": "samplers",
     "neighbour_slices": "slices",
-    "make_demo": "demo",
+    "make_demo": "demo_data",
 }
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from mmfusion.data.auditing.run import audit as audit
     from mmfusion.data.config import DatasetConfig as DatasetConfig
     from mmfusion.data.dataset import MultimodalDataset as MultimodalDataset
-    from mmfusion.data.demo import make_demo as make_demo
+    from mmfusion.data.demo_data import make_demo as make_demo
     from mmfusion.data.processor import Processor as Processor
     from mmfusion.data.samplers import balanced_sampler as balanced_sampler
     from mmfusion.data.slices import neighbour_slices as neighbour_slices
@@ -43,8 +41,8 @@ if TYPE_CHECKING:
     from mmfusion.data.table import Problem as Problem
     from mmfusion.data.table import check_images as check_images
     from mmfusion.data.table import read_cases as read_cases
-    from mmfusion.data.template import render as render
-    from mmfusion.data.tokenizer import fit_wordpiece as fit_wordpiece
-    from mmfusion.data.tokenizer import load_tokenizer as load_tokenizer
+    from mmfusion.text.template import render as render
+    from mmfusion.text.tokenizer import fit_wordpiece as fit_wordpiece
+    from mmfusion.text.tokenizer import load_tokenizer as load_tokenizer
 
 __getattr__, __dir__ = exports(__name__, _MODULES)

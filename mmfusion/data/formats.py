@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.registry import natural_key
+from mmfusion.names import natural_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

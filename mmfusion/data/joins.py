@@ -7,7 +7,7 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.formats import SPLIT_NAMES, RawTable, read_table
-from mmfusion.data.template import cell_text
+from mmfusion.text.template import cell_text
 
 
 def join_labels(raw: RawTable, folder: Path, config: DatasetConfig, *, required: bool = True) -> None:

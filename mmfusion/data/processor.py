@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.template import cell_text, join_text, render, template_fields
 from mmfusion.data.transforms import (
     AUGMENTATIONS,
     INTERPOLATIONS,
@@ -25,6 +24,7 @@ from mmfusion.data.transforms import (
     region_box,
     to_tensor,
 )
+from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
     import random

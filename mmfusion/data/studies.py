@@ -15,8 +15,8 @@ import pandas as pd
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.formats import RawTable
 from mmfusion.data.table import CaseTable, Problem
-from mmfusion.data.template import cell_text
-from mmfusion.registry import natural_key
+from mmfusion.names import natural_key
+from mmfusion.text.template import cell_text
 
 logger = logging.getLogger(__name__)
 

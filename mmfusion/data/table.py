@@ -23,7 +23,7 @@ from mmfusion.data.formats import (
     image_column,
     read_raw,
 )
-from mmfusion.data.template import cell_text, render, template_fields
+from mmfusion.text.template import cell_text, render, template_fields
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,13 +14,10 @@ _MODULES = {
     "fit_temperature": "calibration",
     "reliability": "calibration",
     "temper": "calibration",
-    "Predictions": "cases",
-    "predict_cases": "cases",
     "Conformal": "conformal",
     "conformal_figures": "conformal",
     "conformal_quantile": "conformal",
     "fit_conformal": "conformal",
-    "Ensemble": "ensemble",
     "classification_metrics": "metrics",
     "expected_calibration_error": "metrics",
     "headline": "metrics",
@@ -28,9 +25,6 @@ _MODULES = {
     "interval": "intervals",
     "metric_intervals": "intervals",
     "weighted_headline": "intervals",
-    "AllRows": "predictions",
-    "PredictionWriter": "predictions",
-    "predict_rows": "predictions",
     "plot_confusion_matrix": "plots",
     "plot_roc": "plots",
     "plot_training_curves": "plots",
@@ -43,7 +37,6 @@ _MODULES = {
     "subgroup_figures": "subgroups",
     "sensitivity_threshold": "thresholds",
     "threshold_figures": "thresholds",
-    "tta_probabilities": "tta",
 }
 __all__ = [*_MODULES]
 
@@ -51,13 +44,10 @@ if TYPE_CHECKING:
     from mmfusion.evaluation.calibration import fit_temperature as fit_temperature
     from mmfusion.evaluation.calibration import reliability as reliability
     from mmfusion.evaluation.calibration import temper as temper
-    from mmfusion.evaluation.cases import Predictions as Predictions
-    from mmfusion.evaluation.cases import predict_cases as predict_cases
     from mmfusion.evaluation.conformal import Conformal as Conformal
     from mmfusion.evaluation.conformal import conformal_figures as conformal_figures
     from mmfusion.evaluation.conformal import conformal_quantile as conformal_quantile
     from mmfusion.evaluation.conformal import fit_conformal as fit_conformal
-    from mmfusion.evaluation.ensemble import Ensemble as Ensemble
     from mmfusion.evaluation.intervals import bootstrap_counts as bootstrap_counts
     from mmfusion.evaluation.intervals import interval as interval
     from mmfusion.evaluation.intervals import metric_intervals as metric_intervals
@@ -71,15 +61,11 @@ if TYPE_CHECKING:
     from mmfusion.evaluation.plots import plot_risk_coverage as plot_risk_coverage
     from mmfusion.evaluation.plots import plot_roc as plot_roc
     from mmfusion.evaluation.plots import plot_training_curves as plot_training_curves
-    from mmfusion.evaluation.predictions import AllRows as AllRows
-    from mmfusion.evaluation.predictions import PredictionWriter as PredictionWriter
-    from mmfusion.evaluation.predictions import predict_rows as predict_rows
     from mmfusion.evaluation.report import write_report as write_report
     from mmfusion.evaluation.selective import risk_coverage as risk_coverage
     from mmfusion.evaluation.selective import selective_figures as selective_figures
     from mmfusion.evaluation.subgroups import subgroup_figures as subgroup_figures
     from mmfusion.evaluation.thresholds import sensitivity_threshold as sensitivity_threshold
     from mmfusion.evaluation.thresholds import threshold_figures as threshold_figures
-    from mmfusion.evaluation.tta import tta_probabilities as tta_probabilities
 
 __getattr__, __dir__ = exports(__name__, _MODULES)

@@ -16,8 +16,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from mmfusion.data import CaseTable, Processor
-from mmfusion.evaluation.cases import predict_cases
 from mmfusion.evaluation.metrics import BINS, checked, confidence_bins, expected_calibration_error
+from mmfusion.inference.cases import predict_cases
 
 #: temperatures that are looked at. Outside, the validation rows say nothing about how sure to be.
 RANGE = (0.05, 20.0)
@@ -72,7 +72,7 @@ def calibrate(model: Any, processor: Processor, cases: CaseTable, *, fitted_on: 
         processor: the model's processor.
         cases: validation rows. Rows that cannot be read are left out.
         fitted_on: what the artefact says about the rows.
-        inference: further keywords of :func:`~mmfusion.evaluation.cases.predict_cases`.
+        inference: further keywords of :func:`~mmfusion.inference.cases.predict_cases`.
     """
     model.calibration = None
     found = predict_cases(model, processor, cases, on_bad_row="skip", description="Calibrating", **inference)

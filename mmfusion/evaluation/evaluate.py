@@ -14,9 +14,7 @@ from torch import nn
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
 from mmfusion.evaluation.calibration import calibration_figures, temper
-from mmfusion.evaluation.cases import Predictions, predict_cases
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
-from mmfusion.evaluation.ensemble import Ensemble
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.evaluation.missing import missing_modality_figures
@@ -24,7 +22,9 @@ from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, p
 from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.evaluation.thresholds import threshold_figures
-from mmfusion.evaluation.use import mean_shares
+from mmfusion.inference.cases import Predictions, predict_cases
+from mmfusion.inference.ensemble import Ensemble
+from mmfusion.inference.shares import mean_shares
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def evaluate(
         coverage: wanted share of conformal sets with the true class.
         sensitivity: wanted of each class's decision threshold.
         missing_modality: also measure with the image alone and the text alone.
-        inference: further keywords of :func:`~mmfusion.evaluation.predictions.predict_rows`, e.g. ``tta=True``.
+        inference: further keywords of :func:`~mmfusion.inference.stream.predict_rows`, e.g. ``tta=True``.
 
     Returns:
         :func:`~mmfusion.evaluation.metrics.classification_metrics`, and
@@ -80,7 +80,7 @@ def evaluate(
         - ``calibration``: :func:`~mmfusion.evaluation.calibration.calibration_figures`, None without calibration.
         - ``selective``: :func:`~mmfusion.evaluation.selective.selective_figures`.
         - ``worst_errors``: the errors that the model was surest of.
-        - ``expert_use``, ``gates``: what experts and gates did (:func:`~mmfusion.evaluation.use.mean_shares`), where
+        - ``expert_use``, ``gates``: what experts and gates did (:func:`~mmfusion.inference.shares.mean_shares`), where
           the model has such.
         - where asked for: ``subgroups``; ``conformal`` and ``thresholds``; ``missing_modality``.
 

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, Processor
-from mmfusion.data.template import template_fields
-from mmfusion.evaluation.cases import predict_cases
 from mmfusion.evaluation.intervals import metric_intervals
+from mmfusion.inference.cases import predict_cases
+from mmfusion.text.template import template_fields
 
 
 def missing_modality_figures(

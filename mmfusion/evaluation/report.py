@@ -20,12 +20,12 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib import colormaps
 from PIL import Image
 
-import mmfusion
+from mmfusion._version import __version__
 from mmfusion.data import CaseTable
 from mmfusion.data.transforms import open_image
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.evaluation.predictions import ROW_ERRORS, AllRows
+from mmfusion.inference.stream import ROW_ERRORS, AllRows
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def write_report(
         folder: where :func:`~mmfusion.evaluation.evaluate.evaluate` left its plots.
         metrics: what it returned.
         cases: the rows that it measured.
-        predictor: a :class:`~mmfusion.predictor.Predictor`, which explains the worst errors where captum is installed.
+        predictor: a ``Predictor``, which explains the worst errors where captum is installed.
         title: of the page.
         command: that makes the page again.
         facts: further lines of the table about the run, name -> value.
@@ -123,7 +123,7 @@ def _model_facts(predictor: Any) -> dict[str, str]:
 def _versions() -> dict[str, str]:
     packages = ("torch", "timm", "transformers", "numpy", "scikit-learn")
     return {
-        "mmfusion": mmfusion.__version__,
+        "mmfusion": __version__,
         "Python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
@@ -150,7 +150,7 @@ def _errors(worst: Sequence[Mapping[str, Any]], cases: CaseTable, predictor: Any
 
 def _explained(predictor: Any, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
     """Heat map and words of one row; nothing where captum is missing, or the row has nothing to explain."""
-    from mmfusion.explain import explain
+    from mmfusion.explanation import explain
 
     try:
         explanation = explain(predictor.model, predictor.processor, rows[place], image=image)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.registry import did_you_mean
+from mmfusion.names import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

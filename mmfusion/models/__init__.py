@@ -1,5 +1,7 @@
 """Models: towers, fusion block and head under one name. Importing this package registers every built-in model."""
 
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.models import (
     baselines,
     fusion_resnet18,
@@ -12,8 +14,7 @@ from mmfusion.models import (
     ssm,
     testing,
 )
-from mmfusion.models._artifact import load_model, read_config, resolve_artifact, save_model
-from mmfusion.models._factory import (
+from mmfusion.models.factory import (
     build,
     create_aggregator,
     create_fusion,
@@ -24,8 +25,8 @@ from mmfusion.models._factory import (
     list_models,
     register_model,
 )
-from mmfusion.models._hub import push_to_hub
 from mmfusion.models.fusion_model import FusionModel, class_probabilities
+from mmfusion.models.saved import load_model, save_model
 
 __all__ = [
     "FusionModel",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmfusion.models._factory import build, register_model
+from mmfusion.models.factory import build, register_model
 from mmfusion.models.fusion_model import FusionModel
 
 

@@ -11,11 +11,11 @@ from mmfusion.lazy import exports
 
 _MODULES = {
     "NarrativeConfig": "config",
-    "LeakGuard": ".data.guard",
+    "LeakGuard": ".text.guard",
     "Passage": "passages",
     "list_knowledge": "passages",
     "read_knowledge": "passages",
-    "read_synonyms": ".data.guard",
+    "read_synonyms": ".text.guard",
     "create_retriever": "retrieval",
     "Narrative": "narrator",
     "Narrator": "narrator",
@@ -24,8 +24,6 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from mmfusion.data.guard import LeakGuard as LeakGuard
-    from mmfusion.data.guard import read_synonyms as read_synonyms
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
     from mmfusion.narrative.narrator import Narrative as Narrative
     from mmfusion.narrative.narrator import Narrator as Narrator
@@ -34,5 +32,7 @@ if TYPE_CHECKING:
     from mmfusion.narrative.passages import read_knowledge as read_knowledge
     from mmfusion.narrative.retrieval import create_retriever as create_retriever
     from mmfusion.narrative.run import narrate as narrate
+    from mmfusion.text.guard import LeakGuard as LeakGuard
+    from mmfusion.text.guard import read_synonyms as read_synonyms
 
 __getattr__, __dir__ = exports(__name__, _MODULES)

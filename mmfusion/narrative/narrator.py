@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.guard import LeakGuard, list_synonyms, read_synonyms
-from mmfusion.data.template import cell_text, join_text, render, template_fields
-from mmfusion.data.words import sentences, words
 from mmfusion.narrative.passages import Passage, read_knowledge
 from mmfusion.narrative.retrieval import create_retriever
+from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
+from mmfusion.text.template import cell_text, join_text, render, template_fields
+from mmfusion.text.words import sentences, words
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.data.words import words
-from mmfusion.registry import did_you_mean
+from mmfusion.names import did_you_mean
+from mmfusion.text.words import words
 
 
 class Retriever(Protocol):
@@ -112,7 +112,7 @@ class Dense:
         encoder: str = "minilm",
         batch_size: int = 32,
     ) -> None:
-        from mmfusion.data.tokenizer import load_tokenizer
+        from mmfusion.text.tokenizer import load_tokenizer
         from mmfusion.towers import TextTower
 
         self._tokenizer = load_tokenizer(encoder)

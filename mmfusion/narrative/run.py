@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, load_tokenizer, read_cases
-from mmfusion.data.guard import LeakGuard, list_synonyms, read_synonyms
 from mmfusion.narrative.config import NarrativeConfig
 from mmfusion.narrative.narrator import Narrative, Narrator
+from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
 
 
 def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetConfig) -> Narrator:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion.layers import masked_mean
+from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
-from mmfusion.registry import did_you_mean, register
+from mmfusion.registry import register
 from mmfusion.towers import offline
 from mmfusion.towers.levels import levels_of, numbered
 

@@ -1,12 +1,10 @@
-"""Folders written whole or not at all, so that a run killed at any moment can go on."""
+"""Resumable states: sealed when whole, so that a run killed at any moment can go on."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 #: The last file that a state gets: the name and size of every other one.
@@ -45,29 +43,3 @@ def prune(root: Path, keep: int = 2) -> None:
     for state in states(root):
         if state not in complete[-keep:]:
             shutil.rmtree(state)
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write to, which takes the place of ``folder`` once the block has ended well.
-
-    A kill leaves the old folder or the new one, never a mixture; :func:`recover` puts back the old one where the kill
-    fell between the two renames.
-    """
-    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
-    recover(folder)
-    partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        folder.rename(previous)
-    partial.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Clear away what a killed :func:`replacing` left."""
-    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
-    if previous.exists() and not folder.exists():
-        previous.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-    shutil.rmtree(partial, ignore_errors=True)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
-from mmfusion.data.features import FeatureRows, FeatureStore, FeatureWriter
+from mmfusion.training.features import FeatureRows, FeatureStore, FeatureWriter
 
 #: changes when what is stored, or how it is computed, does: older stores are then computed anew.
 FORMAT = 1

@@ -16,8 +16,9 @@ import torch
 from transformers import IntervalStrategy, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-import mmfusion
 from mmfusion import registry
+from mmfusion._version import __version__
+from mmfusion.artifacts.folder import portable_name
 from mmfusion.data import (
     CaseTable,
     MultimodalDataset,
@@ -34,6 +35,8 @@ from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
+from mmfusion.files import replacing
+from mmfusion.hardware import has_accelerator, resolve_channels_last, resolve_precision
 from mmfusion.models import (
     FusionModel,
     create_loss,
@@ -43,13 +46,11 @@ from mmfusion.models import (
     resolve_artifact,
     save_model,
 )
-from mmfusion.models._artifact import portable_name
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.epochs import EpochLog, Record, best_of, restored, should_stop
 from mmfusion.training.feature_cache import FeatureCache
-from mmfusion.training.hardware import has_accelerator, resolve_channels_last, resolve_precision
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import EpochOrder, FusionTrainer
 
@@ -312,7 +313,7 @@ def _provenance(config: RunConfig, cases: CaseTable, processes: int) -> dict[str
         "dataset": asdict(config.dataset),
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {
-            "mmfusion": mmfusion.__version__,
+            "mmfusion": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },
@@ -482,7 +483,7 @@ def _save(
     model: FusionModel, processor: Processor, target: Path, entries: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
     """Write a model folder whole."""
-    with checkpoints.replacing(target) as partial:
+    with replacing(target) as partial:
         processor.save_pretrained(partial)
         save_model(model, partial, metadata=entries, metrics=metrics)
 

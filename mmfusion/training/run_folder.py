@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmfusion.files import recover
+from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
 
@@ -108,19 +110,8 @@ class RunFolder:
 
         self.states.mkdir(parents=True, exist_ok=True)
         for saved in (self.best, self.last):
-            checkpoints.recover(saved)
+            recover(saved)
         checkpoints.prune(self.states)
         self.provenance.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
         self.config.write_text(text, encoding="utf-8")
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as dotted keys; an empty dict stays a value."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result

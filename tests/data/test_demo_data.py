@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, make_demo, read_cases
-from mmfusion.data.demo import CLASSES
+from mmfusion.data.demo_data import CLASSES
 
 
 @pytest.fixture(scope="module")

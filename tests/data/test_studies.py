@@ -16,7 +16,7 @@ from PIL import Image
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, processor, read_cases
 from mmfusion.data.studies import equally_spaced, slice_number
 from mmfusion.data.transforms import region_box, row_rng
-from mmfusion.evaluation.predictions import AllRows
+from mmfusion.inference.stream import AllRows
 from mmfusion.layers.cropping import centre_crop
 
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
-from mmfusion.evaluation.tta import calibrated, probabilities, tta_probabilities
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.tta import calibrated, probabilities, tta_probabilities
 from mmfusion.models import create_model, load_model, save_model
 from mmfusion.outputs import FusionOutput
-from mmfusion.predictor import Predictor
 
 
 def overconfident(n: int = 1500, factor: float = 2.5, seed: int = 0):

@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfusion import cli
+from mmfusion.cli import main as cli
 from mmfusion.data import DatasetConfig, Processor, fit_wordpiece
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.intervals import interval_text, metric_intervals
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.evaluation.report import write_report
+from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model, save_model
-from mmfusion.predictor import Predictor
 
 LABELS = ["benign", "malignant", "unsure"]
 TEMPLATE = "{age}-year-old {sex}."

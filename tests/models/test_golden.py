@@ -13,8 +13,9 @@ from make_golden import rows
 from safetensors.torch import load_file, save_file
 
 import mmfusion
-from mmfusion.models import _format, load_model, read_config
-from mmfusion.models._format import FORMAT_VERSION, Renamed, renamed_model
+from mmfusion.artifacts import versions as _format
+from mmfusion.artifacts.versions import FORMAT_VERSION, Renamed, renamed_model
+from mmfusion.models import load_model, read_config
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("format-*/*"))
 NAMES = [f"{folder.parent.name}/{folder.name}" for folder in GOLDEN]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmfusion import cli
+from mmfusion.cli import main as cli
 from mmfusion.data import DatasetConfig, fit_wordpiece, read_cases
 from mmfusion.narrative import LeakGuard, NarrativeConfig, Narrator, Passage, create_retriever, narrate
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmfusion.data.guard import LeakGuard
-from mmfusion.data.words import sentences, words
 from mmfusion.narrative import Passage, create_retriever, list_knowledge, read_knowledge, read_synonyms
+from mmfusion.text.guard import LeakGuard
+from mmfusion.text.words import sentences, words
 
 TEXTS = ["Sun on the back.", "Back and trunk: the back again.", "Scalp without hair", "Sun, sun, scalp!"]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmfusion import files
 from mmfusion.training import checkpoints
 
 
@@ -47,15 +48,15 @@ def test_prune_keeps_the_newest_two(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "best"
     for text in ("first", "second"):
-        with checkpoints.replacing(folder) as partial:
+        with files.replacing(folder) as partial:
             (partial / "file").write_text(text)
             assert not folder.exists() or (folder / "file").read_text() == "first"
         assert (folder / "file").read_text() == text
-    with pytest.raises(RuntimeError), checkpoints.replacing(folder) as partial:
+    with pytest.raises(RuntimeError), files.replacing(folder) as partial:
         (partial / "file").write_text("third")
         raise RuntimeError
     assert (folder / "file").read_text() == "second"
-    checkpoints.recover(folder)
+    files.recover(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
@@ -64,6 +65,6 @@ def test_a_kill_between_the_two_renames_is_healed(tmp_path: Path) -> None:
     previous.mkdir()
     (previous / "file").write_text("old")
     (tmp_path / "best.partial").mkdir()
-    checkpoints.recover(tmp_path / "best")
+    files.recover(tmp_path / "best")
     assert (tmp_path / "best" / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]

@@ -15,10 +15,10 @@ import torch
 
 import mmfusion
 from mmfusion.data import MultimodalDataset, Processor, read_cases
-from mmfusion.data.features import FeatureStore
 from mmfusion.models import load_model
 from mmfusion.training import RunConfig, train
 from mmfusion.training.feature_cache import FeatureCache
+from mmfusion.training.features import FeatureStore
 
 
 def _frozen(make_config: Callable[..., RunConfig], name: str, cache: Path | None, **train_args: Any) -> RunConfig:

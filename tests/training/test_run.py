@@ -19,9 +19,9 @@ import yaml
 from safetensors.torch import load_file
 
 from mmfusion.data import DatasetConfig, Processor
+from mmfusion.hardware import resolve_precision
 from mmfusion.models import load_model
 from mmfusion.training import CardConfig, RunConfig, TrainResult, checkpoints, train
-from mmfusion.training.hardware import resolve_precision
 
 MakeConfig = Callable[..., RunConfig]
 ROOT = Path(__file__).parents[2]

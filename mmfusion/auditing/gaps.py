@@ -1,0 +1,114 @@
+"""Findings about what is not there: rows that cannot be used, missing modalities and cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mmfusion.auditing.findings import Finding
+from mmfusion.auditing.subject import Subject
+from mmfusion.data.table import CaseTable, Problem
+
+#: chance of a difference between classes as large as this, were there none, below which it is told ...
+P_VALUE = 1e-3
+#: ... if its size (Cramer's V) is at least this: among many rows a trifle is significant.
+EFFECT = 0.1
+_EXPECTED = 5  # rows that a cell of a chi-square table should expect
+
+
+def check_rows(cases: CaseTable) -> Iterator[Finding]:
+    """Rows that training refuses, by kind."""
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in cases.problems:
+        if not problem.warning:
+            kinds.setdefault(_kind(problem), []).append(problem)
+    for (check, column), problems in kinds.items():
+        where = f" in {column!r}" if column else ""
+        message = f"{len(problems):,} rows{where}: {problems[0].message}"
+        if check == "duplicate_id":
+            message += f"; {_conflicts(cases, problems)}"
+        yield Finding(
+            check,
+            "error",
+            message if len(problems) > 1 else message.replace("1 rows", "1 row", 1),
+            "Correct them, or leave them out with --on-bad-row skip.",
+            [f"{problem.id} (row {problem.row})" for problem in problems],
+        )
+
+
+def _kind(problem: Problem) -> tuple[str, str]:
+    if problem.message.startswith("duplicate id"):
+        return "duplicate_id", problem.column
+    if problem.message.startswith("the image cannot be decoded"):
+        return "unreadable_image", ""
+    # what differs between messages of a kind are numbers and what stands in quotes
+    return f"bad_row: {re.sub(r'[0-9]+', 'N', problem.message.split(':')[0])}", problem.column
+
+
+def _conflicts(cases: CaseTable, problems: Sequence[Problem]) -> str:
+    """How many of the ids that appear twice have two labels, or lie in two splits."""
+    rows = cases.frame[cases.frame["id"].isin({problem.id for problem in problems})].groupby("id")
+    labels, splits = int((rows["label"].nunique() > 1).sum()), int((rows["split"].nunique() > 1).sum())
+    return f"{labels} of the ids have two labels, {splits} lie in two splits"
+
+
+def missing_shares(subject: Subject) -> dict[str, float]:
+    """Modality or column -> share of the rows that have nothing there."""
+    shares = {name: float(1 - present.mean()) for name, present in subject.present().items()}
+    return shares | {name: float(subject.frame[name].isna().mean()) for name in subject.cases.metadata}
+
+
+def check_modalities(subject: Subject) -> Iterator[Finding]:
+    """Modalities, and columns of the text, that rows lack, and whether some classes lack them more often."""
+    present = subject.present()
+    for name, has in present.items():
+        if 0 < has.sum() < len(has):
+            yield Finding(
+                "missing_modality",
+                "note",
+                f"{int((~has).sum()):,} of {len(has):,} rows ({1 - has.mean():.1%}) have no {name}",
+                "Models take them as they are; figures of rows with everything are worth a look beside the others.",
+                subject.frame["id"][~has].tolist(),
+            )
+    columns = {name: subject.frame[name].notna().to_numpy() for name in subject.inputs}
+    for name, has in {**present, **columns}.items():
+        p_value, effect, shares = association(has, subject.labels, subject.groups)
+        if p_value < P_VALUE and effect >= EFFECT:
+            named = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+            yield Finding(
+                "missing_by_class",
+                "error" if name in present else "warning",
+                f"whether a row has {'an' if name == 'image' else 'a'} {name} tells its label "
+                f"(Cramer's V {effect:.2f}, p {p_value:.1g}); missing: {named}",
+                "Find out why. A model learns from what is absent: leave out the rows without, or the modality.",
+                details={"effect": effect, "p": p_value, "missing": shares},
+            )
+
+
+def association(has: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, float, dict[str, float]]:
+    """Whether presence and class go together: Pearson's chi-square test.
+
+    Rows of a group that agree in both count once. Classes too rare for the test (fewer than 5 rows expected in a cell)
+    are pooled, and left out if they are too rare even so.
+
+    Returns:
+        p value, Cramer's V (1 and 0 where there is nothing to test), and label -> share of its rows that lack it.
+    """
+    from scipy.stats import chi2_contingency
+
+    names = sorted(set(labels))
+    shares = {str(name): float(1 - has[labels == name].mean()) for name in names}
+    distinct = {(group, bool(there), label) for group, there, label in zip(groups, has, labels, strict=True)}
+    table = np.array([[sum((t, n) == (there, name) for _, t, n in distinct) for name in names] for there in (0, 1)])
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / max(table.sum(), 1)
+    rare = expected.min(axis=0) < _EXPECTED
+    kept = table[:, ~rare]
+    pooled = table[:, rare].sum(axis=1, keepdims=True)
+    if rare.any() and expected[:, rare].sum(axis=1).min() >= _EXPECTED:
+        kept = np.concatenate([kept, pooled], axis=1)
+    if kept.shape[1] < 2 or not kept.sum(axis=1).all():
+        return 1.0, 0.0, shares
+    test = chi2_contingency(kept, correction=False)
+    return float(test.pvalue), float(np.sqrt(test.statistic / kept.sum())), shares

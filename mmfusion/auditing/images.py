@@ -1,0 +1,204 @@
+"""Findings about the image files: the same picture twice, sizes and modes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmfusion.auditing.findings import Finding
+from mmfusion.auditing.subject import Subject
+from mmfusion.data.transforms import open_image
+
+SIDE = 32  # of a thumbnail
+SAME = 0.99  # correlation of two thumbnails from which on they count as one picture
+_LOW = 8  # frequencies in each direction by which candidates are looked up
+_BLANK = 1.0  # standard deviation in grey levels below which a picture shows nothing
+_SMALL = 32  # pixels of the shorter side
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is kept of one image.
+
+    Attributes:
+        digest: of the file's bytes.
+        size: width and height in pixels.
+        mode: PIL's name of the pixel format.
+        thumbnail: (SIDE, SIDE) uint8, grey.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    mode: str
+    thumbnail: np.ndarray
+
+
+def look_at(path: Path, image: Image.Image) -> ImageFacts:
+    """The facts of a decoded image."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return ImageFacts(digest, image.size, image.mode, np.asarray(thumbnail))
+
+
+def image_table(subject: Subject) -> dict[str, Any]:
+    """How many images there are, and of which sizes and modes, the most frequent first."""
+    facts = subject.facts.values()
+    sizes = Counter(f"{fact.size[0]} x {fact.size[1]}" for fact in facts)
+    modes = Counter(fact.mode for fact in facts)
+    return {"images": len(facts), "sizes": dict(sizes.most_common()), "modes": dict(modes.most_common())}
+
+
+def check_duplicates(subject: Subject) -> Iterator[Finding]:
+    """The same file, or the same picture, in several cases."""
+    homes: dict[bytes, list[int]] = {}  # digest -> positions of the cases that show it
+    pictures: dict[bytes, np.ndarray] = {}
+    for position, cell in enumerate(subject.frame["image"]):
+        for image in (cell,) if isinstance(cell, str) else cell or ():
+            if image is not None and image in subject.facts:
+                fact = subject.facts[image]
+                pictures[fact.digest] = fact.thumbnail
+                cases = homes.setdefault(fact.digest, [])
+                if position not in cases:
+                    cases.append(position)
+    equal = [(cases[0], other) for cases in homes.values() for other in cases[1:]]
+    yield from _pairs(subject, "same_file", "the same file", equal)
+
+    digests = list(pictures)
+    thumbnails = np.stack([pictures[digest] for digest in digests]) if digests else np.empty((0, SIDE, SIDE))
+    blank = thumbnails.std(axis=(1, 2)) < _BLANK
+    if blank.any():
+        cases = sorted({case for i in np.flatnonzero(blank) for case in homes[digests[i]]})
+        yield Finding(
+            "blank_image",
+            "warning",
+            f"{int(blank.sum()):,} images show nothing but one grey",
+            "Leave them out; an empty image cell is a missing modality.",
+            subject.frame["id"].iloc[cases].tolist(),
+        )
+    shown = np.flatnonzero(~blank)
+    near = [(homes[digests[shown[i]]][0], homes[digests[shown[j]]][0]) for i, j in near_duplicates(thumbnails[shown])]
+    yield from _pairs(subject, "near_duplicate", "almost the same picture", [(a, b) for a, b in near if a != b])
+
+
+def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
+    """Pairs of pictures that are one, but for compression, size, brightness, contrast, mirroring and quarter turns.
+
+    Two pictures are one when their thumbnails correlate at 0.99 or more in one of the eight positions of a square.
+    Candidates come from a k-d tree over the magnitudes of the low frequencies of the cosine transform, which
+    mirroring leaves as they are; a quarter turn swaps the two directions, hence the length over both. That map brings
+    no two points further apart, so that a radius of ``sqrt(2 (1 - 0.99))`` around each picture misses no pair.
+
+    Args:
+        thumbnails: (N, S, S) grey pictures, none of one grey only.
+
+    Returns:
+        (pairs, 2) int array of positions, the lower first.
+    """
+    from scipy.fft import dctn
+    from scipy.spatial import KDTree
+
+    if len(thumbnails) < 2:
+        return np.empty((0, 2), dtype=int)
+    x = thumbnails.astype(np.float32)
+    x -= x.mean(axis=(1, 2), keepdims=True)
+    x /= np.sqrt((x**2).sum(axis=(1, 2), keepdims=True))
+    spectrum = dctn(x, axes=(1, 2), norm="ortho")[:, :_LOW, :_LOW]
+    upper, right = np.triu_indices(_LOW, k=1)
+    both_ways = np.hypot(spectrum[:, upper, right], spectrum[:, right, upper])
+    diagonal = np.abs(np.diagonal(spectrum, axis1=1, axis2=2))
+    tree = KDTree(np.concatenate([both_ways, diagonal], axis=1))
+    candidates = tree.query_pairs(np.sqrt(2 * (1 - SAME)) + 1e-5, output_type="ndarray")
+    found = [
+        chunk[_best_correlation(x[chunk[:, 0]], x[chunk[:, 1]]) >= SAME]
+        for chunk in np.array_split(candidates, len(candidates) // _CHUNK + 1)
+    ]
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _best_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(P,) highest correlation of each pair over the eight positions of a square; (P, S, S) of unit length each."""
+    positions = [np.rot90(side, turns, axes=(1, 2)) for side in (y, y[:, :, ::-1]) for turns in range(4)]
+    return np.max([np.einsum("pij,pij->p", x, position) for position in positions], axis=0)
+
+
+def _pairs(subject: Subject, check: str, what: str, pairs: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+    """Findings about pairs of cases that show one picture, the worst first."""
+    if not pairs:
+        return
+    first, second = np.array(pairs).T
+    frame = subject.frame
+    ids, splits, labels = (frame[name].to_numpy(dtype=object) for name in ("id", "split", "label"))
+    across_splits = splits[first] != splits[second]
+    # several regions of one image are several cases, which may well differ
+    across_labels = (labels[first] != labels[second]) & (subject.cases.regions is None)
+    same_group = subject.groups[first] == subject.groups[second]
+    rest = ~across_splits & ~across_labels
+    kinds = [
+        ("across_splits", "error", across_splits, "in two splits", "Give both rows the same group, and split anew."),
+        ("across_labels", "error", across_labels, "under two labels", "Find out which label is right; leave one out."),
+        (
+            "in_a_split",
+            "warning",
+            rest & ~same_group,
+            "in one split, of different groups" if frame["group"].notna().any() else "in one split",
+            "Are these one patient under two names? Another split may part them: give both rows the same group.",
+        ),
+        ("in_a_group", "note", rest & same_group, "in one group", "Each counts once more than it should."),
+    ]
+    for kind, severity, chosen, where, fix in kinds:
+        if subject.cases.regions is not None and kind not in ("across_splits",):
+            continue
+        if chosen.any():
+            rows = [f"{ids[a]} = {ids[b]}" for a, b in zip(first[chosen], second[chosen], strict=True)]
+            message = f"{len(rows):,} pairs of rows show {what} {where}"
+            message = message.replace("1 pairs of rows show", "1 pair of rows shows") if len(rows) == 1 else message
+            yield Finding(f"{check}_{kind}", severity, message, fix, rows)
+
+
+def check_sizes(subject: Subject) -> Iterator[Finding]:
+    """Images that are small, or unlike the others in size or mode."""
+    names = list(subject.facts)
+    if not names:
+        return
+    sizes = np.array([subject.facts[name].size for name in names], dtype=float)
+    small = sizes.min(axis=1) < _SMALL
+    if small.any():
+        yield Finding(
+            "small_image",
+            "warning",
+            f"{int(small.sum()):,} images are less than {_SMALL} pixels wide or high",
+            "Are these thumbnails? Look for the originals.",
+            [names[i] for i in np.flatnonzero(small)],
+        )
+    area, shape = np.log(sizes.prod(axis=1)), np.log(sizes[:, 0] / sizes[:, 1])
+    odd = (np.abs(area - np.median(area)) > np.log(4)) | (np.abs(shape - np.median(shape)) > np.log(1.5))
+    odd &= ~small
+    if odd.any():
+        yield Finding(
+            "odd_size",
+            "note",
+            f"{int(odd.sum()):,} of {len(names):,} images have a quarter or four times the usual number of pixels, or "
+            "another shape (one and a half times as long)",
+            "Outside training the centre square is cut out: look whether it holds what matters.",
+            [names[i] for i in np.flatnonzero(odd)],
+        )
+    modes = Counter(fact.mode for fact in subject.facts.values())
+    if len(modes) > 1:
+        usual = modes.most_common(1)[0][0]
+        yield Finding(
+            "mixed_modes",
+            "note",
+            f"images are of several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes.most_common())}",
+            "All are read as RGB. Do they come from different devices, and does the device tell the label?",
+            [name for name in names if subject.facts[name].mode != usual],
+        )

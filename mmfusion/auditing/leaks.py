@@ -1,0 +1,305 @@
+"""Findings about the label showing where it should not: in a column, in an id, in the words of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mmfusion.auditing.findings import Finding
+from mmfusion.auditing.subject import Subject
+from mmfusion.data.splits import group_folds
+from mmfusion.text.guard import LeakGuard
+
+#: a column that removes this share of the label's uncertainty by itself, on rows held out, is a leak.
+REMOVED = 0.5
+#: so is one whose values settle the label of this share of the rows.
+SETTLED = 0.1
+#: below this share a column tells nothing worth a line.
+_TELLS = 0.01
+_FOLDS = 5
+_BINS = 32
+_MOST_VALUES = 500  # a text column of more has names in it, not values
+_STANDARD_ERRORS = 3.0
+_RULED_OUT = 0.25  # classes that hold this share of the rows ...
+_RARER = 10  # ... are so many times rarer under a value that settles the label
+_CONFIDENCE = 0.95
+_P_VALUE = 1e-3
+_MISSING = "(missing)"
+
+
+@dataclass
+class Evidence:
+    """What one column alone tells about the label.
+
+    Attributes:
+        removed: share of the label's uncertainty (cross-entropy of the class shares, in nats) that the column removes
+            on rows held out; negative where it only adds noise.
+        errors: by how many standard errors ``removed`` is above zero, groups counting once.
+        settled: share of the rows under a value that settles the label.
+        values: those values.
+    """
+
+    removed: float
+    errors: float
+    settled: float
+    values: list[str] = field(default_factory=list)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the column tells more than chance would."""
+        return self.removed >= _TELLS and self.errors >= _STANDARD_ERRORS
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether it tells more than what is known of a patient beforehand does."""
+        return self.settled >= SETTLED or (self.removed >= REMOVED and self.is_sure)
+
+
+def judge(
+    codes: np.ndarray, names: Sequence[str], labels: np.ndarray, groups: np.ndarray, folds: np.ndarray
+) -> Evidence:
+    """What a column tells about the label.
+
+    The label of a held-out row is predicted from the classes of the other folds' rows with the same value, drawn
+    towards the class shares by one row's weight, so that a value seen nowhere else predicts the class shares.
+
+    A value settles the label where it makes classes that hold a quarter of all rows (or more) ten times rarer than they
+    are, by the upper end of a one-sided 95 % Clopper-Pearson interval in which each group counts once.
+
+    Args:
+        codes: (rows,) number of each row's value, decided without looking at the labels.
+        names: the values.
+        labels: (rows,) number of each row's class.
+        groups: (rows,) number of each row's group.
+        folds: (rows,) fold of each row; groups are whole.
+    """
+    from scipy.stats import beta
+
+    rows, classes = len(labels), int(labels.max()) + 1
+    gain, uncertainty = np.zeros(rows), np.zeros(rows)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        shares = np.bincount(labels[~held_out], minlength=classes) + 1.0
+        shares /= shares.sum()
+        counts = np.zeros((len(names), classes))
+        np.add.at(counts, (codes[~held_out], labels[~held_out]), 1)
+        predicted = (counts + shares) / (counts.sum(axis=1, keepdims=True) + 1)
+        uncertainty[held_out] = -np.log(shares[labels[held_out]])
+        gain[held_out] = np.log(predicted[codes[held_out], labels[held_out]]) + uncertainty[held_out]
+    by_group = np.bincount(groups, weights=gain)[np.unique(groups)]
+    spread = by_group.std() / np.sqrt(len(by_group))
+    # a column that is the label gains as much in every row: no spread, and no doubt
+    errors = by_group.mean() / max(spread, 1e-9)
+
+    base = np.bincount(labels, minlength=classes) / rows
+    settling: list[str] = []
+    settled = 0
+    for code, name in enumerate(names):
+        members = codes == code
+        count = int(members.sum())
+        if not count:
+            continue
+        there = np.bincount(labels[members], minlength=classes) / count
+        rarest_first = np.argsort(there / base)
+        known, share = np.cumsum(there[rarest_first])[:-1], np.cumsum(base[rarest_first])[:-1]
+        independent = len(np.unique(groups[members]))
+        seen = known * independent
+        highest = beta.ppf(_CONFIDENCE, seen + 1, np.maximum(independent - seen, 1e-9))
+        if ((share >= _RULED_OUT) & (highest <= share / _RARER)).any():
+            settling.append(name)
+            settled += count
+    return Evidence(float(gain.sum() / uncertainty.sum()), float(errors), settled / rows, settling)
+
+
+def judge_columns(subject: Subject) -> dict[str, Evidence]:
+    """Column -> what it tells about the label; also what the ids are made of, and size and mode of the images."""
+    labels = np.unique(subject.labels.astype(str), return_inverse=True)[1]
+    # groups may have gaps after rows were left out
+    groups = np.unique(subject.groups, return_inverse=True)[1]
+    if labels.max(initial=0) == 0 or groups.max(initial=0) + 1 < _FOLDS:
+        return {}
+    folds = group_folds(labels.tolist(), groups.tolist(), folds=_FOLDS)
+    found = {}
+    for name, cells in _features(subject).items():
+        codes, names = encode(cells)
+        if len(names) > 1:
+            found[name] = judge(codes, names, labels, groups, folds)
+    return found
+
+
+def _features(subject: Subject) -> dict[str, list[str | None]]:
+    """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
+    dataset, frame = subject.dataset, subject.frame
+    structure = {
+        dataset.split_column,
+        dataset.fold_column,
+        dataset.label_column,
+        dataset.group_column,
+        dataset.study_column,
+        dataset.view_column,
+        dataset.slice_column,
+        dataset.id_column,
+    }
+    features: dict[str, list[str | None]] = {}
+    for name in subject.cases.metadata:
+        cells = frame[name].tolist()
+        if name not in structure and not _identifies(cells):
+            features[name] = cells
+        elif name not in structure or name == dataset.group_column:
+            features |= _id_parts(name, cells)
+    features |= _id_parts("id", frame["id"].tolist())
+    facts = [subject.facts.get(_first(cell)) for cell in frame["image"]]
+    features["image size"] = [f"{fact.size[0]} x {fact.size[1]}" if fact else None for fact in facts]
+    features["image mode"] = [fact.mode if fact else None for fact in facts]
+    return features
+
+
+def _first(cell: Any) -> str:
+    """One image of a case."""
+    images = (cell,) if isinstance(cell, str) else cell or ()
+    return next((image for image in images if image is not None), "")
+
+
+def _identifies(cells: Sequence[str | None]) -> bool:
+    """Whether a column names rows or groups: texts of which many are different."""
+    present = [cell for cell in cells if cell is not None]
+    return len(set(present)) > max(20, min(_MOST_VALUES, len(cells) / 10)) and _numbers(present) is None
+
+
+def _id_parts(name: str, cells: Sequence[str | None]) -> dict[str, list[str | None]]:
+    """What an id may tell: how it is spelt, digits aside, and its number, which grows in the order of collection."""
+    stems = [PurePosixPath(cell).stem if cell is not None else None for cell in cells]
+    numbers = [re.findall(r"\d+", stem)[-1:] if stem is not None else [] for stem in stems]
+    return {
+        f"{name} (spelling)": [re.sub(r"\d+", "#", stem) if stem is not None else None for stem in stems],
+        f"{name} (number)": [number[0] if number else None for number in numbers],
+    }
+
+
+def _numbers(cells: Sequence[str]) -> np.ndarray | None:
+    """A column as numbers; None where one cell is none."""
+    try:
+        numbers = np.array([float(cell) for cell in cells])
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
+    """A column as values to count: numbers of many values in equally full bins, anything else as it stands.
+
+    Returns:
+        (rows,) number of each row's value, and the values' names; a missing cell is a value of its own.
+    """
+    present = np.array([cell is not None for cell in cells], dtype=bool)
+    values = [cell for cell in cells if cell is not None]
+    numbers = _numbers(values)
+    if numbers is not None and len(set(values)) > _BINS:
+        bins = max(2, min(_BINS, len(values) // 20))
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1]))
+        where = np.searchsorted(edges, numbers, side="right")
+        bounds = [numbers.min(), *edges, numbers.max()]
+        texts = [f"{bounds[i]:g} to {bounds[i + 1]:g}" for i in range(len(bounds) - 1)]
+        filled = np.full(len(cells), _MISSING, dtype=object)
+        filled[present] = [texts[i] for i in where]
+    else:
+        filled = np.array([cell if cell is not None else _MISSING for cell in cells], dtype=object)
+    names, codes = np.unique(filled.astype(str), return_inverse=True)
+    return codes, names.tolist()
+
+
+def check_columns(subject: Subject, evidence: Mapping[str, Evidence]) -> Iterator[Finding]:
+    """Columns that tell the label."""
+    known_by_name = LeakGuard().leaking(evidence)
+    plausible = []
+    for name, found in evidence.items():
+        by_name = name in known_by_name and found.is_sure
+        if found.is_leak or by_name:
+            yield _leak(name, found, is_input=name in subject.inputs)
+        elif found.is_sure:
+            plausible.append(name)
+    if plausible:
+        named = ", ".join(f"{name} {evidence[name].removed:.1%}" for name in plausible)
+        yield Finding(
+            "predictive_column",
+            "note",
+            f"columns tell something of the label, as what is known of a patient may; they remove {named} of its "
+            "uncertainty",
+            "Nothing, where they are known before the diagnosis: it is by these that a text helps.",
+            details={name: {"removed": evidence[name].removed} for name in plausible},
+        )
+
+
+def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
+    told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
+    if found.values:
+        values = ", ".join(repr(value) for value in found.values[:5]) + (", ..." if len(found.values) > 5 else "")
+        told += f" and settles it for {found.settled:.0%} of the rows ({values})"
+    where = "is in the text and" if is_input else "is no input, and"
+    return Finding(
+        "label_leak",
+        "error" if is_input else "warning",
+        f"{name!r} {where} tells the label by itself: it {told}",
+        "Take it out of dataset.text_template."
+        if is_input
+        else "Keep it out of the text, unless it is truly known before the diagnosis.",
+        details={"column": name, "removed": found.removed, "settled": found.settled, "values": found.values},
+    )
+
+
+def check_words(subject: Subject, synonyms: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Label words in the free text and in the sentences of the template."""
+    from scipy.stats import binomtest
+
+    labels = sorted(set(subject.labels))
+    guards = {label: LeakGuard([label], {label: synonyms.get(label, ())}) for label in labels}
+    parts = {"free text": subject.frame["text"].tolist(), "template": subject.sentences}
+    ids = subject.frame["id"].tolist()
+    numbers = [label for label, guard in guards.items() if not guard.terms]
+    if numbers and any(text is not None for texts in parts.values() for text in texts):
+        yield Finding(
+            "unguarded_label",
+            "note",
+            f"the labels {', '.join(numbers)} are numbers, which are not looked for in texts",
+            "Name the words that give them away with --synonyms FILE.json.",
+        )
+    for part, texts in parts.items():
+        rows: set[int] = set()
+        words: dict[str, None] = {}
+        own: dict[str, tuple[int, int]] = {}
+        found_in: dict[str, dict[str, list[str]]] = {label: {} for label in labels}
+        for position, text in enumerate(texts):
+            for label, guard in guards.items():
+                if text is None or not guard.terms:
+                    continue
+                if text not in found_in[label]:
+                    found_in[label][text] = guard.find(text)
+                if found := found_in[label][text]:
+                    rows.add(position)
+                    words |= dict.fromkeys(word.lower() for word in found)
+                    right, all_ = own.get(label, (0, 0))
+                    own[label] = right + (subject.labels[position] == label), all_ + 1
+        if not rows:
+            continue
+        telling = [
+            label
+            for label, (right, all_) in own.items()
+            if binomtest(right, all_, float((subject.labels == label).mean()), alternative="greater").pvalue < _P_VALUE
+        ]
+        named = ", ".join(map(repr, list(words)[:5])) + (", ..." if len(words) > 5 else "")
+        right, all_ = (sum(counts) for counts in zip(*own.values(), strict=True))
+        yield Finding(
+            "label_words",
+            "error" if telling else "warning",
+            f"the {part} of {len(rows):,} rows names a label ({named}); {right / all_:.0%} of the time the row's own",
+            "Take the words out (mmfusion narrate does), or choose another text."
+            if part == "free text"
+            else "Take the column that holds them out of dataset.text_template.",
+            [ids[position] for position in sorted(rows)],
+            {"words": list(words), "telling": telling},
+        )

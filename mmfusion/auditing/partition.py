@@ -1,0 +1,95 @@
+"""Findings about the split: groups on several sides, classes too thin to measure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mmfusion.auditing.findings import Finding
+from mmfusion.auditing.subject import Subject
+
+#: fewer rows of a class than this make its figures a matter of chance.
+FEW = 10
+_GROUP_NAME = re.compile(r"(^|[_\W])(patient|lesion|subject|person|case|study|exam|group)s?([_\W]|$|id)", re.IGNORECASE)
+
+
+def class_counts(subject: Subject) -> dict[str, dict[str, int]]:
+    """Label -> split -> rows."""
+    frame, splits = subject.frame, list(subject.cases.splits)
+    counts = frame.groupby(["label", "split"]).size()
+    labels = sorted(set(frame["label"]))
+    return {label: {split: int(counts.get((label, split), 0)) for split in splits} for label in labels}
+
+
+def check_groups(subject: Subject) -> Iterator[Finding]:
+    """Groups of which a part is in one split and a part in another."""
+    grouped = subject.frame["group"].notna().any()
+    if grouped:
+        groups, leaked = _shared(subject, "group")
+        if groups:
+            yield Finding(
+                "group_overlap",
+                "error",
+                f"{groups:,} groups lie in more than one split; {len(leaked):,} rows outside training show a group "
+                "that training shows too",
+                "Split by group: leave out the split column, or write a split with mmfusion split.",
+                leaked,
+                {"groups": groups, "rows": len(leaked)},
+            )
+        return
+    for name in subject.cases.metadata:
+        groups, leaked = _shared(subject, name) if _GROUP_NAME.search(name) else (0, [])
+        if leaked:
+            yield Finding(
+                "possible_group",
+                "warning",
+                f"{name!r} looks like a group, and {groups:,} of its values lie in more than one split "
+                f"({len(leaked):,} rows outside training)",
+                f"If it names a patient or a lesion, set dataset.group_column: {name}.",
+                leaked,
+            )
+    yield Finding(
+        "no_group",
+        "note",
+        "no column says which rows belong to one patient, so that nothing keeps them in one split",
+        "Name one with dataset.group_column where there are several rows a patient.",
+    )
+
+
+def _shared(subject: Subject, column: str) -> tuple[int, list[str]]:
+    """How many values of a column lie in several splits; ids of rows outside training whose value training has too."""
+    frame = subject.frame[subject.frame[column].notna()]
+    is_torn = frame.groupby(column)["split"].transform("nunique") > 1
+    is_trained = frame[column].isin(frame.loc[frame["split"] == "train", column])
+    leaked = frame[is_torn & is_trained & (frame["split"] != "train")]
+    return int(frame.loc[is_torn, column].nunique()), leaked["id"].tolist()
+
+
+def check_classes(subject: Subject) -> Iterator[Finding]:
+    """Classes that a split lacks, or has few rows of."""
+    counts = class_counts(subject)
+    if len(counts) == 1:
+        yield Finding(
+            "one_class",
+            "error",
+            f"every row is {next(iter(counts))}: there is nothing to tell apart",
+            "Is dataset.label_column the right one?",
+        )
+    for split in subject.cases.splits:
+        absent = [label for label, rows in counts.items() if not rows[split]]
+        few = {label: rows[split] for label, rows in counts.items() if 0 < rows[split] < FEW}
+        if absent:
+            yield Finding(
+                "class_absent",
+                "warning",
+                f"{split} has no row of {', '.join(absent)}",
+                "Its figures say nothing about these classes; draw another split, or merge classes.",
+            )
+        if few:
+            named = ", ".join(f"{label} ({rows})" for label, rows in few.items())
+            yield Finding(
+                "class_tail",
+                "warning",
+                f"{split} has fewer than {FEW} rows of {named}",
+                "Figures of these classes are a matter of chance; use folds (mmfusion split --folds) and pool them.",
+            )

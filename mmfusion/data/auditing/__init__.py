@@ -1,1 +1,0 @@
-"""The audit of a data set: what would make figures measured on it untrue."""

@@ -1,0 +1,81 @@
+"""What a model costs: parameters, arithmetic and time per case."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmfusion.data import CaseTable, Processor, read_cases
+from mmfusion.data.processor import NOT_INPUTS
+from mmfusion.hardware import resolve_channels_last
+from mmfusion.inference.stream import ROW_ERRORS, AllRows
+from mmfusion.models import load_model
+from mmfusion.training.config import RunConfig
+
+#: cases that are run at once, and how often, for the time per case.
+BATCH, REPEATS = 8, 5
+
+
+def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Cost of a saved model on the first test rows of a run, towers included.
+
+    Args:
+        folder: the saved model.
+        config: the run that made it.
+
+    Returns:
+        ``parameters`` and ``trained_parameters``; ``gflops`` per case: two for every multiplication and addition of
+        convolutions and matrix products (what scans and activations do is not counted); ``ms``, the median time per
+        case in a batch of 8 on this machine, beside whatever else it was doing.
+    """
+    model, processor = load_model(folder), Processor.from_pretrained(folder)
+    parameters = sum(p.numel() for p in model.parameters())
+    if config.train.freeze_encoders:
+        model.freeze_encoders()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    cases = read_cases(config.data, config.dataset).resolve(config.dataset.on_bad_row)
+    batch = processor.collate(_first_rows(cases.select("test") if "test" in cases.splits else cases, processor))
+    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+    if resolve_channels_last(config.train.channels_last):
+        model.to(memory_format=torch.channels_last)
+    model.eval()
+    seconds = []
+    with torch.inference_mode():
+        # fused attention and recurrences come apart into matrix products, which are what is counted
+        with (
+            warnings.catch_warnings(action="ignore"),  # of torch, about GPUs that are not there
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
+            model(**inputs)
+        for _ in range(REPEATS):
+            began = time.perf_counter()
+            model(**inputs)
+            seconds.append(time.perf_counter() - began)
+    count = len(batch["index"])
+    return {
+        "parameters": parameters,
+        "trained_parameters": trained,
+        "gflops": counter.get_total_flops() / count / 1e9,
+        "ms": 1000 * statistics.median(seconds) / count,
+    }
+
+
+def _first_rows(cases: CaseTable, processor: Processor) -> list[dict[str, Any]]:
+    """The first rows that can be read, encoded."""
+    rows, items = AllRows(cases, processor), []
+    for i in range(len(rows)):
+        with contextlib.suppress(*ROW_ERRORS):
+            items.append(rows[i])
+        if len(items) == BATCH:
+            break
+    return items

@@ -1,0 +1,215 @@
+"""What the difference between two rows of a study is worth: intervals over whole groups and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
+from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.experiments.config import StudyConfig
+from mmfusion.experiments.plan import Row
+from mmfusion.training.epochs import LOWER_IS_BETTER
+
+Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
+
+#: fewer seeds do not tell what another seed would have given.
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Test predictions of one run (or of all its folds).
+
+    Attributes:
+        ids: n row ids.
+        labels: (n,) int, the true class of each.
+        probabilities: (n, C).
+        class_names: the C names.
+    """
+
+    ids: list[str]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    class_names: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one row.
+
+    Attributes:
+        mean: over the seeds.
+        spread: standard deviation over the seeds (n - 1); None with one seed.
+        low: lower end of the interval of the mean, over cases and seeds.
+        high: upper end.
+        difference: of the means, this row minus the base; None for the base itself.
+        difference_low: lower end of its paired interval.
+        difference_high: upper end.
+        verdict: in words; None for the base.
+    """
+
+    mean: float
+    spread: float | None
+    low: float
+    high: float
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass
+class RowResult:
+    """What came out of a row.
+
+    Attributes:
+        row: the row.
+        figures: headline name -> figure; empty where every run failed.
+        seeds: those whose runs were finished.
+        cases: test rows.
+        groups: patients or lesions among them.
+        runs: (seed, fold) -> what the run left.
+    """
+
+    row: Row
+    figures: dict[str, Figure]
+    seeds: list[int]
+    cases: int
+    groups: int
+    runs: dict[Any, dict[str, Any]] = field(default_factory=dict)
+
+
+def compare_rows(
+    study: StudyConfig,
+    rows: list[Row],
+    predictions: Mapping[str, Mapping[int, Predictions]],
+    groups: Mapping[str, Any],
+) -> list[RowResult]:
+    """Figures of every row, and their differences to the first.
+
+    Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows; runs of one seed are
+    paired. The interval is that of :func:`mean_interval`: how much the difference depends on which cases and which
+    seeds the study happened to have.
+
+    Args:
+        study: replicates and level.
+        rows: the base first.
+        predictions: row name -> seed -> predictions.
+        groups: row id -> its group, None where it has none.
+
+    Raises:
+        ValueError: two rows were tested on different cases, or no run of the base was finished.
+    """
+    base = predictions[rows[0].name]
+    if not base:
+        raise ValueError(f"No run of the base row {rows[0].name!r} was finished; see train.log in its folders.")
+    reference = next(iter(base.values()))
+    order = {id_: i for i, id_ in enumerate(reference.ids)}
+    keys = [groups.get(id_) if groups.get(id_) is not None else (id_,) for id_ in reference.ids]
+    codes = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    counts = bootstrap_counts(np.array([codes[key] for key in keys]), study.replicates, seed=0)
+    results: list[RowResult] = []
+    of_base: dict[int, dict[str, NDArray[np.float64]]] = {}
+    for row in rows:
+        samples = {
+            seed: _sampled(_aligned(row.name, p, reference, order), counts) for seed, p in predictions[row.name].items()
+        }
+        of_base = of_base or samples
+        figures: dict[str, Figure] = {}
+        if samples:
+            figures = {name: _figure(name, samples, of_base, study, row is rows[0]) for name in HEADLINE}
+        results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
+    return results
+
+
+def _aligned(name: str, predictions: Predictions, reference: Predictions, order: Mapping[str, int]) -> Predictions:
+    """The same rows in the order of the reference."""
+    if set(predictions.ids) != set(order) or predictions.class_names != reference.class_names:
+        raise ValueError(f"The row {name!r} was tested on other cases or classes than the base; run it anew.")
+    place = np.argsort([order[id_] for id_ in predictions.ids])
+    labels, probabilities = predictions.labels[place], predictions.probabilities[place]
+    return Predictions(reference.ids, labels, probabilities, predictions.class_names)
+
+
+def _sampled(predictions: Predictions, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Name -> (1 + R,): the figure itself, then its replicates."""
+    once = np.ones((1, counts.shape[1]))
+    plain = weighted_headline(predictions.labels, predictions.probabilities, once)
+    drawn = weighted_headline(predictions.labels, predictions.probabilities, counts)
+    return {name: np.concatenate([plain[name], drawn[name]]) for name in HEADLINE}
+
+
+def _figure(
+    name: str,
+    samples: Mapping[int, dict[str, NDArray[np.float64]]],
+    base: Mapping[int, dict[str, NDArray[np.float64]]],
+    study: StudyConfig,
+    is_base: bool,
+) -> Figure:
+    own = np.stack([sample[name] for sample in samples.values()])
+    low, high = mean_interval(own, study.level)
+    figure = Figure(
+        mean=float(own[:, 0].mean()),
+        spread=float(own[:, 0].std(ddof=1)) if len(own) > 1 else None,
+        low=low,
+        high=high,
+    )
+    shared = [seed for seed in samples if seed in base]
+    if is_base or not shared:
+        return figure
+    paired = np.stack([samples[seed][name] - base[seed][name] for seed in shared])
+    low, high = mean_interval(paired, study.level)
+    return Figure(
+        figure.mean,
+        figure.spread,
+        figure.low,
+        figure.high,
+        difference=float(paired[:, 0].mean()),
+        difference_low=low,
+        difference_high=high,
+        verdict=verdict(name, low, high, len(shared)),
+    )
+
+
+def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Interval of a mean over seeds: for other cases, and for other seeds.
+
+    The bootstrap over cases of the mean, its ends moved outwards by the standard error that the seeds have on the same
+    cases, added in quadrature; with Student's t for how little few seeds tell, at the degrees of freedom of Welch and
+    Satterthwaite. Drawing three seeds with replacement instead would call one of eight differences of nothing real.
+
+    Args:
+        values: (seeds, 1 + R), of each seed the figure itself and its replicates over cases.
+        level: e.g. 0.95.
+
+    Returns:
+        The ends. With one seed, those of the bootstrap over cases.
+    """
+    seeds, means = len(values), values.mean(axis=0)
+    mean, replicates = float(means[0]), means[1:]
+    low, high = interval(replicates, level)
+    of_seeds = float(values[:, 0].var(ddof=1)) / seeds if seeds > 1 else 0.0
+    if not of_seeds > 0:
+        return low, high
+    of_both = of_seeds + float(np.nanvar(replicates))
+    share = (1 + level) / 2
+    z = float(norm.ppf(share))
+    wider = float(t.ppf(share, (seeds - 1) * (of_both / of_seeds) ** 2)) / z
+    below, above = max(0.0, mean - low), max(0.0, high - mean)
+    extra = z * np.sqrt(of_seeds)
+    return low + below - wider * float(np.hypot(below, extra)), high - above + wider * float(np.hypot(above, extra))
+
+
+def verdict(metric: str, low: float, high: float, seeds: int) -> Verdict:
+    """What the interval of a difference says: ``better`` or ``worse`` only where it does not hold zero."""
+    if seeds < FEWEST_SEEDS:
+        return "not judged: fewer than 3 seeds"
+    if not (low > 0 or high < 0):
+        return "no detectable difference"
+    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"

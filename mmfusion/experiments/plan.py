@@ -1,0 +1,147 @@
+"""Which runs a study is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmfusion.experiments.config import StudyConfig
+from mmfusion.settings import with_settings
+from mmfusion.training.config import RunConfig
+
+#: what is left out of the base for the two unimodal rows.
+BASELINES = {"image alone": {"model.text_encoder": "none"}, "text alone": {"model.image_encoder": "none"}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a study's tables: a configuration, trained once per seed and fold.
+
+    Attributes:
+        name: what the tables call it.
+        kind: ``base``, ``baseline`` (one modality alone) or ``variant``.
+        config: the configuration, but for seed, fold and folder.
+    """
+
+    name: str
+    kind: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a row.
+
+    Attributes:
+        row: name of the row.
+        seed: of the run.
+        fold: tested on it, or None.
+        config: all of it.
+        first: whether it is the row's first.
+    """
+
+    row: str
+    seed: int
+    fold: Any
+    config: RunConfig
+    first: bool
+
+    def __str__(self) -> str:
+        return f"{self.row}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+
+def plan_rows(study: StudyConfig) -> list[Row]:
+    """The rows of a study: the base first, then the baselines, then the variants in the order of the file.
+
+    A value of ``vary`` that is the base's own is the base, and takes its name from there.
+
+    Raises:
+        ValueError: nothing varies, a setting that a run does not have, two rows of one name, or the base has one
+            modality only and baselines are asked for.
+    """
+    base = with_settings(study.run, study.base)
+    if study.data is not None:
+        base = replace(base, data=study.data)
+    base_name = "base"
+    variants: list[Row] = []
+    for setting, values in study.vary.items():
+        for value in values:
+            name = f"{_short(setting)}={_text(value)}"
+            config = with_settings(base, {setting: value})
+            if config == base:
+                base_name = name if base_name == "base" else f"{base_name}, {name}"
+            else:
+                variants.append(Row(name, "variant", config))
+    for name, settings in study.rows.items():
+        variants.append(Row(name, "variant", with_settings(base, settings)))
+    if not variants:
+        raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
+    baselines: list[Row] = []
+    if study.baselines:
+        if "none" in (base.model.text_encoder, base.model.image_encoder):
+            raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
+        baselines = [Row(name, "baseline", _unimodal(base, gone)) for name, gone in BASELINES.items()]
+    rows = [Row(base_name, "base", base), *baselines, *variants]
+    names = [row.name for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"Two rows of the study are called {', '.join(map(repr, twice))}; give each its own name.")
+    folders: dict[str, str] = {}
+    for name in names:
+        other = folders.setdefault(_slug(name), name)
+        if other != name or not _slug(name):
+            raise ValueError(
+                f"The rows {other!r} and {name!r} of the study would share a folder, whose name has plain letters and "
+                "digits alone; rename one."
+            )
+    return rows
+
+
+def _unimodal(base: RunConfig, gone: dict[str, Any]) -> RunConfig:
+    """The base without one modality: what belongs to the other, or joins both, is left out with it."""
+    side = "text" if "model.text_encoder" in gone else "image"
+    parts = ["fusion", "fusion_args", "dim", "modality_dropout"]
+    parts += ["text_args"] if side == "text" else ["image_tower", "image_args", "stem", "aggregator", "aggregator_args"]
+    config = with_settings(base, gone | {f"model.{part}": None for part in parts})
+    if base.train.loss == "mp":
+        # the disagreement of two modalities; what is left of it with one is cross-entropy
+        config = with_settings(config, {"train.loss": "ce", "train.loss_args": {}})
+    if side == "image":
+        config = with_settings(config, {"train.feature_views": 0, "processor.augment": "none"})
+    return config
+
+
+def plan_runs(study: StudyConfig, rows: list[Row], folds: list[Any]) -> Iterator[Run]:
+    """Every row with every seed (and fold), seeds outermost: a study that is stopped has whole seeds.
+
+    Args:
+        study: the study.
+        rows: its rows.
+        folds: of the data set, in order; ``[None]`` where the split is fixed.
+    """
+    for seed in study.seeds:
+        for row in rows:
+            for i, fold in enumerate(folds):
+                config, place = replace(row.config, seed=seed), f"seed-{seed}"
+                if fold is not None:
+                    split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
+                    config = with_settings(config, {"dataset.folds": split})
+                    place = f"{place}/fold-{_slug(str(fold))}"
+                folder = Path(study.output, "runs", _slug(row.name), place)
+                first = seed == study.seeds[0] and i == 0
+                yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
+
+
+def _short(setting: str) -> str:
+    return setting.rpartition(".")[2]
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _slug(name: str) -> str:
+    return re.sub("[^A-Za-z0-9._=-]+", "-", name).strip("-")

@@ -1,0 +1,178 @@
+"""``sweep(config)``: search ranges of settings for the best validation figure, with Optuna."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mmfusion.data import read_cases
+from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.experiments.comparison import run_once, settled
+from mmfusion.experiments.config import SweepConfig
+from mmfusion.settings import flat, with_settings
+from mmfusion.training import RunConfig
+from mmfusion.training.epochs import LOWER_IS_BETTER
+from mmfusion.training.run import check_settings
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+INSTALL = "pip install 'mmfusion[sweep]'"
+
+
+def sweep(config: SweepConfig) -> RunConfig:
+    """Try settings, the next ones chosen from what the earlier ones gave (tree-structured Parzen estimator).
+
+    A trial is judged by the validation rows of its best epoch; test rows choose nothing. A sweep that was stopped goes
+    on in its folder and ends like one that was not: what is tried next depends on the seed and the finished trials
+    alone. A trial that diverges counts as failed.
+
+    Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011; Akiba et al., Optuna, KDD 2019.
+
+    Args:
+        config: the sweep.
+
+    Returns:
+        The configuration of the best trial; it is in ``best.yaml`` too, for ``mmfusion train``. Beside it lies
+        ``trials.csv``.
+
+    Raises:
+        ValueError: a setting that does not exist, a range that is none, another sweep's folder, or no trial finished.
+        ImportError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError(f"mmfusion sweep needs optuna: {INSTALL}.") from error
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    base = with_settings(config.run, config.base)
+    base = base if config.data is None else replace(base, data=config.data)
+    metric = config.metric or base.train.metric
+    base = replace(base, train=replace(base.train, metric=metric))
+    _check(config, base)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    _begin(config, base, output / "sweep.yaml")
+    _, sound = settled(read_cases(base.data, base.dataset), base.dataset, output)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name="sweep",
+        storage=JournalStorage(JournalFileBackend(str(output / "trials.log"))),
+        direction="minimize" if metric in LOWER_IS_BETTER else "maximize",
+        load_if_exists=True,
+    )
+    _take_up(study)
+    while (number := _finished(study)) < config.trials:
+        study.sampler = optuna.samplers.TPESampler(seed=config.seed * 100_003 + number)
+        trial = study.ask()
+        settings = {name: _suggest(trial, name, space) for name, space in config.space.items()}
+        run = with_settings(base, settings | {"output": str(output / "trials" / f"{number:04d}")})
+        result = run_once(run, images_checked=sound, keep_model=config.keep_models, cost=False)
+        if "error" in result:
+            trial.set_user_attr("error", result["error"])
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            told = result["error"]
+        else:
+            trial.set_user_attr("test", result["figures"])
+            study.tell(trial, result["val"][metric])
+            told = f"val {metric} {result['val'][metric]:.4f}"
+        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+        print(f"[{number + 1}/{config.trials}] {shown}: {told} ({result['seconds']:.0f} s)", flush=True)
+    return _finish(study, base, metric, output)
+
+
+def _check(config: SweepConfig, base: RunConfig) -> None:
+    if not config.space:
+        raise ValueError("The sweep has no space; name settings and their ranges in 'space'.")
+    if config.trials < 1:
+        raise ValueError(f"trials must be at least 1; got {config.trials}.")
+    if base.train.metric not in HEADLINE:
+        raise ValueError(f"metric must be one of {', '.join(HEADLINE)}; got {base.train.metric!r}.")
+    for name, space in config.space.items():
+        for value in _ends(name, space):
+            check_settings(with_settings(base, {name: value}))
+
+
+def _ends(name: str, space: Any) -> list[Any]:
+    """The choices, or both ends of a range.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(space, list) and space:
+        return space
+    if isinstance(space, dict) and {"low", "high"} <= space.keys() <= {"low", "high", "log", "step"}:
+        low, high = space["low"], space["high"]
+        numbers = isinstance(low, (int, float)) and isinstance(high, (int, float))
+        if numbers and low < high and (low > 0 or not space.get("log")):
+            return [low, high]
+    raise ValueError(
+        f"space.{name} must be a list of choices or a range {{low: 1.0e-5, high: 1.0e-2, log: true}} (low above 0 with "
+        f"log); got {space!r}."
+    )
+
+
+def _suggest(trial: Trial, name: str, space: Any) -> Any:
+    if isinstance(space, list):
+        return trial.suggest_categorical(name, space)
+    low, high, log = space["low"], space["high"], bool(space.get("log"))
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, step=space.get("step") or 1, log=log)
+    return trial.suggest_float(name, low, high, step=space.get("step"), log=log)
+
+
+def _begin(config: SweepConfig, base: RunConfig, path: Path) -> None:
+    """Write what the sweep is told, or refuse a folder where another one lies. More trials may be asked for."""
+    told = {"space": config.space, "seed": config.seed, "run": asdict(base)}
+    free = ("run.data", "run.output")
+    if path.exists():
+        before, now = flat(yaml.safe_load(path.read_text(encoding="utf-8"))), flat(told)
+        changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and k not in free]
+        if changed:
+            raise ValueError(
+                f"{path.parent} holds another sweep ({', '.join(changed)} differ); set them back, or choose another "
+                "--output."
+            )
+    path.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _take_up(study: Study) -> None:
+    """Try the settings again of a trial that was stopped in its midst; its run goes on from its last state."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+
+
+def _finished(study: Study) -> int:
+    """Trials that came to an end, diverged ones among them; those that were stopped do not count."""
+    from optuna.trial import TrialState
+
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(trial.state == TrialState.COMPLETE or "error" in trial.user_attrs for trial in done)
+
+
+def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> RunConfig:
+    from optuna.trial import TrialState
+
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ValueError(f"Every trial failed; see train.log in the folders below {output / 'trials'}.")
+    study.trials_dataframe().to_csv(output / "trials.csv", index=False)
+    best = study.best_trial
+    config = with_settings(base, {**best.params, "output": str(output / "best")})
+    text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    (output / "best.yaml").write_text(text, encoding="utf-8")
+    settings = ", ".join(f"{name}={value}" for name, value in best.params.items())
+    test = ", ".join(f"{name} {value:.4f}" for name, value in best.user_attrs["test"].items())
+    print(f"best: {settings}; val {metric} {best.value:.4f}; its test rows: {test}")
+    print(
+        f"the validation figure is the best of {_finished(study)}, and so too good; train it anew: {output}/best.yaml"
+    )
+    return config

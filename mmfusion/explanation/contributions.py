@@ -1,0 +1,91 @@
+"""How much each modality counts for a prediction."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.explanation.forward import attributing, computed_once, has_modality
+from mmfusion.models.fusion_model import class_probabilities
+
+MODALITIES = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What the modalities of one sample do for one class.
+
+    Attributes:
+        values: joined names of the modalities that were shown (``image+text``, ``image``, ``text``, ``none``) -> the
+            class's probability (or logit) then.
+        drop: modality -> what is lost when it alone is taken away.
+        shapley: modality -> its Shapley value (Shapley 1953): what it adds, averaged over the orders in which the
+            modalities may come. They sum to the difference between all and none.
+        interaction: with two modalities, v(both) - v(image) - v(text) + v(none): above 0 they say more together than
+            each by itself, below 0 they say the same; otherwise None.
+    """
+
+    values: dict[str, float]
+    drop: dict[str, float]
+    shapley: dict[str, float]
+    interaction: float | None
+
+
+def modality_contributions(
+    model: nn.Module, inputs: Mapping[str, Tensor], target: int, *, output: str = "probability"
+) -> Contributions:
+    """Take each set of modalities away, and see what the model says.
+
+    A modality is taken away as a missing one is: the model puts its learned token in place (``image_present``,
+    ``text_present``). How well that token stands for "nothing known" depends on training: with ``modality_dropout``
+    above 0, or rows that lacked a modality, it has learned to.
+
+    Args:
+        model: a ``FusionModel``.
+        inputs: keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
+        target: position of the class.
+        output: ``probability`` or ``logit``.
+
+    Raises:
+        ValueError: unknown output, or the sample has no modality.
+    """
+    if output not in ("probability", "logit"):
+        raise ValueError(f"output={output!r} is not one of 'probability', 'logit'.")
+    players = [name for name in MODALITIES if has_modality(model, inputs, name)]
+    if not players:
+        raise ValueError("The sample has neither an image nor a text to take away.")
+    sets = [frozenset(s) for count in range(len(players) + 1) for s in itertools.combinations(players, count)]
+    batch = {name: value.expand(len(sets), *value.shape[1:]) for name, value in inputs.items()}
+    device = next(iter(inputs.values())).device
+    for name in players:
+        batch[f"{name}_present"] = torch.tensor([name in shown for shown in sets], device=device)
+    tower: Any = getattr(model, "image_tower", None) if "image" in players else None
+    with attributing(model), torch.no_grad(), computed_once(tower):
+        logits = model(**batch).logits
+    scores = (class_probabilities(model, logits) if output == "probability" else logits.float())[:, target]
+    value = dict(zip(sets, scores.double().tolist(), strict=True))
+    everything = frozenset(players)
+    pair = len(players) == 2
+    image, text = (frozenset([name]) for name in players) if pair else (everything, everything)
+    return Contributions(
+        values={"+".join(p for p in players if p in shown) or "none": value[shown] for shown in reversed(sets)},
+        drop={name: value[everything] - value[everything - {name}] for name in players},
+        shapley={name: _shapley(name, players, value) for name in players},
+        interaction=value[everything] - value[image] - value[text] + value[frozenset()] if pair else None,
+    )
+
+
+def _shapley(name: str, players: Sequence[str], value: Mapping[frozenset[str], float]) -> float:
+    """sum_S |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)) over the sets S without i."""
+    n, total = len(players), 0.0
+    for shown, worth in value.items():
+        if name not in shown:
+            weight = math.factorial(len(shown)) * math.factorial(n - len(shown) - 1) / math.factorial(n)
+            total += weight * (value[shown | {name}] - worth)
+    return total

@@ -1,0 +1,185 @@
+"""Everything that explains one prediction, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.utils import ModelOutput
+
+from mmfusion.data import Processor
+from mmfusion.data.processor import NOT_INPUTS
+from mmfusion.data.transforms import centre_square, open_image
+from mmfusion.explanation.attention import attention_maps
+from mmfusion.explanation.contributions import Contributions, modality_contributions
+from mmfusion.explanation.forward import attributing, has_modality
+from mmfusion.explanation.image import image_relevance, present_pictures
+from mmfusion.explanation.text import blank_text, token_relevance, words_of
+from mmfusion.layers.cropping import centre_crop
+from mmfusion.models.fusion_model import class_probabilities
+
+
+@dataclass
+class Explanation(ModelOutput):
+    """Why a model says what it says about one sample. Fields by attribute or by key; None where there is no such thing.
+
+    Attributes:
+        label: the predicted class.
+        probability: of that class.
+        probabilities: class -> probability.
+        explained: the class that is explained; the predicted one unless another was asked for.
+        heat_map: (H, W) float32 in [0, 1] over the model's view of the image: where the evidence for the class lies,
+            scaled to its largest value; all 0 where nothing speaks for it.
+        heat_maps: picture -> (H, W) likewise, on one scale, where the tower saw several (``slice 3``, ``view 1``,
+            ``global``, ``local``); else just ``image``.
+        relevance: picture -> the map before scaling, signed and as small as it came.
+        pictures: picture -> (H, W, 3) uint8, what the heat map lies over.
+        boxes: picture -> (left, top, right, bottom), the part of the picture that the model saw, in its pixels.
+        attention: name -> (h, w), where the text looks in the image, in attention fusion.
+        words: (word, relevance) pairs of the text; above 0 speaks for the class.
+        gates: name -> values of gates, level weights and stream weights, as the model gives them.
+        experts: (K,) shares of the experts in a mixture.
+        contributions: what image and text do for the probability of the class.
+    """
+
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    explained: str | None = None
+    heat_map: NDArray[np.float32] | None = None
+    heat_maps: dict[str, NDArray[np.float32]] | None = None
+    relevance: dict[str, NDArray[np.float32]] | None = None
+    pictures: dict[str, NDArray[np.uint8]] | None = None
+    boxes: dict[str, tuple[float, float, float, float]] | None = None
+    attention: dict[str, NDArray[np.float32]] | None = None
+    words: list[tuple[str, float]] | None = None
+    gates: dict[str, NDArray[np.float32]] | None = None
+    experts: NDArray[np.float32] | None = None
+    contributions: Contributions | None = None
+
+
+def explain(
+    model: Any,
+    processor: Processor,
+    item: Mapping[str, Any],
+    *,
+    image: Any = None,
+    label: str | None = None,
+    method: str = "grad_cam",
+    level: int = -1,
+    text_method: str = "integrated_gradients",
+) -> Explanation:
+    """Explain the prediction of one encoded sample.
+
+    Args:
+        model: a ``FusionModel``.
+        processor: the one that encoded the sample.
+        item: result of ``processor.encode_row`` (or of a data set).
+        image: the original picture, to lay the heat map over; None takes the model's view of it.
+        label: class to explain; None takes the predicted one.
+        method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+        level: of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
+        text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+
+    Raises:
+        ValueError: an unknown class, method or level.
+        ImportError: captum is not installed.
+    """
+    device = next(model.parameters()).device
+    batch = processor.collate([item])
+    inputs = {name: value.to(device) for name, value in batch.items() if name not in NOT_INPUTS}
+    with attributing(model), torch.no_grad():
+        output = model(**inputs)
+    probabilities = class_probabilities(model, output.logits)[0].tolist()
+    target = int(np.argmax(probabilities)) if label is None else processor.label_id(label)
+    best = int(np.argmax(probabilities))
+    found: dict[str, Any] = {
+        "label": processor.labels[best],
+        "probability": probabilities[best],
+        "probabilities": dict(zip(processor.labels, probabilities, strict=True)),
+        "explained": processor.labels[target],
+        "gates": {name: _array(gate[0]) for name, gate in output.gates.items()} if output.gates else None,
+        "experts": _array(output.router_probs[0]) if output.router_probs is not None else None,
+        "contributions": modality_contributions(model, inputs, target),
+    }
+    if has_modality(model, inputs, "image"):
+        found |= _image_part(model, processor, inputs, target, method, level, image)
+        sizes = [relevance.shape for relevance in found["relevance"].values()]
+        if method == "grad_cam" and level == -1 and len(sizes) == 1:
+            maps = attention_maps(output.attentions, sizes[0], inputs.get("attention_mask"))
+            found["attention"] = {name: _array(value) for name, value in maps.items()} or None
+    if has_modality(model, inputs, "text"):
+        ids = inputs["input_ids"]
+        blank = blank_text(ids, processor.tokenizer)
+        relevance = token_relevance(model, inputs, target, baseline_ids=blank, method=text_method).tolist()
+        tokenizer: Any = processor.tokenizer
+        # An unknown word is a word: it is shown as such.
+        silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+        found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent)
+    return Explanation(**found)
+
+
+def _image_part(
+    model: Any, processor: Processor, inputs: Mapping[str, Tensor], target: int, method: str, level: int, image: Any
+) -> dict[str, Any]:
+    maps = image_relevance(model, inputs, target, method=method, level=level)
+    views = _pictures(processor, model, inputs, len(maps))
+    if len(views) != len(maps):
+        raise ValueError(
+            f"{type(model.image_tower).__name__} looked at {len(maps)} pictures, and the sample has {len(views)}; "
+            "this tower cannot be explained picture by picture."
+        )
+    size = inputs["pixel_values"].shape[-2:]
+    grown = [F.interpolate(m[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0] for m in maps]
+    strongest = max(float(m.max()) for m in grown)
+    heat = {
+        name: _array(m.clamp(min=0) / strongest if strongest > 0 else torch.zeros_like(m))
+        for name, m in zip(views, grown, strict=True)
+    }
+    boxes = {name: (0.0, 0.0, float(view.shape[1]), float(view.shape[0])) for name, view in views.items()}
+    if image is not None and not isinstance(image, list | tuple) and list(views) == ["image"]:
+        picture = open_image(image)
+        views, boxes = {"image": np.asarray(picture)}, {"image": centre_square(picture.size, processor.crop_pct)}
+    return {
+        "heat_map": next(iter(heat.values())),
+        "heat_maps": heat,
+        "relevance": {name: _array(m) for name, m in zip(views, maps, strict=True)},
+        "pictures": views,
+        "boxes": boxes,
+    }
+
+
+def _pictures(
+    processor: Processor, model: Any, inputs: Mapping[str, Tensor], count: int
+) -> dict[str, NDArray[np.uint8]]:
+    """What the tower saw, as pictures, in the order in which it saw them."""
+    pixels = inputs["pixel_values"]
+    if pixels.ndim == 5:
+        kind = str(getattr(model.image_tower, "layout", "views")).removesuffix("s")
+        places = present_pictures(inputs).nonzero().flatten().tolist()
+        return {f"{kind} {place + 1}": _picture(processor, pixels[0, place]) for place in places}
+    if count == 1:
+        return {"image": _picture(processor, pixels[0])}
+    if count == 2 and "roi_values" in getattr(model.image_tower, "reads", ()):
+        region = inputs.get("roi_values")
+        if region is None:
+            region = centre_crop(pixels, model.image_tower.crop)
+        return {"global": _picture(processor, pixels[0]), "local": _picture(processor, region[0])}
+    return {}
+
+
+def _picture(processor: Processor, pixels: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (processor.mean, processor.std))
+    image = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return image.permute(1, 2, 0).cpu().numpy()
+
+
+def _array(x: Tensor) -> NDArray[np.float32]:
+    return x.detach().float().cpu().numpy()

@@ -1,0 +1,189 @@
+"""Where in the image the evidence for a class lies: Grad-CAM, integrated gradients, occlusion, by captum."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.explanation.forward import attributing, captum_attr, logits_of
+from mmfusion.names import did_you_mean
+from mmfusion.towers import Backbone
+
+METHODS = ("grad_cam", "integrated_gradients", "occlusion")
+
+Layer = tuple[nn.Module, str, int]  # the module, its layout (NCHW, NHWC or tokens), and its prefix tokens
+
+
+def image_relevance(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    target: int,
+    *,
+    method: str = "grad_cam",
+    level: int = -1,
+    layer: nn.Module | None = None,
+    steps: int = 16,
+    window: float = 0.15,
+) -> list[Tensor]:
+    """Relevance of each place of a sample's image for the logit of a class; above 0 speaks for the class.
+
+    The other inputs stay as they are: a model with several inputs is explained whole.
+
+    Args:
+        model: a ``FusionModel`` with an image tower.
+        inputs: keyword tensors of one sample (B = 1).
+        target: position of the class.
+        method: ``grad_cam``, sum_k mean(d logit / d A_k) A_k over the channels of the backbone's last map (Selvaraju et
+            al. 2017); in a vision transformer, over the tokens that the last block's attention reads.
+            ``integrated_gradients`` of the pixels, from the mean image (Sundararajan et al. 2017). ``occlusion``, the
+            drop of the logit when a window is greyed (Zeiler & Fergus 2014).
+        level: for ``grad_cam``, which of the backbone's levels (CNN stages, transformer blocks) to look into; -1 is the
+            last, the usual choice, -2 the one before, twice as fine in a CNN, which helps with small inputs.
+        layer: for ``grad_cam`` in a tower without a timm backbone: a module that gives (N, C, h, w).
+        steps: of the integral.
+        window: side of the occluding window, over the image's.
+
+    Returns:
+        One (h, w) map per picture that the tower saw, in its order: the image; the slices or views that are present; or
+        the whole image and its region of interest. Grad-CAM's are as small as the backbone's map.
+
+    Raises:
+        ValueError: no image in the inputs, more than one sample, an unknown method, or no layer to look into.
+        ImportError: captum is not installed.
+    """
+    pixels = inputs.get("pixel_values")
+    if pixels is None or getattr(model, "image_tower", None) is None:
+        raise ValueError("There is no image to explain: the model has no image tower, or the sample no pixel_values.")
+    if pixels.shape[0] != 1:
+        raise ValueError(f"One sample is explained at a time, got a batch of {pixels.shape[0]}.")
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; {did_you_mean(method, list(METHODS))}")
+    forward, others = logits_of(model, inputs, "pixel_values")
+    captum = captum_attr()
+    with attributing(model):
+        if method == "grad_cam":
+            layers = [(layer, "NCHW", 0)] if layer is not None else _feature_layers(model, level)
+            with _tapped(layers, forward, pixels, others) as taps:
+                maps = [
+                    captum.LayerGradCam(forward, tap).attribute(pixels, target, additional_forward_args=others)
+                    for tap in taps
+                ]
+            return [picture for found in maps for picture in found.detach()[:, 0]]
+        if method == "integrated_gradients":
+            found = captum.IntegratedGradients(forward).attribute(
+                pixels, target=target, additional_forward_args=others, n_steps=steps, internal_batch_size=4
+            )
+        else:
+            side = max(1, round(window * pixels.shape[-1]))
+            single = (1,) * (pixels.ndim - 4)
+            found = captum.Occlusion(forward).attribute(
+                pixels,
+                sliding_window_shapes=(*single, 3, side, side),
+                strides=(*single, 3, max(1, side // 2), max(1, side // 2)),
+                target=target,
+                additional_forward_args=others,
+                perturbations_per_eval=4,
+            )
+    pictures = found.detach().sum(dim=-3).flatten(0, -3)
+    return list(pictures if pixels.ndim == 4 else pictures[present_pictures(inputs)])
+
+
+def present_pictures(inputs: Mapping[str, Tensor]) -> Tensor:
+    """(S,) bool: which of a sample's slices or views are there."""
+    masks = [inputs[name] for name in ("slice_mask", "view_mask") if inputs.get(name) is not None]
+    return masks[0][0].bool() if masks else torch.ones(inputs["pixel_values"].shape[1], dtype=torch.bool)
+
+
+def _feature_layers(model: nn.Module, level: int) -> list[Layer]:
+    """The layer that ends a level of each backbone in the image tower."""
+    tower: Any = model.image_tower
+    layers = [_feature_layer(module.model, level) for module in tower.modules() if isinstance(module, Backbone)]
+    if not layers:
+        raise ValueError(f"{type(tower).__name__} has no timm backbone to look into; name a module with layer=.")
+    return layers
+
+
+def _feature_layer(backbone: Any, level: int) -> Layer:
+    count = len(backbone.feature_info)
+    if not -count <= level < count:
+        raise ValueError(f"level={level} is not one of the {count} levels of {type(backbone).__name__}.")
+    prefix = int(getattr(backbone, "num_prefix_tokens", 0))
+    blocks = getattr(backbone, "blocks", None)
+    if isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(blocks[-1], "norm1"):
+        # After the last block only the class token may be read; all tokens count in what its attention reads.
+        block: Any = blocks[level]
+        return block.norm1, "tokens", prefix
+    name = backbone.feature_info[level]["module"]
+    layout = getattr(backbone, "output_fmt", "NCHW")
+    return backbone.get_submodule(name), str(getattr(layout, "value", layout)), prefix
+
+
+@contextlib.contextmanager
+def _tapped(
+    layers: Sequence[Layer], forward: Any, pixels: Tensor, others: tuple[Tensor, ...]
+) -> Iterator[list[nn.Module]]:
+    """A module per call of a layer, which gives the layer's result as (N, C, h, w).
+
+    A tower may call its backbone more than once (whole image, then region), and a backbone may have its channels last,
+    or tokens; captum looks into modules that are called once and have their channels first.
+    """
+    calls: list[nn.Module] = []
+    position = 0
+    counting = True
+
+    def route(layer: Layer) -> Any:
+        _, layout, prefix = layer
+
+        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            nonlocal position
+            if counting:
+                calls.append(nn.Identity())
+                return output
+            tap = calls[position % len(calls)]
+            position += 1
+            # A leaf, so that gradients end here.
+            return _restored(
+                tap(_channels_first(output, layout, prefix, pixels).detach().requires_grad_()), output, layout
+            )
+
+        return hook
+
+    handles = [layer[0].register_forward_hook(route(layer)) for layer in layers]
+    try:
+        with torch.no_grad():
+            forward(pixels, *others)
+        counting = False
+        if not calls:
+            raise ValueError("The image tower did not run: the sample has no image to explain.")
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _channels_first(x: Tensor, layout: str, prefix: int, pixels: Tensor) -> Tensor:
+    """A layer's result as (N, C, h, w), without prefix tokens."""
+    if x.ndim == 3:
+        count = x.shape[1] - prefix
+        height = max(1, round(math.sqrt(count * pixels.shape[-2] / pixels.shape[-1])))
+        if count % height:
+            raise ValueError(f"The backbone's {count} tokens are no grid; name a layer that gives a map with layer=.")
+        return x[:, prefix:].transpose(1, 2).unflatten(-1, (height, -1))
+    if x.ndim != 4:
+        raise ValueError(
+            f"The layer gives {tuple(x.shape)}, which is no map; name one that gives (N, C, h, w) with layer=."
+        )
+    return x.permute(0, 3, 1, 2) if layout == "NHWC" else x
+
+
+def _restored(x: Tensor, like: Tensor, layout: str) -> Tensor:
+    """The inverse of :func:`_channels_first`; prefix tokens come from the layer's own result."""
+    if like.ndim == 3:
+        tokens = x.flatten(2).transpose(1, 2)
+        return torch.cat([like[:, : like.shape[1] - tokens.shape[1]].detach(), tokens], dim=1)
+    return x.permute(0, 2, 3, 1) if layout == "NHWC" else x

@@ -1,0 +1,215 @@
+"""Explanations as pictures and files, drawn without pyplot's global state."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mmfusion.explanation.explanation import Explanation
+
+_COLUMNS = 4
+#: width of a monospaced character of 9 points, in inches.
+_CHARACTER = 0.0753
+
+
+def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, Path]:
+    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers.
+
+    Args:
+        explanation: of one sample.
+        path: without suffix; its folder is made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture, numbers = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.json")
+    figure = draw(explanation)
+    FigureCanvasAgg(figure)
+    figure.savefig(picture, dpi=110, bbox_inches="tight")
+    numbers.write_text(json.dumps(to_plain(explanation), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return picture, numbers
+
+
+def to_plain(explanation: Explanation) -> dict[str, Any]:
+    """What JSON holds: everything but pictures and enlarged maps."""
+    left_out = ("pictures", "heat_map", "heat_maps")
+    plain = {name: _plain(value) for name, value in explanation.items() if name not in left_out}
+    if explanation.contributions is not None:
+        plain["contributions"] = _plain(asdict(explanation.contributions))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()] if value.ndim else _plain(value.item())
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def draw(explanation: Explanation, title: str | None = None) -> Figure:
+    """The image with its heat map, attention maps, words, and bars of classes, contributions, gates and experts.
+
+    Args:
+        explanation: of one sample.
+        title: above the picture; None names prediction and explained class.
+    """
+    e = explanation
+    panels, bars = _panels(e), _bars(e)
+    columns = max(1, min(_COLUMNS, len(panels)))
+    rows = -(-len(panels) // columns)
+    panel = 3.2 if columns <= 2 else 2.5
+    left, right = max(panel * columns, 5.0), 3.4
+    lines = _text_lines(e.words, width=int(left / _CHARACTER))
+    # In inches: the pictures and the words below them; the charts beside both.
+    tallest = max((picture.shape[0] / picture.shape[1] for _, picture, _, _ in panels), default=0.0)
+    heights = [rows * (panel * tallest + 0.35), 0.3 * (len(lines) + 1) + 0.1 if lines else 0.1]
+    charts = [0.24 * len(values) + 0.55 for _, values in bars]
+    height = max(sum(heights), sum(charts))
+    figure = Figure(figsize=(left + right + 0.9, height + 0.7))
+    top = height / (height + 0.7)
+    grid = figure.add_gridspec(
+        1, 2, width_ratios=(left, right), left=0.02, right=0.97, bottom=0.02, top=top, wspace=1.8 / (left + right)
+    )
+    side = grid[0].subgridspec(3, 1, height_ratios=[*heights, max(height - sum(heights), 0.01)], hspace=0)
+    if panels:
+        pictures = side[0].subgridspec(rows, columns, hspace=0.14, wspace=0.04)
+        for position, panel_of in enumerate(panels):
+            _draw_picture(figure.add_subplot(pictures[divmod(position, columns)]), *panel_of)
+    if lines:
+        _draw_words(figure.add_subplot(side[1]), lines, width=int(left / _CHARACTER), about=e.explained)
+    spare = max(height - sum(charts), 0.01)
+    stack = grid[1].subgridspec(len(bars) + 1, 1, height_ratios=[*charts, spare], hspace=0)
+    for position, (name, values) in enumerate(bars):
+        # The title stands in the chart's own strip of half an inch.
+        strip = stack[position].subgridspec(2, 1, height_ratios=(0.24 * len(values), 0.55), hspace=0)
+        _draw_bars(figure.add_subplot(strip[0]), name, values, chosen=e.explained)
+    about = f"{e.label} ({e.probability:.2f})" + (f", explained: {e.explained}" if e.explained != e.label else "")
+    figure.suptitle(title or about, y=1 - 0.2 / (height + 0.7))
+    return figure
+
+
+def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None, tuple[float, float, float, float]]]:
+    panels: list[tuple[str, NDArray[Any], NDArray[Any] | None, tuple[float, float, float, float]]] = []
+    pictures, heat_maps, boxes = e.pictures or {}, e.heat_maps or {}, e.boxes or {}
+    for name, picture in pictures.items():
+        box = boxes[name]
+        if len(pictures) == 1:
+            panels.append((name, picture, None, box))
+        panels.append((f"evidence, {name}" if len(pictures) > 1 else "evidence", picture, heat_maps[name], box))
+        panels += [
+            (key.replace("_", " "), picture, value / value.max(), box) for key, value in (e.attention or {}).items()
+        ]
+    return panels
+
+
+def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
+    """Charts of (name, value) pairs, by title."""
+    bars = [("probability", list((e.probabilities or {}).items()))]
+    if e.contributions is not None:
+        bars.append(("contribution (Shapley)", list(e.contributions.shapley.items())))
+    means = {name: np.atleast_1d(gate) for name, gate in (e.gates or {}).items()}
+    gates = [
+        (name if gate.size == 1 else f"{name} {i + 1}" if gate.size <= 6 else f"{name} (mean)", float(value))
+        for name, gate in means.items()
+        for i, value in enumerate(gate.ravel() if gate.size <= 6 else [gate.mean()])
+    ]
+    if gates:
+        bars.append(("gates", gates))
+    if e.experts is not None:
+        bars.append(("experts", [(f"expert {i + 1}", float(p)) for i, p in enumerate(e.experts)]))
+    return bars
+
+
+def _draw_picture(
+    axes: Axes,
+    name: str,
+    picture: NDArray[Any],
+    heat: NDArray[Any] | None,
+    box: tuple[float, float, float, float],
+) -> None:
+    height, width = picture.shape[:2]
+    axes.imshow(picture, extent=(0, width, height, 0))
+    if heat is not None:
+        left, top, right, bottom = box
+        # Transparent where nothing speaks for the class, so that the skin or the bone stays to be seen.
+        axes.imshow(
+            heat,
+            cmap="inferno",
+            vmin=0,
+            vmax=1,
+            alpha=0.65 * np.clip(heat, 0, 1),
+            extent=(left, right, bottom, top),
+            interpolation="bilinear",
+        )
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set_anchor("N")
+    axes.set_title(name, fontsize=9)
+
+
+def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: str | None) -> None:
+    names = [name for name, _ in values]
+    numbers = [value for _, value in values]
+    colours = ["tab:orange" if name == chosen else "tab:blue" if value >= 0 else "tab:red" for name, value in values]
+    axes.barh(range(len(values)), numbers, color=colours, height=0.7)
+    axes.set_yticks(range(len(values)), names, fontsize=8)
+    axes.invert_yaxis()
+    # Shares and probabilities on their own scale, so that small ones look small.
+    low, high = min(0.0, *numbers), max(1.0 if min(numbers) >= 0 else 0.0, *numbers)
+    span = high - low
+    axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.2 * span)
+    for i, value in enumerate(numbers):
+        end, side = (value, "left") if value >= 0 else (value, "right")
+        axes.text(end, i, f" {value:.2f} ", va="center", ha=side, fontsize=7)
+    axes.axvline(0, color="0.6", linewidth=0.8)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def _text_lines(words: list[tuple[str, float]] | None, width: int) -> list[list[tuple[str, float, int]]]:
+    """Words in lines: (word, relevance over the largest, column)."""
+    if not words:
+        return []
+    strongest = max(abs(value) for _, value in words) or 1.0
+    lines: list[list[tuple[str, float, int]]] = [[]]
+    column = 0
+    for word, value in words:
+        word = textwrap.shorten(word, width, placeholder="...")
+        if column and column + len(word) > width:
+            lines.append([])
+            column = 0
+        lines[-1].append((word, value / strongest, column))
+        column += len(word) + 1
+    return lines
+
+
+def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: int, about: str | None) -> None:
+    """Monospaced words on red (for the class) or blue (against it), below a line that says so."""
+    axes.set(xlim=(0, width), ylim=(len(lines) + 1, 0))
+    axes.axis("off")
+    # Scaled to the strongest word, however little it counts: how much the text does is said by its contribution.
+    axes.text(0, 0.5, f"words: red for {about}, blue against it", fontsize=9, va="center")
+    for row, line in enumerate(lines, start=1):
+        for word, value, column in line:
+            axes.text(
+                column,
+                row + 0.5,
+                word,
+                family="monospace",
+                fontsize=9,
+                va="center",
+                bbox={"facecolor": colormaps["bwr"](0.5 + 0.4 * value), "edgecolor": "none", "pad": 1.0},
+            )

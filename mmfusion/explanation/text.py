@@ -1,0 +1,104 @@
+"""Which tokens of the text the evidence for a class lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.explanation.forward import attributing, captum_attr, computed_once, logits_of
+from mmfusion.names import did_you_mean
+
+METHODS = ("integrated_gradients", "gradient_x_input")
+
+
+def token_relevance(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    target: int,
+    *,
+    baseline_ids: Tensor,
+    method: str = "integrated_gradients",
+    steps: int = 16,
+) -> Tensor:
+    """Relevance of each token of a sample's text for the logit of a class; above 0 speaks for the class.
+
+    The image enters as it is, and its tower runs once.
+
+    Args:
+        model: a ``FusionModel`` with a transformers text tower.
+        inputs: keyword tensors of one sample (B = 1).
+        target: position of the class.
+        baseline_ids: (1, L) the text that says nothing: padding tokens in place of words (:func:`blank_text`).
+        method: ``integrated_gradients`` of the word embeddings from the baseline's to the text's (Sundararajan et al.
+            2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is one step of it, at the
+            text.
+        steps: of the integral.
+
+    Returns:
+        (L,) relevances, 0 at padding.
+
+    Raises:
+        ValueError: no text in the inputs, or an unknown method.
+        ImportError: captum is not installed.
+    """
+    ids, tower = inputs.get("input_ids"), getattr(model, "text_tower", None)
+    if ids is None or tower is None:
+        raise ValueError("There is no text to explain: the model has no text tower, or the sample no input_ids.")
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; {did_you_mean(method, list(METHODS))}")
+    captum = captum_attr()
+    forward, others = logits_of(model, inputs, "input_ids")
+    embeddings = tower.backbone.get_input_embeddings()
+    image_tower: Any = getattr(model, "image_tower", None)
+    with attributing(model), computed_once(image_tower):
+        if method == "integrated_gradients":
+            found = captum.LayerIntegratedGradients(forward, embeddings).attribute(
+                ids, baselines=baseline_ids, target=target, additional_forward_args=others, n_steps=steps
+            )
+        else:
+            found = _gradient_x_input(forward, embeddings, ids, baseline_ids, target, others)
+    return found.detach().sum(dim=-1)[0]
+
+
+def _gradient_x_input(
+    forward: Any, embeddings: nn.Module, ids: Tensor, baseline_ids: Tensor, target: int, others: Sequence[Tensor]
+) -> Tensor:
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[-1]
+
+    handle = embeddings.register_forward_hook(keep)
+    try:
+        logit = forward(ids, *others)[0, target]
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(logit, kept)
+    return gradient * (kept[0] - embeddings(baseline_ids))
+
+
+def blank_text(input_ids: Tensor, tokenizer: Any) -> Tensor:
+    """The text with padding in place of everything but the special tokens, (1, L)."""
+    special = tokenizer.get_special_tokens_mask(input_ids[0].tolist(), already_has_special_tokens=True)
+    keep = torch.tensor(special, dtype=torch.bool, device=input_ids.device)
+    return torch.where(keep, input_ids, torch.full_like(input_ids, tokenizer.pad_token_id))
+
+
+def words_of(tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str]) -> list[tuple[str, float]]:
+    """Pieces of words joined, their relevance summed; special tokens are left out."""
+    marked = any(token.startswith(("\u2581", "\u0120")) for token in tokens)
+    found: list[tuple[str, float]] = []
+    for token, value in zip(tokens, relevance, strict=True):
+        if token in special:
+            continue
+        begins = token.startswith(("\u2581", "\u0120")) if marked else not token.startswith("##")
+        piece = token.lstrip("\u2581\u0120") if marked else token.removeprefix("##")
+        if begins or not found:
+            found.append((piece, value))
+        else:
+            found[-1] = (found[-1][0] + piece, found[-1][1] + value)
+    return found

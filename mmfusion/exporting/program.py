@@ -1,0 +1,227 @@
+"""A model as a program of tensors alone: traced, written, and compared with the model on batches of many shapes."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.exporting.inputs import free_sizes, random_inputs
+from mmfusion.inference.session import open_session, run_session
+from mmfusion.models import FusionModel, class_probabilities
+
+#: format -> suffix of its file.
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+#: names of what a program returns.
+OUTPUTS = ("logits", "probabilities")
+
+#: batches that a written program is compared on: samples, tokens of the longest text, slices or views.
+SHAPES = ((1, 1, 1), (2, 7, 2), (3, 24, 3), (5, 64, 5), (8, 12, 2))
+
+Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
+
+
+class Program(nn.Module):
+    """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
+
+    The inputs are spelled out, since a program takes their names from here.
+
+    Args:
+        model: in evaluation mode. Its temperature becomes a constant of the program.
+    """
+
+    def __init__(self, model: FusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_present: Tensor | None = None,
+        text_present: Tensor | None = None,
+        slice_mask: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        roi_values: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        output = self.model(
+            pixel_values, input_ids, attention_mask, image_present, text_present, slice_mask, view_mask, roi_values
+        )
+        logits = output.logits.float()
+        return logits, class_probabilities(self.model, logits)
+
+
+def write_program(
+    model: FusionModel,
+    path: Path,
+    *,
+    format: str = "onnx",
+    image_size: int | None = None,
+    max_length: int | None = None,
+    tolerance: float = 1e-4,
+) -> float:
+    """Trace a model, write the program to a file, read the file and compare it with the model.
+
+    The number of samples, of tokens, and of slices or views is free. The file is written beside ``path`` and takes its
+    name once it has passed.
+
+    Args:
+        model: on the CPU; it is put in evaluation mode.
+        path: file to write; what is there is replaced.
+        format: ``onnx`` or ``torch-export``.
+        image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
+        max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
+        tolerance: largest difference of a probability, or of a logit over the batch's largest (at least 1).
+
+    Returns:
+        The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
+
+    Raises:
+        ValueError: an unknown format, a model that the format cannot express, or a program that differs by more than
+            ``tolerance``.
+        ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
+    """
+    if format not in SUFFIXES:
+        raise ValueError(f"format={format!r} is not one of {', '.join(map(repr, SUFFIXES))}.")
+    if format == "onnx":
+        _check_installed()
+    if model.image_tower is not None and image_size is None:
+        raise ValueError("A model that reads images is exported for one image_size, in pixels.")
+    program = Program(model.eval()).eval()
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        with _quiet(), torch.no_grad():
+            run = _WRITERS[format](program, image_size, partial)
+        differences = [_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length)]
+        difference = float(torch.stack(differences).max())  # unlike Python's max, not blind to NaN
+        if not difference <= tolerance:  # also where it is NaN
+            raise ValueError(
+                f"The exported program differs from the model by {difference:.2g}, more than {tolerance:g}; nothing is "
+                "written. Report it, or accept it with a larger tolerance."
+            )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return difference
+
+
+def _example(program: Program, image_size: int | None) -> dict[str, Any]:
+    """Keywords of an exporter: inputs to trace with, and which of their sizes are free."""
+    # no size is 1, and no two are alike: an exporter may take a 1 for a constant, and equal sizes for one
+    inputs = random_inputs(program.model, image_size=image_size, rows=4, length=9, images=3)
+    return {"kwargs": inputs, "dynamic_shapes": free_sizes(program.model)}
+
+
+def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
+    # torch remembers how it called an LSTM, and a second export in one process would fix the number of slices
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
+    try:
+        found = torch.onnx.export(
+            program, **_example(program, image_size), output_names=OUTPUTS, dynamo=True, verbose=False
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise _cannot("onnx", error) from error
+    assert found is not None
+    try:
+        found.save(path, external_data=False)
+    except Exception as error:  # a file of ONNX holds 2 GB at most
+        raise _cannot("onnx", error) from error
+    session = open_session(path, device="cpu")
+    return lambda inputs: run_session(session, inputs)
+
+
+def _write_torch(program: Program, image_size: int | None, path: Path) -> Runner:
+    from torch.fx.experimental import _config as size_config
+
+    try:
+        # as torch.onnx traces: a size may be 1, and views may be two, though one asks and leaves one other
+        with size_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            traced = torch.export.export(
+                program, args=(), **_example(program, image_size), prefer_deferred_runtime_asserts_over_guards=True
+            )
+    except (torch._dynamo.exc.UserError, RuntimeError) as error:
+        raise _cannot("torch-export", error) from error
+    torch.export.save(traced, path)
+    module = torch.export.load(path).module()
+    return lambda inputs: module(**inputs)
+
+
+_WRITERS: dict[str, Callable[[Program, int | None, Path], Runner]] = {
+    "onnx": _write_onnx,
+    "torch-export": _write_torch,
+}
+
+
+def _cannot(format: str, error: Exception) -> ValueError:
+    """An exporter's pages of advice in one line: the innermost cause."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = [line.strip(" -") for line in str(cause).splitlines() if line.strip()]
+    reason = next((line for line in lines if line.startswith("You marked")), lines[0] if lines else "")
+    return ValueError(f"torch cannot write this model as {format} ({type(cause).__name__}: {reason})")
+
+
+def _batches(model: FusionModel, image_size: int | None, max_length: int | None) -> Iterator[dict[str, Tensor]]:
+    """Batches that the program was not traced with; the last ones without any image, and without any text."""
+    longest = min(n for n in (max_length, getattr(model.text_tower, "max_length", None), 10**6) if n is not None)
+    for seed, (rows, length, images) in enumerate(SHAPES, start=1):
+        yield random_inputs(
+            model, image_size=image_size, rows=rows, length=min(length, longest), images=images, seed=seed
+        )
+    for name in ("image_present", "text_present"):
+        inputs = random_inputs(model, image_size=image_size, rows=2, length=min(5, longest), images=2)
+        if name in inputs:
+            yield inputs | {name: torch.zeros_like(inputs[name])}
+
+
+@torch.no_grad()
+def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> Tensor:
+    """Largest difference of a probability, or of a logit over the batch's largest (at least 1).
+
+    A logit of 15 in float32 is no surer than 1e-5 or two, in the model itself; probabilities lie below 1.
+    """
+    expected = program(**inputs)
+    try:
+        found = run(inputs)
+    except Exception as error:  # each runtime has its own; one of them is a size that tracing took for a constant
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
+        raise ValueError(f"The exported program does not take {shapes} ({_first_line(error)}).") from error
+    pairs = zip(expected, found, strict=True)
+    return torch.stack([(a - b).abs().max() / a.abs().max().clamp(min=1) for a, b in pairs]).max()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _check_installed() -> None:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters warn about their own insides, on which a user has no hold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

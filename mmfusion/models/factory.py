@@ -1,0 +1,150 @@
+"""``create_model`` and its kin: names in, modules out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmfusion import registry
+from mmfusion.artifacts.folder import PREFIXES, resolve_artifact
+from mmfusion.artifacts.shipped import shipped
+from mmfusion.models.fusion_model import FusionModel, model_keywords
+from mmfusion.models.saved import load_model
+from mmfusion.names import did_you_mean
+
+#: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
+SWAPPABLE = {
+    "image_tower": ("image_args", "stem", "aggregator", "aggregator_args"),
+    "aggregator": ("aggregator_args",),
+    "text_tower": ("text_args",),
+    "fusion": ("fusion_args",),
+    "head": ("head_args",),
+}
+
+
+def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., FusionModel]:
+    """Decorator that registers a model entrypoint under its function name."""
+    return registry.register("model", entrypoint.__name__)(entrypoint)
+
+
+def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
+    """Build the model that an entrypoint describes, with the caller's overrides.
+
+    Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged
+    over the entrypoint's. Removing a tower (``text_encoder=None``) removes fusion block and auxiliary heads too.
+
+    Raises:
+        TypeError: an override is no keyword of a model.
+    """
+    known = [*model_keywords(), "num_classes", "encoder_weights"]
+    for name in overrides:
+        if name not in known:
+            raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, known)}")
+    config = dict(architecture)
+    for part, args in SWAPPABLE.items():
+        if part in overrides and overrides[part] != architecture.get(part):
+            for name in args:
+                config.pop(name, None)
+    for name, value in overrides.items():
+        merge = name.endswith("_args") and config.get(name)
+        config[name] = {**config[name], **(value or {})} if merge else value
+    if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
+        gone = ["fusion", "fusion_args", "dim", "aux_heads", "modality_dropout"]
+        if config.get("image_encoder") is None:
+            gone += ["image_tower", *SWAPPABLE["image_tower"]]
+        if config.get("text_encoder") is None:
+            gone += ["text_tower", *SWAPPABLE["text_tower"]]
+        for part in gone:
+            if part not in overrides:
+                config.pop(part, None)
+    return FusionModel(**config)
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    encoder_weights: str | None = None,
+    **overrides: Any,
+) -> FusionModel:
+    """Create a model by name.
+
+    Args:
+        name: an architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
+            saved model: ``"local-dir:FOLDER"`` or ``"hf-hub:org/name@revision"``.
+        pretrained: load the weights of the architecture's (first) tag.
+        num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
+            head, and a warning says so.
+        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
+            hub id, is the network touched.
+        overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
+            (``fusion_args={"num_layers": 2}``).
+
+    Raises:
+        ValueError: unknown name (the message gives the nearest ones), or no weights under it.
+        TypeError: a keyword that the model or the chosen part does not take.
+    """
+    architecture, _, tag = name.partition(".")
+    is_saved = name.startswith(PREFIXES)
+    if encoder_weights is not None and (is_saved or pretrained or tag):
+        raise ValueError(
+            f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
+        )
+    if is_saved:
+        return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
+    if "/" in name or "\\" in name or Path(name).is_dir():
+        raise ValueError(
+            f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
+        )
+    entrypoint = registry.get("model", architecture)
+    if pretrained or tag:
+        folder = resolve_artifact(name)
+        return load_model(folder, num_classes=num_classes, **overrides)
+    chosen = {} if num_classes is None else {"num_classes": num_classes}
+    model: FusionModel = entrypoint(encoder_weights=encoder_weights, **chosen, **overrides)
+    model.architecture = architecture
+    return model
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of the architectures that match a wildcard, in natural order.
+
+    Args:
+        pattern: shell wildcard, e.g. ``"mibf*"``.
+        pretrained: list the weights that come with the package instead, as ``"arch.tag"``. Such a name is a string with
+            ``metrics``, ``dataset``, ``license`` and ``size``, and shows them.
+    """
+    if not pretrained:
+        return registry.names("model", pattern)
+    return [
+        name for name in shipped() if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)
+    ]
+
+
+def list_components(kind: str, pattern: str = "*") -> list[str]:
+    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, loss."""
+    return registry.names(kind, pattern)
+
+
+def create_fusion(name: str, **kwargs: Any) -> nn.Module:
+    """Build a fusion block, e.g. ``create_fusion("ibfa", image_dim=768, text_dim=768, dim=768)``."""
+    return registry.create("fusion", name, **kwargs)
+
+
+def create_head(name: str, **kwargs: Any) -> nn.Module:
+    """Build a head, e.g. ``create_head("mlp", in_features=512, num_classes=7)``."""
+    return registry.create("head", name, **kwargs)
+
+
+def create_loss(name: str, **kwargs: Any) -> nn.Module:
+    """Build a loss, e.g. ``create_loss("mp", alpha=0.3, beta=0.6, gamma=1.1)``."""
+    return registry.create("loss", name, **kwargs)
+
+
+def create_aggregator(name: str, **kwargs: Any) -> nn.Module:
+    """Build a sequence aggregator, e.g. ``create_aggregator("bilstm", in_features=512, hidden_size=256)``."""
+    return registry.create("aggregator", name, **kwargs)

@@ -1,0 +1,19 @@
+"""Names as people read and mistype them: natural order, and the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key under which ``resnet18`` comes before ``resnet101``."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part]
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The end of an error message: the nearest of the known names, or all of them."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"known: {', '.join(known) if known else '(none)'}."

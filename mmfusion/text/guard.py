@@ -1,0 +1,232 @@
+"""Keeps the label out of a text: label words, their synonyms, and metadata columns that were written after it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from mmfusion.text.words import UNSPACED, fold, sentences
+
+_LABEL_WORDS = Path(__file__).parent / "label_words"
+
+#: metadata columns that tell the label, or how it was found, in common data sets.
+LEAKING_COLUMNS = (
+    "label",
+    "class",
+    "target",
+    "dx",
+    "dx_type",
+    "diagnosis",
+    "diagnosis_confirm_type",
+    "benign_malignant",
+    "histology",
+    "pathology",
+)
+
+#: what may stand between the words of one term: nothing, spaces, hyphens of every kind, apostrophes, an underscore
+#: or a slash.
+_JOINT = r"[\s_/'\u2019\-\u2010-\u2015]*"
+
+
+class LeakGuard:
+    """Finds whole words that give the label away, and removes or refuses them.
+
+    A term is found in any case, with or without accents, in another width, with invisible characters inside, in
+    singular and plural (English and Latin: nevus, nevi; keratosis, keratoses; melanoma, melanomas, melanomata), with a
+    possessive, and with its words joined by spaces, hyphens, underscores, slashes or nothing (``basal-cell
+    carcinoma``). A part of a longer word is not it: ``mel`` is not in ``melody``. In scripts without spaces between
+    words a term is found anywhere.
+
+    A label that is nothing but a number (``0``, ``4``) is no word: ages and sizes are numbers too. Name what gives it
+    away as synonyms (``{"4": ["grade 4", "grade IV"]}``).
+
+    Args:
+        labels: class names.
+        synonyms: label -> further terms, or just further terms.
+        columns: names of leaking metadata columns, beside :data:`LEAKING_COLUMNS`.
+
+    Attributes:
+        terms: everything that is looked for, as it was given.
+        numbers: labels that are only numbers, which are not looked for.
+    """
+
+    def __init__(
+        self,
+        labels: Iterable[str] = (),
+        synonyms: Mapping[str, Sequence[str]] | Iterable[str] = (),
+        *,
+        columns: Iterable[str] = (),
+    ) -> None:
+        if isinstance(labels, str) or isinstance(synonyms, str):
+            raise TypeError("LeakGuard takes lists of labels and synonyms, not a single text.")
+        labels = [str(label) for label in labels]
+        self.numbers = [label for label in labels if _is_number(label)]
+        further: list[str] = []
+        if isinstance(synonyms, Mapping):
+            for label, terms in synonyms.items():
+                if isinstance(terms, str) or not isinstance(terms, Sequence):
+                    raise TypeError(f"The synonyms of {label!r} are a list of texts, not {terms!r}.")
+                further += terms
+            labels += [label for label in synonyms if not _is_number(label)]
+        else:
+            further += synonyms
+        given = dict.fromkeys(str(term) for term in [*labels, *further] if str(term) not in self.numbers)
+        self.terms = [term for term in given if _parts(term)]
+        self.columns = frozenset(_column_key(name) for name in [*LEAKING_COLUMNS, *columns])
+        # The longest first, so that "basal cell carcinoma" goes whole where "carcinoma" is a term too.
+        patterns = sorted(map(_pattern, self.terms), key=len, reverse=True)
+        self._regex = re.compile("|".join(patterns)) if patterns else None
+
+    def find(self, text: str) -> list[str]:
+        """The words of a text that give a label away, as they stand there."""
+        return [text[start:end] for start, end in self._spans(text)]
+
+    def check(self, text: str) -> None:
+        """Pass a clean text.
+
+        Raises:
+            ValueError: the text has a label word; the message names it.
+        """
+        found = self.find(text)
+        if found:
+            names = ", ".join(map(repr, dict.fromkeys(found)))
+            start = max(0, text.index(found[0]) - 30)
+            raise ValueError(
+                f"The text gives the label away by {names}: '...{text[start : start + 80].strip()}...'; "
+                "take those words out, or let LeakGuard.clean do it."
+            )
+
+    def clean(self, text: str, *, unit: Literal["word", "sentence"] = "word") -> str:
+        """The text without label words.
+
+        Args:
+            text: any text.
+            unit: ``word`` takes out the words and tidies spaces and punctuation; ``sentence`` takes out each sentence
+                that has one, since a passage that lost its subject still describes it.
+
+        Raises:
+            ValueError: unknown unit.
+        """
+        if unit not in ("word", "sentence"):
+            raise ValueError(f"unit={unit!r} is not one of 'word', 'sentence'.")
+        if not self._spans(text):
+            return text
+        if unit == "sentence":
+            return " ".join(sentence for sentence in sentences(text) if not self._spans(sentence))
+        # Two words may become one term when what stood between them goes.
+        while spans := self._spans(text):
+            pieces, position = [], 0
+            for start, end in spans:
+                pieces.append(text[position:start])
+                position = end
+            text = _tidy(" ".join([*pieces, text[position:]]))
+        return text
+
+    def leaking(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that must not enter a text, in their order."""
+        return [name for name in columns if _column_key(name) in self.columns]
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Pass columns none of which tells the label.
+
+        Raises:
+            ValueError: a leaking column; the message names it.
+        """
+        found = self.leaking(columns)
+        if found:
+            raise ValueError(
+                f"The column {', '.join(map(repr, found))} gives the label away; leave it out of the template."
+            )
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        if self._regex is None:
+            return []
+        folded, origins = fold(text)
+        return [(origins[match.start()], origins[match.end()]) for match in self._regex.finditer(folded)]
+
+
+def list_synonyms() -> list[str]:
+    """Fields of medicine whose label words are shipped."""
+    return sorted(path.stem for path in _LABEL_WORDS.glob("*.json"))
+
+
+def read_synonyms(source: str | Path) -> dict[str, list[str]]:
+    """Read label -> terms that give it away.
+
+    Args:
+        source: a JSON file, or a field that mmfusion knows the words of (:func:`list_synonyms`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no JSON object of lists of texts.
+    """
+    path = _LABEL_WORDS / f"{source}.json" if source in list_synonyms() else Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"The synonyms {path} do not exist.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(terms, list) and all(isinstance(term, str) for term in terms) for terms in found.values()
+    ):
+        raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
+    return found
+
+
+def _is_number(label: str) -> bool:
+    return re.fullmatch(r"[\W_]*\d+([.,]\d+)?[\W_]*", label) is not None
+
+
+def _column_key(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", fold(name)[0].strip())
+
+
+def _parts(term: str) -> list[str]:
+    return re.findall(r"[^\W_]+", fold(term)[0])
+
+
+def _pattern(term: str) -> str:
+    """Regular expression for a term in a folded text."""
+    parts = _parts(term)
+    body = _JOINT.join(f"(?:{'|'.join(map(re.escape, _forms(part)))})" for part in parts)
+    # A boundary is where no further letter or digit follows; those of unspaced scripts are words of their own.
+    before = "" if re.match(f"[{UNSPACED}]", parts[0]) else rf"(?<![^\W_{UNSPACED}])"
+    after = "" if re.search(f"[{UNSPACED}]$", parts[-1]) else rf"(?:['\u2019]s)?(?![^\W_{UNSPACED}])"
+    return f"{before}{body}{after}"
+
+
+#: singular ending, plural ending: English, then Latin and Greek.
+_PLURALS = (("y", "ies"), ("us", "i"), ("is", "es"), ("um", "a"), ("oma", "omata"), ("a", "ae"))
+
+
+def _forms(word: str) -> list[str]:
+    """A word in singular and plural, the longest first. A form that is no word does no harm."""
+    forms = {word, f"{word}s"}
+    if len(word) > 3:
+        forms.add(f"{word}es")
+        for one, many in _PLURALS:
+            if word.endswith(one):
+                forms.add(word.removesuffix(one) + many)
+            if word.endswith(many) and len(word) > len(many) + 2:
+                forms.add(word.removesuffix(many) + one)
+        if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+            forms.add(word[:-1])
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _tidy(text: str) -> str:
+    """Spaces and punctuation as they should be after words are gone."""
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r"[(\[{]\s*[)\]}]", "", text)
+    text = re.sub(r"(?:(?<=\s)|^)['\-\u2010-\u2015/]+(?=\s|[.,;:!?]|$)", "", text)
+    text = re.sub(r"(?:(?<=\s)|^)[\-\u2010-\u2015/]+(?=\w)|(?<=\w)[\-\u2010-\u2015/]+(?=\s|$)", "", text)
+    text = re.sub(r"\s+([.,;:!?)\]])", r"\1", text)
+    text = re.sub(r"([(\[])\s+", r"\1", text)
+    text = re.sub(r"[,;:]+([.!?])", r"\1", text)
+    text = re.sub(r"([,;:])(?:\s*[,;:])+", r"\1", text)
+    text = re.sub(r"^[\s.,;:!?]+", "", text)
+    return re.sub(r"[ \t]+", " ", text).strip()

@@ -1,0 +1,241 @@
+"""An exported folder against the saved model that it was made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mmfusion
+from mmfusion.cli import main as cli
+from mmfusion.data import Processor, fit_wordpiece, read_cases
+from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.exporting import artifact
+from mmfusion.inference import OnnxModel
+from mmfusion.models import save_model
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+LABELS = ["a", "b", "c"]
+TEMPERATURE = 2.5
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an untrained model of image and text, calibrated, with figures."""
+    torch.manual_seed(0)
+    run = tmp_path_factory.mktemp("run")
+    tokenizer = fit_wordpiece(["a red green blue spot, patient of 30 years"], 128)
+    processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, max_length=24)
+    model = mmfusion.create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
+    model.calibration = {"temperature": TEMPERATURE, "fitted_on": "val", "n": 60}
+    processor.save_pretrained(run / "best")
+    save_model(model, run / "best", metadata={"training": {"dataset": {}, "seed": 0}}, metrics={"accuracy": 0.5})
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports") / "onnx"
+    done = mmfusion.export_model(f"local-dir:{run}", folder)
+    assert done.path == folder and 0 <= done.difference <= 1e-4
+    return folder
+
+
+@pytest.fixture
+def pair(run: Path, exported: Path) -> tuple[mmfusion.Predictor, mmfusion.Predictor]:
+    load = mmfusion.Predictor.from_pretrained
+    return load(f"local-dir:{run}", device="cpu"), load(f"local-dir:{exported}", device="cpu")
+
+
+def values(results: list[dict]) -> np.ndarray:
+    return np.array([list(result["probabilities"].values()) for result in results])
+
+
+def test_the_folder_is_whole_and_holds_no_torch_weights(run: Path, exported: Path) -> None:
+    names = {file.name for file in exported.iterdir()}
+    assert {"model.onnx", "config.json", "tokenizer.json", "metrics.json", "README.md"} <= names
+    assert not any(name.endswith((".safetensors", ".partial")) for name in names)
+    config, before = (json.loads((folder / "config.json").read_text()) for folder in (exported, run / "best"))
+    assert {key for key in config if config[key] != before.get(key)} == {"export"}
+    assert before.keys() - config.keys() == {"weights_sha256"}
+    entry = config["export"]
+    assert entry["inputs"] == ["pixel_values", "image_present", "input_ids", "attention_mask", "text_present"]
+    assert entry["outputs"] == ["logits", "probabilities"] and entry["image_layout"] == "image"
+
+
+def test_rows_of_every_kind(pair, toy: Path) -> None:
+    eager, onnx = pair
+    assert isinstance(onnx.model, OnnxModel) and onnx.labels == LABELS
+    rows = [{"id": i, "image": toy / f"case{i}.png", "text": "a red spot " * (i + 1)} for i in range(5)]
+    rows += [{"image": toy / "case5.png"}, {"text": "green"}, {"image": toy / "none.png", "id": "x"}, {}]
+    for options in ({}, {"tta": True}, {"batch_size": 2}):
+        expected, found = eager.predict(rows, **options), onnx.predict(rows, **options)
+        assert found[7:] == expected[7:] and "error" in found[7]
+        np.testing.assert_allclose(values(found[:7]), values(expected[:7]), atol=1e-4)
+        assert [result["label"] for result in found[:7]] == [result["label"] for result in expected[:7]]
+
+
+def test_calibration_can_be_left_out(run: Path, exported: Path, toy: Path) -> None:
+    rows = [{"image": toy / "case1.png", "text": "a blue spot"}]
+    plain, expected, calibrated = (
+        values(mmfusion.Predictor.from_pretrained(f"local-dir:{folder}", calibrated=c).predict(rows))
+        for folder, c in ((exported, False), (run, False), (exported, True))
+    )
+    np.testing.assert_allclose(plain, expected, atol=1e-4)
+    powers = plain ** (1 / TEMPERATURE)
+    np.testing.assert_allclose(calibrated, powers / powers.sum(), atol=1e-5)
+
+
+def test_tables_and_figures(pair, toy: Path, tmp_path: Path) -> None:
+    eager, onnx = pair
+    toy = shutil.copytree(toy, tmp_path / "toy")
+    (toy / "broken.png").write_bytes(b"no picture")
+    table = tmp_path / "cases.csv"
+    table.write_text("image,text,label\ncase0.png,a red spot,a\nbroken.png,,b\n,green,b\ncase4.png,,c\n")
+    read = mmfusion.data.DatasetConfig(image_root=str(toy))
+    found = []
+    for name, predictor in (("eager", eager), ("onnx", onnx)):
+        assert predictor.predict_path(table, tmp_path / f"{name}.csv", dataset=read) == (4, 1)
+        with (tmp_path / f"{name}.csv").open(newline="") as file:
+            found.append(list(csv.DictReader(file)))
+    for a, b in zip(*found, strict=True):
+        assert (a["id"], a["label"], a["error"]) == (b["id"], b["label"], b["error"])
+        for column in ("p_a", "p_b", "p_c"):
+            assert a[column] == b[column] == "" or float(a[column]) == pytest.approx(float(b[column]), abs=1e-4)
+    assert "broken.png" in found[1][1]["error"]
+    cases = read_cases(toy, processor_labels=LABELS).select("train")
+    figures = [evaluate(p.model, p.processor, cases, missing_modality=True) for p in pair]
+    assert figures[0]["nll"] == pytest.approx(figures[1]["nll"], abs=1e-4)
+    assert figures[0]["confusion_matrix"] == figures[1]["confusion_matrix"]
+    assert figures[1]["calibration"]["temperature"] == TEMPERATURE
+    shown = [[row["nll"]["value"] for row in each["missing_modality"]] for each in figures]
+    assert len(shown[1]) == 4 and shown[0] == pytest.approx(shown[1], abs=1e-4)
+
+
+def test_what_it_cannot_do_is_one_line(exported: Path, pair) -> None:
+    _, onnx = pair
+    for explain in (lambda: onnx.explain({"text": "red"}), lambda: onnx.explain_path("data", "out")):
+        with pytest.raises(ValueError, match="An exported model has no gradients to explain with"):
+            explain()
+    with pytest.raises(ValueError, match=r"holds an exported model, which mmfusion.Predictor runs"):
+        mmfusion.create_model(f"local-dir:{exported}")
+    with pytest.raises(ValueError, match="computes in float32"):
+        mmfusion.Predictor.from_pretrained(f"local-dir:{exported}", dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"pixel_values is missing.*image_present false"):
+        onnx.model(input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+def test_inputs_that_are_not_given(pair) -> None:
+    eager, onnx = pair
+    inputs = {"pixel_values": torch.randn(2, 3, 32, 32), "input_ids": torch.randint(5, 40, (2, 6))}
+    with torch.inference_mode():
+        torch.testing.assert_close(onnx.model(**inputs).logits, eager.model(**inputs).logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lesion_context_lite0", "multiview_lite0", "bilstm_lite0"])
+def test_inputs_that_the_tower_may_do_without(name: str, tmp_path: Path) -> None:
+    from zoo import batch, shrunk
+
+    model = shrunk(name).eval()
+    Processor(LABELS, image_size=32, tokenizer=fit_wordpiece(["red"], 64)).save_pretrained(tmp_path / "saved")
+    save_model(model, tmp_path / "saved")
+    mmfusion.export_model(f"local-dir:{tmp_path / 'saved'}", tmp_path / "onnx")
+    onnx = OnnxModel(tmp_path / "onnx", "cpu")
+    inputs = batch(model, rows=3, size=32)
+    for left_out in ("roi_values", "slice_mask", "view_mask"):
+        inputs.pop(left_out, None)
+    with torch.inference_mode():
+        torch.testing.assert_close(onnx(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
+        if inputs["pixel_values"].ndim == 5:  # one slice, one view
+            inputs["pixel_values"] = inputs["pixel_values"][:, 0]
+            torch.testing.assert_close(onnx(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
+
+
+def test_damage(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(exported, folder)
+    program = folder / "model.onnx"
+    content = bytearray(program.read_bytes())
+    content[len(content) // 2] ^= 1
+    program.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model.onnx is not the file that config.json was written with"):
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
+    program.write_bytes(b"nothing")
+    config = json.loads((folder / "config.json").read_text())
+    config["export"]["sha256"] = artifact.sha256(program)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="damaged, or not for this onnxruntime") as raised:
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
+    assert "\n" not in str(raised.value)
+    program.unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no model.onnx"):
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
+    config["export"]["format"] = "torch-export"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"program for torch.export.load"):
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
+
+
+def test_where_it_is_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(model, path: Path, **options) -> float:
+        assert options["image_size"] == 32 and options["max_length"] == 24
+        path.write_bytes(b"program")
+        if options["tolerance"] < 1e-9:
+            raise ValueError("differs")
+        return 5e-6
+
+    monkeypatch.setattr(artifact, "write_program", write)
+    name = f"local-dir:{run}"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="no earlier export"):
+        mmfusion.export_model(name, tmp_path / "mine")
+    with pytest.raises(FileExistsError, match="no earlier export"):
+        mmfusion.export_model(name, run / "best")
+    with pytest.raises(ValueError, match=r"files end in .pt2"):
+        mmfusion.export_model(name, tmp_path / "m.onnx", format="torch-export")
+    with pytest.raises(ValueError, match="'onnx', 'torch-export'"):
+        mmfusion.export_model(name, tmp_path / "m", format="tflite")
+    assert mmfusion.export_model(name, tmp_path / "new" / "m.onnx").path.read_bytes() == b"program"
+    out = tmp_path / "out"
+    mmfusion.export_model(name, out, format="torch-export")
+    assert (out / "model.pt2").exists()
+    mmfusion.export_model(name, out)
+    assert (out / "model.onnx").exists() and not (out / "model.pt2").exists()
+    with pytest.raises(ValueError, match="differs"):
+        mmfusion.export_model(name, out, format="torch-export", tolerance=1e-10)
+    assert (out / "model.onnx").exists() and not (out / "model.pt2").exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "new", "out"]
+
+
+def test_command(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(model, path: Path, **options) -> float:
+        path.write_bytes(b"program")
+        return 5e-6
+
+    monkeypatch.setattr(artifact, "write_program", write)
+    out = tmp_path / "out"
+    assert cli.main(["export", "--model", f"local-dir:{run}", "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "5.0e-06" in said and f"--model local-dir:{out}" in said
+    (out / "config.json").unlink()
+    assert cli.main(["export", "--model", f"local-dir:{run}", "--output", str(out)]) == 2
+    assert "no earlier export" in capsys.readouterr().err
+
+
+def test_an_image_of_another_kind(pair) -> None:
+    eager, onnx = pair
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8))
+    np.testing.assert_allclose(
+        values(onnx.predict([{"image": picture}])), values(eager.predict([{"image": picture}])), atol=1e-4
+    )

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zoo import batch, larger_siblings, shrunk
+
+import mmfusion
+from mmfusion.exporting import program
+from mmfusion.exporting.inputs import random_inputs
+from mmfusion.exporting.program import write_program
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SIZE = 48
+
+#: one model for each thing that a tracer might stumble on: a recurrence over slices of any number; views, some of them
+#: absent; a scan; a region and its stand-in. (An image with a text is exported by the tests of the folder.)
+MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_lite0")
+
+#: sizes that are neither those of tracing nor those of the command's own check.
+ROWS, LENGTH = 6, 15
+
+
+#: one of each family.
+FAMILIES = [name for name in mmfusion.list_models() if name not in larger_siblings(mmfusion.list_models())]
+
+
+def slow_but(names: tuple[str, ...]) -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in FAMILIES]
+
+
+def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
+    """Rows of other sizes; one lacks the image, another the text."""
+    inputs = batch(model, rows=ROWS, length=LENGTH, size=SIZE, seed=5)
+    if model.image_tower is not None:
+        inputs["image_present"] = torch.arange(ROWS) != 4
+    if model.text_tower is not None:
+        inputs["text_present"] = torch.arange(ROWS) != 5
+    return inputs
+
+
+@pytest.mark.parametrize("name", slow_but(MECHANISMS))
+def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path) -> None:
+    model = shrunk(name).eval()
+    model.calibration = {"temperature": 1.7, "fitted_on": "val", "n": 60}
+    path = tmp_path / "model.onnx"
+    assert write_program(model, path, image_size=SIZE) <= 1e-4
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(str(path))
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = other_inputs(model)
+    fed = {node.name: inputs[node.name].numpy() for node in session.get_inputs()}
+    assert fed.keys() == inputs.keys()
+    logits, probabilities = session.run(["logits", "probabilities"], fed)
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(probabilities, (expected / 1.7).softmax(-1).numpy(), rtol=0, atol=1e-4)
+
+
+TORCH_EXPORTED = [pytest.param(n, marks=pytest.mark.slow) for n in MECHANISMS if n != "bilstm_lite0"]
+
+
+@pytest.mark.parametrize("name", ["test_concat", *TORCH_EXPORTED])
+def test_torch_export_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path) -> None:
+    model = shrunk(name).eval()
+    path = tmp_path / "model.pt2"
+    assert write_program(model, path, format="torch-export", image_size=SIZE) <= 1e-4
+    inputs = other_inputs(model)
+    found, _ = torch.export.load(path).module()(**inputs)
+    with torch.inference_mode():
+        torch.testing.assert_close(found, model(**inputs).logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_torch_export_cannot_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="torch cannot write this model as torch-export") as raised:
+        write_program(shrunk("bilstm_lite0"), tmp_path / "model.pt2", format="torch-export", image_size=SIZE)
+    assert "\n" not in str(raised.value) and "images" in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def fake_writer(offset: float):
+    """A writer whose program is the model itself, and a little more on a batch of three."""
+
+    def write(traced: program.Program, image_size: int | None, path: Path):
+        path.write_text("new")
+        return lambda inputs: tuple(x + offset if len(x) == 3 else x for x in traced(**inputs))
+
+    return write
+
+
+def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+    monkeypatch.setitem(program._WRITERS, "onnx", fake_writer(3e-4))
+    with pytest.raises(ValueError, match=r"differs from the model by 0.0003, more than 0.0001; nothing is written"):
+        write_program(shrunk("test_text"), path)
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert write_program(shrunk("test_text"), path, tolerance=1e-3) == pytest.approx(3e-4, rel=1e-2)
+    assert path.read_text() == "new"
+    monkeypatch.setitem(program._WRITERS, "onnx", fake_writer(float("nan")))
+    with pytest.raises(ValueError, match="differs from the model by nan"):
+        write_program(shrunk("test_text"), path)
+
+
+def test_what_a_program_does_not_take_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(traced: program.Program, image_size: int | None, path: Path):
+        def run(inputs):
+            raise RuntimeError("Got: 1 Expected: 4\nmore")
+
+        return run
+
+    monkeypatch.setitem(program._WRITERS, "onnx", write)
+    with pytest.raises(ValueError, match=r"does not take input_ids \(1, 1\).*Got: 1 Expected: 4\)"):
+        write_program(shrunk("test_text"), tmp_path / "model.onnx")
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'onnx', 'torch-export'"):
+        write_program(shrunk("test_text"), tmp_path / "m", format="tflite")
+    with pytest.raises(ValueError, match="image_size"):
+        write_program(shrunk("test_image"), tmp_path / "m")
+
+
+def test_inputs_lack_what_may_be_missing() -> None:
+    inputs = random_inputs(shrunk("bilstm_lite0"), image_size=8, rows=5, length=6, images=3)
+    assert inputs["image_present"].tolist() == [True, False, True, True, True]
+    assert inputs["text_present"].tolist() == [True, True, False, True, True]
+    assert inputs["slice_mask"].tolist() == [[1, 1, 1], [0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]]
+    assert inputs["attention_mask"].sum(dim=1).tolist() == [6, 5, 0, 3, 2]
+    assert inputs["pixel_values"].shape == (5, 3, 3, 8, 8) and not inputs["pixel_values"][1].any()
+    views = random_inputs(shrunk("multiview_lite0"), image_size=8, rows=2, length=6, images=1)
+    assert views["view_mask"].shape == (2, 2), "a tower of views compares two"
