@@ -41,10 +41,8 @@ def test_python_snippet(code: str, run: bool, tmp_path: Path, monkeypatch: pytes
     program = compile(code, "snippet", "exec")
     if run:
         monkeypatch.chdir(tmp_path)
-        for kind in registry.KINDS:  # what a snippet registers is gone afterwards
-            parts = {name: registry.get(kind, name) for name in registry.names(kind)}
-            monkeypatch.setitem(registry._parts, kind, parts)
-        exec(program, {"__name__": "snippet"})
+        with registry.temporarily():
+            exec(program, {"__name__": "snippet"})
 
 
 @pytest.mark.parametrize(("code", "run"), snippets("yaml"))

@@ -92,7 +92,7 @@ def test_a_block_of_ones_own_is_a_name_like_any_other():
         with pytest.raises(ValueError, match="taken by"):
             mmfusion.register("fusion", "mine")(nn.Identity)
     finally:
-        mmfusion.registry._parts["fusion"].pop("mine")
+        mmfusion.registry.unregister("fusion", "mine")
 
 
 class TestArtifact:
