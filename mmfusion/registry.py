@@ -10,14 +10,13 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib
-import importlib.util
 import inspect
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from mmfusion.lazy import load_modules
 from mmfusion.names import did_you_mean, natural_key
 
 T = TypeVar("T")
@@ -52,17 +51,6 @@ def _check_kind(kind: str) -> None:
 
 def _is_built_in(module: str) -> bool:
     return module.startswith("mmfusion.")
-
-
-@functools.cache
-def load_modules(home: str) -> None:
-    """Import a module and, where it is a package, its modules in alphabetical order (none that begins with ``_``)."""
-    if importlib.util.find_spec(home) is None:
-        return
-    module = importlib.import_module(home)
-    for name in sorted(found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ()))):
-        if not name.startswith("_"):
-            importlib.import_module(f"{home}.{name}")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -143,6 +131,13 @@ def get(kind: str, name: str) -> Any:
     if name not in known:
         raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}{failed}")
     return _parts[kind][name]
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether a name is registered, or an installed plugin registers it."""
+    if name not in names(kind):
+        _load_entry_points()
+    return name in names(kind)
 
 
 def keywords(part: Callable[..., Any]) -> list[str]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.folder import CARD, CONFIG, METRICS, WEIGHTS, is_outside, read_config
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_tensors
@@ -68,6 +69,9 @@ def save_model(
         "calibration": model.calibration,
         **(metadata or {}),
     }
+    config.pop("plugins", None)
+    if plugins := _plugins(model.config):
+        config["plugins"] = plugins
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -81,6 +85,20 @@ def save_model(
         text = model_card(config, metrics)
         write_atomically(card, lambda target: target.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _plugins(model: dict[str, Any]) -> dict[str, str]:
+    """Kind -> module of every part that a plugin brought."""
+    named = {kind: name for kind, name in model.items() if kind in registry.KINDS and name is not None}
+    origins = {kind: registry.origin(kind, name) for kind, name in named.items()}
+    return {kind: module for kind, module in origins.items() if module}
+
+
+def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
+    """Refuse a model whose parts are not registered. No module is imported because a folder names it."""
+    for kind, module in plugins.items():
+        if kind in registry.KINDS and not registry.is_known(kind, model.get(kind)):
+            raise ValueError(registry.missing_hint(kind, model.get(kind), module))
 
 
 def _portable(model: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +117,8 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
 
     Raises:
         FileNotFoundError: a file of the model is missing.
-        ValueError: a file is damaged, or tensors are missing, unexpected or of another shape; the message names them.
+        ValueError: a file is damaged, tensors are missing, unexpected or of another shape, or a part comes with a
+            plugin that is not loaded; the message names them.
         TypeError: an override is no keyword of a model.
     """
     folder = Path(folder)
@@ -110,8 +129,10 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         if name not in model_keywords():
             raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, model_keywords())}")
     try:
+        config = {**stored["model"], **_merged(stored["model"], overrides)}
+        _check_plugins(config, {k: v for k, v in (stored.get("plugins") or {}).items() if k not in overrides})
         with _without_weights():
-            model = FusionModel(**{**stored["model"], **_merged(stored["model"], overrides)})
+            model = FusionModel(**config)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")

@@ -160,6 +160,7 @@ class RunConfig:
         processor: how rows become tensors.
         train: how to train.
         card: what the model card says beyond the figures.
+        plugins: modules that register parts of your own, named as in an import; they are imported first.
     """
 
     data: str
@@ -170,3 +171,4 @@ class RunConfig:
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     card: CardConfig = field(default_factory=CardConfig)
+    plugins: list[str] = field(default_factory=list)

@@ -118,6 +118,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         TypeError: a keyword that the model or the loss does not take.
         FloatingPointError: loss, gradients or outputs became infinite or NaN.
     """
+    registry.load_plugins(config.plugins)
     check_settings(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
