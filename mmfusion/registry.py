@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mmfusion.lazy import load_modules
 from mmfusion.names import did_you_mean, natural_key
@@ -39,18 +39,25 @@ KINDS: dict[str, str] = {
 #: entry-point group of installed packages that bring parts.
 GROUP = "mmfusion.parts"
 
-_parts: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-#: (kind, name) -> the module that registered the part.
-_modules: dict[tuple[str, str], str] = {}
+
+class _Part(NamedTuple):
+    value: Any
+    module: str  # that registered it
+    plugin: str | None  # None for a built-in part
+
+    @property
+    def path(self) -> str:
+        return f"{self.module}.{getattr(self.value, '__qualname__', type(self.value).__qualname__)}"
+
+
+_parts: dict[str, dict[str, _Part]] = {kind: {} for kind in KINDS}
+#: the plugin that is being imported.
+_plugin: str | None = None
 
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"Unknown kind {kind!r}; the kinds are {', '.join(KINDS)}.")
-
-
-def _is_built_in(module: str) -> bool:
-    return module.startswith("mmfusion.")
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -68,17 +75,15 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     caller = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def decorate(part: T) -> T:
-        # an object such as a metric bears the module of its class, not the one that made it
+        # an object bears the module of its class, which need not be the one that made it
         module = part.__module__ if inspect.isclass(part) or inspect.isfunction(part) else caller
-        if not _is_built_in(module):
+        is_built_in = module.startswith("mmfusion.")
+        if not is_built_in:
             load_modules(KINDS[kind])  # the built-in names are taken first
-        taken = _parts[kind].get(name)
-        if taken is not None and taken is not part:
-            owner, label = _modules[kind, name], getattr(taken, "__qualname__", name)
-            if (owner, label) != (module, getattr(part, "__qualname__", name)):
-                raise ValueError(f"The {kind} name {name!r} is taken by {owner}.{label}; choose another name.")
-        _parts[kind][name] = part
-        _modules[kind, name] = module
+        new, taken = _Part(part, module, None if is_built_in else _plugin or module), _parts[kind].get(name)
+        if taken is not None and taken.value is not part and taken.path != new.path:
+            raise ValueError(f"The {kind} name {name!r} is taken by {taken.path}; choose another name.")
+        _parts[kind][name] = new
         return part
 
     return decorate
@@ -91,22 +96,19 @@ def unregister(kind: str, name: str) -> None:
         ValueError: No such kind or name.
     """
     get(kind, name)
-    del _parts[kind][name], _modules[kind, name]
+    del _parts[kind][name]
 
 
 @contextmanager
 def temporarily() -> Iterator[None]:
     """Undo on leaving what was registered and unregistered inside; built-in parts imported meanwhile stay."""
-    parts, modules = {kind: dict(named) for kind, named in _parts.items()}, dict(_modules)
+    before = {kind: dict(named) for kind, named in _parts.items()}
     try:
         yield
     finally:
-        for (kind, name), module in _modules.items():
-            if _is_built_in(module) and (kind, name) not in modules:
-                parts[kind][name], modules[kind, name] = _parts[kind][name], module
-        _parts.update(parts)
-        _modules.clear()
-        _modules.update(modules)
+        for kind, named in _parts.items():
+            built_in = {name: part for name, part in named.items() if part.plugin is None}
+            _parts[kind] = built_in | before[kind]
 
 
 def names(kind: str, pattern: str = "*") -> list[str]:
@@ -130,7 +132,7 @@ def get(kind: str, name: str) -> Any:
     known = names(kind)
     if name not in known:
         raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}{failed}")
-    return _parts[kind][name]
+    return _parts[kind][name].value
 
 
 def is_known(kind: str, name: str) -> bool:
@@ -183,7 +185,8 @@ def load_plugins(plugins: Iterable[str]) -> None:
                 f"plugins: {plugin!r} is no module name; write it as in an import, e.g. my_package.blocks."
             )
         try:
-            importlib.import_module(plugin)
+            with _importing(plugin):
+                importlib.import_module(plugin)
         except ModuleNotFoundError as error:
             if error.name is not None and f"{plugin}.".startswith(f"{error.name}."):
                 raise ValueError(
@@ -192,6 +195,17 @@ def load_plugins(plugins: Iterable[str]) -> None:
             raise _import_error(plugin, error) from error
         except Exception as error:
             raise _import_error(plugin, error) from error
+
+
+@contextmanager
+def _importing(plugin: str) -> Iterator[None]:
+    """Parts registered inside come from this plugin, whichever of its modules registers them."""
+    global _plugin
+    before, _plugin = _plugin, _plugin or plugin
+    try:
+        yield
+    finally:
+        _plugin = before
 
 
 def _import_error(plugin: str, error: Exception) -> ImportError:
@@ -209,7 +223,8 @@ def _load_entry_points() -> str:
     failed = ""
     for entry in entry_points(group=GROUP):
         try:
-            entry.load()
+            with _importing(entry.module):
+                entry.load()
         except Exception as error:
             what = " ".join(str(error).split())
             failed += (
@@ -219,10 +234,9 @@ def _load_entry_points() -> str:
 
 
 def origin(kind: str, name: str) -> str | None:
-    """The module that brought a part; None for a built-in part."""
+    """The plugin that brought a part, as a module name; None for a built-in part."""
     get(kind, name)
-    module = _modules[kind, name]
-    return None if _is_built_in(module) else module
+    return _parts[kind][name].plugin
 
 
 def missing_hint(kind: str, name: str, module: str) -> str:

@@ -87,18 +87,23 @@ def save_model(
     return folder
 
 
+def _parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Entry of ``plugins``, kind and name of every part that a model's keywords name."""
+    yield from ((kind, kind, name) for kind, name in model.items() if kind in registry.KINDS and name is not None)
+    yield from ((f"tower.{name}", "tower", name) for name in model.get("towers") or {})
+
+
 def _plugins(model: dict[str, Any]) -> dict[str, str]:
-    """Kind -> module of every part that a plugin brought."""
-    named = {kind: name for kind, name in model.items() if kind in registry.KINDS and name is not None}
-    origins = {kind: registry.origin(kind, name) for kind, name in named.items()}
-    return {kind: module for kind, module in origins.items() if module}
+    """Part -> the module that brought it, of parts that are not built in."""
+    origins = {entry: registry.origin(kind, name) for entry, kind, name in _parts(model)}
+    return {entry: module for entry, module in origins.items() if module}
 
 
 def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
     """Refuse a model whose parts are not registered. No module is imported because a folder names it."""
-    for kind, module in plugins.items():
-        if kind in registry.KINDS and not registry.is_known(kind, model.get(kind)):
-            raise ValueError(registry.missing_hint(kind, model.get(kind), module))
+    for entry, kind, name in _parts(model):
+        if entry in plugins and not registry.is_known(kind, name):
+            raise ValueError(registry.missing_hint(kind, name, plugins[entry]))
 
 
 def _portable(model: dict[str, Any]) -> dict[str, Any]:
