@@ -43,6 +43,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmfusion import Fused, FusionOutput, register
+from mmfusion.losses import Loss
 
 
 @register("fusion", "distance")
@@ -72,10 +73,10 @@ class Prototypes(nn.Module):
 
 
 @register("loss", "margin")
-class Margin(nn.Module):
+class Margin(Loss):
     """Multi-class hinge loss."""
 
-    def forward(self, output, labels):
+    def objective(self, output, labels):
         return {"loss": F.multi_margin_loss(output.logits, labels)}
 ''',
     "metrics.py": '''
