@@ -89,14 +89,3 @@ def load_modules(package: str) -> None:
         importlib.import_module(package)
         for name in modules(package):
             importlib.import_module(f"{package}.{name}")
-
-
-def exports(package: str, modules: Any) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The former way, for packages that are still to be converted."""
-
-    def resolve(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{modules[name]}", package), name)
-
-    return resolve, lambda: sorted(modules)

@@ -1,32 +1,8 @@
-"""Data: tables of cases, the processor that makes tensors of them, splits, samplers and a data set made by code.
-
-Names are resolved on first use, so that importing this package loads no heavy library.
-"""
-
-from __future__ import annotations
+"""Data: tables of cases, the processor that makes tensors of them, splits, samplers and a data set made by code."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "DatasetConfig": "config",
-    "CaseTable": "table",
-    "Problem": "table",
-    "read_cases": "table",
-    "check_images": "table",
-    "render": ".text.template",
-    "fit_wordpiece": ".text.tokenizer",
-    "load_tokenizer": ".text.tokenizer",
-    "Processor": "processor",
-    "MultimodalDataset": "dataset",
-    "group_split": "splits",
-    "group_folds": "splits",
-    "balanced_sampler": "samplers",
-    "neighbour_slices": "slices",
-    "make_demo": "demo_data",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.data.config import DatasetConfig as DatasetConfig
@@ -45,4 +21,4 @@ if TYPE_CHECKING:
     from mmfusion.text.tokenizer import fit_wordpiece as fit_wordpiece
     from mmfusion.text.tokenizer import load_tokenizer as load_tokenizer
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

@@ -1,44 +1,11 @@
 """Evaluation: figures, plots, streaming inference and test-time augmentation.
 
-Names are resolved on first use, so that importing this package loads no heavy library. ``evaluate`` itself is in
-:mod:`mmfusion.evaluation.evaluate`.
+``evaluate`` itself is in :mod:`mmfusion.evaluation.evaluate`.
 """
-
-from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "fit_temperature": "calibration",
-    "reliability": "calibration",
-    "temper": "calibration",
-    "Conformal": "conformal",
-    "conformal_figures": "conformal",
-    "conformal_quantile": "conformal",
-    "fit_conformal": "conformal",
-    "classification_metrics": "metrics",
-    "expected_calibration_error": "metrics",
-    "headline": "metrics",
-    "bootstrap_counts": "intervals",
-    "interval": "intervals",
-    "metric_intervals": "intervals",
-    "weighted_headline": "intervals",
-    "plot_confusion_matrix": "plots",
-    "plot_roc": "plots",
-    "plot_training_curves": "plots",
-    "missing_modality_figures": "missing",
-    "plot_reliability": "plots",
-    "plot_risk_coverage": "plots",
-    "write_report": "report",
-    "risk_coverage": "selective",
-    "selective_figures": "selective",
-    "subgroup_figures": "subgroups",
-    "sensitivity_threshold": "thresholds",
-    "threshold_figures": "thresholds",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.evaluation.calibration import fit_temperature as fit_temperature
@@ -68,4 +35,4 @@ if TYPE_CHECKING:
     from mmfusion.evaluation.thresholds import sensitivity_threshold as sensitivity_threshold
     from mmfusion.evaluation.thresholds import threshold_figures as threshold_figures
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

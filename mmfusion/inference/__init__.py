@@ -1,26 +1,8 @@
-"""Inference: a trained model, rows in and probabilities out: streaming, test-time augmentation, ensembles, ONNX.
-
-Names are resolved on first use, so that importing this package loads no heavy library.
-"""
-
-from __future__ import annotations
+"""Inference: a trained model, rows in and probabilities out: streaming, test-time augmentation, ensembles, ONNX."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "Predictions": "cases",
-    "predict_cases": "cases",
-    "Ensemble": "ensemble",
-    "OnnxModel": "onnx_model",
-    "Predictor": "predictor",
-    "AllRows": "stream",
-    "PredictionWriter": "stream",
-    "predict_rows": "stream",
-    "tta_probabilities": "tta",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.inference.cases import Predictions as Predictions
@@ -33,4 +15,4 @@ if TYPE_CHECKING:
     from mmfusion.inference.stream import predict_rows as predict_rows
     from mmfusion.inference.tta import tta_probabilities as tta_probabilities
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

@@ -1,27 +1,8 @@
-"""Patient narratives: a sentence from metadata, passages retrieved for it, and a guard against label words.
-
-Names are resolved on first use, so that importing this package loads no heavy library.
-"""
-
-from __future__ import annotations
+"""Patient narratives: a sentence from metadata, passages retrieved for it, and a guard against label words."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "NarrativeConfig": "config",
-    "LeakGuard": ".text.guard",
-    "Passage": "passages",
-    "list_knowledge": "passages",
-    "read_knowledge": "passages",
-    "read_synonyms": ".text.guard",
-    "create_retriever": "retrieval",
-    "Narrative": "narrator",
-    "Narrator": "narrator",
-    "narrate": "run",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
@@ -35,4 +16,4 @@ if TYPE_CHECKING:
     from mmfusion.text.guard import LeakGuard as LeakGuard
     from mmfusion.text.guard import read_synonyms as read_synonyms
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)
