@@ -24,6 +24,8 @@ KINDS: dict[str, str] = {
     "text_tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
     "model": "mmfusion.models",
+    "augmentation": "mmfusion.data.augmentations",
+    "retriever": "mmfusion.narrative.retrieval",
 }
 
 _parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import exports
 
 _MODULES = {
+    "NarrateConfig": "config",
     "NarrativeConfig": "config",
     "LeakGuard": ".text.guard",
     "Passage": "passages",
@@ -24,6 +25,7 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
+    from mmfusion.narrative.config import NarrateConfig as NarrateConfig
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
     from mmfusion.narrative.narrator import Narrative as Narrative
     from mmfusion.narrative.narrator import Narrator as Narrator
