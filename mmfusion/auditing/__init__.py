@@ -1,10 +1,13 @@
-"""The audit of a data set: what would make figures measured on it untrue."""
+"""The audit of a data set: what would make metrics measured on it untrue."""
 
 from typing import TYPE_CHECKING
 
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
+    from mmfusion.auditing.config import AuditConfig as AuditConfig
+    from mmfusion.auditing.findings import Audit as Audit
+    from mmfusion.auditing.findings import Finding as Finding
     from mmfusion.auditing.run import audit as audit
 
 __getattr__, __dir__ = attach(__name__)

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from mmfusion._version import __version__
-from mmfusion.data.config import DatasetConfig
+from mmfusion.auditing.config import AuditConfig
+from mmfusion.data.config import DatasetConfig, SplitConfig
+from mmfusion.data.problems import BadRowsError
 from mmfusion.experiments.config import StudyConfig, SweepConfig
 from mmfusion.names import did_you_mean
-from mmfusion.narrative.config import NarrativeConfig
+from mmfusion.narrative.config import NarrateConfig
 from mmfusion.settings import build
 from mmfusion.training.config import RunConfig
 
@@ -234,65 +236,6 @@ class ExplainConfig:
     method: str = "grad_cam"
     level: int = -1
     text_method: str = "integrated_gradients"
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-
-
-@dataclass
-class NarrateConfig:
-    """Options of narrate.
-
-    Attributes:
-        data: root folder of the data set, or its table.
-        output: folder for ``image.csv``, ``response.json`` and ``narrative.json``.
-        narrative: how narratives are written.
-        dataset: how to read the data.
-    """
-
-    data: str
-    output: str
-    narrative: NarrativeConfig = field(default_factory=NarrativeConfig)
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-
-
-@dataclass
-class SplitConfig:
-    """Options of split.
-
-    Attributes:
-        data: root folder of the data set, or its table.
-        output: CSV file to write, for ``dataset.split_table``; one that is there is not written over.
-        folds: so many equal folds, for ``dataset.fold_column: fold`` and ``dataset.folds``; None draws train, val and
-            test.
-        seed: fixes the draw.
-        dataset: how to read the data; ``val_fraction`` and ``test_fraction`` are the shares of the groups.
-    """
-
-    data: str
-    output: str
-    folds: int | None = None
-    seed: int = 0
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-
-
-@dataclass
-class AuditConfig:
-    """Options of an audit.
-
-    Attributes:
-        data: root folder of the data set, or its table.
-        output: folder for ``audit.md`` and ``audit.json``.
-        split: which split to look at: ``auto`` takes that of the data, else the one that a run would draw; ``drawn``
-            the latter in any case; ``random`` one of rows at random, to show what goes wrong.
-        seed: fixes a drawn split, as ``seed`` of a run does.
-        synonyms: JSON file that maps labels to further words that would give them away.
-        dataset: how to read the data.
-    """
-
-    data: str
-    output: str = "audit"
-    split: str = "auto"
-    seed: int = 0
-    synonyms: str | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -548,57 +491,23 @@ def explain(config: ExplainConfig) -> None:
 
 def narrate(config: NarrateConfig) -> None:
     """Write a narrative for each row: a sentence from metadata, and passages retrieved for it."""
-    from mmfusion.narrative import narrate
+    from mmfusion.narrative.run import narrate
 
-    print(f"writing narratives for {config.data}")
-    summary = narrate(config.data, config.output, config.narrative, config.dataset)
-    for place in ("passages", "rows"):
-        if removed := summary[f"removed_from_{place}"]:
-            words = sorted({word for found in removed.values() for word in found}) if place == "passages" else removed
-            print(f"leak guard: removed {', '.join(words)} from {place}")
-    if summary["unguarded_labels"]:
-        print(
-            f"leak guard: the labels {', '.join(summary['unguarded_labels'])} are numbers, which are not looked for; "
-            "name the words that give them away with --narrative.synonyms FILE.json"
-        )
-    if summary["without_image"]:
-        print(f"no text for {len(summary['without_image']):,} rows without an image: response.json is keyed by image")
-    if summary["without_text"]:
-        print(f"{summary['without_text']:,} rows have neither metadata nor text")
-    print(f"first of {summary['rows']:,}: {summary['example']}")
-    print(f"read it with: --data {config.output} --dataset.image_root {summary['image_root']}")
+    print(narrate(config).summary())
 
 
 def split(config: SplitConfig) -> None:
     """Split a data set by patient or lesion, stratified by class, and keep the split in a file."""
-    from mmfusion.data.split_table import draw_split_table
+    from mmfusion.data.split_table import split
 
-    cases = draw_split_table(config.data, config.output, config.dataset, folds=config.folds, seed=config.seed)
-    column = "split" if config.folds is None else "fold"
-    groups = cases.frame["group"].nunique()
-    by = f"{groups:,} groups stay whole" if groups else "no group column: each row is by itself"
-    print(f"split {len(cases):,} rows of {config.data}; {by}")
-    for name in list(cases.splits) or sorted(set(cases.frame[column])):
-        rows = cases.frame[cases.frame[column] == name]
-        counts = rows["label"].value_counts().sort_index().items()
-        print(f"  {column} {name}: {len(rows):,} rows ({', '.join(f'{label} {count:,}' for label, count in counts)})")
-    how = f"--dataset.split_table {config.output}"
-    if config.folds is not None:
-        how += " --dataset.fold_column fold --dataset.folds '{test: [0], val: [1]}'"
-    print(f"{config.output} written; use it with {how}")
+    print(split(config).summary())
 
 
 def audit(config: AuditConfig) -> None:
     """Look for leaks, duplicates, gaps and thin classes that would make figures on a data set untrue."""
-    from mmfusion.auditing import audit
-    from mmfusion.text.guard import read_synonyms
+    from mmfusion.auditing.run import audit
 
-    synonyms = read_synonyms(config.synonyms) if config.synonyms is not None else None
-    print(f"auditing {config.data}")
-    outcome = audit(config.data, config.dataset, split=config.split, seed=config.seed, synonyms=synonyms)
-    outcome.write(config.output)
-    print(outcome.summary())
-    print(f"{Path(config.output) / 'audit.md'} says what to do; audit.json beside it names every row")
+    print(audit(config).summary())
 
 
 def list_names(config: ListConfig) -> None:
@@ -865,7 +774,7 @@ def _beside_model(model: str, name: str) -> Path:
 
 def _message(error: BaseException) -> str:
     """One line; only the list of bad rows keeps its lines."""
-    if type(error).__name__ == "BadRowsError":
+    if isinstance(error, BadRowsError):
         return str(error)
     return " ".join(str(error).split()) or type(error).__name__
 

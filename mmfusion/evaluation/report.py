@@ -22,7 +22,7 @@ from PIL import Image
 
 from mmfusion._version import __version__
 from mmfusion.data import CaseTable
-from mmfusion.data.transforms import open_image
+from mmfusion.data.images import open_image
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.inference.stream import ROW_ERRORS, AllRows

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
-from mmfusion.data.split_table import write_split_table
+from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.experiments.config import StudyConfig
 from mmfusion.experiments.cost import cost_of

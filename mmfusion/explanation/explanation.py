@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
+from mmfusion.data.images import centre_square, open_image
 from mmfusion.data.processor import NOT_INPUTS
-from mmfusion.data.transforms import centre_square, open_image
 from mmfusion.explanation.attention import attention_maps
 from mmfusion.explanation.contributions import Contributions, modality_contributions
 from mmfusion.explanation.forward import attributing, has_modality

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
-from mmfusion.data.formats import IMAGE_SUFFIXES, SHEET_SUFFIXES, TABLE_SUFFIXES
+from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES
 from mmfusion.inference.ensemble import Ensemble, Member, mean_of, members_of
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.stream import (

@@ -25,9 +25,6 @@ from mmfusion.inference.tta import calibrated, probabilities, views_of
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
-#: beginnings of the problems of a row that can be read all the same.
-ONLY_ID = ("duplicate id", "missing id")
-
 
 @dataclass(frozen=True)
 class Predicted:
@@ -77,7 +74,7 @@ class AllRows(Dataset[dict[str, Any]]):
         self._refuse_empty = refuse_empty
         self._errors: dict[int, str] = {}
         for problem in cases.problems:
-            if not problem.warning and problem.part_of is None and not problem.message.startswith(ONLY_ID):
+            if problem.unreadable:
                 position = frame.index.get_loc(problem.row)
                 known = self._errors.get(position)
                 self._errors[position] = f"{known}; {problem.message}" if known else problem.message

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
+    from mmfusion.narrative.config import NarrateConfig as NarrateConfig
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
     from mmfusion.narrative.narrator import Narrative as Narrative
     from mmfusion.narrative.narrator import Narrator as Narrator

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.layers.attention import CrossAttentionLayer
 from mmfusion.names import did_you_mean
@@ -48,7 +49,7 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     except Exception as error:
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
 
 

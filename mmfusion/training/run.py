@@ -29,7 +29,7 @@ from mmfusion.data import (
     load_tokenizer,
     read_cases,
 )
-from mmfusion.data.split_table import write_split_table
+from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.evaluate import evaluate
 from mmfusion.evaluation.intervals import interval_text

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.data.transforms import open_image
+from mmfusion.data.images import open_image
 from mmfusion.explanation import image_relevance, save_explanation
 from mmfusion.inference.predictor import Predictor, _file_name
 from mmfusion.models import create_model, save_model

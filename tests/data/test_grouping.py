@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, processor, read_cases
-from mmfusion.data.studies import equally_spaced, slice_number
-from mmfusion.data.transforms import region_box, row_rng
+from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, image_inputs, read_cases
+from mmfusion.data.augmentations import row_rng
+from mmfusion.data.grouping import equally_spaced, slice_number
+from mmfusion.data.images import region_box
 from mmfusion.inference.stream import AllRows
 from mmfusion.layers.cropping import centre_crop
 
@@ -213,9 +214,9 @@ def test_each_slice_is_decoded_once_and_augmented_alike(root, monkeypatch) -> No
     for name in ("s_9", "s_10", "s_11"):
         Image.fromarray(ramp.astype(np.uint8)).save(folder / f"{name}.png")
     opened: list[str] = []
-    open_image = processor.open_image
+    open_image = image_inputs.open_image
     monkeypatch.setattr(
-        processor, "open_image", lambda path, **kwargs: (opened.append(path.name), open_image(path, **kwargs))[1]
+        image_inputs, "open_image", lambda path, **kwargs: (opened.append(path.name), open_image(path, **kwargs))[1]
     )
     cases = read_cases(folder, DatasetConfig(study_column="study")).resolve()
     dataset = MultimodalDataset(cases, Processor(labels=["x", "y"], image_size=8), augment="report", seed=1)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from mmfusion.auditing.image_facts import ImageFacts
+from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.splits import group_codes
-from mmfusion.data.table import CaseTable
 from mmfusion.text.template import render, template_fields
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mmfusion.auditing.images import ImageFacts
 
 
 @dataclass
-class Subject:
+class AuditedData:
     """A data set under audit.
 
     Attributes:
-        cases: the rows without a problem of their own, each in a split.
-        dataset: how they were read.
-        facts: image -> what was seen of it.
+        cases: The rows without a problem of their own, each in a split.
+        dataset: How they were read.
+        facts: Image -> what was seen of it.
     """
 
     cases: CaseTable

@@ -1,16 +1,9 @@
-"""From an image of any kind to a normalised tensor.
-
-Pillow does the work on 8-bit pixels, with at most two resamplings an image. torchvision's transforms draw from torch's
-global generator; these take their numbers from a generator of the row's own.
-"""
+"""From an image of any kind to a normalized tensor. Pillow does the work, on 8-bit pixels."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -118,59 +111,6 @@ def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, floa
     left = min(max((x0 + x1 - across) / 2, 0), width - across)
     top = min(max((y0 + y1 - down) / 2, 0), height - down)
     return left, top, left + across, top + down
-
-
-def report_augmentation(
-    image: Image.Image,
-    size: int,
-    rng: random.Random,
-    *,
-    interpolation: str = "bicubic",
-    fill: Sequence[int] = (0, 0, 0),
-) -> Image.Image:
-    """The training augmentation of the report (MIBF-Net).
-
-    In this order: a random crop of 70-100 % of the area with aspect ratio 3/4-4/3, resized to (size, size); horizontal
-    and vertical flip, each with probability 0.5; rotation by up to 30 degrees; translation by up to 5 % of the side;
-    grayscale with probability 0.1. (ImageNet training crops down to 8 % of the area: a lesion would be lost.)
-
-    Args:
-        image: RGB.
-        size: side of the result.
-        rng: where the random numbers come from.
-        interpolation: of the resized crop; flips, rotation and translation are one bilinear resampling.
-        fill: colour of the corners that a rotation uncovers.
-    """
-    area = image.width * image.height * rng.uniform(0.7, 1.0)
-    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-    width = min(math.sqrt(area * ratio), image.width)
-    height = min(math.sqrt(area / ratio), image.height)
-    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-    box = (left, top, min(left + width, image.width), min(top + height, image.height))
-    image = image.resize((size, size), INTERPOLATIONS[interpolation], box=box)
-
-    flip_x, flip_y = rng.choice((-1, 1)), rng.choice((-1, 1))
-    angle = math.radians(rng.uniform(-30, 30))
-    shift_x, shift_y = (rng.uniform(-0.05, 0.05) * size for _ in range(2))
-    # Where each output pixel comes from: undo the shift, turn about the centre, flip.
-    a, b = flip_x * math.cos(angle), flip_x * math.sin(angle)
-    d, e = -flip_y * math.sin(angle), flip_y * math.cos(angle)
-    centre_x, centre_y = size / 2 + shift_x, size / 2 + shift_y
-    matrix = (a, b, size / 2 - a * centre_x - b * centre_y, d, e, size / 2 - d * centre_x - e * centre_y)
-    image = image.transform(
-        (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=tuple(fill)
-    )
-    return image.convert("L").convert("RGB") if rng.random() < 0.1 else image
-
-
-Augmentation: TypeAlias = Callable[..., Image.Image]
-AUGMENTATIONS: dict[str, Augmentation] = {"report": report_augmentation}
-
-
-def row_rng(seed: int, epoch: int, row_id: str) -> random.Random:
-    """A generator that depends on these three alone: any worker or process draws the same numbers for a row."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{row_id}".encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(digest, "little"))
 
 
 def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
