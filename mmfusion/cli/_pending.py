@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmfusion.cli.config import Text
 from mmfusion.data.config import DatasetConfig
@@ -15,9 +15,6 @@ from mmfusion.experiments.config import StudyConfig, SweepConfig
 from mmfusion.narrative.config import NarrativeConfig
 from mmfusion.settings import command_line
 from mmfusion.training.config import RunConfig
-
-if TYPE_CHECKING:
-    from mmfusion.inference.predictor import Predictor
 
 
 def load_plugins(names: Iterable[str]) -> None:
@@ -532,7 +529,7 @@ def audit(config: AuditConfig) -> Text:
     return Text()
 
 
-def _predictor(models: list[str], calibrated: bool = True) -> Predictor:
+def _predictor(models: list[str], calibrated: bool = True) -> Any:
     from mmfusion.hardware import resolve_channels_last
     from mmfusion.inference.predictor import Predictor
 
@@ -541,7 +538,7 @@ def _predictor(models: list[str], calibrated: bool = True) -> Predictor:
     )
 
 
-def _described(models: list[str], predictor: Predictor) -> str:
+def _described(models: list[str], predictor: Any) -> str:
     """The model's name, with its temperature; several as what they are."""
     if len(models) > 1:
         return f"the mean of {len(models)} models: {', '.join(models)}"

@@ -75,7 +75,8 @@ class Parser(jsonargparse.ArgumentParser):
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
         """Check the names first: of options in files, and of required ones."""
         for key in namespace.keys() if self.hints else ():
-            self.check_name(key)
+            if not key.endswith("__"):  # jsonargparse's own, such as the path of a file
+                self.check_name(key)
         if missing := [key for key in self.required if namespace.get(key) is None]:
             self.error(f"Missing {', '.join(missing)}; see {self.prog} --help.")
         super().validate(namespace, *args, **kwargs)
