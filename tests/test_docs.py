@@ -104,8 +104,8 @@ def test_what_make_docs_writes_is_up_to_date(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_example_configuration(path: Path) -> None:
     """The command line takes it: every key is an option, every value of its type; the model and the loss exist."""
-    from mmfusion.cli import main as cli
+    from mmfusion.cli.parsing import parse
 
-    config = cli._options(cli.train, "mmfusion train", ["--config", str(path)])
+    config = parse("train", ["--config", str(path)])
     assert config.model.name in mmfusion.list_models()
     assert config.train.loss in mmfusion.list_components("loss")

@@ -1,4 +1,4 @@
-"""The demo: invented data that need both modalities, three models, one table. What ``mmfusion demo`` runs."""
+"""``mmfusion demo``: invented data that need both modalities, three models, one table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmfusion.cli.config import DemoConfig
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import load_model
@@ -28,28 +30,40 @@ COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 _MARKER = ".mmfusion-demo"
 
 
-def run_demo(output: str | Path = "runs/demo", *, seed: int = 0) -> Path:
+@dataclass
+class Demo:
+    """What a demo made.
+
+    Attributes:
+        folder: Folder of the data, the runs and the report.
+        report: The report, ``report.md`` in the folder.
+        seconds: Wall time of all of it.
+    """
+
+    folder: Path
+    report: Path
+    seconds: float
+
+    def summary(self) -> str:
+        """Where the results are."""
+        return f"\ndone in {self.seconds:.0f} s; the report is {self.report}, the models are in {self.folder}"
+
+
+def demo(config: DemoConfig) -> Demo:
     """Make data, train an image-only, a text-only and a fusion model, compare, reload and predict.
 
-    Args:
-        output: folder for all of it. An earlier demo there is replaced.
-        seed: of the data and the training.
-
-    Returns:
-        The report, ``report.md`` in the folder.
-
     Raises:
-        FileExistsError: the folder holds something else than an earlier demo.
+        FileExistsError: The folder holds something else than an earlier demo.
     """
     began = time.monotonic()
-    folder = _fresh(Path(output))
+    folder = _fresh(Path(config.output))
     print(f"[1/4] making {ROWS} invented cases in {folder / 'data'}")
-    data = make_demo(folder / "data", n=ROWS, seed=seed)
+    data = make_demo(folder / "data", n=ROWS, seed=config.seed)
     results: dict[str, TrainResult] = {}
     with _one_thread():
         for kind, name in MODELS.items():
             print(f"\n[2/4] training {kind}: {name}")
-            results[kind] = train(_config(kind, data, folder / kind, seed))
+            results[kind] = train(_config(kind, data, folder / kind, config.seed))
     print("\n[3/4] on the test rows:\n")
     table = _table(results)
     print(table)
@@ -57,9 +71,8 @@ def run_demo(output: str | Path = "runs/demo", *, seed: int = 0) -> Path:
     predictions = _predict(folder, data)
     print(predictions)
     report = folder / "report.md"
-    report.write_text(_report(table, predictions, seed), encoding="utf-8")
-    print(f"\ndone in {time.monotonic() - began:.0f} s; the report is {report}, the models are in {folder}")
-    return report
+    report.write_text(_report(table, predictions, config.seed), encoding="utf-8")
+    return Demo(folder, report, time.monotonic() - began)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a model or a part is made of, as text: what ``mmfusion info`` shows."""
+"""What a model or a part is made of: what ``mmfusion info`` shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfusion import registry
+from mmfusion.cli.config import InfoConfig, Text
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.models import (
     FusionModel,
@@ -19,19 +20,20 @@ from mmfusion.models import (
 )
 from mmfusion.names import did_you_mean
 
-#: values that say nothing.
+#: Values that say nothing.
 EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
-def describe(name: str) -> str:
+def info(config: InfoConfig) -> Text:
     """Describe an architecture, a part of any kind, or a saved model.
 
-    Args:
-        name: ``mibf_lite0``, ``gated``, ``local-dir:runs/exp``, ``hf-hub:org/name`` or ``arch.tag``.
-
     Raises:
-        ValueError: there is no such thing; the message gives the nearest names.
+        ValueError: Unknown name; the message gives the nearest ones.
     """
+    return Text(_described(config.name))
+
+
+def _described(name: str) -> str:
     if ":" in name or "." in name:
         return _saved(name)
     if name in list_models():

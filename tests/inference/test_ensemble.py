@@ -83,8 +83,8 @@ def test_one_name_in_a_list_is_that_model(names: list[str]) -> None:
 
 def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model, data = ",".join(names), str(toy)
-    assert cli.main(["predict", "--model", model, "--data", data, "--output", "all.csv"]) == 0
+    data = str(toy)
+    assert cli.main(["predict", "--model", *names, "--data", data, "--output", "all.csv"]) == 0
     assert "the mean of 3 models" in capsys.readouterr().out
     for i, name in enumerate(names):
         assert cli.main(["predict", "--model", name, "--data", data, "--output", f"{i}.csv"]) == 0
@@ -94,7 +94,7 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
             read.append([[float(row[f"p_{label}"]) for label in LABELS] for row in csv.DictReader(opened)])
     np.testing.assert_allclose(read[0], np.mean(read[1:], axis=0), atol=1e-5)
 
-    assert cli.main(["evaluate", "--model", model, "--data", data, "--output", "out"]) == 0
+    assert cli.main(["evaluate", "--model", *names, "--data", data, "--output", "out"]) == 0
     figures = json.loads(Path("out/metrics.json").read_text())
     truth = read_cases(toy, processor_labels=LABELS).frame
     test = [i for i, split in enumerate(truth["split"]) if split == "test"]
@@ -104,7 +104,7 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
     assert figures["nll"] == pytest.approx(expected["nll"], abs=1e-4) and figures["n"] == 6
     assert figures["calibration"] is None
     for option in ("--report", "--missing_modality"):
-        assert cli.main(["evaluate", "--model", model, "--data", data, option]) == 2
+        assert cli.main(["evaluate", "--model", *names, "--data", data, option]) == 2
         assert "looks into one model" in capsys.readouterr().err
     assert cli.main(["explain", "--model", names[0], "--data", data, "--rows", "none"]) == 2
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mmfusion.cli import main as cli
+from mmfusion.cli.parsing import parse
 from mmfusion.data import DatasetConfig, Processor, check_images, fit_wordpiece, read_cases
 from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.metrics import classification_metrics
@@ -211,7 +212,7 @@ def test_commands(capsys, run, root, tmp_path):
 
 def test_saved_dataset_settings_are_defaults_that_arguments_beat(run, root):
     argv = ["--model", f"local-dir:{run}", "--data", str(root), "--dataset.label_column", "dx"]
-    options = cli._options(cli.evaluate, "mmfusion evaluate", argv)
+    options = parse("evaluate", argv)
     assert options.dataset == DatasetConfig(text_template=TEMPLATE, label_column="dx")
 
 
