@@ -143,8 +143,10 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     # a flipped bit within a tensor is nothing that safetensors could notice
     if stored.get("weights_sha256") not in (None, sha256(path)):
         raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
-    # weights may be saved in half the precision that the model computes in
-    model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()}, assign=True)
+    # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,
+    # at addresses for which matrix kernels round otherwise than for torch's own (multiples of 64)
+    owned = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
+    model.load_state_dict(owned, assign=True)
     model.calibration = stored.get("calibration")
     if num_classes is not None and num_classes != model.num_classes:
         warnings.warn(

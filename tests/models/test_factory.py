@@ -241,6 +241,31 @@ class TestArtifact:
         for model in models:
             assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
 
+    def test_weights_are_the_model_s_own_wherever_they_lie_in_the_file(self, tmp_path):
+        """And bit-equal: matrix kernels may take another path at an address that is no multiple of 64."""
+        folder = save_model(mmfusion.create_model("test_text", num_classes=3), tmp_path)
+        path, expected = folder / "model.safetensors", self.load(folder)
+        content, config = path.read_bytes(), json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "weights_sha256": None}))
+        length = int.from_bytes(content[:8], "little")
+        weights, ids = content[8 + length :], torch.arange(5, 13).view(2, 4)
+        with torch.inference_mode():
+            logits = expected(input_ids=ids).logits
+        for offset in range(64):
+            header = json.loads(content[8 : 8 + length]) | {"__metadata__": {"padding": ""}}
+            header["__metadata__"]["padding"] = "x" * ((offset - 8 - len(json.dumps(header))) % 64)
+            text = json.dumps(header).encode()
+            assert (8 + len(text)) % 64 == offset
+            path.write_bytes(len(text).to_bytes(8, "little") + text + weights)
+            found = self.load(folder)
+            with path.open("r+b") as file:  # in place, under a running process
+                file.seek(8 + len(text))
+                file.write(bytes(len(weights)))
+            for name, tensor in found.state_dict().items():
+                assert tensor.data_ptr() % 64 == 0 and torch.equal(tensor, expected.state_dict()[name]), (offset, name)
+            with torch.inference_mode():
+                assert torch.equal(found(input_ids=ids).logits, logits), offset
+
     def test_pickled_weights_are_not_read(self, folder):
         (folder / "model.safetensors").unlink()
         torch.save({}, folder / "pytorch_model.bin")
