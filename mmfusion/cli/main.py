@@ -336,14 +336,12 @@ def evaluate(config: EvaluateConfig) -> None:
     output = config.output or _beside_model(config.model, f"evaluation/{config.split}")
     print(f"evaluating {config.model} on {len(cases):,} rows ({config.split}) of {config.data}")
     metrics = evaluate(
-        predictor.model,
-        predictor.processor,
+        predictor,
         cases,
         output=output,
         on_bad_row=config.dataset.on_bad_row,
         batch_size=config.batch_size,
         tta=config.tta,
-        channels_last=predictor.channels_last,
         subgroups=_listed(config.subgroups),
         validation=_validation(config, read),
         coverage=config.coverage,
@@ -449,101 +447,43 @@ def _print_figures(metrics: dict[str, Any]) -> None:
 
 def predict(config: PredictConfig) -> None:
     """Predict a folder of images or a table, and write a CSV."""
-    predictor = _predictor(config.model, config.calibrated)
-    print(f"predicting {config.data} with {_described(config.model, predictor)}")
-    rows, unreadable = predictor.predict_path(
-        config.data, config.output, dataset=config.dataset, tta=config.tta, batch_size=config.batch_size
-    )
-    failed = f"; {unreadable:,} could not be read, see the column error" if unreadable else ""
-    print(f"{rows:,} rows in {config.output}{failed}")
+    from mmfusion.inference import config as options
+    from mmfusion.inference.run import predict
+
+    print(predict(options.PredictConfig(**{**vars(config), "model": _listed(config.model)})).summary())
 
 
 def push(config: PushConfig) -> None:
     """Push a saved model to the Hugging Face Hub, in one commit."""
-    from mmfusion.models import push_to_hub, resolve_artifact
+    from mmfusion.artifacts import config as options
+    from mmfusion.artifacts.push import push
 
-    folder = resolve_artifact(config.model)
-    print(f"pushing {folder} to {config.repo}")
-    commit = push_to_hub(
-        folder,
-        config.repo,
-        private=config.private,
-        revision=config.revision,
-        overwrite_card=config.overwrite_card,
-        message=config.message,
-    )
-    print(f"{commit}\nload it with mmfusion.create_model('hf-hub:{config.repo}')")
+    print(push(options.PushConfig(**vars(config))).summary())
 
 
 def export(config: ExportConfig) -> None:
     """Export a trained model to ONNX or torch.export, and compare what was written with the model."""
-    from mmfusion.exporting import export_model
+    from mmfusion.exporting import config as options
+    from mmfusion.exporting.run import export
 
-    print(f"exporting {config.model} to {config.format} (tracing takes a while)")
-    exported = export_model(config.model, config.output, format=config.format, tolerance=config.tolerance)
-    print(
-        f"largest difference from the model {exported.difference:.1e}, over batches of several sizes, with missing "
-        f"modalities\nwritten to {exported.path}"
-    )
-    if exported.path.is_dir() and config.format == "onnx":
-        print(f"use it with mmfusion predict --model local-dir:{exported.path} --data DATA")
-
-
-_BATCH_NORM = {
-    "estimated": "BatchNorm's statistics were measured again, on training rows",
-    "averaged": "BatchNorm's statistics were averaged like weights, which is wrong in general: give --data to measure "
-    "them again on training rows",
-}
+    print(export(options.ExportConfig(**vars(config))).summary())
 
 
 def soup(config: SoupConfig) -> None:
     """Average the weights of several runs of one architecture into one model."""
-    from mmfusion.averaging import make_soup
+    from mmfusion.averaging import config as options
+    from mmfusion.averaging.run import soup
 
-    print(f"a soup of {len(config.models)} models")
-    found = make_soup(
-        config.models,
-        config.output,
-        data=config.data,
-        dataset=config.dataset if config.data is not None else None,
-        method=config.method,
-        metric=config.metric,
-        batch_size=config.batch_size,
-    )
-    for name in [*found.ingredients, *(name for name in found.scores if name not in found.ingredients)]:
-        score = f"{config.metric} {found.scores[name]:.4f}, " if name in found.scores else ""
-        print(f"  {name}: {score}{'in the soup' if name in found.ingredients else 'left out'}")
-    if found.score is None:
-        print("not measured, and without a temperature: give --data for both")
-    else:
-        what = f"the soup of {len(found.ingredients)}" if len(found.ingredients) > 1 else "no other helps it: the best"
-        print(f"{what} has {config.metric} {found.score:.4f} on the validation rows")
-        if found.better_alone is not None:
-            print(f"{found.better_alone} alone is better there than this soup")
-    if found.batch_norm in _BATCH_NORM:
-        print(_BATCH_NORM[found.batch_norm])
-    print(f"saved in {found.path}")
+    print(soup(options.SoupConfig(**vars(config))).summary())
 
 
 def explain(config: ExplainConfig) -> None:
     """Show where a trained model looks, which words it reads, and how much image and text count."""
-    predictor = _predictor(config.model)
-    print(f"explaining {config.data} with {config.model}")
-    results = predictor.explain_path(
-        config.data,
-        config.output,
-        ids=_listed(config.rows) if config.rows is not None else None,
-        limit=config.limit,
-        dataset=config.dataset,
-        label=config.label,
-        method=config.method,
-        level=config.level,
-        text_method=config.text_method,
-    )
-    failed = {id_: reason for id_, reason in results.items() if reason is not None}
-    for id_, reason in failed.items():
-        print(f"  {id_}: {reason}")
-    print(f"{len(results) - len(failed):,} rows explained in {config.output}; {len(failed):,} could not be read")
+    from mmfusion.explanation import config as options
+    from mmfusion.explanation.run import explain
+
+    rows = None if config.rows is None else _listed(config.rows)
+    print(explain(options.ExplainConfig(**{**vars(config), "rows": rows})).summary())
 
 
 def narrate(config: NarrateConfig) -> None:
@@ -827,7 +767,7 @@ def _saved_dataset(parsed: Namespace) -> dict[str, Any]:
     models = parsed.get("models") or _listed(parsed.get("model") if isinstance(parsed.get("model"), str) else None)
     if "dataset" not in parsed or not models:
         return {}
-    from mmfusion.models import read_config, resolve_artifact
+    from mmfusion.artifacts.folder import read_config, resolve_artifact
 
     return (read_config(resolve_artifact(models[0])).get("training") or {}).get("dataset") or {}
 
@@ -844,15 +784,6 @@ def _predictor(model: str, calibrated: bool = True) -> Predictor:
     return Predictor.from_pretrained(
         names if len(names) > 1 else model, channels_last=resolve_channels_last(None), calibrated=calibrated
     )
-
-
-def _described(model: str, predictor: Predictor) -> str:
-    """The model's name, with its temperature; several as what they are."""
-    names = _listed(model)
-    if len(names) > 1:
-        return f"the mean of {len(names)} models: {', '.join(names)}"
-    fitted = predictor.model.calibration
-    return f"{model}, calibrated with temperature {fitted['temperature']:.3f}" if fitted else model
 
 
 def _beside_model(model: str, name: str) -> Path:

@@ -15,6 +15,7 @@ _MODULES = {
     "modality_contributions": "contributions",
     "Explanation": "explanation",
     "explain": "explanation",
+    "explain_path": "run",
     "image_relevance": "image",
     "save_explanation": "overlay",
     "draw": "overlay",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mmfusion.explanation.image import image_relevance as image_relevance
     from mmfusion.explanation.overlay import draw as draw
     from mmfusion.explanation.overlay import save_explanation as save_explanation
+    from mmfusion.explanation.run import explain_path as explain_path
     from mmfusion.explanation.text import token_relevance as token_relevance
 
 __getattr__, __dir__ = exports(__name__, _MODULES)

@@ -25,14 +25,13 @@ from mmfusion.models.factory import (
     list_models,
     register_model,
 )
-from mmfusion.models.fusion_model import FusionModel, class_probabilities
+from mmfusion.models.fusion_model import FusionModel
 from mmfusion.models.saved import load_model, save_model
 
 __all__ = [
     "FusionModel",
     "baselines",
     "build",
-    "class_probabilities",
     "create_aggregator",
     "create_fusion",
     "create_head",
