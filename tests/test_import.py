@@ -75,6 +75,9 @@ def modules_after(code: str) -> set[str]:
         "import mmfusion; dir(mmfusion)",
         "import mmfusion.data.config",
         "import mmfusion.training.config",
+        "import mmfusion.artifacts.push, mmfusion.artifacts.folder",
+        "import mmfusion.averaging.config, mmfusion.explanation.config, mmfusion.exporting.config",
+        "import mmfusion.inference.config",
         "import mmfusion.cli",
     ],
 )

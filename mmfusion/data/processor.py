@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from PIL import Image
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
+from mmfusion.files import read_json, update_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
@@ -278,20 +278,20 @@ class Processor:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"Processor settings: {error}.") from error
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / CONFIG_NAME
-        config = {**(_read_config(path) if path.exists() else {}), "processor": self.to_dict()}
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer's files, where there is one."""
         if self.tokenizer is not None:
             # Calls leave their truncation behind in the tokenizer; files should not depend on what ran before.
             self.tokenizer.backend_tokenizer.no_truncation()
             self.tokenizer.backend_tokenizer.no_padding()
             self.tokenizer.save_pretrained(str(folder))
-        partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        update_json(folder / CONFIG_NAME, {"processor": self.to_dict()})
+        self.save_tokenizer(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -302,26 +302,13 @@ class Processor:
             ValueError: a file is damaged, or holds unknown or missing settings.
         """
         path = Path(folder) / CONFIG_NAME
-        config = _read_config(path)
-        values = config.get("processor")
+        values = read_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")
         try:
             return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a JSON {type(config).__name__}, not an object.")
-    return config
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

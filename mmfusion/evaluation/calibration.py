@@ -8,6 +8,7 @@ and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from mmfusion.data import CaseTable, Processor
+from mmfusion.data import CaseTable
 from mmfusion.evaluation.metrics import BINS, checked, confidence_bins, expected_calibration_error
-from mmfusion.inference.cases import predict_cases
+from mmfusion.inference.predictor import Predictor
 
 #: temperatures that are looked at. Outside, the validation rows say nothing about how sure to be.
 RANGE = (0.05, 20.0)
@@ -64,40 +65,40 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def calibrate(model: Any, processor: Processor, cases: CaseTable, *, fitted_on: str = "val", **inference: Any) -> None:
-    """Fit a temperature on validation rows and give it to the model, which is then saved with it.
+def calibrate(predictor: Predictor, cases: CaseTable, *, fitted_on: str = "val", **inference: Any) -> None:
+    """Fit a temperature on validation rows and give it to the predictor, which is then saved with it.
 
     Args:
-        model: a ``FusionModel``; its ``calibration`` is set, to None where there are fewer than :data:`FEWEST` rows.
-        processor: the model's processor.
+        predictor: its ``calibration`` is set, to None where there are fewer than :data:`FEWEST` rows.
         cases: validation rows. Rows that cannot be read are left out.
         fitted_on: what the artefact says about the rows.
-        inference: further keywords of :func:`~mmfusion.inference.cases.predict_cases`.
+        inference: further keywords of :meth:`~mmfusion.Predictor.predict_cases`.
     """
-    model.calibration = None
-    found = predict_cases(model, processor, cases, on_bad_row="skip", description="Calibrating", **inference)
+    found = predictor.predict_cases(cases, on_bad_row="skip", description="Calibrating", **inference)
+    predictor.calibration = None
     if len(found.labels) >= FEWEST:
-        temperature = fit_temperature(found.labels, found.probabilities)
-        model.calibration = {"temperature": temperature, "fitted_on": fitted_on, "n": len(found.labels)}
+        temperature = fit_temperature(found.labels, found.uncalibrated)
+        predictor.calibration = {"temperature": temperature, "fitted_on": fitted_on, "n": len(found.labels)}
 
 
-def calibration_figures(model: Any, labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any] | None:
+def calibration_figures(
+    calibration: Mapping[str, Any] | None, labels: ArrayLike, before: ArrayLike, after: ArrayLike
+) -> dict[str, Any] | None:
     """What calibration did: the model's ``calibration``, and ``ece``, ``nll`` and ``brier`` ``before`` and ``after``.
 
     Args:
-        model: the model that made the probabilities.
+        calibration: the model's.
         labels: (N,) int.
-        probabilities: (N, C), calibrated.
+        before: (N, C) probabilities without calibration.
+        after: (N, C) probabilities with it.
 
     Returns:
         None where the model is not calibrated.
     """
-    calibration = getattr(model, "calibration", None)
     if calibration is None:
         return None
-    after = np.asarray(probabilities, dtype=np.float64)
-    before = temper(after, 1 / calibration["temperature"])
-    return {**calibration, "before": _figures(labels, before), "after": _figures(labels, after)}
+    plain, tempered = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    return {**calibration, "before": _figures(labels, plain), "after": _figures(labels, tempered)}
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> dict[str, NDArray[Any]]:

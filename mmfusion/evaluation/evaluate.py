@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
-from mmfusion.evaluation.calibration import calibration_figures, temper
+from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import classification_metrics
@@ -22,8 +21,8 @@ from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, p
 from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.evaluation.thresholds import threshold_figures
-from mmfusion.inference.cases import Predictions, predict_cases
-from mmfusion.inference.ensemble import Ensemble
+from mmfusion.inference.cases import Predictions
+from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.shares import mean_shares
 
 logger = logging.getLogger(__name__)
@@ -39,8 +38,7 @@ WORST = 12
 
 
 def evaluate(
-    model: nn.Module | Ensemble,
-    processor: Processor,
+    predictor: Predictor,
     cases: CaseTable,
     *,
     output: str | Path | None = None,
@@ -57,8 +55,7 @@ def evaluate(
     """Predict the labelled rows of a table and compare.
 
     Args:
-        model: a ``FusionModel``, an ``OnnxModel`` or an ``Ensemble``.
-        processor: the model's processor; the members of an ensemble have their own.
+        predictor: the model, or several.
         cases: the rows; those without a label are predicted, and count in no figure.
         output: folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
@@ -69,7 +66,7 @@ def evaluate(
         coverage: wanted share of conformal sets with the true class.
         sensitivity: wanted of each class's decision threshold.
         missing_modality: also measure with the image alone and the text alone.
-        inference: further keywords of :func:`~mmfusion.inference.stream.predict_rows`, e.g. ``tta=True``.
+        inference: further keywords of :meth:`~mmfusion.Predictor.predict_cases`, e.g. ``tta=True``.
 
     Returns:
         :func:`~mmfusion.evaluation.metrics.classification_metrics`, and
@@ -88,38 +85,35 @@ def evaluate(
         ValueError: a row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
             ``missing_modality`` of an ensemble.
     """
-    if missing_modality and isinstance(model, Ensemble):
+    if missing_modality and len(predictor.members) > 1:
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
-    names = list(processor.labels)
+    names = predictor.labels
     folder = Path(output) if output else None
     inference = {"on_bad_row": on_bad_row, "batch_size": batch_size, "open_rows": open_rows, **inference}
     csv = folder / "predictions.csv" if folder else None
-    predicted = predict_cases(model, processor, cases, output=csv, **inference)
+    predicted = predictor.predict_cases(cases, output=csv, **inference)
     y, p = predicted.labels, predicted.probabilities
     metrics = _figures(predicted, names)
     metrics |= mean_shares(predicted.shares, y, names)
     _warn(metrics)
-    metrics["calibration"] = calibration_figures(model, y, p)
+    metrics["calibration"] = calibration_figures(predictor.calibration, y, predicted.uncalibrated, p)
     metrics["selective"] = selective_figures(y, p)
     metrics["worst_errors"] = _worst_errors(predicted, names)
     if subgroups:
         metrics["subgroups"] = subgroup_figures(predicted.frame, y, p, predicted.groups, subgroups, **BOOTSTRAP)
     if validation is not None:
-        fitted = predict_cases(model, processor, validation, description="Validation rows", **inference)
+        fitted = predictor.predict_cases(validation, description="Validation rows", **inference)
         metrics |= _decisions(fitted, predicted, names, coverage, sensitivity)
     if missing_modality:
         readable = replace(cases, frame=predicted.frame, problems=[])
-        metrics["missing_modality"] = missing_modality_figures(
-            model, processor, readable, bootstrap=BOOTSTRAP, **inference
-        )
+        metrics["missing_modality"] = missing_modality_figures(predictor, readable, bootstrap=BOOTSTRAP, **inference)
     if folder:
         if subgroups:
             write_subgroups(metrics["subgroups"], folder / "subgroups.csv")
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         plot_confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
         plot_roc(y, p, names, folder / "roc.png")
-        calibration = metrics["calibration"]
-        before = temper(p, 1 / calibration["temperature"]) if calibration else None
+        before = predicted.uncalibrated if predictor.calibration else None
         plot_reliability(y, p, folder / "reliability.png", before)
         plot_risk_coverage(y, p, folder / "risk_coverage.png")
     return metrics

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, Processor
 from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.inference.cases import predict_cases
+from mmfusion.inference.predictor import Predictor
 from mmfusion.text.template import template_fields
 
 
 def missing_modality_figures(
-    model: Any,
-    processor: Processor,
+    predictor: Predictor,
     cases: CaseTable,
     *,
     bootstrap: Any = None,
@@ -31,8 +30,7 @@ def missing_modality_figures(
     A modality is taken away before the processor sees the row, as if the table had none.
 
     Args:
-        model: a ``FusionModel``.
-        processor: the model's processor.
+        predictor: the model.
         cases: labelled rows that can be read, the same for every condition.
         bootstrap: keywords of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
         inference: further keywords of ``predict_cases``.
@@ -43,12 +41,12 @@ def missing_modality_figures(
         looks at the picture alone has the same figures with the text of another row. Empty where the model has one
         modality and one picture, or no row has both.
     """
-    whole = _complete(cases, processor)
-    conditions = list(_conditions(whole, processor)) if len(whole) else []
+    whole = _complete(cases, predictor.processor)
+    conditions = list(_conditions(whole, predictor.processor)) if len(whole) else []
     result: list[dict[str, Any]] = []
     first: NDArray[np.int64] | None = None
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
-        found = predict_cases(model, reader, rows, description=shown.capitalize(), **inference)
+        found = replace(predictor, processor=reader).predict_cases(rows, description=shown.capitalize(), **inference)
         figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {}))
         named = found.probabilities.argmax(axis=1)
         first = named if first is None else first

@@ -25,7 +25,7 @@ from mmfusion.data import CaseTable
 from mmfusion.data.images import open_image
 from mmfusion.evaluation.intervals import interval_text
 from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.inference.stream import ROW_ERRORS, AllRows
+from mmfusion.inference.rows import ROW_ERRORS, AllRows
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _explained(predictor: Any, rows: AllRows, place: int, image: Path | None) ->
     from mmfusion.explanation import explain
 
     try:
-        explanation = explain(predictor.model, predictor.processor, rows[place], image=image)
+        explanation = explain(predictor, rows[place], image=image)
     except ImportError:
         return {}
     except ROW_ERRORS as error:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmfusion.explanation.image import image_relevance as image_relevance
     from mmfusion.explanation.overlay import draw as draw
     from mmfusion.explanation.overlay import save_explanation as save_explanation
+    from mmfusion.explanation.run import explain_path as explain_path
     from mmfusion.explanation.text import token_relevance as token_relevance
 
 __getattr__, __dir__ = attach(__name__)

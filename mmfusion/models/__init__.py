@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mmfusion.models.factory import list_models as list_models
     from mmfusion.models.factory import register_model as register_model
     from mmfusion.models.fusion_model import FusionModel as FusionModel
-    from mmfusion.models.fusion_model import class_probabilities as class_probabilities
     from mmfusion.models.saved import load_model as load_model
     from mmfusion.models.saved import save_model as save_model
 

@@ -15,6 +15,7 @@ from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers.levels import levels_of, numbered
+from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
 BUILT_IN: dict[str, dict[str, Any]] = {
@@ -73,13 +74,6 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     if vocab_size is not None:
         found.vocab_size = vocab_size
     return found
-
-
-def asks_for_code(name: str) -> bool:
-    """Whether an entry of a transformers configuration may make it fetch or run code from elsewhere."""
-    return name in ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "use_kernels") or (
-        name.endswith(("attn_implementation", "experts_implementation", "attn_implementation_internal"))
-    )
 
 
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:

@@ -37,6 +37,7 @@ from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headli
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.files import replacing
 from mmfusion.hardware import has_accelerator, resolve_channels_last, resolve_precision
+from mmfusion.inference.predictor import Predictor
 from mmfusion.models import (
     FusionModel,
     create_loss,
@@ -44,7 +45,6 @@ from mmfusion.models import (
     load_model,
     read_config,
     resolve_artifact,
-    save_model,
 )
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training import checkpoints
@@ -485,8 +485,8 @@ def _save(
 ) -> None:
     """Write a model folder whole."""
     with replacing(target) as partial:
-        processor.save_pretrained(partial)
-        save_model(model, partial, metadata=entries, metrics=metrics)
+        predictor = Predictor(model, processor, provenance=entries["training"], card=entries["card"])
+        predictor.save_pretrained(partial, metrics)
 
 
 def _finish(
@@ -511,31 +511,35 @@ def _finish(
     if is_main:
         _save(model, processor, folder.last, entries, history[-1])
         channels_last = resolve_channels_last(config.train.channels_last)
-        best_model = load_model(folder.best).to(next(model.parameters()).device)
-        best_model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
+        predictor = Predictor(
+            load_model(folder.best).to(next(model.parameters()).device),
+            processor,
+            provenance=entries["training"],
+            card=entries["card"],
+            channels_last=channels_last,
+        )
         plot_training_curves(folder.metrics, folder.root / "training_curves.png")
         inference: dict[str, Any] = {
             "batch_size": config.train.batch_size,
-            "channels_last": channels_last,
             "workers": config.train.workers,
             "open_rows": cache.rows if cache is not None else None,
         }
         if "val" in cases.splits:
-            calibrate(best_model, processor, cases.select("val"), **inference)
+            calibrate(predictor, cases.select("val"), **inference)
         if split is not None:
             measured = evaluate(
-                best_model,
-                processor,
+                predictor,
                 cases.select(split),
                 output=folder.root,
                 on_bad_row=config.dataset.on_bad_row,
                 **inference,
             )
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
-            _save(best_model, processor, folder.best, entries, figures)
+            with replacing(folder.best) as partial:
+                predictor.save_pretrained(partial, figures)
             shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
             print(f"{split}: {shown}")
-        fitted = best_model.calibration
+        fitted = predictor.calibration
         temperature = f", temperature {fitted['temperature']:.3f} from {fitted['n']:,} val rows" if fitted else ""
         print(f"best epoch {best['epoch']} of {len(history)}{temperature}; saved in {folder.best}")
     return TrainResult(

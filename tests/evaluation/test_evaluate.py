@@ -20,8 +20,9 @@ from mmfusion.evaluation.evaluate import evaluate, read_split
 from mmfusion.evaluation.intervals import interval_text, metric_intervals
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.evaluation.report import write_report
+from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import create_model, save_model
+from mmfusion.models import create_model
 
 LABELS = ["benign", "malignant", "unsure"]
 TEMPLATE = "{age}-year-old {sex}."
@@ -55,10 +56,9 @@ def run(tmp_path_factory) -> Path:
     tokenizer = fit_wordpiece(["a 30-year-old female. grows for 3 weeks"], 128)
     processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, text_template=TEMPLATE, max_length=32)
     model = create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
-    model.calibration = {"temperature": 1.5, "fitted_on": "val", "n": 60}
-    processor.save_pretrained(run / "best")
+    calibration = {"temperature": 1.5, "fitted_on": "val", "n": 60}
     dataset = {"text_template": TEMPLATE, "group_column": "patient"}
-    save_model(model, run / "best", metadata={"training": {"dataset": dataset, "seed": 0}})
+    Predictor(model, processor, calibration, {"dataset": dataset, "seed": 0}).save_pretrained(run / "best")
     return run
 
 
@@ -94,8 +94,10 @@ def test_everything_is_in_the_folder(page, metrics):
 
 
 def test_intervals_are_over_the_groups_of_the_table(root, run, metrics):
-    predictor, cases = Predictor.from_pretrained(f"local-dir:{run}"), cases_of(root)
-    found = evaluate(predictor.model, predictor.processor, cases)
+    # in the memory format of the command, as kernels of another one round otherwise
+    predictor = Predictor.from_pretrained(f"local-dir:{run}", channels_last=resolve_channels_last(None))
+    cases = cases_of(root)
+    found = evaluate(predictor, cases)
     assert found["bootstrap"]["groups"] == cases.frame["group"].nunique() == 31
     labels = [LABELS.index(label) for label in cases.frame["label"]]
     with torch.inference_mode():

@@ -16,7 +16,9 @@ from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.experiments import StudyConfig, compare, comparison
 from mmfusion.experiments.cost import cost_of
-from mmfusion.inference.stream import AllRows, Predicted, PredictionWriter
+from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Prediction
 from mmfusion.models import save_model
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
@@ -149,7 +151,7 @@ def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None
     with PredictionWriter(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as writer:
         writer.write(
             ["NA", "2", "3", "4"],
-            Predicted(0, np.array([[0.75, 0.25]] * 3 + [[np.nan] * 2], dtype=np.float32), [None, None, None, "bad"]),
+            Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"]),
             ["None", "mild", "", "mild"],
         )
     found = comparison._together([comparison._table(tmp_path)])

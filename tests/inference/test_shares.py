@@ -51,7 +51,8 @@ def test_the_use_of_experts_and_gates_is_that_of_the_forward_passes(model, root,
     with torch.no_grad():
         model.image_tower.weight.fill_(0.7)
         model.head.router.gate.weight.normal_()
-    metrics = evaluate(model, processor, cases, output=tmp_path, on_bad_row="skip", batch_size=2, tta=tta)
+    predictor = mmfusion.Predictor(model, processor)
+    metrics = evaluate(predictor, cases, output=tmp_path, on_bad_row="skip", batch_size=2, tta=tta)
 
     rows = MultimodalDataset(cases, processor)
     pixels = torch.stack([rows[i]["pixel_values"] for i in (0, 1, 2, 5, 6)])  # labelled and readable

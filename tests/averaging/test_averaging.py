@@ -13,17 +13,16 @@ from mmfusion.averaging import METHODS, average_weights, estimate_batch_norm, ma
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import classification_metrics
-from mmfusion.inference.cases import predict_cases
-from mmfusion.models import load_model, save_model
+from mmfusion.models import load_model
 
 LABELS = ["a", "b", "c"]
 WORDS = ["a red green blue spot, patient of 30 years"]
 
 
 def save(folder: Path, model: mmfusion.FusionModel, *, labels=LABELS, image_size=32, words=WORDS, training=None) -> str:
-    Processor(labels, image_size=image_size, tokenizer=fit_wordpiece(words, 128), max_length=24).save_pretrained(folder)
+    processor = Processor(labels, image_size=image_size, tokenizer=fit_wordpiece(words, 128), max_length=24)
     provenance = {"dataset": {}, "seed": 0, "data_fingerprint": "x", **(training or {})}
-    save_model(model, folder, metadata={"training": provenance})
+    mmfusion.Predictor(model, processor, provenance=provenance).save_pretrained(folder)
     return f"local-dir:{folder}"
 
 
@@ -83,10 +82,20 @@ def test_uniform_soup_is_the_mean_and_an_ordinary_model(runs: list[str], toy: Pa
     assert row["label"] in LABELS
 
 
+def test_predictors_are_mixed_as_the_models_of_their_names_are(runs: list[str], tmp_path: Path) -> None:
+    make_soup(runs[:2], tmp_path / "named")
+    predictors = [mmfusion.Predictor.from_pretrained(name, device="cpu") for name in runs[:2]]
+    before = copy.deepcopy(predictors[0].model.state_dict())
+    soup = make_soup(predictors, tmp_path / "given")
+    assert soup.ingredients == runs[:2]
+    assert all(torch.equal(x, before[name]) for name, x in predictors[0].model.state_dict().items())
+    named, given = (state_of(f"local-dir:{tmp_path / folder}") for folder in ("named", "given"))
+    assert all(torch.equal(x, given[name]) for name, x in named.items())
+
+
 def nll(name: str, toy: Path) -> float:
-    folder = Path(name.removeprefix("local-dir:"))
     cases = read_cases(toy, processor_labels=LABELS).select("val")
-    found = predict_cases(load_model(folder), Processor.from_pretrained(folder), cases)
+    found = mmfusion.Predictor.from_pretrained(name, device="cpu").predict_cases(cases)
     return classification_metrics(found.labels, found.probabilities, LABELS)["nll"]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import TOKEN, Hub
 
 import mmfusion
-from hub.server import TOKEN, Hub
 from mmfusion.models import save_model
 
 
@@ -141,7 +141,7 @@ def test_a_download_that_breaks_off_loads_nothing_and_goes_on(
 def test_repositories_that_are_no_saved_models(
     hub: Hub, client: Callable[..., object], saved: Path, tmp_path: Path
 ) -> None:
-    from hub.server import Repository
+    from hub_server import Repository
 
     hub.repositories["org/other"] = Repository(private=False)
     hub.repositories["org/other"].commit("main", {"pytorch_model.bin": b"pickle", "README.md": b"hello"})
