@@ -11,9 +11,9 @@ import json
 
 import mmfusion
 from mmfusion.artifacts.folder import METRICS
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
 from mmfusion.models import read_config, resolve_artifact
 
 TOLERANCE = 0.005
@@ -36,9 +36,11 @@ def main() -> None:
         cases = read_split(
             options.data, split, dataset=predictor.dataset, labels=predictor.labels, provenance=provenance
         )
-        measured = headline(evaluate(predictor.model, predictor.processor, cases))
+        measured = measure(predictor, cases).figures
         print(f"\n{name}, {len(cases):,} rows of {split}\n{'figure':<20}{'card':>8}{'now':>8}")
         for figure, value in measured.items():
+            if value is None:
+                continue
             worst = max(worst, abs(value - card[figure]))
             print(f"{figure:<20}{card[figure]:>8.4f}{value:>8.4f}")
     print(f"\nlargest difference {worst:.4f} (allowed {TOLERANCE})")

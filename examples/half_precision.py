@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from mmfusion.data import Processor
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
 from mmfusion.models import load_model, read_config, resolve_artifact, save_model
 
 
@@ -37,9 +37,10 @@ def main() -> None:
     cases = read_split(
         options.data, options.split, dataset=small.dataset, labels=small.labels, provenance=config["training"]
     )
-    metrics = evaluate(small.model, small.processor, cases) | {"split": options.split}
+    found = measure(small, cases)
+    metrics = found.to_dict() | {"split": options.split}
     save_model(load_model(options.output), options.output, metadata=entries, metrics=metrics, dtype=torch.float16)
-    print(", ".join(f"{name} {value:.4f}" for name, value in headline(metrics).items()))
+    print(", ".join(f"{name} {value:.4f}" for name, value in found.figures.items() if value is not None))
     size = (options.output / "model.safetensors").stat().st_size
     print(f"{size / 1e6:.1f} MB of weights in {options.output}")
 

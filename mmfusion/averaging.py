@@ -16,14 +16,15 @@ from mmfusion.artifacts.folder import portable_name
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.evaluation.calibration import calibrate
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.metrics import METRICS, metric_value
 from mmfusion.files import recover, replacing
 from mmfusion.inference.cases import predict_cases
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
 from mmfusion.inference.stream import ROW_ERRORS, AllRows
 from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact, save_model
 from mmfusion.settings import flat
-from mmfusion.training.epochs import LOWER_IS_BETTER
 
 METHODS = ("greedy", "uniform")
 
@@ -112,7 +113,7 @@ def make_soup(
         dataset: how to read it; None reads it as the first model's training did.
         method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
             their order, each if the soup is then no worse. None is ``greedy`` with data and ``uniform`` without.
-        metric: figure that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.HEADLINE`.
+        metric: figure that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
         batch_size: rows per step.
 
     Raises:
@@ -126,8 +127,8 @@ def make_soup(
         raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
     if method == "greedy" and data is None:
         raise ValueError("A greedy soup is chosen on validation rows; give data, or method 'uniform'.")
-    if metric not in HEADLINE:
-        raise ValueError(f"metric={metric!r} is not one of {', '.join(HEADLINE)}.")
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise FileExistsError(f"{output} is not empty; choose another output.")
     folders = [resolve_artifact(name) for name in models]
@@ -225,10 +226,10 @@ class _Kitchen:
         found = predict_cases(
             self.model, self.processor, self.val, on_bad_row="skip", batch_size=self.batch_size, description="Tasting"
         )
-        value = classification_metrics(found.labels, found.probabilities, self.processor.labels)[self.metric]
+        value = metric_value(self.metric, found.labels, found.probabilities)
         if value is None:
             raise ValueError(f"The validation rows have no {self.metric}: classes are missing; choose another metric.")
-        return float(value)
+        return value
 
     def greedy(self, ingredients: Sequence[Ingredient]) -> tuple[list[Ingredient], float | None]:
         """The soup of ingredients, the best first, to which each is added that makes it no worse (algorithm 1)."""
@@ -243,9 +244,10 @@ class _Kitchen:
         """Calibrate the model on the validation rows and measure it there; None without any."""
         if self.val is None:
             return None
-        calibrate(self.model, self.processor, self.val, batch_size=self.batch_size)
-        how: dict[str, Any] = {"on_bad_row": "skip", "batch_size": self.batch_size}
-        return evaluate(self.model, self.processor, self.val, **how) | {"split": "val"}
+        predictor = Predictor(self.model, self.processor)
+        calibrate(predictor, self.val, batch_size=self.batch_size)
+        found = measure(predictor, self.val, on_bad_row="skip", batch_size=self.batch_size)
+        return found.to_dict() | {"split": "val"}
 
     def _statistics(self) -> list[str]:
         return [f"{name}.{kind}" for name in self.norms for kind in ("running_mean", "running_var")]
@@ -305,7 +307,7 @@ def estimate_batch_norm(model: nn.Module, batches: Iterator[Mapping[str, Tensor]
 def _goodness(score: float | None, metric: str) -> float:
     """A score, so that more is better."""
     assert score is not None
-    return -score if metric in LOWER_IS_BETTER else score
+    return score if METRICS[metric].higher_is_better else -score
 
 
 def _ingredient(name: str, folder: Path) -> Ingredient:

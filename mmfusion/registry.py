@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "image_tower": "mmfusion.towers",
     "text_tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
+    "metric": "mmfusion.evaluation.metrics",
     "model": "mmfusion.models",
 }
 

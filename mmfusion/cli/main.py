@@ -10,7 +10,6 @@ import difflib
 import json
 import os
 import re
-import shlex
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 from mmfusion._version import __version__
 from mmfusion.data.config import DatasetConfig
-from mmfusion.experiments.config import StudyConfig, SweepConfig
+from mmfusion.experiments.config import ExperimentConfig, SweepConfig
 from mmfusion.names import did_you_mean
 from mmfusion.narrative.config import NarrativeConfig
 from mmfusion.settings import build
@@ -310,141 +309,27 @@ def train(config: RunConfig) -> None:
     train(config)
 
 
-def compare(config: StudyConfig) -> None:
+def compare(config: ExperimentConfig) -> None:
     """Train runs that differ in one thing, over several seeds, and say what the difference is worth."""
     from mmfusion.experiments import compare
 
-    compare(config)
+    print(compare(config).summary())
 
 
 def sweep(config: SweepConfig) -> None:
     """Search ranges of settings for the best validation figure."""
     from mmfusion.experiments import sweep
 
-    sweep(config)
+    print(sweep(config).summary())
 
 
 def evaluate(config: EvaluateConfig) -> None:
     """Measure a trained model on one split of a data set."""
-    from mmfusion.evaluation.evaluate import evaluate, read_split
+    from mmfusion.evaluation.config import EvaluateConfig
+    from mmfusion.evaluation.run import evaluate
 
-    predictor = _predictor(config.model, config.calibrated)
-    if config.report and len(_listed(config.model)) > 1:
-        raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
-    read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
-    cases = read_split(config.data, config.split, **read)
-    output = config.output or _beside_model(config.model, f"evaluation/{config.split}")
-    print(f"evaluating {config.model} on {len(cases):,} rows ({config.split}) of {config.data}")
-    metrics = evaluate(
-        predictor.model,
-        predictor.processor,
-        cases,
-        output=output,
-        on_bad_row=config.dataset.on_bad_row,
-        batch_size=config.batch_size,
-        tta=config.tta,
-        channels_last=predictor.channels_last,
-        subgroups=_listed(config.subgroups),
-        validation=_validation(config, read),
-        coverage=config.coverage,
-        sensitivity=config.sensitivity,
-        missing_modality=config.missing_modality or config.report,
-    )
-    _print_figures(metrics)
-    use = {"experts": metrics["expert_use"]} if "expert_use" in metrics else {}
-    use |= {f"gate {name}": shares for name, shares in metrics.get("gates", {}).items()}
-    for name, shares in use.items():
-        print(f"  {name:18} {' '.join(f'{share:.2f}' for share in shares['mean'])}")
-    print(f"metrics.json, predictions.csv and plots are in {output}")
-    if config.report:
-        from mmfusion.evaluation.report import write_report
-
-        facts = {"Rows": f"split {config.split} of {config.data}"}
-        title = f"{config.model} on {config.split}"
-        command = _command("evaluate", config)
-        print(
-            f"the page is {write_report(output, metrics, cases, predictor, title=title, command=command, facts=facts)}"
-        )
-
-
-def _validation(config: EvaluateConfig, read: dict[str, Any]) -> Any:
-    """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
-    from mmfusion.evaluation.evaluate import read_split
-
-    if config.validation and config.split in ("val", "all"):
-        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
-    if not (config.validation or config.report) or config.split in ("val", "all"):
-        return None
-    try:
-        return read_split(config.data, "val", **read)
-    except ValueError:
-        if config.validation:
-            raise
-        return None
-
-
-def _command(name: str, config: Any) -> str:
-    """The command line that makes these options, those left at their defaults apart."""
-
-    def options(values: Any, prefix: str = "--") -> Iterator[str]:
-        for f in fields(values):
-            value = getattr(values, f.name)
-            default = (
-                f.default if f.default is not MISSING else f.default_factory() if callable(f.default_factory) else None
-            )
-            if is_dataclass(value):
-                yield from options(value, f"{prefix}{f.name}.")
-            elif value != default:
-                plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-                yield from (f"{prefix}{f.name}", str(value) if plain else json.dumps(value))
-
-    return shlex.join(["mmfusion", name, *options(config)])
-
-
-def _print_figures(metrics: dict[str, Any]) -> None:
-    from mmfusion.evaluation.intervals import interval_text
-    from mmfusion.evaluation.metrics import HEADLINE
-
-    print(
-        "figures, with {level:.0%} intervals ({groups:,} groups drawn {replicates:,} times):".format(
-            **metrics["bootstrap"]
-        )
-    )
-    for name in HEADLINE:
-        print(f"  {name:18} {interval_text(metrics['intervals'][name])}")
-    if found := metrics["calibration"]:
-        before, after = found["before"], found["after"]
-        print(
-            f"calibrated with temperature {found['temperature']:.3f} ({found['fitted_on']}, {found['n']:,} rows): "
-            f"ece {before['ece']:.3f} -> {after['ece']:.3f}, nll {before['nll']:.3f} -> {after['nll']:.3f}; "
-            "--calibrated false leaves it out"
-        )
-    for column, parts in metrics.get("subgroups", {}).items():
-        print(f"balanced accuracy by {column}:")
-        for part in parts:
-            rows = f"{part['n']:,} rows, {part['classes']} classes{', small' if part['small'] else ''}"
-            print(f"  {part['value']:18} {interval_text(part['balanced_accuracy'])}  ({rows})")
-    if "conformal" in metrics:
-        print(f"conformal sets for {metrics['conformal']['wanted']:.0%} coverage:")
-        for name, found in metrics["conformal"].items():
-            if isinstance(found, dict):
-                covered, size = interval_text(found["coverage"]), interval_text(found["mean_size"], 2)
-                print(f"  {name:18} coverage {covered}, classes in a set {size}")
-    if "thresholds" in metrics:
-        print(f"thresholds for a sensitivity of {metrics['thresholds']['wanted']:.0%} on the validation rows:")
-        for name, found in metrics["thresholds"]["per_class"].items():
-            if found["threshold"] is None:
-                print(f"  {name:18} no validation rows")
-            else:
-                figures = (f"{figure} {interval_text(found[figure])}" for figure in ("sensitivity", "specificity"))
-                print(f"  {name:18} from {found['threshold']:.4f} on: {', '.join(figures)}")
-    if metrics.get("missing_modality") == []:
-        print("no modality to take away: the model reads one, or no row has both")
-    for row in metrics.get("missing_modality", ()):
-        print(
-            f"  {row['shown']:18} balanced accuracy {interval_text(row['balanced_accuracy'])}, "
-            f"{row['changed']:.1%} named otherwise  ({row['n']:,} rows)"
-        )
+    lists = {"model": _listed(config.model), "subgroups": _listed(config.subgroups)}
+    print(evaluate(EvaluateConfig(**{**vars(config), **lists})).summary())
 
 
 def predict(config: PredictConfig) -> None:
@@ -853,14 +738,6 @@ def _described(model: str, predictor: Predictor) -> str:
         return f"the mean of {len(names)} models: {', '.join(names)}"
     fitted = predictor.model.calibration
     return f"{model}, calibrated with temperature {fitted['temperature']:.3f}" if fitted else model
-
-
-def _beside_model(model: str, name: str) -> Path:
-    """A folder in the run folder of a local model, and below ``runs`` for any other."""
-    if not model.startswith("local-dir:") or len(_listed(model)) > 1:
-        return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", model), name)
-    folder = Path(model.removeprefix("local-dir:")).expanduser()
-    return (folder.parent if folder.name in ("best", "last") else folder) / name
 
 
 def _message(error: BaseException) -> str:

@@ -9,8 +9,9 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
+from mmfusion.evaluation.calibration import calibration_figures, reliability
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
+from mmfusion.evaluation.temperature import fit_temperature, temper
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.tta import calibrated, probabilities, tta_probabilities
 from mmfusion.models import create_model, load_model, save_model
@@ -109,17 +110,16 @@ def test_the_model_carries_its_temperature_into_every_probability():
 
 def test_figures_before_are_those_without_calibration():
     labels, logits = overconfident(400)
-    model = Constant(torch.empty(0))
     plain, names = softmax(logits, axis=1), list("abcd")
-    assert calibration_figures(model, labels, plain) is None
-    model.calibration = {"temperature": 2.5, "fitted_on": "val", "n": 400}
-    found = calibration_figures(model, labels, temper(plain, 2.5))
+    assert calibration_figures(None, labels, plain, plain) is None
+    fitted = {"temperature": 2.5, "fitted_on": "val", "n": 400}
+    found = calibration_figures(fitted, labels, plain, temper(plain, 2.5))
     before, after = (classification_metrics(labels, p, names) for p in (plain, temper(plain, 2.5)))
-    assert found["temperature"] == 2.5 and found["n"] == 400
+    assert found.temperature == 2.5 and found.n == 400
     for name in ("ece", "nll", "brier"):
-        assert found["before"][name] == pytest.approx(before[name], abs=1e-9)
-        assert found["after"][name] == pytest.approx(after[name], abs=1e-9)
-    assert found["after"]["nll"] < found["before"]["nll"]
+        assert found.before[name] == pytest.approx(before[name], abs=1e-9)
+        assert found.after[name] == pytest.approx(after[name], abs=1e-9)
+    assert found.after["nll"] < found.before["nll"]
 
 
 def test_the_artefact_keeps_it(tmp_path):
