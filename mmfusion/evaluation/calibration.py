@@ -52,7 +52,10 @@ def calibration_figures(
     """
     if calibration is None:
         return None
-    before, after = ({name: metric_value(name, labels, p) for name in CHANGED} for p in (uncalibrated, calibrated))
+    before, after = (
+        {name: value for name in CHANGED if (value := metric_value(name, labels, p)) is not None}
+        for p in (uncalibrated, calibrated)
+    )
     return Calibration(**calibration, before=before, after=after)
 
 

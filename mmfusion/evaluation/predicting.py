@@ -16,7 +16,7 @@ from mmfusion.inference.predictor import Predictor
 
 def predict_cases(predictor: Predictor, cases: CaseTable, **options: Any) -> Predictions:
     """The rows of a table that have a label and can be read, and what the predictor says about them."""
-    how = {"channels_last": predictor.channels_last, "dtype": predictor.dtype}
+    how: dict[str, Any] = {"channels_last": predictor.channels_last, "dtype": predictor.dtype}
     return inference.predict_cases(predictor.model, predictor.processor, cases, **how, **options)
 
 

@@ -201,4 +201,5 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> SweepRe
     config = with_settings(base, {**best.params, "output": str(output / "best")})
     text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
     (output / "best.yaml").write_text(text, encoding="utf-8")
+    assert best.value is not None
     return SweepResult(config, best.params, metric, best.value, best.user_attrs["test"], _finished(study), output)
