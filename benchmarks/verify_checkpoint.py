@@ -10,9 +10,9 @@ import argparse
 
 import mmfusion
 from mmfusion.artifacts.folder import read_metrics, resolve_artifact
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
 
 TOLERANCE = 0.005
 
@@ -37,9 +37,11 @@ def main() -> None:
             labels=predictor.labels,
             provenance=predictor.provenance,
         )
-        measured = headline(evaluate(predictor, cases))
+        measured = measure(predictor, cases).figures
         print(f"\n{name}, {len(cases):,} rows of {split}\n{'figure':<20}{'card':>8}{'now':>8}")
         for figure, value in measured.items():
+            if value is None:
+                continue
             worst = max(worst, abs(value - card[figure]))
             print(f"{figure:<20}{card[figure]:>8.4f}{value:>8.4f}")
     print(f"\nlargest difference {worst:.4f} (allowed {TOLERANCE})")

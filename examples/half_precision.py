@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
 
 
 def main() -> None:
@@ -31,9 +31,10 @@ def main() -> None:
     cases = read_split(
         options.data, options.split, dataset=small.dataset, labels=small.labels, provenance=small.provenance
     )
-    metrics = evaluate(small, cases) | {"split": options.split}
+    found = measure(small, cases)
+    metrics = found.to_dict() | {"split": options.split}
     small.save_pretrained(options.output, metrics, dtype=torch.float16)
-    print(", ".join(f"{name} {value:.4f}" for name, value in headline(metrics).items()))
+    print(", ".join(f"{name} {value:.4f}" for name, value in found.figures.items() if value is not None))
     size = (options.output / "model.safetensors").stat().st_size
     print(f"{size / 1e6:.1f} MB of weights in {options.output}")
 

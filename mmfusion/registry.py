@@ -30,10 +30,10 @@ KINDS: dict[str, str] = {
     "text_tower": "mmfusion.towers",
     "tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
+    "metric": "mmfusion.evaluation.metrics",
     "model": "mmfusion.models",
     "augmentation": "mmfusion.data.augmentations",
     "retriever": "mmfusion.narrative.retrieval",
-    "metric": "mmfusion.evaluation.metrics",
 }
 
 #: entry-point group of installed packages that bring parts.

@@ -1,22 +1,8 @@
-"""Averaging: one model from the weights of several runs.
-
-Names are resolved on first use, so that importing this package loads no heavy library.
-"""
-
-from __future__ import annotations
+"""Averaging: one model from the weights of several runs."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "METHODS": "soup",
-    "Soup": "soup",
-    "average_weights": "weights",
-    "estimate_batch_norm": "weights",
-    "make_soup": "soup",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.averaging.soup import METHODS as METHODS
@@ -25,4 +11,4 @@ if TYPE_CHECKING:
     from mmfusion.averaging.weights import average_weights as average_weights
     from mmfusion.averaging.weights import estimate_batch_norm as estimate_batch_norm
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

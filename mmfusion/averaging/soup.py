@@ -17,12 +17,12 @@ from mmfusion.averaging.alike import check_alike, check_same_rows, shared
 from mmfusion.averaging.weights import average_weights, batch_norms, estimate_batch_norm
 from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.evaluation.calibration import calibrate
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.metrics import METRICS, metric_value
 from mmfusion.files import replacing
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
-from mmfusion.training.epochs import LOWER_IS_BETTER
+from mmfusion.inference.split import read_split
 
 METHODS = ("greedy", "uniform")
 
@@ -128,7 +128,7 @@ def make_soup(
         dataset: How to read it; None reads it as the first model's training did.
         method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
             their order, each if the soup is then no worse. None is ``greedy`` with data and ``uniform`` without.
-        metric: Metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.HEADLINE`.
+        metric: Metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
         batch_size: Rows per step.
 
     Raises:
@@ -142,8 +142,8 @@ def make_soup(
         raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
     if method == "greedy" and data is None:
         raise ValueError("A greedy soup is chosen on validation rows; give data, or method 'uniform'.")
-    if metric not in HEADLINE:
-        raise ValueError(f"metric={metric!r} is not one of {', '.join(HEADLINE)}.")
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise FileExistsError(f"{output} is not empty; choose another output.")
     candidates = _candidates(models)
@@ -252,10 +252,10 @@ class _Mixer:
         found = self.predictor.predict_cases(
             self.val, on_bad_row="skip", batch_size=self.batch_size, description="Validating"
         )
-        value = classification_metrics(found.labels, found.probabilities, self.predictor.labels)[self.metric]
+        value = metric_value(self.metric, found.labels, found.probabilities)
         if value is None:
             raise ValueError(f"The validation rows have no {self.metric}: classes are missing; choose another metric.")
-        return float(value)
+        return value
 
     def greedy(self, candidates: Sequence[_Candidate]) -> tuple[list[_Candidate], float | None]:
         """The best candidate, and each of the others that makes the mean no worse (algorithm 1)."""
@@ -271,7 +271,8 @@ class _Mixer:
         if self.val is None:
             return None
         calibrate(self.predictor, self.val, batch_size=self.batch_size)
-        return evaluate(self.predictor, self.val, on_bad_row="skip", batch_size=self.batch_size) | {"split": "val"}
+        found = measure(self.predictor, self.val, on_bad_row="skip", batch_size=self.batch_size)
+        return found.to_dict() | {"split": "val"}
 
     def _batches(self, cases: CaseTable) -> Iterator[dict[str, Tensor]]:
         """Training rows that have an image and can be read, as they look outside training, in a drawn order."""
@@ -298,7 +299,7 @@ class _Mixer:
 def _goodness(score: float | None, metric: str) -> float:
     """A score, so that more is better."""
     assert score is not None
-    return -score if metric in LOWER_IS_BETTER else score
+    return score if METRICS[metric].higher_is_better else -score
 
 
 def _provenance(candidates: Sequence[_Candidate]) -> dict[str, Any]:

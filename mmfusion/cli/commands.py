@@ -25,25 +25,29 @@ COMMANDS = {
         "cli.config:DemoConfig",
         "Make a small data set, train image-only, text-only and fusion models on it, and compare them.",
     ),
-    "train": Command("cli._pending:train", "training.config:RunConfig", "Train a model on a table of cases."),
+    "train": Command("training.run:train", "training.config:RunConfig", "Train a model on a table of cases."),
     "evaluate": Command(
-        "cli._pending:evaluate", "cli._pending:EvaluateConfig", "Measure a trained model on one split of a data set."
+        "evaluation.run:evaluate",
+        "evaluation.config:EvaluateConfig",
+        "Measure a trained model on one split of a data set.",
     ),
     "predict": Command(
-        "cli._pending:predict", "cli._pending:PredictConfig", "Predict a folder of images or a table, and write a CSV."
+        "inference.run:predict",
+        "inference.config:PredictConfig",
+        "Predict a folder of images or a table, and write a CSV.",
     ),
     "explain": Command(
-        "cli._pending:explain",
-        "cli._pending:ExplainConfig",
+        "explanation.run:explain",
+        "explanation.config:ExplainConfig",
         "Show where a trained model looks, which words it reads, and how much image and text count.",
     ),
     "compare": Command(
-        "cli._pending:compare",
-        "experiments.config:StudyConfig",
+        "experiments.comparison:compare",
+        "experiments.config:ExperimentConfig",
         "Train runs that differ in one thing, over several seeds, and say what the difference is worth.",
     ),
     "sweep": Command(
-        "cli._pending:sweep",
+        "experiments.search:sweep",
         "experiments.config:SweepConfig",
         "Search ranges of settings for the best validation metric.",
     ),
@@ -53,17 +57,19 @@ COMMANDS = {
         "Write a narrative for each row: a sentence from metadata, and passages retrieved for it.",
     ),
     "export": Command(
-        "cli._pending:export",
-        "cli._pending:ExportConfig",
+        "exporting.run:export",
+        "exporting.config:ExportConfig",
         "Export a trained model to ONNX or torch.export, and compare the result with the model.",
     ),
     "soup": Command(
-        "cli._pending:soup",
-        "cli._pending:SoupConfig",
+        "averaging.run:soup",
+        "averaging.config:SoupConfig",
         "Average the weights of several runs of one architecture into one model.",
     ),
     "push": Command(
-        "cli._pending:push", "cli._pending:PushConfig", "Push a saved model to the Hugging Face Hub, in one commit."
+        "artifacts.push:push",
+        "artifacts.config:PushConfig",
+        "Push a saved model to the Hugging Face Hub, in one commit.",
     ),
     "split": Command(
         "data.split_table:split",

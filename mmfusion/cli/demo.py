@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from mmfusion.cli.config import DemoConfig
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.inference.predictor import Predictor
+from mmfusion.markdown import aligned_table
 from mmfusion.models import load_model
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
 
@@ -111,13 +112,14 @@ def _config(kind: str, data: Path, output: Path, seed: int) -> RunConfig:
 
 
 def _table(results: dict[str, TrainResult]) -> str:
-    rows = [["model", "parameters", *(name.replace("_", " ") for name in COLUMNS), "training"]]
+    header = ["model", "parameters", *(name.replace("_", " ") for name in COLUMNS), "training"]
+    rows: list[list[str]] = []
     for kind, result in results.items():
         assert result.test is not None
         parameters = sum(p.numel() for p in load_model(result.best).parameters())
         seconds = sum(record["seconds"] for record in result.history)
         rows.append([kind, f"{parameters:,}", *(f"{result.test[name]:.3f}" for name in COLUMNS), f"{seconds:.0f} s"])
-    return _markdown(rows)
+    return aligned_table(header, rows)
 
 
 def _predict(folder: Path, data: Path) -> str:
@@ -130,18 +132,10 @@ def _predict(folder: Path, data: Path) -> str:
     first = rows[0]
     rows += [{"image": first["image"]}, {key: value for key, value in first.items() if key != "image"}]
     shown += [(f"{cases[0]['image']} without text", cases[0]["label"]), ("its text alone", cases[0]["label"])]
-    table = [["case", "truth", "prediction", "probability"]]
+    table: list[list[str]] = []
     for (case, truth), result in zip(shown, predictor.predict(rows), strict=True):
         table.append([case, truth, result["label"], f"{result['probability']:.3f}"])
-    return _markdown(table)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table that reads well as text too: the first row is the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in padded]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return aligned_table(["case", "truth", "prediction", "probability"], table)
 
 
 def _report(table: str, predictions: str, seed: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from mmfusion import registry
 from mmfusion.cli.config import InfoConfig, Text
-from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.models import (
     FusionModel,
     create_model,
@@ -19,6 +18,7 @@ from mmfusion.models import (
     resolve_artifact,
 )
 from mmfusion.names import did_you_mean
+from mmfusion.results import Evaluation
 
 #: Values that say nothing.
 EMPTY: tuple[Any, ...] = (None, {}, [])
@@ -59,8 +59,8 @@ def _saved(name: str) -> str:
     ]
     path = folder / "metrics.json"
     if path.is_file():
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        rows += _entries({"metrics": {key: metrics[key] for key in ("n", *HEADLINE) if key in metrics}})
+        found = Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        rows += _entries({"metrics": ({"n": found.n} if found.n else {}) | found.figures})
     return _rows(rows)
 
 

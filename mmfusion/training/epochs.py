@@ -14,11 +14,10 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import has_length
 
+from mmfusion.evaluation.metrics import METRICS
+
 if TYPE_CHECKING:
     from mmfusion.training.trainer import FusionTrainer
-
-#: validation figures of which less is better.
-LOWER_IS_BETTER = ("nll", "ece", "brier")
 
 #: what a record begins with; the rest follows by name.
 FIRST = ("epoch", "step", "train_loss")
@@ -32,7 +31,7 @@ def best_of(history: list[Record], metric: str) -> int | None:
         return None
     if metric not in history[-1]:
         return len(history) - 1
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = 1 if METRICS[metric].higher_is_better else -1
     return max(range(len(history)), key=lambda i: (sign * history[i][metric], -i))
 
 

@@ -31,9 +31,8 @@ from mmfusion.data import (
 )
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.calibration import calibrate
-from mmfusion.evaluation.evaluate import evaluate
-from mmfusion.evaluation.intervals import interval_text
-from mmfusion.evaluation.metrics import HEADLINE, classification_metrics, headline
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.metrics import METRICS, classification_metrics, headline
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.files import replacing
 from mmfusion.hardware import has_accelerator, resolve_channels_last, resolve_precision
@@ -202,7 +201,7 @@ def check_settings(config: RunConfig) -> None:
         ("warmup_ratio", t.warmup_ratio, 0 <= t.warmup_ratio <= 1, "between 0 and 1"),
         ("grad_clip", t.grad_clip, t.grad_clip >= 0, "at least 0 (0 clips nothing)"),
         ("sampler", t.sampler, t.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
-        ("metric", t.metric, t.metric in HEADLINE, f"one of {', '.join(HEADLINE)}"),
+        ("metric", t.metric, t.metric in METRICS, f"one of {', '.join(METRICS)}"),
         ("patience", t.patience, t.patience is None or t.patience >= 1, "at least 1, or null"),
         ("save_steps", t.save_steps, t.save_steps is None or t.save_steps >= 1, "at least 1, or null"),
         ("workers", t.workers, t.workers >= 0, "at least 0"),
@@ -505,19 +504,14 @@ def _finish(
     position = best_of(history, config.train.metric)
     assert position is not None
     best = history[position]
-    val = {name: best[name] for name in HEADLINE if name in best}
+    val = {name: best[name] for name in METRICS if name in best}
     split = next((name for name in ("test", "val") if name in cases.splits), None)
     measured: dict[str, Any] | None = None
     if is_main:
         _save(model, processor, folder.last, entries, history[-1])
         channels_last = resolve_channels_last(config.train.channels_last)
-        predictor = Predictor(
-            load_model(folder.best).to(next(model.parameters()).device),
-            processor,
-            provenance=entries["training"],
-            card=entries["card"],
-            channels_last=channels_last,
-        )
+        best_model = load_model(folder.best).to(next(model.parameters()).device)
+        predictor = Predictor(best_model, processor, channels_last=channels_last)
         plot_training_curves(folder.metrics, folder.root / "training_curves.png")
         inference: dict[str, Any] = {
             "batch_size": config.train.batch_size,
@@ -527,17 +521,12 @@ def _finish(
         if "val" in cases.splits:
             calibrate(predictor, cases.select("val"), **inference)
         if split is not None:
-            measured = evaluate(
-                predictor,
-                cases.select(split),
-                output=folder.root,
-                on_bad_row=config.dataset.on_bad_row,
-                **inference,
-            )
+            on_bad_row = config.dataset.on_bad_row
+            found = measure(predictor, cases.select(split), output=folder.root, on_bad_row=on_bad_row, **inference)
+            measured = found.to_dict()
             figures = {**measured, "split": split, "epoch": best["epoch"], "val": val}
-            with replacing(folder.best) as partial:
-                predictor.save_pretrained(partial, figures)
-            shown = ", ".join(f"{name} {interval_text(measured['intervals'][name])}" for name in HEADLINE)
+            _save(best_model, processor, folder.best, entries, figures)
+            shown = ", ".join(f"{name} {figure}" for name, figure in found.intervals.figures.items())
             print(f"{split}: {shown}")
         fitted = predictor.calibration
         temperature = f", temperature {fitted['temperature']:.3f} from {fitted['n']:,} val rows" if fitted else ""

@@ -8,10 +8,10 @@ import pytest
 
 import mmfusion
 from mmfusion.cli import main as cli
-from mmfusion.cli._pending import _beside_model
 from mmfusion.cli.config import InfoConfig
 from mmfusion.cli.parsing import parse
 from mmfusion.data import make_demo
+from mmfusion.evaluation.run import _beside_model
 from mmfusion.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,9 @@ from scipy.special import log_softmax, softmax
 from torch import nn
 
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
+from mmfusion.evaluation.calibration import calibration_figures, reliability
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
+from mmfusion.evaluation.temperature import fit_temperature, temper
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.stream import predict_rows
 from mmfusion.inference.temperature import class_probabilities
@@ -118,14 +119,14 @@ def test_figures_before_are_those_without_calibration():
     labels, logits = overconfident(400)
     plain, names = softmax(logits, axis=1), list("abcd")
     assert calibration_figures(None, labels, plain, plain) is None
-    calibration = {"temperature": 2.5, "fitted_on": "val", "n": 400}
-    found = calibration_figures(calibration, labels, plain, temper(plain, 2.5))
+    fitted = {"temperature": 2.5, "fitted_on": "val", "n": 400}
+    found = calibration_figures(fitted, labels, plain, temper(plain, 2.5))
     before, after = (classification_metrics(labels, p, names) for p in (plain, temper(plain, 2.5)))
-    assert found["temperature"] == 2.5 and found["n"] == 400
+    assert found.temperature == 2.5 and found.n == 400
     for name in ("ece", "nll", "brier"):
-        assert found["before"][name] == pytest.approx(before[name], abs=1e-9)
-        assert found["after"][name] == pytest.approx(after[name], abs=1e-9)
-    assert found["after"]["nll"] < found["before"]["nll"]
+        assert found.before[name] == pytest.approx(before[name], abs=1e-9)
+        assert found.after[name] == pytest.approx(after[name], abs=1e-9)
+    assert found.after["nll"] < found.before["nll"]
 
 
 def test_the_artefact_keeps_it(tmp_path):

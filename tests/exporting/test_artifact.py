@@ -15,7 +15,7 @@ from PIL import Image
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.measure import measure
 from mmfusion.explanation import explain_path
 from mmfusion.exporting import artifact
 from mmfusion.inference import OnnxModel, predict_path
@@ -112,7 +112,7 @@ def test_tables_and_figures(pair, toy: Path, tmp_path: Path) -> None:
             assert a[column] == b[column] == "" or float(a[column]) == pytest.approx(float(b[column]), abs=1e-4)
     assert "broken.png" in found[1][1]["error"]
     cases = read_cases(toy, processor_labels=LABELS).select("train")
-    figures = [evaluate(predictor, cases, missing_modality=True) for predictor in pair]
+    figures = [measure(p, cases, missing_modality=True).to_dict() for p in pair]
     assert figures[0]["nll"] == pytest.approx(figures[1]["nll"], abs=1e-4)
     assert figures[0]["confusion_matrix"] == figures[1]["confusion_matrix"]
     assert figures[1]["calibration"]["temperature"] == TEMPERATURE

@@ -11,7 +11,7 @@ import torch
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.inference.ensemble import mean_of
 from mmfusion.inference.predictor import Ensemble, Predictor
@@ -124,4 +124,4 @@ def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ensemble of 3"):
         together.explain({"text": "red"})
     with pytest.raises(ValueError, match="looks into one model"):
-        evaluate(together, read_cases(toy), missing_modality=True)
+        measure(together, read_cases(toy), missing_modality=True)

@@ -12,10 +12,11 @@ from PIL import Image
 from mmfusion.cli import main as cli
 from mmfusion.cli.parsing import parse
 from mmfusion.data import DatasetConfig, Processor, check_images, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate, read_split
+from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.run import predict_path
+from mmfusion.inference.split import read_split
 from mmfusion.models import create_model
 
 LABELS = ["benign", "malignant", "unsure"]
@@ -160,9 +161,9 @@ def test_evaluation_writes_what_it_returns(predictor, root, tmp_path):
         provenance={},
     )
     with pytest.raises(ValueError, match=r"case4\.jpg cannot be evaluated.*--on-bad-row skip"):
-        evaluate(predictor, cases, output=tmp_path / "none")
+        measure(predictor, cases, output=tmp_path / "none")
     assert not (tmp_path / "none" / "predictions.csv").exists()
-    metrics = evaluate(predictor, cases, output=tmp_path, on_bad_row="skip", batch_size=2)
+    metrics = measure(predictor, cases, output=tmp_path, on_bad_row="skip", batch_size=2).to_dict()
     assert metrics["n"] == 4 and metrics["unreadable"] == 1  # of six, case7 has no image file and case4 half of one
     rows = [row for row in read(tmp_path / "predictions.csv") if not row["error"]]
     labels = [LABELS.index(row["true_label"]) for row in rows]

@@ -77,7 +77,7 @@ def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return
     monkeypatch.setattr("mmfusion.training.run.plot_training_curves", lambda *_: None)
     for name in ("plot_confusion_matrix", "plot_roc", "plot_reliability", "plot_risk_coverage"):
-        monkeypatch.setattr(f"mmfusion.evaluation.evaluate.{name}", lambda *_: None)
+        monkeypatch.setattr(f"mmfusion.evaluation.measure.{name}", lambda *_: None)
 
 
 def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Path, capsys: Any) -> None:
