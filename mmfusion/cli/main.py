@@ -307,7 +307,8 @@ def train(config: RunConfig) -> None:
     """Train a model on a table of cases."""
     from mmfusion.training import train
 
-    train(config)
+    if text := train(config).summary():
+        print(text)
 
 
 def compare(config: StudyConfig) -> None:

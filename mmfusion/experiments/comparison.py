@@ -30,7 +30,8 @@ from mmfusion.experiments.tables import write_results
 from mmfusion.files import write_json
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
-from mmfusion.training.run import check_settings, train
+from mmfusion.training.check import check_settings
+from mmfusion.training.run import train
 from mmfusion.training.run_folder import RunFolder
 
 #: what a run leaves behind for the study; its presence says that the run is finished.
@@ -206,6 +207,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
     ):
         try:
             done = train(config, images_checked=images_checked)
+            print(done.summary())
         except FloatingPointError as error:
             result = {"error": str(error), "seconds": time.monotonic() - began}
         else:

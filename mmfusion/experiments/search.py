@@ -14,8 +14,8 @@ from mmfusion.experiments.comparison import run_once, settled
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.settings import flat, with_settings
 from mmfusion.training import RunConfig
+from mmfusion.training.check import check_settings
 from mmfusion.training.epochs import LOWER_IS_BETTER
-from mmfusion.training.run import check_settings
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -49,6 +49,7 @@ class Predictor:
             of its first model.
         dtype: autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: memory format of images and image weights.
+        card: what the model card says: the ``card`` entry of its ``config.json``, if any.
     """
 
     model: FusionModel | OnnxModel | Ensemble
@@ -56,6 +57,7 @@ class Predictor:
     provenance: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype | None = None
     channels_last: bool = False
+    card: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for member in members_of(self.model, self.processor):
@@ -95,12 +97,12 @@ class Predictor:
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         loaded = [_load(each, device, calibrated) for each in names]
-        members = [member for member, _ in loaded]
+        members = [member for member, *_ in loaded]
         if dtype is not None and any(isinstance(member.model, OnnxModel) for member in members):
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        first, provenance = loaded[0]
+        first, provenance, card = loaded[0]
         model = first.model if isinstance(name, str) or len(names) == 1 else Ensemble(members)
-        return cls(model, first.processor, provenance, dtype, channels_last)
+        return cls(model, first.processor, provenance, dtype, channels_last, card)
 
     @property
     def labels(self) -> list[str]:
@@ -228,7 +230,7 @@ class Predictor:
 
         if not isinstance(row, Mapping):
             raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        model = self._explainable()
+        model = self.network()
         item = _Encoded([row], self.processor, model.image_layout)[0]
         return explain(
             model,
@@ -277,7 +279,7 @@ class Predictor:
         """
         from mmfusion.explanation import explain, save_explanation
 
-        model = self._explainable()
+        model = self.network()
         if label is not None:
             self.processor.label_id(label)
         config = dataset or self.dataset
@@ -340,8 +342,8 @@ class Predictor:
         ]
         return mean_of(streams)
 
-    def _explainable(self) -> FusionModel:
-        """The model, which has gradients and attention to explain.
+    def network(self) -> FusionModel:
+        """The model with its weights, which has gradients and attention to explain.
 
         Raises:
             ValueError: it is an exported model, or several.
@@ -375,8 +377,10 @@ def _warn_of_unread(rows: Sequence[Mapping[str, Any]], processor: Processor) -> 
         )
 
 
-def _load(name: str, device: str | torch.device | None, calibrated: bool) -> tuple[Member, dict[str, Any]]:
-    """A saved or an exported model with its processor, and how it was made."""
+def _load(
+    name: str, device: str | torch.device | None, calibrated: bool
+) -> tuple[Member, dict[str, Any], dict[str, Any]]:
+    """A saved or an exported model with its processor, how it was made, and what its card says."""
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
@@ -392,7 +396,7 @@ def _load(name: str, device: str | torch.device | None, calibrated: bool) -> tup
         )
     if not calibrated:
         model.calibration = None
-    return Member(name, model, processor), config.get("training") or {}
+    return Member(name, model, processor), config.get("training") or {}, config.get("card") or {}
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mmfusion.lazy import exports
 from mmfusion.training.config import CardConfig, ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from mmfusion.training.run import TrainResult, train
+    from mmfusion.training.finish import TrainResult as TrainResult
+    from mmfusion.training.run import train as train
 
 __all__ = ["CardConfig", "ModelConfig", "ProcessorConfig", "RunConfig", "TrainConfig", "TrainResult", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the training run itself, and with it torch, on its first use (PEP 562)."""
-    if name in ("TrainResult", "train"):
-        from mmfusion.training import run
-
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = exports(__name__, {"TrainResult": "finish", "train": "run"})
