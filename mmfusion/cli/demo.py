@@ -17,7 +17,6 @@ from mmfusion.cli.config import DemoConfig
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.inference.predictor import Predictor
 from mmfusion.markdown import aligned_table
-from mmfusion.models import load_model
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
 
 ROWS = 1000
@@ -65,11 +64,12 @@ def demo(config: DemoConfig) -> Demo:
         for kind, name in MODELS.items():
             print(f"\n[2/4] training {kind}: {name}")
             results[kind] = train(_config(kind, data, folder / kind, config.seed))
+            print(results[kind].summary())
     print("\n[3/4] on the test rows:\n")
     table = _table(results)
     print(table)
     print("\n[4/4] loading the saved fusion model and predicting:\n")
-    predictions = _predict(folder, data)
+    predictions = _predict(results["fusion"].predictor, data)
     print(predictions)
     report = folder / "report.md"
     report.write_text(_report(table, predictions, config.seed), encoding="utf-8")
@@ -116,15 +116,14 @@ def _table(results: dict[str, TrainResult]) -> str:
     rows: list[list[str]] = []
     for kind, result in results.items():
         assert result.test is not None
-        parameters = sum(p.numel() for p in load_model(result.best).parameters())
+        parameters = sum(p.numel() for p in result.predictor.network().parameters())
         seconds = sum(record["seconds"] for record in result.history)
         rows.append([kind, f"{parameters:,}", *(f"{result.test[name]:.3f}" for name in COLUMNS), f"{seconds:.0f} s"])
     return aligned_table(header, rows)
 
 
-def _predict(folder: Path, data: Path) -> str:
+def _predict(predictor: Predictor, data: Path) -> str:
     """Three test cases, and one of them again without its text and without its image."""
-    predictor = Predictor.from_pretrained(f"local-dir:{folder / 'fusion'}")
     with (data / "metadata.csv").open(encoding="utf-8", newline="") as file:
         cases = [row for row in csv.DictReader(file) if row["split"] == "test" and row["image"] and row["text"]][:3]
     rows: list[dict[str, Any]] = [{**case, "image": data / "images" / case["image"]} for case in cases]

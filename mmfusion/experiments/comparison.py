@@ -25,7 +25,7 @@ from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
-from mmfusion.training.run import check_settings
+from mmfusion.training.check import check_settings
 
 
 @dataclass

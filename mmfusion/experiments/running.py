@@ -79,6 +79,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
     ):
         try:
             done = train(config, images_checked=images_checked)
+            print(done.summary())
         except FloatingPointError as error:
             result = {"error": str(error), "seconds": time.monotonic() - began}
         else:

@@ -14,7 +14,7 @@ from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.settings import flat, with_settings
 from mmfusion.training import RunConfig
-from mmfusion.training.run import check_settings
+from mmfusion.training.check import check_settings
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

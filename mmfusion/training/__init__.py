@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mmfusion.training.config import ProcessorConfig as ProcessorConfig
     from mmfusion.training.config import RunConfig as RunConfig
     from mmfusion.training.config import TrainConfig as TrainConfig
-    from mmfusion.training.run import TrainResult as TrainResult
+    from mmfusion.training.finish import TrainResult as TrainResult
     from mmfusion.training.run import train as train
 
 __getattr__, __dir__ = attach(__name__)
