@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "aggregator": "mmfusion.aggregators",
     "image_tower": "mmfusion.towers",
     "text_tower": "mmfusion.towers",
+    "tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
     "model": "mmfusion.models",
 }
