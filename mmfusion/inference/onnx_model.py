@@ -87,4 +87,4 @@ class OnnxModel(nn.Module):
                 tower: Any = registry.get(kind, name)
                 found = tower.complete(found, self._tower_args)
         everywhere = torch.ones(len(next(iter(given.values()))), dtype=torch.bool)
-        return {f"{name}": everywhere for name in self._inputs if name.endswith("_present")} | found
+        return {name: everywhere for name in self._inputs if name.endswith("_present")} | found

@@ -8,17 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmfusion.layers import MissingModality
+from mmfusion.models import parts
 from mmfusion.models.optimization import grouped, undecayed
-from mmfusion.models.parts import (
-    build_aux_heads,
-    build_fusion,
-    build_head,
-    build_towers,
-    check_combination,
-    check_inputs,
-    checked_output,
-    fuse,
-)
 from mmfusion.models.presence import observe
 from mmfusion.models.sides import Sides, merged
 from mmfusion.names import did_you_mean
@@ -110,17 +101,18 @@ class FusionModel(nn.Module):
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
         for name in ("image_args", "text_args", "fusion_args", "head_args", "towers"):
             config[name] = dict(config[name] or {})
-        check_combination(config, encoder_weights)
+        parts.check_combination(config, encoder_weights)
         self.image_tower = self.image_missing = self.text_tower = self.text_missing = None
         self.modalities: list[str] = []
-        for tower in build_towers(config, encoder_weights):
+        for tower in parts.build_towers(config, encoder_weights):
             self.modalities.append(tower.modality)
             setattr(self, f"{tower.modality}_tower", tower)
             missing = MissingModality(tower.num_features, tower.level_dims, tower.streams)
             setattr(self, f"{tower.modality}_missing", missing)
         self.sides = Sides(self.towers)
-        self.fusion: Any = build_fusion(config, *self.sides.widths) if config["fusion"] is not None else None
-        self.num_features = int((self.sides.widths[0] if self.fusion is None else self.fusion).num_features)
+        self.fusion: Any = parts.build_fusion(config, *self.sides.widths) if config["fusion"] is not None else None
+        classified: Any = self.sides.widths[0] if self.fusion is None else self.fusion
+        self.num_features: int = classified.num_features
         if not config["towers"]:
             del config["towers"]  # read by earlier versions too
         self.config = config
@@ -182,8 +174,8 @@ class FusionModel(nn.Module):
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
         self.config["num_classes"] = num_classes
-        self.head = build_head(self.config, self.num_features, self.fusion, self.sides.widths[0])
-        self.aux_heads = build_aux_heads(self.config, self.fusion)
+        self.head = parts.build_head(self.config, self.num_features, self.fusion, self.sides.widths[0])
+        self.aux_heads = parts.build_aux_heads(self.config, self.fusion)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the towers."""
@@ -193,10 +185,10 @@ class FusionModel(nn.Module):
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""
         inputs |= dict(zip(STANDARD_INPUTS[: len(args)], args, strict=True))
-        check_inputs(inputs, self.towers, STANDARD_INPUTS)
+        parts.check_inputs(inputs, self.towers, STANDARD_INPUTS)
         tokens = {m: getattr(self, f"{m}_missing") for m in self.modalities}
         features = observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
-        return fuse(self.fusion, self.config["fusion"], self.sides(features))
+        return parts.fuse(self.fusion, self.config["fusion"], self.sides(features))
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
         """``Fused`` -> logits (B, C), or what is classified (B, num_features)."""
@@ -249,7 +241,7 @@ class FusionModel(nn.Module):
         if self.num_classes == 0:
             output = FusionOutput(logits=fused.pooled)
         else:
-            output = checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
+            output = parts.checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
         aux = self.aux_heads
         return FusionOutput(
             logits=output.logits,

@@ -24,7 +24,7 @@ def grouped(
     """Parameter groups of a model, those of its encoders apart; see :meth:`mmfusion.FusionModel.param_groups`."""
     kept = undecayed(model)
     slow = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         f"{part}_{suffix}": {"name": f"{part}_{suffix}", "params": [], "lr": rate, "weight_decay": decay}
         for part, rate in (("encoders", lr * encoder_lr_scale), ("rest", lr))
         for suffix, decay in (("decay", weight_decay), ("no_decay", 0.0))

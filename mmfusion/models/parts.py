@@ -84,7 +84,7 @@ def _each_tower(config: dict[str, Any], encoder_weights: str | None) -> Iterator
     fusion, levels = config["fusion"], 0
     if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
         levels = int(config["fusion_args"].get("num_levels", 3))
-    options = {"weights": encoder_weights, "num_levels": levels}
+    options: dict[str, Any] = {"weights": encoder_weights, "num_levels": levels}
     if config["image_encoder"] is not None:
         own = {n: config[n] for n in ("stem", "aggregator", "aggregator_args") if config[n] is not None}
         taken = registry.keywords(registry.get("image_tower", config["image_tower"]))
