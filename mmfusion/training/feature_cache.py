@@ -53,7 +53,7 @@ class FeatureCache:
         workers: int = 0,
     ) -> None:
         self.folder = Path(folder).expanduser()
-        self.model: Any = predictor.model
+        self.model = predictor.network()
         self.channels_last = predictor.channels_last
         self.cases = cases
         self.batch_size = batch_size
@@ -63,7 +63,7 @@ class FeatureCache:
             "text": replace(predictor.processor, image_size=None),
         }
         self._weights: dict[str, str] = {}
-        for side, tower in self.model.towers.items():
+        for side, tower in predictor.network().towers.items():
             if not tower.can_encode or side not in self._processors:
                 raise ValueError(
                     f"The {side} tower {type(tower).__name__} has no encode that reads images or texts, so that its "
