@@ -4,14 +4,13 @@ from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.models import (
     baselines,
-    fusion_resnet18,
-    global_local,
-    heads,
+    fusion_study,
+    head_study,
     hierarchical,
+    lesion_context,
     mibf,
     multiview,
     slices,
-    ssm,
     testing,
 )
 from mmfusion.models.factory import (
@@ -38,10 +37,10 @@ __all__ = [
     "create_head",
     "create_loss",
     "create_model",
-    "fusion_resnet18",
-    "global_local",
-    "heads",
+    "fusion_study",
+    "head_study",
     "hierarchical",
+    "lesion_context",
     "list_components",
     "list_models",
     "load_model",
@@ -53,6 +52,5 @@ __all__ = [
     "resolve_artifact",
     "save_model",
     "slices",
-    "ssm",
     "testing",
 ]
