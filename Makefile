@@ -19,7 +19,7 @@ format: $(INSTALLED)
 	$(PYTHON) -m ruff format .
 
 docs: $(INSTALLED)
-	$(PYTHON) docs/generate_models.py
+	$(PYTHON) docs/generate_catalogue.py
 
 benchmarks: $(INSTALLED)
 	for script in benchmarks/*.py; do $(PYTHON) $$script || exit 1; done

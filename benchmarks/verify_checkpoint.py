@@ -7,14 +7,12 @@ taken with the weights in full precision, which are shipped in half.
 from __future__ import annotations
 
 import argparse
-import json
 
 import mmfusion
-from mmfusion.artifacts.folder import METRICS
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.artifacts.folder import read_metrics, resolve_artifact
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import read_config, resolve_artifact
+from mmfusion.inference.split import read_split
 
 TOLERANCE = 0.005
 
@@ -29,16 +27,21 @@ def main() -> None:
 
     worst = 0.0
     for name in options.checkpoint:
-        folder = resolve_artifact(name)
-        card, provenance = json.loads((folder / METRICS).read_text(encoding="utf-8")), read_config(folder)["training"]
-        predictor = Predictor.from_pretrained(name)
+        card, predictor = read_metrics(resolve_artifact(name)), Predictor.from_pretrained(name)
+        assert card is not None
         split = card["split"]
         cases = read_split(
-            options.data, split, dataset=predictor.dataset, labels=predictor.labels, provenance=provenance
+            options.data,
+            split,
+            dataset=predictor.dataset,
+            labels=predictor.labels,
+            provenance=predictor.provenance,
         )
-        measured = headline(evaluate(predictor.model, predictor.processor, cases))
+        measured = measure(predictor, cases).figures
         print(f"\n{name}, {len(cases):,} rows of {split}\n{'figure':<20}{'card':>8}{'now':>8}")
         for figure, value in measured.items():
+            if value is None:
+                continue
             worst = max(worst, abs(value - card[figure]))
             print(f"{figure:<20}{card[figure]:>8.4f}{value:>8.4f}")
     print(f"\nlargest difference {worst:.4f} (allowed {TOLERANCE})")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mmfusion
+from mmfusion.explanation import explain_path
 
 
 def surest(predictions: Path) -> Iterator[tuple[str, str]]:
@@ -38,7 +39,7 @@ def main() -> None:
 
     chosen = list(surest(Path(options.run, "predictions.csv")))
     predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{options.run}")
-    predictor.explain_path(options.data, options.output, ids=[id_ for _, id_ in chosen])
+    explain_path(predictor, options.data, options.output, ids=[id_ for _, id_ in chosen])
     for kind, id_ in sorted(chosen):
         print(f"{kind:<16} {id_}")
 

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import torch
 
-from mmfusion.data import Processor
-from mmfusion.evaluation.evaluate import evaluate, read_split
-from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.measure import measure
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import load_model, read_config, resolve_artifact, save_model
+from mmfusion.inference.split import read_split
 
 
 def main() -> None:
@@ -27,19 +25,16 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="rows to measure it on")
     options = parser.parse_args()
 
-    source = resolve_artifact(options.model)
-    config = read_config(source)
-    entries = {name: config[name] for name in ("training", "card") if config.get(name)}
-    Processor.from_pretrained(source).save_pretrained(options.output)
-    save_model(load_model(source), options.output, metadata=entries, dtype=torch.float16)
+    Predictor.from_pretrained(options.model).save_pretrained(options.output, dtype=torch.float16)
 
     small = Predictor.from_pretrained(f"local-dir:{options.output}")
     cases = read_split(
-        options.data, options.split, dataset=small.dataset, labels=small.labels, provenance=config["training"]
+        options.data, options.split, dataset=small.dataset, labels=small.labels, provenance=small.provenance
     )
-    metrics = evaluate(small.model, small.processor, cases) | {"split": options.split}
-    save_model(load_model(options.output), options.output, metadata=entries, metrics=metrics, dtype=torch.float16)
-    print(", ".join(f"{name} {value:.4f}" for name, value in headline(metrics).items()))
+    found = measure(small, cases)
+    metrics = found.to_dict() | {"split": options.split}
+    small.save_pretrained(options.output, metrics, dtype=torch.float16)
+    print(", ".join(f"{name} {value:.4f}" for name, value in found.figures.items() if value is not None))
     size = (options.output / "model.safetensors").stat().st_size
     print(f"{size / 1e6:.1f} MB of weights in {options.output}")
 

@@ -3,96 +3,37 @@
 Every public name below, and every subpackage, is imported when it is first used: ``import mmfusion`` loads no library.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-import importlib.util
-import pkgutil
-from typing import TYPE_CHECKING, Any
-
-from mmfusion._version import __version__
+from mmfusion._version import __version__ as __version__
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
-    from mmfusion import aggregators, data, evaluation, fusion, heads, layers, losses, models, towers, training
-    from mmfusion.averaging import make_soup
-    from mmfusion.exporting import export_model
-    from mmfusion.inference.predictor import Predictor
-    from mmfusion.models import (
-        FusionModel,
-        create_aggregator,
-        create_fusion,
-        create_head,
-        create_loss,
-        create_model,
-        list_components,
-        list_models,
-        push_to_hub,
-    )
-    from mmfusion.outputs import Features, Fused, FusionOutput
-    from mmfusion.registry import register
+    from mmfusion import aggregators as aggregators
+    from mmfusion import data as data
+    from mmfusion import evaluation as evaluation
+    from mmfusion import fusion as fusion
+    from mmfusion import heads as heads
+    from mmfusion import layers as layers
+    from mmfusion import losses as losses
+    from mmfusion import models as models
+    from mmfusion import towers as towers
+    from mmfusion import training as training
+    from mmfusion.averaging import make_soup as make_soup
+    from mmfusion.exporting import export_model as export_model
+    from mmfusion.inference.predictor import Predictor as Predictor
+    from mmfusion.models import FusionModel as FusionModel
+    from mmfusion.models import create_aggregator as create_aggregator
+    from mmfusion.models import create_fusion as create_fusion
+    from mmfusion.models import create_head as create_head
+    from mmfusion.models import create_loss as create_loss
+    from mmfusion.models import create_model as create_model
+    from mmfusion.models import list_components as list_components
+    from mmfusion.models import list_models as list_models
+    from mmfusion.models import push_to_hub as push_to_hub
+    from mmfusion.outputs import Features as Features
+    from mmfusion.outputs import Fused as Fused
+    from mmfusion.outputs import FusionOutput as FusionOutput
+    from mmfusion.registry import register as register
 
-#: public name -> the module that defines it.
-_HOME = {
-    "Features": "mmfusion.outputs",
-    "Fused": "mmfusion.outputs",
-    "FusionModel": "mmfusion.models",
-    "FusionOutput": "mmfusion.outputs",
-    "Predictor": "mmfusion.inference.predictor",
-    "create_aggregator": "mmfusion.models",
-    "create_fusion": "mmfusion.models",
-    "create_head": "mmfusion.models",
-    "create_loss": "mmfusion.models",
-    "create_model": "mmfusion.models",
-    "export_model": "mmfusion.exporting",
-    "list_components": "mmfusion.models",
-    "list_models": "mmfusion.models",
-    "make_soup": "mmfusion.averaging",
-    "push_to_hub": "mmfusion.models",
-    "register": "mmfusion.registry",
-}
-
-__all__ = [
-    "Features",
-    "Fused",
-    "FusionModel",
-    "FusionOutput",
-    "Predictor",
-    "__version__",
-    "aggregators",
-    "create_aggregator",
-    "create_fusion",
-    "create_head",
-    "create_loss",
-    "create_model",
-    "data",
-    "evaluation",
-    "export_model",
-    "fusion",
-    "heads",
-    "layers",
-    "list_components",
-    "list_models",
-    "losses",
-    "make_soup",
-    "models",
-    "push_to_hub",
-    "register",
-    "towers",
-    "training",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name or a subpackage on its first use (PEP 562)."""
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    if not name.startswith("_") and importlib.util.find_spec(f"mmfusion.{name}"):
-        return importlib.import_module(f"mmfusion.{name}")
-    raise AttributeError(f"module 'mmfusion' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Everything that :func:`__getattr__` can resolve."""
-    return sorted({*globals(), *__all__, *(module.name for module in pkgutil.iter_modules(__path__))})
+__getattr__, __dir__ = attach(__name__)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,44 +18,91 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Write beside and rename, so that a file is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to, beside ``path`` and of the same suffix, that takes its place once the block has ended.
+
+    An error in the block leaves what was there before.
+    """
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     partial.touch()
     mode = partial.stat().st_mode
-    write(partial)
-    partial.chmod(mode)  # safetensors lets nobody but the owner read its files, on a shared machine too
-    os.replace(partial, path)
+    try:
+        yield partial
+        partial.chmod(mode)  # safetensors makes files that only their owner can read
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, atomically."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, indent: int = 2) -> None:
     """Write plain values as JSON, atomically."""
-    write_atomically(
-        path, lambda target: target.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    )
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something other than a JSON object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")
+    return value
+
+
+def update_json(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Write entries over those of the JSON object in a file, atomically; its other entries stay.
+
+    Returns:
+        All entries.
+    """
+    values = {**(read_json(path) if path.exists() else {}), **entries}
+    write_json(path, values)
+    return values
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write to, which takes the place of ``folder`` once the block has ended well.
 
-    A kill leaves the old folder or the new one, never a mixture; :func:`recover` puts back the old one where the kill
-    fell between the two renames.
+    An error in the block leaves the old folder. A kill leaves the old folder or the new one, never a mixture;
+    :func:`recover` puts back the old one where the kill fell between the two renames.
     """
-    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
+    partial, previous = _beside(folder)
     recover(folder)
     partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        folder.rename(previous)
-    partial.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rename(previous)
+        partial.rename(folder)
+    finally:
+        recover(folder)
 
 
 def recover(folder: Path) -> None:
     """Clear away what a killed :func:`replacing` left."""
-    partial, previous = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")
+    partial, previous = _beside(folder)
     if previous.exists() and not folder.exists():
         previous.rename(folder)
     shutil.rmtree(previous, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """The unfinished new folder, and the old one while the two change places."""
+    return folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")

@@ -1,24 +1,91 @@
-"""Names of a package that are imported on first use (PEP 562), so that importing the package loads no heavy library."""
+"""Names and modules of a package that are imported on first use (PEP 562), so that ``import`` loads no heavy library.
+
+The ``__init__.py`` of a package ends with ``__getattr__, __dir__ = attach(__name__)``. Its public names stand once, as
+imports under ``if TYPE_CHECKING:``, where type checkers read them too (``from x import name as name`` re-exports).
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
 from typing import Any
 
 
-def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package.
+def attach(package: str, *, parts: bool = False) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package: its public names and its modules.
 
     Args:
-        package: its ``__name__``.
-        modules: public name -> the submodule that defines it; one that begins with a dot is relative to the package's
-            parent, as in an import statement.
+        package: Its ``__name__``.
+        parts: Export also the public classes of the package's modules, found by folder. Type checkers read them in
+            ``__init__.pyi``, which ``make docs`` writes.
     """
 
-    def resolve(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{modules[name]}", package), name)
+    def find(name: str) -> Any:
+        home = listed(package).get(name, package)
+        if home == package and importlib.util.find_spec(f"{package}.{name}"):
+            return importlib.import_module(f"{package}.{name}")
+        if home == package:
+            home = public(package, parts=parts)[name]
+        return getattr(importlib.import_module(home), name)
 
-    return resolve, lambda: sorted(modules)
+    def resolve(name: str) -> Any:
+        if name == "__all__":
+            return sorted(public(package, parts=parts))
+        if name.startswith("_"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            return find(name)
+        except KeyError:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *public(package, parts=parts), *modules(package)})
+
+    return resolve, names
+
+
+def public(package: str, *, parts: bool = False) -> dict[str, str]:
+    """Public name -> module of all that :func:`attach` exports."""
+    return {**listed(package), **(classes(package) if parts else {})}
+
+
+@functools.cache
+def listed(package: str) -> dict[str, str]:
+    """Public name -> the module that has it, from the imports under ``if TYPE_CHECKING:`` of a package's source."""
+    import ast
+
+    loader: Any = sys.modules[package].__loader__
+    blocks = [node for node in ast.parse(loader.get_source(package)).body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+def classes(package: str) -> dict[str, str]:
+    """Name -> module of every public class that a module of a package defines."""
+    load_modules(package)
+    homes = [sys.modules[f"{package}.{name}"] for name in modules(package)]
+    return {
+        name: home.__name__
+        for home in homes
+        for name, value in vars(home).items()
+        if isinstance(value, type) and value.__module__ == home.__name__ and not name.startswith("_")
+    }
+
+
+def modules(package: str) -> list[str]:
+    """Names of a package's public modules (none that begins with ``_``), in alphabetical order; [] of a module."""
+    found = pkgutil.iter_modules(getattr(sys.modules[package], "__path__", ()))
+    return sorted(module.name for module in found if not module.name.startswith("_"))
+
+
+@functools.cache
+def load_modules(package: str) -> None:
+    """Import a package and its public modules, or a module; what does not exist is passed over."""
+    if importlib.util.find_spec(package):
+        importlib.import_module(package)
+        for name in modules(package):
+            importlib.import_module(f"{package}.{name}")

@@ -1,32 +1,58 @@
-"""One registry for every named part: models, towers, fusion blocks, heads, aggregators and losses.
+"""One registry for every named part: towers, blocks, heads, losses, models, metrics and more.
 
-The registry imports no tensor library: a kind's built-in parts are imported the first time the kind is asked for.
+Importing the registry loads no tensor library. The built-in parts of a kind are imported when the kind is first asked
+for: every module of its package, in alphabetical order, so that a file dropped into the package is found. Parts of a
+user's own come from plugins (:func:`load_plugins`) and from installed packages (entry points of :data:`GROUP`).
 """
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
+from mmfusion.lazy import load_modules
 from mmfusion.names import did_you_mean, natural_key
 
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T")
 
-#: kind -> the package whose import registers the built-in parts of that kind.
+#: kind -> the package (all its modules) or the module that registers the built-in parts of that kind.
 KINDS: dict[str, str] = {
     "fusion": "mmfusion.fusion",
     "head": "mmfusion.heads",
     "aggregator": "mmfusion.aggregators",
     "image_tower": "mmfusion.towers",
     "text_tower": "mmfusion.towers",
+    "tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
+    "metric": "mmfusion.evaluation.metrics",
     "model": "mmfusion.models",
+    "augmentation": "mmfusion.data.augmentations",
+    "retriever": "mmfusion.narrative.retrieval",
 }
 
-_parts: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+#: entry-point group of installed packages that bring parts.
+GROUP = "mmfusion.parts"
+
+
+class _Part(NamedTuple):
+    value: Any
+    module: str  # that registered it
+    plugin: str | None  # None for a built-in part
+
+    @property
+    def path(self) -> str:
+        return f"{self.module}.{getattr(self.value, '__qualname__', type(self.value).__qualname__)}"
+
+
+_parts: dict[str, dict[str, _Part]] = {kind: {} for kind in KINDS}
+#: the plugin that is being imported.
+_plugin: str | None = None
 
 
 def _check_kind(kind: str) -> None:
@@ -38,50 +64,82 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     """Class or function decorator that makes a part available by name.
 
     Args:
-        kind: one of :data:`KINDS`.
-        name: the name users type. Registering the same object again under its name is allowed (module reloads);
+        kind: One of :data:`KINDS`.
+        name: The name users type. Registering the same object again under its name is allowed (module reloads);
             taking over another part's name is not.
 
     Raises:
-        ValueError: the kind is unknown, or the name is taken by another part.
+        ValueError: The kind is unknown, or the name is taken by another part.
     """
     _check_kind(kind)
+    caller = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def decorate(part: T) -> T:
-        if not part.__module__.startswith("mmfusion."):
-            importlib.import_module(KINDS[kind])  # the built-in names are taken first
-        taken = _parts[kind].get(name)
-        if taken is not None and (taken.__module__, taken.__qualname__) != (part.__module__, part.__qualname__):
-            raise ValueError(
-                f"The {kind} name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; choose another name."
-            )
-        _parts[kind][name] = part
+        # an object bears the module of its class, which need not be the one that made it
+        module = part.__module__ if inspect.isclass(part) or inspect.isfunction(part) else caller
+        is_built_in = module.startswith("mmfusion.")
+        if not is_built_in:
+            load_modules(KINDS[kind])  # the built-in names are taken first
+        new, taken = _Part(part, module, None if is_built_in else _plugin or module), _parts[kind].get(name)
+        if taken is not None and taken.value is not part and taken.path != new.path:
+            raise ValueError(f"The {kind} name {name!r} is taken by {taken.path}; choose another name.")
+        _parts[kind][name] = new
         return part
 
     return decorate
+
+
+def unregister(kind: str, name: str) -> None:
+    """Forget a part; its name is free again.
+
+    Raises:
+        ValueError: No such kind or name.
+    """
+    get(kind, name)
+    del _parts[kind][name]
+
+
+@contextmanager
+def temporarily() -> Iterator[None]:
+    """Undo on leaving what was registered and unregistered inside; built-in parts imported meanwhile stay."""
+    before = {kind: dict(named) for kind, named in _parts.items()}
+    try:
+        yield
+    finally:
+        for kind, named in _parts.items():
+            built_in = {name: part for name, part in named.items() if part.plugin is None}
+            _parts[kind] = built_in | before[kind]
 
 
 def names(kind: str, pattern: str = "*") -> list[str]:
     """Registered names of a kind that match a wildcard pattern, in natural order.
 
     Raises:
-        ValueError: the kind is unknown.
+        ValueError: The kind is unknown.
     """
     _check_kind(kind)
-    importlib.import_module(KINDS[kind])
+    load_modules(KINDS[kind])
     return sorted(fnmatch.filter(_parts[kind], pattern), key=natural_key)
 
 
-def get(kind: str, name: str) -> Callable[..., Any]:
+def get(kind: str, name: str) -> Any:
     """The class or function registered under a name.
 
     Raises:
-        ValueError: no such name; the message gives the nearest ones.
+        ValueError: No such name, also not in an installed plugin; the message gives the nearest ones.
     """
+    failed = "" if name in names(kind) else _load_entry_points()
     known = names(kind)
     if name not in known:
-        raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}")
-    return _parts[kind][name]
+        raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}{failed}")
+    return _parts[kind][name].value
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether a name is registered, or an installed plugin registers it."""
+    if name not in names(kind):
+        _load_entry_points()
+    return name in names(kind)
 
 
 def keywords(part: Callable[..., Any]) -> list[str]:
@@ -95,8 +153,8 @@ def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
     """Build the part registered under ``name``.
 
     Raises:
-        ValueError: no such name.
-        TypeError: the part does not take one of the keywords, or misses a required one; the message names the part.
+        ValueError: No such name.
+        TypeError: The part does not take one of the keywords, or misses a required one; the message names the part.
     """
     part = get(kind, name)
     try:
@@ -109,3 +167,80 @@ def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
 def matches(name: str, pattern: str) -> bool:
     """Whether a name matches a shell wildcard."""
     return fnmatch.fnmatchcase(name, pattern)
+
+
+def load_plugins(plugins: Iterable[str]) -> None:
+    """Import modules that register parts of a user's own.
+
+    Args:
+        plugins: Module names as in an import statement.
+
+    Raises:
+        ValueError: A name is no module name, or its module is not there.
+        ImportError: A module fails while it is imported; the message names it and the cause.
+    """
+    for plugin in plugins:
+        if not all(part.isidentifier() for part in plugin.split(".")):
+            raise ValueError(
+                f"plugins: {plugin!r} is no module name; write it as in an import, e.g. my_package.blocks."
+            )
+        try:
+            with _importing(plugin):
+                importlib.import_module(plugin)
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{plugin}.".startswith(f"{error.name}."):
+                raise ValueError(
+                    f"plugins: there is no module {plugin!r}; install it, or put its folder on PYTHONPATH."
+                ) from None
+            raise _import_error(plugin, error) from error
+        except Exception as error:
+            raise _import_error(plugin, error) from error
+
+
+@contextmanager
+def _importing(plugin: str) -> Iterator[None]:
+    """Parts registered inside come from this plugin, whichever of its modules registers them."""
+    global _plugin
+    before, _plugin = _plugin, _plugin or plugin
+    try:
+        yield
+    finally:
+        _plugin = before
+
+
+def _import_error(plugin: str, error: Exception) -> ImportError:
+    what = " ".join(str(error).split())
+    return ImportError(
+        f"plugins: importing {plugin!r} failed: {type(error).__name__}: {what}; mend it, or leave it out."
+    )
+
+
+@functools.cache
+def _load_entry_points() -> str:
+    """Import what installed packages offer under :data:`GROUP`; what fails, as the end of an error message."""
+    from importlib.metadata import entry_points
+
+    failed = ""
+    for entry in entry_points(group=GROUP):
+        try:
+            with _importing(entry.module):
+                entry.load()
+        except Exception as error:
+            what = " ".join(str(error).split())
+            failed += (
+                f" (The plugin {entry.name!r} = {entry.value!r} of {GROUP} failed: {type(error).__name__}: {what}.)"
+            )
+    return failed
+
+
+def origin(kind: str, name: str) -> str | None:
+    """The plugin that brought a part, as a module name; None for a built-in part."""
+    get(kind, name)
+    return _parts[kind][name].plugin
+
+
+def missing_hint(kind: str, name: str, module: str) -> str:
+    """Error message for a saved model whose part comes from a plugin that is not loaded."""
+    if module == "__main__":
+        return f"its {kind} {name!r} was registered in a script; register it in a module, and name that as a plugin."
+    return f"its {kind} {name!r} comes with the plugin {module!r}; add --plugins {module} if you trust that module."

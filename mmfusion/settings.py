@@ -1,10 +1,12 @@
-"""Nested configuration dataclasses: built from parsed values, and changed by dotted names."""
+"""Nested configuration dataclasses: built from parsed values, changed by dotted names, written as a command line."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any, TypeVar, cast, get_type_hints
 
 from mmfusion.names import did_you_mean
@@ -13,7 +15,10 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Any) -> T:
-    """A dataclass, and those within it, from nested values by name that a parser has checked."""
+    """Build a dataclass, and those within it, from nested values by name that a parser has checked.
+
+    jsonargparse's own ``instantiate`` would also create an object of any class that a value of type Any names.
+    """
     hints = get_type_hints(cls)
     parts = {}
     for f in fields(cast(Any, cls)):
@@ -22,16 +27,29 @@ def build(cls: type[T], values: Any) -> T:
     return cls(**parts)
 
 
+def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """Yield the settings of a dataclass and of those within it: dotted name, type, and whether it must be given."""
+    hints = get_type_hints(cls)
+    for f in fields(cast(Any, cls)):
+        hint = hints[f.name]
+        required = f.default is MISSING and f.default_factory is MISSING
+        if is_dataclass(hint):
+            for name, inner, needed in leaves(cast(type, hint), f"{prefix}{f.name}."):
+                yield name, inner, needed and required
+        else:
+            yield prefix + f.name, hint, required
+
+
 def with_settings(config: T, settings: Mapping[str, Any]) -> T:
-    """A configuration with some of its settings changed, their types checked as those of a file.
+    """Change some settings of a configuration; their types are checked as those of a file.
 
     Args:
-        config: a configuration dataclass, e.g. ``RunConfig``.
-        settings: dotted name -> value (``{"train.lr": 1e-4}``); within a dict, one keyword at a time
+        config: A configuration dataclass, e.g. ``RunConfig``.
+        settings: Dotted name -> value (``{"train.lr": 1e-4}``); within a dict, one keyword at a time
             (``model.head_args.dropout``) or all at once.
 
     Raises:
-        ValueError: no such setting, or a value of the wrong type.
+        ValueError: Unknown setting, or a value of the wrong type.
     """
     from jsonargparse import ArgumentParser
 
@@ -75,3 +93,26 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[f"{prefix}{key}"] = value
     return result
+
+
+def command_line(command: str, config: Any) -> str:
+    """The shell command with these options, without those that have their defaults: ``mmfusion predict --tta true``."""
+
+    def words(values: Any, prefix: str = "--") -> Iterator[str]:
+        for f in fields(values):
+            value = getattr(values, f.name)
+            default = f.default_factory() if f.default_factory is not MISSING else f.default
+            if is_dataclass(value):
+                yield from words(value, f"{prefix}{f.name}.")
+            elif value != default:
+                yield prefix + f.name
+                yield from _words(value)
+
+    return shlex.join(["mmfusion", command, *words(config)])
+
+
+def _words(value: Any) -> list[str]:
+    """A value as a shell takes it: a list item by item."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return value
+    return [value if isinstance(value, str) else json.dumps(value)]

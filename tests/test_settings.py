@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import pytest
 
+from mmfusion.cli.parsing import parse
 from mmfusion.data.config import DatasetConfig
-from mmfusion.settings import with_settings
-from mmfusion.training import ModelConfig, RunConfig
+from mmfusion.settings import command_line, leaves, with_settings
+from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
 
 def test_settings_are_laid_over_and_their_types_checked() -> None:
@@ -47,3 +49,23 @@ def test_settings_are_laid_over_and_their_types_checked() -> None:
 def test_what_is_no_setting_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         with_settings(RunConfig(data="d"), settings)
+
+
+def test_command_line_is_read_back_as_the_same_configuration() -> None:
+    config = RunConfig(
+        data="my data",
+        seed=3,
+        dataset=DatasetConfig(views=["a b", "null"], missing_values=[], folds={"test": [1]}, split_column=None),
+        model=ModelConfig(head_args={"dropout": 0.1}),
+        train=TrainConfig(resume=True, lr=1e-5, channels_last=False),
+    )
+    words = shlex.split(command_line("train", config))
+    assert words[:2] == ["mmfusion", "train"] and "--train.epochs" not in words
+    assert parse("train", words[2:]) == config
+
+
+def test_leaves_tell_types_and_what_must_be_given() -> None:
+    found = {name: (hint, required) for name, hint, required in leaves(RunConfig)}
+    assert found["data"] == (str, True) and found["train.lr"] == (float, False)
+    assert found["dataset.views"] == (list[str], False) and "dataset" not in found
+    assert [name for name, (_, required) in found.items() if required] == ["data"]

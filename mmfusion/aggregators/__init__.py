@@ -1,17 +1,5 @@
 """Sequence aggregators: (B, S, D) and a mask in, tokens and a pooled vector out."""
 
-from mmfusion.aggregators.attention import AttentionAggregator
-from mmfusion.aggregators.base import Aggregator
-from mmfusion.aggregators.bilstm import BiLSTMAggregator
-from mmfusion.aggregators.mean import MeanAggregator
-from mmfusion.aggregators.ssm import SSMAggregator
-from mmfusion.aggregators.transformer import TransformerAggregator
+from mmfusion.lazy import attach
 
-__all__ = [
-    "Aggregator",
-    "AttentionAggregator",
-    "BiLSTMAggregator",
-    "MeanAggregator",
-    "SSMAggregator",
-    "TransformerAggregator",
-]
+__getattr__, __dir__ = attach(__name__, parts=True)

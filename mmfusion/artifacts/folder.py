@@ -1,107 +1,29 @@
-"""A saved model as a folder: what its files are called, and its ``config.json``, checked before anything is built."""
+"""A saved model as a folder: its files, its ``config.json`` checked before anything is built, and where a name leads.
+
+No heavy library is imported: a command reads the settings of a saved model before it loads torch.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
+from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
-from mmfusion.towers.text import asks_for_code
+from mmfusion.files import read_json, write_json, write_text
+from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
 
-CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
-PREFIXES = ("local-dir:", "hf-hub:")
+#: beginnings of the names of saved models that are not shipped.
+PREFIXES = (LOCAL, HUB)
 
 
 def portable_name(name: str) -> str:
-    """A model's name, of a local folder its last part alone: for files that leave this machine."""
-    prefix = PREFIXES[0]
-    return f"{prefix}{Path(name.removeprefix(prefix)).name}" if name.startswith(prefix) else name
-
-
-def is_outside(value: Any) -> bool:
-    """Whether a value is a path that leads out of a folder: absolute, from a home folder, or by ``..``."""
-    if not isinstance(value, str):
-        return False
-    kinds = (PurePosixPath(value), PureWindowsPath(value))
-    return value.startswith("~") or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)
-
-
-def _names(values: Any) -> Iterator[str]:
-    """All keys, of dicts within too."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield key
-            yield from _names(value)
-
-
-def _outside(values: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Entries whose value leads out of the folder, with their names."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _outside(value, f"{name}.{key}")
-    elif isinstance(values, list):
-        for value in values:
-            yield from _outside(value, name)
-    elif is_outside(values):
-        yield name, values
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a saved model; one of an earlier format version under today's names.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not readable, of an unknown format version, lacks the model, or looks outside the folder.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
-    version = config.get("format_version") if isinstance(config, dict) else None
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
-        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {known}; update mmfusion.")
-    if not isinstance(config.get("model"), dict):
-        raise ValueError(f"{path} has no 'model' entry; save the model again.")
-    model = config["model"] = renamed_model(config["model"], version)
-    calibration = config.get("calibration")
-    if calibration is not None and not _is_calibration(calibration):
-        raise ValueError(
-            f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
-        )
-    # a saved model brings its weights and tower configurations; nothing in it may look for them elsewhere
-    if model.get("encoder_weights") is not None:
-        raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
-    if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
-        raise ValueError(
-            f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
-        )
-    for name in _names(model.get("text_args")):
-        if asks_for_code(name):
-            raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")
-    export = config.get("export")
-    if export is not None and not (isinstance(export, dict) and {"format", "file", "sha256"} <= export.keys()):
-        raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
-    for part in ("model", "export"):
-        for name, value in _outside(config.get(part), part):
-            raise ValueError(
-                f"{path}: {name} is {value!r}, a path out of its folder, which nothing is read from; save the model "
-                "again, or name a file in the folder."
-            )
-    return config
-
-
-def _is_calibration(value: Any) -> bool:
-    if not isinstance(value, dict) or not {"temperature", "fitted_on", "n"} <= value.keys():
-        return False
-    return isinstance(value["temperature"], int | float) and 0 < value["temperature"] < float("inf")
+    """A model's name for files that leave this machine: of a local folder only the last part is kept."""
+    return f"{LOCAL}{Path(name.removeprefix(LOCAL)).name}" if name.startswith(LOCAL) else name
 
 
 def resolve_artifact(name: str) -> Path:
@@ -112,13 +34,13 @@ def resolve_artifact(name: str) -> Path:
             ``@revision``, or an ``arch.tag`` shipped with the package.
 
     Raises:
-        FileNotFoundError: no such folder, repository or revision, or no saved model in it.
-        ValueError: no such weights.
+        FileNotFoundError: No such folder, repository or revision, or no saved model in it.
+        ValueError: No such weights.
     """
-    if name.startswith("hf-hub:"):
+    if name.startswith(HUB):
         return fetch(name)
-    if name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:")).expanduser()
+    if name.startswith(LOCAL):
+        folder = Path(name.removeprefix(LOCAL)).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"{name!r}: there is no folder {folder}.")
         for candidate in (folder, folder / "best"):
@@ -127,7 +49,7 @@ def resolve_artifact(name: str) -> Path:
         raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
     if Path(name).expanduser().is_dir() or "/" in name:
         raise ValueError(
-            f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
+            f"{name!r} looks like a path; write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
         )
     tags = shipped()
     found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
@@ -135,3 +57,87 @@ def resolve_artifact(name: str) -> Path:
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
         raise ValueError(f"No pretrained weights for {name!r}; {have}.")
     return found[0].folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a saved model; one of an earlier format version under today's names.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is not readable, of an unknown format version, lacks the model, or looks outside the folder.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
+    try:
+        config = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
+    version = config.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
+        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {known}; update mmfusion.")
+    if not isinstance(config.get("model"), dict):
+        raise ValueError(f"{path} has no 'model' entry; save the model again.")
+    config["model"] = renamed_model(config["model"], version)
+    _check_calibration(path, config.get("calibration"))
+    _check_model(path, config["model"])
+    export = config.get("export")
+    if export is not None and not (isinstance(export, dict) and {"format", "file", "sha256"} <= export.keys()):
+        raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
+    for part in ("model", "export"):
+        for name, value in paths_outside(config.get(part), part):
+            raise ValueError(
+                f"{path}: {name} is {value!r}, a path out of its folder, which nothing is read from; save the model "
+                "again, or name a file in the folder."
+            )
+    return config
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """The ``metrics.json`` of a saved model; None where it has none."""
+    path = folder / METRICS
+    return read_json(path) if path.is_file() else None
+
+
+def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
+    """Write ``config.json``, ``metrics.json`` and the model card; the files they speak of are there already.
+
+    A ``README.md`` that somebody else wrote stays.
+
+    Args:
+        folder: Folder of the model.
+        config: The whole content of ``config.json``.
+        metrics: Content of ``metrics.json``; None leaves the file alone.
+    """
+    write_json(folder / CONFIG, config)
+    if metrics is not None:
+        write_json(folder / METRICS, metrics)
+    card = folder / CARD
+    if not card.exists() or MARK in card.read_text(encoding="utf-8"):
+        write_text(card, model_card(config, metrics))
+
+
+def _check_calibration(path: Path, calibration: Any) -> None:
+    if calibration is None:
+        return
+    if isinstance(calibration, dict) and {"temperature", "fitted_on", "n"} <= calibration.keys():
+        temperature = calibration["temperature"]
+        if isinstance(temperature, int | float) and 0 < temperature < float("inf"):
+            return
+    raise ValueError(
+        f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
+    )
+
+
+def _check_model(path: Path, model: Mapping[str, Any]) -> None:
+    """A saved model brings its weights and tower configurations; nothing in it may look for them elsewhere."""
+    if model.get("encoder_weights") is not None:
+        raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
+    if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
+        raise ValueError(
+            f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
+        )
+    for name in keys_of(model.get("text_args")):
+        if asks_for_code(name):
+            raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.card import MARK, model_card
+from mmfusion.artifacts.names import CARD, CONFIG, HUB, METRICS, WEIGHTS
+from mmfusion.files import read_json
 
 #: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
 #: pickle nor code, and nothing else that lies beside them.
 HUB_FILES = (
-    "README.md",
-    "config.json",
-    "metrics.json",
-    "model.safetensors",
+    CARD,
+    CONFIG,
+    METRICS,
+    WEIGHTS,
     "added_tokens.json",
     "merges.txt",
     "special_tokens_map.json",
@@ -24,7 +25,6 @@ HUB_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-PREFIX = "hf-hub:"
 LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
 
@@ -42,7 +42,7 @@ def fetch(name: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    repository, _, revision = name.removeprefix(PREFIX).partition("@")
+    repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
         folder = snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES))
     except Exception as error:  # the client has an exception for each of a dozen causes
@@ -83,7 +83,7 @@ def push_to_hub(
 
     root = Path(folder)
     names = sorted(name for name in HUB_FILES if (root / name).is_file())
-    for needed in ("config.json", "model.safetensors"):
+    for needed in (CONFIG, WEIGHTS):
         if needed not in names:
             raise FileNotFoundError(f"{root} is not a saved model: it has no {needed}.")
     if get_token() is None:
@@ -92,10 +92,10 @@ def push_to_hub(
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if not overwrite_card and _has_card_of_another_hand(api, repo_id, revision):
-            names.remove("README.md")
+            names.remove(CARD)
         contents: dict[str, Path | bytes] = {name: root / name for name in names}
-        if "README.md" in contents and MARK in (root / "README.md").read_text(encoding="utf-8"):
-            contents["README.md"] = _card(root, f"{PREFIX}{repo_id}").encode()
+        if CARD in contents and MARK in (root / CARD).read_text(encoding="utf-8"):
+            contents[CARD] = _card(root, f"{HUB}{repo_id}").encode()
         operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in contents.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except HfHubHTTPError as error:
@@ -113,16 +113,15 @@ def push_to_hub(
 
 def _card(root: Path, name: str) -> str:
     """The saved model's card, with the name that it has on the Hub."""
-    config, metrics = root / "config.json", root / "metrics.json"
-    figures = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None
-    return model_card(json.loads(config.read_text(encoding="utf-8")), figures, name)
+    metrics = root / METRICS
+    return model_card(read_json(root / CONFIG), read_json(metrics) if metrics.is_file() else None, name)
 
 
 def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> bool:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        path = api.hf_hub_download(repo_id, "README.md", revision=revision)
+        path = api.hf_hub_download(repo_id, CARD, revision=revision)
     except EntryNotFoundError:
         return False
     return MARK not in Path(path).read_text(encoding="utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.names import CONFIG, METRICS, WEIGHTS
+from mmfusion.files import read_json
 from mmfusion.names import natural_key
 
 #: figures that a list shows.
@@ -38,11 +39,11 @@ class Weights(str):
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return _read(self.folder / "config.json")
+        return read_json(self.folder / CONFIG)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        return _read(self.folder / "metrics.json")
+        return read_json(self.folder / METRICS)
 
     @property
     def dataset(self) -> str | None:
@@ -54,7 +55,7 @@ class Weights(str):
 
     @property
     def size(self) -> int:
-        return (self.folder / "model.safetensors").stat().st_size
+        return (self.folder / WEIGHTS).stat().st_size
 
     def facts(self) -> list[str]:
         """Data set, figures on its rows, size and licence, in words."""
@@ -69,9 +70,5 @@ class Weights(str):
 def shipped() -> list[Weights]:
     """What comes with the package, in natural order."""
     root = Path(str(resources.files("mmfusion"))) / "checkpoints"
-    folders = [path for path in root.iterdir() if (path / "config.json").is_file()] if root.is_dir() else []
+    folders = [path for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
     return [Weights(path) for path in sorted(folders, key=lambda path: natural_key(path.name))]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,15 +1,13 @@
-"""The audit of a data set: what would make figures measured on it untrue."""
-
-from __future__ import annotations
+"""The audit of a data set: what would make metrics measured on it untrue."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {"audit": "run"}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
+    from mmfusion.auditing.config import AuditConfig as AuditConfig
+    from mmfusion.auditing.findings import Audit as Audit
+    from mmfusion.auditing.findings import Finding as Finding
     from mmfusion.auditing.run import audit as audit
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

@@ -1,4 +1,4 @@
-"""What an audit finds, and how it is written down."""
+"""The findings of an audit, and the report made of them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Finding:
     """One thing found.
 
     Attributes:
-        check: what was looked for, a heading of ``docs/audit.md``.
-        severity: one of :data:`SEVERITIES`.
-        message: what was found, in one line.
-        fix: what to do about it.
-        rows: ids of the rows concerned, pairs joined by `` = ``; all of them in ``audit.json``.
-        details: numbers behind the message.
+        check: What was looked for, a heading of ``docs/audit.md``.
+        severity: One of :data:`SEVERITIES`.
+        message: What was found, in one line.
+        fix: What to do about it.
+        rows: Ids of the rows concerned, pairs joined by `` = ``; all of them in ``audit.json``.
+        details: Numbers behind the message.
     """
 
     check: str
@@ -41,17 +41,18 @@ class Audit:
     """The outcome of an audit.
 
     Attributes:
-        source: the table.
-        rows: its rows (cases).
-        used: rows without a problem of their own, which everything else was judged on.
-        split: where the split comes from: ``table``, ``drawn`` or ``random``.
-        fingerprint: of the rows that were judged, as in a run's ``provenance.json``.
-        findings: what was found, errors first.
-        classes: label -> split -> rows.
-        missing: column -> share of the rows that have nothing there; ``image`` and ``text`` among them.
-        columns: column -> ``removed``, the share of the label's uncertainty that it removes; ``settled``, the share of
+        source: The table.
+        rows: Number of its rows (cases).
+        used: Number of rows without a problem of their own, which everything else was judged on.
+        split: Where the split comes from: ``table``, ``drawn`` or ``random``.
+        fingerprint: Hash of the rows that were judged, as in a run's ``provenance.json``.
+        findings: What was found, errors first.
+        classes: Label -> split -> rows.
+        missing: Column -> share of the rows that have nothing there; ``image`` and ``text`` among them.
+        columns: Column -> ``removed``, the share of the label's uncertainty that it removes; ``settled``, the share of
             the rows whose label it settles; ``input``, whether it is part of the text.
-        images: number, and how many have each size and mode.
+        images: Number of images, and how many have each size and mode.
+        output: Folder that ``audit.md`` and ``audit.json`` are in; None where they were not written.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Audit:
     missing: dict[str, float]
     columns: dict[str, dict[str, Any]]
     images: dict[str, Any]
+    output: str | None = None
 
     def __post_init__(self) -> None:
         self.findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -81,13 +83,16 @@ class Audit:
         """The findings for the screen, one line each."""
         lines = [f"{self.source}: {self.rows:,} rows, {self._split_line()}: {self.counts()}"]
         lines += [f"  {finding.severity:8}{finding.check}: {finding.message}" for finding in self.findings]
+        if self.output is not None:
+            lines.append(f"{Path(self.output) / 'audit.md'} says what to do; audit.json beside it names every row")
         return "\n".join(lines)
 
     def write(self, folder: str | Path) -> None:
         """Write ``audit.json`` (everything) and ``audit.md`` (to read) into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        values = {name: value for name, value in asdict(self).items() if name != "output"}
+        content = json.dumps(values, indent=1, ensure_ascii=False)
         (folder / "audit.json").write_text(content + "\n", encoding="utf-8")
         (folder / "audit.md").write_text(self.markdown(), encoding="utf-8")
 

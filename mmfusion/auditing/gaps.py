@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.auditing.subject import Subject
-from mmfusion.data.table import CaseTable, Problem
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.problems import Problem, ProblemKind
 
 #: chance of a difference between classes as large as this, were there none, below which it is told ...
 P_VALUE = 1e-3
 #: ... if its size (Cramer's V) is at least this: among many rows a trifle is significant.
 EFFECT = 0.1
+#: Kinds of bad rows that ``docs/audit.md`` explains one by one.
+_CHECKS = {ProblemKind.DUPLICATE_ID: "duplicate_id", ProblemKind.UNREADABLE_IMAGE: "unreadable_image"}
 _EXPECTED = 5  # rows that a cell of a chi-square table should expect
 
 
 def check_rows(cases: CaseTable) -> Iterator[Finding]:
-    """Rows that training refuses, by kind."""
-    kinds: dict[tuple[str, str], list[Problem]] = {}
+    """Rows that training refuses, by kind and column."""
+    found: dict[tuple[ProblemKind, str], list[Problem]] = {}
     for problem in cases.problems:
         if not problem.warning:
-            kinds.setdefault(_kind(problem), []).append(problem)
-    for (check, column), problems in kinds.items():
+            column = "" if problem.kind is ProblemKind.UNREADABLE_IMAGE else problem.column
+            found.setdefault((problem.kind, column), []).append(problem)
+    for (kind, column), problems in found.items():
         where = f" in {column!r}" if column else ""
-        message = f"{len(problems):,} rows{where}: {problems[0].message}"
-        if check == "duplicate_id":
+        rows = "row" if len(problems) == 1 else "rows"
+        message = f"{len(problems):,} {rows}{where}: {problems[0].message}"
+        if kind is ProblemKind.DUPLICATE_ID:
             message += f"; {_conflicts(cases, problems)}"
         yield Finding(
-            check,
+            _CHECKS.get(kind, f"bad_row: {kind.value}"),
             "error",
-            message if len(problems) > 1 else message.replace("1 rows", "1 row", 1),
+            message,
             "Correct them, or leave them out with --on-bad-row skip.",
             [f"{problem.id} (row {problem.row})" for problem in problems],
         )
-
-
-def _kind(problem: Problem) -> tuple[str, str]:
-    if problem.message.startswith("duplicate id"):
-        return "duplicate_id", problem.column
-    if problem.message.startswith("the image cannot be decoded"):
-        return "unreadable_image", ""
-    # what differs between messages of a kind are numbers and what stands in quotes
-    return f"bad_row: {re.sub(r'[0-9]+', 'N', problem.message.split(':')[0])}", problem.column
 
 
 def _conflicts(cases: CaseTable, problems: Sequence[Problem]) -> str:
@@ -54,15 +49,15 @@ def _conflicts(cases: CaseTable, problems: Sequence[Problem]) -> str:
     return f"{labels} of the ids have two labels, {splits} lie in two splits"
 
 
-def missing_shares(subject: Subject) -> dict[str, float]:
+def missing_shares(data: AuditedData) -> dict[str, float]:
     """Modality or column -> share of the rows that have nothing there."""
-    shares = {name: float(1 - present.mean()) for name, present in subject.present().items()}
-    return shares | {name: float(subject.frame[name].isna().mean()) for name in subject.cases.metadata}
+    shares = {name: float(1 - present.mean()) for name, present in data.present().items()}
+    return shares | {name: float(data.frame[name].isna().mean()) for name in data.cases.metadata}
 
 
-def check_modalities(subject: Subject) -> Iterator[Finding]:
+def check_modalities(data: AuditedData) -> Iterator[Finding]:
     """Modalities, and columns of the text, that rows lack, and whether some classes lack them more often."""
-    present = subject.present()
+    present = data.present()
     for name, has in present.items():
         if 0 < has.sum() < len(has):
             yield Finding(
@@ -70,11 +65,11 @@ def check_modalities(subject: Subject) -> Iterator[Finding]:
                 "note",
                 f"{int((~has).sum()):,} of {len(has):,} rows ({1 - has.mean():.1%}) have no {name}",
                 "Models take them as they are; figures of rows with everything are worth a look beside the others.",
-                subject.frame["id"][~has].tolist(),
+                data.frame["id"][~has].tolist(),
             )
-    columns = {name: subject.frame[name].notna().to_numpy() for name in subject.inputs}
+    columns = {name: data.frame[name].notna().to_numpy() for name in data.inputs}
     for name, has in {**present, **columns}.items():
-        p_value, effect, shares = association(has, subject.labels, subject.groups)
+        p_value, effect, shares = association(has, data.labels, data.groups)
         if p_value < P_VALUE and effect >= EFFECT:
             named = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
             yield Finding(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.auditing.subject import Subject
-from mmfusion.data.transforms import open_image
+from mmfusion.auditing.image_facts import SIDE
 
-SIDE = 32  # of a thumbnail
 SAME = 0.99  # correlation of two thumbnails from which on they count as one picture
 _LOW = 8  # frequencies in each direction by which candidates are looked up
 _BLANK = 1.0  # standard deviation in grey levels below which a picture shows nothing
@@ -24,53 +19,28 @@ _SMALL = 32  # pixels of the shorter side
 _CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What is kept of one image.
-
-    Attributes:
-        digest: of the file's bytes.
-        size: width and height in pixels.
-        mode: PIL's name of the pixel format.
-        thumbnail: (SIDE, SIDE) uint8, grey.
-    """
-
-    digest: bytes
-    size: tuple[int, int]
-    mode: str
-    thumbnail: np.ndarray
-
-
-def look_at(path: Path, image: Image.Image) -> ImageFacts:
-    """The facts of a decoded image."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return ImageFacts(digest, image.size, image.mode, np.asarray(thumbnail))
-
-
-def image_table(subject: Subject) -> dict[str, Any]:
+def image_table(data: AuditedData) -> dict[str, Any]:
     """How many images there are, and of which sizes and modes, the most frequent first."""
-    facts = subject.facts.values()
+    facts = data.facts.values()
     sizes = Counter(f"{fact.size[0]} x {fact.size[1]}" for fact in facts)
     modes = Counter(fact.mode for fact in facts)
     return {"images": len(facts), "sizes": dict(sizes.most_common()), "modes": dict(modes.most_common())}
 
 
-def check_duplicates(subject: Subject) -> Iterator[Finding]:
+def check_duplicates(data: AuditedData) -> Iterator[Finding]:
     """The same file, or the same picture, in several cases."""
     homes: dict[bytes, list[int]] = {}  # digest -> positions of the cases that show it
     pictures: dict[bytes, np.ndarray] = {}
-    for position, cell in enumerate(subject.frame["image"]):
+    for position, cell in enumerate(data.frame["image"]):
         for image in (cell,) if isinstance(cell, str) else cell or ():
-            if image is not None and image in subject.facts:
-                fact = subject.facts[image]
+            if image is not None and image in data.facts:
+                fact = data.facts[image]
                 pictures[fact.digest] = fact.thumbnail
                 cases = homes.setdefault(fact.digest, [])
                 if position not in cases:
                     cases.append(position)
     equal = [(cases[0], other) for cases in homes.values() for other in cases[1:]]
-    yield from _pairs(subject, "same_file", "the same file", equal)
+    yield from _pairs(data, "same_file", "the same file", equal)
 
     digests = list(pictures)
     thumbnails = np.stack([pictures[digest] for digest in digests]) if digests else np.empty((0, SIDE, SIDE))
@@ -82,11 +52,11 @@ def check_duplicates(subject: Subject) -> Iterator[Finding]:
             "warning",
             f"{int(blank.sum()):,} images show nothing but one grey",
             "Leave them out; an empty image cell is a missing modality.",
-            subject.frame["id"].iloc[cases].tolist(),
+            data.frame["id"].iloc[cases].tolist(),
         )
     shown = np.flatnonzero(~blank)
     near = [(homes[digests[shown[i]]][0], homes[digests[shown[j]]][0]) for i, j in near_duplicates(thumbnails[shown])]
-    yield from _pairs(subject, "near_duplicate", "almost the same picture", [(a, b) for a, b in near if a != b])
+    yield from _pairs(data, "near_duplicate", "almost the same picture", [(a, b) for a, b in near if a != b])
 
 
 def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
@@ -131,17 +101,17 @@ def _best_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.max([np.einsum("pij,pij->p", x, position) for position in positions], axis=0)
 
 
-def _pairs(subject: Subject, check: str, what: str, pairs: Sequence[tuple[int, int]]) -> Iterator[Finding]:
+def _pairs(data: AuditedData, check: str, what: str, pairs: Sequence[tuple[int, int]]) -> Iterator[Finding]:
     """Findings about pairs of cases that show one picture, the worst first."""
     if not pairs:
         return
     first, second = np.array(pairs).T
-    frame = subject.frame
+    frame = data.frame
     ids, splits, labels = (frame[name].to_numpy(dtype=object) for name in ("id", "split", "label"))
     across_splits = splits[first] != splits[second]
     # several regions of one image are several cases, which may well differ
-    across_labels = (labels[first] != labels[second]) & (subject.cases.regions is None)
-    same_group = subject.groups[first] == subject.groups[second]
+    across_labels = (labels[first] != labels[second]) & (data.cases.regions is None)
+    same_group = data.groups[first] == data.groups[second]
     rest = ~across_splits & ~across_labels
     kinds = [
         ("across_splits", "error", across_splits, "in two splits", "Give both rows the same group, and split anew."),
@@ -156,7 +126,7 @@ def _pairs(subject: Subject, check: str, what: str, pairs: Sequence[tuple[int, i
         ("in_a_group", "note", rest & same_group, "in one group", "Each counts once more than it should."),
     ]
     for kind, severity, chosen, where, fix in kinds:
-        if subject.cases.regions is not None and kind not in ("across_splits",):
+        if data.cases.regions is not None and kind not in ("across_splits",):
             continue
         if chosen.any():
             rows = [f"{ids[a]} = {ids[b]}" for a, b in zip(first[chosen], second[chosen], strict=True)]
@@ -165,12 +135,12 @@ def _pairs(subject: Subject, check: str, what: str, pairs: Sequence[tuple[int, i
             yield Finding(f"{check}_{kind}", severity, message, fix, rows)
 
 
-def check_sizes(subject: Subject) -> Iterator[Finding]:
+def check_sizes(data: AuditedData) -> Iterator[Finding]:
     """Images that are small, or unlike the others in size or mode."""
-    names = list(subject.facts)
+    names = list(data.facts)
     if not names:
         return
-    sizes = np.array([subject.facts[name].size for name in names], dtype=float)
+    sizes = np.array([data.facts[name].size for name in names], dtype=float)
     small = sizes.min(axis=1) < _SMALL
     if small.any():
         yield Finding(
@@ -192,7 +162,7 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
             "Outside training the centre square is cut out: look whether it holds what matters.",
             [names[i] for i in np.flatnonzero(odd)],
         )
-    modes = Counter(fact.mode for fact in subject.facts.values())
+    modes = Counter(fact.mode for fact in data.facts.values())
     if len(modes) > 1:
         usual = modes.most_common(1)[0][0]
         yield Finding(
@@ -200,5 +170,5 @@ def check_sizes(subject: Subject) -> Iterator[Finding]:
             "note",
             f"images are of several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes.most_common())}",
             "All are read as RGB. Do they come from different devices, and does the device tell the label?",
-            [name for name in names if subject.facts[name].mode != usual],
+            [name for name in names if data.facts[name].mode != usual],
         )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.auditing.subject import Subject
 from mmfusion.data.splits import group_folds
 from mmfusion.text.guard import LeakGuard
 
@@ -116,25 +116,25 @@ def judge(
     return Evidence(float(gain.sum() / uncertainty.sum()), float(errors), settled / rows, settling)
 
 
-def judge_columns(subject: Subject) -> dict[str, Evidence]:
+def judge_columns(data: AuditedData) -> dict[str, Evidence]:
     """Column -> what it tells about the label; also what the ids are made of, and size and mode of the images."""
-    labels = np.unique(subject.labels.astype(str), return_inverse=True)[1]
+    labels = np.unique(data.labels.astype(str), return_inverse=True)[1]
     # groups may have gaps after rows were left out
-    groups = np.unique(subject.groups, return_inverse=True)[1]
+    groups = np.unique(data.groups, return_inverse=True)[1]
     if labels.max(initial=0) == 0 or groups.max(initial=0) + 1 < _FOLDS:
         return {}
     folds = group_folds(labels.tolist(), groups.tolist(), folds=_FOLDS)
     found = {}
-    for name, cells in _features(subject).items():
+    for name, cells in _features(data).items():
         codes, names = encode(cells)
         if len(names) > 1:
             found[name] = judge(codes, names, labels, groups, folds)
     return found
 
 
-def _features(subject: Subject) -> dict[str, list[str | None]]:
+def _features(data: AuditedData) -> dict[str, list[str | None]]:
     """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
-    dataset, frame = subject.dataset, subject.frame
+    dataset, frame = data.dataset, data.frame
     structure = {
         dataset.split_column,
         dataset.fold_column,
@@ -146,14 +146,14 @@ def _features(subject: Subject) -> dict[str, list[str | None]]:
         dataset.id_column,
     }
     features: dict[str, list[str | None]] = {}
-    for name in subject.cases.metadata:
+    for name in data.cases.metadata:
         cells = frame[name].tolist()
         if name not in structure and not _identifies(cells):
             features[name] = cells
         elif name not in structure or name == dataset.group_column:
             features |= _id_parts(name, cells)
     features |= _id_parts("id", frame["id"].tolist())
-    facts = [subject.facts.get(_first(cell)) for cell in frame["image"]]
+    facts = [data.facts.get(_first(cell)) for cell in frame["image"]]
     features["image size"] = [f"{fact.size[0]} x {fact.size[1]}" if fact else None for fact in facts]
     features["image mode"] = [fact.mode if fact else None for fact in facts]
     return features
@@ -213,14 +213,14 @@ def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
     return codes, names.tolist()
 
 
-def check_columns(subject: Subject, evidence: Mapping[str, Evidence]) -> Iterator[Finding]:
+def check_columns(data: AuditedData, evidence: Mapping[str, Evidence]) -> Iterator[Finding]:
     """Columns that tell the label."""
     known_by_name = LeakGuard().leaking(evidence)
     plausible = []
     for name, found in evidence.items():
         by_name = name in known_by_name and found.is_sure
         if found.is_leak or by_name:
-            yield _leak(name, found, is_input=name in subject.inputs)
+            yield _leak(name, found, is_input=name in data.inputs)
         elif found.is_sure:
             plausible.append(name)
     if plausible:
@@ -252,14 +252,14 @@ def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
     )
 
 
-def check_words(subject: Subject, synonyms: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Label words in the free text and in the sentences of the template."""
     from scipy.stats import binomtest
 
-    labels = sorted(set(subject.labels))
+    labels = sorted(set(data.labels))
     guards = {label: LeakGuard([label], {label: synonyms.get(label, ())}) for label in labels}
-    parts = {"free text": subject.frame["text"].tolist(), "template": subject.sentences}
-    ids = subject.frame["id"].tolist()
+    parts = {"free text": data.frame["text"].tolist(), "template": data.sentences}
+    ids = data.frame["id"].tolist()
     numbers = [label for label, guard in guards.items() if not guard.terms]
     if numbers and any(text is not None for texts in parts.values() for text in texts):
         yield Finding(
@@ -283,13 +283,13 @@ def check_words(subject: Subject, synonyms: Mapping[str, Sequence[str]]) -> Iter
                     rows.add(position)
                     words |= dict.fromkeys(word.lower() for word in found)
                     right, all_ = own.get(label, (0, 0))
-                    own[label] = right + (subject.labels[position] == label), all_ + 1
+                    own[label] = right + (data.labels[position] == label), all_ + 1
         if not rows:
             continue
         telling = [
             label
             for label, (right, all_) in own.items()
-            if binomtest(right, all_, float((subject.labels == label).mean()), alternative="greater").pvalue < _P_VALUE
+            if binomtest(right, all_, float((data.labels == label).mean()), alternative="greater").pvalue < _P_VALUE
         ]
         named = ", ".join(map(repr, list(words)[:5])) + (", ..." if len(words) > 5 else "")
         right, all_ = (sum(counts) for counts in zip(*own.values(), strict=True))

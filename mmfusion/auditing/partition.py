@@ -5,27 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.auditing.subject import Subject
 
 #: fewer rows of a class than this make its figures a matter of chance.
 FEW = 10
 _GROUP_NAME = re.compile(r"(^|[_\W])(patient|lesion|subject|person|case|study|exam|group)s?([_\W]|$|id)", re.IGNORECASE)
 
 
-def class_counts(subject: Subject) -> dict[str, dict[str, int]]:
+def class_counts(data: AuditedData) -> dict[str, dict[str, int]]:
     """Label -> split -> rows."""
-    frame, splits = subject.frame, list(subject.cases.splits)
+    frame, splits = data.frame, list(data.cases.splits)
     counts = frame.groupby(["label", "split"]).size()
     labels = sorted(set(frame["label"]))
     return {label: {split: int(counts.get((label, split), 0)) for split in splits} for label in labels}
 
 
-def check_groups(subject: Subject) -> Iterator[Finding]:
+def check_groups(data: AuditedData) -> Iterator[Finding]:
     """Groups of which a part is in one split and a part in another."""
-    grouped = subject.frame["group"].notna().any()
+    grouped = data.frame["group"].notna().any()
     if grouped:
-        groups, leaked = _shared(subject, "group")
+        groups, leaked = _shared(data, "group")
         if groups:
             yield Finding(
                 "group_overlap",
@@ -37,8 +37,8 @@ def check_groups(subject: Subject) -> Iterator[Finding]:
                 {"groups": groups, "rows": len(leaked)},
             )
         return
-    for name in subject.cases.metadata:
-        groups, leaked = _shared(subject, name) if _GROUP_NAME.search(name) else (0, [])
+    for name in data.cases.metadata:
+        groups, leaked = _shared(data, name) if _GROUP_NAME.search(name) else (0, [])
         if leaked:
             yield Finding(
                 "possible_group",
@@ -56,18 +56,18 @@ def check_groups(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _shared(subject: Subject, column: str) -> tuple[int, list[str]]:
+def _shared(data: AuditedData, column: str) -> tuple[int, list[str]]:
     """How many values of a column lie in several splits; ids of rows outside training whose value training has too."""
-    frame = subject.frame[subject.frame[column].notna()]
+    frame = data.frame[data.frame[column].notna()]
     is_torn = frame.groupby(column)["split"].transform("nunique") > 1
     is_trained = frame[column].isin(frame.loc[frame["split"] == "train", column])
     leaked = frame[is_torn & is_trained & (frame["split"] != "train")]
     return int(frame.loc[is_torn, column].nunique()), leaked["id"].tolist()
 
 
-def check_classes(subject: Subject) -> Iterator[Finding]:
+def check_classes(data: AuditedData) -> Iterator[Finding]:
     """Classes that a split lacks, or has few rows of."""
-    counts = class_counts(subject)
+    counts = class_counts(data)
     if len(counts) == 1:
         yield Finding(
             "one_class",
@@ -75,7 +75,7 @@ def check_classes(subject: Subject) -> Iterator[Finding]:
             f"every row is {next(iter(counts))}: there is nothing to tell apart",
             "Is dataset.label_column the right one?",
         )
-    for split in subject.cases.splits:
+    for split in data.cases.splits:
         absent = [label for label, rows in counts.items() if not rows[split]]
         few = {label: rows[split] for label, rows in counts.items() if 0 < rows[split] < FEW}
         if absent:

@@ -1,20 +1,22 @@
-"""The demo: invented data that need both modalities, three models, one table. What ``mmfusion demo`` runs."""
+"""``mmfusion demo``: invented data that need both modalities, three models, one table."""
 
 from __future__ import annotations
 
 import csv
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mmfusion.cli.config import DemoConfig
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import load_model
+from mmfusion.markdown import aligned_table
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
 
 ROWS = 1000
@@ -28,38 +30,50 @@ COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 _MARKER = ".mmfusion-demo"
 
 
-def run_demo(output: str | Path = "runs/demo", *, seed: int = 0) -> Path:
+@dataclass
+class Demo:
+    """What a demo made.
+
+    Attributes:
+        folder: Folder of the data, the runs and the report.
+        report: The report, ``report.md`` in the folder.
+        seconds: Wall time of all of it.
+    """
+
+    folder: Path
+    report: Path
+    seconds: float
+
+    def summary(self) -> str:
+        """Where the results are."""
+        return f"\ndone in {self.seconds:.0f} s; the report is {self.report}, the models are in {self.folder}"
+
+
+def demo(config: DemoConfig) -> Demo:
     """Make data, train an image-only, a text-only and a fusion model, compare, reload and predict.
 
-    Args:
-        output: folder for all of it. An earlier demo there is replaced.
-        seed: of the data and the training.
-
-    Returns:
-        The report, ``report.md`` in the folder.
-
     Raises:
-        FileExistsError: the folder holds something else than an earlier demo.
+        FileExistsError: The folder holds something else than an earlier demo.
     """
     began = time.monotonic()
-    folder = _fresh(Path(output))
+    folder = _fresh(Path(config.output))
     print(f"[1/4] making {ROWS} invented cases in {folder / 'data'}")
-    data = make_demo(folder / "data", n=ROWS, seed=seed)
+    data = make_demo(folder / "data", n=ROWS, seed=config.seed)
     results: dict[str, TrainResult] = {}
     with _one_thread():
         for kind, name in MODELS.items():
             print(f"\n[2/4] training {kind}: {name}")
-            results[kind] = train(_config(kind, data, folder / kind, seed))
+            results[kind] = train(_config(kind, data, folder / kind, config.seed))
+            print(results[kind].summary())
     print("\n[3/4] on the test rows:\n")
     table = _table(results)
     print(table)
     print("\n[4/4] loading the saved fusion model and predicting:\n")
-    predictions = _predict(folder, data)
+    predictions = _predict(results["fusion"].predictor, data)
     print(predictions)
     report = folder / "report.md"
-    report.write_text(_report(table, predictions, seed), encoding="utf-8")
-    print(f"\ndone in {time.monotonic() - began:.0f} s; the report is {report}, the models are in {folder}")
-    return report
+    report.write_text(_report(table, predictions, config.seed), encoding="utf-8")
+    return Demo(folder, report, time.monotonic() - began)
 
 
 @contextmanager
@@ -98,18 +112,18 @@ def _config(kind: str, data: Path, output: Path, seed: int) -> RunConfig:
 
 
 def _table(results: dict[str, TrainResult]) -> str:
-    rows = [["model", "parameters", *(name.replace("_", " ") for name in COLUMNS), "training"]]
+    header = ["model", "parameters", *(name.replace("_", " ") for name in COLUMNS), "training"]
+    rows: list[list[str]] = []
     for kind, result in results.items():
         assert result.test is not None
-        parameters = sum(p.numel() for p in load_model(result.best).parameters())
+        parameters = sum(p.numel() for p in result.predictor.network().parameters())
         seconds = sum(record["seconds"] for record in result.history)
         rows.append([kind, f"{parameters:,}", *(f"{result.test[name]:.3f}" for name in COLUMNS), f"{seconds:.0f} s"])
-    return _markdown(rows)
+    return aligned_table(header, rows)
 
 
-def _predict(folder: Path, data: Path) -> str:
+def _predict(predictor: Predictor, data: Path) -> str:
     """Three test cases, and one of them again without its text and without its image."""
-    predictor = Predictor.from_pretrained(f"local-dir:{folder / 'fusion'}")
     with (data / "metadata.csv").open(encoding="utf-8", newline="") as file:
         cases = [row for row in csv.DictReader(file) if row["split"] == "test" and row["image"] and row["text"]][:3]
     rows: list[dict[str, Any]] = [{**case, "image": data / "images" / case["image"]} for case in cases]
@@ -117,18 +131,10 @@ def _predict(folder: Path, data: Path) -> str:
     first = rows[0]
     rows += [{"image": first["image"]}, {key: value for key, value in first.items() if key != "image"}]
     shown += [(f"{cases[0]['image']} without text", cases[0]["label"]), ("its text alone", cases[0]["label"])]
-    table = [["case", "truth", "prediction", "probability"]]
+    table: list[list[str]] = []
     for (case, truth), result in zip(shown, predictor.predict(rows), strict=True):
         table.append([case, truth, result["label"], f"{result['probability']:.3f}"])
-    return _markdown(table)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table that reads well as text too: the first row is the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in padded]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return aligned_table(["case", "truth", "prediction", "probability"], table)
 
 
 def _report(table: str, predictions: str, seed: int) -> str:

@@ -1,4 +1,4 @@
-"""What a model or a part is made of, as text: what ``mmfusion info`` shows."""
+"""What a model or a part is made of: what ``mmfusion info`` shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmfusion import registry
-from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.cli.config import InfoConfig, Text
 from mmfusion.models import (
     FusionModel,
     create_model,
@@ -18,20 +18,22 @@ from mmfusion.models import (
     resolve_artifact,
 )
 from mmfusion.names import did_you_mean
+from mmfusion.results import Evaluation
 
-#: values that say nothing.
+#: Values that say nothing.
 EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
-def describe(name: str) -> str:
+def info(config: InfoConfig) -> Text:
     """Describe an architecture, a part of any kind, or a saved model.
 
-    Args:
-        name: ``mibf_lite0``, ``gated``, ``local-dir:runs/exp``, ``hf-hub:org/name`` or ``arch.tag``.
-
     Raises:
-        ValueError: there is no such thing; the message gives the nearest names.
+        ValueError: Unknown name; the message gives the nearest ones.
     """
+    return Text(_described(config.name))
+
+
+def _described(name: str) -> str:
     if ":" in name or "." in name:
         return _saved(name)
     if name in list_models():
@@ -57,8 +59,8 @@ def _saved(name: str) -> str:
     ]
     path = folder / "metrics.json"
     if path.is_file():
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        rows += _entries({"metrics": {key: metrics[key] for key in ("n", *HEADLINE) if key in metrics}})
+        found = Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        rows += _entries({"metrics": ({"n": found.n} if found.n else {}) | found.figures})
     return _rows(rows)
 
 

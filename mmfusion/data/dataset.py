@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mmfusion import registry
+from mmfusion.data.augmentations import row_rng
+from mmfusion.data.cases import CaseTable
 from mmfusion.data.processor import Processor
-from mmfusion.data.table import CaseTable
-from mmfusion.data.transforms import AUGMENTATIONS, row_rng
 
 
 class MultimodalDataset(Dataset[dict[str, Any]]):
@@ -27,10 +28,10 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     reference counts, in forked workers.
 
     Args:
-        cases: a table without unresolved problems.
-        processor: how a case becomes tensors.
-        augment: ``report``, or None for evaluation.
-        seed: of the augmentation.
+        cases: Table without unresolved problems.
+        processor: How a case becomes tensors.
+        augment: Name of an augmentation, such as ``report``; None for evaluation.
+        seed: Seed of the augmentation.
 
     Attributes:
         ids: (rows,) array of row ids.
@@ -43,8 +44,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, cases: CaseTable, processor: Processor, *, augment: str | None = None, seed: int = 0) -> None:
-        if augment is not None and augment not in AUGMENTATIONS:
-            raise ValueError(f"Unknown augmentation {augment!r}; known: {', '.join(AUGMENTATIONS)}.")
+        # the function itself, since a worker process may not have imported the module that registers its name
+        self._augmentation = registry.get("augmentation", augment) if augment is not None else None
         bad = [problem for problem in cases.problems if not problem.warning]
         if bad:
             raise ValueError(f"{cases.source} has {len(bad)} unresolved problems; call cases.resolve() first.")
@@ -103,7 +104,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             text=self._text[i] if len(self._text) else None,
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
             index=i,
-            augment=self.augment,
+            augment=self._augmentation,
             rng=row_rng(self.seed, int(self._epoch), str(self.ids[i])) if self.augment else None,
         )
 

@@ -1,25 +1,22 @@
-"""Files of a data set, read as they stand: which format a folder has, and the cells of its tables."""
+"""Step 1: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
 from mmfusion.names import natural_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-
-#: what looks like a table, and is refused rather than overlooked.
-SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
-#: what a split may be called in a table or a folder -> its name here.
+#: Name of a split in a table or a folder -> its name here.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -33,53 +30,25 @@ SPLIT_NAMES = {
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-@dataclass
-class RawTable:
-    """A table before anything is made of its cells.
-
-    Attributes:
-        source: what messages call it.
-        columns: name -> one cell a row: text, or whatever type Parquet and JSON have.
-        broken: row (1-based) -> why its line could not be read.
-        format: one of :data:`FORMATS` but ``auto``.
-    """
-
-    source: str
-    columns: dict[str, list[Any]]
-    broken: dict[int, str] = field(default_factory=dict)
-    format: str = "table"
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), []))
-
-
-def read_raw(root: Path, config: DatasetConfig, *, has_labels: bool = True) -> tuple[RawTable, Path]:
-    """Read the data set at a path.
-
-    Args:
-        root: its folder, its table, or one image.
-        config: how to read it.
-        has_labels: whether sub-folders of a folder without a table are classes.
-
-    Returns:
-        The table, and the folder that its paths are relative to.
+def read_files(reading: Reading) -> Reading:
+    """Read the files below ``reading.path``, which is a folder, a table, or one image.
 
     Raises:
         FileNotFoundError: the path, or a file that the format asks for, does not exist.
         ValueError: the format is unknown, or a file cannot be read.
     """
+    root, config = reading.path, reading.config
     if config.format not in FORMATS:
         raise ValueError(f"Unknown dataset.format {config.format!r}; the formats are {', '.join(FORMATS)}.")
     if not root.exists():
         raise FileNotFoundError(f"The data set {root} does not exist.")
     if root.is_file() and root.suffix.lower() in IMAGE_SUFFIXES:
-        return RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder"), root.parent
+        raw = RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder")
+        return replace(reading, raw=raw, folder=root.parent)
     if root.is_file():
-        return read_table(root), root.parent
-    name = _detect(root, config, has_labels) if config.format == "auto" else config.format
-    raw = _READERS[name](root, config)
-    raw.format = name
-    return raw, root
+        return replace(reading, raw=read_table(root), folder=root.parent)
+    name = config.format if config.format != "auto" else _detect(root, config, has_labels=reading.require_labels)
+    return replace(reading, raw=replace(_READERS[name](root, config), format=name), folder=root)
 
 
 def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
@@ -218,85 +187,3 @@ def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def read_table(path: Path) -> RawTable:
-    """Read one CSV, TSV, JSON-lines or Parquet file. A line that cannot be read is a broken row, never a lost one.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a table, no rows, a column name twice, or a file damaged as a whole.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"The table {path} does not exist.")
-    suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"{path} is not a table; tables end in {', '.join(TABLE_SUFFIXES)}.")
-    try:
-        if suffix == ".parquet":
-            raw = _read_parquet(path)
-        elif suffix == ".jsonl":
-            raw = _read_json_lines(path)
-        else:
-            raw = _read_csv(path, "\t" if suffix == ".tsv" else ",")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
-    if not len(raw):
-        raise ValueError(f"{path} has no rows.")
-    return raw
-
-
-def _read_csv(path: Path, delimiter: str) -> RawTable:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter)
-        try:
-            header = [name.strip() for name in next(lines, [])]
-            repeated = {name for name in header if name and header.count(name) > 1}
-            if repeated:
-                raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
-            raw = RawTable(path.name, {name: [] for name in header if name})
-            cells = [raw.columns.get(name) for name in header]
-            row = 0
-            for line in lines:
-                if not line:
-                    continue
-                row += 1
-                if len(line) != len(header):
-                    raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
-                line += [""] * (len(header) - len(line))
-                for column, value in zip(cells, line, strict=False):
-                    if column is not None:
-                        column.append(value)
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
-    return raw
-
-
-def _read_json_lines(path: Path) -> RawTable:
-    rows: list[dict[str, Any]] = []
-    broken: dict[int, str] = {}
-    with path.open(encoding="utf-8-sig") as file:
-        for line in filter(str.strip, file):
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                value, broken[len(rows) + 1] = {}, f"the line is not JSON: {error.msg}"
-            if not isinstance(value, dict):
-                value, broken[len(rows) + 1] = {}, f"the line is a JSON {type(value).__name__}, not an object"
-            rows.append(value)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return RawTable(path.name, {name: [row.get(name) for row in rows] for name in names}, broken)
-
-
-def _read_parquet(path: Path) -> RawTable:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error
-    # pandas writes its index as a column of this kind of name.
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    return RawTable(path.name, {name: table[name].to_pylist() for name in names})

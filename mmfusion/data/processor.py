@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,22 +13,17 @@ import torch
 from PIL import Image
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.transforms import (
-    AUGMENTATIONS,
-    INTERPOLATIONS,
-    ImageLike,
-    centre_square,
-    eval_image,
-    open_image,
-    region_box,
-    to_tensor,
-)
+from mmfusion.data.image_inputs import ImageEncoder, pad_images
+from mmfusion.data.images import INTERPOLATIONS, ImageLike
+from mmfusion.files import read_json, update_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
     import random
 
     from transformers import PreTrainedTokenizerFast
+
+    from mmfusion.data.augmentations import Augmentation
 
 CONFIG_NAME = "config.json"
 
@@ -135,7 +129,7 @@ class Processor:
         views: Sequence[ImageLike | None] | None = None,
         roi: Sequence[float] | Literal["centre"] | None = None,
         index: int = 0,
-        augment: str | None = None,
+        augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
     ) -> dict[str, Any]:
         """Tensors of one case, for :meth:`collate`.
@@ -150,8 +144,8 @@ class Processor:
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
             index: position of the row, to find it again.
-            augment: name of a training augmentation, which draws from ``rng``.
-            rng: see :func:`mmfusion.data.transforms.row_rng`.
+            augment: training augmentation, or its name, which draws from ``rng``.
+            rng: see :func:`mmfusion.data.augmentations.row_rng`.
 
         Returns:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
@@ -169,15 +163,15 @@ class Processor:
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
         item: dict[str, Any] = {"index": index}
         if self.image_size is not None:
+            encoder = ImageEncoder(
+                self.image_size, self.mean, self.std, self.interpolation, self.crop_pct, augment, rng
+            )
             if slices is not None:
-                item |= self._several(slices, "slice_mask", augment, rng)
+                item |= encoder.several(slices, "slice_mask")
             elif views is not None:
-                item |= self._several(views, "view_mask", augment, rng)
+                item |= encoder.several(views, "view_mask")
             else:
-                item["pixel_values"], region = self._pixels(image, augment, rng, roi)
-                item["image_present"] = image is not None
-                if roi is not None:
-                    item["roi_values"] = region
+                item |= encoder.one(image, roi)
         if self.tokenizer is not None:
             text = text.strip() if text else None
             item["input_ids"] = (
@@ -187,63 +181,6 @@ class Processor:
         if label is not None:
             item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
         return item
-
-    def _several(
-        self, images: Sequence[ImageLike | None], mask: str, augment: str | None, rng: random.Random | None
-    ) -> dict[str, Any]:
-        """Slices or views, stacked, and which of them are there."""
-        if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
-            raise TypeError("slices and views are a list of images; put a single image in a list.")
-        state = rng.getstate() if rng is not None else None
-        pixels = []
-        for image in images:
-            if rng is not None and state is not None:
-                rng.setstate(state)
-            pixels.append(self._pixels(image, augment, rng)[0])
-        present = [image is not None for image in images]
-        stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, self.image_size or 0, self.image_size or 0)
-        return {"pixel_values": stacked, mask: present, "image_present": any(present)}
-
-    def _pixels(
-        self,
-        image: ImageLike | None,
-        augment: str | None,
-        rng: random.Random | None,
-        roi: Sequence[float] | Literal["centre"] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The image and its region of interest, from one decoding; without ``roi`` the image twice."""
-        size = self.image_size
-        assert size is not None
-        if image is None:
-            nothing = torch.zeros(3, size, size)
-            return nothing, nothing
-        picture = open_image(image, size=size if roi is None else None)
-        state = rng.getstate() if rng is not None else None
-        whole = self._tensor(picture, augment, rng)
-        if roi is None:
-            return whole, whole
-        if rng is not None and state is not None:
-            rng.setstate(state)
-        box = centre_square(picture.size, self.crop_pct / 2) if roi == "centre" else region_box(roi, picture.size)
-        if augment is not None:
-            left, top, right, bottom = map(round, box)
-            return whole, self._tensor(picture.crop((left, top, right, bottom)), augment, rng)
-        region = picture.resize((size, size), INTERPOLATIONS[self.interpolation], box=box)
-        return whole, to_tensor(region, self.mean, self.std)
-
-    def _tensor(self, picture: Image.Image, augment: str | None, rng: random.Random | None) -> torch.Tensor:
-        size = self.image_size
-        assert size is not None
-        if augment is None:
-            picture = eval_image(picture, size, crop_pct=self.crop_pct, interpolation=self.interpolation)
-        elif augment not in AUGMENTATIONS or rng is None:
-            known = ", ".join(AUGMENTATIONS)
-            raise ValueError(f"augment={augment!r} needs a generator rng and a known name; known: {known}.")
-        else:
-            # Uncovered corners get the mean colour, which is zero after normalisation, as a missing image is.
-            fill = [round(255 * channel) for channel in self.mean]
-            picture = AUGMENTATIONS[augment](picture, size, rng, interpolation=self.interpolation, fill=fill)
-        return to_tensor(picture, self.mean, self.std)
 
     def collate(
         self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
@@ -267,7 +204,7 @@ class Processor:
             if mask is None:
                 batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
             else:
-                batch |= _pad_images([item["pixel_values"] for item in items], [item[mask] for item in items], mask)
+                batch |= pad_images([item["pixel_values"] for item in items], [item[mask] for item in items], mask)
             if "roi_values" in items[0]:
                 batch["roi_values"] = torch.stack([item["roi_values"] for item in items])
             batch["image_present"] = torch.tensor([item["image_present"] for item in items])
@@ -341,20 +278,20 @@ class Processor:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"Processor settings: {error}.") from error
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / CONFIG_NAME
-        config = {**(_read_config(path) if path.exists() else {}), "processor": self.to_dict()}
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer's files, where there is one."""
         if self.tokenizer is not None:
             # Calls leave their truncation behind in the tokenizer; files should not depend on what ran before.
             self.tokenizer.backend_tokenizer.no_truncation()
             self.tokenizer.backend_tokenizer.no_padding()
             self.tokenizer.save_pretrained(str(folder))
-        partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        update_json(folder / CONFIG_NAME, {"processor": self.to_dict()})
+        self.save_tokenizer(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -365,37 +302,13 @@ class Processor:
             ValueError: a file is damaged, or holds unknown or missing settings.
         """
         path = Path(folder) / CONFIG_NAME
-        config = _read_config(path)
-        values = config.get("processor")
+        values = read_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")
         try:
             return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def _pad_images(images: Sequence[torch.Tensor], masks: Sequence[Sequence[bool]], name: str) -> dict[str, torch.Tensor]:
-    """Cases of different numbers of images as one tensor, with zeros behind, and the mask under its name."""
-    longest = max(1, *map(len, masks))
-    pixels = images[0].new_zeros(len(images), longest, *images[0].shape[1:])
-    present = torch.zeros(len(images), longest, dtype=torch.bool)
-    for i, (values, mask) in enumerate(zip(images, masks, strict=True)):
-        pixels[i, : len(values)] = values
-        present[i, : len(mask)] = torch.tensor(mask, dtype=torch.bool)
-    return {"pixel_values": pixels, name: present}
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a JSON {type(config).__name__}, not an object.")
-    return config
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -1,154 +1,67 @@
-"""A split as a file: which row is in which split or fold, and what the row was when that was decided."""
+"""``split(config)``: draw a split of a data set, whatever split it has, and keep it in a file."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import SPLIT_NAMES, RawTable, read_table
-from mmfusion.data.joins import split_by_fold
-
-if TYPE_CHECKING:
-    from mmfusion.data.table import CaseTable
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.config import SplitConfig
+from mmfusion.data.read import read_cases
+from mmfusion.data.split_file import write_split_table
+from mmfusion.data.splits import group_folds
 
 
-def draw_split_table(
-    data: str | Path,
-    output: str | Path,
-    dataset: DatasetConfig | None = None,
-    *,
-    folds: int | None = None,
-    seed: int = 0,
-) -> CaseTable:
-    """Draw a grouped, stratified split of a data set, whatever split it has, and write it as a table.
+@dataclass(frozen=True)
+class DrawnSplit:
+    """A split that was drawn and written.
 
-    Args:
-        data: root folder of the data set, or its table.
-        output: CSV file to write: ``id``, ``split`` (or ``fold``) and ``fingerprint``.
-        dataset: how to read the data; also the shares, ``val_fraction`` and ``test_fraction``.
-        folds: so many equal folds in place of train, val and test.
-        seed: fixes the draw. A training run with the same seed and rows would draw the same split.
+    Attributes:
+        config: How it was drawn.
+        cases: The cases, with the column ``split``, or ``fold``.
+    """
 
-    Returns:
-        The cases, with the column ``split``, or ``fold``.
+    config: SplitConfig
+    cases: CaseTable
+
+    def summary(self) -> str:
+        """How many rows of each class each split or fold has, and how to use the file."""
+        config, frame = self.config, self.cases.frame
+        column = "split" if config.folds is None else "fold"
+        groups = frame["group"].nunique()
+        by = f"{groups:,} groups stay whole" if groups else "no group column: each row is by itself"
+        lines = [f"split {len(frame):,} rows of {config.data}; {by}"]
+        for name in list(self.cases.splits) or sorted(set(frame[column])):
+            rows = frame[frame[column] == name]
+            counts = rows["label"].value_counts().sort_index().items()
+            classes = ", ".join(f"{label} {count:,}" for label, count in counts)
+            lines.append(f"  {column} {name}: {len(rows):,} rows ({classes})")
+        how = f"--dataset.split_table {config.output}"
+        if config.folds is not None:
+            how += " --dataset.fold_column fold --dataset.folds '{test: [0], val: [1]}'"
+        return "\n".join([*lines, f"{config.output} written; use it with {how}"])
+
+
+def split(config: SplitConfig) -> DrawnSplit:
+    """Split a data set by patient or lesion, stratified by class, and keep the split in a file.
+
+    The file has the columns ``id``, ``split`` (or ``fold``) and ``fingerprint``.
 
     Raises:
-        FileExistsError: there is such a file; a split that figures were measured on is not written over.
+        FileExistsError: there is such a file; a split that results were measured on is not written over.
         ValueError: bad rows with ``on_bad_row: fail``, or fewer groups than splits or folds.
     """
-    from mmfusion.data.splits import group_folds
-    from mmfusion.data.table import read_cases
-
-    output = Path(output)
+    output = Path(config.output)
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it if no result depends on it.")
-    dataset = (dataset or DatasetConfig()).without_split()
-    cases = read_cases(data, dataset).resolve(dataset.on_bad_row)
-    if folds is None:
-        cases = cases.split_or_draw(dataset, seed)
+    dataset = config.dataset.without_split()
+    cases = read_cases(config.data, dataset).resolve(dataset.on_bad_row)
+    if config.folds is None:
+        cases = cases.split_or_draw(dataset, config.seed)
     else:
-        dealt = group_folds(cases.frame["label"].tolist(), cases.frame["group"].tolist(), folds=folds, seed=seed)
+        labels, groups = cases.frame["label"].tolist(), cases.frame["group"].tolist()
+        dealt = group_folds(labels, groups, folds=config.folds, seed=config.seed)
         cases = replace(cases, frame=cases.frame.assign(fold=dealt))
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_split_table(cases, output, "split" if folds is None else "fold")
-    return cases
-
-
-def write_split_table(cases: CaseTable, path: str | Path, column: str = "split") -> None:
-    """Write the split of each row, one line a row: ``id``, the column, and ``fingerprint``, a hash of what it rests on.
-
-    Args:
-        cases: the rows, each in a split.
-        path: CSV file.
-        column: ``split`` or ``fold``.
-    """
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", column, "fingerprint"])
-        writer.writerows([row["id"], row[column], _fingerprint(row)] for row in cases.frame.to_dict("records"))
-
-
-def apply_split_table(cases: CaseTable, folder: Path, config: DatasetConfig) -> None:
-    """Fill ``cases.frame["split"]`` from ``config.split_table``. A row that is not in it stays without a split.
-
-    Args:
-        cases: the rows, changed in place.
-        folder: root of the data set.
-        config: ``split_table``, and ``fold_column`` and ``folds`` where the table has folds.
-
-    Raises:
-        FileNotFoundError: there is no such table.
-        ValueError: it cannot be read as one, no row is in it, or its fingerprints say that rows changed their label or
-            group, or are gone, since it was drawn.
-    """
-    path = _find(config.split_table or "", folder)
-    table = read_table(path)
-    splits = _splits(table, path, config)
-    ids = set(cases.frame["id"])
-    if not ids & splits.keys():
-        raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); are the ids the same?")
-    if "fingerprint" in table.columns:
-        _check_fingerprints(cases, path, dict(zip(splits, table.columns["fingerprint"], strict=True)))
-    cases.frame["split"] = [splits.get(id_) for id_ in cases.frame["id"]]
-
-
-def _find(name: str, folder: Path) -> Path:
-    """The split table: relative to the working directory, where commands write it, or to the data set."""
-    path = Path(name).expanduser()
-    if not path.is_file() and not (folder / path).is_file():
-        raise FileNotFoundError(f"The split table {path} (dataset.split_table) is neither here nor below {folder}.")
-    return path if path.is_file() else folder / path
-
-
-def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str]:
-    """Id -> split, in the order of the table."""
-    if table.broken:
-        row, why = next(iter(table.broken.items()))
-        raise ValueError(f"{path} (dataset.split_table), row {row}: {why}.")
-    split_by_fold(table, replace(config, split_column="split"))
-    for column in ("id", "split"):
-        if column not in table.columns:
-            hint = "; set dataset.fold_column and dataset.folds" if "fold" in table.columns else ""
-            there = ", ".join(table.columns)
-            raise ValueError(f"{path} (dataset.split_table) has no column {column!r}; it has {there}{hint}.")
-    splits: dict[str, str] = {}
-    for row, (id_, split) in enumerate(zip(table.columns["id"], table.columns["split"], strict=True), start=1):
-        id_, split = str(id_).strip(), str(split).strip()
-        if id_ in splits:
-            raise ValueError(f"{path} (dataset.split_table) has the id {id_!r} twice, again in row {row}.")
-        if split.lower() not in SPLIT_NAMES:
-            raise ValueError(
-                f"{path} (dataset.split_table), row {row}: unknown split {split!r}; the splits are train, val, test."
-            )
-        splits[id_] = SPLIT_NAMES[split.lower()]
-    return splits
-
-
-def _check_fingerprints(cases: CaseTable, path: Path, expected: Mapping[str, str]) -> None:
-    rows = [row for row in cases.frame.to_dict("records") if row["id"] in expected]
-    changed = [row["id"] for row in rows if _fingerprint(row) != expected[row["id"]]]
-    there = {row["id"] for row in rows}
-    gone = [id_ for id_ in expected if id_ not in there]
-    if not changed and not gone:
-        return
-    what = []
-    if changed:
-        what.append(f"{len(changed)} of {len(rows)} rows have another label or group (the first: {changed[0]!r})")
-    if gone:
-        what.append(f"{len(gone)} rows are gone (the first: {gone[0]!r})")
-    raise ValueError(
-        f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "
-        "(label_column, group_column), or draw the split anew with mmfusion split."
-    )
-
-
-def _fingerprint(row: Mapping[Any, Any]) -> str:
-    """Hash of what a split rests on: text and metadata may change under it."""
-    key = json.dumps([row["id"], row["label"], row["group"]], ensure_ascii=False)
-    return hashlib.sha256(key.encode()).hexdigest()[:12]
+    write_split_table(cases, output, "split" if config.folds is None else "fold")
+    return DrawnSplit(config, cases)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.evaluation.intervals import ratio_interval
-from mmfusion.evaluation.metrics import checked
+from mmfusion.evaluation.weighted import checked
+from mmfusion.results import ClassSets, Sets
 
 METHODS = ("lac", "aps")
 
@@ -91,14 +91,8 @@ def fit_conformal(
 
 def conformal_figures(
     rule: Conformal, labels: NDArray[np.int64], probabilities: ArrayLike, groups: ArrayLike, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """How a rule does on rows that it was not fitted on.
-
-    Returns:
-        ``coverage`` and ``mean_size`` as ``{"value", "low", "high"}``, ``single`` (share of sets with one class),
-        ``sizes`` (number of classes -> number of sets), and ``per_class``: class -> ``coverage``, ``mean_size``,
-        ``n``, and ``undecided``, True where there were too few validation rows, so that every set holds the class.
-    """
+) -> Sets:
+    """How a rule does on rows that it was not fitted on."""
     sets = rule.sets(probabilities)
     held, size = sets[np.arange(len(labels)), labels].astype(float), sets.sum(axis=1)
     columns = np.column_stack([held, size, size == 1])
@@ -108,16 +102,10 @@ def conformal_figures(
     per_class = {}
     for c, name in enumerate(class_names):
         covered, mean = ratio_interval(columns[:, :2], (labels == c).astype(float), groups)
-        undecided = bool(np.isinf(rule.thresholds[c]))
-        n = int((labels == c).sum())
-        per_class[name] = {"n": n, "coverage": covered, "mean_size": mean, "undecided": undecided}
-    return {
-        "coverage": coverage,
-        "mean_size": mean_size,
-        "single": single,
-        "sizes": {str(k): int(count) for k, count in enumerate(counts) if k > 0},
-        "per_class": per_class,
-    }
+        n, undecided = int((labels == c).sum()), bool(np.isinf(rule.thresholds[c]))
+        per_class[name] = ClassSets(n, covered, mean, undecided)
+    sizes = {str(k): int(count) for k, count in enumerate(counts) if k > 0}
+    return Sets(coverage, mean_size, single, sizes, per_class)
 
 
 def _scores(p: NDArray[np.float64], method: str) -> NDArray[np.float64]:

@@ -9,18 +9,17 @@ Bootstrap Methods and their Application, 1997, sec. 3.8 (whole groups are drawn)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mmfusion.evaluation.metrics import BINS, checked, confidence_bins
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.weighted import Floats, Rows, Weighted, ratio
+from mmfusion.results import Interval, Intervals
 
 #: numbers in the largest array of one chunk of replicates, 8 bytes each.
 CHUNK = 2**20
-
-Floats = NDArray[np.float64]
 
 
 def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -> Floats:
@@ -28,8 +27,8 @@ def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -
 
     Args:
         groups: (N,) the group of each row, e.g. the patient; ``np.arange(N)`` draws single rows.
-        replicates: number R of draws.
-        seed: of the draws; the same seed and groups give the same counts, so that two models can be compared on them.
+        replicates: Number R of draws.
+        seed: Of the draws; the same seed and groups give the same counts, so that two models can be compared on them.
 
     Returns:
         (R, N) whole numbers as floats. The rows of one group have one count.
@@ -38,7 +37,7 @@ def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -
 
 
 def weighted_headline(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike) -> dict[str, Floats]:
-    """The headline figures for many weightings of the same rows at once.
+    """All metrics for many weightings of the same rows at once.
 
     Args:
         labels: (N,) int, the true class of each row.
@@ -46,15 +45,20 @@ def weighted_headline(labels: ArrayLike, probabilities: ArrayLike, weights: Arra
         weights: (R, N), at least 0; e.g. :func:`bootstrap_counts`. A whole number counts a row so many times.
 
     Returns:
-        Name of :data:`~mmfusion.evaluation.metrics.HEADLINE` -> (R,), defined as in
-        :func:`~mmfusion.evaluation.metrics.classification_metrics`: classes without weight are left out of means. NaN
+        Name of :data:`~mmfusion.evaluation.metrics.METRICS` -> (R,). Classes without weight are left out of means. NaN
         where a figure is undefined: all of them without weight, ``macro_auroc`` where one class has all the weight.
 
     Raises:
-        ValueError: shapes that do not match, negative weights, or labels and probabilities that
+        ValueError: Shapes that do not match, negative weights, or labels and probabilities that
             ``classification_metrics`` refuses.
     """
-    flat, _ = _weighted(labels, probabilities, weights)
+    rows, w = Rows(labels, probabilities), np.asarray(weights, dtype=np.float64)
+    if w.ndim != 2 or w.shape[1] != len(rows) or (w < 0).any():
+        raise ValueError(
+            f"Weights are (R, {len(rows)}) and at least 0; got {w.shape}, the smallest {w.min(initial=0)}."
+        )
+    ends = np.cumsum([*_chunks(len(w), len(rows))])
+    flat, _ = _figures(rows, np.split(w, ends[:-1]))
     return flat
 
 
@@ -63,7 +67,7 @@ def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
 
     Args:
         values: (R,) replicates; those that are NaN (undefined) are left out.
-        level: share of the replicates between the two ends.
+        level: Share of the replicates between the two ends.
 
     Returns:
         Lower and upper end, NaN where no replicate is defined.
@@ -87,42 +91,30 @@ def metric_intervals(
     replicates: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """Every headline figure with its bootstrap interval, ready for JSON.
+) -> Intervals:
+    """Every metric with its bootstrap interval.
 
     Args:
         labels: (N,) int, the true class of each row.
         probabilities: (N, C), each row sums to one.
         groups: (N,) what is drawn as a whole, e.g. the patient; None draws rows.
-        class_names: the C names; with them the figures of each class are there too.
-        replicates: number of draws.
-        level: of the intervals.
-        seed: of the draws.
-
-    Returns:
-        Name -> ``{"value", "low", "high"}``, and with ``class_names`` the entry ``per_class``: class -> ``recall``
-        (sensitivity) and ``auroc`` -> the same three. Undefined figures and ends are None.
+        class_names: The C names; with them the figures of each class (``recall``, ``auroc``) are there too.
+        replicates: Number of draws.
+        level: Of the intervals.
+        seed: Of the draws.
     """
-    y, p = np.asarray(labels), np.asarray(probabilities)
-    drawn = [
-        _weighted(y, p, counts) for counts in _counts(np.arange(len(y)) if groups is None else groups, replicates, seed)
-    ]
-    flat, by_class = _weighted(y, p, np.ones((1, len(y))))
-
-    result: dict[str, dict[str, Any]] = {
-        name: _summary(value[0], np.concatenate([part[0][name] for part in drawn]), level)
-        for name, value in flat.items()
-    }
+    rows = Rows(labels, probabilities)
+    drawn, drawn_by_class = _figures(
+        rows, _counts(np.arange(len(rows)) if groups is None else groups, replicates, seed)
+    )
+    flat, by_class = _figures(rows, [np.ones((1, len(rows)))])
+    per_class = None
     if class_names is not None:
-        columns = {name: np.concatenate([part[1][name] for part in drawn]) for name in by_class}
-        result["per_class"] = {
-            label: {name: _summary(value[0, c], columns[name][:, c], level) for name, value in by_class.items()}
+        per_class = {
+            label: {name: _interval(value[0, c], drawn_by_class[name][:, c], level) for name, value in by_class.items()}
             for c, label in enumerate(class_names)
         }
-    return result
-
-
-_ENDS = ("value", "low", "high")
+    return Intervals({name: _interval(value[0], drawn[name], level) for name, value in flat.items()}, per_class)
 
 
 def ratio_interval(
@@ -133,43 +125,34 @@ def ratio_interval(
     replicates: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> list[dict[str, float | None]]:
+) -> list[Interval]:
     """Means over some of the rows, e.g. a sensitivity, with bootstrap intervals.
 
     Args:
         part: (N, K) values whose means are wanted, 0 or 1 for shares.
         whole: (N,) 1 for rows that count.
         groups: (N,) what is drawn as a whole.
-        replicates: number of draws.
-        level: of the intervals.
-        seed: of the draws.
+        replicates: Number of draws.
+        level: Of the intervals.
+        seed: Of the draws.
 
     Returns:
-        K times ``{"value", "low", "high"}``, None where no row counts.
+        K intervals, undefined where no row counts.
     """
     rows = np.asarray(whole, dtype=np.float64)
     values = np.asarray(part, dtype=np.float64) * rows[:, None]
-    drawn = np.concatenate(
-        [
-            _ratio(w @ values, np.repeat((w @ rows)[:, None], values.shape[1], 1))
-            for w in _counts(groups, replicates, seed)
-        ]
-    )
-    plain = _ratio(values.sum(axis=0), np.full(values.shape[1], rows.sum()))
-    return [_summary(value, column, level) for value, column in zip(plain, drawn.T, strict=True)]
+
+    def means(w: Floats) -> Floats:
+        return ratio(w @ values, np.repeat((w @ rows)[:, None], values.shape[1], 1))
+
+    drawn = np.concatenate([means(w) for w in _counts(groups, replicates, seed)])
+    plain = means(np.ones((1, len(rows))))[0]
+    return [_interval(value, column, level) for value, column in zip(plain, drawn.T, strict=True)]
 
 
-def interval_text(figure: dict[str, Any], digits: int = 3) -> str:
-    """A figure of :func:`metric_intervals` as a reader sees it: ``0.804 [0.786, 0.822]``, or ``undefined``."""
-    if figure["value"] is None:
-        return "undefined"
-    value, low, high = (f"{figure[name]:.{digits}f}" for name in _ENDS)
-    return f"{value} [{low}, {high}]"
-
-
-def _summary(value: float, values: Floats, level: float) -> dict[str, float | None]:
-    low, high = interval(values, level)
-    return {name: None if np.isnan(x) else float(x) for name, x in zip(_ENDS, (value, low, high), strict=True)}
+def _interval(value: float, replicates: Floats, level: float) -> Interval:
+    ends = (value, *interval(replicates, level))
+    return Interval(*(None if np.isnan(x) else float(x) for x in ends))
 
 
 def _counts(groups: ArrayLike, replicates: int, seed: int) -> Iterator[Floats]:
@@ -190,73 +173,16 @@ def _chunks(replicates: int, rows: int) -> Iterator[int]:
         yield min(step, replicates - start)
 
 
-def _weighted(
-    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Headline figures (R,), and those of each class (R, C)."""
-    p = np.asarray(probabilities)
-    y, p = checked(labels, p, range(p.shape[-1]))
-    w = np.asarray(weights, dtype=np.float64)
-    if w.ndim != 2 or w.shape[1] != len(y) or (w < 0).any():
-        raise ValueError(f"Weights are (R, {len(y)}) and at least 0; got {w.shape}, the smallest {w.min(initial=0)}.")
-    parts, start = [], 0
-    for size in _chunks(len(w), len(y)):
-        # rows first: picking and adding up rows of a chunk then runs along its contiguous replicates
-        parts.append(_figures(y, p, np.ascontiguousarray(w[start : start + size].T)))
-        start += size
-    flat, by_class = (
-        {name: np.concatenate([part[kind][name] for part in parts]) for name in parts[0][kind]} for kind in (0, 1)
-    )
-    return flat, by_class
-
-
-def _figures(y: NDArray[np.int64], p: Floats, w: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """The figures of one chunk, weights (N, R)."""
-    classes = np.eye(p.shape[1])
-    predicted = p.argmax(axis=1)
-    right = (predicted == y).astype(np.float64)
-    confidence = p.max(axis=1)
-    bins = np.eye(BINS)[confidence_bins(confidence)]
-    # the clip is scikit-learn's log_loss
-    surprise = -np.log(p[np.arange(len(y)), y].clip(np.finfo(np.float64).eps))
-    distance = ((p - classes[y]) ** 2).sum(axis=1)
-
-    total = w.sum(axis=0)
-    support, claimed = w.T @ classes[y], w.T @ classes[predicted]
-    hits = w.T @ (classes[y] * right[:, None])
-    recall = _ratio(hits, support)
-    f1 = _ratio(2 * hits, support + claimed)
-    auroc = np.stack([_auroc(y == c, p[:, c], w) for c in range(p.shape[1])], axis=1)
-    flat = {
-        "accuracy": _ratio(w.T @ right, total),
-        "balanced_accuracy": _mean(recall),
-        "macro_f1": _mean(f1),
-        "macro_auroc": _mean(auroc),
-        "ece": _ratio(np.abs(w.T @ (bins * (right - confidence)[:, None])).sum(axis=1), total),
-        "nll": _ratio(w.T @ surprise, total),
-        "brier": _ratio(w.T @ distance, total),
-    }
-    return flat, {"recall": recall, "auroc": auroc}
-
-
-def _auroc(positive: NDArray[np.bool_], score: Floats, w: Floats) -> Floats:
-    """Share of the weighted pairs in which the positive row scores higher, ties counted half: (R,)."""
-    negatives = np.flatnonzero(~positive)
-    negatives = negatives[np.argsort(score[negatives], kind="stable")]
-    below = np.zeros((len(negatives) + 1, w.shape[1]))
-    np.cumsum(w[negatives], axis=0, out=below[1:])
-    first = np.searchsorted(score[negatives], score[positive], side="left")
-    behind = np.searchsorted(score[negatives], score[positive], side="right")
-    mine = w[positive]
-    won = (mine * (below[first] + below[behind])).sum(axis=0) / 2
-    return _ratio(won, mine.sum(axis=0) * below[-1])
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-
-
-def _mean(values: Floats) -> Floats:
-    """Mean over the classes (last axis) where the figure is defined."""
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+def _figures(rows: Rows, weights: Iterable[Floats]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Values of all metrics (R,), and of each class (R, C), over chunks of weights (r, N)."""
+    metrics = [*METRICS.values()]
+    flat: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
+    by_class: dict[str, list[Floats]] = {metric.class_name: [] for metric in metrics if metric.class_name}
+    for chunk in weights:
+        weighted = Weighted(rows, chunk)
+        for metric in metrics:
+            flat[metric.name].append(metric(weighted))
+            if metric.class_name:
+                by_class[metric.class_name].append(metric.by_class(weighted))
+    flat_values, class_values = ({k: np.concatenate(parts) for k, parts in d.items()} for d in (flat, by_class))
+    return flat_values, class_values

@@ -1,125 +1,231 @@
-"""Figures of a classifier from labels and probabilities; classes absent from the labels do no harm."""
+"""Metrics of a classifier, by name. One class is one metric; further ones are registered by whoever needs them::
+
+    @register("metric", "mcc")
+    class MCC(Metric):
+        \"\"\"Matthews correlation coefficient.\"\"\"
+
+        title, meaning = "MCC", "correlation of predicted and true classes; 1 is best"
+
+        def __call__(self, rows: Weighted) -> NDArray[np.float64]: ...
+
+Its value then stands, with an interval, wherever those of mmfusion do, and ``train.metric`` may name it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, roc_auc_score
+from numpy.typing import ArrayLike
 
-#: The flat figures that a trainer compares epochs by and that tables show.
-HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece", "nll", "brier")
+from mmfusion import registry
+from mmfusion.evaluation.weighted import Floats, Rows, Weighted, checked, mean_over_classes, ratio
+from mmfusion.registry import register
+from mmfusion.results import HEADLINE
 
-#: bins of confidence of the calibration error, and of the reliability diagram.
-BINS = 15
+
+class Metric:
+    """A figure of labels and probabilities.
+
+    Attributes:
+        name: What it is registered as.
+        title: What tables call it.
+        meaning: One line for readers who do not know it.
+        higher_is_better: Its direction.
+        class_name: Name of its figure of one class, e.g. ``recall``, which then has an interval too; None without one.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    higher_is_better: bool = True
+    class_name: str | None = None
+
+    def __call__(self, rows: Weighted) -> Floats:
+        """Values (R,) under R weightings, NaN where undefined: here the mean over the classes where it is defined."""
+        return mean_over_classes(self.by_class(rows))
+
+    def by_class(self, rows: Weighted) -> Floats:
+        """Values (R, C) of each class, NaN where undefined."""
+        raise NotImplementedError(f"The metric {self.name!r} defines neither __call__ nor by_class.")
+
+
+@register("metric", "accuracy")
+class Accuracy(Metric):
+    """Share of rows whose likeliest class is the true one."""
+
+    title, meaning = "accuracy", "share of rows that are right"
+
+    def __call__(self, rows: Weighted) -> Floats:
+        return rows.mean(rows.rows.correct)
+
+
+@register("metric", "balanced_accuracy")
+class BalancedAccuracy(Metric):
+    """Mean recall over the classes that have rows."""
+
+    title, meaning = "balanced accuracy", "mean sensitivity of the classes, each counted alike"
+    class_name = "recall"
+
+    def by_class(self, rows: Weighted) -> Floats:
+        return rows.recall
+
+
+@register("metric", "macro_f1")
+class MacroF1(Metric):
+    """Mean F1 over the classes that occur in labels or predictions, as scikit-learn's default."""
+
+    title, meaning = "macro F1", "mean of the classes' F1"
+
+    def by_class(self, rows: Weighted) -> Floats:
+        return rows.f1
+
+
+@register("metric", "macro_auroc")
+class MacroAUROC(Metric):
+    """Mean one-vs-rest area under the ROC curve over the classes that have both positive and negative rows."""
+
+    title, meaning = "AUROC", "mean area under the classes' ROC curves"
+    class_name = "auroc"
+
+    def by_class(self, rows: Weighted) -> Floats:
+        return rows.auroc
+
+
+@register("metric", "ece")
+class CalibrationError(Metric):
+    """Expected calibration error of the top label, in bins of confidence (Guo et al., ICML 2017, eq. 5)."""
+
+    title, meaning = "ECE", "calibration error: mean distance of confidence from accuracy; 0 is best"
+    higher_is_better = False
+
+    def __call__(self, rows: Weighted) -> Floats:
+        # bins count by their rows: the sum of the gaps in a bin is its weight times the gap of its means
+        return ratio(np.abs(rows.sum(rows.rows.calibration_gaps)).sum(axis=1), rows.total)
+
+
+@register("metric", "nll")
+class NegativeLogLikelihood(Metric):
+    """Mean negative natural logarithm of the true class's probability."""
+
+    title, meaning = "NLL", "negative log-likelihood; 0 is best"
+    higher_is_better = False
+
+    def __call__(self, rows: Weighted) -> Floats:
+        return rows.mean(rows.rows.surprise)
+
+
+@register("metric", "brier")
+class Brier(Metric):
+    """Mean squared distance of the probabilities from the one-hot label, summed over classes."""
+
+    title, meaning = "brier", "squared distance of the probabilities from the truth, 0 to 2; 0 is best"
+    higher_is_better = False
+
+    def __call__(self, rows: Weighted) -> Floats:
+        return rows.mean(rows.rows.squared_distance)
+
+
+class _Metrics(Mapping[str, Metric]):
+    """The registered metrics by name: those of mmfusion in their order, then all others."""
+
+    def __getitem__(self, name: str) -> Metric:
+        if name not in registry.names("metric"):
+            raise KeyError(name)
+        metric = cast(Metric, registry.create("metric", name))
+        metric.name = name
+        return metric
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*HEADLINE, *(name for name in registry.names("metric") if name not in HEADLINE)])
+
+    def __len__(self) -> int:
+        return len(registry.names("metric"))
+
+
+METRICS: Mapping[str, Metric] = _Metrics()
 
 
 def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
-    """All figures of one evaluation, ready for JSON.
+    """All figures of one evaluation, ready for JSON. Classes absent from the labels do no harm.
 
     Args:
         labels: (N,) int, the true class of each row.
         probabilities: (N, C), each row sums to one.
-        class_names: the C names, in the order of the columns.
+        class_names: The C names, in the order of the columns.
 
     Returns:
-        ``n``, ``classes``, ``absent_classes`` (those without a row in ``labels``), the headline figures, ``per_class``
-        (name -> precision, recall, f1, auroc, support) and ``confusion_matrix`` (C x C counts, rows are true classes).
-
-        - ``balanced_accuracy``: mean recall over the classes present in ``labels``.
-        - ``macro_f1``: mean over the classes that occur in labels or predictions, as scikit-learn's default.
-        - ``macro_auroc``: mean one-vs-rest area over the classes that have both positive and negative rows, or None.
-        - ``ece``: :func:`expected_calibration_error` over 15 bins. ``nll``: natural logarithm.
-        - ``brier``: mean of the squared distance to the one-hot label, summed over classes (0 to 2).
+        ``n``, ``classes``, ``absent_classes`` (those without a row in ``labels``), the value of each of
+        :data:`METRICS` (None where undefined), ``per_class`` (name -> precision, recall, f1, auroc, support) and
+        ``confusion_matrix`` (C x C counts, rows are true classes).
 
     Raises:
-        ValueError: no rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
+        ValueError: No rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
             or do not sum to one.
     """
-    y, p = checked(labels, probabilities, class_names)
+    checked(labels, probabilities, class_names)
+    rows = _plain(labels, probabilities)
+    metrics = METRICS.values()
+    # a class that is never predicted has a precision of 0, as in scikit-learn
+    columns = {"precision": _or_zero(rows.precision), "recall": _or_zero(rows.recall), "f1": _or_zero(rows.f1)}
+    columns |= {"auroc": rows.auroc[0]}
+    columns |= {m.class_name: m.by_class(rows)[0] for m in metrics if m.class_name and m.class_name not in columns}
+    support = rows.support[0].astype(int)
     count = len(class_names)
-    everything = np.arange(count)
-    predicted = p.argmax(axis=1)
-    precision, recall, f1, support = precision_recall_fscore_support(y, predicted, labels=everything, zero_division=0)
-    present = support > 0
-    used = present | np.isin(everything, predicted)
-    auroc = [_auroc(y == c, p[:, c]) for c in everything]
-    defined = [area for area in auroc if area is not None]
+    cells = np.bincount(rows.labels * count + rows.rows.predicted, minlength=count**2)
     return {
-        "n": len(y),
-        "accuracy": float((predicted == y).mean()),
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[used].mean()),
-        "macro_auroc": float(np.mean(defined)) if defined else None,
-        "ece": expected_calibration_error(y, p),
-        "nll": float(log_loss(y, p, labels=everything)),
-        "brier": float(((p - np.eye(count)[y]) ** 2).sum(axis=1).mean()),
+        "n": len(rows.labels),
+        **{metric.name: _value(metric(rows)[0]) for metric in metrics},
         "classes": list(class_names),
-        "absent_classes": [name for name, here in zip(class_names, present, strict=True) if not here],
+        "absent_classes": [name for name, here in zip(class_names, support, strict=True) if not here],
         "per_class": {
-            name: {
-                "precision": float(precision[c]),
-                "recall": float(recall[c]),
-                "f1": float(f1[c]),
-                "auroc": auroc[c],
-                "support": int(support[c]),
-            }
+            name: {figure: _value(values[c]) for figure, values in columns.items()} | {"support": int(support[c])}
             for c, name in enumerate(class_names)
         },
-        "confusion_matrix": confusion_matrix(y, predicted, labels=everything).tolist(),
+        "confusion_matrix": cells.reshape(count, count).tolist(),
     }
 
 
-def headline(metrics: dict[str, Any]) -> dict[str, float]:
-    """The flat figures of :func:`classification_metrics`; those that are undefined (None) are left out."""
-    return {name: metrics[name] for name in HEADLINE if metrics.get(name) is not None}
+def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The values of :data:`METRICS` among the figures; those that are undefined (None) are left out."""
+    return {name: metrics[name] for name in METRICS if metrics.get(name) is not None}
 
 
-def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> float:
+def metric_value(name: str, labels: ArrayLike, probabilities: ArrayLike) -> float | None:
+    """The value of one metric, None where it is undefined.
+
+    Args:
+        name: One of :data:`METRICS`.
+        labels: (N,) int.
+        probabilities: (N, C).
+    """
+    return _value(METRICS[name](_plain(labels, probabilities))[0])
+
+
+def class_values(name: str, labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:
+    """The values of one metric for each class, as :func:`metric_value`."""
+    return [_value(value) for value in METRICS[name].by_class(_plain(labels, probabilities))[0]]
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Expected calibration error of the top label: equal-width bins ``(lo, hi]`` of confidence, weighted by their rows.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 5.
     """
-    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    confidence, correct = p.max(axis=1), p.argmax(axis=1) == y
-    gap = np.bincount(confidence_bins(confidence, bins), weights=correct - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(y))
+    error = metric_value("ece", labels, probabilities)
+    assert error is not None
+    return error
 
 
-def confidence_bins(confidence: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
-    """The bin of each confidence: (N,) in [0, 1] -> (N,) in ``range(bins)``, equal widths ``(lo, hi]``."""
-    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.int64) - 1, 0, bins - 1)
+def _plain(labels: ArrayLike, probabilities: ArrayLike) -> Weighted:
+    rows = Rows(labels, probabilities)
+    return Weighted(rows, np.ones((1, len(rows))))
 
 
-def _auroc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | None:
-    return float(roc_auc_score(positive, score)) if 0 < positive.sum() < len(positive) else None
+def _value(figure: float) -> float | None:
+    return None if np.isnan(figure) else float(figure)
 
 
-def checked(
-    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels (N,) and probabilities (N, C) as arrays, the latter summing to one, or the error that says why not."""
-    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 2 or p.shape[1] != len(class_names) or y.shape != p.shape[:1]:
-        raise ValueError(
-            f"Metrics need labels (N,) and probabilities (N, {len(class_names)}) for {len(class_names)} class names; "
-            f"got labels {y.shape} and probabilities {p.shape}."
-        )
-    if len(class_names) < 2:
-        raise ValueError(f"Metrics need at least two classes; got {list(class_names)}.")
-    if len(y) == 0:
-        raise ValueError("There are no labelled rows to evaluate.")
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= len(class_names):
-        raise ValueError(f"Labels must be integers from 0 to {len(class_names) - 1}; got {np.unique(y)[:5].tolist()}.")
-    bad = np.flatnonzero(~np.isfinite(p).all(axis=1))
-    if len(bad):
-        raise ValueError(f"Probabilities of {len(bad)} of {len(p)} rows are not finite, the first is row {bad[0]}.")
-    total = p.sum(axis=1, keepdims=True)
-    off = np.flatnonzero((np.abs(total[:, 0] - 1) > 1e-2) | (p < 0).any(axis=1))
-    if len(off):
-        raise ValueError(
-            f"Probabilities must be at least 0 and sum to 1; row {off[0]} has {p[off[0]].round(4).tolist()}."
-        )
-    return y, p / total
+def _or_zero(values: Floats) -> Floats:
+    return np.nan_to_num(values[0])

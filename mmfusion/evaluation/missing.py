@@ -14,45 +14,39 @@ from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, Processor
 from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.inference.cases import predict_cases
+from mmfusion.inference.predictor import Predictor
+from mmfusion.results import Condition
 from mmfusion.text.template import template_fields
 
 
-def missing_modality_figures(
-    model: Any,
-    processor: Processor,
-    cases: CaseTable,
-    *,
-    bootstrap: Any = None,
-    **inference: Any,
-) -> list[dict[str, Any]]:
-    """Headline figures of one model on the rows that have an image and a text, with all, and with a part of it.
+def missing_modality(
+    predictor: Predictor, cases: CaseTable, *, bootstrap: Any = None, **inference: Any
+) -> list[Condition]:
+    """All metrics of one model on the rows that have an image and a text, with all, and with a part of it.
 
     A modality is taken away before the processor sees the row, as if the table had none.
 
     Args:
-        model: a ``FusionModel``.
-        processor: the model's processor.
+        predictor: One trained model.
         cases: labelled rows that can be read, the same for every condition.
         bootstrap: keywords of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
         inference: further keywords of ``predict_cases``.
 
     Returns:
-        One dict per condition, the first with everything: ``shown``, ``n``, ``changed``, the share of rows that are
-        named otherwise than with everything, and the headline figures as ``{"value", "low", "high"}``. A model that
-        looks at the picture alone has the same figures with the text of another row. Empty where the model has one
-        modality and one picture, or no row has both.
+        The conditions, the first with everything. A model that looks at the picture alone has the same figures with
+        the text of another row. Empty where the model has one modality and one picture, or no row has both.
     """
-    whole = _complete(cases, processor)
-    conditions = list(_conditions(whole, processor)) if len(whole) else []
-    result: list[dict[str, Any]] = []
+    whole = _complete(cases, predictor.processor)
+    conditions = list(_conditions(whole, predictor.processor)) if len(whole) else []
+    result: list[Condition] = []
     first: NDArray[np.int64] | None = None
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
-        found = predict_cases(model, reader, rows, description=shown.capitalize(), **inference)
-        figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {}))
+        reading = replace(predictor, processor=reader)
+        found = reading.predict_cases(rows, description=shown.capitalize(), **inference)
+        figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {})).figures
         named = found.probabilities.argmax(axis=1)
         first = named if first is None else first
-        result.append({"shown": shown, "n": len(named), "changed": float((named != first).mean())} | figures)
+        result.append(Condition(shown, len(named), float((named != first).mean()), figures))
     return result
 
 

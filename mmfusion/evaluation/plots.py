@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
 from mmfusion.evaluation.calibration import reliability
-from mmfusion.evaluation.metrics import HEADLINE, expected_calibration_error
+from mmfusion.evaluation.metrics import METRICS, class_values, expected_calibration_error
 from mmfusion.evaluation.selective import risk_coverage
 
 
@@ -65,14 +65,15 @@ def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[
         path: PNG file to write.
     """
     y, p = np.asarray(labels), np.asarray(probabilities)
+    areas = class_values("macro_auroc", y, p)
     figure = Figure(figsize=(7.6, 4.8), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
     for c, name in enumerate(class_names):
         positive, colour = y == c, _colour(c)
-        if 0 < positive.sum() < len(y):
+        if areas[c] is not None:
             false_rate, true_rate, _ = roc_curve(positive, p[:, c])
-            label = f"{name}  {roc_auc_score(positive, p[:, c]):.3f}  (n = {positive.sum()})"
+            label = f"{name}  {areas[c]:.3f}  (n = {positive.sum()})"
             axes.plot(false_rate, true_rate, color=colour, linewidth=1.6, label=label)
         else:
             axes.plot([], [], color=colour, label=f"{name}  undefined  (n = {positive.sum()})")
@@ -156,7 +157,8 @@ def plot_training_curves(log: str | Path, path: str | Path) -> Path:
     records: list[dict[str, Any]] = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     losses, figures = figure.subplots(1, 2)
-    for axes, names in ((losses, ("train_loss", "nll")), (figures, HEADLINE[:4])):
+    shares = [name for name, metric in METRICS.items() if metric.higher_is_better]
+    for axes, names in ((losses, ("train_loss", "nll")), (figures, shares)):
         for name in names:
             points = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
             if points:

@@ -10,22 +10,22 @@ import io
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 from PIL import Image
 
 from mmfusion._version import __version__
 from mmfusion.data import CaseTable
-from mmfusion.data.transforms import open_image
-from mmfusion.evaluation.intervals import interval_text
-from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.inference.stream import ROW_ERRORS, AllRows
+from mmfusion.data.images import open_image
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import ROW_ERRORS, AllRows
+from mmfusion.results import Evaluation, WorstError
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +42,12 @@ PLOTS = {
     "risk_coverage.png": ("Risk and coverage", "Errors left when only the surest cases are answered."),
 }
 
-MEANINGS = {
-    "accuracy": "share of rows that are right",
-    "balanced_accuracy": "mean sensitivity of the classes, each counted alike",
-    "macro_f1": "mean of the classes' F1",
-    "macro_auroc": "mean area under the classes' ROC curves",
-    "ece": "calibration error: mean distance of confidence from accuracy; 0 is best",
-    "nll": "negative log-likelihood; 0 is best",
-    "brier": "squared distance of the probabilities from the truth, 0 to 2; 0 is best",
-}
-
 
 def write_report(
-    folder: str | Path,
-    metrics: Mapping[str, Any],
+    predictor: Predictor,
+    evaluation: Evaluation,
     cases: CaseTable,
-    predictor: Any,
+    folder: str | Path,
     *,
     title: str,
     command: str,
@@ -66,36 +56,37 @@ def write_report(
     """Write ``report.html`` into the folder of an evaluation.
 
     Args:
-        folder: where :func:`~mmfusion.evaluation.evaluate.evaluate` left its plots.
-        metrics: what it returned.
-        cases: the rows that it measured.
-        predictor: a ``Predictor``, which explains the worst errors where captum is installed.
-        title: of the page.
-        command: that makes the page again.
-        facts: further lines of the table about the run, name -> value.
+        predictor: What was measured; it explains the worst errors where captum is installed.
+        evaluation: What was found.
+        cases: The rows that were measured.
+        folder: Where :func:`~mmfusion.evaluation.measure.measure` left its plots.
+        title: Of the page.
+        command: What makes the page again.
+        facts: Further lines of the table about the run, name -> value.
 
     Returns:
         The file.
     """
     folder = Path(folder)
-    template = resources.files("mmfusion.evaluation").joinpath("templates/report.html.jinja")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["interval"] = interval_text
+    environment = Environment(
+        loader=PackageLoader("mmfusion.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
     plots = [
         {"src": _file_uri(folder / name), "title": heading, "caption": caption, "name": name}
         for name, (heading, caption) in PLOTS.items()
         if (folder / name).is_file()
     ]
-    rules = {name: rule for name, rule in metrics.get("conformal", {}).items() if isinstance(rule, Mapping)}
-    page = environment.from_string(template.read_text(encoding="utf-8")).render(
+    page = environment.get_template("report.html.jinja").render(
         title=title,
-        metrics=metrics,
-        headline=HEADLINE,
-        meanings=MEANINGS,
+        evaluation=evaluation,
+        metrics=METRICS,
         plots=plots,
-        rules=rules,
-        errors=list(_errors(metrics["worst_errors"], cases, predictor)),
+        errors=list(_errors(evaluation.worst_errors, cases, predictor)),
         facts={
             **_model_facts(predictor),
             **(facts or {}),
@@ -129,15 +120,15 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _errors(worst: Sequence[Mapping[str, Any]], cases: CaseTable, predictor: Any) -> Iterator[dict[str, Any]]:
+def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor) -> Iterator[dict[str, Any]]:
     """The worst errors, each with its picture and text, the first ones explained."""
     rows = AllRows(cases, predictor.processor)
     places = {row: place for place, row in enumerate(cases.frame.index)}
     for number, error in enumerate(worst):
-        place = places[error["row"]]
+        place = places[error.row]
         paths = cases.frame["image"].iloc[place]
         paths = [] if paths is None else [paths] if isinstance(paths, str) else [path for path in paths if path]
-        found: dict[str, Any] = {**error, "picture": None, "heat": None, "words": None, "text": None}
+        found: dict[str, Any] = {**vars(error), "picture": None, "heat": None, "words": None, "text": None}
         if paths:  # also for a model that reads text alone: whoever looks into the error wants to see the case
             found["picture"] = _picture_uri(cases.image_root / paths[len(paths) // 2])
         if predictor.processor.tokenizer is not None:
@@ -148,12 +139,12 @@ def _errors(worst: Sequence[Mapping[str, Any]], cases: CaseTable, predictor: Any
         yield found
 
 
-def _explained(predictor: Any, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
+def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
     """Heat map and words of one row; nothing where captum is missing, or the row has nothing to explain."""
     from mmfusion.explanation import explain
 
     try:
-        explanation = explain(predictor.model, predictor.processor, rows[place], image=image)
+        explanation = explain(predictor, rows[place], image=image)
     except ImportError:
         return {}
     except ROW_ERRORS as error:

@@ -7,10 +7,10 @@ ICLR 2019.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mmfusion.results import CoveragePoint, Selective
 
 #: shares of the cases that a table shows.
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
@@ -36,26 +36,16 @@ def risk_coverage(wrong: ArrayLike, confidence: ArrayLike) -> tuple[NDArray[np.f
     return k / len(errors), np.interp(k, ends, total) / k
 
 
-def selective_figures(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
-    """Figures of selective prediction with the largest probability as confidence.
-
-    Returns:
-        - ``aurc``: mean risk over all coverages, the area under the risk-coverage curve; 0 is best.
-        - ``excess_aurc``: ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
-        - ``at_coverage``: for each of :data:`COVERAGES` the ``coverage``, the least ``confidence`` answered at, and the
-          ``accuracy`` of the answers.
-    """
+def selective_figures(labels: ArrayLike, probabilities: ArrayLike) -> Selective:
+    """Figures of selective prediction with the largest probability as confidence, at :data:`COVERAGES`."""
     y, p = np.asarray(labels), np.asarray(probabilities)
     confidence, wrong = p.max(axis=1), p.argmax(axis=1) != y
     _, risk = risk_coverage(wrong, confidence)
     _, best = risk_coverage(wrong, -wrong.astype(float))
     surest = np.sort(confidence)[::-1]
     rows = [max(0, int(np.ceil(share * len(y) - 1e-9)) - 1) for share in COVERAGES]
-    return {
-        "aurc": float(risk.mean()),
-        "excess_aurc": float(risk.mean() - best.mean()),
-        "at_coverage": [
-            {"coverage": share, "confidence": float(surest[row]), "accuracy": float(1 - risk[row])}
-            for share, row in zip(COVERAGES, rows, strict=True)
-        ],
-    }
+    points = [
+        CoveragePoint(share, float(surest[row]), float(1 - risk[row]))
+        for share, row in zip(COVERAGES, rows, strict=True)
+    ]
+    return Selective(float(risk.mean()), float(risk.mean() - best.mean()), points)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.evaluation.metrics import HEADLINE
+from mmfusion.evaluation.metrics import METRICS
 from mmfusion.names import did_you_mean
+from mmfusion.results import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,8 @@ def subgroup_figures(
     groups: NDArray[Any],
     columns: Sequence[str],
     **bootstrap: Any,
-) -> dict[str, list[dict[str, Any]]]:
-    """The headline figures of each subgroup, with intervals.
+) -> dict[str, list[Subgroup]]:
+    """All metrics of each subgroup, with intervals.
 
     Args:
         frame: N rows of ``CaseTable.frame``.
@@ -50,14 +51,13 @@ def subgroup_figures(
         bootstrap: ``replicates``, ``level`` and ``seed`` of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
 
     Returns:
-        Column -> its subgroups in order, each ``value``, ``n``, ``groups``, ``classes`` (that its rows have, over
-        which balanced accuracy and AUROC are means), ``small`` (fewer than :data:`SMALL` rows) and the headline figures
-        as ``{"value", "low", "high"}``. Rows without a value are a subgroup too.
+        Column -> its subgroups in order. Rows without a value are a subgroup too; one of fewer than :data:`SMALL` rows
+        is marked.
 
     Raises:
         ValueError: no such column, a band width for texts, or a column with a text for nearly every row.
     """
-    result: dict[str, list[dict[str, Any]]] = {}
+    result: dict[str, list[Subgroup]] = {}
     for wanted in columns:
         column, _, width = wanted.partition(":")
         if column not in frame.columns:
@@ -67,30 +67,23 @@ def subgroup_figures(
         result[column] = []
         for name in names:
             here = np.array([value == name for value in of_row])
-            figures = metric_intervals(labels[here], probabilities[here], groups[here], **bootstrap)
-            about = {
-                "value": name,
-                "n": int(here.sum()),
-                "groups": len(np.unique(groups[here])),
-                "classes": len(np.unique(labels[here])),
-                "small": bool(here.sum() < SMALL),
-            }
-            result[column].append(about | figures)
+            n, among, classes = int(here.sum()), len(np.unique(groups[here])), len(np.unique(labels[here]))
+            figures = metric_intervals(labels[here], probabilities[here], groups[here], **bootstrap).figures
+            result[column].append(Subgroup(name, n, among, classes, n < SMALL, figures))
     return result
 
 
-def write_subgroups(subgroups: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
-    """CSV: ``column, value, n, groups, classes, small``, then each headline figure with its ``_low`` and ``_high``."""
-    ends = {"": "value", "_low": "low", "_high": "high"}
+def write_subgroups(subgroups: Mapping[str, Sequence[Subgroup]], path: str | Path) -> None:
+    """CSV: ``column, value, n, groups, classes, small``, then each metric with its ``_low`` and ``_high``."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         about = ("value", "n", "groups", "classes", "small")
-        writer.writerow(["column", *about, *(name + end for name in HEADLINE for end in ends)])
+        writer.writerow(["column", *about, *(name + end for name in METRICS for end in ("", "_low", "_high"))])
         for column, parts in subgroups.items():
             for part in parts:
-                figures = [part[name][key] for name in HEADLINE for key in ends.values()]
+                figures = [end for name in METRICS for end in vars(part.figures[name]).values()]
                 known = ["" if figure is None else f"{figure:.6g}" for figure in figures]
-                writer.writerow([column, *(part[key] for key in about[:-1]), json.dumps(part["small"]), *known])
+                writer.writerow([column, *(getattr(part, key) for key in about[:-1]), json.dumps(part.small), *known])
 
 
 def _numeric(values: Sequence[str | None], width: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.evaluation.intervals import ratio_interval
+from mmfusion.results import Interval, Threshold
 
 
 def sensitivity_threshold(positive: ArrayLike, score: ArrayLike, sensitivity: float) -> float | None:
@@ -36,7 +37,7 @@ def threshold_figures(
     groups: ArrayLike,
     class_names: Sequence[str],
     sensitivity: float = 0.9,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Threshold]:
     """Thresholds from the validation rows, and what they do on others.
 
     Args:
@@ -47,19 +48,17 @@ def threshold_figures(
         sensitivity: wanted on the validation rows.
 
     Returns:
-        Class -> ``threshold`` (None without validation rows of the class), ``validation_positives``, and
-        ``sensitivity`` and ``specificity`` of the measured rows as ``{"value", "low", "high"}``. The intervals take the
-        threshold as given: they hold the chance in the measured rows, not that in the validation rows.
+        Class -> threshold, with sensitivity and specificity of the measured rows. The intervals take the threshold as
+        given: they hold the chance in the measured rows, not that in the validation rows.
     """
     y, p = measured
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Threshold] = {}
     for c, name in enumerate(class_names):
         positive = validation[0] == c
         threshold = sensitivity_threshold(positive, validation[1][:, c], sensitivity)
-        about: dict[str, Any] = {"threshold": threshold, "validation_positives": int(positive.sum())}
+        measured_figures: tuple[Interval, ...] = ()
         if threshold is not None:
-            alarm = p[:, c] >= threshold
-            (about["sensitivity"],) = ratio_interval(alarm[:, None], y == c, groups)
-            (about["specificity"],) = ratio_interval(~alarm[:, None], y != c, groups)
-        result[name] = about
+            alarm = (p[:, c] >= threshold)[:, None]
+            measured_figures = (*ratio_interval(alarm, y == c, groups), *ratio_interval(~alarm, y != c, groups))
+        result[name] = Threshold(threshold, int(positive.sum()), *measured_figures)
     return result

@@ -1,16 +1,12 @@
-"""``compare(study)``: train every row with every seed, and say what the differences are worth."""
+"""``compare(experiment)``: train every row with every seed, and say what the differences are worth."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import multiprocessing
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,93 +15,81 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
-from mmfusion.data.split_table import write_split_table
-from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments.config import StudyConfig
-from mmfusion.experiments.cost import cost_of
-from mmfusion.experiments.differences import Predictions, RowResult, compare_rows
+from mmfusion.data import CaseTable, read_cases
+from mmfusion.data.split_file import write_split_table
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.experiments.config import ExperimentConfig
+from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
+from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
-from mmfusion.files import write_json
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
-from mmfusion.training.run import check_settings, train
-from mmfusion.training.run_folder import RunFolder
-
-#: what a run leaves behind for the study; its presence says that the run is finished.
-RESULT = "result.json"
+from mmfusion.training.check import check_settings
 
 
-def compare(study: StudyConfig) -> list[RowResult]:
-    """Run a study, or go on with one, and write its tables.
+@dataclass
+class Comparison:
+    """What an experiment gave.
+
+    Attributes:
+        config: The experiment.
+        results: One per row, the base first.
+        text: Tables and sentences in Markdown, the content of ``results.md``.
+    """
+
+    config: ExperimentConfig
+    results: list[RowResult]
+    text: str
+
+    def summary(self) -> str:
+        """The tables and sentences, and where they are."""
+        return f"\n{self.text}\nresults.md, results.csv, runs.csv and differences.png are in {self.config.output}"
+
+
+def compare(experiment: ExperimentConfig) -> Comparison:
+    """Run an experiment, or go on with one, and write its tables.
 
     All rows are trained on the same split with the same seeds. A run that fails (a learning rate that diverges) is told
     in the tables and stops no other.
 
     Args:
-        study: the study.
+        experiment: the experiment.
 
     Returns:
-        One result per row, the base first. Beside them lie ``results.md``, ``results.csv``, ``runs.csv`` and
-        ``differences.png`` in ``study.output``.
+        The results, which are in ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png`` in
+        ``experiment.output`` too.
 
     Raises:
         ValueError: a setting that does not exist, or that the data do not allow.
         FileNotFoundError: the data are missing.
     """
-    _check(study)
-    rows = plan_rows(study)
-    output = Path(study.output)
+    _check(experiment)
+    rows = plan_rows(experiment)
+    output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
-    cases = read_cases(rows[0].config.data, dataset if not study.cross_validate else dataset.without_split())
+    cases = read_cases(rows[0].config.data, dataset if not experiment.cross_validate else dataset.without_split())
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
-    folds = _folds(study, cases, rows[0].config)
+    folds = _folds(experiment, cases, rows[0].config)
     rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
     for row in rows:
         check_settings(row.config)
-    runs = list(plan_runs(study, rows, folds))
-    print(
-        f"{len(rows)} rows x {len(study.seeds)} seeds{'' if folds == [None] else f' x {len(folds)} folds'} in {output}"
-    )
+    runs = list(plan_runs(experiment, rows, folds))
+    of_folds = "" if folds == [None] else f" x {len(folds)} folds"
+    print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}")
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
-    for i, (run, result) in enumerate(_results(study, runs, images_checked=sound), start=1):
+    for i, (run, result) in enumerate(_results(experiment, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
-        told = result.get("error") or f"{study.metric} {_told(result['figures'][study.metric])}"
+        told = result.get("error") or f"{experiment.metric} {_told(result['figures'][experiment.metric])}"
         print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s)", flush=True)
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
-    results = compare_rows(study, rows, predictions, groups)
+    results = compare_rows(experiment, rows, predictions, groups)
     for measured in results:
         measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
-    write_results(study, results, output)
-    return results
-
-
-def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[CaseTable, bool]:
-    """The rows that a study or a search is of, and whether all images are sound, so that no run need check them.
-
-    What data they are is noted in the folder: runs on others never stand beside those that are finished.
-
-    Raises:
-        ValueError: bad rows, or the folder has runs on other rows, labels, texts or splits.
-    """
-    check_images(cases)
-    sound = all(problem.warning for problem in cases.problems)
-    cases = cases.resolve(dataset.on_bad_row)
-    path = output / "data.json"
-    told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
-    if before != told:
-        raise ValueError(
-            f"{output} holds runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
-            "texts or splits); restore them, or choose another --output."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(path, told)
-    return cases, sound
+    return Comparison(experiment, results, write_results(experiment, results, output))
 
 
 def _told(figure: float | None) -> str:
@@ -113,21 +97,21 @@ def _told(figure: float | None) -> str:
     return "undefined" if figure is None else f"{figure:.4f}"
 
 
-def _check(study: StudyConfig) -> None:
-    if study.metric not in HEADLINE:
-        raise ValueError(f"metric must be one of {', '.join(HEADLINE)}; got {study.metric!r}.")
-    if not study.seeds or len(set(study.seeds)) < len(study.seeds):
-        raise ValueError(f"seeds must be different numbers, at least one; got {study.seeds}.")
-    if study.jobs < 1 or study.replicates < 1 or not 0 < study.level < 1:
+def _check(experiment: ExperimentConfig) -> None:
+    if experiment.metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {experiment.metric!r}.")
+    if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
+        raise ValueError(f"seeds must be different numbers, at least one; got {experiment.seeds}.")
+    if experiment.jobs < 1 or experiment.replicates < 1 or not 0 < experiment.level < 1:
         raise ValueError(
-            f"jobs and replicates are at least 1 and level lies between 0 and 1; got {study.jobs}, "
-            f"{study.replicates} and {study.level}."
+            f"jobs and replicates are at least 1 and level lies between 0 and 1; got {experiment.jobs}, "
+            f"{experiment.replicates} and {experiment.level}."
         )
 
 
-def _folds(study: StudyConfig, cases: CaseTable, config: RunConfig) -> list[Any]:
+def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) -> list[Any]:
     """The folds to test on in turn; [None] where the split is fixed."""
-    if not study.cross_validate:
+    if not experiment.cross_validate:
         return [None]
     column = config.dataset.fold_column
     if column is None or column not in cases.frame:
@@ -141,28 +125,30 @@ def _folds(study: StudyConfig, cases: CaseTable, config: RunConfig) -> list[Any]
 
 
 def _with_split(row: Row, cases: CaseTable, output: Path) -> Row:
-    """The row on the split that the base's seed draws, kept in the study's folder, whatever the seed of a run."""
+    """The row on the split that the base's seed draws, kept in the experiment's folder, whatever the seed of a run."""
     path = output / "split.csv"
     if not path.exists():
         write_split_table(cases.split_or_draw(row.config.dataset, row.config.seed), path)
     return replace(row, config=with_settings(row.config, {"dataset.split_table": str(path.resolve())}))
 
 
-def _results(study: StudyConfig, runs: list[Run], *, images_checked: bool) -> Iterator[tuple[Run, dict[str, Any]]]:
+def _results(
+    experiment: ExperimentConfig, runs: list[Run], *, images_checked: bool
+) -> Iterator[tuple[Run, dict[str, Any]]]:
     """Each run with what came out of it, as they end."""
 
     def options(run: Run) -> dict[str, Any]:
-        return {"images_checked": images_checked, "keep_model": study.keep_models, "cost": run.first}
+        return {"images_checked": images_checked, "keep_model": experiment.keep_models, "cost": run.first}
 
-    if study.jobs == 1:
+    if experiment.jobs == 1:
         for run in runs:
             yield run, run_once(run.config, **options(run))
         return
     # the features that all rows share are computed by the first run, and not by each of those that start together
     alone = 1 if runs[0].config.train.feature_cache is not None else 0
-    threads = max(1, (os.cpu_count() or 1) // study.jobs)
+    threads = max(1, (os.cpu_count() or 1) // experiment.jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(study.jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(experiment.jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
             for run in runs[:alone]:
                 yield run, pool.submit(run_once, run.config, **options(run)).result()
@@ -173,63 +159,9 @@ def _results(study: StudyConfig, runs: list[Run], *, images_checked: bool) -> It
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost: bool) -> dict[str, Any]:
-    """Train a run, or take what it left when it was finished.
-
-    What it prints goes to ``train.log`` in its folder; its states, and unless ``keep_model`` its models, are removed.
-
-    Args:
-        config: the run.
-        images_checked: see :func:`~mmfusion.training.train`.
-        keep_model: keep the best model.
-        cost: also measure what the model costs.
-
-    Returns:
-        ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
-        ``epochs`` and, if asked for, the model's cost; or ``error`` and ``seconds``.
-
-    Raises:
-        ValueError: the folder holds a run with another configuration.
-    """
-    folder = Path(config.output)
-    config = replace(config, train=replace(config.train, resume=True))
-    RunFolder(folder).check(config)
-    if (folder / RESULT).is_file():
-        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    result: dict[str, Any]
-    with (
-        (folder / "train.log").open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        try:
-            done = train(config, images_checked=images_checked)
-        except FloatingPointError as error:
-            result = {"error": str(error), "seconds": time.monotonic() - began}
-        else:
-            if done.test is None:
-                raise ValueError(f"{config.data} has no test rows, on which a study measures.")
-            result = {
-                "val": done.val,
-                "figures": {name: done.test[name] for name in HEADLINE},
-                "seconds": sum(record["seconds"] for record in done.history),
-                "best_epoch": done.best_epoch,
-                "epochs": len(done.history),
-                **(cost_of(done.best, config) if cost else {}),
-            }
-    write_json(folder / RESULT, result)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    if not keep_model:
-        for name in ("best", "last"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    return result
-
-
 def _predictions(
     row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]]
-) -> dict[int, Predictions]:
+) -> dict[int, RunPredictions]:
     """Seed -> test predictions of a row, all folds together; seeds in which a run failed are left out."""
     tables: dict[int, list[pd.DataFrame]] = {}
     failed = {seed for (name, seed, _), result in finished.items() if name == row.name and "error" in result}
@@ -244,11 +176,11 @@ def _table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
 
 
-def _together(parts: list[pd.DataFrame]) -> Predictions:
+def _together(parts: list[pd.DataFrame]) -> RunPredictions:
     table = pd.concat(parts, ignore_index=True)
     table = table[(table["true_label"] != "") & (table["error"] == "")]
     columns = [name for name in table.columns if name.startswith("p_")]
     names = [name.removeprefix("p_") for name in columns]
     labels = np.array([names.index(label) for label in table["true_label"]])
     probabilities: NDArray[np.float64] = table[columns].astype(np.float64).to_numpy()
-    return Predictions(table["id"].tolist(), labels, probabilities, names)
+    return RunPredictions(table["id"].tolist(), labels, probabilities, names)

@@ -1,4 +1,4 @@
-"""What a study is told. Plain dataclasses: importing this module loads no heavy library."""
+"""What an experiment is told. Plain dataclasses: importing this module loads no heavy library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mmfusion.training.config import RunConfig
 
 
 @dataclass
-class StudyConfig:
+class ExperimentConfig:
     """Runs that differ from a base run in one thing each: ``mmfusion compare --config STUDY.yaml``.
 
     Attributes:
-        run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the study's), or its
+        run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
             settings.
         base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
         vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
@@ -25,7 +25,7 @@ class StudyConfig:
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
         metric: the figure that the words and the picture are about.
         data: root folder of the data set; None takes the run's own.
-        output: folder of the study: its runs, tables and picture. A study that was stopped goes on in it.
+        output: folder of the experiment: its runs, tables and picture. An experiment that was stopped goes on in it.
         jobs: runs at a time, each in a process with its share of the cores.
         replicates: draws of the bootstrap.
         level: of the intervals.

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmfusion.data import CaseTable, Processor, read_cases
 from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.hardware import resolve_channels_last
-from mmfusion.inference.stream import ROW_ERRORS, AllRows
+from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.models import load_model
 from mmfusion.training.config import RunConfig
 

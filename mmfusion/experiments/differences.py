@@ -1,4 +1,4 @@
-"""What the difference between two rows of a study is worth: intervals over whole groups and seeds."""
+"""What the difference between two rows of an experiment is worth: intervals over whole groups and seeds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
-from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments.config import StudyConfig
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.plan import Row
-from mmfusion.training.epochs import LOWER_IS_BETTER
 
 Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
 
@@ -23,7 +22,7 @@ FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Predictions:
+class RunPredictions:
     """Test predictions of one run (or of all its folds).
 
     Attributes:
@@ -40,8 +39,8 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of one row.
+class Estimate:
+    """One metric of one row.
 
     Attributes:
         mean: over the seeds.
@@ -70,7 +69,7 @@ class RowResult:
 
     Attributes:
         row: the row.
-        figures: headline name -> figure; empty where every run failed.
+        figures: metric -> its estimate; empty where every run failed.
         seeds: those whose runs were finished.
         cases: test rows.
         groups: patients or lesions among them.
@@ -78,7 +77,7 @@ class RowResult:
     """
 
     row: Row
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
     seeds: list[int]
     cases: int
     groups: int
@@ -86,19 +85,19 @@ class RowResult:
 
 
 def compare_rows(
-    study: StudyConfig,
+    experiment: ExperimentConfig,
     rows: list[Row],
-    predictions: Mapping[str, Mapping[int, Predictions]],
+    predictions: Mapping[str, Mapping[int, RunPredictions]],
     groups: Mapping[str, Any],
 ) -> list[RowResult]:
     """Figures of every row, and their differences to the first.
 
     Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows; runs of one seed are
     paired. The interval is that of :func:`mean_interval`: how much the difference depends on which cases and which
-    seeds the study happened to have.
+    seeds the experiment happened to have.
 
     Args:
-        study: replicates and level.
+        experiment: replicates and level.
         rows: the base first.
         predictions: row name -> seed -> predictions.
         groups: row id -> its group, None where it has none.
@@ -113,7 +112,7 @@ def compare_rows(
     order = {id_: i for i, id_ in enumerate(reference.ids)}
     keys = [groups.get(id_) if groups.get(id_) is not None else (id_,) for id_ in reference.ids]
     codes = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    counts = bootstrap_counts(np.array([codes[key] for key in keys]), study.replicates, seed=0)
+    counts = bootstrap_counts(np.array([codes[key] for key in keys]), experiment.replicates, seed=0)
     results: list[RowResult] = []
     of_base: dict[int, dict[str, NDArray[np.float64]]] = {}
     for row in rows:
@@ -121,40 +120,42 @@ def compare_rows(
             seed: _sampled(_aligned(row.name, p, reference, order), counts) for seed, p in predictions[row.name].items()
         }
         of_base = of_base or samples
-        figures: dict[str, Figure] = {}
+        figures: dict[str, Estimate] = {}
         if samples:
-            figures = {name: _figure(name, samples, of_base, study, row is rows[0]) for name in HEADLINE}
+            figures = {name: _figure(name, samples, of_base, experiment, row is rows[0]) for name in METRICS}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
     return results
 
 
-def _aligned(name: str, predictions: Predictions, reference: Predictions, order: Mapping[str, int]) -> Predictions:
+def _aligned(
+    name: str, predictions: RunPredictions, reference: RunPredictions, order: Mapping[str, int]
+) -> RunPredictions:
     """The same rows in the order of the reference."""
     if set(predictions.ids) != set(order) or predictions.class_names != reference.class_names:
         raise ValueError(f"The row {name!r} was tested on other cases or classes than the base; run it anew.")
     place = np.argsort([order[id_] for id_ in predictions.ids])
     labels, probabilities = predictions.labels[place], predictions.probabilities[place]
-    return Predictions(reference.ids, labels, probabilities, predictions.class_names)
+    return RunPredictions(reference.ids, labels, probabilities, predictions.class_names)
 
 
-def _sampled(predictions: Predictions, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def _sampled(predictions: RunPredictions, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Name -> (1 + R,): the figure itself, then its replicates."""
     once = np.ones((1, counts.shape[1]))
     plain = weighted_headline(predictions.labels, predictions.probabilities, once)
     drawn = weighted_headline(predictions.labels, predictions.probabilities, counts)
-    return {name: np.concatenate([plain[name], drawn[name]]) for name in HEADLINE}
+    return {name: np.concatenate([plain[name], drawn[name]]) for name in METRICS}
 
 
 def _figure(
     name: str,
     samples: Mapping[int, dict[str, NDArray[np.float64]]],
     base: Mapping[int, dict[str, NDArray[np.float64]]],
-    study: StudyConfig,
+    experiment: ExperimentConfig,
     is_base: bool,
-) -> Figure:
+) -> Estimate:
     own = np.stack([sample[name] for sample in samples.values()])
-    low, high = mean_interval(own, study.level)
-    figure = Figure(
+    low, high = mean_interval(own, experiment.level)
+    figure = Estimate(
         mean=float(own[:, 0].mean()),
         spread=float(own[:, 0].std(ddof=1)) if len(own) > 1 else None,
         low=low,
@@ -164,8 +165,8 @@ def _figure(
     if is_base or not shared:
         return figure
     paired = np.stack([samples[seed][name] - base[seed][name] for seed in shared])
-    low, high = mean_interval(paired, study.level)
-    return Figure(
+    low, high = mean_interval(paired, experiment.level)
+    return Estimate(
         figure.mean,
         figure.spread,
         figure.low,
@@ -212,4 +213,4 @@ def verdict(metric: str, low: float, high: float, seeds: int) -> Verdict:
         return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"
-    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (low > 0) == METRICS[metric].higher_is_better else "worse"

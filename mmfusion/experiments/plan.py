@@ -1,4 +1,4 @@
-"""Which runs a study is made of."""
+"""Which runs an experiment is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmfusion.experiments.config import StudyConfig
+from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.settings import with_settings
 from mmfusion.training.config import RunConfig
 
@@ -18,7 +18,7 @@ BASELINES = {"image alone": {"model.text_encoder": "none"}, "text alone": {"mode
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a study's tables: a configuration, trained once per seed and fold.
+    """One line of an experiment's tables: a configuration, trained once per seed and fold.
 
     Attributes:
         name: what the tables call it.
@@ -53,8 +53,8 @@ class Run:
         return f"{self.row}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
 
 
-def plan_rows(study: StudyConfig) -> list[Row]:
-    """The rows of a study: the base first, then the baselines, then the variants in the order of the file.
+def plan_rows(experiment: ExperimentConfig) -> list[Row]:
+    """The rows of an experiment: the base first, then the baselines, then the variants in the order of the file.
 
     A value of ``vary`` that is the base's own is the base, and takes its name from there.
 
@@ -62,12 +62,12 @@ def plan_rows(study: StudyConfig) -> list[Row]:
         ValueError: nothing varies, a setting that a run does not have, two rows of one name, or the base has one
             modality only and baselines are asked for.
     """
-    base = with_settings(study.run, study.base)
-    if study.data is not None:
-        base = replace(base, data=study.data)
+    base = with_settings(experiment.run, experiment.base)
+    if experiment.data is not None:
+        base = replace(base, data=experiment.data)
     base_name = "base"
     variants: list[Row] = []
-    for setting, values in study.vary.items():
+    for setting, values in experiment.vary.items():
         for value in values:
             name = f"{_short(setting)}={_text(value)}"
             config = with_settings(base, {setting: value})
@@ -75,12 +75,12 @@ def plan_rows(study: StudyConfig) -> list[Row]:
                 base_name = name if base_name == "base" else f"{base_name}, {name}"
             else:
                 variants.append(Row(name, "variant", config))
-    for name, settings in study.rows.items():
+    for name, settings in experiment.rows.items():
         variants.append(Row(name, "variant", with_settings(base, settings)))
     if not variants:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
-    if study.baselines:
+    if experiment.baselines:
         if "none" in (base.model.text_encoder, base.model.image_encoder):
             raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
         baselines = [Row(name, "baseline", _unimodal(base, gone)) for name, gone in BASELINES.items()]
@@ -114,15 +114,15 @@ def _unimodal(base: RunConfig, gone: dict[str, Any]) -> RunConfig:
     return config
 
 
-def plan_runs(study: StudyConfig, rows: list[Row], folds: list[Any]) -> Iterator[Run]:
-    """Every row with every seed (and fold), seeds outermost: a study that is stopped has whole seeds.
+def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -> Iterator[Run]:
+    """Every row with every seed (and fold), seeds outermost: an experiment that is stopped has whole seeds.
 
     Args:
-        study: the study.
+        experiment: the experiment.
         rows: its rows.
         folds: of the data set, in order; ``[None]`` where the split is fixed.
     """
-    for seed in study.seeds:
+    for seed in experiment.seeds:
         for row in rows:
             for i, fold in enumerate(folds):
                 config, place = replace(row.config, seed=seed), f"seed-{seed}"
@@ -130,8 +130,8 @@ def plan_runs(study: StudyConfig, rows: list[Row], folds: list[Any]) -> Iterator
                     split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
                     config = with_settings(config, {"dataset.folds": split})
                     place = f"{place}/fold-{_slug(str(fold))}"
-                folder = Path(study.output, "runs", _slug(row.name), place)
-                first = seed == study.seeds[0] and i == 0
+                folder = Path(experiment.output, "runs", _slug(row.name), place)
+                first = seed == experiment.seeds[0] and i == 0
                 yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
 
 

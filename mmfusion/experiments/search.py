@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mmfusion.data import read_cases
-from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments.comparison import run_once, settled
+from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import SweepConfig
+from mmfusion.experiments.running import run_once, settled
 from mmfusion.settings import flat, with_settings
 from mmfusion.training import RunConfig
-from mmfusion.training.epochs import LOWER_IS_BETTER
-from mmfusion.training.run import check_settings
+from mmfusion.training.check import check_settings
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -23,7 +22,40 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'mmfusion[sweep]'"
 
 
-def sweep(config: SweepConfig) -> RunConfig:
+@dataclass
+class SweepResult:
+    """What a search found.
+
+    Attributes:
+        best: The configuration of the best trial.
+        settings: What of it was searched for: dotted name -> value.
+        metric: Validation metric that it is the best in.
+        value: Its value.
+        test: Figures of its test rows, which chose nothing.
+        finished: Number of trials that came to an end.
+        folder: Where ``best.yaml`` and ``trials.csv`` are.
+    """
+
+    best: RunConfig
+    settings: dict[str, Any]
+    metric: str
+    value: float
+    test: dict[str, float]
+    finished: int
+    folder: Path
+
+    def summary(self) -> str:
+        """The best trial, and what its figures are worth."""
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        test = ", ".join(f"{name} {value:.4f}" for name, value in self.test.items())
+        return (
+            f"best: {settings}; val {self.metric} {self.value:.4f}; its test rows: {test}\n"
+            f"the validation figure is the best of {self.finished}, and so too good; "
+            f"train it anew: {self.folder}/best.yaml"
+        )
+
+
+def sweep(config: SweepConfig) -> SweepResult:
     """Try settings, the next ones chosen from what the earlier ones gave (tree-structured Parzen estimator).
 
     A trial is judged by the validation rows of its best epoch; test rows choose nothing. A sweep that was stopped goes
@@ -36,7 +68,7 @@ def sweep(config: SweepConfig) -> RunConfig:
         config: the sweep.
 
     Returns:
-        The configuration of the best trial; it is in ``best.yaml`` too, for ``mmfusion train``. Beside it lies
+        The best trial; its configuration is in ``best.yaml`` too, for ``mmfusion train``. Beside it lies
         ``trials.csv``.
 
     Raises:
@@ -63,7 +95,7 @@ def sweep(config: SweepConfig) -> RunConfig:
     study = optuna.create_study(
         study_name="sweep",
         storage=JournalStorage(JournalFileBackend(str(output / "trials.log"))),
-        direction="minimize" if metric in LOWER_IS_BETTER else "maximize",
+        direction="maximize" if METRICS[metric].higher_is_better else "minimize",
         load_if_exists=True,
     )
     _take_up(study)
@@ -91,8 +123,8 @@ def _check(config: SweepConfig, base: RunConfig) -> None:
         raise ValueError("The sweep has no space; name settings and their ranges in 'space'.")
     if config.trials < 1:
         raise ValueError(f"trials must be at least 1; got {config.trials}.")
-    if base.train.metric not in HEADLINE:
-        raise ValueError(f"metric must be one of {', '.join(HEADLINE)}; got {base.train.metric!r}.")
+    if base.train.metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {base.train.metric!r}.")
     for name, space in config.space.items():
         for value in _ends(name, space):
             check_settings(with_settings(base, {name: value}))
@@ -159,7 +191,7 @@ def _finished(study: Study) -> int:
     return sum(trial.state == TrialState.COMPLETE or "error" in trial.user_attrs for trial in done)
 
 
-def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> RunConfig:
+def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> SweepResult:
     from optuna.trial import TrialState
 
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -169,10 +201,5 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> RunConf
     config = with_settings(base, {**best.params, "output": str(output / "best")})
     text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
     (output / "best.yaml").write_text(text, encoding="utf-8")
-    settings = ", ".join(f"{name}={value}" for name, value in best.params.items())
-    test = ", ".join(f"{name} {value:.4f}" for name, value in best.user_attrs["test"].items())
-    print(f"best: {settings}; val {metric} {best.value:.4f}; its test rows: {test}")
-    print(
-        f"the validation figure is the best of {_finished(study)}, and so too good; train it anew: {output}/best.yaml"
-    )
-    return config
+    assert best.value is not None
+    return SweepResult(config, best.params, metric, best.value, best.user_attrs["test"], _finished(study), output)

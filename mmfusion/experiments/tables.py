@@ -1,4 +1,4 @@
-"""A study's results as Markdown, CSV and a picture."""
+"""An experiment's results as Markdown, CSV and a picture."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments.config import StudyConfig
-from mmfusion.experiments.differences import FEWEST_SEEDS, Figure, RowResult, Verdict
-from mmfusion.training.epochs import LOWER_IS_BETTER
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.experiments.config import ExperimentConfig
+from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict
+from mmfusion.markdown import table
+from mmfusion.results import HEADLINE
 
-#: figures of the Markdown table; the CSV has all.
+#: metrics of the Markdown table, beside those that users add; the CSV has all.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "nll", "ece")
 COLOURS: dict[Verdict, str] = {
     "better": "#1b7f3b",
@@ -33,31 +34,34 @@ COSTS = {
 }
 
 
-def write_results(study: StudyConfig, results: Sequence[RowResult], folder: Path) -> None:
-    """Write ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png``, and print the Markdown.
+def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], folder: Path) -> str:
+    """Write ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png``.
 
     Args:
-        study: metric and level.
+        experiment: metric and level.
         results: the base first.
         folder: where to.
+
+    Returns:
+        The text of ``results.md``.
     """
-    text = markdown(study, results)
+    text = markdown(experiment, results)
     (folder / "results.md").write_text(text, encoding="utf-8")
     pd.DataFrame(list(_lines(results))).to_csv(folder / "results.csv", index=False)
     pd.DataFrame(list(_runs(results))).to_csv(folder / "runs.csv", index=False)
-    plot_differences(study, results, folder / "differences.png")
-    print(f"\n{text}\nresults.md, results.csv, runs.csv and differences.png are in {folder}")
+    plot_differences(experiment, results, folder / "differences.png")
+    return text
 
 
-def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
-    """The tables and sentences of a study."""
-    base = results[0]
-    seeds = ", ".join(map(str, study.seeds))
+def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
+    """The tables and sentences of an experiment."""
+    base, title = results[0], METRICS[experiment.metric].title
+    seeds = ", ".join(map(str, experiment.seeds))
     grouped = "" if base.groups == base.cases else f" of {base.groups:,} groups"
-    shown = (study.metric, *(name for name in SHOWN if name != study.metric))
+    shown = list(dict.fromkeys((experiment.metric, *SHOWN, *(name for name in METRICS if name not in HEADLINE))))
     head = [
         "row",
-        *(_title(name) for name in shown),
+        *(METRICS[name].title for name in shown),
         "parameters",
         "trained",
         "GFLOP / case",
@@ -65,39 +69,35 @@ def markdown(study: StudyConfig, results: Sequence[RowResult]) -> str:
         "training s",
     ]
     lines = [
-        f"# {Path(study.output).name}",
+        f"# {Path(experiment.output).name}",
         "",
         f"{base.cases:,} test rows{grouped}; seeds {seeds}. Mean over the seeds ± their standard deviation.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
+        table(head, [[_name(row), *(_cell(row.figures.get(name)) for name in shown), *_costs(row)] for row in results]),
     ]
-    for row in results:
-        cells = [_cell(row.figures.get(name)) for name in shown]
-        lines.append("| " + " | ".join([_name(row), *cells, *_costs(row)]) + " |")
-    lines += ["", f"## {_title(study.metric)[0].upper()}{_title(study.metric)[1:]}, beside {base.row.name}", ""]
-    lines += [f"- {sentence(study, row, base.row.name)}" for row in results]
+    lines += ["", f"## {title[0].upper()}{title[1:]}, beside {base.row.name}", ""]
+    lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
         lines += [
             "",
-            f"{len(compared)} rows are compared at the level {study.level:.0%} each: of so many intervals some miss "
-            "the truth by chance alone.",
+            f"{len(compared)} rows are compared at the level {experiment.level:.0%} each: of so many intervals some "
+            "miss the truth by chance alone.",
         ]
-    if len(study.seeds) < FEWEST_SEEDS:
-        few = "One seed says nothing" if len(study.seeds) == 1 else "Two seeds say little"
+    if len(experiment.seeds) < FEWEST_SEEDS:
+        few = "One seed says nothing" if len(experiment.seeds) == 1 else "Two seeds say little"
         lines += ["", f"{few} about how much the outcome depends on the seed."]
     return "\n".join(lines) + "\n"
 
 
-def sentence(study: StudyConfig, row: RowResult, base: str) -> str:
+def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
     """What a row's figure says, in words."""
     failed = {str(run["error"]) for run in row.runs.values() if "error" in run}
-    count = len(study.seeds) - len(row.seeds)
+    count = len(experiment.seeds) - len(row.seeds)
     some = f" ({count} seed{'s' * (count > 1)} failed: {'; '.join(sorted(failed))})" if failed else ""
     if not row.figures:
         return f"**{row.row.name}**: every run failed{some}."
-    figure, percent = row.figures[study.metric], f"{study.level:.0%}"
+    figure, percent = row.figures[experiment.metric], f"{experiment.level:.0%}"
     told = f"**{row.row.name}**: {figure.mean:.3f}, {percent} interval {figure.low:.3f} to {figure.high:.3f}"
     if figure.difference is None:
         return f"{told}{some}."
@@ -108,21 +108,21 @@ def sentence(study: StudyConfig, row: RowResult, base: str) -> str:
     )
 
 
-def plot_differences(study: StudyConfig, results: Sequence[RowResult], path: Path) -> None:
+def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult], path: Path) -> None:
     """Each row's difference to the base with its interval, one line a row; nothing where every other row failed.
 
     Args:
-        study: metric and level.
+        experiment: metric and level.
         results: the base first.
         path: PNG file to write.
     """
     rows = [row for row in results[1:] if row.figures]
     if not rows:
         return
-    canvas = Canvas(figsize=(7.5, 1.3 + 0.36 * len(rows)), layout="constrained")
+    canvas = Figure(figsize=(7.5, 1.3 + 0.36 * len(rows)), layout="constrained")
     axes = canvas.add_subplot()
     for i, row in enumerate(rows):
-        figure = row.figures[study.metric]
+        figure = row.figures[experiment.metric]
         if figure.difference is None or figure.verdict is None:
             continue
         ends = [float(end) for end in (figure.difference_low, figure.difference_high) if end is not None]
@@ -131,26 +131,19 @@ def plot_differences(study: StudyConfig, results: Sequence[RowResult], path: Pat
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    side = "lower is better" if study.metric in LOWER_IS_BETTER else "higher is better"
-    axes.set_xlabel(
-        f"difference in {_title(study.metric)} to {results[0].row.name}, {study.level:.0%} interval ({side})"
-    )
+    metric = METRICS[experiment.metric]
+    side = "higher is better" if metric.higher_is_better else "lower is better"
+    axes.set_xlabel(f"difference in {metric.title} to {results[0].row.name}, {experiment.level:.0%} interval ({side})")
     axes.grid(axis="x", alpha=0.3)
     FigureCanvasAgg(canvas)
     canvas.savefig(path, dpi=130, bbox_inches="tight")
-
-
-def _title(name: str) -> str:
-    return {"macro_auroc": "AUROC", "macro_f1": "macro F1", "nll": "NLL", "ece": "ECE"}.get(
-        name, name.replace("_", " ")
-    )
 
 
 def _name(row: RowResult) -> str:
     return f"**{row.row.name}** (base)" if row.row.kind == "base" else row.row.name
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: Estimate | None) -> str:
     if figure is None:
         return "failed"
     return f"{figure.mean:.3f}" + ("" if figure.spread is None else f" ± {figure.spread:.3f}")
@@ -170,7 +163,7 @@ def _costs(row: RowResult) -> list[str]:
 def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
     """One flat record per row and figure."""
     for row in results:
-        for name in HEADLINE:
+        for name in METRICS:
             figure = row.figures.get(name)
             values = {} if figure is None else vars(figure)
             yield {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds), **values} | (

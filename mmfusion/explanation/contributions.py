@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.explanation.forward import attributing, computed_once, has_modality
-from mmfusion.models.fusion_model import class_probabilities
+from mmfusion.inference.temperature import class_probabilities
 
 MODALITIES = ("image", "text")
 
@@ -38,7 +38,12 @@ class Contributions:
 
 
 def modality_contributions(
-    model: nn.Module, inputs: Mapping[str, Tensor], target: int, *, output: str = "probability"
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    target: int,
+    *,
+    output: str = "probability",
+    calibration: Mapping[str, Any] | None = None,
 ) -> Contributions:
     """Take each set of modalities away, and see what the model says.
 
@@ -51,6 +56,7 @@ def modality_contributions(
         inputs: keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
         target: position of the class.
         output: ``probability`` or ``logit``.
+        calibration: of the model; None leaves probabilities as the network gives them.
 
     Raises:
         ValueError: unknown output, or the sample has no modality.
@@ -68,7 +74,7 @@ def modality_contributions(
     tower: Any = getattr(model, "image_tower", None) if "image" in players else None
     with attributing(model), torch.no_grad(), computed_once(tower):
         logits = model(**batch).logits
-    scores = (class_probabilities(model, logits) if output == "probability" else logits.float())[:, target]
+    scores = (class_probabilities(logits, calibration) if output == "probability" else logits.float())[:, target]
     value = dict(zip(sets, scores.double().tolist(), strict=True))
     everything = frozenset(players)
     pair = len(players) == 2

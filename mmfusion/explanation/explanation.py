@@ -14,15 +14,17 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
+from mmfusion.data.images import centre_square, open_image
 from mmfusion.data.processor import NOT_INPUTS
-from mmfusion.data.transforms import centre_square, open_image
 from mmfusion.explanation.attention import attention_maps
 from mmfusion.explanation.contributions import Contributions, modality_contributions
 from mmfusion.explanation.forward import attributing, has_modality
 from mmfusion.explanation.image import image_relevance, present_pictures
 from mmfusion.explanation.text import blank_text, token_relevance, words_of
+from mmfusion.inference.onnx_model import OnnxModel
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.temperature import class_probabilities
 from mmfusion.layers.cropping import centre_crop
-from mmfusion.models.fusion_model import class_probabilities
 
 
 @dataclass
@@ -65,8 +67,7 @@ class Explanation(ModelOutput):
 
 
 def explain(
-    model: Any,
-    processor: Processor,
+    predictor: Predictor,
     item: Mapping[str, Any],
     *,
     image: Any = None,
@@ -78,8 +79,7 @@ def explain(
     """Explain the prediction of one encoded sample.
 
     Args:
-        model: a ``FusionModel``.
-        processor: the one that encoded the sample.
+        predictor: the model, whose processor encoded the sample.
         item: result of ``processor.encode_row`` (or of a data set).
         image: the original picture, to lay the heat map over; None takes the model's view of it.
         label: class to explain; None takes the predicted one.
@@ -88,15 +88,16 @@ def explain(
         text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
 
     Raises:
-        ValueError: an unknown class, method or level.
+        ValueError: an unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
         ImportError: captum is not installed.
     """
+    model, processor = explainable(predictor), predictor.processor
     device = next(model.parameters()).device
     batch = processor.collate([item])
     inputs = {name: value.to(device) for name, value in batch.items() if name not in NOT_INPUTS}
     with attributing(model), torch.no_grad():
         output = model(**inputs)
-    probabilities = class_probabilities(model, output.logits)[0].tolist()
+    probabilities = class_probabilities(output.logits, predictor.calibration)[0].tolist()
     target = int(np.argmax(probabilities)) if label is None else processor.label_id(label)
     best = int(np.argmax(probabilities))
     found: dict[str, Any] = {
@@ -106,7 +107,7 @@ def explain(
         "explained": processor.labels[target],
         "gates": {name: _array(gate[0]) for name, gate in output.gates.items()} if output.gates else None,
         "experts": _array(output.router_probs[0]) if output.router_probs is not None else None,
-        "contributions": modality_contributions(model, inputs, target),
+        "contributions": modality_contributions(model, inputs, target, calibration=predictor.calibration),
     }
     if has_modality(model, inputs, "image"):
         found |= _image_part(model, processor, inputs, target, method, level, image)
@@ -123,6 +124,19 @@ def explain(
         silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
         found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent)
     return Explanation(**found)
+
+
+def explainable(predictor: Predictor) -> Any:
+    """The model, which has gradients and attention to explain.
+
+    Raises:
+        ValueError: It is an exported model, or several.
+    """
+    if len(predictor.members) > 1:
+        raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(predictor.members)}.")
+    if isinstance(predictor.model, OnnxModel):
+        raise ValueError("An exported model has no gradients to explain with; explain the one it came from.")
+    return predictor.model
 
 
 def _image_part(

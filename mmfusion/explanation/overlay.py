@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmfusion.explanation.explanation import Explanation
+from mmfusion.files import write_json
 
 _COLUMNS = 4
 #: width of a monospaced character of 9 points, in inches.
@@ -36,7 +36,7 @@ def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, 
     figure = draw(explanation)
     FigureCanvasAgg(figure)
     figure.savefig(picture, dpi=110, bbox_inches="tight")
-    numbers.write_text(json.dumps(to_plain(explanation), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(numbers, to_plain(explanation), indent=1)
     return picture, numbers
 
 

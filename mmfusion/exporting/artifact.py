@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.card import model_card
-from mmfusion.artifacts.folder import CARD, CONFIG, METRICS
-from mmfusion.data import Processor
+from mmfusion.artifacts.folder import read_config, read_metrics, resolve_artifact, write_artifact
+from mmfusion.artifacts.names import CONFIG
 from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
-from mmfusion.files import recover, replacing, sha256, write_json
-from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
+from mmfusion.files import replacing, sha256
+from mmfusion.inference.predictor import Predictor
+from mmfusion.models import FusionModel
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,21 @@ class Exported:
     path: Path
     difference: float
 
+    def summary(self) -> str:
+        """How well the program agrees with the model, where it is, and how to use it."""
+        lines = [
+            f"largest difference from the model {self.difference:.1e}, over batches of several sizes, with missing "
+            "modalities",
+            f"written to {self.path}",
+        ]
+        if (self.path / f"model{SUFFIXES['onnx']}").is_file():
+            lines.append(f"use it with mmfusion predict --model local-dir:{self.path} --data DATA")
+        return "\n".join(lines)
 
-def export_model(name: str, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4) -> Exported:
+
+def export_model(
+    model: str | Predictor, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4
+) -> Exported:
     """Export a saved model, and compare what was written with the model.
 
     Inputs are those of ``FusionModel.forward`` by name, ``image_present`` and ``text_present`` among them; outputs are
@@ -39,7 +50,7 @@ def export_model(name: str, output: str | Path, *, format: str = "onnx", toleran
     slices or views is free; the size of the pictures is the processor's.
 
     Args:
-        name: ``local-dir:FOLDER``, ``hf-hub:org/name@revision`` or ``arch.tag``.
+        model: ``local-dir:FOLDER``, ``hf-hub:org/name@revision`` or ``arch.tag``; or a predictor.
         output: folder to make, for :meth:`Predictor.from_pretrained <mmfusion.Predictor.from_pretrained>`: the program,
             ``config.json`` with processor, labels and calibration, the tokenizer's files, metrics and model card. Or a
             file, ``.onnx`` or ``.pt2``, for the program alone.
@@ -49,8 +60,8 @@ def export_model(name: str, output: str | Path, *, format: str = "onnx", toleran
     Raises:
         FileExistsError: the folder holds something else than an export.
         FileNotFoundError: there is no such model.
-        ValueError: an unknown format, a file of another suffix, or a program that differs by more than ``tolerance``.
-            Nothing is written then, and what was there stays.
+        ValueError: an unknown format, a model that is exported already, or several, a file of another suffix, or a
+            program that differs by more than ``tolerance``. Nothing is written then, and what was there stays.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()
@@ -61,29 +72,27 @@ def export_model(name: str, output: str | Path, *, format: str = "onnx", toleran
         raise ValueError(f"{output.name} is no name for the format {format}; its files end in {SUFFIXES[format]}.")
     if not is_file:
         _refuse_other(output)
-    folder = resolve_artifact(name)
-    model, processor = load_model(folder), Processor.from_pretrained(folder)
+    predictor = model if isinstance(model, Predictor) else Predictor.from_pretrained(model, device="cpu")
+    network = predictor.network()
+    if any(parameter.device.type != "cpu" for parameter in network.parameters()):
+        raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     traced: dict[str, Any] = {
+        "calibration": predictor.calibration,
         "format": format,
-        "image_size": processor.image_size,
-        "max_length": processor.max_length,
+        "image_size": predictor.processor.image_size,
+        "max_length": predictor.processor.max_length,
         "tolerance": tolerance,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:
-        return Exported(output, write_program(model, output, **traced))
-    try:
-        with replacing(output) as partial:
-            path = partial / f"model{SUFFIXES[format]}"
-            difference = write_program(model, path, **traced)
-            config = read_config(folder) | {"export": _entry(model, path, format, difference)}
-            config.pop("weights_sha256", None)
-            write_json(partial / CONFIG, config)
-            processor.save_pretrained(partial)
-            metrics = _copied_metrics(folder, partial)
-            (partial / CARD).write_text(model_card(config, metrics), encoding="utf-8")
-    finally:
-        recover(output)  # an export that failed leaves nothing behind
+        return Exported(output, write_program(network, output, **traced))
+    # the figures of a saved model hold for its program too
+    metrics = read_metrics(resolve_artifact(model)) if isinstance(model, str) else None
+    with replacing(output) as partial:
+        path = partial / f"model{SUFFIXES[format]}"
+        difference = write_program(network, path, **traced)
+        predictor.processor.save_tokenizer(partial)
+        write_artifact(partial, predictor.config() | {"export": _entry(network, path, format, difference)}, metrics)
     return Exported(output, difference)
 
 
@@ -99,15 +108,6 @@ def _entry(model: FusionModel, path: Path, format: str, difference: float) -> di
         "roi_crop": getattr(model.image_tower, "crop", None),
         "difference": difference,
     }
-
-
-def _copied_metrics(folder: Path, target: Path) -> dict[str, Any] | None:
-    """The model's figures, which hold for the program too."""
-    path = folder / METRICS
-    if not path.is_file():
-        return None
-    shutil.copyfile(path, target / METRICS)
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _refuse_other(folder: Path) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmfusion.inference.onnx_model import SEVERAL
 from mmfusion.models import FusionModel
-
-#: masks of several images per sample; the images' number is free, as that of the samples.
-SEVERAL = ("slice_mask", "view_mask")
 
 
 def input_names(model: FusionModel) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.exporting.inputs import free_sizes, random_inputs
+from mmfusion.files import written_whole
 from mmfusion.inference.session import open_session, run_session
-from mmfusion.models import FusionModel, class_probabilities
+from mmfusion.inference.temperature import class_probabilities
+from mmfusion.models import FusionModel
 
 #: format -> suffix of its file.
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -36,12 +37,14 @@ class Program(nn.Module):
     The inputs are spelled out, since a program takes their names from here.
 
     Args:
-        model: in evaluation mode. Its temperature becomes a constant of the program.
+        model: in evaluation mode.
+        calibration: whose temperature becomes a constant of the program; None takes 1.
     """
 
-    def __init__(self, model: FusionModel) -> None:
+    def __init__(self, model: FusionModel, calibration: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.model = model
+        self.calibration = calibration
 
     def forward(
         self,
@@ -58,13 +61,14 @@ class Program(nn.Module):
             pixel_values, input_ids, attention_mask, image_present, text_present, slice_mask, view_mask, roi_values
         )
         logits = output.logits.float()
-        return logits, class_probabilities(self.model, logits)
+        return logits, class_probabilities(logits, self.calibration)
 
 
 def write_program(
     model: FusionModel,
     path: Path,
     *,
+    calibration: Mapping[str, Any] | None = None,
     format: str = "onnx",
     image_size: int | None = None,
     max_length: int | None = None,
@@ -78,6 +82,7 @@ def write_program(
     Args:
         model: on the CPU; it is put in evaluation mode.
         path: file to write; what is there is replaced.
+        calibration: the model's, whose temperature the program's probabilities are at; None takes 1.
         format: ``onnx`` or ``torch-export``.
         image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
         max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
@@ -97,9 +102,8 @@ def write_program(
         _check_installed()
     if model.image_tower is not None and image_size is None:
         raise ValueError("A model that reads images is exported for one image_size, in pixels.")
-    program = Program(model.eval()).eval()
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
+    program = Program(model.eval(), calibration).eval()
+    with written_whole(path) as partial:
         with _quiet(), torch.no_grad():
             run = _WRITERS[format](program, image_size, partial)
         differences = [_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length)]
@@ -109,9 +113,6 @@ def write_program(
                 f"The exported program differs from the model by {difference:.2g}, more than {tolerance:g}; nothing is "
                 "written. Report it, or accept it with a larger tolerance."
             )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return difference
 
 

@@ -16,7 +16,7 @@ from mmfusion.registry import register
 
 @register("fusion", "cross_attention")
 class CrossAttention(FusionBlock):
-    """Tokens of one modality are the query, tokens of the other key and value.
+    """Tokens of one modality are the query, tokens of the other key and value (Vaswani et al. 2017).
 
     Args:
         image_dim: width of the image tokens.

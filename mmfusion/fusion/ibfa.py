@@ -16,7 +16,7 @@ from mmfusion.registry import register
 
 @register("fusion", "ibfa")
 class IBFA(FusionBlock):
-    """F = [Attn(I, T); Attn(T, I)], where each side's query attends to both sides' keys and values.
+    """F = [Attn(I, T); Attn(T, I)], each side's query attending to both sides' keys and values (MIBF-Net).
 
     Args:
         image_dim: width of the image features.

@@ -14,7 +14,8 @@ from mmfusion.registry import register
 
 @register("fusion", "ssm")
 class SSMFusion(FusionBlock):
-    """Image tokens and text tokens as one sequence [v; t], read in both directions by Mamba blocks; each side's mean.
+    """Image tokens and text tokens as one sequence [v; t], read in both directions by Mamba blocks (Gu & Dao 2023);
+    each side's mean.
 
     Time and memory grow linearly with N + L, where attention's grow with the square. Absent tokens are skipped.
 

@@ -1,20 +1,5 @@
 """Heads: ``Fused`` in, logits out."""
 
-from mmfusion.heads.attention_pool import AttentionPoolHead
-from mmfusion.heads.base import Head
-from mmfusion.heads.dual_expert import DualExpertHead
-from mmfusion.heads.kan import KanHead
-from mmfusion.heads.moe import MoeHead
-from mmfusion.heads.perceptron import LinearHead, MlpHead
-from mmfusion.heads.residual import ResidualMlpHead
+from mmfusion.lazy import attach
 
-__all__ = [
-    "AttentionPoolHead",
-    "DualExpertHead",
-    "Head",
-    "KanHead",
-    "LinearHead",
-    "MlpHead",
-    "MoeHead",
-    "ResidualMlpHead",
-]
+__getattr__, __dir__ = attach(__name__, parts=True)

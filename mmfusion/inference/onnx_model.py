@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmfusion.exporting.inputs import SEVERAL
+from mmfusion.artifacts.folder import read_config
 from mmfusion.files import sha256
 from mmfusion.inference.session import open_session, run_session
 from mmfusion.layers.cropping import centre_crop
-from mmfusion.models import read_config
 from mmfusion.outputs import FusionOutput
+
+#: masks of several images per sample; the images' number is free, as that of the samples.
+SEVERAL = ("slice_mask", "view_mask")
 
 
 class OnnxModel(nn.Module):
@@ -27,7 +28,6 @@ class OnnxModel(nn.Module):
         architecture: name of the exported model's.
         num_classes: C.
         image_layout: what ``pixel_values`` hold per sample: ``image``, ``slices`` or ``views``; None without images.
-        calibration: as that of a ``FusionModel``; None leaves probabilities as the network gives them.
 
     Raises:
         FileNotFoundError: the folder holds no export, or its file is missing.
@@ -56,7 +56,6 @@ class OnnxModel(nn.Module):
         self.architecture: str | None = config.get("architecture")
         self.num_classes: int = config["model"]["num_classes"]
         self.image_layout: str | None = export["image_layout"]
-        self.calibration: dict[str, Any] | None = config.get("calibration")
 
     def forward(self, **inputs: Tensor | None) -> FusionOutput:
         """Classify a batch; the arguments are those of ``FusionModel.forward``.

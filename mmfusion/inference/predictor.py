@@ -1,10 +1,9 @@
-"""A trained model as an application uses it: rows in, diagnoses out."""
+"""A trained model: what computes, the processor that makes its inputs, its temperature, and how it was made."""
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,56 +11,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.data import CaseTable, DatasetConfig, Processor, check_images, read_cases
-from mmfusion.data.formats import IMAGE_SUFFIXES, SHEET_SUFFIXES, TABLE_SUFFIXES
-from mmfusion.inference.ensemble import Ensemble, Member, mean_of, members_of
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.data import CaseTable, DatasetConfig, Processor
+from mmfusion.inference.cases import Predictions, kept, refuse
+from mmfusion.inference.ensemble import mean_of
 from mmfusion.inference.onnx_model import OnnxModel
-from mmfusion.inference.stream import (
-    ROW_ERRORS,
-    AllRows,
-    Predicted,
-    PredictionWriter,
-    predict_rows,
-    row_ids,
-    with_content,
-)
-from mmfusion.models import FusionModel, load_model, read_config, resolve_artifact
-from mmfusion.names import did_you_mean
-from mmfusion.text.template import template_fields
+from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows
+from mmfusion.inference.stream import Prediction, predict_rows
+from mmfusion.models import FusionModel, load_model, save_model
+from mmfusion.models.saved import model_config
 
 if TYPE_CHECKING:
     from mmfusion.explanation import Explanation
 
-logger = logging.getLogger(__name__)
 
-
-@dataclass
+@dataclass(eq=False)
 class Predictor:
-    """A model with its processor.
+    """A trained model.
 
     Attributes:
-        model: what computes: a ``FusionModel`` in evaluation mode, on its device; an ``OnnxModel`` where the folder
-            holds an export; or an ``Ensemble`` of such.
-        processor: how rows become tensors, and the class names; an ensemble's members have their own.
-        provenance: how the model was made: the ``training`` entry of its ``config.json``, if any. Of an ensemble that
-            of its first model.
-        dtype: autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
-        channels_last: memory format of images and image weights.
+        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` where the folder
+            holds an export.
+        processor: How rows become tensors, and the class names.
+        calibration: How sure the model may be: ``temperature``, ``fitted_on`` and ``n``; None leaves the probabilities
+            as the network gives them.
+        provenance: How the model was made: the ``training`` entry of its ``config.json``.
+        card: What the model card says beside that: the ``card`` entry of its ``config.json``.
+        name: What messages call it: the name it was loaded by.
+        dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
+        channels_last: Memory format of images and image weights.
     """
 
-    model: FusionModel | OnnxModel | Ensemble
+    model: FusionModel | OnnxModel | nn.Module
     processor: Processor
+    calibration: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    name: str = "the model"
     dtype: torch.dtype | None = None
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        for member in members_of(self.model, self.processor):
-            member.model.eval()
-            if self.channels_last:
-                member.model.to(memory_format=torch.channels_last)
+        self.model.eval()
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_pretrained(
@@ -79,28 +76,79 @@ class Predictor:
             name: ``local-dir:FOLDER`` (a run folder stands for its ``best``; a folder that ``mmfusion export`` wrote is
                 run by ONNX Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several predict the mean of their
                 calibrated probabilities; the data are read as those of the first were.
-            device: where to compute; None takes the accelerator where there is one.
-            dtype: autocast type of the forward pass.
-            channels_last: memory format of images and image weights; faster for convolutions.
-            calibrated: divide the logits by the temperature that came with the model, where one did; False leaves the
+            device: Where to compute; None takes the accelerator where there is one.
+            dtype: Autocast type of the forward pass.
+            channels_last: Memory format of images and image weights; faster for convolutions.
+            calibrated: Divide the logits by the temperature that came with the model, where one did; False leaves the
                 probabilities as the network gives them.
 
         Raises:
-            FileNotFoundError: there is no such model, or one of its files is missing.
-            ValueError: a file is damaged, the parts do not fit each other, or several models have different classes;
+            FileNotFoundError: There is no such model, or one of its files is missing.
+            ValueError: A file is damaged, the parts do not fit each other, or several models have different classes;
                 ``dtype`` with an exported model, which computes in float32.
-            ImportError: the model is an exported one, and ONNX Runtime is not installed.
+            ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         names = [name] if isinstance(name, str) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        loaded = [_load(each, device, calibrated) for each in names]
-        members = [member for member, _ in loaded]
-        if dtype is not None and any(isinstance(member.model, OnnxModel) for member in members):
-            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        first, provenance = loaded[0]
-        model = first.model if isinstance(name, str) or len(names) == 1 else Ensemble(members)
-        return cls(model, first.processor, provenance, dtype, channels_last)
+        loaded = [_load(each, device, dtype, channels_last, calibrated) for each in names]
+        return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        metrics: Mapping[str, Any] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Path:
+        """Write the model's folder: weights, ``config.json``, tokenizer, model card, and its metrics where given.
+
+        Args:
+            folder: Folder to write to; it is made where there is none. A ``README.md`` that somebody else wrote stays.
+            metrics: Content of ``metrics.json``.
+            dtype: Type of the floating-point weights in the file, e.g. ``torch.float16``; None keeps theirs.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: The model is an exported one, or several.
+        """
+        folder = save_model(self.network(), folder, metadata=self._entries(), metrics=metrics, dtype=dtype)
+        self.processor.save_tokenizer(folder)
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``, but for the hash of the weights.
+
+        Raises:
+            ValueError: The model is an exported one, or several.
+        """
+        return model_config(self.network(), self._entries())
+
+    def _entries(self) -> dict[str, Any]:
+        """What ``config.json`` says beside the model itself."""
+        return {
+            "processor": self.processor.to_dict(),
+            "calibration": self.calibration,
+            "training": self.provenance,
+            "card": self.card,
+        }
+
+    def network(self) -> FusionModel:
+        """The model with its weights and gradients.
+
+        Raises:
+            ValueError: It is an exported one, or several.
+        """
+        if not isinstance(self.model, FusionModel):
+            raise ValueError(f"{self.name} is an exported model, or several; take the one that it was made of.")
+        return self.model
+
+    def __str__(self) -> str:
+        """The name, and the temperature that the probabilities are at."""
+        if self.calibration is None:
+            return self.name
+        return f"{self.name}, calibrated with temperature {self.calibration['temperature']:.3f}"
 
     @property
     def labels(self) -> list[str]:
@@ -112,90 +160,92 @@ class Predictor:
         """How the data that the model was trained on are read; the default for further data."""
         return DatasetConfig(**self.provenance.get("dataset", {}))
 
+    @property
+    def image_layout(self) -> str | None:
+        """What the model reads of a row's images: one ``image``, ``slices`` or ``views``; None for nothing."""
+        layout: Any = self.model.image_layout
+        return layout
+
+    @property
+    def members(self) -> list[Predictor]:
+        """The models whose probabilities are averaged: of an ensemble several, else this one."""
+        return [self]
+
     def predict(
         self, rows: Iterable[Mapping[str, Any]], *, tta: bool = False, batch_size: int = 32
     ) -> list[dict[str, Any]]:
         """Diagnose rows.
 
         Args:
-            rows: each a dict with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the
-                model's text template, any of which may be absent. ``id`` is handed through. A model of slices or views
-                takes ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1),
-                in pixels of the image.
-            tta: average over test-time augmentations.
-            batch_size: rows per step.
+            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the model's
+                text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
+                ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
+                pixels of the image.
+            tta: Average over test-time augmentations.
+            batch_size: Rows per step.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
             ``error`` where the row cannot be read. With ``id`` where the row has one.
 
         Raises:
-            TypeError: ``rows`` is a single row, or holds something else than dicts.
+            TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
-        if isinstance(rows, Mapping | str):
-            raise TypeError("predict takes a list of rows; put a single row in a list.")
-        rows = list(rows)
-        for row in rows:
-            if not isinstance(row, Mapping):
-                raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        _warn_of_unread(rows, self.processor)
-        parts = self._predict(
-            lambda member: _Encoded(rows, member.processor, member.model.image_layout), tta=tta, batch_size=batch_size
-        )
+        given = checked_rows(rows, self.processor)
+        encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
         results = [
             {"error": error} if error else self._diagnosis(probabilities)
-            for part in parts
+            for part in self.stream(encoded, tta=tta, batch_size=batch_size)
             for probabilities, error in zip(part.probabilities, part.errors, strict=True)
         ]
         return [
-            {"id": row["id"], **result} if "id" in row else result for row, result in zip(rows, results, strict=True)
+            {"id": row["id"], **result} if "id" in row else result for row, result in zip(given, results, strict=True)
         ]
 
-    def predict_path(
+    def predict_cases(
         self,
-        path: str | Path,
-        output: str | Path,
+        cases: CaseTable,
         *,
-        dataset: DatasetConfig | None = None,
-        tta: bool = False,
+        output: str | Path | None = None,
+        on_bad_row: str = "fail",
         batch_size: int = 64,
-    ) -> tuple[int, int]:
-        """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
-
-        Rows keep their order; one that cannot be read has its reason under ``error``.
+        tta: bool = False,
+        workers: int = 0,
+        open_rows: Callable[[CaseTable], Any] | None = None,
+        description: str = "Evaluating",
+    ) -> Predictions:
+        """Predict all rows of a table, and keep those that metrics can be taken on.
 
         Args:
-            path: folder of images, folder of a data set, or its table. Labels and splits are not needed.
-            output: CSV file to write.
-            dataset: how to read the data; None reads them as the training data were. A folder that holds no table is
-                read as images alone.
-            tta: average over test-time augmentations.
-            batch_size: rows per step.
-
-        Returns:
-            The number of rows, and how many of them could not be read.
+            cases: The rows; those without a label are predicted, and left out of the result.
+            output: CSV file for the predictions of all rows; None writes none.
+            on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out.
+            batch_size: Rows per step.
+            tta: Average over test-time augmentations.
+            workers: Loader processes.
+            open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
+            description: What the progress bar says.
 
         Raises:
-            FileNotFoundError: there are no such data.
-            ValueError: the data as a whole cannot be read, e.g. a column is missing.
+            ValueError: A row cannot be read and ``on_bad_row`` is ``fail``.
         """
-        config = dataset or self.dataset
-        if not _has_table(Path(path)):
-            config = DatasetConfig(format="folder")
-        cases = self._cases(path, config)
-        ids, unreadable = row_ids(cases), 0
-        parts = self._predict(
-            lambda member: AllRows(cases, member.processor, refuse_empty=True), tta=tta, batch_size=batch_size
-        )
-        with (
-            PredictionWriter(output, self.labels) as writer,
-            tqdm(total=len(ids), desc="Predicting", unit="row", disable=None) as bar,
-        ):
-            for part in parts:
-                writer.write(ids[part.start : part.start + len(part.errors)], part)
-                unreadable += sum(error is not None for error in part.errors)
+        if on_bad_row not in ("fail", "skip"):
+            raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+        read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
+        rows, names = read[0], self.labels
+        truth = [names[label] if label >= 0 else "" for label in rows.labels]
+        parts: list[Prediction] = []
+        writer = PredictionWriter(output, names, true_labels=True) if output else None
+        with writer or nullcontext(), tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:
+            for part in self.stream(read, batch_size=batch_size, tta=tta, workers=workers):
+                here = slice(part.start, part.start + len(part.errors))
+                if on_bad_row == "fail":
+                    refuse(part.errors, rows.ids[here])
+                parts.append(part)
+                if writer:
+                    writer.write(rows.ids[here], part, truth[here])
                 bar.update(len(part.errors))
-        return len(ids), unreadable
+        return kept(cases, rows.labels, parts, len(names))
 
     def explain(
         self,
@@ -209,148 +259,55 @@ class Predictor:
         """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
 
         Args:
-            row: as in :meth:`predict`.
-            label: class to explain; None takes the predicted one.
-            method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
-            level: of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
-            text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+            row: Row as in :meth:`predict`.
+            label: Class to explain; None takes the predicted one.
+            method: Method of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+            level: Level of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
+            text_method: Method of the words: ``integrated_gradients`` or ``gradient_x_input``.
 
         Returns:
             An :class:`mmfusion.explanation.Explanation`; ``mmfusion.explanation.save_explanation`` draws it.
 
         Raises:
-            TypeError: the row is no dict.
-            ValueError: the row cannot be read, an unknown class or method, or a model that cannot be explained: an
+            TypeError: The row is no dict.
+            ValueError: The row cannot be read, an unknown class or method, or a model that cannot be explained: an
                 exported one, or an ensemble.
             ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
         """
         from mmfusion.explanation import explain
 
-        if not isinstance(row, Mapping):
-            raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
-        model = self._explainable()
-        item = _Encoded([row], self.processor, model.image_layout)[0]
-        return explain(
-            model,
-            self.processor,
-            item,
-            image=row.get("image"),
-            label=label,
-            method=method,
-            level=level,
-            text_method=text_method,
-        )
+        check_row(row)
+        item = DictRows([row], self.processor, self.members[0].image_layout)[0]
+        options: dict[str, Any] = {"label": label, "method": method, "level": level, "text_method": text_method}
+        return explain(self, item, image=row.get("image"), **options)
 
-    def explain_path(
-        self,
-        path: str | Path,
-        output: str | Path,
-        *,
-        ids: Sequence[str] | None = None,
-        limit: int | None = None,
-        dataset: DatasetConfig | None = None,
-        label: str | None = None,
-        method: str = "grad_cam",
-        level: int = -1,
-        text_method: str = "integrated_gradients",
-    ) -> dict[str, str | None]:
-        """Explain rows of a data set, and write ``<id>.png`` and ``<id>.json`` for each.
+    def stream(
+        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0
+    ) -> Iterator[Prediction]:
+        """Predict rows, batch by batch, in their order.
 
         Args:
-            path: as in :meth:`predict_path`.
-            output: folder for the files.
-            ids: rows to explain, in this order; None takes all.
-            limit: at most so many of them.
-            dataset: how to read the data; None reads them as the training data were.
-            label: class to explain; None takes the predicted one of each row.
-            method: of the heat map.
-            level: of the backbone, for ``grad_cam``.
-            text_method: of the words.
-
-        Returns:
-            Id -> why the row could not be read, or None.
-
-        Raises:
-            FileNotFoundError: there are no such data.
-            ValueError: there is no such row, class or method, or the model cannot be explained.
-            ImportError: captum is not installed.
+            rows: One data set for each of :attr:`members`, the rows as that one encodes them.
+            batch_size: Rows per step.
+            tta: Average over test-time augmentations.
+            workers: Loader processes.
         """
-        from mmfusion.explanation import explain, save_explanation
-
-        model = self._explainable()
-        if label is not None:
-            self.processor.label_id(label)
-        config = dataset or self.dataset
-        if not _has_table(Path(path)):
-            config = DatasetConfig(format="folder")
-        cases = self._cases(path, config)
-        rows = AllRows(cases, self.processor, refuse_empty=True)
-        places: dict[str, int] = {}  # the first row of each id, in the order of the rows
-        for place, id_ in enumerate(rows.ids):
-            places.setdefault(id_, place)
-        if unknown := [id_ for id_ in ids or () if id_ not in places]:
-            raise ValueError(f"{cases.source} has no row {unknown[0]!r}; {did_you_mean(unknown[0], list(places))}")
-        images = cases.frame["image"].tolist()
-        results: dict[str, str | None] = {}
-        names: set[str] = set()
-        for id_ in tqdm(list(places if ids is None else ids)[:limit], desc="Explaining", unit="row", disable=None):
-            try:
-                item = rows[places[id_]]
-            except ROW_ERRORS as error:
-                results[id_] = " ".join(str(error).split())
-                continue
-            image = images[places[id_]]
-            explanation = explain(
-                model,
-                self.processor,
-                item,
-                image=cases.image_root / image if isinstance(image, str) else None,
-                label=label,
-                method=method,
-                level=level,
-                text_method=text_method,
-            )
-            save_explanation(explanation, Path(output) / _file_name(id_, names))
-            results[id_] = None
-        return results
-
-    def _cases(self, path: str | Path, config: DatasetConfig) -> CaseTable:
-        """The rows to diagnose. A case goes on without those of its images that cannot be read, which the log names."""
-        cases = read_cases(path, config, processor_labels=self.labels, require_labels=False)
-        if cases.layout != "image":
-            for problem in check_images(cases).problems:
-                if problem.part_of is not None:
-                    logger.warning("%s: %s; its case goes on without it", cases.source, problem)
-        return cases
-
-    def _predict(self, open_rows: Callable[[Member], Any], *, tta: bool, batch_size: int) -> Iterator[Predicted]:
-        """Predictions of the rows that ``open_rows`` encodes for each model."""
         streams = [
             predict_rows(
                 member.model,
-                open_rows(member),
-                member.processor.collate,
+                encoded,
+                encoded.collate,
                 num_classes=len(self.labels),
+                calibration=member.calibration,
                 batch_size=batch_size,
                 tta=tta,
-                dtype=self.dtype,
-                channels_last=self.channels_last,
+                dtype=member.dtype,
+                channels_last=member.channels_last,
+                workers=workers,
             )
-            for member in members_of(self.model, self.processor)
+            for member, encoded in zip(self.members, rows, strict=True)
         ]
         return mean_of(streams)
-
-    def _explainable(self) -> FusionModel:
-        """The model, which has gradients and attention to explain.
-
-        Raises:
-            ValueError: it is an exported model, or several.
-        """
-        if isinstance(self.model, OnnxModel):
-            raise ValueError("An exported model has no gradients to explain with; explain the one it came from.")
-        if isinstance(self.model, Ensemble):
-            raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(self.model.members)}.")
-        return self.model
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
@@ -358,29 +315,58 @@ class Predictor:
         return {"label": label, "probability": by_class[label], "probabilities": by_class}
 
 
-#: what a row may hold beside the metadata of the text template.
-ROW_KEYS = ("id", "image", "images", "roi", "text")
+class Ensemble(Predictor):
+    """Several models that answer as one, with the mean of their calibrated probabilities.
 
+    Each reads the rows with its own processor: image sizes and tokenizers may differ, the classes may not. Processor
+    and provenance are those of the first, the temperatures its members' own.
 
-def _warn_of_unread(rows: Sequence[Mapping[str, Any]], processor: Processor) -> None:
-    """Say which metadata no one reads, where that may be a slip of the pen."""
-    template = processor.text_template
-    known = set(template_fields(template)) if template is not None else set()
-    unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
-    if known and unread and not any(known & row.keys() for row in rows):
-        logger.warning(
-            "No row has any of %s, which the model's text is made of; %s is not read.",
-            ", ".join(sorted(known)),
-            ", ".join(unread),
+    Args:
+        members: Two models at least.
+
+    Raises:
+        ValueError: Fewer than two, or models that differ in their classes or in what a row's images are.
+    """
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        if len(members) < 2:
+            raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
+        first = members[0]
+        for other in members[1:]:
+            if other.labels != first.labels:
+                raise ValueError(
+                    f"The models of an ensemble have the same classes in the same order: {first.name} has "
+                    f"{first.labels}, {other.name} has {other.labels}."
+                )
+        layouts = {member.image_layout: member.name for member in members}
+        layouts.pop(None, None)
+        if len(layouts) > 1:
+            (one, a), (two, b), *_ = layouts.items()
+            raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
+        self._members = list(members)
+        super().__init__(
+            nn.ModuleList([member.model for member in members]),
+            first.processor,
+            provenance=first.provenance,
+            name=f"the mean of {len(members)} models: {', '.join(member.name for member in members)}",
         )
 
+    @property
+    def members(self) -> list[Predictor]:
+        """As given."""
+        return self._members
 
-def _load(name: str, device: str | torch.device | None, calibrated: bool) -> tuple[Member, dict[str, Any]]:
-    """A saved or an exported model with its processor, and how it was made."""
+
+def _load(
+    name: str, device: str | torch.device | None, dtype: torch.dtype | None, channels_last: bool, calibrated: bool
+) -> Predictor:
+    """A saved or an exported model with all that its folder says."""
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
     if "export" in config:
+        if dtype is not None:
+            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder)
@@ -390,57 +376,13 @@ def _load(name: str, device: str | torch.device | None, calibrated: bool) -> tup
             f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
             "save them again, together."
         )
-    if not calibrated:
-        model.calibration = None
-    return Member(name, model, processor), config.get("training") or {}
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """Rows given as dicts, encoded when they are asked for."""
-
-    rows: Sequence[Mapping[str, Any]]
-    processor: Processor
-    layout: str | None = "image"
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key not in ("label", "image", "images", "roi")}
-        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
-
-    def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
-        if self.layout is None:
-            return {}
-        images = row.get("images")
-        images = [row.get("image")] if images is None else list(images)
-        if self.layout == "views":
-            return {"views": images}
-        images = [image for image in images if image is not None]
-        if self.layout == "slices":
-            return {"slices": images}
-        if len(images) > 1:
-            raise ValueError(f"The row has {len(images)} images, and the model reads one.")
-        found: dict[str, Any] = {"image": images[0]} if images else {}
-        if any(other.get("roi") is not None for other in self.rows):
-            found["roi"] = row.get("roi") or "centre"
-        return found
-
-
-def _file_name(id_: str, taken: set[str]) -> str:
-    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
-    stem, _, suffix = id_.rpartition(".")
-    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
-    name, number = plain, 2
-    while name in taken:
-        name, number = f"{plain}-{number}", number + 1
-    taken.add(name)
-    return name
-
-
-def _has_table(path: Path) -> bool:
-    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
-    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
-    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()
+    return Predictor(
+        model,
+        processor,
+        calibration=config.get("calibration") if calibrated else None,
+        provenance=config.get("training") or {},
+        card=config.get("card") or {},
+        name=name,
+        dtype=dtype,
+        channels_last=channels_last,
+    )

@@ -1,19 +1,12 @@
 """Losses: ``loss(output, labels)`` -> dict with ``"loss"``."""
 
-from mmfusion.layers.moe import balance_loss
-from mmfusion.losses.base import Loss
-from mmfusion.losses.classification import CrossEntropy
-from mmfusion.losses.disagreement import ModalityDisagreementLoss, symmetric_kl
-from mmfusion.losses.focal import FocalLoss
-from mmfusion.losses.logit_adjusted import LogitAdjustedLoss, adjust_logits
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CrossEntropy",
-    "FocalLoss",
-    "LogitAdjustedLoss",
-    "Loss",
-    "ModalityDisagreementLoss",
-    "adjust_logits",
-    "balance_loss",
-    "symmetric_kl",
-]
+from mmfusion.lazy import attach
+
+if TYPE_CHECKING:
+    from mmfusion.layers.moe import balance_loss as balance_loss
+    from mmfusion.losses.disagreement import symmetric_kl as symmetric_kl
+    from mmfusion.losses.logit_adjusted import adjust_logits as adjust_logits
+
+__getattr__, __dir__ = attach(__name__, parts=True)

@@ -13,7 +13,7 @@ from mmfusion.registry import register
 
 @register("loss", "ce")
 class CrossEntropy(Loss):
-    """Cross-entropy.
+    """Cross-entropy, with label smoothing (Szegedy et al. 2016).
 
     Args:
         label_smoothing: share of the target spread over all classes, in [0, 1).

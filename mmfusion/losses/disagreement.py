@@ -20,7 +20,8 @@ def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
 
 @register("loss", "mp")
 class ModalityDisagreementLoss(Loss):
-    """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more.
+    """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more
+    (MIBF-Net).
 
     KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as
     in the equation: disagreement itself is penalised.

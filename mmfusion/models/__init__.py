@@ -1,56 +1,24 @@
-"""Models: towers, fusion block and head under one name. Importing this package registers every built-in model."""
+"""Models: towers, fusion block and head under one name. A file of this folder that registers a model is found."""
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
-from mmfusion.artifacts.hub import push_to_hub
-from mmfusion.models import (
-    baselines,
-    fusion_study,
-    head_study,
-    hierarchical,
-    lesion_context,
-    mibf,
-    multiview,
-    slices,
-    testing,
-)
-from mmfusion.models.factory import (
-    build,
-    create_aggregator,
-    create_fusion,
-    create_head,
-    create_loss,
-    create_model,
-    list_components,
-    list_models,
-    register_model,
-)
-from mmfusion.models.fusion_model import FusionModel, class_probabilities
-from mmfusion.models.saved import load_model, save_model
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FusionModel",
-    "baselines",
-    "build",
-    "class_probabilities",
-    "create_aggregator",
-    "create_fusion",
-    "create_head",
-    "create_loss",
-    "create_model",
-    "fusion_study",
-    "head_study",
-    "hierarchical",
-    "lesion_context",
-    "list_components",
-    "list_models",
-    "load_model",
-    "mibf",
-    "multiview",
-    "push_to_hub",
-    "read_config",
-    "register_model",
-    "resolve_artifact",
-    "save_model",
-    "slices",
-    "testing",
-]
+from mmfusion.lazy import attach
+
+if TYPE_CHECKING:
+    from mmfusion.artifacts.folder import read_config as read_config
+    from mmfusion.artifacts.folder import resolve_artifact as resolve_artifact
+    from mmfusion.artifacts.hub import push_to_hub as push_to_hub
+    from mmfusion.models.factory import build as build
+    from mmfusion.models.factory import create_aggregator as create_aggregator
+    from mmfusion.models.factory import create_fusion as create_fusion
+    from mmfusion.models.factory import create_head as create_head
+    from mmfusion.models.factory import create_loss as create_loss
+    from mmfusion.models.factory import create_model as create_model
+    from mmfusion.models.factory import list_components as list_components
+    from mmfusion.models.factory import list_models as list_models
+    from mmfusion.models.factory import register_model as register_model
+    from mmfusion.models.fusion_model import FusionModel as FusionModel
+    from mmfusion.models.saved import load_model as load_model
+    from mmfusion.models.saved import save_model as save_model
+
+__getattr__, __dir__ = attach(__name__)

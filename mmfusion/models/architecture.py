@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from mmfusion.models.factory import build, register_model
@@ -27,4 +28,5 @@ def arch(name: str, summary: str, **keywords: Any) -> None:
 
     entrypoint.__name__ = entrypoint.__qualname__ = name
     entrypoint.__doc__ = summary
+    entrypoint.__module__ = sys._getframe(1).f_globals["__name__"]  # the registry tells built-in parts by it
     register_model(entrypoint)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ SWAPPABLE = {
     "fusion": ("fusion_args",),
     "head": ("head_args",),
 }
+
+#: what :func:`build` calls with the keywords of the model: the model class, or ``dict`` within :func:`resolve_config`.
+_MAKE: ContextVar[Callable[..., Any]] = ContextVar("_MAKE", default=FusionModel)
 
 
 def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., FusionModel]:
@@ -60,7 +65,28 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
         for part in gone:
             if part not in overrides:
                 config.pop(part, None)
-    return FusionModel(**config)
+    return _MAKE.get()(**config)
+
+
+def resolve_config(name: str, **overrides: Any) -> dict[str, Any]:
+    """All keywords of the model that :func:`create_model` would build for an architecture. Builds no module.
+
+    Args:
+        name: Architecture, without a weight tag.
+        overrides: As in :func:`create_model`.
+
+    Raises:
+        ValueError: Unknown name.
+        TypeError: A keyword that models do not take.
+    """
+    token = _MAKE.set(dict)
+    try:
+        made = registry.get("model", name)(**overrides)
+    finally:
+        _MAKE.reset(token)
+    given = made if isinstance(made, dict) else made.config  # an entrypoint of a user's own may not call build
+    defaults = {p.name: p.default for p in inspect.signature(FusionModel).parameters.values()}
+    return defaults | given
 
 
 def create_model(

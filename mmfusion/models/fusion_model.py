@@ -13,13 +13,6 @@ from mmfusion.layers import MissingModality
 from mmfusion.outputs import Features, Fused, FusionOutput
 
 
-def class_probabilities(model: nn.Module, logits: Tensor) -> Tensor:
-    """``softmax(logits / T)`` in float32 (B, C), where T is the temperature of the model's calibration, or 1."""
-    calibration = getattr(model, "calibration", None)
-    logits = logits.float()
-    return (logits if calibration is None else logits / calibration["temperature"]).softmax(dim=-1)
-
-
 class FusionModel(nn.Module):
     """Image tower and text tower, fused and classified. Either tower may be absent.
 
@@ -51,8 +44,6 @@ class FusionModel(nn.Module):
         num_features: width of what the head classifies.
         pretrained_cfg: input size, normalisation and origin, as in timm.
         frozen: backbones that :meth:`freeze_encoders` froze.
-        calibration: how sure the model may be: ``temperature``, ``fitted_on`` and ``n``, or None. It is saved with the
-            model, and :func:`class_probabilities` applies it; logits are as they are.
 
     Raises:
         ValueError: parts that do not go together, an unknown name, or a value out of range.
@@ -180,7 +171,6 @@ class FusionModel(nn.Module):
         }
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
-        self.calibration: dict[str, Any] | None = None
         self.reset_classifier(num_classes)
 
     # -- what timm users expect ------------------------------------------------------------------------------------
@@ -205,7 +195,6 @@ class FusionModel(nn.Module):
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
         self.config["num_classes"] = num_classes
-        self.calibration = None
         self.head: nn.Module = nn.Identity()
         self.aux_heads: nn.ModuleDict | None = None
         if num_classes == 0:

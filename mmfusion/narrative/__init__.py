@@ -1,29 +1,11 @@
-"""Patient narratives: a sentence from metadata, passages retrieved for it, and a guard against label words.
-
-Names are resolved on first use, so that importing this package loads no heavy library.
-"""
-
-from __future__ import annotations
+"""Patient narratives: a sentence from metadata, passages retrieved for it, and a guard against label words."""
 
 from typing import TYPE_CHECKING
 
-from mmfusion.lazy import exports
-
-_MODULES = {
-    "NarrativeConfig": "config",
-    "LeakGuard": ".text.guard",
-    "Passage": "passages",
-    "list_knowledge": "passages",
-    "read_knowledge": "passages",
-    "read_synonyms": ".text.guard",
-    "create_retriever": "retrieval",
-    "Narrative": "narrator",
-    "Narrator": "narrator",
-    "narrate": "run",
-}
-__all__ = [*_MODULES]
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
+    from mmfusion.narrative.config import NarrateConfig as NarrateConfig
     from mmfusion.narrative.config import NarrativeConfig as NarrativeConfig
     from mmfusion.narrative.narrator import Narrative as Narrative
     from mmfusion.narrative.narrator import Narrator as Narrator
@@ -35,4 +17,4 @@ if TYPE_CHECKING:
     from mmfusion.text.guard import LeakGuard as LeakGuard
     from mmfusion.text.guard import read_synonyms as read_synonyms
 
-__getattr__, __dir__ = exports(__name__, _MODULES)
+__getattr__, __dir__ = attach(__name__)

@@ -1,8 +1,10 @@
-"""What a user says about narratives. A plain dataclass: importing this module loads no heavy library."""
+"""Options of narratives. Importing this module loads no heavy library."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from mmfusion.data.config import DatasetConfig
 
 
 @dataclass
@@ -10,20 +12,20 @@ class NarrativeConfig:
     """How narratives are written.
 
     Attributes:
-        template: sentence made from metadata columns, as ``dataset.text_template``; None takes that one.
-        knowledge: passages to retrieve from: ``dermatology`` or ``spine`` (shipped), a ``.jsonl`` or ``.csv`` file with
+        template: Sentence made from metadata columns, as ``dataset.text_template``; None takes that one.
+        knowledge: Passages to retrieve from: ``dermatology`` or ``spine`` (shipped), a ``.jsonl`` or ``.csv`` file with
             ``text`` and, if wanted, ``id``, ``weight``, ``tags`` and ``source``; None appends nothing.
-        retriever: ``bm25``, ``tfidf`` or ``dense`` (sentence vectors).
-        top_k: passages per narrative, at most.
-        encoder: text encoder of the dense retriever: ``minilm``, a transformers folder or a Hub id.
-        weighting: weights of the passages from their scores: ``softmax`` or ``share``.
-        temperature: of the softmax; small values favour the best passage.
-        max_tokens: budget of the whole text; None has no limit. Passages are cut at whole sentences.
-        tokenizer: counts the tokens: ``minilm``, a transformers folder or a Hub id; None counts words.
+        retriever: ``bm25``, ``tfidf``, ``dense`` (sentence vectors), or the name of one that you registered.
+        top_k: Largest number of passages per narrative.
+        encoder: Text encoder of the dense retriever: ``minilm``, a transformers folder or a Hub id.
+        weighting: Weights of the passages from their scores: ``softmax`` or ``share``.
+        temperature: Scale of the softmax; small values favor the best passage.
+        max_tokens: Budget of the whole text in tokens; None has no limit. Passages are cut at whole sentences.
+        tokenizer: What counts the tokens: ``minilm``, a transformers folder or a Hub id; None counts words.
         synonyms: JSON file that maps labels to further words that would give them away; None takes those that come with
             shipped knowledge.
         on_leak: ``remove`` takes out what would give the label away; ``refuse`` stops at it.
-        leaking_columns: further metadata columns that must not enter a text; ``dx``, ``dx_type``, ``diagnosis`` and the
+        leaking_columns: Further metadata columns that must not enter a text; ``dx``, ``dx_type``, ``diagnosis`` and the
             label column never do.
     """
 
@@ -39,3 +41,20 @@ class NarrativeConfig:
     synonyms: str | None = None
     on_leak: str = "remove"
     leaking_columns: list[str] | None = None
+
+
+@dataclass
+class NarrateConfig:
+    """Options of narrate.
+
+    Attributes:
+        data: Root folder of the data set, or its table.
+        output: Folder for ``image.csv``, ``response.json`` and ``narrative.json``; made where it does not exist.
+        narrative: How narratives are written.
+        dataset: How to read the data.
+    """
+
+    data: str
+    output: str
+    narrative: NarrativeConfig = field(default_factory=NarrativeConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -53,7 +53,7 @@ def read_knowledge(knowledge: str | Path) -> list[Passage]:
         FileNotFoundError: no such file.
         ValueError: an unknown name, no passages, or a passage that cannot be read; the message names its line.
     """
-    from mmfusion.data.formats import read_table
+    from mmfusion.data.tables import read_table
 
     path = _FOLDER / f"{knowledge}.jsonl" if knowledge in list_knowledge() else Path(knowledge)
     if path.suffix.lower() not in (".jsonl", ".csv"):

@@ -1,14 +1,15 @@
-"""Retrievers: how near each passage is to a query."""
+"""Retrievers: how near each passage is to a query. A user's own is a class registered as ``"retriever"``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.names import did_you_mean
+from mmfusion import registry
+from mmfusion.registry import register
 from mmfusion.text.words import words
 
 
@@ -25,6 +26,7 @@ class Retriever(Protocol):
         """(passages,) scores; larger is nearer, and nothing in common is 0."""
 
 
+@register("retriever", "bm25")
 class BM25:
     """Okapi BM25 in Lucene's form (Robertson et al. 1994; Kamphuis et al. 2020), by the library bm25s.
 
@@ -63,6 +65,7 @@ class BM25:
         return np.asarray(self._index.get_scores(known), dtype=np.float64)
 
 
+@register("retriever", "tfidf")
 class Tfidf:
     """Cosine of TF-IDF vectors with smoothed document frequencies, by scikit-learn.
 
@@ -89,6 +92,7 @@ class Tfidf:
         return (self._vectors @ self._vectorizer.transform([query]).T).toarray().ravel()
 
 
+@register("retriever", "dense")
 class Dense:
     """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)) (report eq. 25).
 
@@ -140,23 +144,19 @@ def _tagged(texts: Sequence[str], tags: Sequence[Sequence[str]] | None) -> list[
     return [" ".join([text, *own]) for text, own in zip(texts, tags or [()] * len(texts), strict=True)]
 
 
-RETRIEVERS: dict[str, Callable[..., Retriever]] = {"bm25": BM25, "tfidf": Tfidf, "dense": Dense}
-
-
 def create_retriever(
     name: str, texts: Sequence[str], tags: Sequence[Sequence[str]] | None = None, **arguments: Any
 ) -> Retriever:
     """A retriever over passages.
 
     Args:
-        name: ``bm25``, ``tfidf`` or ``dense``.
-        texts: what to find.
-        tags: further terms that each is found by; the dense retriever does not read them.
-        arguments: keywords of the retriever.
+        name: ``bm25``, ``tfidf``, ``dense``, or a name registered as ``"retriever"``.
+        texts: Texts to find.
+        tags: Further terms that each is found by; the dense retriever does not read them.
+        arguments: Keywords of the retriever.
 
     Raises:
         ValueError: unknown name.
+        TypeError: the retriever does not take one of the keywords.
     """
-    if name not in RETRIEVERS:
-        raise ValueError(f"Unknown retriever {name!r}; {did_you_mean(name, list(RETRIEVERS))}")
-    return RETRIEVERS[name](texts, tags, **arguments)
+    return registry.create("retriever", name, texts, tags, **arguments)

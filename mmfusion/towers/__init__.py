@@ -1,9 +1,5 @@
 """Towers: one modality in, ``Features`` out."""
 
-from mmfusion.towers.global_local import GlobalLocalTower
-from mmfusion.towers.image import Backbone, ImageTower
-from mmfusion.towers.slices import SlicesTower
-from mmfusion.towers.text import TextTower
-from mmfusion.towers.views import ViewsTower
+from mmfusion.lazy import attach
 
-__all__ = ["Backbone", "GlobalLocalTower", "ImageTower", "SlicesTower", "TextTower", "ViewsTower"]
+__getattr__, __dir__ = attach(__name__, parts=True)

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.layers.attention import CrossAttentionLayer
 from mmfusion.names import did_you_mean
@@ -15,6 +16,16 @@ from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers import offline
 from mmfusion.towers.levels import levels_of, numbered
+
+
+def check_image_encoder(encoder: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        ValueError: timm has no such model; the message gives the nearest ones.
+    """
+    if not timm.is_model(encoder):
+        raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
 
 
 def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
@@ -30,8 +41,7 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
         FileNotFoundError: the weights cannot be had.
         TypeError: a keyword that is not the user's to set.
     """
-    if not timm.is_model(encoder):
-        raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
+    check_image_encoder(encoder)
     reserved = sorted({"num_classes", "features_only", "cache_dir", "scriptable"}.intersection(timm_args))
     reserved += [name for name in timm_args if name.startswith(("pretrained", "checkpoint"))]
     if reserved:
@@ -48,7 +58,7 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     except Exception as error:
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
 
 

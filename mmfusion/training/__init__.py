@@ -1,21 +1,16 @@
 """Training: one function, ``train(RunConfig(...))``, on the transformers Trainer. Light to import."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
-
-from mmfusion.training.config import CardConfig, ModelConfig, ProcessorConfig, RunConfig, TrainConfig
+from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
-    from mmfusion.training.run import TrainResult, train
+    from mmfusion.training.config import CardConfig as CardConfig
+    from mmfusion.training.config import ModelConfig as ModelConfig
+    from mmfusion.training.config import ProcessorConfig as ProcessorConfig
+    from mmfusion.training.config import RunConfig as RunConfig
+    from mmfusion.training.config import TrainConfig as TrainConfig
+    from mmfusion.training.finish import TrainResult as TrainResult
+    from mmfusion.training.run import train as train
 
-__all__ = ["CardConfig", "ModelConfig", "ProcessorConfig", "RunConfig", "TrainConfig", "TrainResult", "train"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the training run itself, and with it torch, on its first use (PEP 562)."""
-    if name in ("TrainResult", "train"):
-        from mmfusion.training import run
-
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = attach(__name__)

@@ -8,6 +8,24 @@ from typing import Any
 from mmfusion.data.config import DatasetConfig
 
 
+def _require(setting: str, value: Any, holds: bool, expected: str) -> None:
+    """Refuse a value out of range.
+
+    Raises:
+        ValueError: It does not hold; the message names the setting, what is expected, and the value.
+    """
+    if not holds:
+        raise ValueError(f"{setting} must be {expected}; got {value!r}.")
+
+
+def _require_least(section: str, config: Any, **least: float) -> None:
+    """Refuse settings below their least value; None, where a setting allows it, leaves the choice open."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        open_too = ", or null" if type(config).__dataclass_fields__[name].default is None else ""
+        _require(f"{section}.{name}", value, value is None or value >= low, f"at least {low}{open_too}")
+
+
 @dataclass
 class ModelConfig:
     """Which model to build; a field left at None keeps what the architecture says.
@@ -51,6 +69,13 @@ class ModelConfig:
     fusion_args: dict[str, Any] | None = None
     head_args: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        _require_least("model", self, dim=1)
+        known = self.encoder_weights in (None, "default")
+        _require("model.encoder_weights", self.encoder_weights, known, "default, or null")
+        p = self.modality_dropout
+        _require("model.modality_dropout", p, p is None or 0 <= p < 1, "at least 0 and below 1")
+
     def overrides(self) -> dict[str, Any]:
         """The keywords for ``create_model`` beyond the name and the weights."""
         fixed = ("name", "encoder_weights")
@@ -73,6 +98,9 @@ class ProcessorConfig:
     max_length: int = 256
     augment: str = "report"
     vocab_size: int = 4096
+
+    def __post_init__(self) -> None:
+        _require_least("processor", self, image_size=1, max_length=3, vocab_size=1)
 
 
 @dataclass
@@ -129,6 +157,19 @@ class TrainConfig:
     trackers: list[str] = field(default_factory=list)
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 1, "gradient_accumulation": 1, "encoder_lr_scale": 0, "weight_decay": 0}
+        _require_least("train", self, **least, patience=1, save_steps=1, workers=0, feature_views=0)
+        _require("train.lr", self.lr, self.lr > 0, "above 0")
+        _require("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio <= 1, "between 0 and 1")
+        _require("train.grad_clip", self.grad_clip, self.grad_clip >= 0, "at least 0 (0 clips nothing)")
+        _require("train.sampler", self.sampler, self.sampler in ("shuffle", "balanced"), "shuffle or balanced")
+        if self.feature_cache is None:
+            _require("train.feature_views", self.feature_views, not self.feature_views, "0 without train.feature_cache")
+        else:
+            frozen = self.freeze_encoders
+            _require("train.freeze_encoders", frozen, frozen, "true with train.feature_cache")
+
 
 @dataclass
 class CardConfig:
@@ -160,6 +201,7 @@ class RunConfig:
         processor: how rows become tensors.
         train: how to train.
         card: what the model card says beyond the figures.
+        plugins: modules that register parts of your own, named as in an import; they are imported first.
     """
 
     data: str
@@ -170,3 +212,4 @@ class RunConfig:
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     card: CardConfig = field(default_factory=CardConfig)
+    plugins: list[str] = field(default_factory=list)

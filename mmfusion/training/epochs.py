@@ -6,19 +6,19 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import IntervalStrategy, TrainerCallback
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import has_length
 
-if TYPE_CHECKING:
-    from mmfusion.training.trainer import FusionTrainer
-
-#: validation figures of which less is better.
-LOWER_IS_BETTER = ("nll", "ece", "brier")
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.files import write_text
+from mmfusion.training.config import TrainConfig
 
 #: what a record begins with; the rest follows by name.
 FIRST = ("epoch", "step", "train_loss")
@@ -32,7 +32,7 @@ def best_of(history: list[Record], metric: str) -> int | None:
         return None
     if metric not in history[-1]:
         return len(history) - 1
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = 1 if METRICS[metric].higher_is_better else -1
     return max(range(len(history)), key=lambda i: (sign * history[i][metric], -i))
 
 
@@ -42,6 +42,14 @@ def should_stop(history: list[Record], metric: str, patience: int | None) -> boo
     return patience is not None and best is not None and len(history) - 1 - best >= patience
 
 
+def mean_over_processes(value: float) -> float:
+    """The mean of a number that each process has its own of."""
+    state = PartialState()
+    if state.num_processes == 1:
+        return value
+    return reduce(torch.tensor(value, dtype=torch.float64, device=state.device), reduction="mean").item()
+
+
 class EpochLog(TrainerCallback, ExportableState):
     """One record per epoch, in ``metrics.jsonl`` and in the resumable state.
 
@@ -49,41 +57,31 @@ class EpochLog(TrainerCallback, ExportableState):
     (of everything but the encoders, at the end of the epoch) and ``seconds``.
 
     Args:
-        path: the JSON lines file.
-        metric: validation figure that tells the best epoch.
-        patience: epochs without improvement before training stops; None never stops.
-        save_steps: also ask for a state every so many steps in the midst of an epoch.
-        lr: peak rate of everything but the encoders.
-        on_best: called in the main process with the record of every new best epoch, before its state is saved.
-        announce: takes the line of each epoch.
+        path: JSON lines file.
+        config: Metric that tells the best epoch, patience, steps between states in mid-epoch, and peak learning rate.
+        begin_epoch: Called with the number of each epoch, from 0, before its first step.
+        on_best: Called in the main process with the record of every new best epoch, before its state is saved.
+        announce: Takes the line of each epoch.
     """
 
     def __init__(
         self,
         path: Path,
+        config: TrainConfig,
         *,
-        metric: str,
-        patience: int | None,
-        save_steps: int | None,
-        lr: float,
+        begin_epoch: Callable[[int], None],
         on_best: Callable[[Record], None],
         announce: Callable[[str], None] = print,
     ) -> None:
         self.path = path
-        self.metric = metric
-        self.patience = patience
-        self.save_steps = save_steps
-        self.lr = lr
+        self.config = config
+        self.begin_epoch = begin_epoch
         self.on_best = on_best
         self.announce = announce
         self.history: list[Record] = []
         self.loss_sum = 0.0
         self.seconds = 0.0
         self.began = time.monotonic()
-
-    def attach(self, trainer: FusionTrainer) -> None:
-        """Give the log its trainer."""
-        self.trainer = trainer
 
     def add(self, loss: float) -> None:
         """Count one batch's part of a step's loss."""
@@ -109,27 +107,27 @@ class EpochLog(TrainerCallback, ExportableState):
         self._write(state)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Set the epoch of sampler and data."""
-        self.trainer.begin_epoch(state.global_step // steps_per_epoch(state))
+        """Tell which epoch begins."""
+        self.begin_epoch(state.global_step // steps_per_epoch(state))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a state in mid-epoch; the end of an epoch has its own, after the validation."""
         ends_epoch = state.global_step % steps_per_epoch(state) == 0
-        if self.save_steps and state.global_step % self.save_steps == 0 and not ends_epoch:
-            self._share_loss()
+        if self.config.save_steps and state.global_step % self.config.save_steps == 0 and not ends_epoch:
+            self.loss_sum = mean_over_processes(self.loss_sum)
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Record what training gave; the validation figures follow, where there is a validation."""
-        self._share_loss()
+        self.loss_sum = mean_over_processes(self.loss_sum)
         group = kwargs["optimizer"].param_groups[0]
         self.record: Record = {
             "epoch": state.global_step // steps_per_epoch(state),
             "step": state.global_step,
             "train_loss": self.loss_sum / steps_per_epoch(state),
-            "lr": self.lr * group["lr"] / group["initial_lr"],
+            "lr": self.config.lr * group["lr"] / group["initial_lr"],
         }
-        if self.trainer.eval_dataset is None:
+        if args.eval_strategy == IntervalStrategy.NO:
             self._finish(state, control)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -137,9 +135,9 @@ class EpochLog(TrainerCallback, ExportableState):
         own = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
         figures = {name.removeprefix("eval_"): value for name, value in kwargs["metrics"].items()}
         self.record |= {k: v for k, v in figures.items() if k not in own and k not in self.record}
-        if self.metric not in self.record:
+        if self.config.metric not in self.record:
             raise ValueError(
-                f"train.metric {self.metric!r} is not among the validation figures: {', '.join(sorted(figures))}."
+                f"train.metric {self.config.metric!r} is no validation metric; there are {', '.join(sorted(figures))}."
             )
         self._finish(state, control)
 
@@ -148,37 +146,28 @@ class EpochLog(TrainerCallback, ExportableState):
         self.record["seconds"] = round(self.seconds + now - self.began, 3)
         self.history.append({name: self.record[name] for name in FIRST} | dict(sorted(self.record.items())))
         self.loss_sum, self.seconds, self.began = 0.0, 0.0, now
-        is_best = best_of(self.history, self.metric) == len(self.history) - 1
+        is_best = best_of(self.history, self.config.metric) == len(self.history) - 1
         self._write(state)
         if state.is_world_process_zero:
             self.announce(self.line(self.record, state.num_train_epochs, is_best))
             if is_best:
                 self.on_best(self.record)
-        if should_stop(self.history, self.metric, self.patience):
+        if should_stop(self.history, self.config.metric, self.config.patience):
             control.should_training_stop = True
             if state.is_world_process_zero and self.record["epoch"] < state.num_train_epochs:
-                self.announce(f"stopped early: no better {self.metric} in {self.patience} epochs")
+                self.announce(f"stopped early: no better {self.config.metric} in {self.config.patience} epochs")
 
     def line(self, record: Record, epochs: int, is_best: bool) -> str:
         """The epoch in one line."""
         parts = [f"epoch {record['epoch']}/{epochs}", f"loss {record['train_loss']:.4f}"]
-        if self.metric in record:
-            parts.append(f"val {self.metric} {record[self.metric]:.4f}{' (best)' if is_best else ''}")
+        if self.config.metric in record:
+            parts.append(f"val {self.config.metric} {record[self.config.metric]:.4f}{' (best)' if is_best else ''}")
         return "  ".join([*parts, f"{record['seconds']:.1f} s"])
-
-    def _share_loss(self) -> None:
-        """Replace the sum by its mean over the processes."""
-        accelerator = self.trainer.accelerator
-        if accelerator.num_processes > 1:
-            total = torch.tensor(self.loss_sum, dtype=torch.float64, device=accelerator.device)
-            self.loss_sum = accelerator.reduce(total, reduction="mean").item()
 
     def _write(self, state: TrainerState) -> None:
         if state.is_world_process_zero:
             lines = "".join(json.dumps(record) + "\n" for record in self.history)
-            partial = self.path.with_name(f"{self.path.name}.partial")
-            partial.write_text(lines, encoding="utf-8")
-            partial.replace(self.path)
+            write_text(self.path, lines)
 
 
 def restored(stateful_callbacks: Any) -> dict[str, Any]:

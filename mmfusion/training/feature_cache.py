@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.inference.predictor import Predictor
 from mmfusion.training.features import FeatureRows, FeatureStore, FeatureWriter
 
 #: changes when what is stored, or how it is computed, does: older stores are then computed anew.
@@ -31,14 +32,12 @@ class FeatureCache:
     trained on the features (fusion block, head, aggregator, loss) is not part of the key, so that they share them.
 
     Args:
-        folder: of all stores; several runs and studies may share it.
-        model: a ``FusionModel`` with frozen encoders.
-        processor: the model's processor.
-        cases: the whole table, all splits: its rows are encoded together, so that another split or fold of them finds
+        folder: Folder of all stores; several runs and experiments may share it.
+        predictor: A ``FusionModel`` with frozen encoders, and its processor.
+        cases: The whole table, all splits: its rows are encoded together, so that another split or fold of them finds
             their features.
-        batch_size: rows that are encoded at once.
-        channels_last: memory format of the images.
-        workers: loader processes.
+        batch_size: Number of rows that are encoded at once.
+        workers: Number of loader processes.
 
     Raises:
         ValueError: an encoder is not frozen, or its tower cannot be taken apart into ``encode`` and ``assemble``.
@@ -47,23 +46,21 @@ class FeatureCache:
     def __init__(
         self,
         folder: str | Path,
-        model: Any,
-        processor: Processor,
+        predictor: Predictor,
         cases: CaseTable,
         *,
         batch_size: int = 64,
-        channels_last: bool = False,
         workers: int = 0,
     ) -> None:
         self.folder = Path(folder).expanduser()
-        self.model = model
+        self.model: Any = predictor.model
+        self.channels_last = predictor.channels_last
         self.cases = cases
         self.batch_size = batch_size
-        self.channels_last = channels_last
         self.workers = workers
         self._processors = {
-            "image": replace(processor, tokenizer=None, text_template=None),
-            "text": replace(processor, image_size=None),
+            "image": replace(predictor.processor, tokenizer=None, text_template=None),
+            "text": replace(predictor.processor, image_size=None),
         }
         self._weights: dict[str, str] = {}
         for side, tower in self._towers().items():

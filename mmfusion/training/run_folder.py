@@ -20,6 +20,7 @@ FREE_TO_CHANGE = (
     "card.limits",
     "data",
     "output",
+    "plugins",
     "train.resume",
     "train.save_steps",
     "train.trackers",

@@ -3,33 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
 from mmfusion.data.processor import NOT_INPUTS
+from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
-from mmfusion.training.config import TrainConfig
-from mmfusion.training.epochs import EpochLog, ProgressBar
+from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.rows import EpochOrder, Rows
 
 WEIGHTS = "model.safetensors"
 
 ADVICE = "training stopped before the weights moved; try a smaller train.lr, or train.precision fp32."
 
 
+def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
+    """The Trainer's arguments. Creating them joins the other processes, where torchrun started several."""
+    t = config.train
+    precision = resolve_precision(t.precision)
+    use_cpu = not has_accelerator()
+    args = TrainingArguments(
+        output_dir=str(states),
+        run_name=states.parent.name,
+        seed=config.seed,
+        data_seed=config.seed,
+        num_train_epochs=t.epochs,
+        per_device_train_batch_size=t.batch_size,
+        per_device_eval_batch_size=t.batch_size,
+        gradient_accumulation_steps=t.gradient_accumulation,
+        average_tokens_across_devices=True,
+        max_grad_norm=t.grad_clip,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=use_cpu,
+        ddp_find_unused_parameters=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        report_to=t.trackers or "none",
+        disable_tqdm=True,
+        log_level="error",
+        log_level_replica="error",
+        label_names=["labels"],
+        remove_unused_columns=False,
+        dataloader_num_workers=t.workers,
+        dataloader_pin_memory=not use_cpu,
+    )
+    # several GPUs are used by several processes (torchrun); one process takes the first
+    args._n_gpu = min(args.n_gpu, 1)
+    return args
+
+
 class Task(nn.Module):
     """Model and loss as the one module that the Trainer moves, wraps and saves.
 
     It hides the model's ``config``, which is a plain dict here, where the Trainer and its trackers expect an object.
+    Its state is what a resumed run cannot make again: all weights and buffers but those of frozen encoders.
     """
 
     accepts_loss_kwargs = False
@@ -40,41 +79,26 @@ class Task(nn.Module):
         self.loss = loss
 
     def forward(self, **inputs: Tensor) -> FusionOutput:
-        """The model's output; the loss is taken outside, in full precision."""
-        return self.model(**inputs)
+        """The model's output on a batch; the loss is taken outside, in full precision."""
+        return self.model(**{name: value for name, value in inputs.items() if name not in NOT_INPUTS})
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Weights and buffers that training changes, by name."""
+        modules = getattr(self.model, "frozen", ())
+        frozen = tuple(f"{name}." for name, module in self.named_modules() if module in modules)
+        return {n: x for n, x in super().state_dict(*args, **kwargs).items() if not n.startswith(frozen)}
 
-class EpochOrder(Sampler[int]):
-    """Order of the training rows in an epoch, a function of seed and epoch alone.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take back what :meth:`state_dict` gave.
 
-    Every process draws the same order and takes its share of it, so N processes with batches of B see what one process
-    with batches of N x B sees; and a resumed run goes on with the order that it left.
-
-    Args:
-        rows: number of rows; as many are drawn.
-        seed: seed of the run.
-        weights: (rows,) relative frequency of each row, drawn with replacement; None takes every row once.
-    """
-
-    def __init__(self, rows: int, seed: int, weights: Tensor | None = None) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.weights = weights
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration is for."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.weights is None:
-            yield from torch.randperm(self.rows, generator=generator).tolist()
-        else:
-            yield from torch.multinomial(self.weights, self.rows, replacement=True, generator=generator).tolist()
+        Raises:
+            ValueError: It is the state of another model, or other parts of it were frozen.
+        """
+        if other := sorted(state_dict.keys() ^ self.state_dict().keys()):
+            raise ValueError(f"The state to resume from holds other weights: {', '.join(other[:5])}.")
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        result.missing_keys.clear()  # the frozen ones, of which the Trainer would warn
+        return result
 
 
 class FiniteGradients(TrainerCallback):
@@ -89,6 +113,19 @@ class FiniteGradients(TrainerCallback):
             raise FloatingPointError(f"The gradients are not finite at step {state.global_step + 1}: {ADVICE}")
 
 
+class SealStates(TrainerCallback):
+    """Marks each state as complete once every process has written its part, and deletes old ones."""
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seal the state that the Trainer has just written."""
+        args.distributed_state.wait_for_everyone()
+        if args.should_save:
+            root = Path(str(args.output_dir))
+            checkpoints.seal(root / f"checkpoint-{state.global_step}")
+            checkpoints.prune(root)
+        args.distributed_state.wait_for_everyone()
+
+
 class FusionTrainer(Trainer):
     """The transformers Trainer for a ``FusionModel``.
 
@@ -96,16 +133,14 @@ class FusionTrainer(Trainer):
     accumulated batches. (With several processes, a last step of too few rows is filled up from the epoch's beginning.)
 
     Args:
-        model: a ``FusionModel``.
+        model: A ``FusionModel``.
         loss: ``loss(output, labels)`` -> dict with ``"loss"``.
-        args: the Trainer's arguments; ``output_dir`` is the folder of the states.
-        config: rates, decay and warm-up.
-        collate: list of rows -> batch.
-        train_rows: data set to train on; ``set_epoch(epoch)`` is called on it where it has that method.
-        order: order of its rows.
-        val_rows: data set for the figures of an epoch, or None.
-        figures: (labels (N,), logits (N, C)) -> name -> value, over all validation rows.
-        log: keeps the epochs' figures.
+        args: The Trainer's arguments; ``output_dir`` is the folder of the states.
+        config: Rates, decay and warm-up.
+        rows: What to train on and to measure each epoch on.
+        metrics: (labels (N,), logits (N, C)) -> name -> value, over all validation rows.
+        callbacks: What else is told of the Trainer's events, before gradients are checked and states sealed.
+        on_loss: Called with each batch's part of a step's loss.
 
     Raises:
         FloatingPointError: the loss, the gradients or a validation output are not finite.
@@ -121,50 +156,30 @@ class FusionTrainer(Trainer):
         args: TrainingArguments,
         *,
         config: TrainConfig,
-        collate: Callable[[list[Any]], dict[str, Tensor]],
-        train_rows: Dataset[Any],
-        order: EpochOrder,
-        val_rows: Dataset[Any] | None,
-        figures: Callable[[Any, Any], dict[str, float]],
-        log: EpochLog,
+        rows: Rows,
+        metrics: Callable[[Any, Any], dict[str, float]],
+        callbacks: Sequence[TrainerCallback],
+        on_loss: Callable[[float], None],
     ) -> None:
         self.config = config
-        self.order = order
-        self.train_rows: Any = train_rows
-        self.log_of_epochs = log
+        self.rows = rows
+        self.on_loss = on_loss
         self.task = Task(model, loss)
         super().__init__(
             model=self.task,
             args=args,
-            data_collator=collate,
-            train_dataset=train_rows,
-            eval_dataset=val_rows,
+            data_collator=rows.train.collate,
+            train_dataset=rows.train,
+            eval_dataset=rows.val,
             compute_loss_func=loss,
-            compute_metrics=lambda prediction: figures(prediction.label_ids, prediction.predictions),
-            callbacks=[ProgressBar(), log, FiniteGradients()],
+            compute_metrics=lambda prediction: metrics(prediction.label_ids, prediction.predictions),
+            callbacks=[*callbacks, FiniteGradients(), SealStates()],
         )
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
-        log.attach(self)
 
-    # -- data ------------------------------------------------------------------------------------------------------
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> EpochOrder:
-        return self.order
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """All validation rows: that a last batch of one row is left out of training does not concern them."""
-        left_out, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.args.dataloader_drop_last = left_out
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Tell sampler and data set which epoch comes next."""
-        self.order.set_epoch(epoch)
-        if hasattr(self.train_rows, "set_epoch"):
-            self.train_rows.set_epoch(epoch)
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self.rows.order
 
     # -- optimisation ----------------------------------------------------------------------------------------------
 
@@ -183,7 +198,6 @@ class FusionTrainer(Trainer):
             warmup = math.ceil(self.config.warmup_ratio * num_training_steps)
             chosen = optimizer or self.create_optimizer()
             self.lr_scheduler = get_cosine_schedule_with_warmup(chosen, warmup, num_training_steps)
-            self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def compute_loss(
@@ -198,7 +212,7 @@ class FusionTrainer(Trainer):
         if hasattr(loss, "step"):
             loss.step = self.state.global_step
         labels = inputs["labels"]
-        output = self._forward(model, inputs)
+        output = model(**inputs)
         value = loss(output, labels)["loss"]
         if num_items_in_batch is not None:
             value = value * (len(labels) * self.accelerator.num_processes / num_items_in_batch)
@@ -212,14 +226,10 @@ class FusionTrainer(Trainer):
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"The loss is {value} at step {self.state.global_step + 1}: {ADVICE}")
-        self.log_of_epochs.add(value)
+        self.on_loss(value)
         return loss
 
-    @staticmethod
-    def _forward(model: nn.Module, inputs: dict[str, Tensor]) -> FusionOutput:
-        return model(**{name: value for name, value in inputs.items() if name not in NOT_INPUTS})
-
-    # -- figures ---------------------------------------------------------------------------------------------------
+    # -- metrics ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate with rank 0's buffers everywhere: each process has seen other batches, so its BatchNorm differs."""
@@ -235,10 +245,10 @@ class FusionTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, Tensor, Tensor]:
-        """(None, logits (B, C), labels (B,)): figures, the validation loss too, come from all logits together."""
+        """(None, logits (B, C), labels (B,)): metrics, the validation loss too, come from all logits together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = self._forward(model, inputs).logits
+            logits = model(**inputs).logits
         assert logits is not None
         logits = logits.float()
         if not torch.isfinite(logits).all():
@@ -249,30 +259,13 @@ class FusionTrainer(Trainer):
 
     # -- states ----------------------------------------------------------------------------------------------------
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a state, and no pickle of the arguments beside them."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
-            save_file({name: x.contiguous() for name, x in self._trained_state().items()}, folder / WEIGHTS)
+            save_file({name: x.contiguous() for name, x in self.task.state_dict().items()}, folder / WEIGHTS)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        path = Path(resume_from_checkpoint) / WEIGHTS
-        saved, own = load_file(path), self._trained_state()
-        if saved.keys() != own.keys():
-            raise ValueError(f"{path} holds other weights: {', '.join(sorted(saved.keys() ^ own.keys())[:5])}.")
-        self.task.load_state_dict(saved, strict=False)
-
-    def _trained_state(self) -> dict[str, Tensor]:
-        """All weights and buffers but those of frozen encoders, which the run's beginning makes again."""
-        modules = getattr(self.task.model, "frozen", ())
-        frozen = tuple(f"{name}." for name, module in self.task.named_modules() if module in modules)
-        return {name: x for name, x in self.task.state_dict().items() if not name.startswith(frozen)}
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            root = Path(str(self.args.output_dir))
-            checkpoints.seal(root / f"checkpoint-{self.state.global_step}")
-            checkpoints.prune(root)
-        self.accelerator.wait_for_everyone()
+    def load_state(self, state: Path) -> None:
+        """Take the weights of a state."""
+        self.task.load_state_dict(load_file(state / WEIGHTS))

@@ -8,14 +8,17 @@ import pytest
 
 import mmfusion
 from mmfusion.cli import main as cli
+from mmfusion.cli.config import InfoConfig
+from mmfusion.cli.parsing import parse
 from mmfusion.data import make_demo
+from mmfusion.evaluation.run import _beside_model
 from mmfusion.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 
 
 def options(*argv: str) -> RunConfig:
-    return cli._options(cli.train, "mmfusion train", list(argv))
+    return parse("train", argv)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -54,6 +57,57 @@ def test_flags_with_and_without_a_value(flag):
     assert options("--data", "x", "--train.resume", "false").train.resume is False
 
 
+@pytest.mark.parametrize("words", [["a", "b"], ["[a, b]"], ['["a", "b"]']])
+def test_a_list_is_its_words(words):
+    config = options("--dataset.views", *words, "--data", "x")
+    assert (config.dataset.views, config.data) == (["a", "b"], "x")
+
+
+def test_items_keep_their_type():
+    base = ["--run.data", "x"]
+    assert parse("compare", [*base, "--seeds", "3", "4", "--jobs", "2"]).seeds == [3, 4]
+    assert options("--data", "x", "--dataset.views", "1", "null").dataset.views == ["1", "null"]
+    assert options("--data", "x", "--dataset.missing_values", "[]").dataset.missing_values == []
+    columns = ["--narrative.leaking_columns", "null"]
+    assert parse("narrate", ["--data", "x", "--output", "o", *columns]).narrative.leaking_columns is None
+
+
+def test_one_item_in_a_file_needs_no_brackets(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmfusion.cli.parsing._saved_dataset", lambda parsed: {})
+    file = tmp_path / "soup.yaml"
+    file.write_text("models: a\noutput: o\n")
+    assert parse("soup", ["--config", str(file)]).models == ["a"]
+
+
+@pytest.mark.parametrize("spelling", ["--dataset.on_bad_row", "--on_bad_row", "--on-bad-row"])
+def test_spellings_of_one_option(spelling):
+    assert options("--data", "x", spelling, "skip").dataset.on_bad_row == "skip"
+    assert options("--data", "x", f"{spelling}=skip").dataset.on_bad_row == "skip"
+
+
+def test_a_flag_takes_no_argument_of_the_command():
+    for argv in (["--pretrained", "mibf*"], ["mibf*", "--pretrained"], ["--pretrained", "true", "mibf*"]):
+        config = parse("list", argv)
+        assert (config.pattern, config.pretrained) == ("mibf*", True)
+
+
+def test_plugins_are_imported_first(tmp_path, monkeypatch):
+    for name in ("plugin_of_the_words", "plugin_of_the_file", "plugin_of_the_run"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run, study = tmp_path / "run.yaml", tmp_path / "study.yaml"
+    run.write_text("data: there\nplugins: [plugin_of_the_run]\ntrain: {lr: 1}\n")
+    study.write_text("run: run.yaml\nplugins: plugin_of_the_file\n")
+    config = parse("compare", ["--config", str(study)])
+    assert config.run.data == "there" and config.run.train.lr == 1
+    assert {"plugin_of_the_run", "plugin_of_the_file"} <= sys.modules.keys()
+    for name in ("plugin_of_the_run", "plugin_of_the_file"):
+        sys.modules.pop(name)
+    parse("audit", ["--config", str(run), "--plugins", "plugin_of_the_words", "plugin_of_the_file"])
+    assert {"plugin_of_the_words", "plugin_of_the_file"} <= sys.modules.keys()
+    assert "plugin_of_the_run" not in sys.modules  # a list of the arguments takes the place of the file's
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -68,6 +122,13 @@ def test_flags_with_and_without_a_value(flag):
         (["train", "--data", "x", "--config", "none.yaml"], ["none.yaml"]),
         (["train", "--data", "x", "stray"], ["stray"]),
         (["info"], ["missing name"]),
+        (["soup"], ["missing models, output"]),
+        (["compare"], ["missing run.data"]),
+        (["soup", "--models", "a,b", "--output", "o"], ["--models a,b: write the items as words, --models a b."]),
+        (["soup", "--models", "--output", "o"], ["--models", "expected at least one argument"]),
+        (["compare", "--run.data", "x", "--seeds", "a", "b"], ["--seeds expects list[int]; got 'a'."]),
+        (["train", "--data", "x", "--train.resume", "perhaps"], ["--train.resume expects bool; got 'perhaps'."]),
+        (["train", "--data", "x", "--plugins", "no_such_module"], ["no_such_module"]),
     ],
 )
 def test_bad_arguments_are_one_line(capsys, argv, words):
@@ -77,6 +138,12 @@ def test_bad_arguments_are_one_line(capsys, argv, words):
         assert word in line or word in line.lower()
 
 
+def test_an_unknown_name_in_a_file_is_answered_with_the_nearest(capsys, tmp_path):
+    (tmp_path / "bad.yaml").write_text("train: {lrr: 3}")
+    line = fails(capsys, "train", "--data", "x", "--config", str(tmp_path / "bad.yaml"))
+    assert line == "mmfusion train: error: Unknown argument train.lrr; did you mean --train.lr?"
+
+
 @pytest.mark.parametrize("text", ["train: {lrr: 3}", "train: [lr: 3", "train: {lr: fast}", "lr: 3"])
 def test_bad_files_are_one_line(capsys, tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
@@ -84,11 +151,11 @@ def test_bad_files_are_one_line(capsys, tmp_path, text):
 
 
 def test_library_errors_are_one_line_and_traceback_on_demand(capsys, monkeypatch):
-    def broken(config: cli.InfoConfig) -> None:
+    def broken(config: InfoConfig) -> None:
         """Broken."""
         raise ValueError("first\n  second")
 
-    monkeypatch.setitem(cli.COMMANDS, "info", broken)
+    monkeypatch.setattr("mmfusion.cli.info.info", broken)
     assert fails(capsys, "info", "x") == "mmfusion info: error: first second"
     monkeypatch.setenv("MMFUSION_DEBUG", "1")
     with pytest.raises(ValueError, match="first"):
@@ -96,11 +163,11 @@ def test_library_errors_are_one_line_and_traceback_on_demand(capsys, monkeypatch
 
 
 def test_own_faults_keep_their_traceback(monkeypatch):
-    def broken(config: cli.InfoConfig) -> None:
+    def broken(config: InfoConfig) -> None:
         """Broken."""
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.COMMANDS, "info", broken)
+    monkeypatch.setattr("mmfusion.cli.info.info", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", "x"])
 
@@ -117,12 +184,18 @@ def test_version_and_help(capsys):
     assert "share of the steps over which the rate rises" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]])
-def test_help_imports_no_heavy_library(argv):
+def test_help_shows_lists_as_they_are_written(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["soup", "--help"])
+    assert "--models ITEM [ITEM ...]\n" in capsys.readouterr().out
+
+
+def test_help_imports_no_heavy_library():
     code = (
-        "import sys\nfrom mmfusion.cli.main import main\n"
-        f"try:\n    main({argv!r})\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'timm', 'torchvision', 'pandas', 'sklearn', 'matplotlib', 'numpy'}\n"
+        "import sys\nfrom mmfusion.cli.main import COMMANDS, main\n"
+        "for argv in [['--help'], *([name, '--help'] for name in COMMANDS)]:\n"
+        "    try:\n        main(argv)\n    except SystemExit:\n        pass\n"
+        "heavy = {'torch', 'transformers', 'timm', 'torchvision', 'pandas', 'sklearn', 'matplotlib', 'numpy', 'PIL'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -139,7 +212,7 @@ def test_help_imports_no_heavy_library(argv):
     ],
 )
 def test_results_lie_beside_the_model(model, folder):
-    assert cli._beside_model(model, "evaluation/test") == Path(folder)
+    assert _beside_model([model], "evaluation/test") == Path(folder)
 
 
 def test_a_training_file_serves_other_commands(tmp_path):
@@ -147,10 +220,10 @@ def test_a_training_file_serves_other_commands(tmp_path):
     file.write_text(
         "data: there\noutput: runs/x\nseed: 3\ndataset: {label_column: dx}\nmodel: {name: m}\ntrain: {lr: 1}\n"
     )
-    config = cli._options(cli.audit, "mmfusion audit", ["--config", str(file), "--dataset.table", "t.csv"])
+    config = parse("audit", ["--config", str(file), "--dataset.table", "t.csv"])
     assert (config.data, config.seed, config.output) == ("there", 3, "audit")
     assert (config.dataset.label_column, config.dataset.table) == ("dx", "t.csv")
-    config = cli._options(cli.split, "mmfusion split", [f"--config={file}", "--output", "split.csv"])
+    config = parse("split", [f"--config={file}", "--output", "split.csv"])
     assert config.output == "split.csv" and config.dataset.label_column == "dx"
 
 

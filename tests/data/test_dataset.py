@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmfusion import registry
 from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor, fit_wordpiece, make_demo, read_cases
+from mmfusion.data.augmentations import row_rng
 
 SKIN = "{age}-year-old {sex}, lesion on the {localization}"
 
@@ -135,3 +138,29 @@ def test_rows_without_labels(cases: CaseTable) -> None:
     dataset = MultimodalDataset(unlabelled, Processor(image_size=8))
     assert (dataset.labels == -1).all()
     assert "labels" not in dataset.processor.collate([dataset[0], dataset[1]])
+
+
+def test_an_augmentation_of_ones_own(cases: CaseTable, processor: Processor) -> None:
+    """Registered by name, it gets the row's own generator and returns the image that the model sees."""
+
+    @registry.register("augmentation", "grey_of_the_row")
+    def grey_of_the_row(
+        image: Image.Image, size: int, rng: random.Random, *, interpolation: str, fill: Sequence[int]
+    ) -> Image.Image:
+        """One grey, drawn anew for each row and epoch."""
+        return Image.new("RGB", (size, size), (rng.randrange(256),) * 3)
+
+    try:
+        assert "grey_of_the_row" in registry.names("augmentation")
+        dataset = MultimodalDataset(cases, processor, augment="grey_of_the_row", seed=3)
+        i = next(i for i in range(len(dataset)) if dataset[i]["image_present"])
+        for epoch in (0, 1):
+            dataset.set_epoch(epoch)
+            grey = row_rng(3, epoch, str(dataset.ids[i])).randrange(256)
+            pixels = dataset[i]["pixel_values"]
+            channel = (grey / 255 - processor.mean[0]) / processor.std[0]
+            assert pixels[0].unique().tolist() == pytest.approx([channel], abs=1e-5)
+    finally:
+        registry._parts["augmentation"].pop("grey_of_the_row")
+    with pytest.raises(ValueError, match="Unknown augmentation 'grey_of_the_row'"):
+        MultimodalDataset(cases, processor, augment="grey_of_the_row")

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from mmfusion.data import CaseTable, DatasetConfig, read_cases
-from mmfusion.data.split_table import draw_split_table, write_split_table
-from mmfusion.data.table import BadRowsError
+from mmfusion.data.config import SplitConfig
+from mmfusion.data.problems import BadRowsError
+from mmfusion.data.split_file import write_split_table
+from mmfusion.data.split_table import split
 
 CONFIG = DatasetConfig(group_column="patient")
 
@@ -37,8 +39,12 @@ def read(root: Path, **options: object) -> CaseTable:
     return read_cases(root, replace(CONFIG, table="cases.csv", split_table="split.csv", **options))  # type: ignore[arg-type]
 
 
+def draw(root: Path, output: Path, dataset: DatasetConfig, **options: int) -> CaseTable:
+    return split(SplitConfig(str(root), str(output), dataset=dataset, **options)).cases
+
+
 def test_the_file_is_the_split_that_a_run_draws(root: Path) -> None:
-    drawn = draw_split_table(root, root / "split.csv", CONFIG, seed=3)
+    drawn = draw(root, root / "split.csv", CONFIG, seed=3)
     table = pd.read_csv(root / "split.csv", dtype=str)
     assert list(table.columns) == ["id", "split", "fingerprint"] and len(table) == 40
     run = read_cases(root, replace(CONFIG, table="cases.csv", split_column=None)).split_or_draw(CONFIG, seed=3)
@@ -51,14 +57,14 @@ def test_the_file_is_the_split_that_a_run_draws(root: Path) -> None:
 
 def test_what_a_run_writes_is_read_back(root: Path) -> None:
     """``split.csv`` of a run folder has the same form."""
-    draw_split_table(root, root / "drawn.csv", CONFIG)
+    draw(root, root / "drawn.csv", CONFIG)
     cases = read_cases(root, replace(CONFIG, table="cases.csv", split_table="drawn.csv"))
     write_split_table(cases, root / "split.csv")
     assert (root / "split.csv").read_bytes() == (root / "drawn.csv").read_bytes()
 
 
 def test_folds(root: Path) -> None:
-    cases = draw_split_table(root, root / "split.csv", CONFIG, folds=5, seed=1)
+    cases = draw(root, root / "split.csv", CONFIG, folds=5, seed=1)
     assert cases.frame.groupby("fold").size().tolist() == [8] * 5
     rotated = read(root, fold_column="fold", folds={"test": [0], "val": [1]})
     assert rotated.problems == []
@@ -77,7 +83,7 @@ def test_folds(root: Path) -> None:
     ],
 )
 def test_changed_rows_are_refused_in_one_line(root: Path, edit: Callable, words: str) -> None:
-    draw_split_table(root, root / "split.csv", CONFIG)
+    draw(root, root / "split.csv", CONFIG)
     change(root, edit)
     with pytest.raises(ValueError) as refused:
         read(root, on_bad_row="skip")
@@ -85,13 +91,13 @@ def test_changed_rows_are_refused_in_one_line(root: Path, edit: Callable, words:
 
 
 def test_text_and_metadata_may_change(root: Path) -> None:
-    draw_split_table(root, root / "split.csv", CONFIG)
+    draw(root, root / "split.csv", CONFIG)
     change(root, lambda table: table.assign(age="7", text="new"))
     assert read(root).problems == []
 
 
 def test_a_new_row_is_a_bad_row(root: Path) -> None:
-    draw_split_table(root, root / "split.csv", CONFIG)
+    draw(root, root / "split.csv", CONFIG)
     Image.new("L", (8, 8)).save(root / "images" / "new.png")
     change(root, lambda table: pd.concat([table, table.iloc[:1].assign(image="new.png")]))
     cases = read(root)
@@ -102,7 +108,7 @@ def test_a_new_row_is_a_bad_row(root: Path) -> None:
 
 def test_rows_that_were_left_out_when_it_was_drawn_have_one_problem(root: Path) -> None:
     change(root, lambda table: table.assign(label=["", *table["label"][1:]]))
-    draw_split_table(root, root / "split.csv", replace(CONFIG, on_bad_row="skip"))
+    draw(root, root / "split.csv", replace(CONFIG, on_bad_row="skip"))
     assert [(problem.row, problem.message) for problem in read(root).problems] == [(1, "missing label")]
 
 
@@ -115,7 +121,7 @@ def test_a_plain_list_of_ids(root: Path) -> None:
 
 def test_cases_of_several_images(root: Path) -> None:
     config = DatasetConfig(table="cases.csv", study_column="patient")
-    draw_split_table(root, root / "split.csv", config)
+    draw(root, root / "split.csv", config)
     cases = read_cases(root, replace(config, split_table="split.csv"))
     assert len(cases) == 20 and cases.problems == [] and cases.splits == {"train": 14, "val": 3, "test": 3}
 
@@ -145,9 +151,9 @@ def test_bad_tables(root: Path, content: str, words: str) -> None:
 def test_no_such_table_and_no_writing_over(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"split\.csv .* is neither here nor below"):
         read(root)
-    draw_split_table(root, root / "split.csv", CONFIG)
+    draw(root, root / "split.csv", CONFIG)
     with pytest.raises(FileExistsError, match="choose another --output"):
-        draw_split_table(root, root / "split.csv", CONFIG)
+        draw(root, root / "split.csv", CONFIG)
 
 
 def test_a_split_column_that_is_not_to_be_read(root: Path) -> None:

@@ -9,10 +9,14 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from mmfusion.evaluation.calibration import calibration_figures, fit_temperature, reliability, temper
+from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.evaluation.calibration import calibration_figures, reliability
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
+from mmfusion.evaluation.temperature import fit_temperature, temper
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.tta import calibrated, probabilities, tta_probabilities
+from mmfusion.inference.stream import predict_rows
+from mmfusion.inference.temperature import class_probabilities
+from mmfusion.inference.tta import views_of
 from mmfusion.models import create_model, load_model, save_model
 from mmfusion.outputs import FusionOutput
 
@@ -82,8 +86,6 @@ def test_reliability_holds_the_calibration_error():
 class Constant(nn.Module):
     """The given logits for every batch."""
 
-    calibration = None
-
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
         self.logits = logits
@@ -93,49 +95,61 @@ class Constant(nn.Module):
         return FusionOutput(logits=self.logits * scale)
 
 
-def test_the_model_carries_its_temperature_into_every_probability():
-    model = Constant(torch.tensor([[2.0, 0.0, -1.0]]))
-    plain = probabilities(model())
-    model.calibration = {"temperature": 2.0, "fitted_on": "val", "n": 100}
-    tempered = calibrated(model, plain)
+def test_the_temperature_is_in_every_probability():
+    logits = torch.tensor([[2.0, 0.0, -1.0]])
+    calibration = {"temperature": 2.0, "fitted_on": "val", "n": 100}
+    plain = class_probabilities(logits)
+    torch.testing.assert_close(plain, logits.softmax(-1))
+    tempered = class_probabilities(logits, calibration)
     torch.testing.assert_close(tempered, torch.tensor([[1.0, 0.0, -0.5]]).softmax(-1))
-    torch.testing.assert_close(tta_probabilities(model, {}), tempered)
-    images = torch.rand(1, 3, 4, 4)
-    mean = Constant(model.logits)
-    expected = temper(tta_probabilities(mean, {"pixel_values": images}).numpy(), 2.0)
-    assert tta_probabilities(model, {"pixel_values": images}).numpy() == pytest.approx(expected, abs=1e-6)
     assert plain.numpy() == pytest.approx(temper(tempered.numpy(), 0.5), abs=1e-6)
+
+    rows = [{"pixel_values": torch.rand(3, 4, 4)}]
+    options = {"num_classes": 3, "calibration": calibration}
+    for tta in (False, True):
+        collate = lambda items: {"pixel_values": torch.stack([item["pixel_values"] for item in items])}  # noqa: E731
+        (part,) = predict_rows(Constant(logits), rows, collate, tta=tta, **options)
+        views = views_of(collate(rows)) if tta else [collate(rows)]
+        mean = torch.stack([Constant(logits)(**view).logits.softmax(-1) for view in views]).mean(0).numpy()
+        assert part.uncalibrated == pytest.approx(mean, abs=1e-6)
+        assert part.probabilities == pytest.approx(temper(mean, 2.0), abs=1e-6)
 
 
 def test_figures_before_are_those_without_calibration():
     labels, logits = overconfident(400)
-    model = Constant(torch.empty(0))
     plain, names = softmax(logits, axis=1), list("abcd")
-    assert calibration_figures(model, labels, plain) is None
-    model.calibration = {"temperature": 2.5, "fitted_on": "val", "n": 400}
-    found = calibration_figures(model, labels, temper(plain, 2.5))
+    assert calibration_figures(None, labels, plain, plain) is None
+    fitted = {"temperature": 2.5, "fitted_on": "val", "n": 400}
+    found = calibration_figures(fitted, labels, plain, temper(plain, 2.5))
     before, after = (classification_metrics(labels, p, names) for p in (plain, temper(plain, 2.5)))
-    assert found["temperature"] == 2.5 and found["n"] == 400
+    assert found.temperature == 2.5 and found.n == 400
     for name in ("ece", "nll", "brier"):
-        assert found["before"][name] == pytest.approx(before[name], abs=1e-9)
-        assert found["after"][name] == pytest.approx(after[name], abs=1e-9)
-    assert found["after"]["nll"] < found["before"]["nll"]
+        assert found.before[name] == pytest.approx(before[name], abs=1e-9)
+        assert found.after[name] == pytest.approx(after[name], abs=1e-9)
+    assert found.after["nll"] < found.before["nll"]
 
 
 def test_the_artefact_keeps_it(tmp_path):
-    model = create_model("test_mibf", num_classes=3)
-    save_model(model, tmp_path / "none")
-    assert load_model(tmp_path / "none").calibration is None
-    model.calibration = {"temperature": 1.7, "fitted_on": "val", "n": 100}
-    save_model(model, tmp_path / "with")
-    assert load_model(tmp_path / "with").calibration == model.calibration
-    assert load_model(tmp_path / "with", num_classes=5).calibration is None  # another head, another scale
+    model, processor = create_model("test_image", num_classes=2), Processor(["a", "b"], image_size=32)
+    predictor = Predictor(model, processor)
+
+    def read(name):
+        return Predictor.from_pretrained(f"local-dir:{tmp_path / name}")
+
+    predictor.save_pretrained(tmp_path / "none")
+    assert read("none").calibration is None
+    predictor.calibration = {"temperature": 1.7, "fitted_on": "val", "n": 100}
+    predictor.save_pretrained(tmp_path / "with")
+    assert read("with").calibration == predictor.calibration
     path = tmp_path / "with" / "config.json"
     config = json.loads(path.read_text())
-    assert config["calibration"] == model.calibration
+    assert config["calibration"] == predictor.calibration
+    save_model(model, tmp_path / "with")  # other weights, another scale; the processor stays
+    assert read("with").calibration is None and read("with").labels == ["a", "b"]
+    config = json.loads(path.read_text())
     del config["calibration"]  # as written by earlier versions
     path.write_text(json.dumps(config))
-    assert load_model(tmp_path / "with").calibration is None
+    assert read("with").calibration is None
     for wrong in ({"temperature": -1, "fitted_on": "val", "n": 9}, {"temperature": 2.0}, 1.7):
         path.write_text(json.dumps({**config, "calibration": wrong}))
         with pytest.raises(ValueError, match="not a temperature above 0"):
@@ -143,14 +157,12 @@ def test_the_artefact_keeps_it(tmp_path):
 
 
 def test_predictor_with_and_without(tmp_path):
-    from mmfusion.data import Processor, fit_wordpiece
-
     torch.manual_seed(0)
     tokenizer = fit_wordpiece(["a word"], 64)
     model = create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
-    model.calibration = {"temperature": 3.0, "fitted_on": "val", "n": 100}
-    Processor(["a", "b", "c"], image_size=32, tokenizer=tokenizer, max_length=8).save_pretrained(tmp_path)
-    save_model(model, tmp_path)
+    calibration = {"temperature": 3.0, "fitted_on": "val", "n": 100}
+    processor = Processor(["a", "b", "c"], image_size=32, tokenizer=tokenizer, max_length=8)
+    Predictor(model, processor, calibration).save_pretrained(tmp_path)
     row = [{"text": "a word"}]
     given = Predictor.from_pretrained(f"local-dir:{tmp_path}").predict(row)[0]["probabilities"]
     plain = Predictor.from_pretrained(f"local-dir:{tmp_path}", calibrated=False).predict(row)[0]["probabilities"]

@@ -78,16 +78,16 @@ def test_figures():
     found = conformal_figures(rule, labels[150:], p[150:], np.arange(150), list("abcd"))
     sets = rule.sets(p[150:])
     covered = sets[np.arange(150), labels[150:]]
-    assert found["coverage"]["value"] == pytest.approx(covered.mean())
-    assert found["coverage"]["low"] < covered.mean() < found["coverage"]["high"]
-    assert found["mean_size"]["value"] == pytest.approx(sets.sum(axis=1).mean())
-    assert found["single"]["value"] == pytest.approx((sets.sum(axis=1) == 1).mean())
-    assert sum(found["sizes"].values()) == 150
-    assert sum(int(k) * count for k, count in found["sizes"].items()) == sets.sum()
+    assert found.coverage.value == pytest.approx(covered.mean())
+    assert found.coverage.low < covered.mean() < found.coverage.high
+    assert found.mean_size.value == pytest.approx(sets.sum(axis=1).mean())
+    assert found.single.value == pytest.approx((sets.sum(axis=1) == 1).mean())
+    assert sum(found.sizes.values()) == 150
+    assert sum(int(k) * count for k, count in found.sizes.items()) == sets.sum()
     here = labels[150:] == 1
-    assert found["per_class"]["b"]["coverage"]["value"] == pytest.approx(covered[here].mean())
+    assert found.per_class["b"].coverage.value == pytest.approx(covered[here].mean())
     few = fit_conformal([0, 1, 2], p[:3], by_class=True)
-    assert conformal_figures(few, labels, p, labels, list("abcd"))["per_class"]["a"]["undecided"] is True
+    assert conformal_figures(few, labels, p, labels, list("abcd")).per_class["a"].undecided is True
 
 
 def test_unknown_method():

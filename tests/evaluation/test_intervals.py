@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from mmfusion.evaluation import intervals
+from mmfusion.evaluation import Interval, intervals
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, metric_intervals, weighted_headline
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
 
@@ -98,8 +98,8 @@ def test_equals_a_bootstrap_by_hand():
         rows = [i for i, count in enumerate(row) for _ in range(count)]
         expected.append(classification_metrics(labels[rows], probabilities[rows], NAMES)["macro_auroc"])
     found = metric_intervals(labels, probabilities, groups, replicates=50, seed=3)["macro_auroc"]
-    assert (found["low"], found["high"]) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
-    assert found["value"] == pytest.approx(classification_metrics(labels, probabilities, NAMES)["macro_auroc"])
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+    assert found.value == pytest.approx(classification_metrics(labels, probabilities, NAMES)["macro_auroc"])
 
 
 def test_ungrouped_agrees_with_scipy():
@@ -111,8 +111,8 @@ def test_ungrouped_agrees_with_scipy():
         reference = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="percentile", rng=0)
         low, high = reference.confidence_interval
         # two bootstraps of the same sample differ by their draws alone
-        assert found[name]["low"] == pytest.approx(low, abs=0.15 * (high - low) / 2)
-        assert found[name]["high"] == pytest.approx(high, abs=0.15 * (high - low) / 2)
+        assert found[name].low == pytest.approx(low, abs=0.15 * (high - low) / 2)
+        assert found[name].high == pytest.approx(high, abs=0.15 * (high - low) / 2)
 
 
 def test_groups_widen_the_interval():
@@ -122,20 +122,20 @@ def test_groups_widen_the_interval():
     single = metric_intervals(labels, probabilities)["accuracy"]
     grouped = metric_intervals(labels[many], probabilities[many], many)["accuracy"]
     naive = metric_intervals(labels[many], probabilities[many])["accuracy"]
-    assert grouped == pytest.approx(single, abs=1e-12)
-    assert naive["high"] - naive["low"] < 0.6 * (single["high"] - single["low"])
+    assert vars(grouped) == pytest.approx(vars(single), abs=1e-12)
+    assert naive.high - naive.low < 0.6 * (single.high - single.low)
 
 
 def test_figures_of_each_class():
     labels, probabilities = random_case(100)
     labels[labels == 3] = 0
-    found = metric_intervals(labels, probabilities, class_names=NAMES, replicates=200)["per_class"]
+    found = metric_intervals(labels, probabilities, class_names=NAMES, replicates=200).per_class
     plain = classification_metrics(labels, probabilities, NAMES)["per_class"]
     for name in NAMES[:3]:
         for figure in ("recall", "auroc"):
-            assert found[name][figure]["value"] == pytest.approx(plain[name][figure])
-            assert found[name][figure]["low"] <= plain[name][figure] <= found[name][figure]["high"]
-    assert found["d"]["auroc"] == {"value": None, "low": None, "high": None}
+            assert found[name][figure].value == pytest.approx(plain[name][figure])
+            assert found[name][figure].low <= plain[name][figure] <= found[name][figure].high
+    assert found["d"]["auroc"] == Interval(None, None, None)
 
 
 def test_interval_leaves_out_what_is_undefined():

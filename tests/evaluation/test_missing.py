@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 from mmfusion.data import CaseTable, Processor
-from mmfusion.evaluation.missing import missing_modality_figures
+from mmfusion.evaluation.missing import missing_modality
+from mmfusion.inference.predictor import Predictor
 from mmfusion.outputs import FusionOutput
 
 
@@ -37,14 +38,14 @@ def cases(tmp_path) -> CaseTable:
 
 def test_each_view_alone_on_the_rows_that_have_all(cases):
     processor = Processor(["no", "yes"], image_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
-    found = missing_modality_figures(Knows(), processor, cases, bootstrap={"replicates": 5})
-    assert [(row["shown"], row["n"]) for row in found] == [("everything", 2), ("view 1 only", 2), ("view 2 only", 2)]
+    found = missing_modality(Predictor(Knows(), processor), cases, bootstrap={"replicates": 5})
+    assert [(row.shown, row.n) for row in found] == [("everything", 2), ("view 1 only", 2), ("view 2 only", 2)]
     for row, sureness in zip(found, (3.0, 1.0, 2.0), strict=True):
         expected = -torch.tensor([0.0, sureness]).log_softmax(0)[1].item()
-        assert row["nll"]["value"] == pytest.approx(expected, abs=1e-6)
+        assert row.figures["nll"].value == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_modality_has_nothing_to_take_away(cases):
     processor = Processor(["no", "yes"], image_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
     single = CaseTable(cases.frame.assign(image="a.png"), cases.image_root, known_labels=("no", "yes"))
-    assert missing_modality_figures(Knows(), processor, single) == []
+    assert missing_modality(Predictor(Knows(), processor), single) == []

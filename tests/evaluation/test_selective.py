@@ -33,15 +33,15 @@ def test_figures_by_hand():
     # surest first: right, wrong, right, right
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
     found = selective_figures([0, 0, 0, 0], p)
-    assert found["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
-    assert found["excess_aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4 - (1 / 4) / 4)
-    half, whole = found["at_coverage"][0], found["at_coverage"][-1]
-    assert half == pytest.approx({"coverage": 0.5, "confidence": 0.8, "accuracy": 0.5})
-    assert whole == pytest.approx({"coverage": 1.0, "confidence": 0.6, "accuracy": 0.75})
+    assert found.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert found.excess_aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4 - (1 / 4) / 4)
+    half, whole = found.at_coverage[0], found.at_coverage[-1]
+    assert vars(half) == pytest.approx({"coverage": 0.5, "confidence": 0.8, "accuracy": 0.5})
+    assert vars(whole) == pytest.approx({"coverage": 1.0, "confidence": 0.6, "accuracy": 0.75})
 
 
 def test_errors_last_leave_no_excess():
-    assert selective_figures([0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])["excess_aurc"] == pytest.approx(0)
+    assert selective_figures([0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]]).excess_aurc == pytest.approx(0)
 
 
 def test_shapes_are_checked():

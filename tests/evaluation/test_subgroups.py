@@ -31,33 +31,33 @@ def rows():
 def test_values_of_a_column(rows):
     frame, labels, p, groups = rows
     found = subgroup_figures(frame, labels, p, groups, ["sex"], replicates=50)["sex"]
-    assert [(part["value"], part["n"], part["small"]) for part in found] == [
+    assert [(part.value, part.n, part.small) for part in found] == [
         ("female", 160, False),
         ("male", 70, False),
         ("(missing)", 10, True),
     ]
     here = (frame["sex"] == "male").to_numpy()
     plain = classification_metrics(labels[here], p[here], list("abc"))
-    assert found[1]["groups"] == len(set(groups[here])) and found[1]["classes"] == 3
+    assert found[1].groups == len(set(groups[here])) and found[1].classes == 3
     for name in HEADLINE:
-        assert found[1][name]["value"] == pytest.approx(plain[name])
-        assert found[1][name]["low"] <= found[1][name]["high"]
+        assert found[1].figures[name].value == pytest.approx(plain[name])
+        assert found[1].figures[name].low <= found[1].figures[name].high
 
 
 def test_numbers_in_bands(rows):
     frame, labels, p, groups = rows
     thirds = subgroup_figures(frame, labels, p, groups, ["age"], replicates=5)["age"]
-    assert [part["value"] for part in thirds] == ["20 to 40", ">40 to 60", ">60 to 79", "(missing)"]
-    assert [part["n"] for part in thirds] == [83, 80, 76, 1]
+    assert [part.value for part in thirds] == ["20 to 40", ">40 to 60", ">60 to 79", "(missing)"]
+    assert [part.n for part in thirds] == [83, 80, 76, 1]
     tens = subgroup_figures(frame, labels, p, groups, ["age:20"], replicates=5)["age"]
-    assert [(part["value"], part["n"]) for part in tens] == [
+    assert [(part.value, part.n) for part in tens] == [
         ("20 to <40", 79),
         ("40 to <60", 80),
         ("60 to <80", 80),
         ("(missing)", 1),
     ]
     few = subgroup_figures(frame, labels, p, groups, ["visits"], replicates=5)["visits"]
-    assert [part["value"] for part in few] == ["0", "1"]
+    assert [part.value for part in few] == ["0", "1"]
 
 
 def test_csv(rows, tmp_path):
@@ -67,7 +67,7 @@ def test_csv(rows, tmp_path):
         lines = list(csv.DictReader(file))
     assert [line["column"] for line in lines] == ["sex"] * 3 + ["age"] * 4
     assert lines[2]["small"] == "true" and lines[0]["small"] == "false"
-    assert float(lines[0]["accuracy_low"]) == pytest.approx(found["sex"][0]["accuracy"]["low"], rel=1e-5)
+    assert float(lines[0]["accuracy_low"]) == pytest.approx(found["sex"][0].figures["accuracy"].low, rel=1e-5)
     assert lines[-1]["macro_auroc"] == ""  # one row has no ranking
 
 

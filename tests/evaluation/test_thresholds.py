@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from mmfusion.evaluation.thresholds import sensitivity_threshold, threshold_figures
+from mmfusion.results import Threshold
 
 
 def scored(n: int, seed: int):
@@ -34,10 +35,10 @@ def test_figures_are_those_of_the_measured_rows():
     result = threshold_figures(validation, measured, np.arange(300) // 2, ["no", "yes", "never"][:2], 0.9)
     found = result["yes"]
     labels, score = measured[0], measured[1][:, 1]
-    alarm = score >= found["threshold"]
-    assert found["sensitivity"]["value"] == pytest.approx(alarm[labels == 1].mean())
-    assert found["specificity"]["value"] == pytest.approx((~alarm)[labels == 0].mean())
-    assert found["sensitivity"]["low"] < found["sensitivity"]["value"] < found["sensitivity"]["high"]
-    assert found["validation_positives"] == validation[0].sum()
+    alarm = score >= found.threshold
+    assert found.sensitivity.value == pytest.approx(alarm[labels == 1].mean())
+    assert found.specificity.value == pytest.approx((~alarm)[labels == 0].mean())
+    assert found.sensitivity.low < found.sensitivity.value < found.sensitivity.high
+    assert found.validation_positives == validation[0].sum()
     none = threshold_figures((np.zeros(3, int), validation[1][:3]), measured, np.arange(300), ["no", "yes"])
-    assert none["yes"] == {"threshold": None, "validation_positives": 0}
+    assert none["yes"] == Threshold(None, 0)

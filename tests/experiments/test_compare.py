@@ -14,15 +14,17 @@ import pytest
 import mmfusion
 from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments import StudyConfig, compare, comparison
+from mmfusion.experiments import ExperimentConfig, compare, comparison, running
 from mmfusion.experiments.cost import cost_of
-from mmfusion.inference.stream import AllRows, Predicted, PredictionWriter
+from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Prediction
 from mmfusion.models import save_model
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
 
 @pytest.fixture
-def study(toy: Path, tmp_path: Path) -> StudyConfig:
+def study(toy: Path, tmp_path: Path) -> ExperimentConfig:
     run = RunConfig(
         data=str(toy),
         model=ModelConfig(name="test_concat"),
@@ -35,19 +37,24 @@ def study(toy: Path, tmp_path: Path) -> StudyConfig:
             feature_cache=str(tmp_path / "cache"),
         ),
     )
-    return StudyConfig(
+    return ExperimentConfig(
         run=run, vary={"model.fusion": ["gated"]}, seeds=[0, 1], output=str(tmp_path / "study"), replicates=50
     )
 
 
 def test_a_study_and_its_second_start(
-    study: StudyConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    study: ExperimentConfig,
+    toy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    results = compare(study)
+    done = compare(study)
+    results = done.results
     assert [result.row.name for result in results] == ["base", "image alone", "text alone", "fusion=gated"]
     assert results[0].cases == 6 and results[0].seeds == [0, 1]
     output = Path(study.output)
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out + done.summary()
     text = (output / "results.md").read_text()
     assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
     assert "beside base: not judged: fewer than 3 seeds." in text and "Two seeds say little" in text
@@ -67,9 +74,9 @@ def test_a_study_and_its_second_start(
     before = [result.figures for result in results]
     shutil.rmtree(output / "runs/base/seed-1")
     trained = []
-    train = comparison.train
-    monkeypatch.setattr(comparison, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
-    assert [result.figures for result in compare(study)] == before
+    train = running.train
+    monkeypatch.setattr(running, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
+    assert [result.figures for result in compare(study).results] == before
     assert trained == [str(output / "runs/base/seed-1")]
     with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
@@ -83,27 +90,27 @@ def test_a_study_and_its_second_start(
         compare(replace(study, data=str(other)))
 
 
-def test_a_run_that_diverges_stops_no_other(study: StudyConfig) -> None:
+def test_a_run_that_diverges_stops_no_other(study: ExperimentConfig) -> None:
     huge = {"train.lr": 1e30, "train.grad_clip": 0.0, "train.warmup_ratio": 0.0, "train.epochs": 2}
-    results = compare(replace(study, vary={}, rows={"huge": huge}, seeds=[0], baselines=False))
+    results = compare(replace(study, vary={}, rows={"huge": huge}, seeds=[0], baselines=False)).results
     assert results[1].figures == {}
     text = (Path(study.output) / "results.md").read_text()
     assert "**huge**: every run failed (1 seed failed: The loss is" in text
 
 
-def test_every_seed_is_measured_on_the_split_of_the_first(study: StudyConfig, toy: Path, tmp_path: Path) -> None:
+def test_every_seed_is_measured_on_the_split_of_the_first(study: ExperimentConfig, toy: Path, tmp_path: Path) -> None:
     data = tmp_path / "unsplit"
     shutil.copytree(toy, data)
     table = pd.read_csv(data / "cases.csv").drop(columns="split")
     table.to_csv(data / "cases.csv", index=False)
-    results = compare(replace(study, data=str(data), baselines=False))
+    results = compare(replace(study, data=str(data), baselines=False)).results
     assert results[0].seeds == [0, 1]
     ids = [set(pd.read_csv(path)["id"]) for path in Path(study.output).glob("runs/*/*/predictions.csv")]
     assert len(ids) == 4 and all(one == ids[0] for one in ids)
 
 
 def test_cross_validation_tests_every_row_once(
-    study: StudyConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: ExperimentConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "folded"
     shutil.copytree(toy, data)
@@ -113,7 +120,7 @@ def test_cross_validation_tests_every_row_once(
     table.to_csv(data / "cases.csv", index=False)
     run = replace(study.run, data=str(data), dataset=DatasetConfig(fold_column="fold"))
     folded = replace(study, run=run, cross_validate=True, seeds=[0], baselines=False, metric="macro_auroc")
-    results = compare(folded)
+    results = compare(folded).results
     assert results[0].cases == len(table) and len(results[0].runs) == 4
     assert capsys.readouterr().out.count(": macro_auroc undefined (") == 2
     assert all(0 < row.figures["macro_auroc"].mean < 1 for row in results)
@@ -132,17 +139,17 @@ def test_cross_validation_tests_every_row_once(
         ({"vary": {"train.epochs": [0]}}, "train.epochs must be at least 1; got 0."),
     ],
 )
-def test_a_study_is_refused_before_its_first_run(study: StudyConfig, change: dict[str, Any], message: str) -> None:
+def test_a_study_is_refused_before_its_first_run(study: ExperimentConfig, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(replace(study, **change))
     assert not (Path(study.output) / "runs").exists()
 
 
 @pytest.mark.slow
-def test_two_jobs_give_what_one_gives(study: StudyConfig, tmp_path: Path) -> None:
+def test_two_jobs_give_what_one_gives(study: ExperimentConfig, tmp_path: Path) -> None:
     study = replace(study, baselines=False)
-    one = compare(study)
-    two = compare(replace(study, jobs=2, output=str(tmp_path / "two")))
+    one = compare(study).results
+    two = compare(replace(study, jobs=2, output=str(tmp_path / "two"))).results
     assert [result.figures for result in one] == [result.figures for result in two]
 
 
@@ -150,7 +157,7 @@ def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None
     with PredictionWriter(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as writer:
         writer.write(
             ["NA", "2", "3", "4"],
-            Predicted(0, np.array([[0.75, 0.25]] * 3 + [[np.nan] * 2], dtype=np.float32), [None, None, None, "bad"]),
+            Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"]),
             ["None", "mild", "", "mild"],
         )
     found = comparison._together([comparison._table(tmp_path)])

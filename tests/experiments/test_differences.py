@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score
 
-from mmfusion.experiments import StudyConfig
-from mmfusion.experiments.differences import Predictions, compare_rows, mean_interval, verdict
+from mmfusion.experiments import ExperimentConfig
+from mmfusion.experiments.differences import RunPredictions, compare_rows, mean_interval, verdict
 from mmfusion.experiments.plan import Row
 from mmfusion.training import RunConfig
 
@@ -16,10 +16,10 @@ RUN = RunConfig(data="d")
 NAMES = ["a", "b", "c"]
 
 
-def predictions(rng: np.random.Generator, labels: np.ndarray, skill: float) -> Predictions:
+def predictions(rng: np.random.Generator, labels: np.ndarray, skill: float) -> RunPredictions:
     logits = rng.normal(size=(len(labels), 3)) + skill * np.eye(3)[labels]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return Predictions([f"r{i}" for i in range(len(labels))], labels, p, NAMES)
+    return RunPredictions([f"r{i}" for i in range(len(labels))], labels, p, NAMES)
 
 
 def rows(*names: str) -> list[Row]:
@@ -31,7 +31,7 @@ def test_intervals_are_those_of_an_explicit_bootstrap() -> None:
     labels = rng.integers(0, 3, 120)
     groups = {f"r{i}": f"g{i // 3}" for i in range(120)}
     given = {name: {s: predictions(rng, labels, skill) for s in (0, 1, 2)} for name, skill in (("a", 1.0), ("b", 2.0))}
-    study = StudyConfig(run=RUN, replicates=4000)
+    study = ExperimentConfig(run=RUN, replicates=4000)
     base, other = compare_rows(study, rows("a", "b"), given, groups)
     assert (base.cases, base.groups, base.seeds) == (120, 40, [0, 1, 2])
 
@@ -62,8 +62,10 @@ def test_a_row_beside_itself_differs_by_nothing_and_order_does_not_matter() -> N
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 50)
     one = predictions(rng, labels, 1.0)
-    turned = Predictions(one.ids[::-1], one.labels[::-1], one.probabilities[::-1], NAMES)
-    _, same = compare_rows(StudyConfig(run=RUN, replicates=50), rows("a", "b"), {"a": {0: one}, "b": {0: turned}}, {})
+    turned = RunPredictions(one.ids[::-1], one.labels[::-1], one.probabilities[::-1], NAMES)
+    _, same = compare_rows(
+        ExperimentConfig(run=RUN, replicates=50), rows("a", "b"), {"a": {0: one}, "b": {0: turned}}, {}
+    )
     for figure in same.figures.values():
         assert (figure.difference, figure.difference_low, figure.difference_high) == (0, 0, 0)
         assert figure.verdict == "not judged: fewer than 3 seeds" and figure.spread is None
@@ -74,11 +76,11 @@ def test_failed_seeds_and_rows_are_left_out() -> None:
     labels = rng.integers(0, 3, 50)
     base = {0: predictions(rng, labels, 1.0), 1: predictions(rng, labels, 1.0)}
     given = {"a": base, "b": {1: base[1]}, "c": {}}
-    _, partly, failed = compare_rows(StudyConfig(run=RUN, replicates=50), rows("a", "b", "c"), given, {})
+    _, partly, failed = compare_rows(ExperimentConfig(run=RUN, replicates=50), rows("a", "b", "c"), given, {})
     assert partly.seeds == [1] and partly.figures["accuracy"].difference == 0
     assert failed.figures == {} and failed.seeds == []
     with pytest.raises(ValueError, match="No run of the base row 'a' was finished"):
-        compare_rows(StudyConfig(run=RUN), rows("a", "b"), {"a": {}, "b": base}, {})
+        compare_rows(ExperimentConfig(run=RUN), rows("a", "b"), {"a": {}, "b": base}, {})
 
 
 def test_other_test_rows_are_refused() -> None:
@@ -87,7 +89,7 @@ def test_other_test_rows_are_refused() -> None:
     one, other = predictions(rng, labels, 1.0), predictions(rng, labels, 1.0)
     other.ids[3] = "someone else"
     with pytest.raises(ValueError, match="The row 'b' was tested on other cases"):
-        compare_rows(StudyConfig(run=RUN), rows("a", "b"), {"a": {0: one}, "b": {0: other}}, {})
+        compare_rows(ExperimentConfig(run=RUN), rows("a", "b"), {"a": {0: one}, "b": {0: other}}, {})
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from mmfusion.experiments import StudyConfig
+from mmfusion.experiments import ExperimentConfig
 from mmfusion.experiments.plan import plan_rows, plan_runs
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
 
-def study(**settings: Any) -> StudyConfig:
+def study(**settings: Any) -> ExperimentConfig:
     run = RunConfig(data="d", model=ModelConfig(name="test_mibf", fusion="concat", fusion_args={}))
-    return StudyConfig(**{"run": run, **settings})
+    return ExperimentConfig(**{"run": run, **settings})
 
 
 def test_each_row_differs_in_one_thing() -> None:
@@ -48,7 +48,7 @@ def test_a_base_that_no_value_names_is_called_base() -> None:
 
 def test_one_modality_has_no_disagreement() -> None:
     run = RunConfig(data="d", train=TrainConfig(loss="mp", loss_args={"alpha": 0.5}))
-    rows = plan_rows(StudyConfig(run=run, vary={"train.lr": [0.1]}))
+    rows = plan_rows(ExperimentConfig(run=run, vary={"train.lr": [0.1]}))
     assert [(row.config.train.loss, row.config.train.loss_args) for row in rows] == [
         ("mp", {"alpha": 0.5}),
         ("ce", {}),

@@ -42,7 +42,8 @@ def config(output: Path, data: Path, **settings: Any) -> SweepConfig:
 def test_it_finds_the_best_rate(
     tmp_path: Path, toy: Path, runs: list[RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    best = sweep(config(tmp_path / "s", toy))
+    found = sweep(config(tmp_path / "s", toy))
+    best = found.best
     assert len(runs) == 25 and abs(math.log10(best.train.lr) + 3) < 0.4
     assert len({run.output for run in runs}) == 25
     assert {type(run.train.batch_size) for run in runs} == {int}
@@ -50,6 +51,7 @@ def test_it_finds_the_best_rate(
     assert saved["train"]["lr"] == best.train.lr and saved["output"] == str(tmp_path / "s/best")
     assert len(pd.read_csv(tmp_path / "s/trials.csv")) == 25
     assert "[25/25] train.lr=" in capsys.readouterr().out
+    assert f"val balanced_accuracy {found.value:.4f}; its test rows: accuracy" in found.summary()
 
 
 def test_a_stopped_sweep_ends_like_one_that_was_not(

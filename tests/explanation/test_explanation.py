@@ -11,10 +11,11 @@ from PIL import Image
 
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.data.transforms import open_image
+from mmfusion.data.images import open_image
 from mmfusion.explanation import image_relevance, save_explanation
-from mmfusion.inference.predictor import Predictor, _file_name
-from mmfusion.models import create_model, save_model
+from mmfusion.explanation.run import _file_name
+from mmfusion.inference.predictor import Predictor
+from mmfusion.models import create_model
 
 LABELS = ["benign", "malignant", "unsure"]
 TEMPLATE = "{age}-year-old {sex}."
@@ -141,8 +142,8 @@ def test_file_names() -> None:
 def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predictor = predictor_of("test_mibf")
     run = tmp_path / "run" / "best"
-    predictor.processor.save_pretrained(run)
-    save_model(predictor.model, run, metadata={"training": {"dataset": {"text_template": TEMPLATE}, "seed": 0}})
+    predictor.provenance = {"dataset": {"text_template": TEMPLATE}, "seed": 0}
+    predictor.save_pretrained(run)
     argv = [
         "explain",
         "--model",

@@ -15,10 +15,10 @@ from PIL import Image
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.measure import measure
+from mmfusion.explanation import explain_path
 from mmfusion.exporting import artifact
-from mmfusion.inference import OnnxModel
-from mmfusion.models import save_model
+from mmfusion.inference import OnnxModel, predict_path
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -34,9 +34,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = fit_wordpiece(["a red green blue spot, patient of 30 years"], 128)
     processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, max_length=24)
     model = mmfusion.create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
-    model.calibration = {"temperature": TEMPERATURE, "fitted_on": "val", "n": 60}
-    processor.save_pretrained(run / "best")
-    save_model(model, run / "best", metadata={"training": {"dataset": {}, "seed": 0}}, metrics={"accuracy": 0.5})
+    calibration = {"temperature": TEMPERATURE, "fitted_on": "val", "n": 60}
+    predictor = mmfusion.Predictor(model, processor, calibration, {"dataset": {}, "seed": 0})
+    predictor.save_pretrained(run / "best", {"accuracy": 0.5})
     return run
 
 
@@ -102,7 +102,8 @@ def test_tables_and_figures(pair, toy: Path, tmp_path: Path) -> None:
     read = mmfusion.data.DatasetConfig(image_root=str(toy))
     found = []
     for name, predictor in (("eager", eager), ("onnx", onnx)):
-        assert predictor.predict_path(table, tmp_path / f"{name}.csv", dataset=read) == (4, 1)
+        done = predict_path(predictor, table, tmp_path / f"{name}.csv", dataset=read)
+        assert (done.rows, done.unreadable) == (4, 1)
         with (tmp_path / f"{name}.csv").open(newline="") as file:
             found.append(list(csv.DictReader(file)))
     for a, b in zip(*found, strict=True):
@@ -111,7 +112,7 @@ def test_tables_and_figures(pair, toy: Path, tmp_path: Path) -> None:
             assert a[column] == b[column] == "" or float(a[column]) == pytest.approx(float(b[column]), abs=1e-4)
     assert "broken.png" in found[1][1]["error"]
     cases = read_cases(toy, processor_labels=LABELS).select("train")
-    figures = [evaluate(p.model, p.processor, cases, missing_modality=True) for p in pair]
+    figures = [measure(p, cases, missing_modality=True).to_dict() for p in pair]
     assert figures[0]["nll"] == pytest.approx(figures[1]["nll"], abs=1e-4)
     assert figures[0]["confusion_matrix"] == figures[1]["confusion_matrix"]
     assert figures[1]["calibration"]["temperature"] == TEMPERATURE
@@ -121,7 +122,7 @@ def test_tables_and_figures(pair, toy: Path, tmp_path: Path) -> None:
 
 def test_what_it_cannot_do_is_one_line(exported: Path, pair) -> None:
     _, onnx = pair
-    for explain in (lambda: onnx.explain({"text": "red"}), lambda: onnx.explain_path("data", "out")):
+    for explain in (lambda: onnx.explain({"text": "red"}), lambda: explain_path(onnx, "data", "out")):
         with pytest.raises(ValueError, match="An exported model has no gradients to explain with"):
             explain()
     with pytest.raises(ValueError, match=r"holds an exported model, which mmfusion.Predictor runs"):
@@ -145,9 +146,8 @@ def test_inputs_that_the_tower_may_do_without(name: str, tmp_path: Path) -> None
     from zoo import batch, shrunk
 
     model = shrunk(name).eval()
-    Processor(LABELS, image_size=32, tokenizer=fit_wordpiece(["red"], 64)).save_pretrained(tmp_path / "saved")
-    save_model(model, tmp_path / "saved")
-    mmfusion.export_model(f"local-dir:{tmp_path / 'saved'}", tmp_path / "onnx")
+    processor = Processor(LABELS, image_size=32, tokenizer=fit_wordpiece(["red"], 64))
+    mmfusion.export_model(mmfusion.Predictor(model, processor), tmp_path / "onnx")
     onnx = OnnxModel(tmp_path / "onnx", "cpu")
     inputs = batch(model, rows=3, size=32)
     for left_out in ("roi_values", "slice_mask", "view_mask"):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ import torch
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate
+from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
-from mmfusion.inference.ensemble import Ensemble, Member, mean_of
-from mmfusion.inference.stream import Predicted
-from mmfusion.models import save_model
+from mmfusion.inference.ensemble import mean_of
+from mmfusion.inference.predictor import Ensemble, Predictor
+from mmfusion.inference.stream import Prediction
 
 LABELS = ["a", "b", "c"]
 
@@ -27,10 +26,10 @@ def save(
     torch.manual_seed(seed)
     tokenizer = fit_wordpiece(words, 128)
     model = mmfusion.create_model(name, num_classes=3, text_args={"vocab_size": len(tokenizer)})
-    if temperature is not None:
-        model.calibration = {"temperature": temperature, "fitted_on": "val", "n": 60}
-    Processor(LABELS, image_size=image_size, tokenizer=tokenizer, max_length=24).save_pretrained(folder)
-    save_model(model, folder, metadata={"training": {"dataset": {"text_column": "text"}, "seed": seed}})
+    calibration = None if temperature is None else {"temperature": temperature, "fitted_on": "val", "n": 60}
+    processor = Processor(LABELS, image_size=image_size, tokenizer=tokenizer, max_length=24)
+    provenance = {"dataset": {"text_column": "text"}, "seed": seed}
+    Predictor(model, processor, calibration, provenance).save_pretrained(folder)
     return f"local-dir:{folder}"
 
 
@@ -51,8 +50,9 @@ def values(results: list[dict]) -> np.ndarray:
 
 def test_mean_of_streams() -> None:
     nothing = [float("nan")] * 2
-    one = [Predicted(0, np.array([[0.2, 0.8], nothing], np.float32), [None, "no image"], {"experts": np.ones((2, 2))})]
-    two = [Predicted(0, np.array([[0.6, 0.4], [0.5, 0.5]], np.float32), [None, None])]
+    read = np.log(np.array([[0.2, 0.8], nothing], np.float32))
+    one = [Prediction(0, read, [None, "no image"], {"experts": np.ones((2, 2))})]
+    two = [Prediction(0, np.log(np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)), [None, None])]
     (found,) = mean_of([iter(one), iter(two)])
     np.testing.assert_allclose(found.probabilities, [[0.4, 0.6], nothing], atol=1e-7)
     assert found.errors == [None, "no image"] and found.shares == {} and found.start == 0
@@ -66,7 +66,7 @@ def test_it_predicts_the_mean_of_what_its_models_predict(names: list[str], toy: 
     rows = [{"id": i, "image": toy / f"case{i}.png", "text": "a green spot"} for i in range(3)]
     rows += [{"image": toy / "case3.png"}, {"text": "red"}]
     together = mmfusion.Predictor.from_pretrained(names, device="cpu")
-    assert isinstance(together.model, Ensemble) and together.labels == LABELS
+    assert isinstance(together, Ensemble) and together.labels == LABELS
     found = together.predict(rows, **options)
     single = [values(mmfusion.Predictor.from_pretrained(name, device="cpu").predict(rows, **options)) for name in names]
     np.testing.assert_allclose(values(found), np.mean(single, axis=0), atol=1e-6)
@@ -83,8 +83,8 @@ def test_one_name_in_a_list_is_that_model(names: list[str]) -> None:
 
 def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model, data = ",".join(names), str(toy)
-    assert cli.main(["predict", "--model", model, "--data", data, "--output", "all.csv"]) == 0
+    data = str(toy)
+    assert cli.main(["predict", "--model", *names, "--data", data, "--output", "all.csv"]) == 0
     assert "the mean of 3 models" in capsys.readouterr().out
     for i, name in enumerate(names):
         assert cli.main(["predict", "--model", name, "--data", data, "--output", f"{i}.csv"]) == 0
@@ -94,7 +94,7 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
             read.append([[float(row[f"p_{label}"]) for label in LABELS] for row in csv.DictReader(opened)])
     np.testing.assert_allclose(read[0], np.mean(read[1:], axis=0), atol=1e-5)
 
-    assert cli.main(["evaluate", "--model", model, "--data", data, "--output", "out"]) == 0
+    assert cli.main(["evaluate", "--model", *names, "--data", data, "--output", "out"]) == 0
     figures = json.loads(Path("out/metrics.json").read_text())
     truth = read_cases(toy, processor_labels=LABELS).frame
     test = [i for i, split in enumerate(truth["split"]) if split == "test"]
@@ -104,23 +104,24 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
     assert figures["nll"] == pytest.approx(expected["nll"], abs=1e-4) and figures["n"] == 6
     assert figures["calibration"] is None
     for option in ("--report", "--missing_modality"):
-        assert cli.main(["evaluate", "--model", model, "--data", data, option]) == 2
+        assert cli.main(["evaluate", "--model", *names, "--data", data, option]) == 2
         assert "looks into one model" in capsys.readouterr().err
     assert cli.main(["explain", "--model", names[0], "--data", data, "--rows", "none"]) == 2
 
 
 def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
-    member = Member("first", mmfusion.create_model("test_concat", num_classes=3), Processor(LABELS, image_size=8))
+    model = mmfusion.create_model("test_concat", num_classes=3)
+    member = Predictor(model, Processor(LABELS, image_size=8), name="first")
     with pytest.raises(ValueError, match="two models at least, got 1"):
         Ensemble([member])
-    other = replace(member, name="second", processor=Processor(["a", "c", "b"], image_size=8))
+    other = Predictor(model, Processor(["a", "c", "b"], image_size=8), name="second")
     with pytest.raises(ValueError, match=r"same order: first has \['a', 'b', 'c'\], second has \['a', 'c', 'b'\]"):
         Ensemble([member, other])
-    views = replace(member, name="second", model=mmfusion.create_model("multiview_lite0", image_encoder="test_resnet"))
+    views = mmfusion.create_model("multiview_lite0", num_classes=3, image_encoder="test_resnet")
     with pytest.raises(ValueError, match="first reads image, second reads views"):
-        Ensemble([member, views])
+        Ensemble([member, Predictor(views, member.processor, name="second")])
     together = mmfusion.Predictor.from_pretrained(names)
     with pytest.raises(ValueError, match="ensemble of 3"):
         together.explain({"text": "red"})
     with pytest.raises(ValueError, match="looks into one model"):
-        evaluate(together.model, together.processor, read_cases(toy), missing_modality=True)
+        measure(together, read_cases(toy), missing_modality=True)

@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from mmfusion.cli import main as cli
+from mmfusion.cli.parsing import parse
 from mmfusion.data import DatasetConfig, Processor, check_images, fit_wordpiece, read_cases
-from mmfusion.evaluation.evaluate import evaluate, read_split
+from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import create_model, save_model
+from mmfusion.inference.run import predict_path
+from mmfusion.inference.split import read_split
+from mmfusion.models import create_model
 
 LABELS = ["benign", "malignant", "unsure"]
 TEMPLATE = "{age}-year-old {sex}."
@@ -46,9 +49,8 @@ def run(tmp_path_factory) -> Path:
     tokenizer = fit_wordpiece(["a 30-year-old female. grows for 3 weeks"], 128)
     processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, text_template=TEMPLATE, max_length=32)
     model = create_model("test_mibf", num_classes=3, head="moe", text_args={"vocab_size": len(tokenizer)})
-    processor.save_pretrained(run / "best")
     dataset = {"text_template": TEMPLATE, "on_bad_row": "fail"}
-    save_model(model, run / "best", metadata={"training": {"dataset": dataset, "seed": 0}})
+    Predictor(model, processor, provenance={"dataset": dataset, "seed": 0}).save_pretrained(run / "best")
     return run
 
 
@@ -108,9 +110,9 @@ def test_probabilities_are_those_of_the_model(predictor, root):
 
 
 def test_table_keeps_every_row_in_order(predictor, root, tmp_path):
-    counts = predictor.predict_path(root, tmp_path / "out" / "p.csv", batch_size=2)
+    done = predict_path(predictor, root, tmp_path / "out" / "p.csv", batch_size=2)
     rows = read(tmp_path / "out" / "p.csv")
-    assert counts == (9, 2)
+    assert (done.rows, done.unreadable) == (9, 2)
     assert list(rows[0]) == ["id", "label", "probability", "p_benign", "p_malignant", "p_unsure", "error"]
     assert [row["id"] for row in rows] == [f"case{i}.jpg" for i in range(9)]
     assert [bool(row["error"]) for row in rows] == [i in (4, 7) for i in range(9)]
@@ -124,16 +126,18 @@ def test_table_keeps_every_row_in_order(predictor, root, tmp_path):
 def test_duplicate_ids_are_predicted_all_the_same(predictor, root, tmp_path):
     table = root / "double.csv"
     table.write_text("image,age,sex\nimages/case0.jpg,1,male\nimages/case0.jpg,1,male\n../table.csv,1,male\n")
-    assert predictor.predict_path(table, tmp_path / "p.csv") == (3, 1)
+    done = predict_path(predictor, table, tmp_path / "p.csv")
+    assert (done.rows, done.unreadable) == (3, 1)
     table.unlink()
     rows = read(tmp_path / "p.csv")
     assert rows[0] == rows[1] and "root" in rows[2]["error"]
 
 
 def test_folder_of_images(predictor, root, tmp_path):
-    assert predictor.predict_path(root / "images", tmp_path / "p.csv") == (8, 1)
+    done = predict_path(predictor, root / "images", tmp_path / "p.csv")
+    assert (done.rows, done.unreadable) == (8, 1)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        predictor.predict_path(tmp_path / "nowhere", tmp_path / "q.csv")
+        predict_path(predictor, tmp_path / "nowhere", tmp_path / "q.csv")
 
 
 def test_labels_and_classes_must_agree(run, tmp_path):
@@ -157,9 +161,9 @@ def test_evaluation_writes_what_it_returns(predictor, root, tmp_path):
         provenance={},
     )
     with pytest.raises(ValueError, match=r"case4\.jpg cannot be evaluated.*--on-bad-row skip"):
-        evaluate(predictor.model, predictor.processor, cases, output=tmp_path / "none")
+        measure(predictor, cases, output=tmp_path / "none")
     assert not (tmp_path / "none" / "predictions.csv").exists()
-    metrics = evaluate(predictor.model, predictor.processor, cases, output=tmp_path, on_bad_row="skip", batch_size=2)
+    metrics = measure(predictor, cases, output=tmp_path, on_bad_row="skip", batch_size=2).to_dict()
     assert metrics["n"] == 4 and metrics["unreadable"] == 1  # of six, case7 has no image file and case4 half of one
     rows = [row for row in read(tmp_path / "predictions.csv") if not row["error"]]
     labels = [LABELS.index(row["true_label"]) for row in rows]
@@ -211,7 +215,7 @@ def test_commands(capsys, run, root, tmp_path):
 
 def test_saved_dataset_settings_are_defaults_that_arguments_beat(run, root):
     argv = ["--model", f"local-dir:{run}", "--data", str(root), "--dataset.label_column", "dx"]
-    options = cli._options(cli.evaluate, "mmfusion evaluate", argv)
+    options = parse("evaluate", argv)
     assert options.dataset == DatasetConfig(text_template=TEMPLATE, label_column="dx")
 
 

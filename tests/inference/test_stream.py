@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmfusion.inference.stream import Predicted, PredictionWriter, predict_rows
+from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.stream import Prediction, predict_rows
 from mmfusion.outputs import FusionOutput
 
 
@@ -98,7 +99,8 @@ def read(path):
 
 def test_csv(tmp_path):
     path = tmp_path / "new" / "predictions.csv"
-    predicted = Predicted(0, np.array([[0.25, 0.75], [np.nan, np.nan]], dtype=np.float32), [None, "no, image"])
+    logarithms = np.log(np.array([[0.25, 0.75], [np.nan, np.nan]], dtype=np.float32))
+    predicted = Prediction(0, logarithms, [None, "no, image"])
     with PredictionWriter(path, ["a", "b"]) as writer:
         writer.write(["x", "y"], predicted)
         assert not path.exists()

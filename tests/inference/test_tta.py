@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmfusion.inference.tta import VIEWS, centre_crop, probabilities, tta_probabilities
+from mmfusion.inference.tta import VIEWS, centre_crop, mean_log_probabilities, views_of
 from mmfusion.outputs import FusionOutput
 
 
@@ -23,10 +23,14 @@ class Weighted(nn.Module):
         return FusionOutput(logits=torch.stack([score, -score, score * 0], 1))
 
 
+def probabilities(model, batch):
+    return mean_log_probabilities([model(**view).logits for view in views_of(batch)]).exp()
+
+
 def test_mean_of_softmax_over_the_views():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 8, 8)
-    got = tta_probabilities(Weighted(), {"pixel_values": images})
+    got = probabilities(Weighted(), {"pixel_values": images})
     views = [images, images.flip(3), images.flip(2), images.transpose(2, 3).flip(2), centre_crop(images)]
     expected = sum(Weighted()(view).logits.softmax(-1) for view in views) / 5
     assert len(VIEWS) == 5
@@ -52,5 +56,5 @@ def test_centre_crop_of_a_ramp_keeps_its_centre():
 
 def test_text_alone_is_passed_once():
     model, batch = Weighted(), {"input_ids": torch.tensor([[1, 2, 3]]), "pixel_values": None}
-    torch.testing.assert_close(tta_probabilities(model, batch), probabilities(Weighted()(**batch)))
+    torch.testing.assert_close(probabilities(model, batch), Weighted()(**batch).logits.softmax(-1))
     assert model.calls == 1

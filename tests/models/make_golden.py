@@ -17,7 +17,6 @@ from PIL import Image
 
 import mmfusion
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.models import save_model
 
 #: name -> architecture, overrides.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -74,7 +73,6 @@ def main() -> None:
         except (TypeError, ValueError) as error:  # an early version has not every part
             print(f"{name}: {error}")
             continue
-        model.calibration = {"temperature": 1.25, "fitted_on": "val", "n": 12}
         with torch.no_grad():  # as after training: no norm is neutral, and rows differ in their answers
             for parameter in model.parameters():
                 parameter.add_(torch.rand_like(parameter) - 0.5)
@@ -89,8 +87,9 @@ def main() -> None:
             text_template="a {age}-year-old {sex}",
             max_length=16,
         )
-        processor.save_pretrained(folder)
-        save_model(model, folder, metrics={"accuracy": 0.5, "n": 12, "split": "test"})
+        calibration = {"temperature": 1.25, "fitted_on": "val", "n": 12}
+        predictor = mmfusion.Predictor(model, processor, calibration)
+        predictor.save_pretrained(folder, {"accuracy": 0.5, "n": 12, "split": "test"})
         answers = mmfusion.Predictor.from_pretrained(f"local-dir:{folder}").predict(rows(name == "slices"))
         expected = [answer["probabilities"] for answer in answers]
         (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")

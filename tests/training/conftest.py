@@ -1,55 +1,35 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from tiny_runs import run_config, without_plots
 
-from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
-
-#: a text encoder without dropout, and a picture encoder without batch statistics.
-PLAIN = {
-    "name": "test_concat",
-    "image_encoder": "test_convnext",
-    "text_args": {
-        "config": {
-            "model_type": "bert",
-            "vocab_size": 256,
-            "hidden_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
-    },
-    "head_args": {"dropout": 0.0},
-}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from mmfusion.training import CardConfig, RunConfig, train
 
 
 @pytest.fixture
 def make_config(toy: Path, tmp_path: Path) -> Callable[..., RunConfig]:
-    """A small run; keywords are those of ``TrainConfig``. The model is a name, ``plain`` (above), or told in full."""
+    """:func:`run_config` on the toy data, by the name of its folder."""
+    return lambda name="run", *args, **kwargs: run_config(toy, tmp_path / name, *args, **kwargs)
 
-    def make(name: str = "run", model: str | dict[str, Any] = "test_mibf", **train: Any) -> RunConfig:
-        if isinstance(model, str):
-            model = PLAIN if model == "plain" else {"name": model}
-        return RunConfig(
-            data=str(toy),
-            output=str(tmp_path / name),
-            model=ModelConfig(**model),
-            processor=ProcessorConfig(image_size=32),
-            train=TrainConfig(**{"epochs": 2, "batch_size": 4, "lr": 3e-3, "encoder_lr_scale": 1.0, **train}),
-        )
 
-    return make
+@pytest.fixture(autouse=True)
+def few_plots(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Plots take longer than such small runs; one test draws them."""
+    if request.node.name == "test_a_run_leaves_everything_in_its_folder":
+        yield
+        return
+    with without_plots():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A finished run of one epoch, which tests may read and copy but not change."""
+    config = run_config(toy, tmp_path_factory.mktemp("trained") / "first", "plain", epochs=1, precision="fp32")
+    config.card = CardConfig(dataset="Toy", license="cc-by-nc-4.0")
+    with without_plots():
+        train(config)
+    return config

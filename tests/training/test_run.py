@@ -17,11 +17,18 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import set_seed
 
 from mmfusion.data import DatasetConfig, Processor
 from mmfusion.hardware import resolve_precision
-from mmfusion.models import load_model
-from mmfusion.training import CardConfig, RunConfig, TrainResult, checkpoints, train
+from mmfusion.inference.predictor import Predictor
+from mmfusion.models import create_model, list_models, load_model
+from mmfusion.models.check import check_parts
+from mmfusion.models.factory import resolve_config
+from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
+from mmfusion.training.build import build_predictor
+from mmfusion.training.check import check_settings
+from mmfusion.training.rows import read_training_cases
 
 MakeConfig = Callable[..., RunConfig]
 ROOT = Path(__file__).parents[2]
@@ -69,16 +76,6 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.fixture(autouse=True)
-def few_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots take longer than such small runs; the first test makes them."""
-    if request.function is test_a_run_leaves_everything_in_its_folder:
-        return
-    monkeypatch.setattr("mmfusion.training.run.plot_training_curves", lambda *_: None)
-    for name in ("plot_confusion_matrix", "plot_roc", "plot_reliability", "plot_risk_coverage"):
-        monkeypatch.setattr(f"mmfusion.evaluation.evaluate.{name}", lambda *_: None)
-
-
 def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Path, capsys: Any) -> None:
     config = make_config(loss="mp", epochs=3)
     result = train(config)
@@ -105,18 +102,22 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
-    assert [line[:9] for line in printed[1:4]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
-    assert len(printed) == 6
+    assert [line[:9] for line in printed[1:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    measured, best = result.summary().splitlines()
+    assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
+    assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
+    assert result.evaluation == result.test and result.split == "test"
+    assert result.predictor is result.predictor and result.predictor.labels == ["a", "b", "c"]
+    assert result.predictor.provenance == provenance and not result.predictor.model.training
 
 
-def test_the_best_model_is_calibrated_on_validation_rows(
-    make_config: MakeConfig, monkeypatch: Any, capsys: Any
-) -> None:
+def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig, monkeypatch: Any) -> None:
     monkeypatch.setattr("mmfusion.evaluation.calibration.FEWEST", 7)
     result = train(make_config(epochs=2, lr=1e-5, model="plain"))
     config = json.loads((result.best / "config.json").read_text())["calibration"]
     assert config["fitted_on"] == "val" and config["n"] == 7 and config["temperature"] != 1
-    assert load_model(result.best).calibration == config and load_model(result.last).calibration is None
+    last = json.loads((result.last / "config.json").read_text())
+    assert last["calibration"] is None and Predictor.from_pretrained(f"local-dir:{result.best}").calibration == config
     assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
     val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
@@ -124,7 +125,8 @@ def test_the_best_model_is_calibrated_on_validation_rows(
         f"Calibrated: temperature {config['temperature']:.3f}, from 7 val rows"
         in (result.best / "README.md").read_text()
     )
-    assert f"temperature {config['temperature']:.3f} from 7 val rows" in capsys.readouterr().out
+    assert f"temperature {config['temperature']:.3f} from 7 val rows" in result.summary()
+    assert result.predictor.model.calibration == config
 
 
 def test_it_learns(make_config: MakeConfig) -> None:
@@ -214,32 +216,28 @@ def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, s
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_a_folder_with_a_run_is_not_written_over(make_config: MakeConfig) -> None:
-    config = make_config(epochs=1, model="plain")
-    train(config)
+def test_a_folder_with_a_run_is_not_written_over(trained: RunConfig) -> None:
     with pytest.raises(FileExistsError, match=r"holds a run already; add --train\.resume true"):
-        train(config)
-    changed = replace(config, seed=3, train=replace(config.train, resume=True, lr=0.5, workers=2))
+        train(trained)
+    changed = replace(trained, seed=3, train=replace(trained.train, resume=True, lr=0.5, workers=2))
     with pytest.raises(ValueError, match=r"another configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); set"):
         train(changed)
 
 
-def test_a_run_does_not_go_on_with_other_data(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
-    config = make_config(epochs=1, model="plain")
+def test_a_run_does_not_go_on_with_other_data(trained: RunConfig, toy: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(toy, data)
-    config = replace(config, data=str(data))
-    train(config)
     table = data / "cases.csv"
     table.write_text(table.read_text().replace("case3.png,", "case4.png,", 1).replace("case4.png,", "case3.png,", 1))
     table.write_text(table.read_text().replace("red spot", "dark spot", 1))
     with pytest.raises(ValueError, match="cannot be resumed: the data changed"):
-        train(replace(config, train=replace(config.train, resume=True)))
+        train(replace(trained, data=str(data), train=replace(trained.train, resume=True)))
 
 
-def test_a_run_does_not_go_on_with_another_number_of_processes(make_config: MakeConfig) -> None:
-    config = make_config(epochs=1, model="plain", resume=True)
-    path = train(config).folder / "provenance.json"
+def test_a_run_does_not_go_on_with_another_number_of_processes(trained: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(trained.output, tmp_path / "run")
+    config = replace(trained, output=str(tmp_path / "run"), train=replace(trained.train, resume=True))
+    path = tmp_path / "run/provenance.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 2}))
     with pytest.raises(ValueError, match=r"cannot be resumed with 1 process\(es\): it began with 2"):
         train(config)
@@ -290,6 +288,21 @@ def test_without_validation_and_test_rows(make_config: MakeConfig, toy: Path, tm
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_setting_validates_itself_and_where_it_is_set_later(make_config: MakeConfig) -> None:
+    with pytest.raises(ValueError, match=r"^train\.epochs must be at least 1; got 0\.$"):
+        TrainConfig(epochs=0)
+    with pytest.raises(ValueError, match=r"^train\.patience must be at least 1, or null; got 0\.$"):
+        TrainConfig(patience=0)
+    with pytest.raises(ValueError, match=r"^model\.modality_dropout must be at least 0 and below 1; got 1\.0\.$"):
+        ModelConfig(modality_dropout=1.0)
+    with pytest.raises(ValueError, match=r"^processor\.max_length must be at least 3; got 2\.$"):
+        ProcessorConfig(max_length=2)
+    config = make_config()
+    config.train.lr = 0.0
+    with pytest.raises(ValueError, match=r"^train\.lr must be above 0; got 0\.0\.$"):
+        check_settings(config)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -312,57 +325,109 @@ def test_settings_out_of_range(make_config: MakeConfig, name: str, value: Any) -
         train(make_config(**{name: value}))
 
 
-def test_unknown_names_fail_before_the_folder_is_made(make_config: MakeConfig) -> None:
-    for options, message in (
-        ({"loss": "cee"}, "Unknown loss 'cee'; did you mean 'ce'"),
-        ({"model": {"name": "test_mibff"}}, "Unknown model 'test_mibff'; did you mean 'test_mibf'"),
-    ):
-        config = make_config(**options)
-        with pytest.raises(ValueError, match=message):
-            train(config)
-        assert not Path(config.output).exists()
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"loss": "cee"}, ValueError, "Unknown loss 'cee'; did you mean 'ce'"),
+        ({"loss": "focal", "loss_args": {"gama": 1}}, TypeError, "loss 'focal': .*'gama'; it takes .*gamma"),
+        ({"model": {"name": "test_mibff"}}, ValueError, "Unknown model 'test_mibff'; did you mean 'test_mibf'"),
+        (
+            {"model": {"name": "test_mibf", "fusion": "gatde"}},
+            ValueError,
+            "Unknown fusion 'gatde'; did you mean 'gated'",
+        ),
+        ({"model": {"name": "test_mibf", "head": "mpl"}}, ValueError, "Unknown head 'mpl'; did you mean 'mlp'"),
+        (
+            {"model": {"name": "test_mibf", "fusion_args": {"num_heds": 2}}},
+            TypeError,
+            "fusion 'ibfa': .*'num_heds'; it takes .*num_heads",
+        ),
+        ({"model": {"name": "test_mibf", "stem": "2.5d"}}, TypeError, "image_tower 'single' takes no stem"),
+        (
+            {"model": {"name": "test_mibf", "image_encoder": "resnet18x"}},
+            ValueError,
+            "Unknown image_encoder 'resnet18x'; did you mean 'resnet18'",
+        ),
+        ({"model": {"name": "test_mibf", "text_encoder": "bert_tinny"}}, ValueError, "did you mean 'bert_tiny'"),
+        ({"model": {"name": "test_mibf", "text_encoder": "none"}, "loss": "mp"}, ValueError, "aux_heads=True needs"),
+        ({"model": {"name": "test_mibf", "fusion": "none"}}, ValueError, "both towers need one"),
+    ],
+)
+def test_unknown_names_fail_before_anything_is_read_or_built(
+    make_config: MakeConfig, monkeypatch: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    for name in ("mmfusion.training.run.read_training_cases", "mmfusion.training.build.create_model"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("too late"))
+    config = make_config(**options)
+    with pytest.raises(error, match=message):
+        train(config)
+    assert not Path(config.output).exists()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_configuration_of_every_architecture_is_known_without_building_it(name: str) -> None:
+    config = resolve_config(name, head="linear", head_args={}, aux_heads=False)
+    assert config["head"] == "linear"
+    check_parts(config)
+
+
+def test_the_configuration_is_that_of_the_model() -> None:
+    overrides: dict[str, Any] = {"fusion": "gated", "dim": 16, "text_args": {"vocab_size": 50}}
+    model, config = create_model("test_mibf", **overrides), resolve_config("test_mibf", **overrides)
+    same = [name for name in model.config if not name.endswith("_args")]
+    assert {name: model.config[name] for name in same} == {name: config[name] for name in same}
+    assert config["text_args"] == {"vocab_size": 50} and model.text_tower.config["vocab_size"] == 50
+
+
+def test_a_model_is_built_once(make_config: MakeConfig, monkeypatch: Any) -> None:
+    built: list[str] = []
+
+    def note(name: str, **keywords: Any) -> Any:
+        built.append(name)
+        return create_model(name, **keywords)
+
+    monkeypatch.setattr("mmfusion.training.build.create_model", note)
+    monkeypatch.setattr("mmfusion.training.run._train_or_resume", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config())
+    assert built == ["test_mibf"]
 
 
 def test_heads_and_encoders_are_what_loss_and_settings_ask_for(make_config: MakeConfig) -> None:
     config = make_config(freeze_encoders=True, epochs=1, loss="ce")
-    result = train(config)
-    last = load_model(result.last)
+    last = load_model(train(config).last)
     assert last.config["aux_heads"] is False
-    torch.manual_seed(0)
-    fresh = replace(make_config("again", freeze_encoders=True, epochs=1, lr=1e-12, weight_decay=0.0))
-    start = load_model(train(fresh).last)
+    set_seed(config.seed)
+    cases = read_training_cases(config, images_checked=True)
+    start = build_predictor(config, cases, aux_heads=False, provenance={}, card={}).model
     moved = [name for (name, a), b in zip(last.state_dict().items(), start.state_dict().values(), strict=True)
              if not torch.equal(a, b)]  # fmt: skip
     assert moved and not [name for name in moved if "_tower.backbone." in name]
 
 
-def test_a_saved_model_is_trained_further(make_config: MakeConfig) -> None:
-    first = train(make_config("first", epochs=1, model="plain"))
-    name = f"local-dir:{first.folder}"
+def test_a_saved_model_is_trained_further(make_config: MakeConfig, trained: RunConfig) -> None:
+    first, name = Path(trained.output) / "best", f"local-dir:{trained.output}"
     second = train(make_config("second", epochs=1, lr=1e-12, weight_decay=0.0, model={"name": name}))
-    a, b = (load_file(folder / "model.safetensors") for folder in (first.best, second.last))
+    a, b = (load_file(folder / "model.safetensors") for folder in (first, second.last))
     torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-    tokenizers = [Processor.from_pretrained(folder).tokenizer.get_vocab() for folder in (first.best, second.last)]
+    tokenizers = [Processor.from_pretrained(folder).tokenizer.get_vocab() for folder in (first, second.last)]
     assert tokenizers[0] == tokenizers[1]
 
 
-def test_what_a_run_began_with_is_told(make_config: MakeConfig, toy: Path, tmp_path: Path, capsys: Any) -> None:
-    first = replace(
-        make_config("first", epochs=1, model="plain"), card=CardConfig(dataset="Toy", license="cc-by-nc-4.0")
-    )
-    train(first)
+def test_what_a_run_began_with_is_told(
+    make_config: MakeConfig, trained: RunConfig, toy: Path, tmp_path: Path, capsys: Any
+) -> None:
     data = tmp_path / "two"
     shutil.copytree(toy, data)
     table = (data / "cases.csv").read_text().replace(",c,", ",b,")
     (data / "cases.csv").write_text(table)
-    capsys.readouterr()
-    config = make_config("second", epochs=1, model={"name": f"local-dir:{first.output}"})
+    config = make_config("second", epochs=1, model={"name": f"local-dir:{trained.output}"})
     second = train(replace(config, data=str(data)))
     assert "knows a, b, c; the data have a, b: the head is new, with random weights" in capsys.readouterr().out
     card = json.loads((second.best / "config.json").read_text())["card"]
     assert card["license"] == "cc-by-nc-4.0" and card["started_from"]["dataset"] == "Toy"
     text = (second.best / "README.md").read_text()
-    assert "- Started from: `local-dir:first` (Toy, cc-by-nc-4.0)" in text and first.output not in text
+    assert "- Started from: `local-dir:first` (Toy, cc-by-nc-4.0)" in text and trained.output not in text
 
 
 def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,12 +445,12 @@ def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: py
         resolve_precision("fp16")
 
 
-def test_bf16_trains(make_config: MakeConfig) -> None:
-    a = train(make_config("half", precision="bf16", epochs=1, model="plain"))
-    b = train(make_config("full", precision="fp32", epochs=1, model="plain"))
-    assert {tensor.dtype for tensor in load_file(a.last / "model.safetensors").values()} == {torch.float32}
-    assert a.history[0]["train_loss"] != b.history[0]["train_loss"]
-    assert a.history[0]["train_loss"] == pytest.approx(b.history[0]["train_loss"], rel=0.05)
+def test_bf16_trains(make_config: MakeConfig, trained: RunConfig) -> None:
+    half = train(make_config("half", precision="bf16", epochs=1, model="plain"))
+    assert {tensor.dtype for tensor in load_file(half.last / "model.safetensors").values()} == {torch.float32}
+    full = records(trained.output)[0]["train_loss"]
+    assert half.history[0]["train_loss"] != full
+    assert half.history[0]["train_loss"] == pytest.approx(full, rel=0.05)
 
 
 def test_all_validation_rows_are_measured(make_config: MakeConfig) -> None:

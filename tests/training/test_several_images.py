@@ -13,6 +13,7 @@ from PIL import Image
 
 import mmfusion
 from mmfusion.data import DatasetConfig
+from mmfusion.inference.run import predict_path
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, train
 
 
@@ -86,8 +87,8 @@ def test_from_table_to_prediction(spine, tmp_path, table, model, parts, caplog) 
     assert (predictor.model.text_tower is None) == ("text_encoder" in parts)
 
     # the folder again: the same probabilities as the evaluation of its test rows
-    rows, unreadable = predictor.predict_path(spine, tmp_path / "p.csv")
-    assert (rows, unreadable) == (12, 0)
+    done = predict_path(predictor, spine, tmp_path / "p.csv")
+    assert (done.rows, done.unreadable) == (12, 0)
     by_id = {row["id"]: row for row in csv.DictReader((tmp_path / "p.csv").open())}
     for row in csv.DictReader((tmp_path / "run" / "predictions.csv").open()):
         assert float(row["p_a"]) == pytest.approx(float(by_id[row["id"]]["p_a"]), abs=1e-4)
@@ -120,7 +121,8 @@ def test_a_damaged_slice_is_left_out_of_its_study_and_told(spine, tmp_path, capl
     predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'run'}")
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        assert predictor.predict_path(data, tmp_path / "p.csv") == (12, 0)
+        done = predict_path(predictor, data, tmp_path / "p.csv")
+        assert (done.rows, done.unreadable) == (12, 0)
     assert "p2_slice3.png" in caplog.text and "its case goes on without it" in caplog.text
 
 

@@ -15,10 +15,11 @@ from mmfusion.losses import CrossEntropy
 from mmfusion.outputs import FusionOutput
 from mmfusion.training.config import TrainConfig
 from mmfusion.training.epochs import EpochLog, best_of, should_stop
-from mmfusion.training.trainer import EpochOrder, FusionTrainer
+from mmfusion.training.rows import EpochOrder, Rows
+from mmfusion.training.trainer import FusionTrainer, Task
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
+class Points(torch.utils.data.Dataset[dict[str, Any]]):
     """Points of three classes around three corners; remembers the epochs it was told."""
 
     def __init__(self, count: int, seed: int) -> None:
@@ -30,6 +31,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @staticmethod
+    def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def set_epoch(self, epoch: int) -> None:
         self.epochs.append(epoch)
@@ -71,11 +76,7 @@ class StepLoss(CrossEntropy):
         return super().objective(output, labels)
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
-def figures(labels: Any, logits: Any) -> dict[str, float]:
+def metrics(labels: Any, logits: Any) -> dict[str, float]:
     return headline(classification_metrics(labels, torch.from_numpy(logits).softmax(-1).numpy(), ["a", "b", "c"]))
 
 
@@ -111,12 +112,11 @@ def make_trainer(
         log_level="error",
     )
     best = [] if best is None else best
+    opened = Rows(Points(rows, 1), Points(10, 2) if validate else None, EpochOrder(rows, 0), None)
     log = EpochLog(
         folder / "metrics.jsonl",
-        metric=config.metric,
-        patience=config.patience,
-        save_steps=config.save_steps,
-        lr=config.lr,
+        config,
+        begin_epoch=opened.begin_epoch,
         on_best=lambda record: best.append(record["epoch"]),
     )
     return FusionTrainer(
@@ -124,13 +124,15 @@ def make_trainer(
         loss or CrossEntropy(),
         args,
         config=config,
-        collate=collate,
-        train_rows=Rows(rows, 1),
-        order=EpochOrder(rows, 0),
-        val_rows=Rows(10, 2) if validate else None,
-        figures=figures,
-        log=log,
+        rows=opened,
+        metrics=metrics,
+        callbacks=[log],
+        on_loss=log.add,
     )
+
+
+def history(trainer: FusionTrainer) -> list[dict[str, Any]]:
+    return next(log.history for log in trainer.callback_handler.callbacks if isinstance(log, EpochLog))
 
 
 def weights(trainer: FusionTrainer) -> Tensor:
@@ -148,7 +150,7 @@ def test_the_loss_falls_and_each_epoch_leaves_a_record(tmp_path: Path, capsys: p
     assert records[-1]["accuracy"] >= 0.9
     assert records[-1]["lr"] == 0
     assert {"nll", "macro_auroc", "seconds"} <= records[0].keys()
-    assert records == trainer.log_of_epochs.history
+    assert records == history(trainer)
     assert len(trainer.state.log_history) == 2 * 12 + 1
     assert best[-1] == best_of(records, "balanced_accuracy") + 1
     printed = capsys.readouterr().out.splitlines()
@@ -159,20 +161,20 @@ def test_the_loss_falls_and_each_epoch_leaves_a_record(tmp_path: Path, capsys: p
 def test_the_validation_figures_are_those_of_the_weights(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.train()
-    rows = Rows(10, 2)
+    rows = Points(10, 2)
     with torch.no_grad():
         logits = trainer.model.model.eval()(rows.points).logits
     expected = nn.functional.cross_entropy(logits, rows.labels).item()
-    assert trainer.log_of_epochs.history[-1]["nll"] == pytest.approx(expected, rel=1e-5)
+    assert history(trainer)[-1]["nll"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_training_loss_is_the_mean_over_the_steps(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, epochs=1, lr=1e-12)
     trainer.train()
-    rows = Rows(24, 1)
+    rows = Points(24, 1)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(trainer.model.model(rows.points).logits, rows.labels).item()
-    assert trainer.log_of_epochs.history[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert history(trainer)[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("rows", [24, 21])
@@ -183,7 +185,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path, rows: int) ->
     whole.train()
     parts.train()
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-6)
-    for a, b in zip(parts.log_of_epochs.history, whole.log_of_epochs.history, strict=True):
+    for a, b in zip(history(parts), history(whole), strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
         assert a["nll"] == pytest.approx(b["nll"], rel=1e-5)
 
@@ -218,19 +220,19 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 def test_early_stopping_counts_epochs_without_improvement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = make_trainer(tmp_path, epochs=9, lr=1e-12, patience=2)
     trainer.train()
-    assert len(trainer.log_of_epochs.history) == 3
+    assert len(history(trainer)) == 3
     assert "stopped early: no better balanced_accuracy in 2 epochs" in capsys.readouterr().out
 
 
 def test_best_epoch_and_patience() -> None:
-    history = [{"accuracy": value, "nll": value} for value in (0.5, 0.7, 0.7, 0.6)]
-    assert best_of(history, "accuracy") == 1
-    assert best_of(history, "nll") == 0
+    records = [{"accuracy": value, "nll": value} for value in (0.5, 0.7, 0.7, 0.6)]
+    assert best_of(records, "accuracy") == 1
+    assert best_of(records, "nll") == 0
     assert best_of([{"train_loss": 1.0}, {"train_loss": 2.0}], "accuracy") == 1
     assert best_of([], "accuracy") is None
-    assert should_stop(history, "accuracy", 2)
-    assert not should_stop(history, "accuracy", 3)
-    assert not should_stop(history, "accuracy", None)
+    assert should_stop(records, "accuracy", 2)
+    assert not should_stop(records, "accuracy", 3)
+    assert not should_stop(records, "accuracy", None)
 
 
 def test_a_state_in_mid_epoch_gives_the_same_end(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_a_state_in_mid_epoch_gives_the_same_end(tmp_path: Path) -> None:
     resumed = make_trainer(tmp_path / "resumed", model=Model(dropout=0.5), epochs=3, save_steps=2)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoints/checkpoint-8"))
     assert torch.equal(weights(resumed), weights(whole))
-    for a, b in zip(resumed.log_of_epochs.history, whole.log_of_epochs.history, strict=True):
+    for a, b in zip(history(resumed), history(whole), strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
     assert resumed.train_dataset.epochs[0] == 2
     assert len(resumed.train_dataset.seen) == 8
@@ -302,6 +304,19 @@ def test_order_of_the_rows() -> None:
     order.set_epoch(1)
     assert list(order) != first
     assert list(EpochOrder(50, seed=4)) != first
+
+
+def test_rows_left_out_are_the_last_of_the_order() -> None:
+    whole, short = EpochOrder(9, seed=3), EpochOrder(9, seed=3, leave_out=1)
+    assert len(short) == 8 and list(short) == list(whole)[:8]
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    task = Task(Model(), CrossEntropy())
+    state = task.state_dict()
+    task.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"holds other weights: model\.other\."):
+        task.load_state_dict({**state, "model.other": torch.zeros(1)})
 
 
 def test_weights_make_classes_equally_frequent() -> None:

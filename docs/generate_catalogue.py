@@ -1,0 +1,129 @@
+"""Write what is made from the registry: ``docs/models.md``, tables of ``README.md``, stubs of the part packages.
+
+A part's one description is the first paragraph of its docstring. Parameters are counted on the meta device: no weight
+is allocated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import mmfusion
+from mmfusion import lazy, registry
+
+ROOT = Path(mmfusion.__file__).parents[1]
+NUM_CLASSES = 7
+TITLES = {
+    "fusion": "Fusion blocks",
+    "head": "Heads",
+    "aggregator": "Aggregators",
+    "tower": "Towers",
+    "image_tower": "Image towers",
+    "text_tower": "Text towers",
+    "loss": "Losses",
+    "augmentation": "Augmentations",
+    "retriever": "Retrievers",
+    "metric": "Metrics",
+}
+#: packages that export the classes of their modules.
+PART_PACKAGES = ("aggregators", "fusion", "heads", "losses", "towers")
+
+
+def summary(part: object) -> str:
+    """First paragraph of a docstring, in one line that a table cell can hold; a metric says it in ``meaning``."""
+    first = (getattr(part, "meaning", None) or inspect.getdoc(part) or "").split("\n\n")[0]
+    plain = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", " ".join(first.split()))
+    return plain.replace("``", "`").replace("|", "\\|")
+
+
+def models() -> list[str]:
+    """Table of the models."""
+    lines = [
+        "| model | image encoder | text encoder | fusion | head | parameters | what it is |",
+        "|---|---|---|---|---|--:|---|",
+    ]
+    for name in mmfusion.list_models():
+        with torch.device("meta"):
+            model = mmfusion.create_model(name, num_classes=NUM_CLASSES)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        parts = [model.config.get(part) for part in ("image_encoder", "text_encoder", "fusion", "head")]
+        cells = " | ".join(f"`{part}`" if part else "" for part in parts)
+        lines.append(f"| `{name}` | {cells} | {count / 1e6:.1f} M | {summary(registry.get('model', name))} |")
+    return lines
+
+
+def components(kind: str) -> list[str]:
+    """Table of the parts of a kind, with the keywords they take."""
+    lines = ["| name | keywords | what it is |", "|---|---|---|"]
+    for name in mmfusion.list_components(kind):
+        part = registry.get(kind, name)
+        keywords = ", ".join(f"`{keyword}`" for keyword in registry.keywords(part)) if callable(part) else ""
+        lines.append(f"| `{name}` | {keywords} | {summary(part)} |")
+    return lines
+
+
+def short(kind: str) -> list[str]:
+    """Table of the parts of a kind, with their classes."""
+    rows = ((name, registry.get(kind, name)) for name in mmfusion.list_components(kind))
+    lines = [f"| `{name}` | `{part.__name__}` | {summary(part)} |" for name, part in rows]
+    return ["| name | class | what it is |", "|---|---|---|", *lines]
+
+
+def page() -> str:
+    """``docs/models.md``."""
+    lines = [
+        "# Models and parts",
+        "",
+        "Made from the registry by `make docs`; do not edit. "
+        f"Parameters are counted for {NUM_CLASSES} classes. Any part can be swapped by name: "
+        '`create_model("mibf_resnet50", fusion="gated")`.',
+        "",
+        "## Models",
+        "",
+        *models(),
+    ]
+    for kind, title in TITLES.items():
+        if mmfusion.list_components(kind):
+            lines += ["", f"## {title}", "", *components(kind)]
+    return "\n".join(lines) + "\n"
+
+
+def readme() -> str:
+    """``README.md`` with its tables of parts made anew, each between two marks."""
+
+    def table(block: re.Match[str]) -> str:
+        return "\n".join([block["begin"], *short(block["kind"]), block["end"]])
+
+    blocks = re.compile(r"(?P<begin><!-- (?P<kind>\w+): by make docs -->).*?(?P<end><!-- end -->)", re.DOTALL)
+    return blocks.sub(table, (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def stub(package: str) -> str:
+    """``__init__.pyi`` of a part package: its public names, for type checkers."""
+    docstring = inspect.getdoc(getattr(mmfusion, package))
+
+    def order(name: str) -> tuple[str, bool, bool, str]:
+        return homes[name], not name.isupper(), not name[0].isupper(), name
+
+    homes = lazy.public(f"mmfusion.{package}", parts=True)
+    lines = [f"from {homes[name]} import {name} as {name}" for name in sorted(homes, key=order)]
+    return "\n".join([f'"""{docstring}"""', "", "# made by `make docs`; do not edit", *lines, ""])
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Every file made here, and what it is to hold."""
+    for package in PART_PACKAGES:
+        yield ROOT / "mmfusion" / package / "__init__.pyi", stub(package)
+    yield ROOT / "README.md", readme()
+    yield ROOT / "docs" / "models.md", page()
+
+
+if __name__ == "__main__":
+    for path, text in files():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")

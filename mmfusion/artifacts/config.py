@@ -1,0 +1,26 @@
+"""Options of ``mmfusion push``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class PushConfig:
+    """Options of push.
+
+    Attributes:
+        model: saved model: ``local-dir:RUN``.
+        repo: ``org/name`` on the Hub; made where there is none.
+        private: whether a new repository is private.
+        revision: branch to push to; null takes the default one.
+        overwrite_card: also replace a README.md there that mmfusion did not write.
+        message: of the commit.
+    """
+
+    model: str
+    repo: str
+    private: bool = True
+    revision: str | None = None
+    overwrite_card: bool = False
+    message: str = "Upload model with mmfusion"

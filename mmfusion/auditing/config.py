@@ -1,0 +1,39 @@
+"""Options of an audit. Importing this module loads no heavy library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mmfusion.data.config import DatasetConfig
+
+SPLITS = ("auto", "drawn", "random")
+
+
+@dataclass
+class AuditConfig:
+    """Options of an audit.
+
+    Attributes:
+        data: Root folder of the data set, or its table.
+        output: Folder for ``audit.md`` and ``audit.json``; None writes nothing.
+        split: Split to look at: ``auto`` takes that of the data, else the one that a run would draw; ``drawn`` the
+            latter in any case; ``random`` splits rows at random, to show what goes wrong.
+        seed: Seed of a drawn split, as ``seed`` of a run.
+        synonyms: JSON file that maps labels to further words that would give them away, beside those that mmfusion
+            knows for labels of that name (``mel``: melanoma).
+        dataset: How to read the data.
+
+    Raises:
+        ValueError: an unknown ``split``.
+    """
+
+    data: str
+    output: str | None = "audit"
+    split: str = "auto"
+    seed: int = 0
+    synonyms: str | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"Unknown split {self.split!r} to audit; it is one of {', '.join(SPLITS)}.")

@@ -1,0 +1,308 @@
+"""Model soups: one model whose weights are the mean of several runs' (Wortsman et al., ICML 2022)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.averaging.alike import check_alike, check_same_rows, shared
+from mmfusion.averaging.weights import average_weights, batch_norms, estimate_batch_norm
+from mmfusion.data import CaseTable, DatasetConfig
+from mmfusion.evaluation.calibration import calibrate
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.metrics import METRICS, metric_value
+from mmfusion.files import replacing
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import ROW_ERRORS, AllRows
+from mmfusion.inference.split import read_split
+
+METHODS = ("greedy", "uniform")
+
+#: training rows that BatchNorm statistics are estimated on, at most: channel means over more change nothing.
+STATISTICS_ROWS = 2048
+
+_BATCH_NORM = {
+    "estimated": "BatchNorm's statistics were measured again, on training rows",
+    "averaged": "BatchNorm's statistics were averaged like weights, which is wrong in general: give --data to measure "
+    "them again on training rows",
+}
+
+
+@dataclass(frozen=True)
+class Soup:
+    """What came of it.
+
+    Attributes:
+        path: Folder of the saved model.
+        ingredients: Names of the models in it, the best first where they were measured.
+        left_out: Names of the others.
+        metric: The metric that they were measured by.
+        scores: Model -> metric on the validation rows, for all that were offered; empty without data.
+        score: That of the soup; None without data.
+        batch_norm: What became of BatchNorm's statistics: ``none`` (the model has none), ``kept`` (the ingredients
+            agree, or there is one), ``estimated`` on training rows, or ``averaged``.
+        better_alone: The best model, where it alone is better than the soup.
+    """
+
+    path: Path
+    ingredients: list[str]
+    left_out: list[str]
+    metric: str
+    scores: dict[str, float]
+    score: float | None
+    batch_norm: str
+    better_alone: str | None = None
+
+    def summary(self) -> str:
+        """Each model with its score, what the soup is worth, and where it is."""
+        lines = []
+        for names, place in ((self.ingredients, "in the soup"), (self.left_out, "left out")):
+            for name in names:
+                score = f"{self.metric} {self.scores[name]:.4f}, " if name in self.scores else ""
+                lines.append(f"  {name}: {score}{place}")
+        if self.score is None:
+            lines.append("not measured, and without a temperature: give --data for both")
+        else:
+            count = len(self.ingredients)
+            what = f"the soup of {count}" if count > 1 else "no other helps it: the best"
+            lines.append(f"{what} has {self.metric} {self.score:.4f} on the validation rows")
+        if self.better_alone is not None:
+            lines.append(f"{self.better_alone} alone is better there than this soup")
+        if self.batch_norm in _BATCH_NORM:
+            lines.append(_BATCH_NORM[self.batch_norm])
+        return "\n".join([*lines, f"saved in {self.path}"])
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A model that may go into the soup.
+
+    Attributes:
+        predictor: The model.
+        weights_sha256: Hash of its weights' file; None for a predictor that was not saved.
+        score: The metric on the validation rows; None where no data were given.
+    """
+
+    predictor: Predictor
+    weights_sha256: str | None = None
+    score: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.predictor.name
+
+
+def make_soup(
+    models: Sequence[str | Predictor],
+    output: str | Path,
+    *,
+    data: str | Path | None = None,
+    dataset: DatasetConfig | None = None,
+    method: str | None = None,
+    metric: str = "balanced_accuracy",
+    batch_size: int = 64,
+) -> Soup:
+    """Average the weights of several saved models of one architecture, and save the result as a model.
+
+    A soup is worth something where the runs began with the same weights (pretrained encoders, and best the same seed
+    for the rest) and differ in settings: their weights then lie in one basin. Of runs that began apart the mean is
+    noise; an ensemble (``Predictor.from_pretrained([a, b])``) suits those.
+
+    The means and variances of BatchNorm belong to the weights they were measured with. Where they differ between the
+    ingredients, they are measured again on training rows; without data they are averaged too, which is wrong in
+    general, and ``batch_norm`` of the result says so.
+
+    Args:
+        models: Two at least: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; or predictors.
+        output: Folder to make.
+        data: Root folder of the data set that the models were trained on. With it the soup is measured and calibrated
+            on the validation rows; without, it has no temperature.
+        dataset: How to read it; None reads it as the first model's training did.
+        method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
+            their order, each if the soup is then no worse. None is ``greedy`` with data and ``uniform`` without.
+        metric: Metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
+        batch_size: Rows per step.
+
+    Raises:
+        FileExistsError: The folder is not empty.
+        ValueError: Models that differ in architecture, labels, preprocessing or, with data, in their rows and splits;
+            ``greedy`` without data; an unknown method or metric.
+    """
+    output = Path(output).expanduser()
+    method = method or ("uniform" if data is None else "greedy")
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
+    if method == "greedy" and data is None:
+        raise ValueError("A greedy soup is chosen on validation rows; give data, or method 'uniform'.")
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise FileExistsError(f"{output} is not empty; choose another output.")
+    candidates = _candidates(models)
+    check_alike([each.predictor for each in candidates])
+    mixer = _Mixer(candidates, data, dataset, metric, batch_size)
+    if data is not None:
+        candidates = [replace(each, score=mixer.score([each])) for each in candidates]
+        candidates.sort(key=lambda each: -_goodness(each.score, metric))  # stable: of equals the first given
+    chosen, score = mixer.greedy(candidates) if method == "greedy" else (candidates, mixer.score(candidates))
+    left_out = [each for each in candidates if each not in chosen]
+    batch_norm = mixer.mix(chosen)
+    metrics = mixer.measure()
+    mixer.predictor.provenance = _provenance(chosen) | {
+        "soup": {
+            "method": method,
+            "ingredients": [
+                {"model": portable_name(each.name), "weights_sha256": each.weights_sha256, metric: each.score}
+                for each in chosen
+            ],
+            "left_out": [portable_name(each.name) for each in left_out],
+            "batch_norm": batch_norm,
+        }
+    }
+    mixer.predictor.card = shared([each.predictor.card for each in chosen])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as partial:
+        mixer.predictor.save_pretrained(partial, metrics)
+    best = candidates[0]
+    is_worse = score is not None and _goodness(score, metric) < _goodness(best.score, metric)
+    return Soup(
+        output,
+        [each.name for each in chosen],
+        [each.name for each in left_out],
+        metric,
+        {each.name: each.score for each in candidates if each.score is not None},
+        score,
+        batch_norm,
+        best.name if is_worse else None,
+    )
+
+
+def _candidates(models: Sequence[str | Predictor]) -> list[_Candidate]:
+    """The models, loaded where they are named."""
+    distinct = {resolve_artifact(model) if isinstance(model, str) else id(model) for model in models}
+    if len(distinct) < max(2, len(models)):
+        names = [model if isinstance(model, str) else model.name for model in models]
+        raise ValueError(f"A soup is of two different models at least, got {', '.join(names) or 'none'}.")
+    found = []
+    for model in models:
+        if isinstance(model, Predictor):
+            found.append(_Candidate(model))
+        else:
+            weights = read_config(resolve_artifact(model)).get("weights_sha256")
+            found.append(_Candidate(Predictor.from_pretrained(model, device="cpu"), weights))
+    return found
+
+
+class _Mixer:
+    """One model whose weights are exchanged, and the rows that it is measured on."""
+
+    def __init__(
+        self,
+        candidates: Sequence[_Candidate],
+        data: str | Path | None,
+        dataset: DatasetConfig | None,
+        metric: str,
+        batch_size: int,
+    ) -> None:
+        first = candidates[0].predictor
+        self.model = copy.deepcopy(first.network())
+        self.predictor = Predictor(self.model, first.processor)
+        self.metric, self.batch_size = metric, batch_size
+        self.norms = batch_norms(self.model)
+        self.train: CaseTable | None = None
+        self.val: CaseTable | None = None
+        if data is not None:
+            provenance = _provenance(candidates)
+            check_same_rows([each.predictor for each in candidates])
+            read = dataset or DatasetConfig(**provenance.get("dataset", {}))
+            given: dict[str, Any] = {"dataset": read, "labels": first.labels, "provenance": provenance}
+            self.val = read_split(data, "val", **given)
+            if self.norms:
+                self.train = read_split(data, "train", **given)
+
+    def mix(self, candidates: Sequence[_Candidate]) -> str:
+        """Give the model the mean of the weights; returns what became of BatchNorm's statistics."""
+        states = [each.predictor.network().state_dict() for each in candidates]
+        self.model.load_state_dict(average_weights(states))
+        self.model.eval()
+        self.predictor.calibration = None
+        if not self.norms:
+            return "none"
+        statistics = [f"{name}.{kind}" for name in self.norms for kind in ("running_mean", "running_var")]
+        if all(torch.equal(states[0][name], state[name]) for name in statistics for state in states[1:]):
+            return "kept"
+        if self.train is None:
+            return "averaged"
+        estimate_batch_norm(self.model, self._batches(self.train))
+        return "estimated"
+
+    def score(self, candidates: Sequence[_Candidate]) -> float | None:
+        """The metric of their mean on the validation rows; None without any."""
+        if self.val is None:
+            return None
+        self.mix(candidates)
+        found = self.predictor.predict_cases(
+            self.val, on_bad_row="skip", batch_size=self.batch_size, description="Validating"
+        )
+        value = metric_value(self.metric, found.labels, found.probabilities)
+        if value is None:
+            raise ValueError(f"The validation rows have no {self.metric}: classes are missing; choose another metric.")
+        return value
+
+    def greedy(self, candidates: Sequence[_Candidate]) -> tuple[list[_Candidate], float | None]:
+        """The best candidate, and each of the others that makes the mean no worse (algorithm 1)."""
+        chosen, best = [candidates[0]], candidates[0].score
+        for each in candidates[1:]:
+            score = self.score([*chosen, each])
+            if _goodness(score, self.metric) >= _goodness(best, self.metric):
+                chosen, best = [*chosen, each], score
+        return chosen, best
+
+    def measure(self) -> dict[str, Any] | None:
+        """Calibrate the model on the validation rows and measure it there; None without any."""
+        if self.val is None:
+            return None
+        calibrate(self.predictor, self.val, batch_size=self.batch_size)
+        found = measure(self.predictor, self.val, on_bad_row="skip", batch_size=self.batch_size)
+        return found.to_dict() | {"split": "val"}
+
+    def _batches(self, cases: CaseTable) -> Iterator[dict[str, Tensor]]:
+        """Training rows that have an image and can be read, as they look outside training, in a drawn order."""
+        rows = AllRows(cases, self.predictor.processor)
+        device = next(self.model.parameters()).device
+        items: list[dict[str, Any]] = []
+        full = 0
+        for i in np.random.default_rng(0).permutation(len(rows))[:STATISTICS_ROWS]:
+            try:
+                item = rows[int(i)]
+            except ROW_ERRORS:
+                continue
+            if not item.get("image_present", True):
+                continue
+            items.append(item)
+            if len(items) == self.batch_size:
+                yield {name: value.to(device) for name, value in rows.collate(items).items()}
+                items, full = [], full + 1
+        # batches count alike in the mean, so that a small one would count for too much
+        if not full and len(items) > 1:
+            yield {name: value.to(device) for name, value in rows.collate(items).items()}
+
+
+def _goodness(score: float | None, metric: str) -> float:
+    """A score, so that more is better."""
+    assert score is not None
+    return score if METRICS[metric].higher_is_better else -score
+
+
+def _provenance(candidates: Sequence[_Candidate]) -> dict[str, Any]:
+    """What all of them say about their training; how the data are read is the first's."""
+    entries = [each.predictor.provenance for each in candidates]
+    return ({"dataset": entries[0]["dataset"]} if "dataset" in entries[0] else {}) | shared(entries)

@@ -1,0 +1,52 @@
+"""Options and result of the commands that are no functions of the library. It loads no heavy library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DemoConfig:
+    """Options of ``mmfusion demo``.
+
+    Attributes:
+        output: Folder for the data, the runs and the report; an earlier demo there is replaced.
+        seed: Seed of the data and of the training.
+    """
+
+    output: str = "runs/demo"
+    seed: int = 0
+
+
+@dataclass
+class ListConfig:
+    """Options of ``mmfusion list``.
+
+    Attributes:
+        pattern: Names to show, with wildcards.
+        kind: What to list: model, fusion, head, aggregator, image_tower, text_tower or loss.
+        pretrained: List only models with trained weights, as ``arch.tag``.
+    """
+
+    pattern: str = field(default="*", metadata={"positional": True})
+    kind: str = "model"
+    pretrained: bool = False
+
+
+@dataclass
+class InfoConfig:
+    """Options of ``mmfusion info``.
+
+    Attributes:
+        name: Architecture, part, or trained model (``local-dir:RUN``, ``hf-hub:ORG/NAME``, ``arch.tag``).
+    """
+
+    name: str = field(metadata={"positional": True})
+
+
+class Text(str):
+    """A result that is its own summary."""
+
+    def summary(self) -> str:
+        """The text."""
+        return str(self)

@@ -1,0 +1,216 @@
+"""From the words of a command to its configuration dataclass: a thin layer over jsonargparse.
+
+jsonargparse reads types, files and dotted names. Here stand the forms that it has no word for (lists of several words,
+flags without a value, files below the other options wherever they stand) and the messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+import jsonargparse
+import yaml
+from docstring_parser import parse as parse_docstring
+
+from mmfusion.cli.commands import COMMANDS
+from mmfusion.registry import load_plugins
+from mmfusion.settings import build, leaves
+from mmfusion.training.config import RunConfig
+
+#: Option -> further spellings.
+ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row")}
+
+_CONFIG_HELP = (
+    "Options from a file; arguments take precedence. Given a training config, other commands use only its data, "
+    "dataset and seed."
+)
+
+
+def parse(name: str, argv: Sequence[str]) -> Any:
+    """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
+
+    The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
+    of ``--plugins`` are imported.
+
+    Args:
+        name: Name of the command.
+        argv: The arguments after it.
+
+    Raises:
+        ArgumentError: An option is unknown, missing or of the wrong type.
+    """
+    config = resolve_name(f"mmfusion.{COMMANDS[name].config}")
+    parser = _parser(name, config)
+    argv = _spelled_out(parser, config, argv)
+    parsed = parser.parse_args(argv)
+    if saved := _saved_dataset(parsed):
+        parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
+        parsed = parser.parse_args(argv)
+    load_plugins([module for key in parser.plugins for module in parsed[key]])
+    return build(config, parsed)
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """jsonargparse's parser with one-line messages.
+
+    Attributes:
+        hints: Dotted option -> its type.
+        required: Options that must be given.
+        plugins: Options that name modules to import.
+    """
+
+    hints: Mapping[str, Any] = {}
+    required: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+
+    def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
+        """Check the names first: of options in files, and of required ones."""
+        for key in namespace.keys() if self.hints else ():
+            if not key.endswith("__"):  # jsonargparse's own, such as the path of a file
+                self.check_name(key)
+        if missing := [key for key in self.required if namespace.get(key) is None]:
+            self.error(f"Missing {', '.join(missing)}; see {self.prog} --help.")
+        super().validate(namespace, *args, **kwargs)
+
+    def check_name(self, option: str) -> None:
+        """Refuse an unknown option, with or without its hyphens; within a dict, names are free."""
+        name = option.removeprefix("--")
+        if name in ("help", "config", "print_config", *self.hints):
+            return
+        for other, hint in self.hints.items():
+            if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is(dict, hint)):
+                return
+        known = [f"--{spelling}" for other in self.hints for spelling in (other, *ALIASES.get(other, ()))]
+        near = difflib.get_close_matches(f"--{name}", known, n=1)
+        self.error(f"Unknown argument {option}; {f'did you mean {near[0]}?' if near else f'see {self.prog} --help.'}")
+
+    def format_help(self, *args: Any) -> str:
+        """Show lists as they are written here: ``--model ITEM [ITEM ...]``."""
+        return re.sub(
+            r"(--\S+) \[ITEM,\.\.\.\], \S+ \[ITEM,\.\.\.\]", r"\1 ITEM [ITEM ...]", super().format_help(*args)
+        )
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise an error of one line. The option and the value stand nowhere but in jsonargparse's text."""
+        key = (re.findall(r'Parser key "([^"]+)"', message) or [""])[-1]
+        hint = self.hints.get(key)
+        if value := re.search(r"(?:Got|Given) value: (.*)", message) if hint else None:
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("None", "null").replace(" |", " or")
+            message = f"--{key} expects {wanted}; got {value[1]!r}."
+        elif path := re.search(r"Unable to load config '([^']*)'", message):
+            message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
+        raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
+
+
+def _parser(name: str, config: type) -> Parser:
+    texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
+    positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
+    words = [key.upper() if default is MISSING else f"[{key.upper()}]" for key, default in positional.items()]
+    program = f"mmfusion {name}"
+    parser = Parser(
+        prog=program,
+        usage=" ".join([program, *words, "[--config FILE.yaml] [--KEY VALUE ...]"]),
+        description=COMMANDS[name].help,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
+    for key, default in positional.items():
+        optional = {} if default is MISSING else {"nargs": "?", "default": default}
+        parser.add_argument(key, type=str, help=texts[key], **optional)
+    parser.add_class_arguments(config, None, skip=set(positional))
+    runs = [f"{key}.plugins" for key, hint in get_type_hints(config).items() if hint is RunConfig]
+    parser.plugins = ["plugins", *runs]  # a study's base run is a file that may name its plug-ins
+    settings = list(leaves(config))
+    for key in {*parser.plugins} - {key for key, _, _ in settings}:
+        parser.add_argument(
+            f"--{key}", type=list[str], default=[], help="Modules to import first, with parts of your own."
+        )
+    parser.required = [key for key, _, required in settings if required]
+    parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    return parser
+
+
+def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]:
+    """The arguments as jsonargparse takes them: files first, aliases by their name, flags and lists with one value."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config", action="append", default=[])
+    for name, hint in parser.hints.items():
+        spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
+        if hint is bool:
+            first.add_argument(*spellings, dest=name, nargs="?", const="true", default=argparse.SUPPRESS)
+        elif _is(list, hint):
+            first.add_argument(*spellings, dest=name, nargs="+", default=argparse.SUPPRESS)
+        elif name in ALIASES:
+            first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS)
+    given, rest = first.parse_known_args(argv)
+    values = vars(given)
+    files = [f"--config={_config_file(path, config)}" for path in values.pop("config")]
+    for option in rest:
+        if option.startswith("--"):
+            parser.check_name(option.partition("=")[0].rstrip("+"))
+    for name, value in values.items():
+        hint = parser.hints[name]
+        if hint is bool and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
+            rest, value = [*rest, value], "true"  # the word after a flag is the command's own argument
+        rest.append(f"--{name}={value if isinstance(value, str) else _list(name, hint, value)}")
+    return files + rest
+
+
+def _list(name: str, hint: Any, words: list[str]) -> str:
+    """A list as YAML, from its words, or from one that is YAML already."""
+    if len(words) == 1 and (words[0].startswith("[") or words[0] == "null"):
+        return words[0]
+    if len(words) == 1 and "," in words[0]:
+        spaced = " ".join(word.strip() for word in words[0].split(","))
+        raise ValueError(f"--{name} {words[0]}: write the items as words, --{name} {spaced}.")
+    return json.dumps(words) if "str" in str(hint) else f"[{', '.join(words)}]"
+
+
+def _config_file(path: str, config: type) -> str:
+    """A file as it is; or its text, of a training config what another command takes, and with lists of one item."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return path  # the parser says what is wrong with it
+    if not isinstance(content, dict):
+        return path
+    hints, of_run = {**get_type_hints(config), "plugins": list[str]}, get_type_hints(RunConfig)
+    foreign = [key for key, hint in of_run.items() if is_dataclass(hint) and not is_dataclass(hints.get(key))]
+    kept = dict(content)
+    if any(isinstance(content.get(key), dict) for key in foreign):
+        shared = {"data", "dataset", "seed"} & hints.keys()
+        kept = {key: value for key, value in content.items() if key in shared or key not in of_run}
+    for key, value in kept.items():
+        if isinstance(value, str) and _is(list, hints.get(key)):
+            kept[key] = yaml.safe_load(_list(key, hints[key], [value]))
+    if kept == content:
+        return path
+    parts = {key: value for key, value in kept.items() if isinstance(value, str) and is_dataclass(hints.get(key))}
+    return yaml.safe_dump(kept | {key: str(Path(path).parent / value) for key, value in parts.items()})
+
+
+def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
+    """The dataset settings that came with the (first) trained model that the command is given."""
+    models = parsed.get("models") or parsed.get("model")
+    if "dataset" not in parsed or not isinstance(models, str | list) or not models:
+        return {}
+    from mmfusion.artifacts.folder import read_config, resolve_artifact
+
+    stored = read_config(resolve_artifact(models if isinstance(models, str) else models[0]))
+    return (stored.get("training") or {}).get("dataset") or {}
+
+
+def _is(kind: type, hint: Any) -> bool:
+    """Whether a type is a list (or dict), or one that may be null."""
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return any(kind in (option, get_origin(option)) for option in options)

@@ -1,0 +1,193 @@
+"""The cases of a data set in one normal form, with everything that is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.problems import BadRowsError, Problem, ProblemKind
+from mmfusion.data.splits import group_split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+#: Columns of the normal form; the metadata columns follow them.
+NORMAL_COLUMNS = ("id", "image", "label", "text", "group", "split")
+_LISTED = 20
+
+
+@dataclass
+class CaseTable:
+    """The cases of a data set in normal form.
+
+    Attributes:
+        frame: One case a row; the index is the data row in the file (1-based). Columns: ``id``; ``image``, a path
+            relative to ``image_root`` (a tuple of paths where a case has several); ``label``; ``text``, the free text;
+            ``group``; ``split`` (``train``, ``val``, ``test``); then the metadata. Every cell is a stripped text, or
+            None where it is missing.
+        image_root: Folder that no image lies outside of.
+        problems: Everything wrong with the rows.
+        source: The table's name in messages.
+        known_labels: Class names given to :func:`read_cases`, if any.
+        layout: What an ``image`` cell holds: ``image``, one path; ``slices``, a tuple of paths in their order;
+            ``views``, a tuple with a path or None for every view. A case without any image has None in all three.
+        regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
+        image_rows: Image -> its data row, where rows are the images of one case.
+    """
+
+    frame: pd.DataFrame
+    image_root: Path
+    problems: list[Problem] = field(default_factory=list)
+    source: str = "the table"
+    known_labels: tuple[str, ...] | None = None
+    layout: str = "image"
+    regions: dict[int, tuple[float, ...]] | None = None
+    image_rows: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names: those the table was read with, else those of the training rows (of all rows before a split)."""
+        if self.known_labels is not None:
+            return list(self.known_labels)
+        rows = self.frame["label"][self.frame["split"] == "train"] if self.splits else self.frame["label"]
+        return sorted(set(rows.dropna()))
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Rows of each split that the table has; empty before a split is drawn."""
+        counts = self.frame["split"].value_counts()
+        return {name: int(counts[name]) for name in ("train", "val", "test") if name in counts}
+
+    @property
+    def metadata(self) -> list[str]:
+        """Names of the metadata columns."""
+        return [name for name in self.frame.columns if name not in NORMAL_COLUMNS]
+
+    @property
+    def bad_rows(self) -> set[int]:
+        """Indices of the cases that training refuses whole."""
+        return {problem.row for problem in self.problems if problem.spoils_case}
+
+    def resolve(self, on_bad_row: str = "fail") -> CaseTable:
+        """The table without problems.
+
+        Args:
+            on_bad_row: ``fail`` refuses a table with a bad row; ``skip`` leaves out the bad rows, and no other. A case
+                with other images goes on without its bad ones.
+
+        Raises:
+            ValueError: bad rows and ``fail``, no row left, or an unknown ``on_bad_row``.
+        """
+        if on_bad_row not in ("fail", "skip"):
+            raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+        warnings = [problem for problem in self.problems if problem.warning]
+        self._warn("%s: %s", warnings, "%s: ... and %d more.")
+        bad = [problem for problem in self.problems if not problem.warning]
+        if not bad:
+            return self
+        if on_bad_row == "fail":
+            raise BadRowsError(self._refusal(bad))
+        parts = [problem for problem in bad if problem.part_of is not None]
+        self._warn("%s: %s; its case goes on without it", parts, "%s: ... and %d more images left out.")
+        bad = [problem for problem in bad if problem.part_of is None]
+        kept = replace(self, frame=self.frame.drop(index=sorted(self.bad_rows)), problems=warnings)
+        # A class may have lost its last training row just now.
+        bad += (untrained := list(kept.untrained_labels()))
+        kept = replace(kept, frame=kept.frame.drop(index=[problem.row for problem in untrained]))
+        if not len(kept):
+            raise ValueError(f"{self.source}: no row is left of {len(self)}; the first problem: {bad[0]}")
+        if rows := sorted({problem.row for problem in bad}):
+            shown = ", ".join(map(str, rows[:_LISTED])) + (", ..." if len(rows) > _LISTED else "")
+            logger.warning("%s: left out %d of %d rows: %s", self.source, len(rows), len(self), shown)
+        return kept
+
+    def _warn(self, line: str, problems: Sequence[Problem], more: str) -> None:
+        for problem in problems[:_LISTED]:
+            logger.warning(line, self.source, problem)
+        if len(problems) > _LISTED:
+            logger.warning(more, self.source, len(problems) - _LISTED)
+
+    def _refusal(self, bad: Sequence[Problem]) -> str:
+        rows = len({problem.row for problem in bad})
+        lines = [f"  {problem}" for problem in sorted(bad, key=lambda problem: problem.row)[:_LISTED]]
+        if len(bad) > _LISTED:
+            lines.append(f"  ... and {len(bad) - _LISTED} more")
+        count = f"{len(bad)} problem{'s' if len(bad) > 1 else ''} in {rows} of {len(self)} rows"
+        fix = "correct them, or leave those rows out with --on-bad-row skip"
+        return "\n".join([f"{self.source}: {count}; {fix}:", *lines])
+
+    def untrained_labels(self) -> Iterator[Problem]:
+        """Rows outside the training split whose class no (good) training row has."""
+        if self.known_labels is not None or not self.splits:
+            return
+        good = self.frame[~self.frame.index.isin(self.bad_rows)]
+        trained = set(good["label"][good["split"] == "train"].dropna())
+        for row, id_, label, split in good[["id", "label", "split"]].itertuples(name=None):
+            if label is not None and split != "train" and label not in trained:
+                message = f"unknown label: no training row has it, only {split}"
+                yield Problem(ProblemKind.UNTRAINED_LABEL, row, id_, "label", label, message)
+
+    def select(self, split: str) -> CaseTable:
+        """The rows of one split.
+
+        Raises:
+            ValueError: the table has no such rows.
+        """
+        frame = self.frame[self.frame["split"] == split]
+        if not len(frame):
+            there = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
+            raise ValueError(f"{self.source} has no rows of the split {split!r}; it has {there}.")
+        return self._with_rows(frame)
+
+    def _with_rows(self, frame: pd.DataFrame) -> CaseTable:
+        rows = set(frame.index)
+        # The classes stay those of the whole table: a test split may lack one.
+        return replace(
+            self,
+            frame=frame,
+            problems=[problem for problem in self.problems if problem.case in rows],
+            known_labels=tuple(self.labels),
+        )
+
+    def split_or_draw(self, config: DatasetConfig, seed: int = 0) -> CaseTable:
+        """The table itself where it has a split, else with a grouped, stratified split drawn.
+
+        Raises:
+            ValueError: too few groups to split.
+        """
+        if self.splits:
+            return self
+        fractions = {"train": 1 - config.val_fraction - config.test_fraction}
+        fractions |= {"val": config.val_fraction, "test": config.test_fraction}
+        drawn = group_split(
+            self.frame["label"].fillna("").tolist(), self.frame["group"].tolist(), fractions=fractions, seed=seed
+        )
+        return replace(self, frame=self.frame.assign(split=object_array(drawn.tolist())))
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, image paths, labels, texts, groups, splits and metadata, in the order of the ids."""
+        digest = hashlib.sha256(json.dumps(list(self.frame.columns)).encode())
+        for row in self.frame.sort_values("id", kind="stable").itertuples(index=False, name=None):
+            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        return digest.hexdigest()
+
+
+def object_array(cells: Sequence[Any]) -> np.ndarray:
+    """An object array, in which None stays None and a tuple is one cell."""
+    array = np.empty(len(cells), dtype=object)
+    for i, cell in enumerate(cells):
+        array[i] = cell
+    return array

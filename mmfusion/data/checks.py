@@ -1,0 +1,107 @@
+"""Step 9: problems that show in the normal form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.data.reading import Reading
+from mmfusion.text.template import render
+
+
+def check_cases(reading: Reading) -> Reading:
+    """List everything else that is wrong with the cases. One whose line is broken has that problem only."""
+    reading = reading.with_problems(emptied_cases(reading.cases))
+    found = [*_check_ids(reading), *_check_content(reading)]
+    if reading.require_labels:
+        found += _check_labels(reading)
+        found = [*found, *_check_splits(reading, found)]
+    reading = reading.with_problems([*found, *_check_groups(reading)])
+    if reading.require_labels:
+        reading = reading.with_problems(reading.cases.untrained_labels())
+    problems = sorted(reading.cases.problems, key=lambda problem: problem.row)
+    return replace(reading, cases=replace(reading.cases, problems=problems))
+
+
+def emptied_cases(cases: CaseTable) -> list[Problem]:
+    """A problem for each case that had images, of which none is left."""
+    parted = {problem.part_of for problem in cases.problems} - {None}
+    rows = cases.frame[cases.frame["image"].isna() & cases.frame.index.isin(parted - cases.bad_rows)]
+    kind, message = ProblemKind.STUDY_WITHOUT_IMAGES, "none of its images can be used"
+    return [Problem.of_row(kind, row, id_, "image", None, message) for row, id_ in rows["id"].items()]
+
+
+def _rows_with(cases: CaseTable, *kinds: ProblemKind) -> set[int]:
+    return {problem.row for problem in cases.problems if problem.kind in kinds}
+
+
+def _unusable(cases: CaseTable) -> set[int]:
+    """Rows of which nothing else need be said."""
+    return _rows_with(cases, ProblemKind.BROKEN_LINE, ProblemKind.STUDY_WITHOUT_IMAGES)
+
+
+def _check_ids(reading: Reading) -> Iterator[Problem]:
+    columns, ids = reading.columns, reading.cases.frame["id"]
+    unusable = _unusable(reading.cases)
+    first: dict[str, int] = {}
+    for row, id_ in ids.items():
+        if row in unusable:
+            continue
+        if id_ is None:
+            yield Problem.of_row(ProblemKind.MISSING_ID, row, None, columns.id, None, "missing id")
+        elif first.setdefault(id_, row) != row:
+            message = f"duplicate id, first in row {first[id_]}"
+            yield Problem.of_row(ProblemKind.DUPLICATE_ID, row, id_, columns.id or columns.image, id_, message)
+
+
+def _check_content(reading: Reading) -> Iterator[Problem]:
+    frame, config = reading.cases.frame, reading.config
+    unusable = _unusable(reading.cases)
+    column, message = reading.columns.text or "text", "neither an image nor a text"
+    for row in frame.index[frame["image"].isna() & frame["text"].isna()]:
+        if row in unusable or render(config.text_template or "", frame.loc[row].to_dict(), config.missing_values):
+            continue
+        yield Problem.of_row(ProblemKind.NO_CONTENT, row, frame.at[row, "id"], column, None, message)
+
+
+def _check_labels(reading: Reading) -> Iterator[Problem]:
+    cases, column = reading.cases, reading.columns.label or "label"
+    known = cases.known_labels
+    already = _rows_with(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER) | _unusable(cases)
+    for row, id_, label in cases.frame[["id", "label"]].itertuples(name=None):
+        if row in already:
+            continue
+        if label is None:
+            yield Problem.of_row(ProblemKind.MISSING_LABEL, row, id_, column, None, "missing label")
+        elif known is not None and label not in known:
+            message = f"unknown label; the model knows {', '.join(known)}"
+            yield Problem.of_row(ProblemKind.UNKNOWN_LABEL, row, id_, column, label, message)
+
+
+def _check_splits(reading: Reading, found: list[Problem]) -> Iterator[Problem]:
+    cases, split_table = reading.cases, reading.config.split_table
+    if not cases.splits:
+        return
+    message = "missing split; the splits are train, val, test"
+    already = _rows_with(cases, ProblemKind.UNKNOWN_SPLIT) | _unusable(cases)
+    if split_table is not None:
+        message = f"{split_table} has no such id"
+        # rows that were bad when a split table was drawn are not in it: they have a problem already
+        already |= {problem.row for problem in found}
+    for row, id_ in cases.frame["id"][cases.frame["split"].isna()].items():
+        if row not in already:
+            column = reading.columns.split or "split"
+            yield Problem.of_row(ProblemKind.MISSING_SPLIT, row, id_, column, None, message)
+
+
+def _check_groups(reading: Reading) -> Iterator[Problem]:
+    frame = reading.cases.frame
+    grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(_unusable(reading.cases))]
+    home = grouped.groupby("group")["split"].transform("first")
+    strays = grouped.assign(home=home)[grouped["split"] != home].drop_duplicates("group")
+    for row, id_, group, split, home_split in strays[["id", "group", "split", "home"]].itertuples(name=None):
+        message = f"the group lies in {home_split} and in {split}: a leak between splits"
+        kind = ProblemKind.GROUP_IN_TWO_SPLITS
+        yield Problem.of_row(kind, row, id_, reading.columns.group, group, message)

@@ -1,0 +1,93 @@
+"""Step 4: which column is which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmfusion.data.cases import NORMAL_COLUMNS
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.formats import folder_labels, image_column
+from mmfusion.data.reading import Columns, Reading
+from mmfusion.text.template import cell_text, template_fields
+
+
+def find_columns(reading: Reading) -> Reading:
+    """Find each column by its option or its default name. One that the user named must be there; a default may be.
+
+    Raises:
+        ValueError: columns are missing (all named at once), the data have no labels, or the text template names a
+            column that is no metadata.
+    """
+    raw, config, required = reading.raw, reading.config, reading.require_labels
+    if raw.format == "folder" and required:
+        raise ValueError(
+            f"{reading.path} is read as a folder of images, which has no labels; add a table, or class folders."
+        )
+    missing: list[str] = []
+
+    def find(option: str, name: str | None, default: str = "", *, required: bool = True) -> str | None:
+        if name is None:
+            return default if default in raw.columns else None
+        if name not in raw.columns and required:
+            missing.append(f"{name!r} (dataset.{option})")
+        return name if name in raw.columns else None
+
+    image = config.view_columns[0] if config.view_columns else image_column(raw, config)
+    if image is None and raw.format == "report":
+        image = next(iter(raw.columns))
+    if image is None:
+        wanted = repr(config.image_column) if config.image_column else "'image', 'image_id' or 'file_name'"
+        missing.append(f"{wanted} (dataset.image_column)")
+    split = _split_column(config)
+    by_folder = image is not None and _labelled_by_folder(reading, image)
+    columns = Columns(
+        image=image or "",
+        label=None if by_folder else find("label_column", config.label_column, required=required),
+        id=find("id_column", config.id_column),
+        text=find("text_column", config.text_column, "text"),
+        group=find("group_column", config.group_column, "group", required=required),
+        split=find("split_column", split, required=required and split != DatasetConfig.split_column),
+    )
+    for option in ("study_column", "slice_column", "view_column"):
+        find(option, getattr(config, option))
+    for option in ("view_columns", "roi_columns"):
+        for name in getattr(config, option):
+            find(option, name)
+    fields = template_fields(config.text_template) if config.text_template else ()
+    missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
+    if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
+        raise ValueError(f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas.")
+    if missing:
+        raise ValueError(
+            f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. "
+            "Name the right column in the option given, or add the column."
+        )
+    _check_template(fields, columns, config)
+    return replace(reading, columns=columns)
+
+
+def _split_column(config: DatasetConfig) -> str | None:
+    """Name of the split column to read; folds make one also where the table's own is not to be read."""
+    if config.split_table is not None:
+        return None
+    return (config.split_column or "split") if config.fold_column else config.split_column
+
+
+def _labelled_by_folder(reading: Reading, image: str) -> bool:
+    raw = reading.raw
+    if raw.format != "imagefolder" or reading.config.label_column in raw.columns or image not in raw.columns:
+        return False
+    return any(folder_labels([cell_text(cell, ("", "nan")) for cell in raw.columns[image]]))
+
+
+def _check_template(fields: Sequence[str], columns: Columns, config: DatasetConfig) -> None:
+    """Refuse a template that would put the label, or what stands for it, into the text."""
+    # what the normal form calls label or split is no metadata, whatever the table's own columns are called
+    normal = {name for name in NORMAL_COLUMNS if getattr(columns, name) != name} | {"label", "split"}
+    others = {columns.label, columns.split, columns.image, columns.text, *config.view_columns}
+    if forbidden := (others | normal).intersection(fields):
+        raise ValueError(
+            f"dataset.text_template names {', '.join(map(repr, sorted(filter(None, forbidden))))}; "
+            "it may name metadata columns, not the label, split, image or text column, nor id or group."
+        )

@@ -1,0 +1,79 @@
+"""Step 3: a split column from a column of folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.formats import SPLIT_NAMES
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import RawTable
+from mmfusion.text.template import cell_text
+
+
+def split_by_fold(reading: Reading) -> Reading:
+    """Add the split column that ``dataset.fold_column`` and ``dataset.folds`` describe.
+
+    With a split table the folds are that table's, and the data's own are not read.
+    """
+    config = reading.config
+    if config.split_table is not None:
+        return reading
+    raw = with_fold_split(reading.raw, config, config.split_column, required=reading.require_labels)
+    return replace(reading, raw=raw)
+
+
+def with_fold_split(
+    raw: RawTable, config: DatasetConfig, split_column: str | None, *, required: bool = True
+) -> RawTable:
+    """A table with the split that the fold of each row stands for.
+
+    Args:
+        raw: The rows.
+        config: ``fold_column`` and ``folds``; without them the table stays as it is.
+        split_column: Name of the new column; None calls it ``split``.
+        required: False where the data are only predicted: the fold column may be absent.
+
+    Raises:
+        ValueError: one of the two options without the other, no such column, a split column beside it, an unknown
+            split, or a fold that two splits claim or no row has.
+    """
+    if config.fold_column is None and not config.folds:
+        return raw
+    if config.fold_column is None or not config.folds:
+        raise ValueError(
+            "dataset.fold_column and dataset.folds ({test: [0], val: [1]}) go together; one of them is missing."
+        )
+    if config.fold_column not in raw.columns:
+        if not required:
+            return raw
+        raise ValueError(
+            f"{raw.source} has no column {config.fold_column!r} (dataset.fold_column); it has {', '.join(raw.columns)}."
+        )
+    if split_column in raw.columns:
+        raise ValueError(
+            f"{raw.source} has a column {split_column!r}, and dataset.fold_column makes one; "
+            "leave one of them out (--dataset.split_column null)."
+        )
+    split_of = _split_of_fold(config)
+    cells = [cell_text(cell) for cell in raw.columns[config.fold_column]]
+    there = dict.fromkeys(cell for cell in cells if cell is not None)
+    unknown = [fold for fold in split_of if fold not in there]
+    if unknown and required:
+        raise ValueError(
+            f"dataset.folds: no row of {raw.source} has the fold {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(there))}."
+        )
+    splits = [None if cell is None else split_of.get(cell, "train") for cell in cells]
+    return replace(raw, columns=raw.columns | {split_column or "split": splits})
+
+
+def _split_of_fold(config: DatasetConfig) -> dict[str, str]:
+    split_of: dict[str, str] = {}
+    for name, folds in config.folds.items():
+        if name not in SPLIT_NAMES:
+            raise ValueError(f"dataset.folds: unknown split {name!r}; the splits are train, val, test.")
+        for fold in folds if isinstance(folds, (list, tuple)) else [folds]:
+            if split_of.setdefault(str(fold), name) != name:
+                raise ValueError(f"dataset.folds: fold {fold} is in {split_of[str(fold)]} and in {name}.")
+    return split_of

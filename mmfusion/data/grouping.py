@@ -1,0 +1,182 @@
+"""Step 6: rows that are slices or views of one study become one case."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.data.reading import Reading
+from mmfusion.names import natural_key
+from mmfusion.text.template import cell_number, cell_text
+
+logger = logging.getLogger(__name__)
+
+#: Columns in which the rows of a study have to agree, and what it is if they do not.
+_ONE_VALUE = {
+    "label": ProblemKind.STUDY_LABELS_DIFFER,
+    "group": ProblemKind.STUDY_GROUPS_DIFFER,
+    "split": ProblemKind.STUDY_SPLITS_DIFFER,
+}
+
+
+def slice_number(image: str) -> float | None:
+    """The last number in a file's name, by which a study is ordered; None where there is none."""
+    numbers = re.findall(r"\d+", PurePosixPath(image).stem)
+    return float(numbers[-1]) if numbers else None
+
+
+def equally_spaced(count: int, most: int | None) -> list[int]:
+    """Positions of at most ``most`` of ``count`` slices, the first and the last among them; of one, the middle."""
+    if most is None or count <= most:
+        return list(range(count))
+    if most == 1:
+        return [count // 2]
+    return [int(i) for i in np.linspace(0, count - 1, most).round()]
+
+
+def group_rows(reading: Reading) -> Reading:
+    """One case per study in place of one per row, where ``dataset.study_column`` says so.
+
+    A row that cannot be used (no file, no slice number, a slice or view that another row has) is a problem of its own,
+    and the study is kept without it. Label, group and split have to be one for all rows of a study.
+
+    Raises:
+        ValueError: no row has any of ``dataset.views``.
+    """
+    return _Grouping(reading).grouped() if reading.config.study_column else reading
+
+
+class _Grouping:
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.cases, self.config = reading, reading.cases, reading.config
+        # row n of the file lies at position n - 1
+        self.columns = {name: self.cases.frame[name].tolist() for name in self.cases.frame.columns}
+        self.studies = self._cells(self.config.study_column)
+        self.views = self._cells(self.config.view_column)
+        self.numbers = self._cells(self.config.slice_column)
+        self.order = self._view_order() if self.config.view_column else []
+        self.problems: list[Problem] = []
+        self.image_rows: dict[str, int] = {}
+        self.bad: dict[int, list[Problem]] = {}
+        for problem in self.cases.problems:
+            self.bad.setdefault(problem.row, []).append(problem)
+        self.broken = {problem.row for problem in self.cases.problems if problem.kind is ProblemKind.BROKEN_LINE}
+
+    def _cells(self, name: str | None) -> list[str | None]:
+        raw = self.reading.raw
+        return [cell_text(cell) for cell in raw.columns[name]] if name else [None] * len(raw)
+
+    def _view_order(self) -> list[str]:
+        there = sorted({view for view in self.views if view is not None}, key=natural_key)
+        if not self.config.views:
+            return there
+        if not set(self.config.views) & set(there):
+            raise ValueError(
+                f"dataset.views: no row of {self.cases.source} has {self.config.view_column} "
+                f"{' or '.join(map(repr, self.config.views))}; there are {', '.join(there) or 'none'}."
+            )
+        return list(self.config.views)
+
+    def grouped(self) -> Reading:
+        members: dict[Any, list[int]] = {}
+        for row, (study, view) in enumerate(zip(self.studies, self.views, strict=True), start=1):
+            if not self.order or view is None or view in self.order:
+                members.setdefault((row,) if study is None else study, []).append(row)
+        if lost := len({*self.studies} - {*members} - {None}):
+            logger.warning("%s: %d studies have none of the views %s.", self.cases.source, lost, ", ".join(self.order))
+        records = {}
+        for study, rows in members.items():
+            images, case = self._images(rows)
+            records[case] = self._record(study, case, rows, images)
+        cells = {name: pd.Series([record[name] for record in records.values()], dtype=object) for name in self.columns}
+        cases = replace(
+            self.cases,
+            frame=pd.DataFrame(cells, dtype=object).set_axis(pd.Index([*records], name="row")),
+            problems=self.problems,
+            layout="views" if self.order else "slices",
+            image_rows=self.image_rows,
+        )
+        return replace(self.reading, cases=cases)
+
+    def _images(self, rows: list[int]) -> tuple[tuple[str | None, ...] | None, int]:
+        """The images of a study in their order, and the row that stands for it."""
+        placed: dict[Any, tuple[int, str]] = {}
+        unusable: list[Problem] = []
+        for row in rows:
+            image = self.columns["image"][row - 1]
+            if image is None or row in self.broken or any(map(_is_of_image, self.bad.get(row, ()))):
+                continue
+            place, column, cell, absent = self._place(row, image)
+            if place is not None and place not in placed:
+                placed[place] = row, image
+                continue
+            kind, message = ProblemKind.STUDY_PLACE_MISSING, absent
+            if place is not None:
+                what = "view" if self.order else "slice number"
+                kind = ProblemKind.STUDY_PLACE_TAKEN
+                message = f"the study has this {what} already, in row {placed[place][0]}"
+            unusable.append(Problem.of_row(kind, row, self.columns["id"][row - 1], column, cell, message))
+        case = min((row for row, _ in placed.values()), default=rows[0])
+        self.problems += [replace(problem, part_of=case) for problem in unusable]
+        for row in rows:
+            for problem in self.bad.get(row, ()):
+                of_image = _is_of_image(problem)
+                self.problems.append(replace(problem, part_of=case) if of_image else replace(problem, row=case))
+        if not placed:
+            return None, case
+        self.image_rows.update((image, row) for row, image in placed.values())
+        if self.order:
+            return tuple(placed[view][1] if view in placed else None for view in self.order), case
+        ranks = sorted(placed)
+        kept = equally_spaced(len(ranks), self.config.max_slices)
+        return tuple(placed[ranks[i]][1] for i in kept), case
+
+    def _place(self, row: int, image: str) -> tuple[Any, str, str | None, str]:
+        """View or slice number of a row, the column and cell that it stands in, and what to say if it is None."""
+        if self.order:
+            view = self.views[row - 1]
+            return view, self.config.view_column or "", view, "the row names no view"
+        if self.config.slice_column:
+            cell = self.numbers[row - 1]
+            return cell_number(cell), self.config.slice_column, cell, "the slice number is missing or no number"
+        return slice_number(image), "image", image, "the file name has no slice number; name a dataset.slice_column"
+
+    def _record(self, study: Any, case: int, rows: list[int], images: tuple[str | None, ...] | None) -> dict[str, Any]:
+        """The study as one row."""
+        whole = [row for row in rows if row not in self.broken] or rows
+        values = {
+            name: list(dict.fromkeys(cells[row - 1] for row in whole if cells[row - 1] is not None))
+            for name, cells in self.columns.items()
+        }
+        record: dict[str, Any] = {name: found[0] if len(found) == 1 else None for name, found in values.items()}
+        record["text"] = " ".join(values["text"]) or None
+        record["image"] = images
+        is_named = not isinstance(study, tuple)
+        columns = self.reading.columns
+        if columns.id is None or record["id"] is None:
+            record["id"] = study if is_named else self.columns["id"][whole[0] - 1]
+        if columns.group is None:
+            record["group"] = study if is_named else None
+        if not is_named:
+            self._report(ProblemKind.STUDY_UNNAMED, case, record, self.config.study_column, "the row names no study")
+        for name, kind in _ONE_VALUE.items():
+            if len(values[name]) > 1:
+                record[name] = values[name][0]
+                message = f"the rows of a study have to agree, and these have {', '.join(values[name])}"
+                self._report(kind, case, record, name, message)
+        return record
+
+    def _report(self, kind: ProblemKind, case: int, record: dict[str, Any], column: str | None, message: str) -> None:
+        self.problems.append(Problem.of_row(kind, case, record["id"], column, None, message))
+
+
+def _is_of_image(problem: Problem) -> bool:
+    """Whether a row's problem costs the study that row's image alone; a wrong split is the whole study's."""
+    return problem.kind is not ProblemKind.UNKNOWN_SPLIT

@@ -1,0 +1,106 @@
+"""Every image decoded once, before a training run finds the one that cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from mmfusion.data.cases import CaseTable, object_array
+from mmfusion.data.checks import emptied_cases
+from mmfusion.data.problems import Problem, ProblemKind
+
+_CHUNK = 2048
+
+
+def check_images(
+    cases: CaseTable,
+    workers: int | None = None,
+    *,
+    progress: bool = True,
+    look: Callable[[str, Image.Image], None] | None = None,
+) -> CaseTable:
+    """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
+
+    An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
+    its image.
+
+    Args:
+        cases: The table; cases that are bad already are not looked at again.
+        workers: Number of threads; None takes one a core, at most 8.
+        progress: Show a progress bar on a terminal.
+        look: Called from several threads with each image's path in the table and the decoded image, for whoever wants
+            to know more of it; what it raises counts against the image.
+
+    Returns:
+        The same table.
+    """
+    from tqdm import tqdm
+
+    bad = cases.bad_rows
+    todo = [
+        (row, id_, image)
+        for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)
+        if row not in bad
+        for image in ((images,) if cases.layout == "image" else images or ())
+        if image is not None
+    ]
+    regions = cases.regions or {}
+    undecoded: dict[int, set[str]] = {}
+    bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
+    with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(todo), _CHUNK):
+            chunk = todo[start : start + _CHUNK]
+            reasons = pool.map(
+                lambda row, image: _image_problem(cases.image_root, image, regions.get(row), look),
+                [row for row, _, _ in chunk],
+                [image for _, _, image in chunk],
+            )
+            for (row, id_, image), reason in zip(chunk, reasons, strict=True):
+                bar.update()
+                if reason is None:
+                    continue
+                kind, message = reason
+                if cases.layout == "image":
+                    cases.problems.append(Problem.of_row(kind, row, id_, "image", image, message))
+                else:
+                    place = cases.image_rows.get(image, row)
+                    cases.problems.append(Problem.of_row(kind, place, id_, "image", image, message, part_of=row))
+                    undecoded.setdefault(row, set()).add(image)
+    if undecoded:
+        cases.frame = cases.frame.assign(image=object_array(list(_without(cases, undecoded))))
+        cases.problems += emptied_cases(cases)
+    cases.problems.sort(key=lambda problem: problem.row)
+    return cases
+
+
+def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[str | None, ...] | None]:
+    """The image cells of a table of studies, without some of their images."""
+    for row, images in cases.frame["image"].items():
+        gone = left_out.get(row, ())
+        if gone and cases.layout == "views":
+            images = tuple(None if image in gone else image for image in images)
+        elif gone:
+            images = tuple(image for image in images if image not in gone)
+        yield images if images is not None and any(images) else None
+
+
+def _image_problem(
+    root: Path, name: str, region: tuple[float, ...] | None, look: Callable[[str, Image.Image], None] | None
+) -> tuple[ProblemKind, str] | None:
+    try:
+        with Image.open(root / name) as image:
+            image.load()
+            width, height = ImageOps.exif_transpose(image).size if region else image.size
+            if look is not None:
+                look(name, image)
+    except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return ProblemKind.UNREADABLE_IMAGE, f"the image cannot be decoded: {reason}"
+    if region and not (region[0] >= 0 and region[2] <= width and region[1] >= 0 and region[3] <= height):
+        message = f"the region of interest {region} does not lie in the image, which is {width} x {height} pixels"
+        return ProblemKind.REGION_OUTSIDE_IMAGE, message
+    return None

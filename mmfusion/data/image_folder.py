@@ -1,0 +1,104 @@
+"""Where the images lie: paths are looked up below one folder, and nothing outside it is taken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.problems import ProblemKind
+
+_PROBED = 200
+
+
+class ImagePathError(ValueError):
+    """A path under which no image may be opened, and of what kind that problem is."""
+
+    def __init__(self, kind: ProblemKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ImageFolder:
+    """Finds images below one folder and refuses what lies outside it. Each folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._real_root = os.path.realpath(root)
+        self._listing = lru_cache(maxsize=None)(self._list)
+
+    def find(self, value: str) -> str:
+        """The path of an image, relative to the root, for a path or an id without its extension.
+
+        Raises:
+            ImagePathError: there is no such file, or it lies outside the root.
+        """
+        path = PurePosixPath(value)
+        if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
+            outside = f"the path must lie below the image root {self.root}, without '..'"
+            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
+        folder = path.parent.as_posix()
+        links, by_stem = self._listing(folder)
+        name = path.name if path.name in links else by_stem.get(path.name)
+        if name is None:
+            absent = f"the image file does not exist below {self.root}"
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, absent)
+        if links[name] and not self._is_inside(self.root / folder / name):
+            outside = f"the file is a link that leads out of the image root {self.root}"
+            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
+        return name if folder == "." else f"{folder}/{name}"
+
+    def _is_inside(self, path: Path) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
+
+    def _list(self, folder: str) -> tuple[dict[str, bool], dict[str, str]]:
+        """Files of a folder -> whether they are links, and image ids -> files."""
+        path = self.root / folder
+        if not path.is_dir():
+            return {}, {}
+        if not self._is_inside(path):
+            outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
+            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
+        with os.scandir(path) as entries:
+            links = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
+        by_stem: dict[str, str] = {}
+        for suffix in IMAGE_SUFFIXES:
+            for name in sorted(links):
+                if name.lower().endswith(suffix):
+                    by_stem.setdefault(name[: -len(suffix)], name)
+        return links, by_stem
+
+
+def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | None]) -> Path:
+    """The folder of the images: the one named, or of the root and ``images`` the one where the first images are."""
+    if config.image_root is not None:
+        root = folder / config.image_root
+        if not root.is_dir():
+            raise FileNotFoundError(f"The image root {root} (dataset.image_root) does not exist.")
+        return root
+    images = folder / "images"
+    if not images.is_dir():
+        return folder
+    probes = [value for value in values if value is not None][:_PROBED]
+    if _count_found(images, probes) <= _count_found(folder, probes):
+        return folder
+    if not os.path.realpath(images).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep):
+        raise ValueError(f"{images} is a link out of {folder}; if that is meant, set dataset.image_root: images.")
+    return images
+
+
+def _count_found(root: Path, values: Iterable[str]) -> int:
+    images = ImageFolder(root)
+
+    def is_there(value: str) -> bool:
+        try:
+            images.find(value)
+        except ImagePathError:
+            return False
+        return True
+
+    return sum(map(is_there, values))

@@ -1,0 +1,58 @@
+"""Step 2: columns, such as the label, that stand in a second table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import read_table
+from mmfusion.text.template import cell_text
+
+
+def join_labels(reading: Reading) -> Reading:
+    """Add the columns of ``dataset.labels_table`` to the rows that agree with it in ``dataset.join_on``.
+
+    A row whose value the second table lacks has None in the added columns; one whose line there is broken is broken.
+    Where the data are only predicted, the second table may be absent.
+
+    Raises:
+        ValueError: one of the two options without the other, no such column, or a value twice in the second table.
+        FileNotFoundError: there is no such table.
+    """
+    raw, config = reading.raw, reading.config
+    if config.labels_table is None and config.join_on is None:
+        return reading
+    if config.labels_table is None or config.join_on is None:
+        raise ValueError("dataset.labels_table and dataset.join_on go together; one of them is missing.")
+    path, key = reading.folder / config.labels_table, config.join_on
+    if not reading.require_labels and not (path.is_file() and key in raw.columns):
+        return reading
+    other = read_table(path)
+    for table in (raw, other):
+        if key not in table.columns:
+            raise ValueError(
+                f"{table.source} has no column {key!r} (dataset.join_on); it has {', '.join(table.columns)}."
+            )
+    rows: dict[str, int] = {}
+    for row, cell in enumerate(other.columns[key], start=1):
+        value = cell_text(cell)
+        if value is None:
+            continue
+        if value in rows:
+            raise ValueError(
+                f"{other.source} has {key} {value!r} in rows {rows[value]} and {row}; "
+                "dataset.join_on needs one row a value."
+            )
+        rows[value] = row
+    matches = [rows.get(value) if (value := cell_text(cell)) is not None else None for cell in raw.columns[key]]
+    added = {
+        name: [None if match is None else cells[match - 1] for match in matches]
+        for name, cells in other.columns.items()
+        if name not in raw.columns
+    }
+    broken = {
+        row: f"{other.source}, row {match}: {other.broken[match]}"
+        for row, match in enumerate(matches, start=1)
+        if match in other.broken
+    }
+    return replace(reading, raw=replace(raw, columns=raw.columns | added, broken=broken | raw.broken))

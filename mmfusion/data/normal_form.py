@@ -1,0 +1,142 @@
+"""Step 5: the cells as a table of cases in normal form, images looked up, labels and splits by their own names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
+from mmfusion.data.formats import SPLIT_NAMES, folder_labels, folder_splits
+from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root
+from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.data.reading import Reading
+from mmfusion.text.template import cell_text
+
+Cells = list[str | None]
+
+
+def to_normal_form(reading: Reading) -> Reading:
+    """One case a row, as :class:`CaseTable` describes it. Images are looked for, but not opened.
+
+    Raises:
+        FileNotFoundError: ``dataset.image_root`` does not exist.
+        ValueError: the folder ``images`` is a link out of the data set.
+    """
+    raw, config, columns = reading.raw, reading.config, reading.columns
+    missing = frozenset(value.lower() for value in config.missing_values)
+    names = config.view_columns or [columns.image]
+    images = {name: _clean(raw.columns[name], whole_numbers=False) for name in names}
+    values = [next((cell for cell in cells if cell is not None), None) for cells in zip(*images.values(), strict=True)]
+    ids: Cells = [value or f"row-{row}" for row, value in enumerate(values, start=1)]
+    nothing: Cells = [None] * len(raw)
+    labels = splits = nothing
+    if raw.format == "imagefolder":
+        labels = folder_labels(values)
+        splits = folder_splits(values) if config.split_table is None and config.split_column else nothing
+
+    def column(name: str | None, default: Cells, **how: Any) -> Cells:
+        return _clean(raw.columns[name], **how) if name else default
+
+    normal: dict[str, list[Any]] = {
+        "id": column(columns.id, ids, whole_numbers=False),
+        "image": nothing,
+        "label": column(columns.label, labels),
+        "text": column(columns.text, nothing, whole_numbers=False),
+        "group": column(columns.group, nothing, missing=missing),
+        "split": column(columns.split, splits),
+    }
+    used = {*NORMAL_COLUMNS, *images, columns.label, columns.text}
+    metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
+
+    problems = _Problems(reading, normal["id"])
+    image_root = find_image_root(reading.folder, config, values)
+    normal["image"] = _find_images(images, ImageFolder(image_root), problems, several=bool(config.view_columns))
+    normal["label"] = _name_labels(normal["label"], reading, problems)
+    normal["split"] = _name_splits(normal["split"], reading, problems)
+    index = pd.RangeIndex(1, len(raw) + 1, name="row")
+    cells = {name: object_array(column) for name, column in (normal | metadata).items()}
+    cases = CaseTable(
+        pd.DataFrame(cells, index=index, dtype=object),
+        image_root,
+        problems.found,
+        raw.source,
+        reading.known_labels,
+        layout="views" if config.view_columns else "image",
+    )
+    return replace(reading, cases=cases)
+
+
+class _Problems:
+    """Collects problems of rows; a row whose line is broken has that one only."""
+
+    def __init__(self, reading: Reading, ids: Cells) -> None:
+        self._ids, self._broken = ids, reading.raw.broken
+        self.found = [
+            Problem.of_row(ProblemKind.BROKEN_LINE, row, ids[row - 1], "line", None, why)
+            for row, why in self._broken.items()
+        ]
+
+    def add(
+        self, kind: ProblemKind, row: int, column: str | None, value: str, message: str, part_of: int | None = None
+    ) -> None:
+        if row not in self._broken:
+            self.found.append(Problem.of_row(kind, row, self._ids[row - 1], column, value, message, part_of))
+
+
+def _find_images(images: dict[str, Cells], folder: ImageFolder, problems: _Problems, *, several: bool) -> list[Any]:
+    """Path of each row's image, or a tuple with one for each view; None where a row has none."""
+    found: dict[str, Cells] = {name: [] for name in images}
+    for name, cells in images.items():
+        for row, value in enumerate(cells, start=1):
+            try:
+                found[name].append(folder.find(value) if value is not None else None)
+            except ImagePathError as error:
+                # a lone image stays in the table under its own name; a view is left out, and its case goes on
+                found[name].append(None if several else value)
+                problems.add(error.kind, row, name, str(value), str(error), part_of=row if several else None)
+    if not several:
+        return next(iter(found.values()))
+    return [views if any(views) else None for views in zip(*found.values(), strict=True)]
+
+
+def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
+    """Class names, by ``dataset.label_map``; without ``require_labels`` one that the model does not know is None."""
+    config = reading.config
+    if config.label_map:
+        classes = {str(value): name for value, name in config.label_map.items()}
+        message = f"unknown label; dataset.label_map names {', '.join(classes)}"
+        for row, value in enumerate(cells, start=1):
+            if reading.require_labels and value is not None and value not in classes:
+                column = reading.columns.label or "label"
+                problems.add(ProblemKind.UNKNOWN_LABEL, row, column, value, message)
+        cells = [classes.get(value) if value is not None else None for value in cells]
+    if not reading.require_labels and reading.known_labels is not None:
+        cells = [value if value in reading.known_labels else None for value in cells]
+    return cells
+
+
+def _name_splits(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
+    message = "unknown split; the splits are train, val, test"
+    for row, value in enumerate(cells, start=1):
+        if value is not None and value.lower() not in SPLIT_NAMES:
+            problems.add(ProblemKind.UNKNOWN_SPLIT, row, reading.columns.split, value, message)
+    return [SPLIT_NAMES.get(value.lower()) if value is not None else None for value in cells]
+
+
+def _clean(cells: Sequence[Any], missing: frozenset[str] | None = None, *, whole_numbers: bool = True) -> Cells:
+    """Cells as texts; equal cells share one text, since metadata repeat."""
+    values = missing if missing is not None else ("", "nan")
+
+    def clean(cell: Any) -> str | None:
+        # A text such as "3.0" is a number in metadata, and a name in paths and ids.
+        if isinstance(cell, str) and not whole_numbers:
+            text = cell.strip()
+            return None if text.lower() in values else text
+        return cell_text(cell, values)
+
+    cached: Callable[[Any], str | None] = lru_cache(maxsize=4096, typed=True)(clean)
+    return [cached(cell) if isinstance(cell, (str, int, float)) else clean(cell) for cell in cells]

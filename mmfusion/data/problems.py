@@ -1,0 +1,122 @@
+"""What can be wrong with a row of a data set. Programs decide by the kind of a problem; its message is for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """What a problem means for its row."""
+
+    #: The row itself is sound: the problem is reported and the row stays.
+    WARNING = "warning"
+    #: Training and evaluation refuse the row, but a model can read it: its prediction is as good as any other.
+    READABLE = "readable"
+    #: Nothing can use the row.
+    ERROR = "error"
+
+
+class ProblemKind(Enum):
+    """The kinds of problems; the values name them in reports."""
+
+    BROKEN_LINE = "broken line"
+    MISSING_ID = "missing id"
+    DUPLICATE_ID = "duplicate id"
+    MISSING_IMAGE = "missing image file"
+    OUTSIDE_ROOT = "image outside the root"
+    UNREADABLE_IMAGE = "unreadable image"
+    NO_CONTENT = "neither an image nor a text"
+    MISSING_LABEL = "missing label"
+    UNKNOWN_LABEL = "unknown label"
+    UNTRAINED_LABEL = "label without training rows"
+    MISSING_SPLIT = "missing split"
+    UNKNOWN_SPLIT = "unknown split"
+    GROUP_IN_TWO_SPLITS = "group in two splits"
+    REGION_NOT_NUMERIC = "region that is not four numbers"
+    REGION_EMPTY = "empty region"
+    REGION_OUTSIDE_IMAGE = "region outside its image"
+    STUDY_UNNAMED = "row without a study"
+    STUDY_PLACE_MISSING = "row without a slice number or view"
+    STUDY_PLACE_TAKEN = "slice number or view twice in a study"
+    STUDY_WITHOUT_IMAGES = "study without a usable image"
+    STUDY_LABELS_DIFFER = "study with several labels"
+    STUDY_GROUPS_DIFFER = "study with several groups"
+    STUDY_SPLITS_DIFFER = "study with several splits"
+
+    @property
+    def severity(self) -> Severity:
+        """What the problem means for its row."""
+        return _SEVERITIES.get(self, Severity.ERROR)
+
+
+_SEVERITIES = {
+    ProblemKind.GROUP_IN_TWO_SPLITS: Severity.WARNING,
+    ProblemKind.MISSING_ID: Severity.READABLE,
+    ProblemKind.DUPLICATE_ID: Severity.READABLE,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one row.
+
+    Attributes:
+        kind: What sort of problem it is; everything that depends on a problem depends on this.
+        row: Data row in the file, 1-based, the header not counted.
+        id: The row's id, ``row-N`` where it has none.
+        column: Column of the file, or what was read.
+        value: The cell, or None.
+        message: What is wrong, for people.
+        part_of: Index of the case that is kept without this one of its images; None where the case itself is bad.
+    """
+
+    kind: ProblemKind
+    row: int
+    id: str
+    column: str
+    value: str | None
+    message: str
+    part_of: int | None = None
+
+    @classmethod
+    def of_row(
+        cls,
+        kind: ProblemKind,
+        row: int,
+        id_: str | None,
+        column: str | None,
+        value: str | None,
+        message: str,
+        part_of: int | None = None,
+    ) -> Problem:
+        """A problem of a row that may have no id, in a column that the file may not have."""
+        return cls(kind, row, id_ if id_ is not None else f"row-{row}", column or "", value, message, part_of)
+
+    @property
+    def case(self) -> int:
+        """Index of the case in the table."""
+        return self.row if self.part_of is None else self.part_of
+
+    @property
+    def warning(self) -> bool:
+        """Whether the row stays."""
+        return self.kind.severity is Severity.WARNING
+
+    @property
+    def spoils_case(self) -> bool:
+        """Whether training refuses the whole case, not just one of its images."""
+        return not self.warning and self.part_of is None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether no model can read the case."""
+        return self.spoils_case and self.kind.severity is not Severity.READABLE
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" {self.value!r}"
+        return f"row {self.row} ({self.id}), {self.column}{value}: {self.message}"
+
+
+class BadRowsError(ValueError):
+    """Rows that cannot be used: the first line says how many and what to do, the others list them."""

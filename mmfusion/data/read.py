@@ -1,0 +1,62 @@
+"""From the files of a data set to a table of cases: a list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.checks import check_cases
+from mmfusion.data.columns import find_columns
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.folds import split_by_fold
+from mmfusion.data.formats import read_files
+from mmfusion.data.grouping import group_rows
+from mmfusion.data.labels_table import join_labels
+from mmfusion.data.normal_form import to_normal_form
+from mmfusion.data.reading import Reading
+from mmfusion.data.regions import read_regions
+from mmfusion.data.split_file import apply_split_table
+
+#: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
+STEPS: tuple[Callable[[Reading], Reading], ...] = (
+    read_files,
+    join_labels,
+    split_by_fold,
+    find_columns,
+    to_normal_form,
+    group_rows,
+    read_regions,
+    apply_split_table,
+    check_cases,
+)
+
+
+def read_cases(
+    root: str | Path,
+    config: DatasetConfig | None = None,
+    *,
+    processor_labels: Sequence[str] | None = None,
+    require_labels: bool = True,
+) -> CaseTable:
+    """Read a data set, whatever its format, and list what is wrong with its rows.
+
+    Images are looked for but not opened: :func:`check_images` does that.
+
+    Args:
+        root: The data set's folder, or its table.
+        config: How to read it.
+        processor_labels: Class names that a trained model knows; any other label is a problem. None takes the classes
+            of the training rows.
+        require_labels: False where the data are only predicted: labels, groups and splits may be absent, and a label
+            that the model does not know reads as None.
+
+    Raises:
+        FileNotFoundError: the data set, its table or its image root does not exist.
+        ValueError: the format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
+    """
+    known = tuple(processor_labels) if processor_labels is not None else None
+    reading = Reading(Path(root), config or DatasetConfig(), require_labels, known)
+    for step in STEPS:
+        reading = step(reading)
+    return reading.cases

@@ -1,0 +1,41 @@
+"""Step 7: regions of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.data.reading import Reading
+from mmfusion.text.template import cell_number, cell_text
+
+
+def read_regions(reading: Reading) -> Reading:
+    """Read ``dataset.roi_columns`` as regions (x0, y0, x1, y1); a row without one has none."""
+    config, cases = reading.config, reading.cases
+    if not config.roi_columns:
+        return reading
+    cells = [[cell_text(cell) for cell in reading.raw.columns[name]] for name in config.roi_columns]
+    missing = {value.lower() for value in config.missing_values}
+    regions: dict[int, tuple[float, ...]] = {}
+    problems = []
+    for row, id_ in cases.frame["id"].items():
+        corners = [column[row - 1] for column in cells]
+        if all(corner is None or corner.lower() in missing for corner in corners):
+            continue
+        region = [cell_number(corner) for corner in corners]
+        if wrong := _wrong(region):
+            value, names = ", ".join(map(str, corners)), ", ".join(config.roi_columns)
+            problems.append(Problem.of_row(wrong[0], row, id_, names, value, wrong[1]))
+        else:
+            regions[row] = tuple(corner for corner in region if corner is not None)
+    return replace(reading, cases=replace(cases, regions=regions)).with_problems(problems)
+
+
+def _wrong(region: Sequence[float | None]) -> tuple[ProblemKind, str] | None:
+    x0, y0, x1, y1 = region
+    if x0 is None or y0 is None or x1 is None or y1 is None:
+        return ProblemKind.REGION_NOT_NUMERIC, "four numbers are needed, or none"
+    if x1 <= x0 or y1 <= y0:
+        return ProblemKind.REGION_EMPTY, "the region is empty: x1 has to be above x0, y1 above y0"
+    return None

@@ -1,0 +1,111 @@
+"""Step 8: a split kept in a file: which row is in which split or fold, and what the row was when that was decided."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data.cases import CaseTable, object_array
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.folds import with_fold_split
+from mmfusion.data.formats import SPLIT_NAMES
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import RawTable, read_table
+
+
+def write_split_table(cases: CaseTable, path: str | Path, column: str = "split") -> None:
+    """Write the split of each row, one line a row: ``id``, the column, and ``fingerprint``, a hash of what it rests on.
+
+    Args:
+        cases: The rows, each in a split.
+        path: CSV file.
+        column: ``split`` or ``fold``.
+    """
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", column, "fingerprint"])
+        writer.writerows([row["id"], row[column], _fingerprint(row)] for row in cases.frame.to_dict("records"))
+
+
+def apply_split_table(reading: Reading) -> Reading:
+    """Take the split of each case from ``dataset.split_table``. A case that is not in it has no split.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it cannot be read as one, no row is in it, or its fingerprints say that rows changed their label or
+            group, or are gone, since it was drawn.
+    """
+    config, cases = reading.config, reading.cases
+    if config.split_table is None or not reading.require_labels:
+        return reading
+    path = _find(config.split_table, reading.folder)
+    table = read_table(path)
+    splits = _splits(table, path, config)
+    ids = set(cases.frame["id"])
+    if not ids & splits.keys():
+        raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); are the ids the same?")
+    if "fingerprint" in table.columns:
+        _check_fingerprints(cases, path, dict(zip(splits, table.columns["fingerprint"], strict=True)))
+    frame = cases.frame.assign(split=object_array([splits.get(id_) for id_ in cases.frame["id"]]))
+    return replace(reading, cases=replace(cases, frame=frame))
+
+
+def _find(name: str, folder: Path) -> Path:
+    """The split table: relative to the working directory, where commands write it, or to the data set."""
+    path = Path(name).expanduser()
+    if not path.is_file() and not (folder / path).is_file():
+        raise FileNotFoundError(f"The split table {path} (dataset.split_table) is neither here nor below {folder}.")
+    return path if path.is_file() else folder / path
+
+
+def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str]:
+    """Id -> split, in the order of the table."""
+    if table.broken:
+        row, why = next(iter(table.broken.items()))
+        raise ValueError(f"{path} (dataset.split_table), row {row}: {why}.")
+    table = with_fold_split(table, config, "split")
+    for column in ("id", "split"):
+        if column not in table.columns:
+            hint = "; set dataset.fold_column and dataset.folds" if "fold" in table.columns else ""
+            there = ", ".join(table.columns)
+            raise ValueError(f"{path} (dataset.split_table) has no column {column!r}; it has {there}{hint}.")
+    splits: dict[str, str] = {}
+    for row, (id_, split) in enumerate(zip(table.columns["id"], table.columns["split"], strict=True), start=1):
+        id_, split = str(id_).strip(), str(split).strip()
+        if id_ in splits:
+            raise ValueError(f"{path} (dataset.split_table) has the id {id_!r} twice, again in row {row}.")
+        if split.lower() not in SPLIT_NAMES:
+            raise ValueError(
+                f"{path} (dataset.split_table), row {row}: unknown split {split!r}; the splits are train, val, test."
+            )
+        splits[id_] = SPLIT_NAMES[split.lower()]
+    return splits
+
+
+def _check_fingerprints(cases: CaseTable, path: Path, expected: Mapping[str, str]) -> None:
+    rows = [row for row in cases.frame.to_dict("records") if row["id"] in expected]
+    changed = [row["id"] for row in rows if _fingerprint(row) != expected[row["id"]]]
+    there = {row["id"] for row in rows}
+    gone = [id_ for id_ in expected if id_ not in there]
+    if not changed and not gone:
+        return
+    what = []
+    if changed:
+        what.append(f"{len(changed)} of {len(rows)} rows have another label or group (the first: {changed[0]!r})")
+    if gone:
+        what.append(f"{len(gone)} rows are gone (the first: {gone[0]!r})")
+    raise ValueError(
+        f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "
+        "(label_column, group_column), or draw the split anew with mmfusion split."
+    )
+
+
+def _fingerprint(row: Mapping[Any, Any]) -> str:
+    """Hash of what a split rests on: text and metadata may change under it."""
+    key = json.dumps([row["id"], row["label"], row["group"]], ensure_ascii=False)
+    return hashlib.sha256(key.encode()).hexdigest()[:12]

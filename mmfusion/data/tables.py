@@ -1,0 +1,116 @@
+"""Tables as they stand in their files: the cells of CSV, TSV, JSON-lines and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+#: Spreadsheets look like tables, and are refused rather than overlooked.
+SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
+
+
+@dataclass
+class RawTable:
+    """A table before anything is made of its cells.
+
+    Attributes:
+        source: Its name in messages.
+        columns: Name -> one cell a row: text, or whatever type Parquet and JSON have.
+        broken: Row (1-based) -> why its line could not be read.
+        format: How it was found: ``table``, ``report``, ``imagefolder`` or ``folder``.
+    """
+
+    source: str
+    columns: dict[str, list[Any]]
+    broken: dict[int, str] = field(default_factory=dict)
+    format: str = "table"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def read_table(path: Path) -> RawTable:
+    """Read one CSV, TSV, JSON-lines or Parquet file. A line that cannot be read is a broken row, never a lost one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a table, no rows, a column name twice, or a file damaged as a whole.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"The table {path} does not exist.")
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise ValueError(f"{path} is not a table; tables end in {', '.join(TABLE_SUFFIXES)}.")
+    try:
+        if suffix == ".parquet":
+            raw = _read_parquet(path)
+        elif suffix == ".jsonl":
+            raw = _read_json_lines(path)
+        else:
+            raw = _read_csv(path, "\t" if suffix == ".tsv" else ",")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+    if not len(raw):
+        raise ValueError(f"{path} has no rows.")
+    return raw
+
+
+def _read_csv(path: Path, delimiter: str) -> RawTable:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter)
+        try:
+            header = [name.strip() for name in next(lines, [])]
+            repeated = {name for name in header if name and header.count(name) > 1}
+            if repeated:
+                raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
+            raw = RawTable(path.name, {name: [] for name in header if name})
+            cells = [raw.columns.get(name) for name in header]
+            row = 0
+            for line in lines:
+                if not line:
+                    continue
+                row += 1
+                if len(line) != len(header):
+                    raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
+                line += [""] * (len(header) - len(line))
+                for column, value in zip(cells, line, strict=False):
+                    if column is not None:
+                        column.append(value)
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
+    return raw
+
+
+def _read_json_lines(path: Path) -> RawTable:
+    rows: list[dict[str, Any]] = []
+    broken: dict[int, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for line in filter(str.strip, file):
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                value, broken[len(rows) + 1] = {}, f"the line is not JSON: {error.msg}"
+            if not isinstance(value, dict):
+                value, broken[len(rows) + 1] = {}, f"the line is a JSON {type(value).__name__}, not an object"
+            rows.append(value)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return RawTable(path.name, {name: [row.get(name) for row in rows] for name in names}, broken)
+
+
+def _read_parquet(path: Path) -> RawTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error
+    # pandas writes its index as a column of this kind of name.
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    return RawTable(path.name, {name: table[name].to_pylist() for name in names})

@@ -1,0 +1,180 @@
+"""Measure a model on a table of cases: figures, predictions and plots."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmfusion.data import CaseTable
+from mmfusion.evaluation.calibration import calibration_figures
+from mmfusion.evaluation.config import EvaluateConfig
+from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
+from mmfusion.evaluation.intervals import metric_intervals
+from mmfusion.evaluation.metrics import METRICS, classification_metrics
+from mmfusion.evaluation.missing import missing_modality
+from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
+from mmfusion.evaluation.selective import selective_figures
+from mmfusion.evaluation.shares import mean_shares
+from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
+from mmfusion.evaluation.thresholds import threshold_figures
+from mmfusion.inference.cases import Predictions
+from mmfusion.inference.predictor import Ensemble, Predictor
+from mmfusion.inference.shares import EXPERTS
+from mmfusion.results import Bootstrap, ConformalResult, Evaluation, Thresholds, WorstError
+
+logger = logging.getLogger(__name__)
+
+#: fewer rows of a class than this make its figures a matter of chance.
+FEW = 10
+
+#: keywords of all intervals.
+BOOTSTRAP: dict[str, Any] = {"replicates": 1000, "level": 0.95, "seed": 0}
+
+#: errors that are listed.
+WORST = 12
+
+
+def measure(
+    predictor: Predictor,
+    cases: CaseTable,
+    config: EvaluateConfig | None = None,
+    *,
+    validation: CaseTable | None = None,
+    output: str | Path | None = None,
+    open_rows: Callable[[CaseTable], Any] | None = None,
+    on_bad_row: str | None = None,
+    workers: int = 0,
+    **settings: Any,
+) -> Evaluation:
+    """Predict the labelled rows of a table and compare.
+
+    Args:
+        predictor: A trained model, an exported one, or an ensemble.
+        cases: The rows; those without a label are predicted, and count in no figure.
+        config: What to measure and how; its model, data, split and output are not looked at.
+        validation: Rows that conformal sets and decision thresholds are fitted on; other rows than those measured.
+        output: Folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
+        open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
+        on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
+            None does as ``config.dataset`` says.
+        workers: Loader processes.
+        settings: Fields of the configuration that differ from ``config``.
+
+    Raises:
+        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
+            ``missing_modality`` of an ensemble.
+    """
+    config = replace(config or EvaluateConfig(model=[], data=""), **settings)
+    if config.missing_modality and isinstance(predictor, Ensemble):
+        raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
+    folder = Path(output) if output else None
+    inference: dict[str, Any] = {
+        "on_bad_row": on_bad_row or config.dataset.on_bad_row,
+        "batch_size": config.batch_size,
+        "tta": config.tta,
+        "open_rows": open_rows,
+        "workers": workers,
+    }
+    csv = folder / "predictions.csv" if folder else None
+    predicted = predictor.predict_cases(cases, output=csv, **inference)
+    found = _figures(predicted, predictor)
+    _warn(found)
+    if config.subgroups:
+        y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
+        found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, **BOOTSTRAP)
+    if validation is not None:
+        fitted = predictor.predict_cases(validation, description="Validation rows", **inference)
+        _decide(found, fitted, predicted, config)
+    if config.missing_modality:
+        readable = replace(cases, frame=predicted.frame, problems=[])
+        found.missing_modality = missing_modality(predictor, readable, bootstrap=BOOTSTRAP, **inference)
+    if folder:
+        found.folder = folder
+        _write(found, predicted, predictor, folder)
+    return found
+
+
+def _figures(predicted: Predictions, predictor: Predictor) -> Evaluation:
+    """What every evaluation has."""
+    y, p, groups, names = predicted.labels, predicted.probabilities, predicted.groups, list(predictor.labels)
+    plain = classification_metrics(y, p, names)
+    shares = mean_shares(predicted.shares, y, names)
+    return Evaluation(
+        figures={name: plain.pop(name) for name in METRICS},
+        **plain,
+        unreadable=predicted.unreadable,
+        bootstrap=Bootstrap(**BOOTSTRAP, groups=len(np.unique(groups))),
+        intervals=metric_intervals(y, p, groups, class_names=names, **BOOTSTRAP),
+        expert_use=shares.pop(EXPERTS, None),
+        gates=shares or None,
+        calibration=calibration_figures(predictor.calibration, y, predicted.uncalibrated, p),
+        selective=selective_figures(y, p),
+        worst_errors=_worst_errors(predicted, names),
+    )
+
+
+def _decide(found: Evaluation, fitted: Predictions, measured: Predictions, config: EvaluateConfig) -> None:
+    """Add conformal sets and decision thresholds, from other rows than those that they are tried on."""
+    y, p, groups = measured.labels, measured.probabilities, measured.groups
+    rules = {
+        f"{method}{' by class' if by_class else ''}": fit_conformal(
+            fitted.labels, fitted.probabilities, coverage=config.coverage, method=method, by_class=by_class
+        )
+        for method in METHODS
+        for by_class in (False, True)
+    }
+    sets = {name: conformal_figures(rule, y, p, groups, found.classes) for name, rule in rules.items()}
+    found.conformal = ConformalResult(config.coverage, len(fitted.labels), sets)
+    pair = (fitted.labels, fitted.probabilities)
+    per_class = threshold_figures(pair, (y, p), groups, found.classes, config.sensitivity)
+    found.thresholds = Thresholds(config.sensitivity, len(fitted.labels), per_class)
+
+
+def _write(found: Evaluation, predicted: Predictions, predictor: Predictor, folder: Path) -> None:
+    """Figures and plots; the predictions are there already."""
+    y, p = predicted.labels, predicted.probabilities
+    if found.subgroups:
+        write_subgroups(found.subgroups, folder / "subgroups.csv")
+    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    plot_confusion_matrix(found.confusion_matrix, found.classes, folder / "confusion_matrix.png")
+    plot_roc(y, p, found.classes, folder / "roc.png")
+    before = predicted.uncalibrated if found.calibration else None
+    plot_reliability(y, p, folder / "reliability.png", before)
+    plot_risk_coverage(y, p, folder / "risk_coverage.png")
+
+
+def _worst_errors(predicted: Predictions, names: Sequence[str]) -> list[WorstError]:
+    """The wrong rows with the most probable prediction: which they are, what is true and what was said."""
+    y, p = predicted.labels, predicted.probabilities
+    said = p.argmax(axis=1)
+    wrong = np.flatnonzero(said != y)
+    worst = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:WORST]
+    index, ids = predicted.frame.index, predicted.frame["id"]
+    return [
+        WorstError(
+            row=int(index[i]),
+            id=ids.iloc[i],
+            true_label=names[y[i]],
+            label=names[said[i]],
+            probability=float(p[i, said[i]]),
+            probability_of_true_label=float(p[i, y[i]]),
+        )
+        for i in worst
+    ]
+
+
+def _warn(found: Evaluation) -> None:
+    if found.unreadable:
+        logger.warning("%d rows could not be read and count in no figure.", found.unreadable)
+    few = [f"{name} ({own['support']})" for name, own in found.per_class.items() if own["support"] < FEW]
+    if few:
+        logger.warning(
+            "Classes with fewer than %d rows, whose figures are a matter of chance: %s.", FEW, ", ".join(few)
+        )

@@ -1,0 +1,87 @@
+"""``evaluate(config)``: measure a trained model on one split of a data set."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data import CaseTable
+from mmfusion.evaluation.config import EvaluateConfig
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.report import write_report
+from mmfusion.hardware import resolve_channels_last
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
+from mmfusion.results import Evaluation
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Measure a trained model on one split of a data set.
+
+    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for.
+
+    Raises:
+        FileNotFoundError: There is no such model, or there are no such data.
+        ValueError: Bad rows, a split that the data do not have, or options that exclude each other.
+    """
+    name = ",".join(config.model)
+    predictor = Predictor.from_pretrained(
+        config.model, channels_last=resolve_channels_last(None), calibrated=config.calibrated
+    )
+    if config.report and len(config.model) > 1:
+        raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
+    read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
+    cases = read_split(config.data, config.split, **read)
+    output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
+    print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
+    everything = replace(config, missing_modality=config.missing_modality or config.report)
+    found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
+    if config.report:
+        title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
+        command = _command_line(config)
+        found.page = write_report(predictor, found, cases, output, title=title, command=command, facts=facts)
+    return found
+
+
+def _validation(config: EvaluateConfig, read: dict[str, Any]) -> CaseTable | None:
+    """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
+    if config.validation and config.split in ("val", "all"):
+        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
+    if not (config.validation or config.report) or config.split in ("val", "all"):
+        return None
+    try:
+        return read_split(config.data, "val", **read)
+    except ValueError:
+        if config.validation:
+            raise
+        return None
+
+
+def _beside_model(names: list[str], place: str) -> Path:
+    """A folder in the run folder of a local model, and below ``runs`` for any other."""
+    if len(names) > 1 or not names[0].startswith("local-dir:"):
+        return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", ",".join(names)), place)
+    folder = Path(names[0].removeprefix("local-dir:")).expanduser()
+    return (folder.parent if folder.name in ("best", "last") else folder) / place
+
+
+def _command_line(config: EvaluateConfig) -> str:
+    """The command line that makes these options, those left at their defaults apart."""
+
+    def words(values: Any, prefix: str = "--") -> Iterator[str]:
+        for f in fields(values):
+            value, make = getattr(values, f.name), f.default_factory
+            default = f.default if make is MISSING else make()
+            if is_dataclass(value):
+                yield from words(value, f"{prefix}{f.name}.")
+            elif value != default:
+                entries = value if isinstance(value, list) else [value]
+                yield f"{prefix}{f.name}"
+                yield from (entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)
+
+    return shlex.join(["mmfusion", "evaluate", *words(config)])

@@ -1,0 +1,64 @@
+"""Temperature scaling of probabilities.
+
+Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, sec. 4.2. The temperature is applied to the
+mean over test-time augmentations where there are several (Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation
+and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``, scaled to sum to one, is
+``softmax(logits / T)``, and ``T`` undoes ``1 / T``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from mmfusion.evaluation.weighted import checked
+
+#: temperatures that are looked at. Outside, the validation rows say nothing about how sure to be.
+RANGE = (0.05, 20.0)
+
+
+def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """``softmax(logits / T)`` from ``softmax(logits)``: (N, C) -> (N, C). The order of the classes stays.
+
+    ``temper(temper(p, T), 1 / T)`` is p again.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"A temperature is a number above 0; got {temperature}.")
+    return softmax(_log(probabilities) / temperature, axis=-1)
+
+
+def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """The temperature with the smallest negative log-likelihood.
+
+    Args:
+        labels: (N,) int, of rows that the model was not trained on.
+        probabilities: (N, C), not calibrated.
+
+    Returns:
+        T in :data:`RANGE`; above 1 the model is too sure. 1 where all rows are classified rightly: no error tells how
+        sure to be, and the likelihood would ask for certainty.
+    """
+    p = np.asarray(probabilities)
+    y, p = checked(labels, p, range(p.shape[-1]))
+    if (p.argmax(axis=1) == y).all():
+        return 1.0
+    logits, rows = _log(p), np.arange(len(y))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, y].mean())
+
+    # convex in 1 / T, hence with one minimum in log T too
+    found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(found.x))
+
+
+def _log(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Logits up to a constant per row."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    # a softmax in float32 says 0 for what is less than this
+    return np.log(p.clip(np.finfo(np.float32).smallest_subnormal))

@@ -1,0 +1,230 @@
+"""The same rows under many weightings: what metrics read. Each intermediate result is computed once.
+
+Weights stand in for copies of rows: a weight of 2 counts a row twice. With all weights 1 a metric has its plain value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+#: bins of confidence of the calibration error, and of the reliability diagram.
+BINS = 15
+
+
+class Rows:
+    """Labels and probabilities with what follows from them alone, whatever the weights.
+
+    Args:
+        labels: (N,) int, the true class of each row.
+        probabilities: (N, C), each row sums to one.
+
+    Raises:
+        ValueError: See :func:`checked`.
+    """
+
+    def __init__(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
+        p = np.asarray(probabilities)
+        self.labels, self.probabilities = checked(labels, p, range(p.shape[-1]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def classes(self) -> int:
+        """C."""
+        return self.probabilities.shape[1]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) positions of the likeliest classes."""
+        return self.probabilities.argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(N,) largest probability of each row."""
+        return self.probabilities.max(axis=1)
+
+    @cached_property
+    def correct(self) -> Floats:
+        """(N,) 1 where the likeliest class is the true one."""
+        return (self.predicted == self.labels).astype(np.float64)
+
+    @cached_property
+    def true_one_hot(self) -> Floats:
+        """(N, C)."""
+        return np.eye(self.classes)[self.labels]
+
+    @cached_property
+    def predicted_one_hot(self) -> Floats:
+        """(N, C)."""
+        return np.eye(self.classes)[self.predicted]
+
+    @cached_property
+    def calibration_gaps(self) -> Floats:
+        """(N, bins) accuracy minus confidence of each row, in the column of its bin."""
+        return np.eye(BINS)[confidence_bins(self.confidence)] * (self.correct - self.confidence)[:, None]
+
+    @cached_property
+    def surprise(self) -> Floats:
+        """(N,) negative natural logarithm of the true class's probability, clipped as scikit-learn's ``log_loss``."""
+        return -np.log(self.probabilities[np.arange(len(self)), self.labels].clip(np.finfo(np.float64).eps))
+
+    @cached_property
+    def squared_distance(self) -> Floats:
+        """(N,) from the one-hot label, summed over classes."""
+        return ((self.probabilities - self.true_one_hot) ** 2).sum(axis=1)
+
+    @cached_property
+    def rankings(self) -> list[tuple[NDArray[np.int64], ...]]:
+        """Of each class: its rows, the others by rising score, and how many of those score less, and not more."""
+        return [self._ranking(self.labels == c, self.probabilities[:, c]) for c in range(self.classes)]
+
+    @staticmethod
+    def _ranking(positive: NDArray[np.bool_], score: Floats) -> tuple[NDArray[np.int64], ...]:
+        positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+        negatives = negatives[np.argsort(score[negatives], kind="stable")]
+        known, wanted = score[negatives], score[positives]
+        return positives, negatives, np.searchsorted(known, wanted, "left"), np.searchsorted(known, wanted, "right")
+
+
+class Weighted:
+    """R weightings of the same rows.
+
+    Args:
+        rows: N rows of C classes, or their labels and probabilities.
+        weights: (R, N), at least 0.
+
+    Attributes:
+        rows: The rows, unweighted.
+    """
+
+    def __init__(self, rows: Rows, weights: Floats) -> None:
+        self.rows = rows
+        # rows first: picking and adding up rows then runs along contiguous replicates
+        self._weights = np.ascontiguousarray(weights.T)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) positions of the true classes."""
+        return self.rows.labels
+
+    @property
+    def probabilities(self) -> Floats:
+        """(N, C)."""
+        return self.rows.probabilities
+
+    @property
+    def weights(self) -> Floats:
+        """(R, N)."""
+        return self._weights.T
+
+    def sum(self, values: Floats) -> Floats:
+        """Weighted sums over rows: (N,) -> (R,), (N, K) -> (R, K)."""
+        return self._weights.T @ values
+
+    def mean(self, values: Floats) -> Floats:
+        """Weighted means of a figure of each row: (N,) -> (R,); NaN where no row has weight."""
+        return ratio(self.sum(values), self.total)
+
+    @cached_property
+    def total(self) -> Floats:
+        """(R,) sum of the weights."""
+        return self._weights.sum(axis=0)
+
+    @cached_property
+    def support(self) -> Floats:
+        """(R, C) weight of the rows of each class."""
+        return self.sum(self.rows.true_one_hot)
+
+    @cached_property
+    def claimed(self) -> Floats:
+        """(R, C) weight of the rows that are predicted as each class."""
+        return self.sum(self.rows.predicted_one_hot)
+
+    @cached_property
+    def hits(self) -> Floats:
+        """(R, C) weight of the rows of each class that are predicted as such."""
+        return self.sum(self.rows.true_one_hot * self.rows.correct[:, None])
+
+    @cached_property
+    def recall(self) -> Floats:
+        """(R, C), NaN for a class without rows."""
+        return ratio(self.hits, self.support)
+
+    @cached_property
+    def precision(self) -> Floats:
+        """(R, C), NaN for a class that is never predicted."""
+        return ratio(self.hits, self.claimed)
+
+    @cached_property
+    def f1(self) -> Floats:
+        """(R, C), NaN for a class that has no row and is never predicted."""
+        return ratio(2 * self.hits, self.support + self.claimed)
+
+    @cached_property
+    def auroc(self) -> Floats:
+        """(R, C) share of the pairs of a row of the class and another in which the former scores higher, ties half."""
+        return np.stack([self._auroc(*ranking) for ranking in self.rows.rankings], axis=1)
+
+    def _auroc(self, positives: Any, negatives: Any, less: Any, not_more: Any) -> Floats:
+        below = np.zeros((len(negatives) + 1, self._weights.shape[1]))
+        np.cumsum(self._weights[negatives], axis=0, out=below[1:])
+        own = self._weights[positives]
+        won = (own * (below[less] + below[not_more])).sum(axis=0) / 2
+        return ratio(won, own.sum(axis=0) * below[-1])
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Quotient of two arrays of one shape; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def mean_over_classes(values: Floats) -> Floats:
+    """Mean over the classes (last axis) where the figure is defined: (R, C) -> (R,)."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
+
+
+def confidence_bins(confidence: ArrayLike) -> NDArray[np.int64]:
+    """The bin of each confidence: (N,) in [0, 1] -> (N,) in ``range(BINS)``, equal widths ``(lo, hi]``."""
+    return np.clip(np.ceil(np.asarray(confidence) * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def checked(
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels (N,) and probabilities (N, C) as arrays, the latter summing to one.
+
+    Raises:
+        ValueError: No rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
+            or do not sum to one.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 2 or p.shape[1] != len(class_names) or y.shape != p.shape[:1]:
+        raise ValueError(
+            f"Metrics need labels (N,) and probabilities (N, {len(class_names)}) for {len(class_names)} class names; "
+            f"got labels {y.shape} and probabilities {p.shape}."
+        )
+    if len(class_names) < 2:
+        raise ValueError(f"Metrics need at least two classes; got {list(class_names)}.")
+    if len(y) == 0:
+        raise ValueError("There are no labelled rows to evaluate.")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= len(class_names):
+        raise ValueError(f"Labels must be integers from 0 to {len(class_names) - 1}; got {np.unique(y)[:5].tolist()}.")
+    bad = np.flatnonzero(~np.isfinite(p).all(axis=1))
+    if len(bad):
+        raise ValueError(f"Probabilities of {len(bad)} of {len(p)} rows are not finite, the first is row {bad[0]}.")
+    total = p.sum(axis=1, keepdims=True)
+    off = np.flatnonzero((np.abs(total[:, 0] - 1) > 1e-2) | (p < 0).any(axis=1))
+    if len(off):
+        raise ValueError(
+            f"Probabilities must be at least 0 and sum to 1; row {off[0]} has {p[off[0]].round(4).tolist()}."
+        )
+    return y, p / total

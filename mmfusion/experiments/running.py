@@ -1,0 +1,101 @@
+"""Single runs of an experiment or a search: the rows that they are of, and what each leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data import CaseTable, DatasetConfig, check_images
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.experiments.cost import cost_of
+from mmfusion.files import write_json
+from mmfusion.training.config import RunConfig
+from mmfusion.training.run import train
+from mmfusion.training.run_folder import RunFolder
+
+#: what a run leaves behind for the experiment; its presence says that the run is finished.
+RESULT = "result.json"
+
+
+def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[CaseTable, bool]:
+    """The rows that an experiment or a search is of, and whether all images are sound, so that no run need check them.
+
+    What data they are is noted in the folder: runs on others never stand beside those that are finished.
+
+    Raises:
+        ValueError: bad rows, or the folder has runs on other rows, labels, texts or splits.
+    """
+    check_images(cases)
+    sound = all(problem.warning for problem in cases.problems)
+    cases = cases.resolve(dataset.on_bad_row)
+    path = output / "data.json"
+    told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
+    if before != told:
+        raise ValueError(
+            f"{output} holds runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
+            "texts or splits); restore them, or choose another --output."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(path, told)
+    return cases, sound
+
+
+def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost: bool) -> dict[str, Any]:
+    """Train a run, or take what it left when it was finished.
+
+    What it prints goes to ``train.log`` in its folder; its states, and unless ``keep_model`` its models, are removed.
+
+    Args:
+        config: the run.
+        images_checked: see :func:`~mmfusion.training.train`.
+        keep_model: keep the best model.
+        cost: also measure what the model costs.
+
+    Returns:
+        ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
+        ``epochs`` and, if asked for, the model's cost; or ``error`` and ``seconds``.
+
+    Raises:
+        ValueError: the folder holds a run with another configuration.
+    """
+    folder = Path(config.output)
+    config = replace(config, train=replace(config.train, resume=True))
+    RunFolder(folder).check(config)
+    if (folder / RESULT).is_file():
+        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    result: dict[str, Any]
+    with (
+        (folder / "train.log").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            done = train(config, images_checked=images_checked)
+            print(done.summary())
+        except FloatingPointError as error:
+            result = {"error": str(error), "seconds": time.monotonic() - began}
+        else:
+            if done.test is None:
+                raise ValueError(f"{config.data} has no test rows, on which a study measures.")
+            result = {
+                "val": done.val,
+                "figures": {name: done.test[name] for name in METRICS},
+                "seconds": sum(record["seconds"] for record in done.history),
+                "best_epoch": done.best_epoch,
+                "epochs": len(done.history),
+                **(cost_of(done.best, config) if cost else {}),
+            }
+    write_json(folder / RESULT, result)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if not keep_model:
+        for name in ("best", "last"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return result

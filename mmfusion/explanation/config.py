@@ -1,0 +1,36 @@
+"""Options of ``mmfusion explain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mmfusion.data.config import DatasetConfig
+
+
+@dataclass
+class ExplainConfig:
+    """Options of an explanation.
+
+    Attributes:
+        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        data: folder of images, folder of a data set, a table, or one image.
+        output: folder for a picture and a JSON file per row.
+        rows: ids of the rows to explain; null takes the first ``limit``.
+        limit: rows at most.
+        label: class to explain; null takes the predicted one of each row.
+        method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+        level: of the backbone, for ``grad_cam``: -1 is the last, -2 the finer one before.
+        text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+        dataset: how to read the data; what the model was trained with, unless said otherwise.
+    """
+
+    model: str
+    data: str
+    output: str = "explanations"
+    rows: list[str] | None = None
+    limit: int | None = 16
+    label: str | None = None
+    method: str = "grad_cam"
+    level: int = -1
+    text_method: str = "integrated_gradients"
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -1,0 +1,12 @@
+"""``export(config)``: a saved model as one program."""
+
+from __future__ import annotations
+
+from mmfusion.exporting.artifact import Exported, export_model
+from mmfusion.exporting.config import ExportConfig
+
+
+def export(config: ExportConfig) -> Exported:
+    """Export a trained model to ONNX or torch.export, and compare what was written with the model."""
+    print(f"exporting {config.model} to {config.format} (tracing takes a while)")
+    return export_model(config.model, config.output, format=config.format, tolerance=config.tolerance)

@@ -1,0 +1,41 @@
+"""Data to predict on: a folder of images, a data set, or a table, with or without labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+
+def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[str]) -> CaseTable:
+    """The rows to diagnose, whether they are labelled or not.
+
+    A case goes on without those of its images that cannot be read, which the log names.
+
+    Args:
+        path: Folder of images, folder of a data set, or its table.
+        dataset: How to read the data. A folder that holds no table is read as images alone.
+        labels: The classes that the model knows; other labels are left out.
+
+    Raises:
+        FileNotFoundError: There are no such data.
+        ValueError: The data as a whole cannot be read, e.g. a column is missing.
+    """
+    config = dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
+    cases = read_cases(path, config, processor_labels=labels, require_labels=False)
+    if cases.layout != "image":
+        for problem in check_images(cases).problems:
+            if problem.part_of is not None:
+                logger.warning("%s: %s; its case goes on without it", cases.source, problem)
+    return cases
+
+
+def _has_table(path: Path) -> bool:
+    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
+    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()

@@ -1,0 +1,173 @@
+"""Rows as encoded items: those of a table, and those that an application gives as dicts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.text.template import template_fields
+
+logger = logging.getLogger(__name__)
+
+#: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
+ROW_ERRORS = (ValueError, OSError, TypeError)
+
+#: what a row may hold beside the metadata of the text template.
+ROW_KEYS = ("id", "image", "images", "roi", "text")
+
+#: keys of a row that are encoded as images, and its label, which prediction does not read.
+_NOT_TEXT = ("label", "image", "images", "roi")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a row cannot be read, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def with_content(item: dict[str, Any]) -> dict[str, Any]:
+    """The encoded row itself.
+
+    Raises:
+        ValueError: it has neither an image nor a text for this model: a prediction would be a guess.
+    """
+    if not any(item.get(key) for key in ("image_present", "text_present")):
+        kinds = [kind for kind in ("image", "text") if f"{kind}_present" in item]
+        raise ValueError(f"The row has no {' and no '.join(kinds)} for the model to read.")
+    return item
+
+
+class AllRows(Dataset[dict[str, Any]]):
+    """Every row of a table in its order, encoded; a row that cannot be read raises ``ValueError`` when it is asked for.
+
+    Args:
+        cases: The table, with its problems.
+        processor: How a case becomes tensors.
+        open_rows: Makes the data set of sound rows; None encodes them with the processor
+            (:class:`~mmfusion.data.MultimodalDataset`).
+        refuse_empty: Whether a row without a modality that the model reads counts as unreadable. Otherwise the model
+            says what it says without any: so are all models of a comparison measured on the same rows.
+
+    Attributes:
+        ids: (rows,) texts; ``row-N`` where a row has no id.
+        labels: (rows,) int64 positions of the classes, -1 where unknown.
+        collate: List of items -> batch.
+    """
+
+    def __init__(
+        self,
+        cases: CaseTable,
+        processor: Processor,
+        *,
+        open_rows: Callable[[CaseTable], Any] | None = None,
+        refuse_empty: bool = False,
+    ) -> None:
+        frame = cases.frame
+        self.ids = [f"row-{row}" if id_ is None else id_ for row, id_ in frame["id"].items()]
+        self._refuse_empty = refuse_empty
+        self._errors: dict[int, str] = {}
+        for problem in filter(lambda problem: problem.unreadable, cases.problems):
+            position = frame.index.get_loc(problem.row)
+            known = self._errors.get(position)
+            self._errors[position] = f"{known}; {problem.message}" if known else problem.message
+        readable = np.ones(len(frame), dtype=bool)
+        readable[list(self._errors)] = False
+        sound = replace(cases, frame=frame[readable], problems=[])
+        self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
+        self.collate = self._rows.collate
+        self._position = np.cumsum(readable) - 1
+        self.labels = np.full(len(frame), -1)
+        self.labels[readable] = self._rows.labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index in self._errors:
+            raise ValueError(self._errors[index])
+        item = self._rows[int(self._position[index])]
+        return with_content(item) if self._refuse_empty else item
+
+
+@dataclass(frozen=True)
+class DictRows:
+    """Rows given as dicts, encoded when they are asked for.
+
+    Args:
+        rows: As :meth:`mmfusion.Predictor.predict` takes them.
+        processor: How a row becomes tensors.
+        layout: What the model's image tower reads per sample: ``image``, ``slices`` or ``views``; None for no images.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    processor: Processor
+    layout: str | None = "image"
+
+    @property
+    def collate(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+        """List of items -> batch."""
+        return self.processor.collate
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {key: value for key, value in self.rows[index].items() if key not in _NOT_TEXT}
+        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+
+    def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
+        if self.layout is None:
+            return {}
+        images = row.get("images")
+        images = [row.get("image")] if images is None else list(images)
+        if self.layout == "views":
+            return {"views": images}
+        images = [image for image in images if image is not None]
+        if self.layout == "slices":
+            return {"slices": images}
+        if len(images) > 1:
+            raise ValueError(f"The row has {len(images)} images, and the model reads one.")
+        found: dict[str, Any] = {"image": images[0]} if images else {}
+        if any(other.get("roi") is not None for other in self.rows):
+            found["roi"] = row.get("roi") or "centre"
+        return found
+
+
+def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
+    """The rows that an application gave, as a list; a warning says which metadata no one reads.
+
+    Raises:
+        TypeError: it is a single row, or holds something other than dicts.
+    """
+    if isinstance(rows, Mapping | str):
+        raise TypeError("predict takes a list of rows; put a single row in a list.")
+    rows = list(rows)
+    for row in rows:
+        check_row(row)
+    template = processor.text_template
+    known = set(template_fields(template)) if template is not None else set()
+    unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
+    # where a row has none of what is read, a name may be a slip of the pen
+    if known and unread and not any(known & row.keys() for row in rows):
+        logger.warning(
+            "No row has any of %s, which the model's text is made of; %s is not read.",
+            ", ".join(sorted(known)),
+            ", ".join(unread),
+        )
+    return rows
+
+
+def check_row(row: Any) -> None:
+    """Refuse a row that is no dict.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(row, Mapping):
+        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")

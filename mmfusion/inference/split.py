@@ -1,0 +1,46 @@
+"""The rows of a split, as they were when a model was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+
+
+def read_split(
+    data: str | Path, split: str, *, dataset: DatasetConfig, labels: Sequence[str], provenance: Mapping[str, Any]
+) -> CaseTable:
+    """The rows of a data set to measure a trained model on.
+
+    Args:
+        data: root folder of the data set, or its table.
+        split: ``train``, ``val``, ``test``, or ``all``.
+        dataset: how to read it.
+        labels: the classes that the model knows.
+        provenance: the ``training`` entry of the model's ``config.json``. Where the data have no split column, the
+            split is drawn as it was for training, which takes the same seed and the same rows.
+
+    Raises:
+        FileNotFoundError: there are no such data.
+        ValueError: bad rows (unless ``dataset.on_bad_row`` is ``skip``), no such split, or a split that cannot be drawn
+            again, because these are not the rows that the model was trained on.
+    """
+    if split == "all":
+        dataset = dataset.without_split()
+    cases = read_cases(data, dataset, processor_labels=labels)
+    if cases.layout != "image":
+        # a case goes on without those of its images that cannot be read: they have to be known beforehand
+        check_images(cases)
+    if split == "all":
+        return cases.resolve(dataset.on_bad_row)
+    if cases.splits:
+        return cases.select(split).resolve(dataset.on_bad_row)
+    cases = check_images(cases).resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
+    if cases.fingerprint() != provenance.get("data_fingerprint"):
+        raise ValueError(
+            f"{cases.source} has no split column, and differs from what the model was trained on, so that its "
+            f"{split!r} rows cannot be told; choose split 'all' for data that the model has not seen."
+        )
+    return cases.select(split)

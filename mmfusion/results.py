@@ -1,0 +1,376 @@
+"""What an evaluation found, as values with names; ``metrics.json`` is this and nothing else.
+
+A leaf of the package: model cards are written from it, and they lie below the code that measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mmfusion.markdown import table
+from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
+
+#: mmfusion's own metrics, in the order in which they are shown; registered ones follow.
+HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece", "nll", "brier")
+
+#: figures that Markdown leaves to metrics.json.
+NOT_SHOWN = ("nll", "brier")
+
+#: figures of each class that Markdown shows.
+CLASS_FIGURES = ("recall", "precision", "auroc")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the ends of its bootstrap interval, each None where it is undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def text(self, digits: int = 3) -> str:
+        """As a reader sees it: ``0.804 [0.786, 0.822]``, or ``undefined``."""
+        if self.value is None or self.low is None or self.high is None:
+            return "undefined"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """All metrics with their intervals.
+
+    Attributes:
+        figures: Metric -> interval.
+        per_class: Class -> ``recall`` (sensitivity) and ``auroc`` -> interval; None where it was not asked for.
+    """
+
+    figures: dict[str, Interval] = field(default_factory=dict, metadata=FLAT)
+    per_class: dict[str, dict[str, Interval]] | None = field(default=None, metadata=OPTIONAL)
+
+    def __getitem__(self, metric: str) -> Interval:
+        return self.figures[metric]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals were drawn: ``groups`` whole groups, ``replicates`` times, from ``seed``."""
+
+    replicates: int
+    level: float
+    seed: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model's temperature, and what it does.
+
+    Attributes:
+        temperature: Above 1 the model had been too sure.
+        fitted_on: Split of the rows that it was fitted on.
+        n: Number of those rows.
+        before: ``ece``, ``nll`` and ``brier`` of the measured rows without it.
+        after: The same with it.
+    """
+
+    temperature: float
+    fitted_on: str
+    n: int
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CoveragePoint:
+    """Only the surest share (``coverage``) of cases answered: the least ``confidence`` among them, their accuracy."""
+
+    coverage: float
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Selective prediction.
+
+    Attributes:
+        aurc: Mean risk over all coverages, the area under the risk-coverage curve; 0 is best.
+        excess_aurc: ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
+        at_coverage: Some points of the curve.
+    """
+
+    aurc: float
+    excess_aurc: float
+    at_coverage: list[CoveragePoint]
+
+
+@dataclass(frozen=True)
+class WorstError:
+    """A row that is classified wrongly: which it is, what is true, and what the model says."""
+
+    row: int
+    id: str | None
+    true_label: str
+    label: str
+    probability: float
+    probability_of_true_label: float
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Mean shares of experts or of a gate's values, over all rows and over those of each class that has rows."""
+
+    mean: list[float]
+    per_class: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Rows that agree in a column.
+
+    Attributes:
+        value: What they have there.
+        n: Number of rows.
+        groups: Number of groups (patients) among them.
+        classes: Number of classes that they have, over which balanced accuracy and AUROC are means.
+        small: Whether the rows are so few that the figures are a matter of chance.
+        figures: Metric -> interval.
+    """
+
+    value: str
+    n: int
+    groups: int
+    classes: int
+    small: bool
+    figures: dict[str, Interval] = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The rows with part of the input taken away.
+
+    Attributes:
+        shown: What is left, in words.
+        n: Number of rows.
+        changed: Share of the rows that are classified otherwise than with everything.
+        figures: Metric -> interval.
+    """
+
+    shown: str
+    n: int
+    changed: float
+    figures: dict[str, Interval] = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class ClassSets:
+    """The conformal sets of the rows of a class; ``undecided`` where validation rows were too few to leave it out."""
+
+    n: int
+    coverage: Interval
+    mean_size: Interval
+    undecided: bool
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a conformal rule does on rows that it was not fitted on.
+
+    Attributes:
+        coverage: Share of the sets that hold the true class.
+        mean_size: Classes in a set.
+        single: Share of the sets with one class.
+        sizes: Number of classes -> number of sets.
+        per_class: Class -> the sets of its rows.
+    """
+
+    coverage: Interval
+    mean_size: Interval
+    single: Interval
+    sizes: dict[str, int]
+    per_class: dict[str, ClassSets]
+
+
+@dataclass(frozen=True)
+class ConformalResult:
+    """Conformal rules for a ``wanted`` coverage, fitted on so many validation rows: name -> what its sets do."""
+
+    wanted: float
+    fitted_on: int
+    rules: dict[str, Sets] = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A class's decision threshold.
+
+    Attributes:
+        threshold: Probability from which on the class is reported; None without validation rows of the class.
+        validation_positives: Number of those.
+        sensitivity: On the measured rows; None without a threshold. The interval takes the threshold as given.
+        specificity: The same.
+    """
+
+    threshold: float | None
+    validation_positives: int
+    sensitivity: Interval | None = field(default=None, metadata=OPTIONAL)
+    specificity: Interval | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Decision thresholds for a ``wanted`` sensitivity, chosen on so many validation rows."""
+
+    wanted: float
+    fitted_on: int
+    per_class: dict[str, Threshold]
+
+
+@dataclass
+class Evaluation:
+    """A model measured on rows with labels.
+
+    Attributes:
+        n: Number of rows.
+        figures: Metric -> value, None where it is undefined.
+        classes: Class names, in the order of the probabilities.
+        absent_classes: Those without a row.
+        per_class: Class -> ``precision``, ``recall``, ``f1``, ``auroc`` and ``support``.
+        confusion_matrix: (C, C) counts, rows are true classes.
+        unreadable: Rows left out because they could not be read.
+        bootstrap: How the intervals were drawn, over whole groups of the table.
+        intervals: All metrics with their intervals.
+        expert_use: What the experts of the model did; None without experts.
+        gates: Gate -> what it let through; None without gates.
+        calibration: What the model's temperature does; None without one.
+        selective: Figures of answering only the surest cases.
+        worst_errors: The errors that the model was surest of.
+        subgroups: Column -> its subgroups. None where they were not asked for, as with those below.
+        conformal: Conformal sets, from validation rows.
+        thresholds: Decision thresholds, from validation rows.
+        missing_modality: The same rows with a modality taken away; empty where there is none to take.
+        split: Which rows these are, of a model that was saved with its evaluation.
+        epoch: Best epoch of its training, from 1.
+        val: Validation figures of that epoch.
+        folder: Where figures, predictions and plots were written; None where they were not, or it is not known.
+        page: The page about it, in HTML.
+    """
+
+    n: int = 0
+    figures: dict[str, float | None] = field(default_factory=dict, metadata=FLAT)
+    classes: list[str] = field(default_factory=list)
+    absent_classes: list[str] = field(default_factory=list)
+    per_class: dict[str, dict[str, Any]] = field(default_factory=dict)
+    confusion_matrix: list[list[int]] = field(default_factory=list)
+    unreadable: int = 0
+    bootstrap: Bootstrap | None = None
+    intervals: Intervals = field(default_factory=Intervals)
+    expert_use: Shares | None = field(default=None, metadata=OPTIONAL)
+    gates: dict[str, Shares] | None = field(default=None, metadata=OPTIONAL)
+    calibration: Calibration | None = None
+    selective: Selective | None = None
+    worst_errors: list[WorstError] = field(default_factory=list)
+    subgroups: dict[str, list[Subgroup]] | None = field(default=None, metadata=OPTIONAL)
+    conformal: ConformalResult | None = field(default=None, metadata=OPTIONAL)
+    thresholds: Thresholds | None = field(default=None, metadata=OPTIONAL)
+    missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
+    split: str | None = field(default=None, metadata=OPTIONAL)
+    epoch: int | None = field(default=None, metadata=OPTIONAL)
+    val: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
+    folder: Path | None = field(default=None, metadata=TRANSIENT)
+    page: Path | None = field(default=None, metadata=TRANSIENT)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """What :meth:`to_dict` made, or part of it, such as the figures of an epoch."""
+        metrics = [name for name in values.get("intervals") or {} if name != "per_class"] or HEADLINE
+        known = {f.name for f in fields(cls)}
+        figures = {name: values[name] for name in metrics if name in values}
+        return from_plain(cls, {name: values[name] for name in values if name in known} | figures)
+
+    def summary(self) -> str:
+        """All that was found, in lines for a screen."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if self.bootstrap is not None:
+            drawn = f"{self.bootstrap.groups:,} groups drawn {self.bootstrap.replicates:,} times"
+            yield f"figures, with {self.bootstrap.level:.0%} intervals ({drawn}):"
+        for name, figure in self.intervals.figures.items():
+            yield f"  {name:18} {figure}"
+        if found := self.calibration:
+            changes = (f"{name} {found.before[name]:.3f} -> {found.after[name]:.3f}" for name in ("ece", "nll"))
+            yield (
+                f"calibrated with temperature {found.temperature:.3f} ({found.fitted_on}, {found.n:,} rows): "
+                f"{', '.join(changes)}; --calibrated false leaves it out"
+            )
+        for column, parts in (self.subgroups or {}).items():
+            yield f"balanced accuracy by {column}:"
+            for part in parts:
+                rows = f"{part.n:,} rows, {part.classes} classes{', small' if part.small else ''}"
+                yield f"  {part.value:18} {part.figures['balanced_accuracy']}  ({rows})"
+        yield from self._decision_lines()
+        if self.missing_modality == []:
+            yield "no modality to take away: the model reads one, or no row has both"
+        for row in self.missing_modality or ():
+            figure = row.figures["balanced_accuracy"]
+            yield (f"  {row.shown:18} balanced accuracy {figure}, {row.changed:.1%} named otherwise  ({row.n:,} rows)")
+        used = {"experts": self.expert_use} if self.expert_use else {}
+        used |= {f"gate {name}": shares for name, shares in (self.gates or {}).items()}
+        for name, shares in used.items():
+            yield f"  {name:18} {' '.join(f'{share:.2f}' for share in shares.mean)}"
+        if self.folder is not None:
+            yield f"metrics.json, predictions.csv and plots are in {self.folder}"
+        if self.page is not None:
+            yield f"the page is {self.page}"
+
+    def _decision_lines(self) -> Iterator[str]:
+        if self.conformal:
+            yield f"conformal sets for {self.conformal.wanted:.0%} coverage:"
+            for name, sets in self.conformal.rules.items():
+                yield f"  {name:18} coverage {sets.coverage}, classes in a set {sets.mean_size.text(2)}"
+        if self.thresholds:
+            yield f"thresholds for a sensitivity of {self.thresholds.wanted:.0%} on the validation rows:"
+            for name, found in self.thresholds.per_class.items():
+                if found.threshold is None:
+                    yield f"  {name:18} no validation rows"
+                else:
+                    figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
+                    yield f"  {name:18} from {found.threshold:.4f} on: {figures}"
+
+    def markdown(self) -> str:
+        """The figures and those of each class as tables; empty where there are none."""
+        shown = {name: value for name, value in self.figures.items() if value is not None and name not in NOT_SHOWN}
+        if not shown:
+            return ""
+        where = f"On `{self.split}`" if self.split else "On validation rows"
+        count = f", {self.n:,} rows" if self.n else ""
+        drawn = self.bootstrap
+        how = f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups" if drawn else ""
+        rows = [(name.replace("_", " "), f"{value:.4f}{self._ends(name)}") for name, value in shown.items()]
+        parts = [f"{where}{count}{how}:", table(("figure", "value"), rows)]
+        if self.per_class:
+            classes = [
+                (name, f"{own['support']:,}", *(_three_digits(own[key]) for key in CLASS_FIGURES))
+                for name, own in self.per_class.items()
+            ]
+            parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
+        return "\n\n".join(parts)
+
+    def _ends(self, metric: str) -> str:
+        ends = self.intervals.figures.get(metric)
+        return "" if ends is None or ends.low is None else f" [{ends.low:.4f}, {ends.high:.4f}]"
+
+
+def _three_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,123 @@
+"""From a run's settings and its rows to the model that is trained, with its processor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mmfusion.artifacts.folder import resolve_artifact
+from mmfusion.data import CaseTable, Processor
+from mmfusion.hardware import resolve_channels_last
+from mmfusion.inference.predictor import Predictor
+from mmfusion.models import FusionModel, create_model
+from mmfusion.models.factory import resolve_config
+from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
+from mmfusion.towers.text import BUILT_IN, weights_source
+from mmfusion.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def is_saved(name: str) -> bool:
+    """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
+    return ":" in name or "." in name
+
+
+def build_predictor(
+    config: RunConfig, cases: CaseTable, *, aux_heads: bool, provenance: dict[str, Any], card: dict[str, Any]
+) -> Predictor:
+    """The model to train, new or saved, and the processor that makes its inputs.
+
+    Args:
+        config: The run.
+        cases: Its rows; class names and the fitted tokenizer come from the training rows.
+        aux_heads: The loss needs image-only and text-only heads.
+        provenance: Entry ``training`` of the saved model.
+        card: Entry ``card`` of the saved model.
+
+    Raises:
+        ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
+        FileNotFoundError: there are no such weights.
+    """
+    model, processor = _from_saved(config, cases) if is_saved(config.model.name) else _new(config, cases, aux_heads)
+    if model.image_layout is not None and cases.layout not in ("image", model.image_layout):  # one image is a study too
+        raise ValueError(
+            f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
+            f"a model of {cases.layout} (--model.image_tower {cases.layout}), or read the rows one by one, without "
+            "dataset.study_column and dataset.view_columns."
+        )
+    if config.train.freeze_encoders:
+        model.freeze_encoders()
+    channels_last = resolve_channels_last(config.train.channels_last)
+    return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
+
+
+def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionModel, Processor]:
+    """An architecture; its vocabulary is that of the tokenizer, which is made first."""
+    name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
+    encoder = resolve_config(name, **overrides)["text_encoder"]
+    tokenizer = None
+    if encoder is not None and _has_own_tokenizer(encoder, config.model.encoder_weights):
+        tokenizer = load_tokenizer(str(weights_source(encoder)))
+    elif encoder is not None:
+        tokenizer = _fitted_tokenizer(config, cases)
+        overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
+    model = create_model(name, num_classes=len(cases.labels), encoder_weights=config.model.encoder_weights, **overrides)
+    known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
+    if tokenizer is not None and len(tokenizer) > known:
+        raise ValueError(
+            f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}; "
+            f"set processor.vocab_size to at most {known}."
+        )
+    inputs: dict[str, Any] = {}
+    if model.image_tower is not None:
+        cfg = model.pretrained_cfg
+        inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct")}
+        inputs["image_size"] = config.processor.image_size or cfg["input_size"][-1]
+    processor = Processor(
+        labels=cases.labels,
+        tokenizer=tokenizer,
+        text_template=config.dataset.text_template,
+        max_length=_max_length(config, model),
+        missing_values=config.dataset.missing_values,
+        **inputs,
+    )
+    return model, processor
+
+
+def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
+    """A saved model to train further; other class names get a new head."""
+    saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
+    model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
+    if saved.labels != labels:
+        print(
+            f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}: the head is new, "
+            "with random weights"
+        )
+        model.reset_classifier(len(labels))
+    processor = replace(
+        saved,
+        labels=labels,
+        image_size=config.processor.image_size or saved.image_size,
+        text_template=config.dataset.text_template or saved.text_template,
+        max_length=_max_length(config, model),
+    )
+    return model, processor
+
+
+def _max_length(config: RunConfig, model: FusionModel) -> int:
+    """The token budget, cut to what the text encoder has positions for."""
+    limit = model.text_tower.max_length if model.text_tower is not None else None
+    return min(config.processor.max_length, limit or config.processor.max_length)
+
+
+def _has_own_tokenizer(encoder: str, weights: str | None) -> bool:
+    """Whether the tokenizer comes with the encoder's weights, rather than being fitted on the training text."""
+    return weights_source(encoder) is not None and (weights is not None or encoder not in BUILT_IN)
+
+
+def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
+    reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
+    texts = [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
+    return fit_wordpiece(texts, config.processor.vocab_size)

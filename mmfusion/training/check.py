@@ -1,0 +1,38 @@
+"""The settings of a run, checked before any data are read."""
+
+from __future__ import annotations
+
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.hardware import resolve_precision
+from mmfusion.models.check import check_parts
+from mmfusion.models.factory import resolve_config
+from mmfusion.training.build import is_saved
+from mmfusion.training.config import RunConfig
+from mmfusion.training.loss import build_loss
+
+
+def check_settings(config: RunConfig) -> None:
+    """Refuse settings out of range, and names and keywords that nothing has. Builds no model.
+
+    Raises:
+        ValueError: a setting out of range, or an unknown metric, model, part or loss.
+        TypeError: a keyword that models, the named part or the loss do not take.
+    """
+    train, augment = config.train, config.processor.augment
+    for section in (config.model, config.processor, train):
+        section.__post_init__()  # a field may have been set since
+    if train.metric not in METRICS:
+        raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
+    if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
+        expected = "0" if augment == "none" else "at least 1"
+        raise ValueError(
+            f"train.feature_views must be {expected} with processor.augment {augment}; got {train.feature_views}."
+        )
+    resolve_precision(train.precision)
+    loss = build_loss(train, class_counts=[1, 1])
+    if not is_saved(config.model.name):
+        check_parts(
+            resolve_config(
+                config.model.name, **config.model.overrides(), aux_heads=getattr(loss, "needs_auxiliary_heads", False)
+            )
+        )

@@ -1,0 +1,133 @@
+"""The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmfusion.data import CaseTable
+from mmfusion.evaluation.calibration import calibrate
+from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.plots import plot_training_curves
+from mmfusion.files import replacing
+from mmfusion.inference.predictor import Predictor
+from mmfusion.results import Evaluation
+from mmfusion.training.config import RunConfig
+from mmfusion.training.epochs import Record, best_of
+from mmfusion.training.rows import Rows
+from mmfusion.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out of a run.
+
+    Attributes:
+        folder: Run folder.
+        best: Saved model of the best epoch.
+        last: Saved model of the last epoch.
+        best_epoch: Number of the best epoch, from 1.
+        val: Validation metrics of the best epoch; empty without validation rows.
+        test: Metrics on the test rows, taken once, of the best model; None without test rows.
+        history: Records of all epochs, as in ``metrics.jsonl``.
+        evaluation: Metrics of the best model on ``split``; None without test and validation rows, and in all processes
+            but the main one.
+        split: Rows that the best model was measured on: ``test``, else ``val``, else None.
+        is_main: Whether this process is the one that writes the run folder.
+    """
+
+    folder: Path
+    best: Path
+    last: Path
+    best_epoch: int
+    val: dict[str, float]
+    test: dict[str, Any] | None
+    history: list[Record]
+    evaluation: Evaluation | None = None
+    split: str | None = None
+    is_main: bool = True
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The best model, loaded when it is first asked for."""
+        return Predictor.from_pretrained(f"local-dir:{self.best}")
+
+    def summary(self) -> str:
+        """Headline metrics with their intervals, the best epoch and the folder; empty but in the main process."""
+        if not self.is_main:
+            return ""
+        lines, fitted = [], None
+        if self.evaluation is not None:
+            intervals, fitted = self.evaluation.intervals, self.evaluation.calibration
+            lines.append(f"{self.split}: {', '.join(f'{name} {intervals[name]}' for name in METRICS)}")
+        temperature = f", temperature {fitted.temperature:.3f} from {fitted.n:,} val rows" if fitted else ""
+        lines.append(f"best epoch {self.best_epoch} of {len(self.history)}{temperature}; saved in {self.best}")
+        return "\n".join(lines)
+
+
+def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
+    """Write a model folder whole."""
+    with replacing(folder) as partial:
+        predictor.save_pretrained(partial, metrics)
+
+
+def finish(
+    config: RunConfig,
+    folder: RunFolder,
+    cases: CaseTable,
+    predictor: Predictor,
+    rows: Rows,
+    history: list[Record],
+    *,
+    is_main: bool,
+) -> TrainResult:
+    """Save the last weights, and measure the best ones on rows that chose nothing, where there are such.
+
+    Args:
+        config: The run.
+        folder: Its folder, with the best model in it.
+        cases: All of its rows.
+        predictor: The model with its last weights.
+        rows: The rows as they were opened for training.
+        history: Records of all epochs.
+        is_main: Whether this process writes; the others only say what came out.
+    """
+    position = best_of(history, config.train.metric)
+    assert position is not None
+    best = history[position]
+    val = {name: best[name] for name in METRICS if name in best}
+    split = next((name for name in ("test", "val") if name in cases.splits), None)
+    evaluation: Evaluation | None = None
+    if is_main:
+        save(predictor, folder.last, history[-1])
+        plot_training_curves(folder.metrics, folder.root / "training_curves.png")
+        device = next(predictor.network().parameters()).device
+        chosen = Predictor.from_pretrained(
+            f"local-dir:{folder.best}", device=device, channels_last=predictor.channels_last
+        )
+        inference: dict[str, Any] = {
+            "batch_size": config.train.batch_size,
+            "workers": config.train.workers,
+            "open_rows": rows.open_rows,
+        }
+        if "val" in cases.splits:
+            calibrate(chosen, cases.select("val"), **inference)
+        if split is not None:
+            on_bad_row = config.dataset.on_bad_row
+            evaluation = measure(chosen, cases.select(split), output=folder.root, on_bad_row=on_bad_row, **inference)
+            save(chosen, folder.best, {**evaluation.to_dict(), "split": split, "epoch": best["epoch"], "val": val})
+    return TrainResult(
+        folder=folder.root,
+        best=folder.best,
+        last=folder.last,
+        best_epoch=best["epoch"],
+        val=val,
+        test=evaluation.to_dict() if evaluation is not None and split == "test" else None,
+        history=history,
+        evaluation=evaluation,
+        split=split,
+        is_main=is_main,
+    )

@@ -1,0 +1,52 @@
+"""What a trained model says about its making: the entries ``training`` and ``card`` of its ``config.json``."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from mmfusion._version import __version__
+from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.data import CaseTable
+from mmfusion.training.build import is_saved
+from mmfusion.training.config import RunConfig
+
+PACKAGES = ("torch", "timm", "transformers", "accelerate")
+
+
+def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:
+    """Data, seed, loss and versions of a run.
+
+    Args:
+        config: The run.
+        cases: Its rows, all splits.
+        processes: Number of processes that share each step.
+    """
+    return {
+        "data_fingerprint": cases.fingerprint(),
+        "rows": cases.splits,
+        "labels": cases.labels,
+        "seed": config.seed,
+        "processes": processes,
+        "dataset": asdict(config.dataset),
+        "loss": {"name": config.train.loss, **config.train.loss_args},
+        "versions": {
+            "mmfusion": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+    }
+
+
+def card_of(config: RunConfig) -> dict[str, Any]:
+    """What the model card says, and which weights the run began with: their license holds for what comes of them."""
+    card = asdict(config.card)
+    if not is_saved(config.model.name):
+        return card
+    started = read_config(resolve_artifact(config.model.name))
+    about = started.get("card") or {}
+    origin = {"model": portable_name(config.model.name), "weights_sha256": started.get("weights_sha256")}
+    origin |= {name: about.get(name) for name in ("dataset", "license")}
+    return card | {"license": card["license"] or about.get("license"), "started_from": origin}

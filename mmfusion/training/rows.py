@@ -1,0 +1,117 @@
+"""The rows of a run: read and checked, then opened as encoded cases or as cached features of frozen encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
+from mmfusion.inference.predictor import Predictor
+from mmfusion.training.config import RunConfig
+from mmfusion.training.feature_cache import FeatureCache
+from mmfusion.training.features import FeatureRows
+
+
+def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
+    """The sound rows, each in a split.
+
+    Raises:
+        ValueError: bad rows, no training rows, one class only, or fewer training rows than a batch.
+    """
+    cases = read_cases(config.data, config.dataset)
+    cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)
+    cases = cases.split_or_draw(config.dataset, config.seed)
+    count = cases.splits.get("train", 0)
+    if count == 0:
+        raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
+    if len(cases.labels) < 2:
+        raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
+    if config.train.batch_size > count:
+        raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
+    if config.train.patience is not None and "val" not in cases.splits:
+        raise ValueError("train.patience needs validation rows, and there are none; set it to null, or add some.")
+    return cases
+
+
+class EpochOrder(Sampler[int]):
+    """Order of the training rows in an epoch, a function of seed and epoch alone.
+
+    Every process draws the same order and takes its share of it, so N processes with batches of B see what one process
+    with batches of N x B sees; and a resumed run goes on with the order that it left.
+
+    Args:
+        rows: Number of rows; as many are drawn.
+        seed: Seed of the run.
+        weights: (rows,) relative frequency of each row, drawn with replacement; None takes every row once.
+        leave_out: Number of rows to leave out of each epoch, the last ones of its order.
+    """
+
+    def __init__(self, rows: int, seed: int, weights: Tensor | None = None, leave_out: int = 0) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.weights = weights
+        self.leave_out = leave_out
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, that the next iteration is for."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows - self.leave_out
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if self.weights is None:
+            order = torch.randperm(self.rows, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.rows, replacement=True, generator=generator)
+        yield from order[: len(self)].tolist()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data sets of a run.
+
+    Attributes:
+        train: Training rows, augmented where the run says so.
+        val: Validation rows, or None without any.
+        order: Order of the training rows.
+        open_rows: Opens sound rows of the table for inference; None encodes them with the processor.
+    """
+
+    train: MultimodalDataset | FeatureRows
+    val: MultimodalDataset | FeatureRows | None
+    order: EpochOrder
+    open_rows: Callable[[CaseTable], FeatureRows] | None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, for the order and the augmentation."""
+        self.order.set_epoch(epoch)
+        self.train.set_epoch(epoch)
+
+
+def open_rows(config: RunConfig, cases: CaseTable, predictor: Predictor, processes: int) -> Rows:
+    """Open the rows of a run; with ``train.feature_cache``, what is not cached yet is computed here."""
+    t, train_cases = config.train, cases.select("train")
+    val_cases = cases.select("val") if "val" in cases.splits else None
+    augment = None if config.processor.augment == "none" else config.processor.augment
+    cache = None
+    train: MultimodalDataset | FeatureRows
+    val: MultimodalDataset | FeatureRows | None = None
+    if t.feature_cache is None:
+        train = MultimodalDataset(train_cases, predictor.processor, augment=augment, seed=config.seed)
+        val = None if val_cases is None else MultimodalDataset(val_cases, predictor.processor)
+    else:
+        cache = FeatureCache(t.feature_cache, predictor, cases, workers=t.workers)
+        train = cache.rows(train_cases, augment=augment, views=t.feature_views, seed=config.seed)
+        val = None if val_cases is None else cache.rows(val_cases)
+    weights = torch.as_tensor(balanced_sampler(train.labels).weights) if t.sampler == "balanced" else None
+    # a last batch of one row is none for BatchNorm
+    left_over = processes == 1 and len(train) % t.batch_size == 1 < t.batch_size
+    order = EpochOrder(len(train), config.seed, weights, leave_out=int(left_over))
+    return Rows(train, val, order, None if cache is None else cache.rows)

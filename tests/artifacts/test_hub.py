@@ -1,0 +1,170 @@
+"""Push and load through the real Hub client and a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import TOKEN, Hub
+
+import mmfusion
+from mmfusion.models import save_model
+
+#: a folder whose ``sitecustomize`` takes the waits out of the client's retries.
+NO_WAITS = str(Path(__file__).with_name("no_waits"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python code, or a command, in a process whose Hub is the server (its address is read once, at import)."""
+
+    def run(
+        *arguments: str, token: str | None = None, cache: str = "cache", **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment |= {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / cache), **more}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_WAITS, environment.get("PYTHONPATH")]))
+        if token is not None:
+            environment["HF_TOKEN"] = token
+        command = ["-c", textwrap.dedent(arguments[0])] if len(arguments) == 1 else ["-m", "mmfusion", *arguments]
+        return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A saved model, with things beside it that must not travel."""
+    torch.manual_seed(0)
+    folder = save_model(
+        mmfusion.create_model("test_concat", num_classes=3), tmp_path / "model", metrics={"accuracy": 0.5}
+    )
+    (folder / "secret.pkl").write_bytes(b"pickle")
+    for name in ("response.json", "patients.txt", "notes.md", ".credentials.json"):
+        (folder / name).write_text("{}")
+    (folder / "patients.csv").write_text("name\n")
+    return folder
+
+
+LOAD = """
+    import sys, torch, mmfusion
+    try:
+        model = mmfusion.create_model("hf-hub:{name}")
+    except Exception as error:
+        sys.exit(f"{{type(error).__name__}}: {{error}}")
+    print(float(sum(x.double().abs().sum() for x in model.state_dict().values())))
+"""
+
+
+def total(folder: Path) -> float:
+    model = mmfusion.create_model(f"local-dir:{folder}")
+    return float(sum(x.double().abs().sum() for x in model.state_dict().values()))
+
+
+@pytest.mark.slow
+def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[..., object], saved: Path) -> None:
+    push = ["push", "--model", f"local-dir:{saved}", "--repo", "org/name"]
+    done = client(*push, token=TOKEN)
+    assert done.returncode == 0, done.stderr
+    repository = hub.repositories["org/name"]
+    assert repository.private and "hf-hub:org/name" in done.stdout
+    first = repository.refs["main"]
+    assert sorted(repository.commits[first]) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    assert len(repository.commits) == 2, "one commit on top of the empty one"
+    assert repository.commits[first]["model.safetensors"] == (saved / "model.safetensors").read_bytes()
+
+    card = repository.commits[first]["README.md"].decode()
+    assert 'from_pretrained("hf-hub:org/name")' in card and "local-dir" not in card
+    assert 'from_pretrained("local-dir:FOLDER")' in (saved / "README.md").read_text()
+
+    # a private repository looks to a stranger as if it were not there
+    refused = client(LOAD.format(name="org/name"))
+    assert refused.stderr.splitlines()[-1] == (
+        "FileNotFoundError: 'hf-hub:org/name': there is no such repository, or it is private; check the name, or "
+        "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN."
+    )
+    loaded = client(LOAD.format(name="org/name"), token=TOKEN)
+    assert loaded.returncode == 0, loaded.stderr
+    assert float(loaded.stdout) == total(saved)
+
+    # other weights on the same branch; the first commit stays what it was; a card of another hand stays too
+    repository.commit("main", {"README.md": b"our own words"})
+    before = total(saved)
+    save_model(mmfusion.create_model("test_concat", num_classes=3), saved)
+    assert client(*push, token=TOKEN).returncode == 0
+    assert repository.commits[repository.refs["main"]]["README.md"] == b"our own words"
+    assert float(client(LOAD.format(name="org/name"), token=TOKEN).stdout) == total(saved) != before
+    assert float(client(LOAD.format(name=f"org/name@{first}"), token=TOKEN).stdout) == before
+    missing = client(LOAD.format(name="org/name@v9"), token=TOKEN)
+    assert "the repository has no revision 'v9'; leave it out" in missing.stderr.splitlines()[-1]
+
+    seen = len(hub.requests_seen)
+    offline = client(LOAD.format(name="org/name"), HF_HUB_OFFLINE="1")
+    assert float(offline.stdout) == total(saved) and len(hub.requests_seen) == seen
+    nowhere = client(LOAD.format(name="org/name"), cache="empty", HF_HUB_OFFLINE="1")
+    assert "it is not in the cache, and HF_HUB_OFFLINE is set" in nowhere.stderr.splitlines()[-1]
+    unreachable = client(LOAD.format(name="org/name"), cache="empty", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "it is not in the cache, and the Hub cannot be reached" in unreachable.stderr.splitlines()[-1]
+
+
+def test_a_download_that_breaks_off_loads_nothing_and_goes_on(
+    hub: Hub, client: Callable[..., object], saved: Path
+) -> None:
+    assert (
+        client(
+            "push", "--model", f"local-dir:{saved}", "--repo", "org/name", "--private", "false", token=TOKEN
+        ).returncode
+        == 0
+    )
+    assert not hub.repositories["org/name"].private
+    hub.broken.add("model.safetensors")
+    broken = client(LOAD.format(name="org/name"))
+    assert broken.returncode != 0 and broken.stdout == ""
+    assert broken.stderr.splitlines()[-1].startswith("FileNotFoundError: 'hf-hub:org/name': "), broken.stderr
+    hub.broken.clear()
+    whole = client(LOAD.format(name="org/name"))
+    assert float(whole.stdout) == total(saved)
+
+
+@pytest.mark.slow
+def test_repositories_that_are_no_saved_models(
+    hub: Hub, client: Callable[..., object], saved: Path, tmp_path: Path
+) -> None:
+    from hub_server import Repository
+
+    hub.repositories["org/other"] = Repository(private=False)
+    hub.repositories["org/other"].commit("main", {"pytorch_model.bin": b"pickle", "README.md": b"hello"})
+    other = client(LOAD.format(name="org/other"))
+    assert "is not a saved model: it has no config.json" in other.stderr.splitlines()[-1]
+    assert not any("pytorch_model.bin" in request for request in hub.requests_seen)
+    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    hub.repositories["org/half"] = Repository(private=False)
+    hub.repositories["org/half"].commit("main", {"config.json": files["config.json"]})
+    assert "has no model.safetensors" in client(LOAD.format(name="org/half")).stderr.splitlines()[-1]
+    push = ["push", "--model", f"local-dir:{saved}", "--repo", "org/name"]
+    refused = client(*push)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    assert "there is no token to push with; log in with `hf auth login`" in refused.stderr
+    nowhere = client(*push, token=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
+    assert nowhere.returncode == 2 and len(nowhere.stderr.splitlines()) == 1
+    assert "org/name: the Hub cannot be reached" in nowhere.stderr
+    config = json.loads(files["config.json"])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileNotFoundError, match="is not a saved model: it has no model"):
+        mmfusion.push_to_hub(tmp_path / "empty", "org/name")

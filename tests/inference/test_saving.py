@@ -1,0 +1,71 @@
+"""A predictor's folder: what is written is what is read, and nothing else writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmfusion
+from mmfusion.data import Processor
+from mmfusion.inference import Ensemble
+
+CALIBRATION = {"temperature": 2.0, "fitted_on": "val", "n": 60}
+ROWS = [{"image": np.full((32, 32, 3), value, dtype=np.uint8)} for value in (30, 200)]
+
+
+@pytest.fixture
+def predictor() -> mmfusion.Predictor:
+    torch.manual_seed(0)
+    model = mmfusion.create_model("test_image", num_classes=2)
+    return mmfusion.Predictor(
+        model,
+        Processor(["no", "yes"], image_size=32, mean=(0.1, 0.2, 0.3)),
+        calibration=CALIBRATION,
+        provenance={"seed": 3, "dataset": {"label_column": "dx"}},
+        card={"dataset": "Toy", "license": "mit"},
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
+    predictor.save_pretrained(tmp_path / "m", {"accuracy": 0.5})
+    name = f"local-dir:{tmp_path / 'm'}"
+    again = mmfusion.Predictor.from_pretrained(name, device="cpu")
+    assert again.name == name and again.predict(ROWS) == predictor.predict(ROWS)
+    assert (again.calibration, again.provenance, again.card) == (CALIBRATION, predictor.provenance, predictor.card)
+    assert again.dataset.label_column == "dx" and again.processor.to_dict() == predictor.processor.to_dict()
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert config["mean"] == [0.1, 0.2, 0.3] and config["input_size"] == [3, 32, 32]
+    assert {name: config[name] for name in config if name != "weights_sha256"} == predictor.config()
+    assert json.loads((tmp_path / "m" / "metrics.json").read_text()) == {"accuracy": 0.5}
+    assert str(again) == f"{name}, calibrated with temperature 2.000"
+
+
+def test_the_temperature_is_applied_once(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
+    tempered = [list(row["probabilities"].values()) for row in predictor.predict(ROWS)]
+    predictor.save_pretrained(tmp_path)
+    plain = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path}", calibrated=False)
+    assert plain.calibration is None
+    given = np.array([list(row["probabilities"].values()) for row in plain.predict(ROWS)])
+    powers = given ** (1 / CALIBRATION["temperature"])
+    np.testing.assert_allclose(tempered, powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_other_weights_lose_the_temperature_and_keep_the_processor(
+    predictor: mmfusion.Predictor, tmp_path: Path
+) -> None:
+    predictor.save_pretrained(tmp_path)
+    mmfusion.models.save_model(predictor.network(), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["calibration"] is None and config["processor"] == predictor.processor.to_dict()
+
+
+def test_several_models_are_not_saved_as_one(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
+    together = Ensemble([predictor, predictor])
+    with pytest.raises(ValueError, match=r"the mean of 2 models.*is an exported model, or several"):
+        together.save_pretrained(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    assert str(together) == "the mean of 2 models: the model, the model" and together.calibration is None
