@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mmfusion import registry
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
-from mmfusion.models.check import check_parts
 from mmfusion.models.factory import resolve_config
+from mmfusion.models.parts import check_parts
 from mmfusion.training.build import is_saved
 from mmfusion.training.config import RunConfig
 from mmfusion.training.loss import build_loss
@@ -28,6 +29,8 @@ def check_settings(config: RunConfig) -> None:
         raise ValueError(
             f"train.feature_views must be {expected} with processor.augment {augment}; got {train.feature_views}."
         )
+    if augment != "none":
+        registry.get("augmentation", augment)
     resolve_precision(train.precision)
     loss = build_loss(train, class_counts=[1, 1])
     if not is_saved(config.model.name):

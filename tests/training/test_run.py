@@ -23,8 +23,8 @@ from mmfusion.data import DatasetConfig, Processor
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model, list_models, load_model
-from mmfusion.models.check import check_parts
 from mmfusion.models.factory import resolve_config
+from mmfusion.models.parts import check_parts
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
 from mmfusion.training.build import build_predictor
 from mmfusion.training.check import check_settings
@@ -126,7 +126,7 @@ def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig
         in (result.best / "README.md").read_text()
     )
     assert f"temperature {config['temperature']:.3f} from 7 val rows" in result.summary()
-    assert result.predictor.model.calibration == config
+    assert result.predictor.calibration == config
 
 
 def test_it_learns(make_config: MakeConfig) -> None:
