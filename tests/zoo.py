@@ -52,15 +52,14 @@ def batch(
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, torch.Tensor] = {}
     if model.image_tower is not None:
-        reads = getattr(model.image_tower, "reads", ())
-        several = {"slice_mask": 4, "view_mask": 2}
-        mask = next((name for name in several if name in reads), None)
-        shape = (rows, 3, size, size) if mask is None else (rows, several[mask], 3, size, size)
+        mask = next(iter(model.image_tower.masks), None)
+        count = 4 if model.image_tower.fewest == 1 else 2
+        shape = (rows, 3, size, size) if mask is None else (rows, count, 3, size, size)
         inputs["pixel_values"] = torch.randn(shape, generator=generator)
         if mask is not None:
             inputs[mask] = torch.ones(shape[:2], dtype=torch.bool)
             inputs[mask][1:2, -1] = inputs[mask][2:3, 0] = False
-        if "roi_values" in reads:
+        if "roi_values" in model.image_tower.inputs:
             inputs["roi_values"] = torch.randn(rows, 3, size, size, generator=generator)
     if model.text_tower is not None:
         inputs["input_ids"] = torch.randint(5, 128, (rows, length), generator=generator)

@@ -24,7 +24,6 @@ from mmfusion.explanation.text import blank_text, token_relevance, words_of
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.temperature import class_probabilities
-from mmfusion.layers.cropping import centre_crop
 
 
 @dataclass
@@ -175,17 +174,11 @@ def _pictures(
     """What the tower saw, as pictures, in the order in which it saw them."""
     pixels = inputs["pixel_values"]
     if pixels.ndim == 5:
-        kind = str(getattr(model.image_tower, "layout", "views")).removesuffix("s")
-        places = present_pictures(inputs).nonzero().flatten().tolist()
+        kind = str(model.image_tower.layout).removesuffix("s")
+        places = present_pictures(model, inputs).nonzero().flatten().tolist()
         return {f"{kind} {place + 1}": _picture(processor, pixels[0, place]) for place in places}
-    if count == 1:
-        return {"image": _picture(processor, pixels[0])}
-    if count == 2 and "roi_values" in getattr(model.image_tower, "reads", ()):
-        region = inputs.get("roi_values")
-        if region is None:
-            region = centre_crop(pixels, model.image_tower.crop)
-        return {"global": _picture(processor, pixels[0]), "local": _picture(processor, region[0])}
-    return {}
+    seen = model.image_tower.pictures(inputs)
+    return {name: _picture(processor, values[0]) for name, values in seen.items()} if len(seen) == count else {}
 
 
 def _picture(processor: Processor, pixels: Tensor) -> NDArray[np.uint8]:

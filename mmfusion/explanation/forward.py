@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 
 def captum_attr() -> Any:
@@ -46,13 +45,12 @@ def logits_of(
 
 
 def has_modality(model: Any, inputs: Mapping[str, Tensor], name: str) -> bool:
-    """Whether a sample (B = 1) has an ``image`` or a ``text`` that the model reads."""
-    value, masks = (
-        ("pixel_values", ("slice_mask", "view_mask")) if name == "image" else ("input_ids", ("attention_mask",))
-    )
-    if getattr(model, f"{name}_tower", None) is None or inputs.get(value) is None:
+    """Whether a sample (B = 1) has a modality (``image``, ``text``) that the model reads."""
+    tower = model.towers.get(name)
+    if tower is None or inputs.get(tower.inputs[0]) is None:
         return False
-    return all(bool(inputs[key][0].any()) for key in (f"{name}_present", *masks) if inputs.get(key) is not None)
+    present = tower.present(inputs)
+    return present is None or bool(present[0])
 
 
 @contextlib.contextmanager
@@ -83,13 +81,11 @@ def computed_once(tower: nn.Module | None) -> Iterator[None]:
     forward = tower.forward
     kept: list[Any] = []
 
-    def once(first: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def once(*args: Tensor, **kwargs: Tensor) -> Any:
         if not kept:
-            rest = [x[:1] if isinstance(x, Tensor) else x for x in args]
-            named = {key: x[:1] if isinstance(x, Tensor) else x for key, x in kwargs.items()}
             with torch.no_grad():
-                kept.append(forward(first[:1], *rest, **named))
-        return _repeated(kept[0], first.shape[0])
+                kept.append(forward(*(x[:1] for x in args), **{name: x[:1] for name, x in kwargs.items()}))
+        return _repeated(kept[0], next(iter((*args, *kwargs.values()))).shape[0])
 
     tower.forward = once  # type: ignore[method-assign]
     try:
@@ -101,8 +97,4 @@ def computed_once(tower: nn.Module | None) -> Iterator[None]:
 def _repeated(value: Any, count: int) -> Any:
     if isinstance(value, Tensor):
         return value.expand(count, *value.shape[1:])
-    if isinstance(value, ModelOutput):
-        return type(value)(**{key: _repeated(item, count) for key, item in value.items()})
-    if isinstance(value, dict):
-        return {key: _repeated(item, count) for key, item in value.items()}
-    return tuple(_repeated(item, count) for item in value)
+    return value.map(lambda x: x.expand(count, *x.shape[1:]))

@@ -90,12 +90,12 @@ def image_relevance(
                 perturbations_per_eval=4,
             )
     pictures = found.detach().sum(dim=-3).flatten(0, -3)
-    return list(pictures if pixels.ndim == 4 else pictures[present_pictures(inputs)])
+    return list(pictures if pixels.ndim == 4 else pictures[present_pictures(model, inputs)])
 
 
-def present_pictures(inputs: Mapping[str, Tensor]) -> Tensor:
+def present_pictures(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """(S,) bool: which of a sample's slices or views are there."""
-    masks = [inputs[name] for name in ("slice_mask", "view_mask") if inputs.get(name) is not None]
+    masks = [inputs[name] for name in model.image_tower.masks if inputs.get(name) is not None]
     return masks[0][0].bool() if masks else torch.ones(inputs["pixel_values"].shape[1], dtype=torch.bool)
 
 

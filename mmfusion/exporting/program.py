@@ -34,8 +34,6 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
-    The inputs are spelled out, since a program takes their names from here.
-
     Args:
         model: in evaluation mode.
         calibration: whose temperature becomes a constant of the program; None takes 1.
@@ -46,21 +44,8 @@ class Program(nn.Module):
         self.model = model
         self.calibration = calibration
 
-    def forward(
-        self,
-        pixel_values: Tensor | None = None,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_present: Tensor | None = None,
-        text_present: Tensor | None = None,
-        slice_mask: Tensor | None = None,
-        view_mask: Tensor | None = None,
-        roi_values: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        output = self.model(
-            pixel_values, input_ids, attention_mask, image_present, text_present, slice_mask, view_mask, roi_values
-        )
-        logits = output.logits.float()
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(**inputs).logits.float()
         return logits, class_probabilities(logits, self.calibration)
 
 
@@ -120,7 +105,7 @@ def _example(program: Program, image_size: int | None) -> dict[str, Any]:
     """Keywords of an exporter: inputs to trace with, and which of their sizes are free."""
     # no size is 1, and no two are alike: an exporter may take a 1 for a constant, and equal sizes for one
     inputs = random_inputs(program.model, image_size=image_size, rows=4, length=9, images=3)
-    return {"kwargs": inputs, "dynamic_shapes": free_sizes(program.model)}
+    return {"kwargs": inputs, "dynamic_shapes": {"inputs": free_sizes(program.model)}}
 
 
 def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
@@ -174,16 +159,16 @@ def _cannot(format: str, error: Exception) -> ValueError:
 
 
 def _batches(model: FusionModel, image_size: int | None, max_length: int | None) -> Iterator[dict[str, Tensor]]:
-    """Batches that the program was not traced with; the last ones without any image, and without any text."""
-    longest = min(n for n in (max_length, getattr(model.text_tower, "max_length", None), 10**6) if n is not None)
+    """Batches that the program was not traced with; the last ones each without one modality."""
+    limits = [max_length, *(tower.max_length for tower in model.towers.values())]
+    longest = min((n for n in limits if n is not None), default=10**6)
     for seed, (rows, length, images) in enumerate(SHAPES, start=1):
         yield random_inputs(
             model, image_size=image_size, rows=rows, length=min(length, longest), images=images, seed=seed
         )
-    for name in ("image_present", "text_present"):
+    for modality in model.towers:
         inputs = random_inputs(model, image_size=image_size, rows=2, length=min(5, longest), images=2)
-        if name in inputs:
-            yield inputs | {name: torch.zeros_like(inputs[name])}
+        yield inputs | {f"{modality}_present": torch.zeros(2, dtype=torch.bool)}
 
 
 @torch.no_grad()

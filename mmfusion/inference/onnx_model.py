@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
 from mmfusion.files import sha256
 from mmfusion.inference.session import open_session, run_session
-from mmfusion.layers.cropping import centre_crop
 from mmfusion.outputs import FusionOutput
-
-#: masks of several images per sample; the images' number is free, as that of the samples.
-SEVERAL = ("slice_mask", "view_mask")
 
 
 class OnnxModel(nn.Module):
@@ -52,7 +50,8 @@ class OnnxModel(nn.Module):
             raise ValueError(f"{path} is not the file that config.json was written with; export the model again.")
         self._session = open_session(path, device)
         self._inputs: list[str] = [node.name for node in self._session.get_inputs()]
-        self._roi_crop: float | None = export["roi_crop"]
+        self._model: dict[str, Any] = config["model"]
+        self._tower_args = {"crop": export["roi_crop"]}
         self.architecture: str | None = config.get("architecture")
         self.num_classes: int = config["model"]["num_classes"]
         self.image_layout: str | None = export["image_layout"]
@@ -80,23 +79,10 @@ class OnnxModel(nn.Module):
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with what the model would have filled in."""
         found = dict(given)
-        if self.image_layout in ("slices", "views") and found["pixel_values"].ndim == 4:
-            found["pixel_values"] = found["pixel_values"].unsqueeze(1)
-        for name in self._inputs:
-            if name in found:
-                continue
-            if name == "roi_values":
-                assert self._roi_crop is not None
-                found[name] = centre_crop(found["pixel_values"], self._roi_crop)
-            elif name == "attention_mask":
-                found[name] = torch.ones_like(found["input_ids"])
-            elif name in SEVERAL:
-                found[name] = torch.ones(found["pixel_values"].shape[:2], dtype=torch.bool)
-            else:
-                rows = len(next(iter(given.values())))
-                found[name] = torch.ones(rows, dtype=torch.bool)
-        if self.image_layout == "views" and found["pixel_values"].shape[1] == 1:
-            # the program has two views at least, one of which may be absent
-            for name in ("pixel_values", "view_mask"):
-                found[name] = torch.cat([found[name], torch.zeros_like(found[name])], dim=1)
-        return found
+        for kind, modality in (("image_tower", "image"), ("text_tower", "text")):
+            name = self._model[kind]
+            if f"{modality}_present" in self._inputs and name in registry.names(kind):
+                tower: Any = registry.get(kind, name)
+                found = tower.complete(found, self._tower_args)
+        everywhere = torch.ones(len(next(iter(given.values()))), dtype=torch.bool)
+        return {name: everywhere for name in self._inputs if name.endswith("_present")} | found

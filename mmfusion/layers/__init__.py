@@ -2,7 +2,7 @@
 
 from mmfusion.layers.attention import CrossAttention, CrossAttentionLayer, JointAttention, attend
 from mmfusion.layers.kan import GroupKANLinear, bspline_basis
-from mmfusion.layers.missing import MissingModality
+from mmfusion.layers.missing import MissingModality, spread
 from mmfusion.layers.mlp import Mlp
 from mmfusion.layers.moe import Experts, TopKRouter
 from mmfusion.layers.pooling import masked_mean
@@ -29,5 +29,6 @@ __all__ = [
     "compact",
     "masked_mean",
     "selective_scan",
+    "spread",
     "take",
 ]

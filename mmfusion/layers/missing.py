@@ -1,4 +1,4 @@
-"""A learned stand-in for a modality that a sample does not have."""
+"""Learned features in place of a modality that a sample does not have."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class MissingModality(nn.Module):
     attention sees it as the modality's only token (SMIL, Ma et al. 2021, and later work learn such prompts).
 
     Args:
-        dim: width of tokens and pooled vector.
-        level_dims: widths of the intermediate levels, where the fusion block reads them; the last is the pooled
-            vector's.
-        streams: name -> width of the tower's streams. Each is stood in for by the token, or its part of it where the
-            tower puts its streams side by side.
+        dim: Width of tokens and pooled vector.
+        level_dims: Widths of the intermediate levels, where the fusion block reads them; the last is that of the
+            pooled vector.
+        streams: name -> width of the tower's streams. The token replaces each of them, or its part of each where the
+            tower concatenates its streams.
 
     Raises:
-        ValueError: streams that are neither as wide as the token nor, side by side, make it up.
+        ValueError: The streams are neither as wide as the token nor concatenate to it.
     """
 
     def __init__(self, dim: int, level_dims: Sequence[int] = (), streams: Mapping[str, int] | None = None) -> None:
@@ -32,7 +32,9 @@ class MissingModality(nn.Module):
         self.streams = dict(streams or {})
         widths = list(self.streams.values())
         if any(width != dim for width in widths) and sum(widths) != dim:
-            raise ValueError(f"Streams of widths {widths} are neither {dim} wide each nor together.")
+            raise ValueError(
+                f"Streams of widths {widths}: each has to be {dim} wide (num_features), or all of them together."
+            )
         self.token = nn.Parameter(torch.randn(dim) * 0.02)
         self.has_levels = len(level_dims) > 0
         self.levels = nn.ParameterList([nn.Parameter(torch.randn(d) * 0.02) for d in level_dims[:-1]])
@@ -41,36 +43,28 @@ class MissingModality(nn.Module):
         """Replace the features of samples that are not present.
 
         Args:
-            features: of a tower; what is None stays None.
+            features: Output of a tower; what is None stays None.
             present: (B,) bool.
         """
         row = present.unsqueeze(-1)
-        assert features.pooled is not None
-        tokens, mask, levels = features.tokens, features.mask, features.levels
-        if tokens is not None:
-            tokens = torch.where(row.unsqueeze(-1), tokens, self.token.to(tokens.dtype))
+
+        def put(x: Tensor, missing: Tensor) -> Tensor:
+            return torch.where(row, x, missing.to(x.dtype))
+
+        changes: dict[str, object] = {"pooled": put(features.pooled, self.token)}
+        if features.tokens is not None:
+            tokens, mask = features.tokens, features.mask
+            changes["tokens"] = torch.where(row.unsqueeze(-1), tokens, self.token.to(tokens.dtype))
             first = torch.arange(tokens.shape[1], device=tokens.device) == 0
             # spelled out, as ONNX Runtime chooses between numbers only
-            mask = (row & mask) | (~row & first) if mask is not None else row | first
-        if levels is not None:
-            levels = tuple(
-                torch.where(row, level, missing.to(level.dtype))
-                for level, missing in zip(levels, [*self.levels, self.token], strict=True)
-            )
-        pooled = torch.where(row, features.pooled, self.token.to(features.pooled.dtype))
-        streams = features.streams
-        if streams is not None:
+            changes["mask"] = (row & mask) | (~row & first) if mask is not None else row | first
+        if features.levels is not None:
+            missing_levels = [*self.levels, self.token]
+            changes["levels"] = tuple(put(x, m) for x, m in zip(features.levels, missing_levels, strict=True))
+        if features.streams is not None:
             missing = self._missing_streams()
-            streams = {name: torch.where(row, x, missing[name].to(x.dtype)) for name, x in streams.items()}
-        return Features(
-            tokens=tokens,
-            pooled=pooled,
-            mask=mask,
-            levels=levels,
-            streams=streams,
-            gates=features.gates,
-            attentions=features.attentions,
-        )
+            changes["streams"] = {name: put(x, missing[name]) for name, x in features.streams.items()}
+        return features.replace(**changes)
 
     def _missing_streams(self) -> dict[str, Tensor]:
         widths = list(self.streams.values())
@@ -79,12 +73,17 @@ class MissingModality(nn.Module):
 
     def stand_in(self, batch_size: int) -> Features:
         """Features of a batch in which no sample has the modality."""
-        return Features(
-            tokens=self.token.expand(batch_size, 1, -1),
-            pooled=self.token.expand(batch_size, -1),
-            mask=torch.ones(batch_size, 1, dtype=torch.bool, device=self.token.device),
-            levels=tuple(level.expand(batch_size, -1) for level in [*self.levels, self.token])
-            if self.has_levels
-            else None,
-            streams={name: x.expand(batch_size, -1) for name, x in self._missing_streams().items()} or None,
+        alone = Features(
+            tokens=self.token.unsqueeze(0),
+            pooled=self.token,
+            mask=torch.ones(1, dtype=torch.bool, device=self.token.device),
+            levels=(*self.levels, self.token) if self.has_levels else None,
+            streams=self._missing_streams() or None,
         )
+        return alone.map(lambda x: x.expand(batch_size, *x.shape))
+
+
+def spread(x: Tensor, mask: Tensor) -> Tensor:
+    """Rows of x (N, ...) at the N True places of a mask (B,) or (B, S); zeros elsewhere."""
+    places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
+    return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

@@ -14,6 +14,7 @@ from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, resolve_artifact
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
+from mmfusion.models.parts import occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
 
@@ -39,7 +40,8 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
     """Build the model that an entrypoint describes, with the caller's overrides.
 
     Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged
-    over the entrypoint's. Removing a tower (``text_encoder=None``) removes fusion block and auxiliary heads too.
+    over the entrypoint's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
+    heads too.
 
     Raises:
         TypeError: an override is no keyword of a model.
@@ -57,7 +59,8 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
         merge = name.endswith("_args") and config.get(name)
         config[name] = {**config[name], **(value or {})} if merge else value
     if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
-        gone = ["fusion", "fusion_args", "dim", "aux_heads", "modality_dropout"]
+        gone = [] if len(occupied_sides(config)) > 1 else ["fusion", "fusion_args", "dim", "aux_heads"]
+        gone += [] if gone == [] or config.get("towers") else ["modality_dropout"]
         if config.get("image_encoder") is None:
             gone += ["image_tower", *SWAPPABLE["image_tower"]]
         if config.get("text_encoder") is None:
@@ -152,7 +155,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
 
 def list_components(kind: str, pattern: str = "*") -> list[str]:
-    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, loss."""
+    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, tower, loss."""
     return registry.names(kind, pattern)
 
 

@@ -8,14 +8,23 @@ PUBLISHED: dict[str, Any] = {"fusion": "ibfa", "head": "linear", "aux_heads": Tr
 
 arch(
     "mibf_resnet50",
-    "MIBF-Net as published: ResNet-50 and BERT-base, pooled IBFA of width 768.",
+    """MIBF-Net with the published network: ResNet-50 and BERT-base, pooled IBFA of width 768.
+
+    Image weights, normalization, augmentation and optimizer are those of mmfusion; so is the loss ``mp``, whose weights
+    0.3 and 0.6 the published code puts on the opposite streams.
+    """,
     **RESNET50,
     **PUBLISHED,
     dim=768,
 )
 arch(
     "mibf_convnext_base",
-    "MIBF-Net on ConvNeXt-B, with a self-attention over the map before pooling.",
+    """After MIBF-Net's ConvNeXt variant: ConvNeXt-B, with a self-attention over the map before pooling.
+
+    It differs from the published code: the map is read after timm's final norm, not before it; self-attention (8 heads,
+    pre-norm, with residual and feed-forward network) comes before the projection to 768, where the published one (one
+    head, none of these, no output projection) comes after it; and IBFA keeps its output projection.
+    """,
     **CONVNEXT_BASE,
     **PUBLISHED,
     image_args={"map_attention": True},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from mmfusion.layers.cropping import centre_crop
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers.image import Backbone
+from mmfusion.towers.image import Backbone, TimmTower
 from mmfusion.towers.several import refuse_levels
 
 COMBINATIONS = ("weighted", "mean", "concat", "gated")
 
 
 @register("image_tower", "global_local")
-class GlobalLocalTower(nn.Module):
+class GlobalLocalTower(TimmTower):
     """Whole image (context) and region of interest (lesion) as two streams (report eq. 17-18).
 
     ========== ====================================================================================
@@ -50,8 +50,6 @@ class GlobalLocalTower(nn.Module):
         ValueError: levels are asked for, or a keyword is out of range.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("roi_values",)
-
     def __init__(
         self,
         encoder: str,
@@ -62,23 +60,20 @@ class GlobalLocalTower(nn.Module):
         crop: float = 0.5,
         **timm_args: Any,
     ) -> None:
-        super().__init__()
         refuse_levels("global_local", num_levels)
         if combine not in COMBINATIONS:
             raise ValueError(f"combine={combine!r} is not one of {', '.join(map(repr, COMBINATIONS))}.")
         if not 0 < crop <= 1:
             raise ValueError(f"crop={crop} is not in (0, 1].")
         whole = Backbone(encoder, weights, **timm_args)
-        self.backbone: nn.Module = (
+        super().__init__(
             whole if shared else nn.ModuleDict({"global": whole, "local": Backbone(encoder, weights, **timm_args)})
         )
         self.shared, self.combine, self.crop = shared, combine, crop
         width = whole.num_features
-        self.num_features: int = 2 * width if combine == "concat" else width
-        self.level_dims: Sequence[int] = ()
+        self.num_features = 2 * width if combine == "concat" else width
         self.streams = {"global": width, "local": width}
         self.stream_features = width
-        self.pretrained_cfg: dict[str, Any] = dict(whole.model.pretrained_cfg)
         self.weight = nn.Parameter(torch.zeros(1)) if combine == "weighted" else None
         self.gate = nn.Linear(2 * width, width) if combine == "gated" else None
 
@@ -96,9 +91,8 @@ class GlobalLocalTower(nn.Module):
             raise ValueError(
                 f"image_tower 'global_local' takes pixel_values (B, 3, H, W), got {tuple(pixel_values.shape)}."
             )
-        roi_values = centre_crop(pixel_values, self.crop) if roi_values is None else roi_values
         encoded: dict[str, Tensor] = {}
-        for name, images in (("global", pixel_values), ("local", roi_values)):
+        for name, images in self.pictures({"pixel_values": pixel_values, "roi_values": roi_values}).items():
             features: Any = self._stream(name, images)
             encoded |= {f"{name}_tokens": features.tokens, f"{name}_pooled": features.pooled}
         return encoded
@@ -132,12 +126,26 @@ class GlobalLocalTower(nn.Module):
             gates={"global": share},
         )
 
-    def forward(self, pixel_values: Tensor, roi_values: Tensor | None = None) -> Features:
-        """Whole image and region -> tokens, pooled, streams, gates; see :meth:`encode` and :meth:`assemble`."""
-        return self.assemble(self.encode(pixel_values, roi_values))
+    @classmethod
+    def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The region that :meth:`encode` takes where none is given."""
+        return {"roi_values": centre_crop(inputs["pixel_values"], args["crop"]), **inputs}
+
+    def pictures(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The whole image, and the region given or cropped."""
+        inputs = self.complete(self.select(inputs), {"crop": self.crop})
+        return {"global": inputs["pixel_values"], "local": inputs["roi_values"]}
+
+    def example(
+        self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """A random image and a random region per sample."""
+        whole = super().example(present, count=count, image_size=image_size, generator=generator)
+        region = self.noise(torch.ones_like(present), (3, image_size, image_size), generator)
+        return {**whole, "roi_values": region}
 
     def _stream(self, name: str, images: Tensor) -> Features:
-        backbone = self.backbone if self.shared else self.backbone[name]  # type: ignore[index]
+        backbone = self.backbone if self.shared else self.backbone[name]
         features: Features = backbone(images)
         return features
 
@@ -147,12 +155,6 @@ class GlobalLocalTower(nn.Module):
             return self.gate(torch.cat([whole, region], dim=-1)).sigmoid()
         share = whole.new_full((1,), 0.5) if self.weight is None else self.weight.sigmoid().to(whole.dtype)
         return share.expand(whole.shape[0], 1)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the backbones, where timm can."""
-        backbones: Any = [self.backbone] if self.shared else self.backbone.values()  # type: ignore[operator]
-        for backbone in backbones:
-            backbone.model.set_grad_checkpointing(enable)
 
 
 def _beside(left: Tensor, right: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from mmfusion import wheels
@@ -15,7 +16,8 @@ from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers import offline
-from mmfusion.towers.levels import levels_of, numbered
+from mmfusion.towers.base import Tower
+from mmfusion.towers.levels import numbered
 
 
 def check_image_encoder(encoder: str) -> None:
@@ -124,15 +126,55 @@ def level_indices(available: int, wanted: int) -> tuple[int, ...]:
     return tuple(round((i + 1) * available / wanted) - 1 for i in range(wanted))
 
 
+class TimmTower(Tower):
+    """Base of towers that read images through timm backbones.
+
+    Args:
+        backbone: A :class:`Backbone`, or a module that holds several.
+    """
+
+    modality = "image"
+    side = "image"
+    layout = "image"
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pretrained_cfg = dict(self.backbones[0].model.pretrained_cfg)
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """All backbones of the tower."""
+        return [module for module in self.backbone.modules() if isinstance(module, Backbone)]
+
+    def noise(self, present: Tensor, shape: Sequence[int | None], generator: torch.Generator) -> Tensor:
+        """Random images (B, *shape); zeros where a sample has none."""
+        noise = torch.randn((len(present), *shape), generator=generator)  # type: ignore[arg-type]
+        return noise * present.view(-1, *[1] * len(shape))
+
+    def example(
+        self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """One random image per sample."""
+        return {"pixel_values": self.noise(present, (3, image_size, image_size), generator)}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbones, where timm can."""
+        for backbone in self.backbones:
+            backbone.model.set_grad_checkpointing(enable)
+
+
 @register("image_tower", "single")
-class ImageTower(nn.Module):
+class ImageTower(TimmTower):
     """One image per sample.
 
     Args:
         encoder: timm name of the backbone.
         weights: ``default`` loads pretrained weights; None leaves them random.
         num_levels: how many levels to return, for fusion blocks that read them.
-        map_attention: a self-attention layer over the map before pooling, as MIBF-Net puts on ConvNeXt.
+        map_attention: Apply a self-attention layer over the map before pooling: pre-norm, 8 heads, with residual and
+            feed-forward network, at the backbone's width. MIBF-Net's self-attention on ConvNeXt has one head, no
+            residual, norm, feed-forward network or output projection, and runs after a projection to 768.
         timm_args: any other keyword goes to timm (``drop_path_rate``, ``img_size``, ...).
 
     Attributes:
@@ -149,12 +191,11 @@ class ImageTower(nn.Module):
         map_attention: bool = False,
         **timm_args: Any,
     ) -> None:
-        super().__init__()
-        self.backbone = Backbone(encoder, weights, num_levels, **timm_args)
-        self.num_features = self.backbone.num_features
-        self.level_dims: Sequence[int] = self.backbone.level_dims
+        backbone = Backbone(encoder, weights, num_levels, **timm_args)
+        super().__init__(backbone)
+        self.num_features = backbone.num_features
+        self.level_dims = backbone.level_dims
         self.map_attention = CrossAttentionLayer(self.num_features, num_heads=8) if map_attention else None
-        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
 
     def encode(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) -> what the backbone alone makes of it: ``tokens``, ``pooled``, ``level_<i>`` but the last.
@@ -172,16 +213,7 @@ class ImageTower(nn.Module):
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
         """What :meth:`encode` gave -> tokens (B, N, D), pooled (B, D), levels."""
-        tokens, pooled = encoded["tokens"], encoded["pooled"]
         if self.map_attention is not None:
-            tokens, _ = self.map_attention(tokens, tokens)
-            pooled = masked_mean(tokens)
-        return Features(tokens=tokens, pooled=pooled, levels=levels_of(encoded, pooled, len(self.level_dims)))
-
-    def forward(self, pixel_values: Tensor) -> Features:
-        """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels; see :meth:`encode`."""
-        return self.assemble(self.encode(pixel_values))
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the backbone, where timm can."""
-        self.backbone.model.set_grad_checkpointing(enable)
+            tokens, _ = self.map_attention(encoded["tokens"], encoded["tokens"])
+            encoded = {**encoded, "tokens": tokens, "pooled": masked_mean(tokens)}
+        return super().assemble(encoded)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmfusion.layers import spread
+from mmfusion.towers.image import TimmTower
 
 #: images that run through a backbone at once where no gradients are kept: bounds the memory of long studies.
 CHUNK = 64
@@ -21,33 +25,60 @@ def refuse_levels(tower: str, num_levels: int) -> None:
         )
 
 
-def as_sequence(pixel_values: Tensor, mask: Tensor | None, tower: str) -> tuple[Tensor, Tensor]:
-    """Images (B, S, 3, H, W) and a mask (B, S) in which every sample shows at least one.
+class SeveralTower(TimmTower):
+    """Base of towers that read several images per sample, ``pixel_values`` (B, S, 3, H, W), and a mask (B, S)."""
 
-    Args:
-        pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
-        mask: (B, S) bool, True where an image is present; None when all are. A sample without any shows its first,
-            whose features the model replaces by those of a missing image.
-        tower: what the message calls the tower.
+    def as_sequence(self, pixel_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Images (B, S, 3, H, W) and a mask (B, S) in which every sample shows at least one.
 
-    Raises:
-        ValueError: shapes that do not fit.
-    """
-    if pixel_values.ndim == 4:
-        pixel_values = pixel_values.unsqueeze(1)
-    if pixel_values.ndim != 5:
-        raise ValueError(
-            f"image_tower {tower!r} takes pixel_values (B, S, 3, H, W) or (B, 3, H, W), "
-            f"got {tuple(pixel_values.shape)}."
-        )
-    shape = pixel_values.shape[:2]
-    if mask is None:
-        return pixel_values, pixel_values.new_ones(shape, dtype=torch.bool)
-    if mask.shape != shape:
-        raise ValueError(f"image_tower {tower!r}: a mask of {tuple(mask.shape)} does not fit {tuple(shape)} images.")
-    mask = mask.bool()
-    first = torch.arange(shape[1], device=mask.device) == 0
-    return pixel_values, mask | (first & ~mask.any(dim=1, keepdim=True))
+        Args:
+            pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
+            mask: (B, S) bool, True where an image is present; None when all are. A sample without any shows its first,
+                whose features the model replaces by those of a missing image.
+
+        Raises:
+            ValueError: Shapes that do not fit.
+        """
+        if pixel_values.ndim not in (4, 5):
+            raise ValueError(
+                f"image_tower {self.layout!r} takes pixel_values (B, S, 3, H, W) or (B, 3, H, W), "
+                f"got {tuple(pixel_values.shape)}."
+            )
+        if pixel_values.ndim == 4:
+            pixel_values = pixel_values.unsqueeze(1)
+        shape = pixel_values.shape[:2]
+        if mask is None:
+            return pixel_values, pixel_values.new_ones(shape, dtype=torch.bool)
+        if mask.shape != shape:
+            raise ValueError(
+                f"image_tower {self.layout!r}: a mask of {tuple(mask.shape)} does not fit {tuple(shape)} images."
+            )
+        mask = mask.bool()
+        first = torch.arange(shape[1], device=mask.device) == 0
+        return pixel_values, mask | (first & ~mask.any(dim=1, keepdim=True))
+
+    @classmethod
+    def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
+        """One image per sample as a sequence of one, a mask of all images, and at least ``fewest`` places."""
+        pixels, (name,) = inputs["pixel_values"], cls.masks
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 4 else pixels
+        mask = inputs.get(name)
+        mask = torch.ones(pixels.shape[:2], dtype=torch.bool) if mask is None else mask
+        if lacking := max(cls.fewest - pixels.shape[1], 0):
+            pixels = torch.cat([pixels, torch.zeros_like(pixels[:, :1]).expand(-1, lacking, -1, -1, -1)], dim=1)
+            mask = torch.cat([mask, torch.zeros_like(mask[:, :1]).expand(-1, lacking)], dim=1)
+        return {**inputs, "pixel_values": pixels, name: mask}
+
+    def example(
+        self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Images and a mask: sample i lacks its last image where i is odd, its first where i % 3 is 2."""
+        count = max(count, self.fewest)
+        shape = (count, 3, image_size, image_size)
+        row, place = torch.arange(len(present))[:, None], torch.arange(count)
+        gone = ((row % 2 == 1) & (place == count - 1)) | ((row % 3 == 2) & (place == 0))
+        mask = present[:, None] & ~gone if count > 1 else present[:, None].clone()
+        return {"pixel_values": self.noise(present, shape, generator), self.masks[0]: mask}
 
 
 def each_present(
@@ -75,15 +106,9 @@ def each_present(
         results = function(shown)
     else:
         results = [torch.cat(parts) for parts in zip(*map(function, shown.split(CHUNK)), strict=True)]
-    return tuple(_spread(x, mask) for x in results)
+    return tuple(spread(x, mask) for x in results)
 
 
 def _measures(backbone: nn.Module) -> bool:
     """Whether a BatchNorm is in training mode."""
     return any(isinstance(module, _BatchNorm) and module.training for module in backbone.modules())
-
-
-def _spread(x: Tensor, mask: Tensor) -> Tensor:
-    """Rows of x (N, ...) at the N True places of a mask (B, S); zeros elsewhere."""
-    places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
-    return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

@@ -12,7 +12,7 @@ from mmfusion import registry
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers.image import Backbone
-from mmfusion.towers.several import as_sequence, each_present, refuse_levels
+from mmfusion.towers.several import SeveralTower, each_present, refuse_levels
 
 #: Rec. 601 weights of red, green and blue in the luminance.
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -88,7 +88,7 @@ def _take(slices: Tensor, index: Tensor) -> Tensor:
 
 
 @register("image_tower", "slices")
-class SlicesTower(nn.Module):
+class SlicesTower(SeveralTower):
     """Several slices per sample: one 2D backbone for all of them, then an aggregator over their vectors.
 
     f_t = CNN(S_t), then BiLSTM, Transformer, state space, attention or mean over t (report eq. 21-22); with
@@ -115,9 +115,10 @@ class SlicesTower(nn.Module):
         TypeError: a keyword that the aggregator does not take.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("slice_mask",)
-    layout: ClassVar[str] = "slices"
-    padded: ClassVar[tuple[str, ...]] = ("vectors", "mask")
+    layout = "slices"
+    masks = ("slice_mask",)
+    free: ClassVar[Mapping[str, str]] = {"pixel_values": "images", "slice_mask": "images"}
+    padded = ("vectors", "mask")
 
     def __init__(
         self,
@@ -130,19 +131,16 @@ class SlicesTower(nn.Module):
         stem_mode: Literal["replicate", "mirror"] = "replicate",
         **timm_args: Any,
     ) -> None:
-        super().__init__()
         refuse_levels("slices", num_levels)
         if stem not in (None, "2.5d"):
             raise ValueError(f"stem={stem!r} is not one of None, '2.5d'.")
-        self.backbone = Backbone(encoder, weights, **timm_args)
-        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
+        super().__init__(Backbone(encoder, weights, **timm_args))
         norm = self.pretrained_cfg
         self.stem = Stem25D(norm["mean"], norm["std"], stem_mode) if stem else None
         self.aggregator = registry.create(
             "aggregator", aggregator, in_features=self.backbone.num_features, **(aggregator_args or {})
         )
-        self.num_features: int = self.aggregator.num_features
-        self.level_dims: Sequence[int] = ()
+        self.num_features = self.aggregator.num_features
 
     def encode(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> ``vectors`` (B, S, D) and ``mask`` (B, S).
@@ -154,7 +152,7 @@ class SlicesTower(nn.Module):
         Raises:
             ValueError: shapes that do not fit.
         """
-        images, mask = as_sequence(pixel_values, slice_mask, "slices")
+        images, mask = self.as_sequence(pixel_values, slice_mask)
         if self.stem is not None:
             images = self.stem(images, mask)
         (vectors,) = each_present(lambda x: (self.backbone(x).pooled,), images, mask, self.backbone)
@@ -164,11 +162,3 @@ class SlicesTower(nn.Module):
         """What :meth:`encode` gave -> tokens, pooled (B, num_features), mask."""
         features: Features = self.aggregator(encoded["vectors"], encoded["mask"])
         return features
-
-    def forward(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> Features:
-        """Slices and their mask -> tokens, pooled (B, num_features), mask; see :meth:`encode`."""
-        return self.assemble(self.encode(pixel_values, slice_mask))
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the backbone, where timm can."""
-        self.backbone.model.set_grad_checkpointing(enable)

@@ -6,15 +6,16 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import did_you_mean
-from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers.levels import levels_of, numbered
+from mmfusion.towers.base import Tower
+from mmfusion.towers.levels import numbered
 from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
@@ -111,7 +112,7 @@ def _install_hooks(backbone: Any) -> None:
 
 
 @register("text_tower", "transformer")
-class TextTower(nn.Module):
+class TextTower(Tower):
     """A transformers encoder.
 
     Args:
@@ -128,7 +129,11 @@ class TextTower(nn.Module):
         level_dims: width of each level.
     """
 
-    padded: ClassVar[tuple[str, ...]] = ("tokens", "mask")
+    modality = "text"
+    masks = ("attention_mask",)
+    free: ClassVar[Mapping[str, str]] = {"input_ids": "length", "attention_mask": "length"}
+    padded = ("tokens", "mask")
+    skips_absent = False
 
     def __init__(
         self,
@@ -151,8 +156,8 @@ class TextTower(nn.Module):
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)
         self.backbone = build_encoder(encoder, text_config, weights)
-        self.num_features: int = text_config.hidden_size
-        self.max_length: int | None = getattr(text_config, "max_position_embeddings", None)
+        self.num_features = text_config.hidden_size
+        self.max_length = getattr(text_config, "max_position_embeddings", None)
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
             self.max_length -= text_config.pad_token_id + 1
         depth = text_config.num_hidden_layers
@@ -169,13 +174,39 @@ class TextTower(nn.Module):
         kept = {k: v for k, v in saved.items() if k not in ours and not asks_for_code(k)}
         return {"model_type": self.backbone.config.model_type} | kept
 
-    @property
-    def resolved(self) -> dict[str, Any]:
-        """Keywords that rebuild the tower whatever its encoder's name stands for elsewhere."""
-        return {"config": self.config, "pooling": self.pooling}
+    def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The keywords, with the encoder's configuration among them."""
+        kept = {name: value for name, value in args.items() if name != "vocab_size"}
+        return kept | {"config": self.config, "pooling": self.pooling}
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """input_ids and attention_mask (B, L) -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
+    def shown(self, inputs: dict[str, Any], present: Tensor) -> dict[str, Any]:
+        """A sample without text shows its first token, which is padding, so that no attention row is empty."""
+        mask = self.complete(inputs, {})["attention_mask"]
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        return {**inputs, "attention_mask": torch.where(present[:, None], mask, first.to(mask.dtype))}
+
+    @classmethod
+    def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A mask of all tokens where none is given."""
+        return (
+            inputs if "attention_mask" in inputs else {**inputs, "attention_mask": torch.ones_like(inputs["input_ids"])}
+        )
+
+    def example(
+        self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Random tokens; sample i is i tokens shorter than the longest."""
+        config, row = self.backbone.config, torch.arange(len(present))[:, None]
+        real = (torch.arange(count) < (count - row).clamp(min=1)) & present[:, None]
+        ids = torch.randint(0, config.vocab_size, real.shape, generator=generator)
+        return {"input_ids": torch.where(real, ids, config.pad_token_id or 0), "attention_mask": real.long()}
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Tokens -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
+
+        Args:
+            input_ids: (B, L) int64.
+            attention_mask: (B, L), 1 = real token; None when all are.
 
         Raises:
             ValueError: the text is longer than the encoder's positions.
@@ -185,6 +216,7 @@ class TextTower(nn.Module):
                 f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
                 f"cut the text (processor max_length={self.max_length})."
             )
+        attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         out = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(self.level_indices)
         )
@@ -195,16 +227,6 @@ class TextTower(nn.Module):
         if self.level_indices:
             levels = (*(self.pool(out.hidden_states[i], mask) for i in self.level_indices[:-1]), pooled)
         return {"tokens": tokens, "mask": mask, "pooled": pooled} | numbered(levels)
-
-    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """What :meth:`encode` gave -> tokens (B, L, D), pooled (B, D), mask (B, L), levels."""
-        pooled = encoded["pooled"]
-        levels = levels_of(encoded, pooled, len(self.level_dims))
-        return Features(tokens=encoded["tokens"], pooled=pooled, mask=encoded["mask"], levels=levels)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Features:
-        """input_ids and attention_mask (B, L) -> Features; see :meth:`encode`."""
-        return self.assemble(self.encode(input_ids, attention_mask))
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

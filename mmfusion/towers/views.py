@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +13,11 @@ from mmfusion.layers import CrossAttentionLayer, masked_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers.image import Backbone, level_indices
-from mmfusion.towers.several import as_sequence, each_present, refuse_levels
+from mmfusion.towers.several import SeveralTower, each_present, refuse_levels
 
 
 @register("image_tower", "views")
-class ViewsTower(nn.Module):
+class ViewsTower(SeveralTower):
     """Sagittal and axial, T1 and T2: cross-attention between views (report eq. 23-24).
 
     Q comes from the map tokens of the first view that a sample has, K and V from those of its other views, of which
@@ -43,8 +43,10 @@ class ViewsTower(nn.Module):
         ValueError: levels are asked for, or ``dim`` is not divisible by ``num_heads``.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("view_mask",)
-    layout: ClassVar[str] = "views"
+    layout = "views"
+    masks = ("view_mask",)
+    free: ClassVar[Mapping[str, str]] = {"pixel_values": "images", "view_mask": "images"}
+    fewest = 2  # one view asks another, which may be absent
 
     def __init__(
         self,
@@ -57,9 +59,8 @@ class ViewsTower(nn.Module):
         dropout: float = 0.1,
         **timm_args: Any,
     ) -> None:
-        super().__init__()
         refuse_levels("views", num_levels)
-        self.backbone = Backbone(encoder, weights, **timm_args)
+        super().__init__(Backbone(encoder, weights, **timm_args))
         channels = [info["num_chs"] for info in self.backbone.model.feature_info]
         self.level = level_indices(len(channels), 2)[0]
         self.proj = nn.Linear(self.backbone.num_features, dim)
@@ -67,8 +68,6 @@ class ViewsTower(nn.Module):
         self.layers = nn.ModuleList([CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(dim)
         self.num_features = dim
-        self.level_dims: Sequence[int] = ()
-        self.pretrained_cfg: dict[str, Any] = dict(self.backbone.model.pretrained_cfg)
 
     def encode(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> ``tokens``, ``level`` (B, V, N, D) and ``mask``.
@@ -80,7 +79,7 @@ class ViewsTower(nn.Module):
         Raises:
             ValueError: shapes that do not fit.
         """
-        images, mask = as_sequence(pixel_values, view_mask, "views")
+        images, mask = self.as_sequence(pixel_values, view_mask)
         if mask.shape[1] == 1:
             images, mask = torch.cat([images, images], dim=1), torch.cat([mask, torch.zeros_like(mask)], dim=1)
         tokens, level = each_present(self._tokens, images, mask, self.backbone)
@@ -110,10 +109,6 @@ class ViewsTower(nn.Module):
         x = self.norm(x)
         return Features(tokens=x, pooled=masked_mean(x), attentions=attentions)
 
-    def forward(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> Features:
-        """Views and their mask -> tokens (B, N, dim), pooled (B, dim); see :meth:`encode` and :meth:`assemble`."""
-        return self.assemble(self.encode(pixel_values, view_mask))
-
     def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) -> last tokens (N, T, D) and as many of the intermediate level (N, T, D_level)."""
         final, maps = self.backbone.model.forward_intermediates(images, indices=[self.level])
@@ -122,7 +117,3 @@ class ViewsTower(nn.Module):
             is_last = getattr(self.backbone.model, "output_fmt", "NCHW") == "NHWC"
             level = F.adaptive_avg_pool2d(level, final.shape[1:3] if is_last else final.shape[2:])
         return tokens, level.flatten(2).transpose(1, 2)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the backbone, where timm can."""
-        self.backbone.model.set_grad_checkpointing(enable)

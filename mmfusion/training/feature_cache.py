@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -53,7 +53,7 @@ class FeatureCache:
         workers: int = 0,
     ) -> None:
         self.folder = Path(folder).expanduser()
-        self.model: Any = predictor.model
+        self.model = predictor.network()
         self.channels_last = predictor.channels_last
         self.cases = cases
         self.batch_size = batch_size
@@ -63,11 +63,11 @@ class FeatureCache:
             "text": replace(predictor.processor, image_size=None),
         }
         self._weights: dict[str, str] = {}
-        for side, tower in self._towers().items():
-            if not hasattr(tower, "encode") or not hasattr(tower, "assemble"):
+        for side, tower in predictor.network().towers.items():
+            if not tower.can_encode or side not in self._processors:
                 raise ValueError(
-                    f"The {side} tower {type(tower).__name__} has no encode and assemble, so that its features cannot "
-                    "be cached; unset train.feature_cache."
+                    f"The {side} tower {type(tower).__name__} has no encode that reads images or texts, so that its "
+                    "features cannot be cached; unset train.feature_cache."
                 )
             if any(p.requires_grad for p in tower.backbone.parameters()):
                 raise ValueError(
@@ -90,7 +90,7 @@ class FeatureCache:
             KeyError: a row is not of the table.
         """
         stores = {}
-        for side in self._towers():
+        for side in self.model.towers:
             # augmented views are those of the rows that are trained on
             augmented = augment is not None and side == "image"
             table = cases if augmented else self.cases
@@ -99,10 +99,6 @@ class FeatureCache:
             stores[side] = [(self._store(side, table, rows, view), places) for view in range(views if augmented else 1)]
         labels = MultimodalDataset(cases, replace(self._processors["image"], image_size=None))
         return FeatureRows(labels.ids, labels.labels, stores)
-
-    def _towers(self) -> dict[str, Any]:
-        towers = {"image": self.model.image_tower, "text": self.model.text_tower}
-        return {side: tower for side, tower in towers.items() if tower is not None}
 
     def _store(self, side: str, cases: CaseTable, rows: MultimodalDataset, view: int) -> FeatureStore:
         about = {
@@ -117,7 +113,7 @@ class FeatureCache:
         folder = self.folder / f"{side}-{key}"
         if not folder.is_dir():
             rows.set_epoch(view)
-            padded = getattr(self._towers()[side], "padded", ())
+            padded = self.model.towers[side].padded
             with FeatureWriter(folder, about, padded) as writer:
                 for encoded in self._encode(side, rows):
                     writer.append(encoded)
@@ -125,7 +121,7 @@ class FeatureCache:
 
     def _description(self, side: str) -> dict[str, Any]:
         """What of the model's configuration makes a tower's frozen part."""
-        config, tower = self.model.config, self._towers()[side]
+        config, tower = self.model.config, self.model.towers[side]
         names = (
             ("image_encoder", "image_tower", "image_args", "stem") if side == "image" else ("text_tower", "text_args")
         )
@@ -137,7 +133,7 @@ class FeatureCache:
         loader: DataLoader[Any] = DataLoader(
             rows, batch_size=self.batch_size, num_workers=self.workers, collate_fn=processor.collate
         )
-        tower = self._towers()[side]
+        tower = self.model.towers[side]
         device = next(tower.backbone.parameters()).device
         was_training = self.model.training
         self.model.eval()
@@ -150,21 +146,12 @@ class FeatureCache:
                     inputs = {name: value.to(device) for name, value in batch.items()}
                     if self.channels_last and side == "image" and inputs["pixel_values"].ndim == 4:
                         inputs["pixel_values"] = inputs["pixel_values"].to(memory_format=torch.channels_last)
-                    encoded = {"present": inputs[f"{side}_present"], **self._encode_batch(tower, side, inputs)}
+                    present = inputs[f"{side}_present"]
+                    encoded = {"present": present, **tower.encode(**tower.shown(tower.select(inputs), present))}
                     yield {name: value.cpu().numpy() for name, value in encoded.items()}
                     bar.update(len(batch["index"]))
         finally:
             self.model.train(was_training)
-
-    @staticmethod
-    def _encode_batch(tower: Any, side: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if side == "text":
-            # a row without text shows its first (padding) token, as in the model: no attention row is empty
-            mask = inputs["attention_mask"].clone()
-            mask[:, 0] |= (~inputs["text_present"]).to(mask.dtype)
-            return tower.encode(inputs["input_ids"], mask)
-        read = {name: inputs[name] for name in getattr(tower, "reads", ()) if name in inputs}
-        return tower.encode(inputs["pixel_values"], **read)
 
 
 def _places(rows: CaseTable, table: CaseTable) -> NDArray[np.int64]:

@@ -27,3 +27,8 @@ def class_counts(cases: CaseTable) -> list[int]:
     """Number of training rows of each class, in the order of the labels."""
     counts = cases.select("train").frame["label"].value_counts()
     return [int(counts.get(label, 0)) for label in cases.labels]
+
+
+def needs_aux_heads(loss: Any) -> bool:
+    """Whether a loss reads ``image_logits`` and ``text_logits``; a plain module of a user's own need not say so."""
+    return bool(getattr(loss, "needs_auxiliary_heads", False))

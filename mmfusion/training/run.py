@@ -23,7 +23,7 @@ from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
-from mmfusion.training.loss import build_loss, class_counts
+from mmfusion.training.loss import build_loss, class_counts, needs_aux_heads
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
@@ -85,7 +85,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     predictor = build_predictor(
         config,
         cases,
-        aux_heads=getattr(loss, "needs_auxiliary_heads", False),
+        aux_heads=needs_aux_heads(loss),
         provenance=provenance,
         card=card_of(config),
     )

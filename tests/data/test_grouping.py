@@ -17,7 +17,7 @@ from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_ima
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.grouping import equally_spaced, slice_number
 from mmfusion.data.images import region_box
-from mmfusion.inference.stream import AllRows
+from mmfusion.inference.rows import AllRows
 from mmfusion.layers.cropping import centre_crop
 
 

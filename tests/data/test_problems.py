@@ -13,7 +13,7 @@ from mmfusion.auditing import Audit, AuditConfig, audit
 from mmfusion.data import CaseTable, DatasetConfig, Problem, ProblemKind, Processor, check_images, read_cases
 from mmfusion.data.problems import Severity
 from mmfusion.data.read import STEPS
-from mmfusion.inference.stream import AllRows
+from mmfusion.inference.rows import AllRows
 
 K = ProblemKind
 

@@ -8,6 +8,7 @@ from zoo import batch, shrunk
 from mmfusion.explanation import attention_maps, modality_contributions, token_relevance
 from mmfusion.explanation.text import words_of
 from mmfusion.outputs import FusionOutput
+from mmfusion.towers import Tower
 
 
 def test_values_are_the_models_own() -> None:
@@ -37,10 +38,19 @@ def test_shapley_values_sum_to_the_whole(name: str, output: str) -> None:
 def test_an_additive_model() -> None:
     """Logits that add up: each modality's part is its Shapley value and its drop, and there is no interaction."""
 
+    class Same(Tower):
+        def __init__(self, modality: str, name: str) -> None:
+            super().__init__()
+            self.modality, self.inputs = modality, (name,)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
     class Additive(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.image_tower, self.text_tower = nn.Identity(), nn.Identity()
+            self.image_tower, self.text_tower = Same("image", "pixel_values"), Same("text", "input_ids")
+            self.towers = {"image": self.image_tower, "text": self.text_tower}
 
         def forward(self, pixel_values, input_ids, image_present, text_present) -> FusionOutput:
             image = self.image_tower(pixel_values).mean(dim=(1, 2, 3)) * image_present

@@ -11,6 +11,7 @@ from zoo import batch, shrunk
 import mmfusion
 from mmfusion.explanation import image_relevance
 from mmfusion.outputs import Features, FusionOutput
+from mmfusion.towers import Tower
 
 
 def one(model: mmfusion.FusionModel, size: int = 64) -> dict[str, torch.Tensor]:
@@ -41,7 +42,7 @@ def test_two_inputs_equal_the_definition(name: str) -> None:
     torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-9)
 
 
-class TinyTower(nn.Module):
+class TinyTower(Tower):
     """Two 1 x 1 convolution channels of the image and their means."""
 
     def __init__(self) -> None:

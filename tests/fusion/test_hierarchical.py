@@ -24,8 +24,8 @@ def block(**kwargs):
 def sides():
     torch.manual_seed(0)
     return (
-        Features(levels=tuple(torch.randn(B, d) for d in IMAGE_DIMS)),
-        Features(levels=tuple(torch.randn(B, T) for _ in range(3))),
+        Features(pooled=torch.zeros(B, 12), levels=tuple(torch.randn(B, d) for d in IMAGE_DIMS)),
+        Features(pooled=torch.zeros(B, T), levels=tuple(torch.randn(B, T) for _ in range(3))),
     )
 
 

@@ -1,0 +1,252 @@
+"""Parts of a model, made from their names and checked: what does not go together, or lacks something, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from mmfusion import registry
+from mmfusion.models.sides import SideWidths, merged
+from mmfusion.names import did_you_mean
+from mmfusion.outputs import Features, Fused, FusionOutput
+from mmfusion.towers.base import AdoptedTower, Side, Tower, declared
+
+T = TypeVar("T")
+
+
+def occupied_sides(config: dict[str, Any]) -> set[Side]:
+    """The sides on which a model with these keywords has a tower."""
+    sides: set[Side] = {registry.get("tower", name).side for name in config.get("towers") or {}}  # type: ignore[attr-defined]
+    sides |= {"image"} if config.get("image_encoder") is not None else set()
+    return sides | ({"clinical"} if config.get("text_encoder") is not None else set())
+
+
+def check_combination(config: dict[str, Any], encoder_weights: str | None) -> None:
+    """Refuse keywords of a model that do not go together.
+
+    Raises:
+        ValueError: Parts that do not go together, or a value out of range.
+        TypeError: Keywords for a part that the model does not have.
+    """
+    image, text, fusion = config["image_encoder"], config["text_encoder"], config["fusion"]
+    sides = occupied_sides(config)
+    if not sides:
+        raise ValueError("A model needs an image_encoder or a text_encoder.")
+    if (fusion is None) == (len(sides) == 2):
+        further = f" and towers={list(config['towers'])}" if config["towers"] else ""
+        raise ValueError(
+            f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
+            "a fusion block needs both towers, and both towers need one."
+        )
+    dropout = config["modality_dropout"]
+    if not 0 <= dropout < 1:
+        raise ValueError(f"modality_dropout={dropout} is not in [0, 1).")
+    if config["aux_heads"] and fusion is None:
+        raise ValueError("aux_heads=True needs an image tower and a text tower; a model of one modality has no other.")
+    several = (image is not None) + (text is not None) + len(config["towers"]) > 1
+    for keyword, has_part in (
+        ("image_args", image is not None),
+        ("text_args", text is not None),
+        ("fusion_args", fusion is not None),
+        ("dim", fusion is not None),
+        ("modality_dropout", several),
+    ):
+        if config[keyword] and not has_part:
+            raise TypeError(f"{keyword}={config[keyword]!r} is for a part that this model does not have.")
+    if encoder_weights not in (None, "default"):
+        raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
+    stem, aggregator = config["stem"], config["aggregator"]
+    if image is None and (stem or aggregator or config["aggregator_args"]):
+        raise ValueError(f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.")
+
+
+def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
+    """The towers of a model: image, text, and further ones in the order of ``config["towers"]``.
+
+    Each tower's keywords in ``config`` are replaced by those that rebuild it anywhere.
+
+    Raises:
+        ValueError: An unknown part, or two towers for one modality.
+        TypeError: A keyword that a tower does not take, or a tower that lacks what it has to declare.
+    """
+    taken: set[str] = set()
+    for tower in _each_tower(config, encoder_weights):
+        if tower.modality in taken:
+            raise ValueError(f"Two towers for the modality {tower.modality!r}; a model has one for each.")
+        taken.add(tower.modality)
+        yield tower
+
+
+def _each_tower(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
+    fusion, levels = config["fusion"], 0
+    if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
+        levels = int(config["fusion_args"].get("num_levels", 3))
+    options: dict[str, Any] = {"weights": encoder_weights, "num_levels": levels}
+    if config["image_encoder"] is not None:
+        own = {n: config[n] for n in ("stem", "aggregator", "aggregator_args") if config[n] is not None}
+        taken = registry.keywords(registry.get("image_tower", config["image_tower"]))
+        for name in own:
+            if name not in taken:  # also where the tower hands further keywords to timm
+                raise TypeError(f"image_tower {config['image_tower']!r} takes no {name}; image_tower 'slices' does.")
+        args = config["image_args"] | own
+        tower = _tower("image_tower", config["image_tower"], "image", config["image_encoder"], args=args, **options)
+        config["image_args"] = tower.resolve(config["image_args"])
+        yield tower
+    if config["text_encoder"] is not None:
+        args = config["text_args"]
+        tower = _tower("text_tower", config["text_tower"], "text", config["text_encoder"], args=args, **options)
+        config["text_args"] = tower.resolve(args)
+        yield tower
+    for name, args in config["towers"].items():
+        tower = _tower("tower", name, name, args=args, **options)
+        config["towers"][name] = tower.resolve(args)
+        yield tower
+
+
+def _tower(
+    kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: str | None, num_levels: int
+) -> Tower:
+    taken = registry.keywords(registry.get(kind, name))
+    # a further tower has no pretrained weights and no levels unless it says so; the others refuse what they cannot give
+    lenient = kind == "tower"
+    options: dict[str, Any] = {}
+    if "weights" in taken or (weights is not None and not lenient):
+        options["weights"] = weights
+    if num_levels and "num_levels" in taken:
+        options["num_levels"] = num_levels
+    part = f"{kind} {name!r}"
+    tower = declared(registry.create(kind, name, *encoder, **options, **args), part, modality)
+    if num_levels and not lenient and len(tower.level_dims) != num_levels:
+        raise ValueError(f"{part} gives no levels, and the fusion block reads {num_levels}; choose another fusion.")
+    return tower
+
+
+def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths) -> nn.Module:
+    """The fusion block, told the widths of both sides; ``num_features`` and ``side_dims`` are set where it has none.
+
+    Raises:
+        TypeError: The block is no module, or has no ``forward``.
+    """
+    name, dim = config["fusion"], config["dim"]
+    taken = registry.keywords(registry.get("fusion", name))
+    widths: dict[str, Any] = {"image_dim": image.num_features, "text_dim": clinical.num_features}
+    widths |= {} if dim is None else {"dim": dim}
+    levels = {"image_level_dims": image.level_dims, "text_level_dims": clinical.level_dims}
+    widths |= {keyword: list(dims) for keyword, dims in levels.items() if keyword in taken}
+    block = _module("fusion", name, "forward(image, text) -> Fused", widths | config["fusion_args"])
+    if not hasattr(block, "num_features"):
+        block.num_features = dim or image.num_features
+    if not hasattr(block, "side_dims"):
+        block.side_dims = (image.num_features, clinical.num_features)
+    return block
+
+
+def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | None, image: SideWidths) -> nn.Module:
+    """The head, told the widths of tokens and streams where it reads them and they differ from ``in_features``.
+
+    With no classes it is the identity.
+
+    Raises:
+        TypeError: The head is no module, or has no ``forward``.
+    """
+    if config["num_classes"] == 0:
+        return nn.Identity()
+    sizes: dict[str, Any] = {"in_features": in_features, "num_classes": config["num_classes"]}
+    taken = registry.keywords(registry.get("head", config["head"]))
+    offered = {
+        "token_features": getattr(fusion, "token_features", None),
+        "stream_features": image.stream_features,
+    }
+    sizes |= {keyword: width for keyword, width in offered.items() if width is not None and keyword in taken}
+    return _module("head", config["head"], "forward(fused) -> FusionOutput", sizes | config["head_args"])
+
+
+def build_aux_heads(config: dict[str, Any], fusion: Any) -> nn.ModuleDict | None:
+    """A head for each side, ``image`` and ``text``; None where the model has none."""
+    if config["num_classes"] == 0 or not config["aux_heads"]:
+        return None
+    own = {"num_classes": config["num_classes"], "hidden_features": config["aux_hidden"], "dropout": 0.0}
+    widths = zip(("image", "text"), fusion.side_dims, strict=True)
+    return nn.ModuleDict({side: registry.create("head", "mlp", in_features=width, **own) for side, width in widths})
+
+
+def _module(kind: str, name: str, forward: str, keywords: dict[str, Any]) -> Any:
+    module = registry.create(kind, name, **keywords)
+    named = f"{kind} {name!r} ({type(module).__name__})"
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{named} is no torch.nn.Module.")
+    if type(module).forward is nn.Module.forward:
+        raise TypeError(f"{named} has no forward; write {forward}.")
+    return module
+
+
+def check_inputs(inputs: dict[str, Any], towers: Mapping[str, Tower], ignored: Sequence[str]) -> None:
+    """Refuse an input that no tower reads and that is not among those ignored.
+
+    Raises:
+        TypeError: There is one; the message names the nearest input.
+    """
+    known = list(ignored)
+    for modality, tower in towers.items():
+        known += [*tower.inputs, f"{modality}_present", f"{modality}_features"]
+    for name in inputs:
+        if name not in known:
+            raise TypeError(f"No tower of the model reads the input {name!r}; {did_you_mean(name, known)}")
+
+
+def checked_features(features: Any, tower: Tower) -> Features:
+    """What a tower returned, refused in one line where it is not what the tower declares."""
+    part, width = f"The {tower.modality} tower", tower.num_features
+    return _checked(features, Features, part, tower, {"pooled": width, "tokens": width}, "self.num_features")
+
+
+def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
+    """What the head classifies: both sides fused, or the only one, with what the towers say of themselves.
+
+    Args:
+        block: Fusion block, or None.
+        name: Its name, for messages.
+        sides: Features of the sides, image first.
+    """
+    if block is None:
+        fused = Fused(pooled=sides[0].pooled, tokens=sides[0].tokens, mask=sides[0].mask)
+    else:
+        fused = checked_fused(block(*sides), block, name)
+        fused.image = sides[0].pooled if fused.image is None else fused.image
+        fused.text = sides[1].pooled if fused.text is None else fused.text
+    return fused.replace(
+        streams=sides[0].streams,
+        gates=merged(*(side.gates for side in sides), fused.gates),
+        attentions=merged(*(side.attentions for side in sides), fused.attentions),
+    )
+
+
+def checked_fused(fused: Any, block: Any, name: str) -> Fused:
+    """What a fusion block returned, refused in one line where it is not what the block declares."""
+    part, (image, text) = f"fusion {name!r}", block.side_dims
+    _checked(fused, Fused, part, block, {"pooled": block.num_features}, "self.num_features")
+    return _checked(fused, Fused, part, block, {"image": image, "text": text}, "self.side_dims")
+
+
+def checked_output(output: Any, head: nn.Module, name: str, num_classes: int) -> FusionOutput:
+    """What a head returned, refused in one line where it holds no logits for ``num_classes``."""
+    return _checked(output, FusionOutput, f"head {name!r}", head, {"logits": num_classes}, "its width to num_classes")
+
+
+def _checked(result: Any, kind: type[T], part: str, module: nn.Module, widths: dict[str, int], declared_by: str) -> T:
+    named = f"{part} ({type(_unwrapped(module)).__name__})"
+    if not isinstance(result, kind):
+        raise TypeError(f"{named} returned {type(result).__name__}; forward has to return {kind.__name__}.")
+    for field, width in widths.items():
+        value: Tensor | None = getattr(result, field)
+        if value is not None and value.shape[-1] != width:
+            raise ValueError(
+                f"{named} returned {field} of width {value.shape[-1]} and declares {width}; set {declared_by}."
+            )
+    return result
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    return module.backbone if isinstance(module, AdoptedTower) else module

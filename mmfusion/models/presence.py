@@ -1,0 +1,96 @@
+"""Missing modalities: which samples have which, modality dropout, and what stands for those that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmfusion.layers import MissingModality, spread
+from mmfusion.models.parts import checked_features
+from mmfusion.outputs import Features
+from mmfusion.towers.base import Tower
+
+
+def observe(
+    towers: Mapping[str, Tower],
+    missing: Mapping[str, MissingModality],
+    inputs: Mapping[str, Any],
+    *,
+    training: bool,
+    dropout: float,
+) -> dict[str, Features]:
+    """Features of every modality; a sample that lacks one gets its learned token.
+
+    A modality is left out of a batch by giving none of its inputs. Where features computed before are given
+    (``<modality>_features``, what :meth:`Tower.encode` returned), they are read in place of all inputs.
+
+    Args:
+        towers: modality -> its tower.
+        missing: modality -> its learned token.
+        inputs: Inputs of the model by name.
+        training: Whether the model is trained.
+        dropout: Probability that a training sample loses one of its modalities.
+
+    Raises:
+        ValueError: No modality was given.
+    """
+    encoded = {m: inputs[f"{m}_features"] for m in towers if inputs.get(f"{m}_features") is not None}
+    given = encoded or {m: t.select(inputs) for m, t in towers.items() if inputs.get(t.inputs[0]) is not None}
+    if not given:
+        wanted = " or ".join(tower.inputs[0] for tower in towers.values())
+        raise ValueError(f"The model needs {wanted}, and got None.")
+    some = next(iter(given.values()))
+    batch_size = next(iter(some.values())).shape[0]
+    present = {m: inputs.get(f"{m}_present") if encoded else towers[m].present(inputs) for m in given}
+    if training and dropout > 0 and len(given) > 1:
+        device = next(iter(some.values())).device
+        present = drop_modality(present, dropout, batch_size, device)
+    return {
+        m: _with_token(tower, missing[m], given[m], present[m], training, m in encoded)
+        if m in given
+        else missing[m].stand_in(batch_size)
+        for m, tower in towers.items()
+    }
+
+
+def drop_modality(
+    present: Mapping[str, Tensor | None], probability: float, batch_size: int, device: torch.device
+) -> dict[str, Tensor | None]:
+    """Hide one modality of some samples that have several.
+
+    Args:
+        present: modality -> (B,) bool; None where all samples have it.
+        probability: Share of those samples that lose one, each of theirs equally likely.
+        batch_size: B.
+        device: Of the random numbers.
+    """
+    everywhere = torch.ones(batch_size, dtype=torch.bool, device=device)
+    here = torch.stack([everywhere if x is None else x.bool() for x in present.values()], dim=1)
+    count = here.sum(dim=1)
+    drop = (count > 1) & (torch.rand(batch_size, device=device) < probability)
+    chosen = (torch.rand(batch_size, device=device) * count).long()
+    goes = drop[:, None] & (here.cumsum(dim=1) - 1 == chosen[:, None])
+    return dict(zip(present, (here & ~goes).unbind(dim=1), strict=True))
+
+
+def _with_token(
+    tower: Tower, missing: MissingModality, given: dict[str, Any], present: Tensor | None, training: bool, encoded: bool
+) -> Features:
+    """Features of one modality that some sample of the batch may have."""
+    if present is None or encoded:
+        features = checked_features(tower.assemble(given) if encoded else tower(**given), tower)
+        if present is None and not training:
+            return features
+        # in training the token takes part even where it replaces nothing: plain DDP wants a gradient of every parameter
+        everywhere = torch.ones(features.pooled.shape[0], dtype=torch.bool, device=features.pooled.device)
+        return missing(features, everywhere if present is None else present.bool())
+    present = present.bool()
+    if training and tower.skips_absent and not present.all():
+        if not present.any():
+            return missing.stand_in(len(present))
+        shown = checked_features(tower(**{name: value[present] for name, value in given.items()}), tower)
+        return missing(shown.map(lambda x: spread(x, present)), present)
+    return missing(checked_features(tower(**tower.shown(given, present)), tower), present)

@@ -1,0 +1,229 @@
+"""The contract between a tower (one modality in, ``Features`` out) and the model, export and explanation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.names import did_you_mean
+from mmfusion.outputs import Features
+from mmfusion.registry import keywords
+from mmfusion.towers.levels import levels_of
+
+Side = Literal["image", "clinical"]
+SIDES: tuple[Side, ...] = ("image", "clinical")
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Tower(nn.Module):
+    """Base class of towers.
+
+    A tower of your own sets ``self.num_features`` and writes :meth:`encode`, whose parameters name the inputs that it
+    reads; everything else has a default. :class:`~mmfusion.models.FusionModel` passes it these inputs, handles the
+    samples that lack the modality, and joins it to the other towers of its side.
+
+    Attributes:
+        modality: Name of the modality; ``<modality>_present`` is the model's input that marks samples without it. Empty
+            takes the name under which the tower is registered.
+        side: ``image`` or ``clinical``: the side of the fusion block on which the modality enters.
+        inputs: Names of the inputs that the tower reads, the parameters of :meth:`encode`. The first one is required;
+            without it no sample of the batch has the modality.
+        masks: Those of the inputs that mark present parts (tokens, slices); a sample without any lacks the modality.
+        free: Inputs whose second dimension differs between batches -> what it counts (``length``, ``images``).
+        fewest: Smallest size of that dimension in an exported program.
+        layout: What the first input holds per sample, e.g. ``image``, ``slices`` or ``views``.
+        padded: Names of encoded tensors that are padded along their second dimension; ``mask`` is among them.
+        skips_absent: Whether samples without the modality are left out in training, so that what stands in their place
+            enters no BatchNorm statistics. Otherwise they run as :meth:`shown` presents them.
+        num_features: Width D of tokens and pooled vector.
+        level_dims: Width of each level, the last one D; empty without levels.
+        streams: name -> width of each stream; empty without streams.
+        stream_features: Width of the streams, for heads that read them; None without streams.
+        max_length: Largest size of the dimension in ``free``; None without a limit.
+        pretrained_cfg: Input size, normalization and origin as in timm; empty for other modalities than images.
+        backbone: Module that :meth:`encode` runs, frozen by ``freeze_encoders``; the tower itself where it has none.
+    """
+
+    modality: str = ""
+    side: Side = "clinical"
+    inputs: tuple[str, ...] = ()
+    masks: ClassVar[tuple[str, ...]] = ()
+    free: ClassVar[Mapping[str, str]] = _EMPTY
+    fewest: ClassVar[int] = 1
+    layout: str | None = None
+    padded: ClassVar[tuple[str, ...]] = ()
+    skips_absent: ClassVar[bool] = True
+    num_features: int
+    level_dims: Sequence[int] = ()
+    streams: Mapping[str, int] = _EMPTY
+    stream_features: int | None = None
+    max_length: int | None = None
+    pretrained_cfg: Mapping[str, Any] = _EMPTY
+    backbone: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = next((vars(cls)[name] for name in ("encode", "forward") if name in vars(cls)), None)
+        if own is not None and "inputs" not in vars(cls):
+            cls.inputs = tuple(keywords(own)[1:])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "backbone" and "backbone" not in self.__dict__.get("_modules", ()):
+            return self
+        return super().__getattr__(name)
+
+    def select(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs that the tower reads and that are given."""
+        return {name: inputs[name] for name in self.inputs if inputs.get(name) is not None}
+
+    def present(self, inputs: Mapping[str, Any]) -> Tensor | None:
+        """(B,) bool, True where a sample has the modality; None when all have it."""
+        found: Tensor | None = inputs.get(f"{self.modality}_present")
+        for name in self.masks:
+            mask: Tensor | None = inputs.get(name)
+            if mask is not None:
+                has_any = mask.bool().any(dim=1)
+                found = has_any if found is None else found.bool() & has_any
+        return found
+
+    def shown(self, inputs: dict[str, Any], present: Tensor) -> dict[str, Any]:
+        """Inputs with samples that are not present made valid; their results are replaced.
+
+        Args:
+            inputs: As :meth:`select` gives them.
+            present: (B,) bool.
+        """
+        return inputs
+
+    @classmethod
+    def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Add the optional inputs that are not given; an exported program takes all of them.
+
+        Args:
+            inputs: The model's inputs.
+            args: The tower's keywords.
+        """
+        return inputs
+
+    def example(
+        self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Random inputs of a batch, for export.
+
+        Args:
+            present: (B,) bool, False where a sample lacks the modality.
+            count: Size of the free dimension (tokens, slices, views).
+            image_size: Side of the images in pixels.
+            generator: Of the random numbers.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be exported: write example(), which gives random inputs.")
+
+    def pictures(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Images that the tower looks at, by name, each (B, 3, H, W); for explanations of towers of one image."""
+        return {self.modality: inputs[self.inputs[0]]}
+
+    def encode(self, *args: Any, **inputs: Any) -> dict[str, Tensor]:
+        """Run the backbone: inputs -> tensors by name, which :meth:`assemble` takes. ``pooled`` (B, D) is enough."""
+        raise NotImplementedError(f"{type(self).__name__} has no encode: its features cannot be computed in advance.")
+
+    def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
+        """Features of what :meth:`encode` returned."""
+        pooled = encoded["pooled"]
+        levels = levels_of(encoded, pooled, len(self.level_dims))
+        return Features(tokens=encoded.get("tokens"), pooled=pooled, mask=encoded.get("mask"), levels=levels)
+
+    def forward(self, *args: Any, **inputs: Any) -> Features:
+        """Inputs -> Features; see :meth:`encode` and :meth:`assemble`."""
+        return self.assemble(self.encode(*args, **inputs))
+
+    @property
+    def can_encode(self) -> bool:
+        """Whether the backbone can be run alone, so that its features can be cached."""
+        return type(self).encode is not Tower.encode
+
+    def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Keywords that rebuild the tower when its encoder's name means something else, or nothing, elsewhere."""
+        return args
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the backbone."""
+        if enable:
+            warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory stays.", stacklevel=2)
+
+
+class AdoptedTower(Tower):
+    """A module that was not derived from :class:`Tower`, with what it does not declare set to the defaults.
+
+    Args:
+        module: Module with ``num_features`` and ``forward``, whose parameters stand for the inputs: the modality's
+            first, further ones by their own names.
+        modality: Its modality.
+        side: Its side.
+        inputs: Names of the modality's first inputs.
+    """
+
+    def __init__(self, module: nn.Module, modality: str, side: Side, inputs: Sequence[str]) -> None:
+        super().__init__()
+        self.backbone = module
+        names = keywords(module.forward)
+        self.modality, self.side = modality, side
+        self.inputs = (*inputs[: len(names)], *names[len(inputs) :])
+        self.layout = "image" if side == "image" else None
+        for name in ("num_features", "level_dims", "streams", "stream_features", "max_length", "pretrained_cfg"):
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))
+
+    def forward(self, *args: Any, **inputs: Any) -> Features:
+        """Call the module, inputs by position."""
+        given = [*args, *(inputs.get(name) for name in self.inputs[len(args) :])]
+        features: Features = self.backbone(*given)
+        return features
+
+
+#: modality -> its side and first inputs, for towers that do not declare them.
+STANDARD: dict[str, tuple[Side, tuple[str, ...]]] = {
+    "image": ("image", ("pixel_values",)),
+    "text": ("clinical", ("input_ids", "attention_mask")),
+}
+
+
+def declared(module: Any, part: str, modality: str) -> Tower:
+    """The tower that a registered part built, checked for what it has to declare.
+
+    Args:
+        module: What the part returned.
+        part: Kind and name, for messages.
+        modality: Its modality, where it does not say.
+
+    Raises:
+        TypeError: The part is no module, or lacks ``num_features``, or ``encode`` and ``forward``, or its inputs; the
+            message names what it lacks.
+    """
+    named = f"{part} ({type(module).__name__})"
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{named} is no torch.nn.Module; derive it from mmfusion.towers.Tower.")
+    if not isinstance(getattr(module, "num_features", None), int):
+        raise TypeError(f"{named} has no num_features, the width of its pooled vector; set self.num_features.")
+    if isinstance(module, Tower):
+        if type(module).encode is Tower.encode and type(module).forward is Tower.forward:
+            raise TypeError(f"{named} has no encode and no forward; write encode(inputs) -> {{'pooled': (B, D)}}.")
+        module.modality = module.modality or modality
+        if not module.modality.isidentifier():
+            raise TypeError(
+                f"{named}: modality={module.modality!r} cannot begin the name of an input; use a_z and 0_9."
+            )
+        if not module.inputs:
+            raise TypeError(f"{named} names no inputs; name them as the parameters of encode.")
+        if module.side not in SIDES:
+            raise TypeError(f"{named}: side={module.side!r}; {did_you_mean(str(module.side), list(SIDES))}")
+        return module
+    if type(module).forward is nn.Module.forward:
+        raise TypeError(f"{named} has no forward; write forward({STANDARD[modality][1][0]}) -> Features.")
+    if modality not in STANDARD:
+        raise TypeError(f"{named} has no side and no inputs; derive it from mmfusion.towers.Tower.")
+    return AdoptedTower(module, modality, *STANDARD[modality])
