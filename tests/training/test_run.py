@@ -106,7 +106,7 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     measured, best = result.summary().splitlines()
     assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
     assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
-    assert result.evaluation == result.test and result.split == "test"
+    assert result.evaluation.to_dict() == result.test and result.split == "test"
     assert result.predictor is result.predictor and result.predictor.labels == ["a", "b", "c"]
     assert result.predictor.provenance == provenance and not result.predictor.model.training
 
