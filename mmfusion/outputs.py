@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from transformers.utils import ModelOutput
 
 Self = TypeVar("Self", bound="_Tensors")
@@ -112,3 +113,8 @@ class FusionOutput(ModelOutput):
     gates: dict[str, Tensor] | None = None
     router_probs: Tensor | None = None
     aux_loss: Tensor | None = None
+
+
+# a tower, an aggregator or a fusion block can be exported on its own (torch.export)
+for _outputs in (Features, Fused):
+    pytree.register_dataclass(_outputs, serialized_type_name=f"{_outputs.__module__}.{_outputs.__name__}")

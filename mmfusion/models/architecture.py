@@ -19,11 +19,11 @@ def arch(name: str, summary: str, **keywords: Any) -> None:
 
     Args:
         name: What users type.
-<<<<<<< HEAD
+    <<<<<<< HEAD
         summary: Docstring; its first line stands in the list of models.
-=======
+    =======
         summary: The docstring; its first paragraph is printed in the list of models.
->>>>>>> layers
+    >>>>>>> layers
         keywords: Keywords of ``FusionModel``; those given to ``create_model`` take precedence.
     """
 
