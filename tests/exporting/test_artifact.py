@@ -140,25 +140,6 @@ def test_inputs_that_are_not_given(pair) -> None:
         torch.testing.assert_close(onnx.model(**inputs).logits, eager.model(**inputs).logits, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["lesion_context_lite0", "multiview_lite0", "bilstm_lite0"])
-def test_inputs_that_the_tower_may_do_without(name: str, tmp_path: Path) -> None:
-    from zoo import batch, shrunk
-
-    model = shrunk(name).eval()
-    processor = Processor(LABELS, image_size=32, tokenizer=fit_wordpiece(["red"], 64))
-    mmfusion.export_model(mmfusion.Predictor(model, processor), tmp_path / "onnx")
-    onnx = OnnxModel(tmp_path / "onnx", "cpu")
-    inputs = batch(model, rows=3, size=32)
-    for left_out in ("roi_values", "slice_mask", "view_mask"):
-        inputs.pop(left_out, None)
-    with torch.inference_mode():
-        torch.testing.assert_close(onnx(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
-        if inputs["pixel_values"].ndim == 5:  # one slice, one view
-            inputs["pixel_values"] = inputs["pixel_values"][:, 0]
-            torch.testing.assert_close(onnx(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
-
-
 def test_damage(exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(exported, folder)

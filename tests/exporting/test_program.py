@@ -8,14 +8,18 @@ import torch
 from zoo import batch, larger_siblings, shrunk
 
 import mmfusion
+from mmfusion.data import Processor, fit_wordpiece
 from mmfusion.exporting import program
 from mmfusion.exporting.inputs import random_inputs
 from mmfusion.exporting.program import write_program
+from mmfusion.inference import OnnxModel
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SIZE = 48
+
+CALIBRATION = {"temperature": 1.7, "fitted_on": "val", "n": 60}
 
 #: one model for each thing that a tracer might stumble on: a recurrence over slices of any number; views, some of them
 #: absent; a scan; a region and its stand-in. (An image with a text is exported by the tests of the folder.)
@@ -43,15 +47,12 @@ def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
     return inputs
 
 
-@pytest.mark.parametrize("name", slow_but(MECHANISMS))
-def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path) -> None:
-    model = shrunk(name).eval()
-    calibration = {"temperature": 1.7, "fitted_on": "val", "n": 60}
-    path = tmp_path / "model.onnx"
-    assert write_program(model, path, calibration=calibration, image_size=SIZE) <= 1e-4
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    onnx.checker.check_model(str(path))
+#: models that may be called without some of the inputs of their image tower.
+OPTIONAL_INPUTS = ("lesion_context_lite0", "multiview_lite0", "bilstm_lite0")
 
+
+def check_numbers(path: Path, model: mmfusion.FusionModel, temperature: float) -> None:
+    onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     inputs = other_inputs(model)
     fed = {node.name: inputs[node.name].numpy() for node in session.get_inputs()}
@@ -60,7 +61,35 @@ def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path
     with torch.inference_mode():
         expected = model(**inputs).logits
     np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(probabilities, (expected / 1.7).softmax(-1).numpy(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(probabilities, (expected / temperature).softmax(-1).numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in slow_but(MECHANISMS) if n.values[0] not in OPTIONAL_INPUTS])
+def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path) -> None:
+    model = shrunk(name).eval()
+    path = tmp_path / "model.onnx"
+    assert write_program(model, path, calibration=CALIBRATION, image_size=SIZE) <= 1e-4
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    check_numbers(path, model, 1.7)
+
+
+@pytest.mark.parametrize("name", OPTIONAL_INPUTS)
+def test_onnx_with_and_without_inputs_that_the_tower_may_do_without(name: str, tmp_path: Path) -> None:
+    model = shrunk(name).eval()
+    processor = Processor(["a", "b", "c"], image_size=SIZE, tokenizer=fit_wordpiece(["red"], 64))
+    predictor = mmfusion.Predictor(model, processor, calibration=CALIBRATION)
+    assert mmfusion.export_model(predictor, tmp_path / "onnx").difference <= 1e-4
+    check_numbers(tmp_path / "onnx" / "model.onnx", model, 1.7)
+
+    onnx_model = OnnxModel(tmp_path / "onnx", "cpu")
+    inputs = batch(model, rows=3, size=SIZE)
+    for left_out in ("roi_values", "slice_mask", "view_mask"):
+        inputs.pop(left_out, None)
+    with torch.inference_mode():
+        torch.testing.assert_close(onnx_model(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
+        if inputs["pixel_values"].ndim == 5:  # one slice, one view
+            inputs["pixel_values"] = inputs["pixel_values"][:, 0]
+            torch.testing.assert_close(onnx_model(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
 
 
 TORCH_EXPORTED = [pytest.param(n, marks=pytest.mark.slow) for n in MECHANISMS if n != "bilstm_lite0"]
