@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import torch.export
 from torch import Tensor
 from transformers.utils import ModelOutput
 
@@ -112,3 +113,7 @@ class FusionOutput(ModelOutput):
     gates: dict[str, Tensor] | None = None
     router_probs: Tensor | None = None
     aux_loss: Tensor | None = None
+
+
+for _class in (Features, Fused):  # so that a tower or a block alone is exported too
+    torch.export.register_dataclass(_class)
