@@ -34,10 +34,8 @@ def check_rows(cases: CaseTable) -> Iterator[Finding]:
             rows = cases.frame[cases.frame["id"].isin({problem.id for problem in problems})].groupby("id")
             labels, splits = ((rows[name].nunique() > 1).sum() for name in ("label", "split"))
             message += f"; {labels} of the ids have two labels, {splits} lie in two splits"
-        check, fix = (
-            _CHECKS.get(kind, f"bad_row: {kind.value}"),
-            "Correct them, or leave them out with --on-bad-row skip.",
-        )
+        check = _CHECKS.get(kind, f"bad_row: {kind.value}")
+        fix = "Correct them, or leave them out with --on-bad-row skip."
         yield Finding(check, "error", message, fix, [f"{problem.id} (row {problem.row})" for problem in problems])
 
 

@@ -122,20 +122,15 @@ def judge_columns(data: AuditedData) -> dict[str, Evidence]:
         return {}
     folds = group_folds(labels.tolist(), groups.tolist(), folds=_FOLDS)
     features = {name: encode(cells) for name, cells in _features(data).items()}
-    return {
-        name: judge(codes, values, labels, groups, folds)
-        for name, (codes, values) in features.items()
-        if len(values) > 1
-    }
+    told = {name: values for name, values in features.items() if len(values[1]) > 1}
+    return {name: judge(*values, labels, groups, folds) for name, values in told.items()}
 
 
 def _features(data: AuditedData) -> dict[str, list[str | None]]:
     """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
     dataset, frame = data.dataset, data.frame
-    structure = {
-        getattr(dataset, f"{role}_column")
-        for role in ("split", "fold", "label", "group", "study", "view", "slice", "id")
-    }
+    roles = ("split", "fold", "label", "group", "study", "view", "slice", "id")
+    structure = {getattr(dataset, f"{role}_column") for role in roles}
     features: dict[str, list[str | None]] = {}
     for name in data.cases.metadata:
         cells = frame[name].tolist()
@@ -216,11 +211,9 @@ def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
     told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
     if found.values:
         told += f" and settles it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
-    severity, where, fix = (
-        ("error", "is in the text and", "Take it out of dataset.text_template.")
-        if is_input
-        else ("warning", "is no input, and", "Keep it out of the text, unless it is truly known before the diagnosis.")
-    )
+    severity, where = ("error", "is in the text and") if is_input else ("warning", "is no input, and")
+    keep_out = "Keep it out of the text, unless it is truly known before the diagnosis."
+    fix = "Take it out of dataset.text_template." if is_input else keep_out
     message = f"{name!r} {where} tells the label by itself: it {told}"
     details = {"column": name, "removed": found.removed, "settled": found.settled, "values": found.values}
     return Finding("label_leak", severity, message, fix, details=details)
@@ -237,13 +230,16 @@ def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Ite
     labels = sorted(set(data.labels))
     guards = {label: LeakGuard([label], {label: synonyms.get(label, ())}) for label in labels}
     parts = {"free text": data.frame["text"].tolist(), "template": data.sentences}
+    fixes = {
+        "free text": "Take the words out (mmfusion narrate does), or choose another text.",
+        "template": "Take the column that holds them out of dataset.text_template.",
+    }
     ids = data.frame["id"].tolist()
     numbers = [label for label, guard in guards.items() if not guard.terms]
     if numbers and any(text is not None for texts in parts.values() for text in texts):
         message = f"the labels {', '.join(numbers)} are numbers, which are not looked for in texts"
-        yield Finding(
-            "unguarded_label", "note", message, "Name the words that give them away with --synonyms FILE.json."
-        )
+        fix = "Name the words that give them away with --synonyms FILE.json."
+        yield Finding("unguarded_label", "note", message, fix)
     for part, texts in parts.items():
         words: dict[str, None] = {}
         named_in: dict[str, list[int]] = {}  # label -> positions of the rows whose text names it
@@ -256,19 +252,13 @@ def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Ite
         if not words:
             continue
         own = {label: int((data.labels[where] == label).sum()) for label, where in named_in.items()}
-        telling = [
-            label
-            for label, where in named_in.items()
-            if binomtest(own[label], len(where), float((data.labels == label).mean()), "greater").pvalue < _P_VALUE
-        ]
+        shares = {label: float((data.labels == label).mean()) for label in own}
+        tests = {label: binomtest(own[label], len(named_in[label]), shares[label], "greater") for label in own}
+        telling = [label for label, test in tests.items() if test.pvalue < _P_VALUE]
         rows = sorted({position for where in named_in.values() for position in where})
         share = sum(own.values()) / sum(map(len, named_in.values()))
         named = f"the {part} of {len(rows):,} rows names a label ({_first_five([*words])})"
-        fix = (
-            "Take the words out (mmfusion narrate does), or choose another text."
-            if part == "free text"
-            else "Take the column that holds them out of dataset.text_template."
-        )
+        fix = fixes[part]
         message, severity = f"{named}; {share:.0%} of the time the row's own", "error" if telling else "warning"
         details = {"words": list(words), "telling": telling}
         yield Finding("label_words", severity, message, fix, [ids[position] for position in rows], details)

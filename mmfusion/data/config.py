@@ -16,10 +16,9 @@ _APART = (
 )
 #: An option, one that it needs, and what that one does.
 _NEEDS = (
-    *(
-        (option, "study_column", "says what rows are one case")
-        for option in ("slice_column", "view_column", "max_slices")
-    ),
+    ("slice_column", "study_column", "says what rows are one case"),
+    ("view_column", "study_column", "says what rows are one case"),
+    ("max_slices", "study_column", "says what rows are one case"),
     ("views", "view_column", "names the view of each row"),
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageOps
@@ -51,15 +50,12 @@ def check_images(
         for image in ((images,) if cases.layout == "image" else images or ())
         if image is not None
     ]
-    regions = cases.regions or {}
     undecoded: dict[int, set[str]] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            reasons = pool.map(
-                lambda case: _image_problem(cases.image_root, case[2], regions.get(case[0]), look), chunk
-            )
+            reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look), chunk)
             for (row, id_, image), reason in zip(chunk, reasons, strict=True):
                 bar.update()
                 if reason is None:
@@ -86,11 +82,10 @@ def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[
         yield images if images is not None and any(images) else None
 
 
-def _image_problem(
-    root: Path, name: str, region: tuple[float, ...] | None, look: Look | None
-) -> tuple[ProblemKind, str] | None:
+def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> tuple[ProblemKind, str] | None:
+    region = (cases.regions or {}).get(row)
     try:
-        with Image.open(root / name) as image:
+        with Image.open(cases.image_root / name) as image:
             image.load()
             width, height = ImageOps.exif_transpose(image).size if region else image.size
             if look is not None:

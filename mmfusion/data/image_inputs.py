@@ -63,11 +63,9 @@ class ImageEncoder:
         """``pixel_values`` (N, 3, H, W) of slices or views, which of them are there under ``mask``, and whether any."""
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             raise TypeError("slices and views are a list of images; put a single image in a list.")
-        items = [self.one(image) for image in images]
-        stacked = (
-            torch.stack([item["pixel_values"] for item in items]) if items else torch.zeros(0, 3, self.size, self.size)
-        )
-        present = [item["image_present"] for item in items]
+        pixels = [self.one(image)["pixel_values"] for image in images]
+        stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, self.size, self.size)
+        present = [image is not None for image in images]
         return {"pixel_values": stacked, mask: present, "image_present": any(present)}
 
     def _region(self, picture: Image.Image, roi: Sequence[float] | Literal["centre"]) -> torch.Tensor:

@@ -60,9 +60,8 @@ def to_normal_form(reading: Reading) -> Reading:
     index = pd.RangeIndex(1, len(raw) + 1, name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), "views" if config.view_columns else "image"
-    return replace(
-        reading, cases=CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
-    )
+    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
+    return replace(reading, cases=cases)
 
 
 class _Problems:
@@ -100,13 +99,10 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     config = reading.config
     if config.label_map:
         classes = {str(value): name for value, name in config.label_map.items()}
-        message, column = (
-            f"unknown label; dataset.label_map names {', '.join(classes)}",
-            reading.columns.label or "label",
-        )
+        column, message = reading.columns.label, f"unknown label; dataset.label_map names {', '.join(classes)}"
         for row, value in enumerate(cells, start=1):
             if reading.require_labels and value is not None and value not in classes:
-                problems.add(ProblemKind.UNKNOWN_LABEL, row, column, value, message)
+                problems.add(ProblemKind.UNKNOWN_LABEL, row, column or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
         cells = [value if value in reading.known_labels else None for value in cells]

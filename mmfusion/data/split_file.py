@@ -85,12 +85,10 @@ def _check_fingerprints(cases: CaseTable, path: Path, expected: Mapping[str, str
     changed = [row["id"] for row in rows if _fingerprint(row) != expected[row["id"]]]
     there = {row["id"] for row in rows}
     gone = [id_ for id_ in expected if id_ not in there]
-    what = (
-        [f"{len(changed)} of {len(rows)} rows have another label or group (the first: {changed[0]!r})"]
-        if changed
-        else []
-    )
-    what += [f"{len(gone)} rows are gone (the first: {gone[0]!r})"] if gone else []
+    what = [
+        f"{len(changed)} of {len(rows)} rows have another label or group (the first: {row!r})" for row in changed[:1]
+    ]
+    what += [f"{len(gone)} rows are gone (the first: {row!r})" for row in gone[:1]]
     if what:
         raise ValueError(
             f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "

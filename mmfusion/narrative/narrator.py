@@ -117,12 +117,8 @@ class Narrator:
             if not is_right:
                 raise ValueError(message)
         self.template, self.top_k, self.on_leak = template, top_k, on_leak
-        self.weighting, self.temperature, self.max_tokens, self.tokenizer = (
-            weighting,
-            temperature,
-            max_tokens,
-            tokenizer,
-        )
+        self.weighting, self.temperature = weighting, temperature
+        self.max_tokens, self.tokenizer = max_tokens, tokenizer
         shipped = isinstance(knowledge, str) and knowledge in list_synonyms()
         self.guard = guard or LeakGuard(synonyms=read_synonyms(str(knowledge)) if shipped else {})
         missing_values = DatasetConfig().missing_values if missing_values is None else missing_values
@@ -132,12 +128,9 @@ class Narrator:
         self.passages = self._guarded(_passages(knowledge))
         self._found: dict[str, tuple[Retrieved, ...]] = {}
         # The retriever is made where there is nothing to find as well, so that a wrong name never passes in silence.
-        self._retriever = create_retriever(
-            retriever,
-            [passage.text for passage in self.passages],
-            [[_term(tag) for tag in passage.tags] for passage in self.passages],
-            **dict(retriever_args or {}),
-        )
+        texts = [passage.text for passage in self.passages]
+        tags = [["".join(words(tag)) for tag in passage.tags] for passage in self.passages]
+        self._retriever = create_retriever(retriever, texts, tags, **(retriever_args or {}))
 
     @property
     def fields(self) -> list[str]:
@@ -180,7 +173,8 @@ class Narrator:
             return self.guard.clean(sentence)
         values = [cell_text(value, self.missing_values) for value in metadata.values()]
         present = [self.guard.clean(value) for value in values if value is not None]
-        terms = [_term(value) for value in present if len(words(value)) > 1]
+        # a term of several words is one word, as the tags are
+        terms = ["".join(words(value)) for value in present if len(words(value)) > 1]
         decades = [f"{int(float(value)) // 10 * 10}s" for value in present if re.fullmatch(r"\d+(\.\d+)?", value)]
         return " ".join([*present, *terms, *decades])
 
@@ -249,11 +243,6 @@ class Narrator:
             if text := self.guard.clean(passage.text, unit="sentence"):
                 kept.append(replace(passage, text=text))
         return kept
-
-
-def _term(text: str) -> str:
-    """A term of several words as one word."""
-    return "".join(words(text))
 
 
 def _passages(knowledge: str | Path | Iterable[Passage | str] | None) -> list[Passage]:
