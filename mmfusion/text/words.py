@@ -10,24 +10,9 @@ UNSPACED = "\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 
 #: words too frequent to tell passages apart. (Longer lists have "back", which is a place on the body.)
 STOP_WORDS = {
-    *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of"),
-    *(
-        "on",
-        "or",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "will",
-        "with",
-    ),
+    *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it"),
+    *("no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they"),
+    *("this", "to", "was", "will", "with"),
 }
 
 #: letters that Unicode does not take apart, though they are written as two elsewhere (nævus, naevus).
