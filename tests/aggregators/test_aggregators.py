@@ -118,10 +118,10 @@ def test_torch_export_with_any_number_of_studies_and_slices(name):
     if name == "bilstm":  # its exported program has a fixed number of slices
         shape.pop(1)
     program = torch.export.export(aggregator, (x, mask), dynamic_shapes=(shape, shape)).module()
-    assert_close(program(x, mask)["pooled"], aggregator(x, mask).pooled)
+    assert_close(program(x, mask).pooled, aggregator(x, mask).pooled)
     rows, slices = 2, S if name == "bilstm" else 9
     x, mask = torch.randn(rows, slices, D), torch.rand(rows, slices) < 0.6
-    assert_close(program(x, mask)["pooled"], aggregator(x, mask).pooled, rtol=1e-5, atol=1e-6)
+    assert_close(program(x, mask).pooled, aggregator(x, mask).pooled, rtol=1e-5, atol=1e-6)
 
 
 def test_autocast(name):
