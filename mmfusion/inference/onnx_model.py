@@ -20,7 +20,7 @@ class OnnxModel(nn.Module):
 
     Args:
         folder: that :func:`~mmfusion.exporting.export_model` wrote.
-        device: ``cpu`` or ``cuda``; None takes the GPU where the installed ONNX Runtime has it.
+        device: as :func:`~mmfusion.inference.session.open_session` takes it.
 
     Attributes:
         architecture: name of the exported model's.

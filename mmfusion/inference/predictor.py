@@ -16,12 +16,11 @@ from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.data import CaseTable, DatasetConfig, Processor
-from mmfusion.inference.cases import Predictions, kept, refuse
-from mmfusion.inference.ensemble import mean_of
+from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.onnx_model import OnnxModel
-from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows
-from mmfusion.inference.stream import Prediction, predict_rows
+from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model, save_model
 from mmfusion.models.saved import model_config
 
@@ -95,20 +94,9 @@ class Predictor:
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
     def save_pretrained(
-        self,
-        folder: str | Path,
-        metrics: Mapping[str, Any] | None = None,
-        dtype: torch.dtype | None = None,
+        self, folder: str | Path, metrics: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
     ) -> Path:
-        """Write the model's folder: weights, ``config.json``, tokenizer, model card, and its metrics where given.
-
-        Args:
-            folder: Folder to write to; it is made where there is none. A ``README.md`` that somebody else wrote stays.
-            metrics: Content of ``metrics.json``.
-            dtype: Type of the floating-point weights in the file, e.g. ``torch.float16``; None keeps theirs.
-
-        Returns:
-            The folder.
+        """Write the model's folder: what :func:`~mmfusion.models.save_model` does, and processor and tokenizer too.
 
         Raises:
             ValueError: The model is an exported one, or several.
@@ -118,11 +106,7 @@ class Predictor:
         return folder
 
     def config(self) -> dict[str, Any]:
-        """The content of ``config.json``, but for the hash of the weights.
-
-        Raises:
-            ValueError: The model is an exported one, or several.
-        """
+        """The content of ``config.json``, but for the hash of the weights."""
         return model_config(self.network(), self._entries())
 
     def _entries(self) -> dict[str, Any]:
@@ -181,8 +165,7 @@ class Predictor:
                 text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
                 ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
                 pixels of the image.
-            tta: Average over test-time augmentations.
-            batch_size: Rows per step.
+            tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
@@ -220,11 +203,8 @@ class Predictor:
             cases: The rows; those without a label are predicted, and left out of the result.
             output: CSV file for the predictions of all rows; None writes none.
             on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out.
-            batch_size: Rows per step.
-            tta: Average over test-time augmentations.
-            workers: Loader processes.
+            batch_size: As for :meth:`stream`, like ``tta``, ``workers`` and ``description``.
             open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
-            description: What the progress bar says.
 
         Raises:
             ValueError: A row cannot be read and ``on_bad_row`` is ``fail``.
@@ -232,38 +212,29 @@ class Predictor:
         if on_bad_row not in ("fail", "skip"):
             raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
-        rows, names = read[0], self.labels
-        truth = [names[label] if label >= 0 else "" for label in rows.labels]
+        ids, labels, names = read[0].ids, read[0].labels, self.labels
+        truth = [names[label] if label >= 0 else "" for label in labels]
         parts: list[Prediction] = []
-        writer = PredictionWriter(output, names, true_labels=True) if output else None
-        with writer or nullcontext(), tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:
-            for part in self.stream(read, batch_size=batch_size, tta=tta, workers=workers):
-                here = slice(part.start, part.start + len(part.errors))
-                if on_bad_row == "fail":
-                    refuse(part.errors, rows.ids[here])
+        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
+        with prediction_writer(output, names, true_labels=True) if output else nullcontext() as write:
+            for part in self.stream(read, description=description, **options):
+                for id_, error in zip(ids[part.rows], part.errors, strict=True):
+                    if error is not None and on_bad_row == "fail":
+                        raise ValueError(
+                            f"Row {id_} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
+                        )
                 parts.append(part)
-                if writer:
-                    writer.write(rows.ids[here], part, truth[here])
-                bar.update(len(part.errors))
-        return kept(cases, rows.labels, parts, len(names))
+                if write:
+                    write(ids[part.rows], part, truth[part.rows])
+        return kept(cases, labels, parts, len(names))
 
-    def explain(
-        self,
-        row: Mapping[str, Any],
-        *,
-        label: str | None = None,
-        method: str = "grad_cam",
-        level: int = -1,
-        text_method: str = "integrated_gradients",
-    ) -> Explanation:
+    def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
         """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
 
         Args:
             row: Row as in :meth:`predict`.
-            label: Class to explain; None takes the predicted one.
-            method: Method of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
-            level: Level of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
-            text_method: Method of the words: ``integrated_gradients`` or ``gradient_x_input``.
+            options: ``label``, ``method``, ``level`` and ``text_method``, as
+                :class:`~mmfusion.explanation.config.ExplainConfig` has them.
 
         Returns:
             An :class:`mmfusion.explanation.Explanation`; ``mmfusion.explanation.save_explanation`` draws it.
@@ -274,15 +245,20 @@ class Predictor:
                 exported one, or an ensemble.
             ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
         """
-        from mmfusion.explanation import explain
+        from mmfusion.explanation import explain_item
 
         check_row(row)
         item = DictRows([row], self.processor, self.members[0].image_layout)[0]
-        options: dict[str, Any] = {"label": label, "method": method, "level": level, "text_method": text_method}
-        return explain(self, item, image=row.get("image"), **options)
+        return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0
+        self,
+        rows: Sequence[Any],
+        *,
+        batch_size: int,
+        tta: bool = False,
+        workers: int = 0,
+        description: str | None = None,
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
@@ -291,23 +267,27 @@ class Predictor:
             batch_size: Rows per step.
             tta: Average over test-time augmentations.
             workers: Loader processes.
+            description: What the progress bar says; None shows none.
         """
+        options: dict[str, Any] = {"num_classes": len(self.labels), "batch_size": batch_size, "tta": tta}
         streams = [
             predict_rows(
                 member.model,
                 encoded,
                 encoded.collate,
-                num_classes=len(self.labels),
                 calibration=member.calibration,
-                batch_size=batch_size,
-                tta=tta,
                 dtype=member.dtype,
                 channels_last=member.channels_last,
                 workers=workers,
+                **options,
             )
             for member, encoded in zip(self.members, rows, strict=True)
         ]
-        return mean_of(streams)
+        disable = None if description else True  # None: on a terminal only
+        with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
+            for part in mean_of(streams):
+                yield part
+                bar.update(len(part.errors))
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))

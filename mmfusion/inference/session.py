@@ -15,11 +15,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def open_session(path: Path, device: str | torch.device | None = None) -> Any:
-    """An inference session over a file, with as many threads as torch has.
+    """An inference session over a file, with as many threads as torch has, on ``cpu`` or ``cuda``.
 
-    Args:
-        path: ONNX file.
-        device: ``cpu`` or ``cuda``; None takes the GPU where the installed ONNX Runtime has it.
+    Without a device it takes the GPU where the installed ONNX Runtime has it.
 
     Raises:
         ImportError: ONNX Runtime is not installed.
@@ -46,11 +44,6 @@ def open_session(path: Path, device: str | torch.device | None = None) -> Any:
 
 
 def run_session(session: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The session's outputs, as tensors on the CPU.
-
-    Args:
-        session: of :func:`open_session`.
-        inputs: at least what the session takes, by name.
-    """
+    """The session's outputs, as tensors on the CPU, for inputs by name; what it does not take is left out."""
     fed = {node.name: np.ascontiguousarray(inputs[node.name].cpu().numpy()) for node in session.get_inputs()}
     return tuple(torch.from_numpy(array) for array in session.run(None, fed))
