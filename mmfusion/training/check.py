@@ -6,9 +6,8 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.check import check_parts
 from mmfusion.models.factory import resolve_config
-from mmfusion.training.build import is_saved
+from mmfusion.training.build import build_loss, is_saved, needs_aux_heads
 from mmfusion.training.config import RunConfig
-from mmfusion.training.loss import build_loss
 
 
 def check_settings(config: RunConfig) -> None:
@@ -29,10 +28,6 @@ def check_settings(config: RunConfig) -> None:
             f"train.feature_views must be {expected} with processor.augment {augment}; got {train.feature_views}."
         )
     resolve_precision(train.precision)
-    loss = build_loss(train, class_counts=[1, 1])
+    aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):
-        check_parts(
-            resolve_config(
-                config.model.name, **config.model.overrides(), aux_heads=getattr(loss, "needs_auxiliary_heads", False)
-            )
-        )
+        check_parts(resolve_config(config.model.name, **config.model.overrides(), aux_heads=aux_heads))

@@ -51,10 +51,7 @@ class EpochOrder(Sampler[int]):
     """
 
     def __init__(self, rows: int, seed: int, weights: Tensor | None = None, leave_out: int = 0) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.weights = weights
-        self.leave_out = leave_out
+        self.rows, self.seed, self.weights, self.leave_out = rows, seed, weights, leave_out
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
