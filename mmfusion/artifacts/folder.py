@@ -86,10 +86,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
     for part in ("model", "export"):
         for name, value in paths_outside(config.get(part), part):
-            raise ValueError(
-                f"{path}: {name} is {value!r}, a path out of its folder, which nothing is read from; save the model "
-                "again, or name a file in the folder."
-            )
+            how = "which nothing is read from; save the model again, or name a file in the folder."
+            raise ValueError(f"{path}: {name} is {value!r}, a path out of its folder, {how}")
     return config
 
 
@@ -108,12 +106,7 @@ def update_config(folder: Path, entries: Mapping[str, Any]) -> None:
 def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
     """Write ``config.json``, ``metrics.json`` and the model card; the files they speak of are there already.
 
-    A ``README.md`` that somebody else wrote stays.
-
-    Args:
-        folder: Folder of the model.
-        config: The whole content of ``config.json``.
-        metrics: Content of ``metrics.json``; None leaves the file alone.
+    A ``README.md`` that somebody else wrote stays, and ``metrics.json`` too where no metrics are given.
     """
     write_json(folder / CONFIG, config)
     if metrics is not None:

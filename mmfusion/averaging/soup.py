@@ -64,11 +64,12 @@ class Soup:
 
     def summary(self) -> str:
         """Each model with its score, what the soup is worth, and where it is."""
-        lines = []
-        for names, place in ((self.ingredients, "in the soup"), (self.left_out, "left out")):
-            for name in names:
-                score = f"{self.metric} {self.scores[name]:.4f}, " if name in self.scores else ""
-                lines.append(f"  {name}: {score}{place}")
+        places = [
+            *((name, "in the soup") for name in self.ingredients),
+            *((name, "left out") for name in self.left_out),
+        ]
+        scores = {name: f"{self.metric} {score:.4f}, " for name, score in self.scores.items()}
+        lines = [f"  {name}: {scores.get(name, '')}{place}" for name, place in places]
         if self.score is None:
             lines.append("not measured, and without a temperature: give --data for both")
         else:
@@ -172,14 +173,14 @@ def _candidates(models: Sequence[str | Predictor]) -> list[_Candidate]:
     if len(distinct) < max(2, len(models)):
         names = [model if isinstance(model, str) else model.name for model in models]
         raise ValueError(f"A soup is of two different models at least, got {', '.join(names) or 'none'}.")
-    found = []
-    for model in models:
-        if isinstance(model, Predictor):
-            found.append(_Candidate(model))
-        else:
-            weights = read_config(resolve_artifact(model)).get("weights_sha256")
-            found.append(_Candidate(Predictor.from_pretrained(model, device="cpu"), weights))
-    return found
+    return [_candidate(model) for model in models]
+
+
+def _candidate(model: str | Predictor) -> _Candidate:
+    if isinstance(model, Predictor):
+        return _Candidate(model)
+    weights = read_config(resolve_artifact(model)).get("weights_sha256")
+    return _Candidate(Predictor.from_pretrained(model, device="cpu"), weights)
 
 
 class _Mixer:

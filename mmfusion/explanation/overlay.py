@@ -29,12 +29,7 @@ Box = tuple[float, float, float, float]
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, Path]:
-    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers.
-
-    Args:
-        explanation: of one sample.
-        path: without suffix; its folder is made.
-    """
+    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers; the folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture, numbers = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.json")
@@ -67,9 +62,7 @@ def _plain(value: Any) -> Any:
 def draw(explanation: Explanation, title: str | None = None) -> Figure:
     """The image with its heat map, attention maps, words, and bars of classes, contributions, gates and experts.
 
-    Args:
-        explanation: of one sample.
-        title: above the picture; None names prediction and explained class.
+    Without a title, prediction and explained class stand above it.
     """
     e = explanation
     panels, bars = _panels(e), _bars(e)

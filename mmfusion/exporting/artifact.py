@@ -84,16 +84,9 @@ def export_model(
 
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:
     """What ``config.json`` says about the program."""
-    return {
-        "format": format,
-        "file": path.name,
-        "sha256": sha256(path),
-        "inputs": input_names(model),
-        "outputs": list(OUTPUTS),
-        "image_layout": model.image_layout,
-        "roi_crop": getattr(model.image_tower, "crop", None),
-        "difference": difference,
-    }
+    entry: dict[str, Any] = {"format": format, "file": path.name, "sha256": sha256(path)}
+    entry |= {"inputs": input_names(model), "outputs": list(OUTPUTS), "image_layout": model.image_layout}
+    return entry | {"roi_crop": getattr(model.image_tower, "crop", None), "difference": difference}
 
 
 def _refuse_other(folder: Path) -> None:

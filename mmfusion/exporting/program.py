@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmfusion.exporting.inputs import free_sizes, random_inputs
 from mmfusion.files import written_whole
-from mmfusion.inference.session import open_session, run_session
+from mmfusion.inference.onnx_model import open_session, run_session
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 

@@ -90,7 +90,7 @@ class Predictor:
         names = [name] if isinstance(name, str) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        loaded = [_load(each, device, dtype, channels_last, calibrated) for each in names]
+        loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
     def save_pretrained(
@@ -119,11 +119,7 @@ class Predictor:
         }
 
     def network(self) -> FusionModel:
-        """The model with its weights and gradients.
-
-        Raises:
-            ValueError: It is an exported one, or several.
-        """
+        """The model with its weights and gradients; ValueError of an exported one, or several."""
         if not isinstance(self.model, FusionModel):
             raise ValueError(f"{self.name} is an exported model, or several; take the one that it was made of.")
         return self.model
@@ -176,14 +172,12 @@ class Predictor:
         """
         given = checked_rows(rows, self.processor)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results = [
-            {"error": error} if error else self._diagnosis(probabilities)
-            for part in self.stream(encoded, tta=tta, batch_size=batch_size)
-            for probabilities, error in zip(part.probabilities, part.errors, strict=True)
-        ]
-        return [
-            {"id": row["id"], **result} if "id" in row else result for row, result in zip(given, results, strict=True)
-        ]
+        results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in given]
+        for part in self.stream(encoded, tta=tta, batch_size=batch_size):
+            found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
+            for result, probabilities, error in found:
+                result |= {"error": error} if error else self._diagnosis(probabilities)
+        return results
 
     def predict_cases(
         self,
@@ -252,13 +246,7 @@ class Predictor:
         return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self,
-        rows: Sequence[Any],
-        *,
-        batch_size: int,
-        tta: bool = False,
-        workers: int = 0,
-        description: str | None = None,
+        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0, description: str = ""
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
@@ -267,27 +255,20 @@ class Predictor:
             batch_size: Rows per step.
             tta: Average over test-time augmentations.
             workers: Loader processes.
-            description: What the progress bar says; None shows none.
+            description: What the progress bar says; without it there is none.
         """
-        options: dict[str, Any] = {"num_classes": len(self.labels), "batch_size": batch_size, "tta": tta}
-        streams = [
-            predict_rows(
-                member.model,
-                encoded,
-                encoded.collate,
-                calibration=member.calibration,
-                dtype=member.dtype,
-                channels_last=member.channels_last,
-                workers=workers,
-                **options,
-            )
-            for member, encoded in zip(self.members, rows, strict=True)
-        ]
+        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
+        streams = [member._stream(encoded, **options) for member, encoded in zip(self.members, rows, strict=True)]
         disable = None if description else True  # None: on a terminal only
         with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
             for part in mean_of(streams):
                 yield part
                 bar.update(len(part.errors))
+
+    def _stream(self, rows: Any, **options: Any) -> Iterator[Prediction]:
+        own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
+        own |= {"num_classes": len(self.labels), "calibration": self.calibration}
+        return predict_rows(self.model, rows, rows.collate, **own, **options)
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
@@ -314,31 +295,25 @@ class Ensemble(Predictor):
         first = members[0]
         for other in members[1:]:
             if other.labels != first.labels:
-                raise ValueError(
-                    f"The models of an ensemble have the same classes in the same order: {first.name} has "
-                    f"{first.labels}, {other.name} has {other.labels}."
-                )
+                has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
+                raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
         layouts = {member.image_layout: member.name for member in members}
         layouts.pop(None, None)
         if len(layouts) > 1:
             (one, a), (two, b), *_ = layouts.items()
             raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
         self._members = list(members)
-        super().__init__(
-            nn.ModuleList([member.model for member in members]),
-            first.processor,
-            provenance=first.provenance,
-            name=f"the mean of {len(members)} models: {', '.join(member.name for member in members)}",
-        )
+        models = nn.ModuleList([member.model for member in members])
+        name = f"the mean of {len(members)} models: {', '.join(member.name for member in members)}"
+        super().__init__(models, first.processor, provenance=first.provenance, name=name)
 
     @property
     def members(self) -> list[Predictor]:
-        """As given."""
         return self._members
 
 
 def _load(
-    name: str, device: str | torch.device | None, dtype: torch.dtype | None, channels_last: bool, calibrated: bool
+    name: str, device: str | torch.device | None, calibrated: bool, *, dtype: torch.dtype | None, channels_last: bool
 ) -> Predictor:
     """A saved or an exported model with all that its folder says."""
     folder = resolve_artifact(name)
@@ -352,10 +327,8 @@ def _load(
         model = load_model(folder)
         model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     if len(processor.labels) != model.num_classes:
-        raise ValueError(
-            f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
-            "save them again, together."
-        )
+        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
+        raise ValueError(f"{folder}: {counts}; save them again, together.")
     return Predictor(
         model,
         processor,

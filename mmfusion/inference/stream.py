@@ -101,12 +101,8 @@ def predict_rows(
             ``ValueError`` or ``OSError``, which becomes the row's error.
         collate: List of items -> keyword tensors (``Processor.collate``).
         num_classes: C.
-        calibration: The model's calibration, which the predictions carry.
-        batch_size: Rows per step.
-        tta: Average over test-time augmentations.
-        dtype: Autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
-        channels_last: Memory format of the images.
-        workers: Loader processes.
+        calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.
+        batch_size: As for ``Predictor.stream``, like ``tta`` and ``workers``.
 
     Yields:
         One :class:`Prediction` per batch, in order.

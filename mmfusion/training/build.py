@@ -31,12 +31,8 @@ def build_predictor(
 ) -> Predictor:
     """The model to train, new or saved, and the processor that makes its inputs.
 
-    Args:
-        config: The run.
-        cases: Its rows; class names and the fitted tokenizer come from the training rows.
-        aux_heads: The loss needs image-only and text-only heads.
-        provenance: Entry ``training`` of the saved model.
-        card: Entry ``card`` of the saved model.
+    Class names and the fitted tokenizer come from the training rows. ``aux_heads`` tells that the loss needs image-only
+    and text-only heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
@@ -69,10 +65,8 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
-        raise ValueError(
-            f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}; "
-            f"set processor.vocab_size to at most {known}."
-        )
+        counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
+        raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     inputs: dict[str, Any] = {}
     if model.image_tower is not None:
         cfg = model.pretrained_cfg
@@ -94,10 +88,8 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
     saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
     model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
-        print(
-            f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}: the head is new, "
-            "with random weights"
-        )
+        differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
+        print(f"{differ}: the head is new, with random weights")
         model.reset_classifier(len(labels))
     processor = replace(
         saved,

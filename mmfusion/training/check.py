@@ -23,10 +23,8 @@ def check_settings(config: RunConfig) -> None:
     if train.metric not in METRICS:
         raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
     if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
-        expected = "0" if augment == "none" else "at least 1"
-        raise ValueError(
-            f"train.feature_views must be {expected} with processor.augment {augment}; got {train.feature_views}."
-        )
+        expected = f"{'0' if augment == 'none' else 'at least 1'} with processor.augment {augment}"
+        raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):

@@ -36,8 +36,8 @@ class FeatureCache:
         predictor: A ``FusionModel`` with frozen encoders, and its processor.
         cases: The whole table, all splits: its rows are encoded together, so that another split or fold of them finds
             their features.
-        batch_size: Number of rows that are encoded at once.
-        workers: Number of loader processes.
+        batch_size: Rows that are encoded at once.
+        workers: Loader processes.
 
     Raises:
         ValueError: an encoder is not frozen, or its tower cannot be taken apart into ``encode`` and ``assemble``.
@@ -56,25 +56,17 @@ class FeatureCache:
         self._weights: dict[str, str] = {}
         for side, tower in self.model.towers.items():
             if not tower.can_encode or side not in self._processors:
-                raise ValueError(
-                    f"The {side} tower {type(tower).__name__} has no encode that reads images or texts, so that its "
-                    "features cannot be cached; unset train.feature_cache."
-                )
+                why = "has no encode that reads images or texts, so that its features cannot be cached"
+                raise ValueError(f"The {side} tower {type(tower).__name__} {why}; unset train.feature_cache.")
             if any(p.requires_grad for p in tower.backbone.parameters()):
-                raise ValueError(
-                    f"The {side} encoder is trained, so that its features change; set train.freeze_encoders true, or "
-                    "unset train.feature_cache."
-                )
+                how = "set train.freeze_encoders true, or unset train.feature_cache."
+                raise ValueError(f"The {side} encoder is trained, so that its features change; {how}")
             self._weights[side] = _digest_of_weights(tower.backbone)
 
     def rows(self, cases: CaseTable, *, augment: str | None = None, views: int = 1, seed: int = 0) -> FeatureRows:
-        """The features of some rows of the table; what is not stored yet is computed.
+        """The features of some rows of the table, in their order; what is not stored yet is computed.
 
-        Args:
-            cases: rows of the table, in any order.
-            augment: name of a training augmentation of the images.
-            views: how many augmented views of each image; 1 without augmentation.
-            seed: of the augmentation.
+        With a training augmentation there are so many augmented ``views`` of each image, drawn from ``seed``.
 
         Raises:
             ValueError: an image cannot be decoded.

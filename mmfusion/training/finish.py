@@ -81,15 +81,8 @@ def finish(
 ) -> TrainResult:
     """Save the last weights, and measure the best ones on rows that chose nothing, where there are such.
 
-    The main process alone writes; the others only say what came out.
-
-    Args:
-        config: The run.
-        folder: Its folder, with the best model in it.
-        cases: All of its rows.
-        predictor: The model with its last weights.
-        rows: The rows as they were opened for training.
-        history: Records of all epochs.
+    The main process alone writes; the others only say what came out. ``folder`` holds the best model, ``predictor`` has
+    the last weights, and ``rows`` are those of ``cases`` as they were opened for training.
     """
     position = best_of(history, config.train.metric)
     assert position is not None

@@ -40,13 +40,7 @@ class RunFolder:
         self.states, self.best, self.last = self.root / "checkpoints", self.root / "best", self.root / "last"
 
     def check(self, config: RunConfig) -> bool:
-        """Whether a run is to go on here (True) or to begin (False).
-
-        Raises:
-            FileExistsError: the folder holds a run, and ``train.resume`` was not set.
-            ValueError: the configuration is not that of the run; the message names what changed.
-            NotADirectoryError: there is a file of that name.
-        """
+        """Whether a run is to go on here (True) or to begin (False); an error where it may do neither."""
         import yaml
 
         if self.root.exists() and not self.root.is_dir():
@@ -69,11 +63,7 @@ class RunFolder:
         return True
 
     def check_provenance(self, provenance: dict[str, Any]) -> None:
-        """Refuse to go on with other data, or with another number of processes, whose steps would be others.
-
-        Raises:
-            ValueError: rows, labels, texts, splits or the number of processes changed since the run began.
-        """
+        """Refuse to go on with other data, or with another number of processes, whose steps would be others."""
         if not self.provenance.exists():
             return
         before = json.loads(self.provenance.read_text(encoding="utf-8"))

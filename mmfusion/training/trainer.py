@@ -128,7 +128,7 @@ class FusionTrainer(Trainer):
         config: Rates, decay and warm-up.
         rows: What to train on and to measure each epoch on.
         metrics: (labels (N,), logits (N, C)) -> name -> value, over all validation rows.
-        callbacks: What else is told of the Trainer's events, before gradients are checked and states sealed.
+        callbacks: Told of the Trainer's events before gradients are checked and states sealed.
         on_loss: Called with each batch's part of a step's loss.
 
     Raises:
