@@ -64,12 +64,9 @@ class Soup:
 
     def summary(self) -> str:
         """Each model with its score, what the soup is worth, and where it is."""
-        places = [
-            *((name, "in the soup") for name in self.ingredients),
-            *((name, "left out") for name in self.left_out),
-        ]
         scores = {name: f"{self.metric} {score:.4f}, " for name, score in self.scores.items()}
-        lines = [f"  {name}: {scores.get(name, '')}{place}" for name, place in places]
+        lines = [f"  {name}: {scores.get(name, '')}in the soup" for name in self.ingredients]
+        lines += [f"  {name}: {scores.get(name, '')}left out" for name in self.left_out]
         if self.score is None:
             lines.append("not measured, and without a temperature: give --data for both")
         else:
