@@ -14,8 +14,12 @@ from mmfusion.registry import register
 
 
 def sinusoidal_encoding(position: Tensor, dim: int) -> Tensor:
-    """Sine and cosine of position / 10000^(2i / dim) (Vaswani et al. 2017): (...,) -> (..., dim), dim even."""
-    i = torch.arange(0, dim, 2, device=position.device)
+    """Sine and cosine of position / 10000^(2i / dim) (Vaswani et al. 2017): (...,) -> (..., dim), dim even.
+
+    In double precision for positions of that type, in single precision for all others.
+    """
+    dtype = torch.promote_types(position.dtype, torch.float32)
+    i = torch.arange(0, dim, 2, dtype=dtype, device=position.device)
     angle = position.unsqueeze(-1) * torch.exp(i * (-math.log(10000.0) / dim))
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
@@ -47,7 +51,8 @@ class TransformerAggregator(Aggregator):
     def aggregate(self, x: Tensor, mask: Tensor | None) -> Features:
         present = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
         x = self.proj(x)
-        x = x + sinusoidal_encoding(present.cumsum(dim=1) - 1, self.num_features).to(x.dtype)
+        position = (present.cumsum(dim=1) - 1).to(torch.promote_types(x.dtype, torch.float32))
+        x = x + sinusoidal_encoding(position, self.num_features).to(x.dtype)
         attentions = {}
         for i, layer in enumerate(self.layers):
             x, attentions[f"slices.{i}"] = layer(x, x, mask)

@@ -40,6 +40,7 @@ class SSMFusion(FusionBlock):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(num_features=2 * dim, side_dims=(dim, dim))
+        self.token_features = dim
         self.image_proj = nn.Linear(image_dim, dim)
         self.text_proj = nn.Linear(text_dim, dim)
         self.image_type = nn.Parameter(torch.randn(dim) * 0.02)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.heads.base import Head
-from mmfusion.layers import Mlp
+from mmfusion.layers import Mlp, at_least_float32
 from mmfusion.outputs import Fused, FusionOutput
 from mmfusion.registry import register
 
@@ -65,9 +65,9 @@ class DualExpertHead(Head):
         f_local, f_global = self.evidence(fused, "local"), self.evidence(fused, "global")
         y_local, y_global = self.local_expert(f_local), self.global_expert(f_global)
         # log w / (1 - w): a product of gates is a sum of these
-        odds = torch.zeros(y_local.shape[0], 1, device=y_local.device)
+        odds = at_least_float32(y_local.new_zeros(y_local.shape[0], 1))
         if self.gate is not None:
-            scores = self.gate(torch.cat([f_local, f_global], dim=-1)).float()
+            scores = at_least_float32(self.gate(torch.cat([f_local, f_global], dim=-1)))
             odds = odds + scores[:, :1] - scores[:, 1:]
         if self.by_entropy:
             odds = odds - entropy(y_local).unsqueeze(1)
@@ -92,5 +92,5 @@ class DualExpertHead(Head):
 
 def entropy(logits: Tensor) -> Tensor:
     """H(p) = -sum p log p of the softmax distribution, (..., C) -> (...), in nats."""
-    log_p = logits.float().log_softmax(dim=-1)
+    log_p = at_least_float32(logits).log_softmax(dim=-1)
     return -(log_p.exp() * log_p).sum(dim=-1)

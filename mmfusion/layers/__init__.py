@@ -6,8 +6,10 @@ from mmfusion.layers.missing import MissingModality, spread
 from mmfusion.layers.mlp import Mlp
 from mmfusion.layers.moe import Experts, TopKRouter
 from mmfusion.layers.pooling import masked_mean
+from mmfusion.layers.precision import at_least_float32
+from mmfusion.layers.scan import selective_scan
 from mmfusion.layers.sequence import compact, take
-from mmfusion.layers.ssm import MambaBlock, SelectiveSSM, SSMEncoder, selective_scan
+from mmfusion.layers.ssm import MambaBlock, SelectiveSSM, SSMEncoder
 
 __all__ = [
     "CrossAttention",
@@ -21,6 +23,7 @@ __all__ = [
     "SSMEncoder",
     "SelectiveSSM",
     "TopKRouter",
+    "at_least_float32",
     "attend",
     "bspline_basis",
     "compact",

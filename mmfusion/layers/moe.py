@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: answers, rows times experts that were not chosen, from which sorting is faster than computing them all.
+from mmfusion.layers.precision import at_least_float32
+
+#: Pairs of a row and an expert it did not choose, from which grouping rows by expert beats running every expert
+#: (benchmarks/moe.py: three times faster at 512 rows and 8 experts, slower by half at 32 rows and 4 experts).
 SORT_FROM = 128
 
 
@@ -51,7 +54,7 @@ class TopKRouter(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         """(B, D) -> shares and numbers of the chosen experts, and all probabilities."""
-        probs = self.gate(x).float().softmax(dim=-1)
+        probs = at_least_float32(self.gate(x)).softmax(dim=-1)
         weights, experts = probs.topk(self.top_k, dim=-1)
         if self.top_k > 1:
             weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmfusion.layers import at_least_float32
 from mmfusion.losses.base import Loss
 from mmfusion.outputs import FusionOutput
 from mmfusion.registry import register
@@ -27,4 +28,4 @@ class CrossEntropy(Loss):
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch."""
         assert output.logits is not None
-        return {"loss": F.cross_entropy(output.logits.float(), labels, label_smoothing=self.label_smoothing)}
+        return {"loss": F.cross_entropy(at_least_float32(output.logits), labels, label_smoothing=self.label_smoothing)}

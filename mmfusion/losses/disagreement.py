@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmfusion.layers import at_least_float32
 from mmfusion.losses.base import Loss
 from mmfusion.outputs import FusionOutput
 from mmfusion.registry import register
@@ -13,7 +14,7 @@ from mmfusion.registry import register
 
 def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
     """(KL(p||q) + KL(q||p)) / 2 of the softmax distributions of two logits (B, C) -> (B,), in nats."""
-    log_p, log_q = logits_p.float().log_softmax(-1), logits_q.float().log_softmax(-1)
+    log_p, log_q = (at_least_float32(x).log_softmax(-1) for x in (logits_p, logits_q))
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2
 
 
@@ -30,6 +31,11 @@ class ModalityDisagreementLoss(Loss):
     entropy gate 1 - w = 1 - sigmoid(-H(p_local)), so that the factor is 1 for a local expert without doubt and grows
     with its entropy H; under a learned gate it is 1 at equal shares. No gradient flows through this factor: a gate
     could otherwise lower the loss by trusting the local expert.
+
+    The published code names the streams of ``fusion="ibfa"`` by what they attend to, mmfusion by what asks: its 0.3
+    weighs the text query's output, and its 0.6 the image query's. There, ``alpha=0.6, beta=0.3`` is the published
+    objective. In it, exp(KL) and the cross-entropy of the fused prediction are averaged over the batch before they are
+    multiplied; here, and in the equation, they are multiplied per sample.
 
     Args:
         alpha: weight of the image-only head.
@@ -73,7 +79,7 @@ class ModalityDisagreementLoss(Loss):
         if output.logits is None or output.image_logits is None or output.text_logits is None:
             raise ValueError("loss 'mp' needs image_logits and text_logits; build the model with aux_heads=True.")
         image, text, fusion = (
-            F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
+            F.cross_entropy(at_least_float32(logits), labels, reduction="none", label_smoothing=self.label_smoothing)
             for logits in (output.image_logits, output.text_logits, output.logits)
         )
         kl = symmetric_kl(output.image_logits, output.text_logits)
@@ -83,7 +89,7 @@ class ModalityDisagreementLoss(Loss):
             gates = output.gates or {}
             if "local_expert" not in gates:
                 raise ValueError("loss 'mp' with gate_entropy=True needs the gate of head='dual_expert'.")
-            weight = weight * 2 * (1 - gates["local_expert"].detach().float().squeeze(-1))
+            weight = weight * 2 * (1 - at_least_float32(gates["local_expert"].detach()).squeeze(-1))
         if self.training:
             self.step += 1
         loss = self.alpha * image + self.beta * text + self.gamma * weight * fusion

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmfusion.layers import at_least_float32
 from mmfusion.losses.base import Loss
 from mmfusion.outputs import FusionOutput
 from mmfusion.registry import register
@@ -24,15 +25,12 @@ class FocalLoss(Loss):
         ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.
     """
 
-    alpha: Tensor
-
     def __init__(self, gamma: float = 2.0, alpha: float | Sequence[float] | None = None) -> None:
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma={gamma} is negative.")
         self.gamma = gamma
-        weights = 1.0 if alpha is None else alpha
-        self.register_buffer("alpha", torch.as_tensor(weights, dtype=torch.float32).flatten(), persistent=False)
+        self.alpha = torch.as_tensor(1.0 if alpha is None else alpha, dtype=torch.float64, device="cpu").flatten()
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch."""
@@ -40,8 +38,8 @@ class FocalLoss(Loss):
         num_classes = output.logits.shape[-1]
         if len(self.alpha) not in (1, num_classes):
             raise ValueError(f"alpha has {len(self.alpha)} weights for {num_classes} classes.")
-        log_p = output.logits.float().log_softmax(dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        log_p = at_least_float32(output.logits).log_softmax(dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
         # 1 - p without cancellation; kept off zero, where a power below one has no derivative
         rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
-        alpha = self.alpha.to(labels.device).expand(num_classes)[labels]
+        alpha = self.alpha.to(log_p.dtype).to(labels.device).expand(num_classes)[labels]
         return {"loss": (-alpha * rest.pow(self.gamma) * log_p).mean()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmfusion.layers import at_least_float32
 from mmfusion.losses.base import Loss
 from mmfusion.outputs import FusionOutput
 from mmfusion.registry import register
@@ -19,7 +20,7 @@ def log_priors(class_counts: Sequence[float] | Tensor) -> Tensor:
     Raises:
         ValueError: a count is negative or not finite, or all are zero.
     """
-    counts = torch.as_tensor(class_counts, dtype=torch.float32)
+    counts = torch.as_tensor(class_counts, dtype=torch.float64, device="cpu")
     if not (counts.isfinite().all() and (counts >= 0).all() and (counts > 0).any()):
         raise ValueError(f"class_counts={counts.tolist()} are not counts of rows: none negative, some positive.")
     counts = counts.where(counts > 0, counts[counts > 0].min())
@@ -47,7 +48,7 @@ def adjust_logits(logits: Tensor, class_counts: Sequence[float] | Tensor, tau: f
 def _fitting(priors: Tensor, logits: Tensor) -> Tensor:
     if len(priors) != logits.shape[-1]:
         raise ValueError(f"class_counts has {len(priors)} numbers for {logits.shape[-1]} classes.")
-    return priors.to(logits)
+    return priors.to(logits.dtype).to(logits.device)  # two steps: not every device has float64
 
 
 @register("loss", "logit_adjusted")
@@ -64,15 +65,13 @@ class LogitAdjustedLoss(Loss):
         ValueError: a count is negative, all are zero, or (at a call) there are not as many as classes.
     """
 
-    log_priors: Tensor
-
     def __init__(self, class_counts: Sequence[float], tau: float = 1.0) -> None:
         super().__init__()
         self.tau = tau
-        self.register_buffer("log_priors", log_priors(class_counts), persistent=False)
+        self.log_priors = log_priors(class_counts)
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch."""
         assert output.logits is not None
-        logits = output.logits.float()
+        logits = at_least_float32(output.logits)
         return {"loss": F.cross_entropy(logits + self.tau * _fitting(self.log_priors, logits), labels)}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmfusion import registry
@@ -27,9 +27,6 @@ SWAPPABLE = {
     "head": ("head_args",),
 }
 
-#: what :func:`build` calls with the keywords of the model: the model class, or ``dict`` within :func:`resolve_config`.
-_MAKE: ContextVar[Callable[..., Any]] = ContextVar("_MAKE", default=FusionModel)
-
 
 def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., FusionModel]:
     """Decorator that registers a model entrypoint under its function name."""
@@ -37,7 +34,12 @@ def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., Fusi
 
 
 def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
-    """Build the model that an entrypoint describes, with the caller's overrides.
+    """Build the model that an entry point describes, with the caller's overrides; see :func:`configured`."""
+    return FusionModel(**configured(overrides, architecture))
+
+
+def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the caller's overrides over the keywords of an architecture.
 
     Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged
     over the entrypoint's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
@@ -68,11 +70,11 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
         for part in gone:
             if part not in overrides:
                 config.pop(part, None)
-    return _MAKE.get()(**config)
+    return config
 
 
 def resolve_config(name: str, **overrides: Any) -> dict[str, Any]:
-    """All keywords of the model that :func:`create_model` would build for an architecture. Builds no module.
+    """All keywords of the model that :func:`create_model` would build for an architecture.
 
     Args:
         name: Architecture, without a weight tag.
@@ -82,14 +84,12 @@ def resolve_config(name: str, **overrides: Any) -> dict[str, Any]:
         ValueError: Unknown name.
         TypeError: A keyword that models do not take.
     """
-    token = _MAKE.set(dict)
-    try:
-        made = registry.get("model", name)(**overrides)
-    finally:
-        _MAKE.reset(token)
-    given = made if isinstance(made, dict) else made.config  # an entrypoint of a user's own may not call build
+    entrypoint: Any = registry.get("model", name)
     defaults = {p.name: p.default for p in inspect.signature(FusionModel).parameters.values()}
-    return defaults | given
+    if hasattr(entrypoint, "keywords"):
+        return defaults | configured(overrides, entrypoint.keywords)
+    with torch.device("meta"):  # an entry point of a user's own says what it makes by making it
+        return defaults | entrypoint(**overrides).config
 
 
 def create_model(

@@ -90,7 +90,7 @@ class FusionModel(nn.Module):
         given = locals()
         super().__init__()
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
-        for name in ("image_args", "text_args", "fusion_args", "head_args", "towers"):
+        for name in parts.NESTED:
             config[name] = dict(config[name] or {})
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.image_missing = self.text_tower = self.text_missing = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,8 +13,13 @@ from mmfusion.models.sides import SideWidths, merged
 from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.towers.base import AdoptedTower, Side, Tower, declared
+from mmfusion.towers.image import check_image_encoder
+from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
+
+#: keywords of a model that hold keywords.
+NESTED = ("image_args", "text_args", "fusion_args", "head_args", "towers")
 
 
 def occupied_sides(config: dict[str, Any]) -> set[Side]:
@@ -62,6 +68,59 @@ def check_combination(config: dict[str, Any], encoder_weights: str | None) -> No
         raise ValueError(f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.")
 
 
+def check_stem(config: dict[str, Any]) -> None:
+    """Refuse a stem or an aggregator that the image tower does not take, also where it hands keywords on to timm."""
+    if config["image_encoder"] is None:
+        return
+    taken = registry.keywords(registry.get("image_tower", config["image_tower"]))
+    for name in ("stem", "aggregator", "aggregator_args"):
+        if config[name] is not None and name not in taken:
+            raise TypeError(f"image_tower {config['image_tower']!r} takes no {name}; image_tower 'slices' does.")
+
+
+def check_parts(config: Mapping[str, Any]) -> None:
+    """Refuse names that nothing has and keywords that the named part does not take. Reads no weights.
+
+    Building a model refuses the same; this is the quick check for a list of models to be built later.
+
+    Args:
+        config: All keywords of a ``FusionModel``.
+
+    Raises:
+        ValueError: Unknown name; the message gives the nearest ones.
+        TypeError: A keyword that the part does not take.
+    """
+    config = {**config, **{name: config.get(name) or {} for name in NESTED}}
+    check_combination(config, config["encoder_weights"])
+    check_stem(config)
+    for side, encoder in (("image", config["image_encoder"]), ("text", config["text_encoder"])):
+        if encoder is None:
+            continue
+        tower = registry.get(f"{side}_tower", config[f"{side}_tower"])
+        args = config[f"{side}_args"]
+        _check_keywords(f"{side}_tower", config[f"{side}_tower"], args)
+        if not tower.__module__.startswith("mmfusion."):
+            continue  # a tower of a user's own knows its encoders itself
+        if side == "image":
+            check_image_encoder(encoder)
+        else:
+            build_config(encoder, args.get("config"), args.get("vocab_size"))
+    for name, args in config["towers"].items():
+        _check_keywords("tower", name, args)
+    for kind in ("aggregator", "fusion", "head"):
+        if config[kind] is not None:
+            _check_keywords(kind, config[kind], config[f"{kind}_args"] or {})
+
+
+def _check_keywords(kind: str, name: str, keywords: Mapping[str, Any]) -> None:
+    part = registry.get(kind, name)
+    try:
+        inspect.signature(part).bind_partial(**keywords)
+    except TypeError as error:
+        taken = ", ".join(registry.keywords(part))
+        raise TypeError(f"{kind} {name!r}: {error}; it takes {taken}.") from None
+
+
 def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
     """The towers of a model: image, text, and further ones in the order of ``config["towers"]``.
 
@@ -86,10 +145,7 @@ def _each_tower(config: dict[str, Any], encoder_weights: str | None) -> Iterator
     options: dict[str, Any] = {"weights": encoder_weights, "num_levels": levels}
     if config["image_encoder"] is not None:
         own = {n: config[n] for n in ("stem", "aggregator", "aggregator_args") if config[n] is not None}
-        taken = registry.keywords(registry.get("image_tower", config["image_tower"]))
-        for name in own:
-            if name not in taken:  # also where the tower hands further keywords to timm
-                raise TypeError(f"image_tower {config['image_tower']!r} takes no {name}; image_tower 'slices' does.")
+        check_stem(config)
         args = config["image_args"] | own
         tower = _tower("image_tower", config["image_tower"], "image", config["image_encoder"], args=args, **options)
         config["image_args"] = tower.resolve(config["image_args"])

@@ -1,64 +1,24 @@
 """Studies of several slices: 2.5D and sequence models (report section 2.6.2, eq. 19-22)."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from mmfusion.models.factory import build, register_model
-from mmfusion.models.fusion_model import FusionModel
+from mmfusion.models.architecture import LITE0, RESNET50, arch
 
-RESNET50: dict[str, Any] = {
-    "image_encoder": "resnet50",
-    "image_tower": "slices",
-    "text_encoder": "bert_base",
-    "fusion": "concat",
-}
-LITE0: dict[str, Any] = RESNET50 | {"image_encoder": "tf_efficientnet_lite0", "text_encoder": "bert_tiny"}
+SLICES: dict[str, Any] = {"image_tower": "slices", "fusion": "concat"}
+STEM25D: dict[str, Any] = SLICES | {"stem": "2.5d", "aggregator": "mean"}
 
-
-@register_model
-def stem25d_resnet50(**overrides: Any) -> FusionModel:
-    """ResNet-50 on each slice with its neighbours as channels, averaged over the study; BERT-base."""
-    return build(overrides, **RESNET50, stem="2.5d", aggregator="mean")
-
-
-@register_model
-def bilstm_resnet50(**overrides: Any) -> FusionModel:
-    """ResNet-50 per slice, then a bidirectional LSTM; BERT-base."""
-    return build(overrides, **RESNET50, aggregator="bilstm")
-
-
-@register_model
-def seq_transformer_resnet50(**overrides: Any) -> FusionModel:
-    """ResNet-50 per slice, then a transformer with position encoding; BERT-base."""
-    return build(overrides, **RESNET50, aggregator="transformer")
-
-
-@register_model
-def seq_ssm_resnet50(**overrides: Any) -> FusionModel:
-    """ResNet-50 per slice, then a selective state space model; BERT-base."""
-    return build(overrides, **RESNET50, aggregator="ssm")
-
-
-@register_model
-def stem25d_lite0(**overrides: Any) -> FusionModel:
-    """2.5D on EfficientNet-Lite0 and a two-layer BERT."""
-    return build(overrides, **LITE0, stem="2.5d", aggregator="mean")
-
-
-@register_model
-def bilstm_lite0(**overrides: Any) -> FusionModel:
-    """EfficientNet-Lite0 per slice, then a bidirectional LSTM; a two-layer BERT."""
-    return build(overrides, **LITE0, aggregator="bilstm")
-
-
-@register_model
-def seq_transformer_lite0(**overrides: Any) -> FusionModel:
-    """EfficientNet-Lite0 per slice, then a transformer; a two-layer BERT."""
-    return build(overrides, **LITE0, aggregator="transformer")
-
-
-@register_model
-def seq_ssm_lite0(**overrides: Any) -> FusionModel:
-    """EfficientNet-Lite0 per slice, then a selective state space model; a two-layer BERT."""
-    return build(overrides, **LITE0, aggregator="ssm")
+arch(
+    "stem25d_resnet50",
+    "ResNet-50 on each slice with its neighbours as channels, averaged over the study; BERT-base.",
+    **RESNET50,
+    **STEM25D,
+)
+arch("stem25d_lite0", "2.5D on EfficientNet-Lite0 and a two-layer BERT.", **LITE0, **STEM25D)
+for name, aggregator, resnet50, lite0 in (
+    ("bilstm", "bilstm", "a bidirectional LSTM", "a bidirectional LSTM"),
+    ("seq_transformer", "transformer", "a transformer with position encoding", "a transformer"),
+    ("seq_ssm", "ssm", "a selective state space model", "a selective state space model"),
+):
+    keywords = SLICES | {"aggregator": aggregator}
+    arch(f"{name}_resnet50", f"ResNet-50 per slice, then {resnet50}; BERT-base.", **RESNET50, **keywords)
+    arch(f"{name}_lite0", f"EfficientNet-Lite0 per slice, then {lite0}; a two-layer BERT.", **LITE0, **keywords)

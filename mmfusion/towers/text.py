@@ -99,6 +99,18 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
         ) from error
 
 
+def _install_hooks(backbone: Any) -> None:
+    """Let transformers install now the hooks that collect hidden states.
+
+    It would do so in the first forward, behind a lock that ``torch.compile`` cannot trace.
+    """
+    try:
+        from transformers.utils.output_capturing import maybe_install_capturing_hooks
+    except ImportError:  # not every version collects them with hooks
+        return
+    maybe_install_capturing_hooks(backbone)
+
+
 @register("text_tower", "transformer")
 class TextTower(Tower):
     """A transformers encoder.
@@ -151,6 +163,8 @@ class TextTower(Tower):
         depth = text_config.num_hidden_layers
         self.level_indices = tuple(round((i + 1) * depth / num_levels) for i in range(num_levels))
         self.level_dims = [self.num_features] * num_levels
+        if self.level_indices:
+            _install_hooks(self.backbone)
 
     @property
     def config(self) -> dict[str, Any]:

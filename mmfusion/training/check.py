@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mmfusion import registry
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
-from mmfusion.models.check import check_parts
 from mmfusion.models.factory import resolve_config
+from mmfusion.models.parts import check_parts
 from mmfusion.training.build import build_loss, is_saved, needs_aux_heads
 from mmfusion.training.config import RunConfig
 
@@ -25,6 +26,8 @@ def check_settings(config: RunConfig) -> None:
     if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
         expected = f"{'0' if augment == 'none' else 'at least 1'} with processor.augment {augment}"
         raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")
+    if augment != "none":
+        registry.get("augmentation", augment)
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):

@@ -17,6 +17,9 @@ from hub_server import TOKEN, Hub
 import mmfusion
 from mmfusion.models import save_model
 
+#: a folder whose ``sitecustomize`` takes the waits out of the client's retries.
+NO_WAITS = str(Path(__file__).with_name("no_waits"))
+
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
@@ -35,6 +38,7 @@ def client(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.CompletedProces
     ) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / cache), **more}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_WAITS, environment.get("PYTHONPATH")]))
         if token is not None:
             environment["HF_TOKEN"] = token
         command = ["-c", textwrap.dedent(arguments[0])] if len(arguments) == 1 else ["-m", "mmfusion", *arguments]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.testing import assert_close
+from zoo import batch, shrunk
 
 import mmfusion
 from mmfusion.outputs import Features
@@ -77,3 +78,11 @@ def test_wrong_values_are_told(sides):
         block(weights="x")
     with pytest.raises(ValueError, match="num_levels=0"):
         mmfusion.create_fusion("hier_interact", image_dim=12, text_dim=T, num_levels=0)
+
+
+def test_a_model_compiles_into_one_graph():
+    model = shrunk("hier_lite0").eval()
+    inputs = batch(model, rows=2)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        assert_close(compiled(**inputs).logits, model(**inputs).logits)

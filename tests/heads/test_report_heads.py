@@ -168,7 +168,7 @@ def test_every_head_is_exported(name):
         assert_close(exported.module()(x)["logits"], part(x).logits)
 
 
-@pytest.mark.parametrize("fusion", ["concat", "gated", "co_attention", "ibfa", "bilinear", "hier_interact"])
+@pytest.mark.parametrize("fusion", mmfusion.list_components("fusion"))
 def test_attention_pool_goes_with_every_block(fusion):
     model = mmfusion.create_model("test_concat", fusion=fusion, head="attention_pool").eval()
     out = model(torch.randn(2, 3, 48, 48), torch.randint(5, 128, (2, 6)))

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mmfusion.layers import MambaBlock, SelectiveSSM, SSMEncoder, compact, selective_scan, ssm, take
+from mmfusion.layers import MambaBlock, SelectiveSSM, SSMEncoder, compact, scan, selective_scan, take
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def gradients(y, inputs):
 
 @pytest.fixture(params=[1, 3, 100], ids="chunks of {}".format)
 def chunked(request, monkeypatch):
-    monkeypatch.setattr(ssm, "CHUNK_ELEMENTS", request.param * 2 * 3 * 4)
+    monkeypatch.setattr(scan, "CHUNK_ELEMENTS", request.param * 2 * 3 * 4)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
@@ -76,11 +76,11 @@ def test_fused_kernel_is_called_in_its_layout():
     def kernel(u, delta, A, B, C):  # the layout of mamba_ssm's selective_scan_fn
         return recurrence(*(x.transpose(1, 2) if x.ndim == 3 else x for x in (u, delta, A, B, C))).transpose(1, 2)
 
-    assert_close(ssm._fused_scan(kernel, *inputs), selective_scan(*inputs))
+    assert_close(scan._fused_scan(kernel, *inputs), selective_scan(*inputs))
 
 
 def test_scan_saves_one_state_per_chunk(monkeypatch):
-    monkeypatch.setattr(ssm, "CHUNK_ELEMENTS", 16 * 2 * 3 * 4)
+    monkeypatch.setattr(scan, "CHUNK_ELEMENTS", 16 * 2 * 3 * 4)
     sizes = {}
     for length in (64, 256):
         saved = []

@@ -23,8 +23,8 @@ from mmfusion.data import DatasetConfig, Processor
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model, list_models, load_model
-from mmfusion.models.check import check_parts
 from mmfusion.models.factory import resolve_config
+from mmfusion.models.parts import check_parts
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
 from mmfusion.training.build import build_predictor
 from mmfusion.training.check import check_settings
@@ -106,7 +106,7 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     measured, best = result.summary().splitlines()
     assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
     assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
-    assert result.evaluation == result.test and result.split == "test"
+    assert result.evaluation.to_dict() == result.test and result.split == "test"
     assert result.predictor is result.predictor and result.predictor.labels == ["a", "b", "c"]
     assert result.predictor.provenance == provenance and not result.predictor.model.training
 
@@ -126,7 +126,7 @@ def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig
         in (result.best / "README.md").read_text()
     )
     assert f"temperature {config['temperature']:.3f} from 7 val rows" in result.summary()
-    assert result.predictor.model.calibration == config
+    assert result.predictor.calibration == config
 
 
 def test_it_learns(make_config: MakeConfig) -> None:

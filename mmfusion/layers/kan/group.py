@@ -1,0 +1,62 @@
+"""A learnable univariate function per group of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.layers.precision import at_least_float32
+
+#: elements worked on at a time: a block and its intermediate results fit into a core's cache.
+BLOCK = 2**16
+
+
+class GroupFunction(nn.Module):
+    """A learnable univariate function per group of channels, applied to every channel of the group.
+
+    Channels are dealt out in order: channel j belongs to group ``j * num_groups // num_channels``. A fresh function is
+    the least-squares fit to SiLU over the grid.
+
+    Args:
+        num_channels: D.
+        num_groups: functions, at most D.
+        grid_range: interval that the function resolves; beyond it, it goes on without a bound or a dead end.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int, grid_range: tuple[float, float]) -> None:
+        super().__init__()
+        low, high = grid_range
+        if not 1 <= num_groups <= num_channels:
+            raise ValueError(f"num_groups={num_groups} is not between 1 and the number of channels, {num_channels}.")
+        if not low < high:
+            raise ValueError(f"grid_range={grid_range} is not an interval.")
+        self.num_channels, self.num_groups = num_channels, num_groups
+        self.low, self.high = float(low), float(high)
+
+    def groups(self, device: torch.device) -> Tensor:
+        """Group of each channel, (D,) int64."""
+        return torch.arange(self.num_channels, device=device) * self.num_groups // self.num_channels
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """(N, D) of at least single precision -> (N, D)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D); half precision is computed in single."""
+        return self.evaluate(at_least_float32(x).reshape(-1, self.num_channels)).view(x.shape).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, num_groups={self.num_groups}, grid_range=({self.low:g}, {self.high:g})"
+
+
+def blocks(x: Tensor) -> Iterator[slice]:
+    """Slices of rows, each of about ``BLOCK`` elements."""
+    rows = max(1, BLOCK // x.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(x), rows))
+
+
+def least_squares(design: Tensor, target: Tensor) -> Tensor:
+    """Coefficients (K,) of the columns of a design (N, K) that come closest to a target (N,)."""
+    return torch.linalg.lstsq(design, target.unsqueeze(1)).solution.squeeze(1)

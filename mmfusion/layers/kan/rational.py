@@ -1,0 +1,122 @@
+"""Rational functions."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from mmfusion.layers.kan.group import GroupFunction, blocks, least_squares
+
+
+class Rational(GroupFunction):
+    """f(x) = P(t) / (1 + |A(t)|), A(0) = 0, with t = x scaled to [-1, 1] over the grid.
+
+    The denominator never falls below one, so there is no pole. With A one degree below P the function grows linearly.
+    (Group-Rational KAT, Yang & Wang 2024.)
+
+    Args:
+        num_channels: D.
+        num_groups: functions.
+        degree: of P; A has one less.
+        grid_range: interval mapped to [-1, 1].
+    """
+
+    def __init__(self, num_channels: int, num_groups: int, degree: int, grid_range: tuple[float, float]) -> None:
+        super().__init__(num_channels, num_groups, grid_range)
+        self.degree = degree
+        self.numerator = nn.Parameter(torch.empty(num_groups, degree + 1))
+        self.denominator = nn.Parameter(torch.empty(num_groups, degree - 1))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """The fit to SiLU."""
+        numerator, denominator = _fit_rational(self.degree, self.low, self.high)
+        self.numerator.copy_(numerator)
+        self.denominator.copy_(denominator)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        group = self.groups(x.device)
+        p, a = (w.to(x.dtype)[group].T.contiguous() for w in (self.numerator, self.denominator))
+        center, scale = (self.low + self.high) / 2, 2 / (self.high - self.low)
+        if torch.compiler.is_compiling():
+            return _rational((x - center) * scale, p, a)[0]
+        return _Rational.apply(x, p, a, center, scale)
+
+
+def _polynomial(coefficients: Tensor, t: Tensor) -> Tensor:
+    """Horner's rule with a polynomial per column: (degree + 1, D), (N, D) -> (N, D)."""
+    value = coefficients[-1].expand_as(t)
+    for k in range(len(coefficients) - 2, -1, -1):
+        value = torch.addcmul(coefficients[k], value, t)
+    return value
+
+
+def _rational(t: Tensor, p: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The function, its denominator, and A."""
+    inner = _polynomial(a, t) * t
+    denominator = 1 + inner.abs()
+    return _polynomial(p, t) / denominator, denominator, inner
+
+
+class _Rational(torch.autograd.Function):
+    """:func:`_rational` block by block, with its own backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: Tensor, a: Tensor, center: float, scale: float) -> Tensor:
+        ctx.save_for_backward(x, p, a)
+        ctx.grid = center, scale
+        y = torch.empty_like(x)
+        for rows in blocks(x):
+            y[rows] = _rational((x[rows] - center) * scale, p, a)[0]
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, p, a = ctx.saved_tensors
+        center, scale = ctx.grid
+        orders = torch.arange(1, len(p), device=x.device, dtype=x.dtype).unsqueeze(1)
+        p_slope, a_slope = p[1:] * orders, a * orders[: len(a)]
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dp, da = torch.zeros_like(p), torch.zeros_like(a)
+        for rows in blocks(x):
+            t = (x[rows] - center) * scale
+            y, denominator, inner = _rational(t, p, a)
+            to_p = grad[rows] / denominator
+            to_a = (to_p * y).mul_(inner.sign_()).neg_()
+            if dx is not None:
+                slope = torch.addcmul(to_p * _polynomial(p_slope, t), to_a, _polynomial(a_slope, t))
+                torch.mul(slope, scale, out=dx[rows])
+            for sums, weight in ((dp, to_p), (da, to_a.mul_(t))):
+                for power in range(len(sums)):
+                    sums[power] += weight.sum(0)
+                    if power + 1 < len(sums):
+                        weight = weight * t
+        return dx, dp, da, None, None
+
+
+@functools.cache
+def _fit_rational(degree: int, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator coefficients fitted to SiLU (Sanathanan & Koerner's iteration), A of even powers only.
+
+    An even A has one sign, so that the absolute value puts no kink into a fresh function.
+    """
+    t = torch.linspace(-1.25, 1.25, 512, dtype=torch.float64, device="cpu")
+    target = F.silu((low + high) / 2 + t * (high - low) / 2)
+    even = torch.arange(2, degree, 2, device="cpu")
+    numerator, inner = t.unsqueeze(1) ** torch.arange(degree + 1, device="cpu"), t.unsqueeze(1) ** even
+    denominator = torch.ones_like(t)
+    for _ in range(20):
+        design = torch.cat([numerator, -target.unsqueeze(1) * inner], dim=1)
+        solution = least_squares(design / denominator.unsqueeze(1), target / denominator)
+        denominator = 1 + (inner @ solution[degree + 1 :]).abs()
+    all_powers = t.new_zeros(degree - 1)
+    all_powers[even - 1] = solution[degree + 1 :]
+    return solution[: degree + 1], all_powers

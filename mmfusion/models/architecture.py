@@ -1,0 +1,33 @@
+"""How a model family is written down: one call per model, on one of four pairs of encoders."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from mmfusion.models.factory import build, register_model
+from mmfusion.models.fusion_model import FusionModel
+
+RESNET18: dict[str, Any] = {"image_encoder": "resnet18", "text_encoder": "bert_base"}
+RESNET50: dict[str, Any] = {"image_encoder": "resnet50", "text_encoder": "bert_base"}
+CONVNEXT_BASE: dict[str, Any] = {"image_encoder": "convnext_base", "text_encoder": "bert_base"}
+LITE0: dict[str, Any] = {"image_encoder": "tf_efficientnet_lite0", "text_encoder": "bert_tiny"}
+
+
+def arch(name: str, summary: str, **keywords: Any) -> None:
+    """Register a model.
+
+    Args:
+        name: What users type.
+        summary: Docstring; its first line stands in the list of models.
+        keywords: Keywords of ``FusionModel``; those given to ``create_model`` take precedence.
+    """
+
+    def entrypoint(**overrides: Any) -> FusionModel:
+        return build(overrides, **keywords)
+
+    entrypoint.__name__ = entrypoint.__qualname__ = name
+    entrypoint.__doc__ = summary
+    entrypoint.keywords = keywords  # type: ignore[attr-defined]  # what resolve_config reads
+    entrypoint.__module__ = sys._getframe(1).f_globals["__name__"]  # the registry tells built-in parts by it
+    register_model(entrypoint)

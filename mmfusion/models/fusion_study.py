@@ -1,0 +1,40 @@
+"""ResNet-18 and BERT-base under every fusion block, all else equal (report table 3 and section 10)."""
+
+from typing import Any
+
+from mmfusion.models.architecture import LITE0, RESNET18, arch
+
+BASELINE: dict[str, Any] = RESNET18 | {"head": "mlp", "head_args": {"hidden_features": 256, "dropout": 0.5}}
+
+arch(
+    "concat_resnet18",
+    "The report's baseline: ResNet-18 and BERT-base, concatenated, MLP head.",
+    **BASELINE,
+    fusion="concat",
+)
+for block, summary in {
+    "add": "The baseline with element-wise addition.",
+    "mul": "The baseline with element-wise multiplication.",
+    "gated": "The baseline with a gate per dimension.",
+    "cross_attention": "The baseline with text tokens attending to the image map, one layer.",
+    "co_attention": "The baseline with attention in both directions.",
+    "bilinear": "The baseline with a low-rank bilinear interaction.",
+    "ibfa": "The baseline with MIBF-Net's bidirectional fusion in its place.",
+}.items():
+    arch(f"{block}_resnet18", summary, **BASELINE, fusion=block, dim=512)
+
+arch(
+    "ssm_resnet18",
+    "The report's baseline with bidirectional Mamba fusion, one layer.",
+    **BASELINE,
+    fusion="ssm",
+    dim=256,
+)
+arch(
+    "ssm_lite0",
+    "Mamba fusion on EfficientNet-Lite0 and a two-layer BERT: trains on a laptop CPU.",
+    **LITE0,
+    fusion="ssm",
+    dim=128,
+    head="mlp",
+)
