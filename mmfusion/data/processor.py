@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmfusion.artifacts.folder import update_config
+from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
-from mmfusion.files import read_json, update_json
+from mmfusion.files import read_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from mmfusion.data.augmentations import Augmentation
-
-CONFIG_NAME = "config.json"
 
 #: Entries of a collated batch that are not arguments of a model.
 NOT_INPUTS = ("labels", "index")
@@ -275,10 +275,8 @@ class Processor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        update_json(folder / CONFIG_NAME, {"processor": self.to_dict()})
-        self.save_tokenizer(folder)
+        update_config(Path(folder), {"processor": self.to_dict()})
+        self.save_tokenizer(Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -288,7 +286,7 @@ class Processor:
             FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
             ValueError: A file is damaged, or holds unknown or missing settings.
         """
-        path = Path(folder) / CONFIG_NAME
+        path = Path(folder) / CONFIG
         values = read_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")

@@ -141,10 +141,10 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
 
 def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
     """Heat map and words of one row; nothing where captum is missing, or the row has nothing to explain."""
-    from mmfusion.explanation import explain
+    from mmfusion.explanation import explain_item
 
     try:
-        explanation = explain(predictor, rows[place], image=image)
+        explanation = explain_item(predictor, rows[place], image=image)
     except ImportError:
         return {}
     except ROW_ERRORS as error:
