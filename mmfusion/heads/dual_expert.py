@@ -31,7 +31,6 @@ class DualExpertHead(Head):
 
     Args:
         in_features: width of the pooled vector, and of the streams when ``stream_features`` is None.
-        num_classes: C.
         hidden_features: hidden width of each expert.
         gate: ``learned``, ``entropy`` or ``both``.
         dropout: within the experts.

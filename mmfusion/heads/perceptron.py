@@ -15,8 +15,6 @@ class LinearHead(Head):
     """One linear layer.
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         dropout: before the layer.
     """
 
@@ -35,8 +33,6 @@ class MlpHead(Head):
     """Linear - ReLU - dropout - Linear, the head of the report's baseline (hidden 256, dropout 0.5).
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         hidden_features: hidden width.
         dropout: after the ReLU.
     """

@@ -15,20 +15,13 @@ class ResidualMlpHead(Head):
     """y = x + f(x), then a linear layer; f is Linear - ReLU - dropout - Linear (report eq. 5).
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         hidden_features: hidden width of f.
         num_blocks: how many times y = x + f(x) is applied, each with its own f.
         dropout: within f.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        hidden_features: int = 256,
-        num_blocks: int = 1,
-        dropout: float = 0.5,
+        self, in_features: int, num_classes: int, hidden_features: int = 256, num_blocks: int = 1, dropout: float = 0.5
     ) -> None:
         super().__init__(in_features, num_classes)
         self.blocks = nn.ModuleList(

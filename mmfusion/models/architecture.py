@@ -18,13 +18,13 @@ def arch(name: str, summary: str, **keywords: Any) -> None:
     """Register a model.
 
     Args:
-        name: What users type.
-<<<<<<< HEAD
-        summary: Docstring; its first line stands in the list of models.
-=======
-        summary: The docstring; its first paragraph is printed in the list of models.
->>>>>>> layers
-        keywords: Keywords of ``FusionModel``; those given to ``create_model`` take precedence.
+            name: What users type.
+    <<<<<<< HEAD
+            summary: Docstring; its first line stands in the list of models.
+    =======
+            summary: The docstring; its first paragraph is printed in the list of models.
+    >>>>>>> layers
+            keywords: Keywords of ``FusionModel``; those given to ``create_model`` take precedence.
     """
 
     def entrypoint(**overrides: Any) -> FusionModel:

@@ -11,9 +11,5 @@ arch(
     image_encoder="tf_efficientnet_lite0",
 )
 arch("text_bert_base", "BERT-base on the text alone.", text_encoder="bert_base")
-arch(
-    "text_bert_tiny",
-    "A two-layer, 128-wide BERT on the text alone, trained from scratch.",
-    text_encoder="bert_tiny",
-)
+arch("text_bert_tiny", "A two-layer, 128-wide BERT on the text alone, trained from scratch.", text_encoder="bert_tiny")
 arch("text_minilm", "MiniLM-L6 on the text alone.", text_encoder="minilm")

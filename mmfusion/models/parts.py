@@ -211,10 +211,7 @@ def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | Non
         return nn.Identity()
     sizes: dict[str, Any] = {"in_features": in_features, "num_classes": config["num_classes"]}
     taken = registry.keywords(registry.get("head", config["head"]))
-    offered = {
-        "token_features": getattr(fusion, "token_features", None),
-        "stream_features": image.stream_features,
-    }
+    offered = {"token_features": getattr(fusion, "token_features", None), "stream_features": image.stream_features}
     sizes |= {keyword: width for keyword, width in offered.items() if width is not None and keyword in taken}
     return _module("head", config["head"], "forward(fused) -> FusionOutput", sizes | config["head_args"])
 

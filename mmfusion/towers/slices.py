@@ -97,18 +97,10 @@ class SlicesTower(SeveralTower):
     statistics.
 
     Args:
-        encoder: timm name of the backbone.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         aggregator: name of the aggregator.
         aggregator_args: its keywords.
         stem: ``2.5d``, or None.
         stem_mode: neighbours of the end slices: ``replicate`` or ``mirror``.
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: width of the aggregator's result.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or an unknown stem, mode or aggregator.

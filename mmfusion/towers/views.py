@@ -26,18 +26,10 @@ class ViewsTower(SeveralTower):
     their order beyond the first does not matter.
 
     Args:
-        encoder: timm name of the backbone, which all views share.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         dim: width that tokens are projected to.
         num_layers: attention layers.
         num_heads: heads of each; divides ``dim``.
         dropout: within each layer.
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: ``dim``.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or ``dim`` is not divisible by ``num_heads``.
