@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -51,7 +51,7 @@ class CrossAttention(ProjectedFusion):
         for i, layer in enumerate(self.layers):
             x, attentions[f"{self.query}_to_{asked}.{i}"] = layer(x, context, mask)
         x = self.norm(x)
-        own = {"image": masked_mean(v, image.mask), "text": masked_mean(t, text.mask)}
+        own: dict[str, Any] = {"image": masked_mean(v, image.mask), "text": masked_mean(t, text.mask)}
         return Fused(pooled=masked_mean(x, x_mask), tokens=x, mask=x_mask, attentions=attentions, **own)
 
 
