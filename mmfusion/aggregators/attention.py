@@ -17,7 +17,6 @@ class AttentionAggregator(Aggregator):
     """Attention pooling, a_i = softmax(q . k_i / sqrt(d)), h = sum a_i v_i (report eq. 6; Ilse et al. 2018); no order.
 
     Args:
-        in_features: D.
         hidden_size: width of keys and values.
         num_heads: queries, each over its part of the width.
     """

@@ -12,11 +12,7 @@ from mmfusion.registry import register
 
 @register("aggregator", "mean")
 class MeanAggregator(Aggregator):
-    """Mean over the present slices; no parameters, no order.
-
-    Args:
-        in_features: D.
-    """
+    """Mean over the present slices; no parameters, no order."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__(num_features=in_features)
