@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from mmfusion.cli import demo
 from mmfusion.cli import main as cli
+from mmfusion.experiments import demo
 from mmfusion.markdown import aligned_table
 
 
