@@ -28,7 +28,8 @@ def test_table_has_one_width():
 
 
 @pytest.mark.slow
-def test_fusion_beats_both_modalities(tmp_path, capsys):
+def test_fusion_beats_both_modalities(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "ROWS", 700)
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 0
     text = capsys.readouterr().out
     accuracy = {

@@ -168,3 +168,12 @@ def test_two_layers_and_their_weights():
 def test_wrong_values_are_told(name, kwargs, words):
     with pytest.raises(ValueError, match=words):
         mmfusion.create_fusion(name, image_dim=V, text_dim=T, dim=D, **kwargs)
+
+
+def test_a_block_is_exported_on_its_own():
+    block = mmfusion.create_fusion("cross_attention", image_dim=V, text_dim=T, dim=D).eval()
+    image, text = features()
+    program = torch.export.export(block, (image, text)).module()
+    found, expected = program(image, text), block(image, text)
+    assert_close(found.pooled, expected.pooled)
+    assert_close(found.attentions, expected.attentions)
