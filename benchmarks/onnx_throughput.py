@@ -16,7 +16,7 @@ import torch
 import mmfusion
 from mmfusion.exporting.inputs import random_inputs
 from mmfusion.exporting.program import write_program
-from mmfusion.inference.session import open_session, run_session
+from mmfusion.inference.onnx_model import open_session, run_session
 from timing import compare
 
 

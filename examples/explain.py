@@ -39,7 +39,7 @@ def main() -> None:
 
     chosen = list(surest(Path(options.run, "predictions.csv")))
     predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{options.run}")
-    explain_path(predictor, options.data, options.output, ids=[id_ for _, id_ in chosen])
+    explain_path(predictor, options.data, options.output, rows=[id_ for _, id_ in chosen])
     for kind, id_ in sorted(chosen):
         print(f"{kind:<16} {id_}")
 

@@ -47,12 +47,7 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int = 2) -> None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds something other than a JSON object.
-    """
+    """The JSON object in a file; FileNotFoundError or ValueError where there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     try:
@@ -65,11 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def update_json(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Write entries over those of the JSON object in a file, atomically; its other entries stay.
-
-    Returns:
-        All entries.
-    """
+    """Write entries over those of the JSON object in a file, atomically; its other entries stay. Returns them all."""
     values = {**(read_json(path) if path.exists() else {}), **entries}
     write_json(path, values)
     return values

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import torch.export
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from transformers.utils import ModelOutput
 
 Self = TypeVar("Self", bound="_Tensors")
@@ -115,6 +115,5 @@ class FusionOutput(ModelOutput):
     aux_loss: Tensor | None = None
 
 
-# a tower, an aggregator or a fusion block can be exported on its own (torch.export)
-for _outputs in (Features, Fused):
-    pytree.register_dataclass(_outputs, serialized_type_name=f"{_outputs.__module__}.{_outputs.__name__}")
+for _class in (Features, Fused):  # so that a tower or a block alone is exported too
+    torch.export.register_dataclass(_class)

@@ -187,14 +187,15 @@ def load_plugins(plugins: Iterable[str]) -> None:
         try:
             with _importing(plugin):
                 importlib.import_module(plugin)
-        except ModuleNotFoundError as error:
-            if error.name is not None and f"{plugin}.".startswith(f"{error.name}."):
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing is not None and f"{plugin}.".startswith(f"{missing}."):
                 raise ValueError(
                     f"plugins: there is no module {plugin!r}; install it, or put its folder on PYTHONPATH."
                 ) from None
-            raise _import_error(plugin, error) from error
-        except Exception as error:
-            raise _import_error(plugin, error) from error
+            raise ImportError(
+                f"plugins: importing {plugin!r} failed: {_told(error)}; mend it, or leave it out."
+            ) from error
 
 
 @contextmanager
@@ -208,11 +209,9 @@ def _importing(plugin: str) -> Iterator[None]:
         _plugin = before
 
 
-def _import_error(plugin: str, error: Exception) -> ImportError:
-    what = " ".join(str(error).split())
-    return ImportError(
-        f"plugins: importing {plugin!r} failed: {type(error).__name__}: {what}; mend it, or leave it out."
-    )
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 @functools.cache
@@ -226,10 +225,7 @@ def _load_entry_points() -> str:
             with _importing(entry.module):
                 entry.load()
         except Exception as error:
-            what = " ".join(str(error).split())
-            failed += (
-                f" (The plugin {entry.name!r} = {entry.value!r} of {GROUP} failed: {type(error).__name__}: {what}.)"
-            )
+            failed += f" (The plugin {entry.name!r} = {entry.value!r} of {GROUP} failed: {_told(error)}.)"
     return failed
 
 

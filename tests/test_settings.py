@@ -55,7 +55,14 @@ def test_command_line_is_read_back_as_the_same_configuration() -> None:
     config = RunConfig(
         data="my data",
         seed=3,
-        dataset=DatasetConfig(views=["a b", "null"], missing_values=[], folds={"test": [1]}, split_column=None),
+        dataset=DatasetConfig(
+            study_column="patient",
+            view_column="view",
+            views=["a b", "null"],
+            missing_values=[],
+            folds={"test": [1]},
+            split_column=None,
+        ),
         model=ModelConfig(head_args={"dropout": 0.1}),
         train=TrainConfig(resume=True, lr=1e-5, channels_last=False),
     )

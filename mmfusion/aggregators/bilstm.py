@@ -19,7 +19,6 @@ class BiLSTMAggregator(Aggregator):
     direction, so that a padded slice comes after all others in both. The result is that of packed sequences.
 
     Args:
-        in_features: D.
         hidden_size: width of one direction (256 or 512 in the report); the result is twice as wide.
         num_layers: bidirectional layers (1 or 2 in the report).
         dropout: on the input of every layer but the first.

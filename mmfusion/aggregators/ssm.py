@@ -15,7 +15,6 @@ class SSMAggregator(Aggregator):
     """Mamba blocks that read the slices in both directions, pooled by the mean of their outputs.
 
     Args:
-        in_features: D.
         hidden_size: width.
         num_layers: Mamba blocks.
         d_state: size of each channel's state.

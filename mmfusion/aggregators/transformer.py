@@ -29,7 +29,6 @@ class TransformerAggregator(Aggregator):
     """H = Transformer(F + P), pooled by the mean of H; P is sinusoidal, so that a study may have any number of slices.
 
     Args:
-        in_features: D.
         hidden_size: width, even (256 or 512 in the report).
         num_layers: pre-norm layers (1 or 2 in the report).
         num_heads: attention heads (4 to 8 in the report).

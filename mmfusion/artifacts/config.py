@@ -12,8 +12,8 @@ class PushConfig:
     Attributes:
         model: saved model: ``local-dir:RUN``.
         repo: ``org/name`` on the Hub; made where there is none.
-        private: whether a new repository is private.
-        revision: branch to push to; null takes the default one.
+        private: whether a new repository is private. One that exists stays what it is.
+        revision: branch to push to, which must exist; null takes the default one.
         overwrite_card: also replace a README.md there that mmfusion did not write.
         message: of the commit.
     """

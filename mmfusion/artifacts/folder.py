@@ -14,7 +14,7 @@ from mmfusion.artifacts.hub import fetch
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
-from mmfusion.files import read_json, write_json, write_text
+from mmfusion.files import read_json, update_json, write_json, write_text
 from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
 
 #: beginnings of the names of saved models that are not shipped.
@@ -48,9 +48,8 @@ def resolve_artifact(name: str) -> Path:
                 return candidate
         raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
     if Path(name).expanduser().is_dir() or "/" in name:
-        raise ValueError(
-            f"{name!r} looks like a path; write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
-        )
+        how = f"write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
+        raise ValueError(f"{name!r} looks like a path; {how}")
     tags = shipped()
     found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
     if not found:
@@ -87,10 +86,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
     for part in ("model", "export"):
         for name, value in paths_outside(config.get(part), part):
-            raise ValueError(
-                f"{path}: {name} is {value!r}, a path out of its folder, which nothing is read from; save the model "
-                "again, or name a file in the folder."
-            )
+            how = "which nothing is read from; save the model again, or name a file in the folder."
+            raise ValueError(f"{path}: {name} is {value!r}, a path out of its folder, {how}")
     return config
 
 
@@ -100,15 +97,16 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def update_config(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write entries of ``config.json``; its other entries stay, and a folder that is not there is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    update_json(folder / CONFIG, entries)
+
+
 def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
     """Write ``config.json``, ``metrics.json`` and the model card; the files they speak of are there already.
 
-    A ``README.md`` that somebody else wrote stays.
-
-    Args:
-        folder: Folder of the model.
-        config: The whole content of ``config.json``.
-        metrics: Content of ``metrics.json``; None leaves the file alone.
+    A ``README.md`` that somebody else wrote stays, and ``metrics.json`` too where no metrics are given.
     """
     write_json(folder / CONFIG, config)
     if metrics is not None:
@@ -119,15 +117,12 @@ def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str
 
 
 def _check_calibration(path: Path, calibration: Any) -> None:
-    if calibration is None:
-        return
-    if isinstance(calibration, dict) and {"temperature", "fitted_on", "n"} <= calibration.keys():
-        temperature = calibration["temperature"]
-        if isinstance(temperature, int | float) and 0 < temperature < float("inf"):
-            return
-    raise ValueError(
-        f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
-    )
+    whole = isinstance(calibration, dict) and {"temperature", "fitted_on", "n"} <= calibration.keys()
+    temperature = calibration["temperature"] if whole else None
+    if calibration is not None and not (isinstance(temperature, int | float) and 0 < temperature < float("inf")):
+        raise ValueError(
+            f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
+        )
 
 
 def _check_model(path: Path, model: Mapping[str, Any]) -> None:
@@ -135,9 +130,8 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     if model.get("encoder_weights") is not None:
         raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
     if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
-        raise ValueError(
-            f"{path} lacks the configuration of its text encoder (text_args.config); save the model again."
-        )
+        what = "the configuration of its text encoder (text_args.config)"
+        raise ValueError(f"{path} lacks {what}; save the model again.")
     for name in keys_of(model.get("text_args")):
         if asks_for_code(name):
             raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")

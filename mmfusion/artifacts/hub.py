@@ -13,17 +13,8 @@ from mmfusion.files import read_json
 #: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
 #: pickle nor code, and nothing else that lies beside them.
 HUB_FILES = (
-    CARD,
-    CONFIG,
-    METRICS,
-    WEIGHTS,
-    "added_tokens.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
+    *(CARD, CONFIG, METRICS, WEIGHTS, "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json"),
+    *("tokenizer_config.json", "vocab.json", "vocab.txt"),
 )
 LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
@@ -63,11 +54,7 @@ def push_to_hub(
 
     Args:
         folder: of :func:`~mmfusion.models.save_model`. Of what lies there, the saved model's files alone are pushed.
-        repo_id: ``org/name``; created where there is none.
-        private: whether a new repository is private. One that exists stays what it is.
-        revision: branch to push to, which must exist; None takes the default one.
-        overwrite_card: also replace a ``README.md`` of the repository that mmfusion did not write.
-        message: of the commit.
+        repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
     Returns:
         Address of the commit.
@@ -95,26 +82,18 @@ def push_to_hub(
             names.remove(CARD)
         contents: dict[str, Path | bytes] = {name: root / name for name in names}
         if CARD in contents and MARK in (root / CARD).read_text(encoding="utf-8"):
-            contents[CARD] = _card(root, f"{HUB}{repo_id}").encode()
+            # the saved model's card, with the name that it has on the Hub
+            metrics = read_json(root / METRICS) if METRICS in names else None
+            contents[CARD] = model_card(read_json(root / CONFIG), metrics, f"{HUB}{repo_id}").encode()
         operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in contents.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
-    except HfHubHTTPError as error:
-        if _status(error) in (401, 403):
-            raise PermissionError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
-        raise ValueError(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
-    except HFValidationError as error:
-        raise ValueError(f"{repo_id}: {_reason(error, repo_id, '')}") from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        kind = PermissionError if _status(error) in (401, 403) else ValueError
+        raise kind(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
     except Exception as error:  # whatever the client's HTTP library has for a network that is not there
-        raise ConnectionError(
-            f"{repo_id}: the Hub cannot be reached ({error}); push again where there is a network."
-        ) from error
+        why = f"the Hub cannot be reached ({error}); push again where there is a network."
+        raise ConnectionError(f"{repo_id}: {why}") from error
     return str(commit.commit_url)
-
-
-def _card(root: Path, name: str) -> str:
-    """The saved model's card, with the name that it has on the Hub."""
-    metrics = root / METRICS
-    return model_card(read_json(root / CONFIG), read_json(metrics) if metrics.is_file() else None, name)
 
 
 def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> bool:
@@ -135,16 +114,15 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
     """One line: what is wrong, and what to do about it."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.HFValidationError):
-        return f"{repository!r} is no name of a repository; write org/name."
-    if isinstance(error, errors.GatedRepoError):
-        return f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}."
-    if isinstance(error, errors.RevisionNotFoundError):
-        return (
-            f"the repository has no revision {revision!r}; leave it out, or name a branch, tag or commit that is there."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no such repository, or it is private; check the name, or {LOG_IN}."
+    reasons = {
+        errors.HFValidationError: f"{repository!r} is no name of a repository; write org/name.",
+        errors.GatedRepoError: f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}.",
+        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}; leave it out, or name a branch, "
+        "tag or commit that is there.",
+        errors.RepositoryNotFoundError: f"there is no such repository, or it is private; check the name, or {LOG_IN}.",
+    }
+    if found := next((reason for kind, reason in reasons.items() if isinstance(error, kind)), None):
+        return found
     if _status(error) in (401, 403):
         return f"the Hub refuses access ({_status(error)}); {LOG_IN} as one who may."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):

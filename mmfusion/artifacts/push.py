@@ -31,12 +31,5 @@ def push(config: PushConfig) -> Pushed:
     """Push a saved model to the Hugging Face Hub, in one commit."""
     folder = resolve_artifact(config.model)
     print(f"pushing {folder} to {config.repo}")
-    commit = push_to_hub(
-        folder,
-        config.repo,
-        private=config.private,
-        revision=config.revision,
-        overwrite_card=config.overwrite_card,
-        message=config.message,
-    )
-    return Pushed(config.repo, commit)
+    options = {name: value for name, value in vars(config).items() if name not in ("model", "repo")}
+    return Pushed(config.repo, push_to_hub(folder, config.repo, **options))

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from mmfusion.auditing.image_facts import ImageFacts
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.images import open_image
 from mmfusion.data.splits import group_codes
+from mmfusion.files import sha256
 from mmfusion.text.template import render, template_fields
+
+SIDE = 32  # of a thumbnail, in pixels
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is kept of one image.
+
+    Attributes:
+        digest: SHA-256 of the file's bytes.
+        size: Width and height in pixels.
+        mode: Pillow's name of the pixel format.
+        thumbnail: (SIDE, SIDE) uint8, grey.
+    """
+
+    digest: str
+    size: tuple[int, int]
+    mode: str
+    thumbnail: np.ndarray
+
+
+def look_at(path: Path, image: Image.Image) -> ImageFacts:
+    """The facts of a decoded image."""
+    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return ImageFacts(sha256(path), image.size, image.mode, np.asarray(thumbnail))
 
 
 @dataclass
@@ -47,16 +75,13 @@ class AuditedData:
     @cached_property
     def sentences(self) -> list[str | None]:
         """What the text template makes of each row."""
-        template = self.dataset.text_template
-        if template is None:
-            return [None] * len(self.frame)
-        rows = self.frame.to_dict("records")
-        return [render(template, row, self.dataset.missing_values) or None for row in rows]
+        template, missing = self.dataset.text_template or "", self.dataset.missing_values
+        return [render(template, row, missing) or None for row in self.frame.to_dict("records")]
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Metadata columns that enter the text."""
-        return template_fields(self.dataset.text_template) if self.dataset.text_template else ()
+        return template_fields(self.dataset.text_template or "")
 
     def present(self) -> dict[str, np.ndarray]:
         """Modality -> (rows,) whether the row has it: ``image``, or each view; ``text``."""
@@ -64,10 +89,9 @@ class AuditedData:
         found: dict[str, list[bool]] = {}
         if self.cases.layout == "views":
             names = self.dataset.view_columns or self.dataset.views
-            count = max((len(views) for views in images if views), default=0)
-            for i in range(count):
-                name = names[i] if names else str(i + 1)
-                found[f"view {name}"] = [views is not None and views[i] is not None for views in images]
+            for i in range(max((len(views) for views in images if views), default=0)):
+                name = f"view {names[i] if names else i + 1}"
+                found[name] = [views is not None and views[i] is not None for views in images]
         else:
             found["image"] = [image is not None for image in images]
         texts = zip(self.frame["text"], self.sentences, strict=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Audit:
         source: The table.
         rows: Number of its rows (cases).
         used: Number of rows without a problem of their own, which everything else was judged on.
-        split: Where the split comes from: ``table``, ``drawn`` or ``random``.
+        split: Origin of the split: ``table``, ``drawn`` or ``random``.
         fingerprint: Hash of the rows that were judged, as in a run's ``provenance.json``.
         findings: What was found, errors first.
         classes: Label -> split -> rows.
@@ -98,19 +99,19 @@ class Audit:
 
     def markdown(self) -> str:
         """The report to read."""
-        lines = [f"# Audit of {self.source}", "", f"{self.rows:,} rows, {self.used:,} of them without a problem of "]
-        lines[-1] += f"their own; {self._split_line()}. {self.counts()}."
-        lines += ["", "What each finding means and how it is decided is in mmfusion's `docs/audit.md`.", ""]
+        used = f"{self.rows:,} rows, {self.used:,} of them without a problem of their own"
+        lines = [f"# Audit of {self.source}", "", f"{used}; {self._split_line()}. {self.counts()}.", ""]
+        lines += ["What each finding means and how it is decided is in mmfusion's `docs/audit.md`.", ""]
         for severity in SEVERITIES:
-            if found := self.of(severity):
-                lines += [f"## {severity.capitalize()}s", ""]
-                for finding in found:
-                    lines += [f"### {finding.check}", "", finding.message, ""]
-                    lines += [f"**What to do:** {finding.fix}", ""] if finding.fix else []
-                    if finding.rows:
-                        more = len(finding.rows) - _SHOWN
-                        rest = f" and {more:,} more (`audit.json`)" if more > 0 else ""
-                        lines += [f"Rows: {', '.join(f'`{row}`' for row in finding.rows[:_SHOWN])}{rest}", ""]
+            found = self.of(severity)
+            lines += [f"## {severity.capitalize()}s", ""] if found else []
+            for finding in found:
+                lines += [f"### {finding.check}", "", finding.message, ""]
+                lines += [f"**What to do:** {finding.fix}", ""] if finding.fix else []
+                if finding.rows:
+                    more = len(finding.rows) - _SHOWN
+                    rest = f" and {more:,} more (`audit.json`)" if more > 0 else ""
+                    lines += [f"Rows: {', '.join(f'`{row}`' for row in finding.rows[:_SHOWN])}{rest}", ""]
         splits = list(dict.fromkeys(name for counts in self.classes.values() for name in counts))
         lines += ["## Classes", ""]
         lines += _table(["class", *splits], ([label, *counts.values()] for label, counts in self.classes.items()))
@@ -118,9 +119,8 @@ class Audit:
             lines += ["## Columns", "", "What each column alone tells about the label, measured on rows held out.", ""]
             header = ["column", "missing", "uncertainty removed", "rows settled", "in the text"]
             lines += _table(header, (self._column(name, values) for name, values in self.columns.items()))
-        others = [name for name in self.missing if name not in self.columns]
-        lines += ["## Missing", ""]
-        lines += _table(["what", "missing"], ([name, f"{self.missing[name]:.1%}"] for name in others))
+        others = ([name, f"{share:.1%}"] for name, share in self.missing.items() if name not in self.columns)
+        lines += ["## Missing", "", *_table(["what", "missing"], others)]
         if self.images.get("images"):
             lines += ["## Images", "", f"{self.images['images']:,} files.", ""]
             for kind in ("sizes", "modes"):
@@ -129,25 +129,18 @@ class Audit:
 
     def _column(self, name: str, values: Mapping[str, Any]) -> list[str]:
         missing = f"{self.missing[name]:.1%}" if name in self.missing else ""
-        return [
-            name,
-            missing,
-            f"{max(values['removed'], 0):.1%}",
-            f"{values['settled']:.1%}",
-            "yes" if values["input"] else "",
-        ]
+        told = f"{max(values['removed'], 0):.1%}", f"{values['settled']:.1%}"
+        return [name, missing, *told, "yes" if values["input"] else ""]
 
     def _split_line(self) -> str:
-        totals: dict[str, int] = {}
+        totals: Counter[str] = Counter()
         for counts in self.classes.values():
-            for name, count in counts.items():
-                totals[name] = totals.get(name, 0) + count
+            totals.update(counts)
         how = {"table": "split of the data", "drawn": "split as a run draws it", "random": "rows split at random"}
         return f"{how[self.split]} ({', '.join(f'{name} {count:,}' for name, count in totals.items())})"
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[Hashable]]) -> list[str]:
-    header = list(header)
+def _table(header: Sequence[str], rows: Iterable[Iterable[Hashable]]) -> list[str]:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [*lines, ""]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mmfusion.auditing.findings import Finding
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.problems import Problem, ProblemKind
 
-#: chance of a difference between classes as large as this, were there none, below which it is told ...
+#: Chance of a difference between classes as large as this, were there none, below which it is told ...
 P_VALUE = 1e-3
 #: ... if its size (Cramer's V) is at least this: among many rows a trifle is significant.
 EFFECT = 0.1
@@ -29,24 +29,14 @@ def check_rows(cases: CaseTable) -> Iterator[Finding]:
             found.setdefault((problem.kind, column), []).append(problem)
     for (kind, column), problems in found.items():
         where = f" in {column!r}" if column else ""
-        rows = "row" if len(problems) == 1 else "rows"
-        message = f"{len(problems):,} {rows}{where}: {problems[0].message}"
+        message = f"{len(problems):,} row{'' if len(problems) == 1 else 's'}{where}: {problems[0].message}"
         if kind is ProblemKind.DUPLICATE_ID:
-            message += f"; {_conflicts(cases, problems)}"
-        yield Finding(
-            _CHECKS.get(kind, f"bad_row: {kind.value}"),
-            "error",
-            message,
-            "Correct them, or leave them out with --on-bad-row skip.",
-            [f"{problem.id} (row {problem.row})" for problem in problems],
-        )
-
-
-def _conflicts(cases: CaseTable, problems: Sequence[Problem]) -> str:
-    """How many of the ids that appear twice have two labels, or lie in two splits."""
-    rows = cases.frame[cases.frame["id"].isin({problem.id for problem in problems})].groupby("id")
-    labels, splits = int((rows["label"].nunique() > 1).sum()), int((rows["split"].nunique() > 1).sum())
-    return f"{labels} of the ids have two labels, {splits} lie in two splits"
+            rows = cases.frame[cases.frame["id"].isin({problem.id for problem in problems})].groupby("id")
+            labels, splits = ((rows[name].nunique() > 1).sum() for name in ("label", "split"))
+            message += f"; {labels} of the ids have two labels, {splits} lie in two splits"
+        check = _CHECKS.get(kind, f"bad_row: {kind.value}")
+        fix = "Correct them, or leave them out with --on-bad-row skip."
+        yield Finding(check, "error", message, fix, [f"{problem.id} (row {problem.row})" for problem in problems])
 
 
 def missing_shares(data: AuditedData) -> dict[str, float]:
@@ -60,26 +50,20 @@ def check_modalities(data: AuditedData) -> Iterator[Finding]:
     present = data.present()
     for name, has in present.items():
         if 0 < has.sum() < len(has):
-            yield Finding(
-                "missing_modality",
-                "note",
-                f"{int((~has).sum()):,} of {len(has):,} rows ({1 - has.mean():.1%}) have no {name}",
-                "Models take them as they are; figures of rows with everything are worth a look beside the others.",
-                data.frame["id"][~has].tolist(),
-            )
+            message = f"{int((~has).sum()):,} of {len(has):,} rows ({1 - has.mean():.1%}) have no {name}"
+            fix = "Models take them as they are; figures of rows with everything are worth a look beside the others."
+            yield Finding("missing_modality", "note", message, fix, data.frame["id"][~has].tolist())
     columns = {name: data.frame[name].notna().to_numpy() for name in data.inputs}
     for name, has in {**present, **columns}.items():
         p_value, effect, shares = association(has, data.labels, data.groups)
         if p_value < P_VALUE and effect >= EFFECT:
             named = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
-            yield Finding(
-                "missing_by_class",
-                "error" if name in present else "warning",
-                f"whether a row has {'an' if name == 'image' else 'a'} {name} tells its label "
-                f"(Cramer's V {effect:.2f}, p {p_value:.1g}); missing: {named}",
-                "Find out why. A model learns from what is absent: leave out the rows without, or the modality.",
-                details={"effect": effect, "p": p_value, "missing": shares},
-            )
+            told = f"tells its label (Cramer's V {effect:.2f}, p {p_value:.1g}); missing: {named}"
+            message = f"whether a row has {'an' if name == 'image' else 'a'} {name} {told}"
+            fix = "Find out why. A model learns from what is absent: leave out the rows without, or the modality."
+            details = {"effect": effect, "p": p_value, "missing": shares}
+            severity = "error" if name in present else "warning"
+            yield Finding("missing_by_class", severity, message, fix, details=details)
 
 
 def association(has: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, float, dict[str, float]]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmfusion.auditing.audited_data import AuditedData
+from mmfusion.auditing.audited_data import SIDE, AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.auditing.image_facts import SIDE
 
 SAME = 0.99  # correlation of two thumbnails from which on they count as one picture
 _LOW = 8  # frequencies in each direction by which candidates are looked up
@@ -29,12 +28,11 @@ def image_table(data: AuditedData) -> dict[str, Any]:
 
 def check_duplicates(data: AuditedData) -> Iterator[Finding]:
     """The same file, or the same picture, in several cases."""
-    homes: dict[bytes, list[int]] = {}  # digest -> positions of the cases that show it
-    pictures: dict[bytes, np.ndarray] = {}
+    homes: dict[str, list[int]] = {}  # digest -> positions of the cases that show it
+    pictures: dict[str, np.ndarray] = {}
     for position, cell in enumerate(data.frame["image"]):
         for image in (cell,) if isinstance(cell, str) else cell or ():
-            if image is not None and image in data.facts:
-                fact = data.facts[image]
+            if fact := data.facts.get(image):
                 pictures[fact.digest] = fact.thumbnail
                 cases = homes.setdefault(fact.digest, [])
                 if position not in cases:
@@ -46,14 +44,10 @@ def check_duplicates(data: AuditedData) -> Iterator[Finding]:
     thumbnails = np.stack([pictures[digest] for digest in digests]) if digests else np.empty((0, SIDE, SIDE))
     blank = thumbnails.std(axis=(1, 2)) < _BLANK
     if blank.any():
-        cases = sorted({case for i in np.flatnonzero(blank) for case in homes[digests[i]]})
-        yield Finding(
-            "blank_image",
-            "warning",
-            f"{int(blank.sum()):,} images show nothing but one grey",
-            "Leave them out; an empty image cell is a missing modality.",
-            data.frame["id"].iloc[cases].tolist(),
-        )
+        rows = sorted({case for i in np.flatnonzero(blank) for case in homes[digests[i]]})
+        message = f"{int(blank.sum()):,} images show nothing but one grey"
+        fix = "Leave them out; an empty image cell is a missing modality."
+        yield Finding("blank_image", "warning", message, fix, data.frame["id"].iloc[rows].tolist())
     shown = np.flatnonzero(~blank)
     near = [(homes[digests[shown[i]]][0], homes[digests[shown[j]]][0]) for i, j in near_duplicates(thumbnails[shown])]
     yield from _pairs(data, "near_duplicate", "almost the same picture", [(a, b) for a, b in near if a != b])
@@ -87,11 +81,8 @@ def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     diagonal = np.abs(np.diagonal(spectrum, axis1=1, axis2=2))
     tree = KDTree(np.concatenate([both_ways, diagonal], axis=1))
     candidates = tree.query_pairs(np.sqrt(2 * (1 - SAME)) + 1e-5, output_type="ndarray")
-    found = [
-        chunk[_best_correlation(x[chunk[:, 0]], x[chunk[:, 1]]) >= SAME]
-        for chunk in np.array_split(candidates, len(candidates) // _CHUNK + 1)
-    ]
-    pairs = np.concatenate(found)
+    chunks = np.array_split(candidates, len(candidates) // _CHUNK + 1)
+    pairs = np.concatenate([chunk[_best_correlation(*x[chunk.T]) >= SAME] for chunk in chunks])
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
@@ -108,31 +99,22 @@ def _pairs(data: AuditedData, check: str, what: str, pairs: Sequence[tuple[int, 
     first, second = np.array(pairs).T
     frame = data.frame
     ids, splits, labels = (frame[name].to_numpy(dtype=object) for name in ("id", "split", "label"))
-    across_splits = splits[first] != splits[second]
-    # several regions of one image are several cases, which may well differ
-    across_labels = (labels[first] != labels[second]) & (data.cases.regions is None)
-    same_group = data.groups[first] == data.groups[second]
-    rest = ~across_splits & ~across_labels
+    across_splits, across_labels = splits[first] != splits[second], labels[first] != labels[second]
+    same_group, rest = data.groups[first] == data.groups[second], ~across_splits & ~across_labels
+    split = "in one split, of different groups" if frame["group"].notna().any() else "in one split"
+    regroup = "Are these one patient under two names? Another split may part them: give both rows the same group."
     kinds = [
         ("across_splits", "error", across_splits, "in two splits", "Give both rows the same group, and split anew."),
         ("across_labels", "error", across_labels, "under two labels", "Find out which label is right; leave one out."),
-        (
-            "in_a_split",
-            "warning",
-            rest & ~same_group,
-            "in one split, of different groups" if frame["group"].notna().any() else "in one split",
-            "Are these one patient under two names? Another split may part them: give both rows the same group.",
-        ),
+        ("in_a_split", "warning", rest & ~same_group, split, regroup),
         ("in_a_group", "note", rest & same_group, "in one group", "Each counts once more than it should."),
     ]
-    for kind, severity, chosen, where, fix in kinds:
-        if data.cases.regions is not None and kind not in ("across_splits",):
-            continue
+    # several regions of one image are several cases, which may well differ
+    for kind, severity, chosen, where, fix in kinds if data.cases.regions is None else kinds[:1]:
         if chosen.any():
             rows = [f"{ids[a]} = {ids[b]}" for a, b in zip(first[chosen], second[chosen], strict=True)]
-            message = f"{len(rows):,} pairs of rows show {what} {where}"
-            message = message.replace("1 pairs of rows show", "1 pair of rows shows") if len(rows) == 1 else message
-            yield Finding(f"{check}_{kind}", severity, message, fix, rows)
+            shown = "1 pair of rows shows" if len(rows) == 1 else f"{len(rows):,} pairs of rows show"
+            yield Finding(f"{check}_{kind}", severity, f"{shown} {what} {where}", fix, rows)
 
 
 def check_sizes(data: AuditedData) -> Iterator[Finding]:
@@ -143,32 +125,20 @@ def check_sizes(data: AuditedData) -> Iterator[Finding]:
     sizes = np.array([data.facts[name].size for name in names], dtype=float)
     small = sizes.min(axis=1) < _SMALL
     if small.any():
-        yield Finding(
-            "small_image",
-            "warning",
-            f"{int(small.sum()):,} images are less than {_SMALL} pixels wide or high",
-            "Are these thumbnails? Look for the originals.",
-            [names[i] for i in np.flatnonzero(small)],
-        )
+        message = f"{int(small.sum()):,} images are less than {_SMALL} pixels wide or high"
+        fix = "Are these thumbnails? Look for the originals."
+        yield Finding("small_image", "warning", message, fix, [names[i] for i in np.flatnonzero(small)])
     area, shape = np.log(sizes.prod(axis=1)), np.log(sizes[:, 0] / sizes[:, 1])
     odd = (np.abs(area - np.median(area)) > np.log(4)) | (np.abs(shape - np.median(shape)) > np.log(1.5))
     odd &= ~small
     if odd.any():
-        yield Finding(
-            "odd_size",
-            "note",
-            f"{int(odd.sum()):,} of {len(names):,} images have a quarter or four times the usual number of pixels, or "
-            "another shape (one and a half times as long)",
-            "Outside training the centre square is cut out: look whether it holds what matters.",
-            [names[i] for i in np.flatnonzero(odd)],
-        )
-    modes = Counter(fact.mode for fact in data.facts.values())
+        unlike = "a quarter or four times the usual number of pixels, or another shape (one and a half times as long)"
+        message = f"{int(odd.sum()):,} of {len(names):,} images have {unlike}"
+        fix = "Outside training the centre square is cut out: look whether it holds what matters."
+        yield Finding("odd_size", "note", message, fix, [names[i] for i in np.flatnonzero(odd)])
+    modes = Counter(fact.mode for fact in data.facts.values()).most_common()
     if len(modes) > 1:
-        usual = modes.most_common(1)[0][0]
-        yield Finding(
-            "mixed_modes",
-            "note",
-            f"images are of several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes.most_common())}",
-            "All are read as RGB. Do they come from different devices, and does the device tell the label?",
-            [name for name in names if data.facts[name].mode != usual],
-        )
+        message = f"images are of several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes)}"
+        fix = "All are read as RGB. Do they come from different devices, and does the device tell the label?"
+        rows = [name for name in names if data.facts[name].mode != modes[0][0]]
+        yield Finding("mixed_modes", "note", message, fix, rows)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -37,11 +38,11 @@ class Evidence:
     """What one column alone tells about the label.
 
     Attributes:
-        removed: share of the label's uncertainty (cross-entropy of the class shares, in nats) that the column removes
+        removed: Share of the label's uncertainty (cross-entropy of the class shares, in nats) that the column removes
             on rows held out; negative where it only adds noise.
-        errors: by how many standard errors ``removed`` is above zero, groups counting once.
-        settled: share of the rows under a value that settles the label.
-        values: those values.
+        errors: Number of standard errors that ``removed`` is above zero, groups counting once.
+        settled: Share of the rows under a value that settles the label.
+        values: The values that settle it.
     """
 
     removed: float
@@ -73,7 +74,7 @@ def judge(
 
     Args:
         codes: (rows,) number of each row's value, decided without looking at the labels.
-        names: the values.
+        names: The values.
         labels: (rows,) number of each row's class.
         groups: (rows,) number of each row's group.
         folds: (rows,) fold of each row; groups are whole.
@@ -92,18 +93,14 @@ def judge(
         uncertainty[held_out] = -np.log(shares[labels[held_out]])
         gain[held_out] = np.log(predicted[codes[held_out], labels[held_out]]) + uncertainty[held_out]
     by_group = np.bincount(groups, weights=gain)[np.unique(groups)]
-    spread = by_group.std() / np.sqrt(len(by_group))
     # a column that is the label gains as much in every row: no spread, and no doubt
-    errors = by_group.mean() / max(spread, 1e-9)
+    errors = by_group.mean() / max(by_group.std() / np.sqrt(len(by_group)), 1e-9)
 
     base = np.bincount(labels, minlength=classes) / rows
-    settling: list[str] = []
-    settled = 0
-    for code, name in enumerate(names):
+    settling: dict[str, int] = {}  # value -> its rows
+    for code in np.unique(codes):
         members = codes == code
         count = int(members.sum())
-        if not count:
-            continue
         there = np.bincount(labels[members], minlength=classes) / count
         rarest_first = np.argsort(there / base)
         known, share = np.cumsum(there[rarest_first])[:-1], np.cumsum(base[rarest_first])[:-1]
@@ -111,9 +108,9 @@ def judge(
         seen = known * independent
         highest = beta.ppf(_CONFIDENCE, seen + 1, np.maximum(independent - seen, 1e-9))
         if ((share >= _RULED_OUT) & (highest <= share / _RARER)).any():
-            settling.append(name)
-            settled += count
-    return Evidence(float(gain.sum() / uncertainty.sum()), float(errors), settled / rows, settling)
+            settling[names[code]] = count
+    removed = float(gain.sum() / uncertainty.sum())
+    return Evidence(removed, float(errors), sum(settling.values()) / rows, [*settling])
 
 
 def judge_columns(data: AuditedData) -> dict[str, Evidence]:
@@ -124,27 +121,16 @@ def judge_columns(data: AuditedData) -> dict[str, Evidence]:
     if labels.max(initial=0) == 0 or groups.max(initial=0) + 1 < _FOLDS:
         return {}
     folds = group_folds(labels.tolist(), groups.tolist(), folds=_FOLDS)
-    found = {}
-    for name, cells in _features(data).items():
-        codes, names = encode(cells)
-        if len(names) > 1:
-            found[name] = judge(codes, names, labels, groups, folds)
-    return found
+    features = {name: encode(cells) for name, cells in _features(data).items()}
+    told = {name: values for name, values in features.items() if len(values[1]) > 1}
+    return {name: judge(*values, labels, groups, folds) for name, values in told.items()}
 
 
 def _features(data: AuditedData) -> dict[str, list[str | None]]:
     """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
     dataset, frame = data.dataset, data.frame
-    structure = {
-        dataset.split_column,
-        dataset.fold_column,
-        dataset.label_column,
-        dataset.group_column,
-        dataset.study_column,
-        dataset.view_column,
-        dataset.slice_column,
-        dataset.id_column,
-    }
+    roles = ("split", "fold", "label", "group", "study", "view", "slice", "id")
+    structure = {getattr(dataset, f"{role}_column") for role in roles}
     features: dict[str, list[str | None]] = {}
     for name in data.cases.metadata:
         cells = frame[name].tolist()
@@ -153,16 +139,11 @@ def _features(data: AuditedData) -> dict[str, list[str | None]]:
         elif name not in structure or name == dataset.group_column:
             features |= _id_parts(name, cells)
     features |= _id_parts("id", frame["id"].tolist())
-    facts = [data.facts.get(_first(cell)) for cell in frame["image"]]
+    images = [cell if isinstance(cell, str) else next(filter(None, cell or ()), "") for cell in frame["image"]]
+    facts = [data.facts.get(image) for image in images]
     features["image size"] = [f"{fact.size[0]} x {fact.size[1]}" if fact else None for fact in facts]
     features["image mode"] = [fact.mode if fact else None for fact in facts]
     return features
-
-
-def _first(cell: Any) -> str:
-    """One image of a case."""
-    images = (cell,) if isinstance(cell, str) else cell or ()
-    return next((image for image in images if image is not None), "")
 
 
 def _identifies(cells: Sequence[str | None]) -> bool:
@@ -174,10 +155,9 @@ def _identifies(cells: Sequence[str | None]) -> bool:
 def _id_parts(name: str, cells: Sequence[str | None]) -> dict[str, list[str | None]]:
     """What an id may tell: how it is spelt, digits aside, and its number, which grows in the order of collection."""
     stems = [PurePosixPath(cell).stem if cell is not None else None for cell in cells]
-    numbers = [re.findall(r"\d+", stem)[-1:] if stem is not None else [] for stem in stems]
     return {
         f"{name} (spelling)": [re.sub(r"\d+", "#", stem) if stem is not None else None for stem in stems],
-        f"{name} (number)": [number[0] if number else None for number in numbers],
+        f"{name} (number)": [next(reversed(re.findall(r"\d+", stem or "")), None) for stem in stems],
     }
 
 
@@ -196,19 +176,15 @@ def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
     Returns:
         (rows,) number of each row's value, and the values' names; a missing cell is a value of its own.
     """
-    present = np.array([cell is not None for cell in cells], dtype=bool)
+    filled = np.array([cell if cell is not None else _MISSING for cell in cells], dtype=object)
     values = [cell for cell in cells if cell is not None]
     numbers = _numbers(values)
     if numbers is not None and len(set(values)) > _BINS:
         bins = max(2, min(_BINS, len(values) // 20))
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1]))
-        where = np.searchsorted(edges, numbers, side="right")
         bounds = [numbers.min(), *edges, numbers.max()]
-        texts = [f"{bounds[i]:g} to {bounds[i + 1]:g}" for i in range(len(bounds) - 1)]
-        filled = np.full(len(cells), _MISSING, dtype=object)
-        filled[present] = [texts[i] for i in where]
-    else:
-        filled = np.array([cell if cell is not None else _MISSING for cell in cells], dtype=object)
+        texts = np.array([f"{low:g} to {high:g}" for low, high in pairwise(bounds)], dtype=object)
+        filled[[cell is not None for cell in cells]] = texts[np.searchsorted(edges, numbers, side="right")]
     names, codes = np.unique(filled.astype(str), return_inverse=True)
     return codes, names.tolist()
 
@@ -218,38 +194,33 @@ def check_columns(data: AuditedData, evidence: Mapping[str, Evidence]) -> Iterat
     known_by_name = LeakGuard().leaking(evidence)
     plausible = []
     for name, found in evidence.items():
-        by_name = name in known_by_name and found.is_sure
-        if found.is_leak or by_name:
+        if found.is_leak or (name in known_by_name and found.is_sure):
             yield _leak(name, found, is_input=name in data.inputs)
         elif found.is_sure:
             plausible.append(name)
     if plausible:
         named = ", ".join(f"{name} {evidence[name].removed:.1%}" for name in plausible)
-        yield Finding(
-            "predictive_column",
-            "note",
-            f"columns tell something of the label, as what is known of a patient may; they remove {named} of its "
-            "uncertainty",
-            "Nothing, where they are known before the diagnosis: it is by these that a text helps.",
-            details={name: {"removed": evidence[name].removed} for name in plausible},
-        )
+        told = "columns tell something of the label, as what is known of a patient may"
+        message = f"{told}; they remove {named} of its uncertainty"
+        fix = "Nothing, where they are known before the diagnosis: it is by these that a text helps."
+        details = {name: {"removed": evidence[name].removed} for name in plausible}
+        yield Finding("predictive_column", "note", message, fix, details=details)
 
 
 def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
     told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
     if found.values:
-        values = ", ".join(repr(value) for value in found.values[:5]) + (", ..." if len(found.values) > 5 else "")
-        told += f" and settles it for {found.settled:.0%} of the rows ({values})"
-    where = "is in the text and" if is_input else "is no input, and"
-    return Finding(
-        "label_leak",
-        "error" if is_input else "warning",
-        f"{name!r} {where} tells the label by itself: it {told}",
-        "Take it out of dataset.text_template."
-        if is_input
-        else "Keep it out of the text, unless it is truly known before the diagnosis.",
-        details={"column": name, "removed": found.removed, "settled": found.settled, "values": found.values},
-    )
+        told += f" and settles it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
+    severity, where = ("error", "is in the text and") if is_input else ("warning", "is no input, and")
+    keep_out = "Keep it out of the text, unless it is truly known before the diagnosis."
+    fix = "Take it out of dataset.text_template." if is_input else keep_out
+    message = f"{name!r} {where} tells the label by itself: it {told}"
+    details = {"column": name, "removed": found.removed, "settled": found.settled, "values": found.values}
+    return Finding("label_leak", severity, message, fix, details=details)
+
+
+def _first_five(values: Sequence[str]) -> str:
+    return ", ".join(map(repr, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
 def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
@@ -259,47 +230,35 @@ def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Ite
     labels = sorted(set(data.labels))
     guards = {label: LeakGuard([label], {label: synonyms.get(label, ())}) for label in labels}
     parts = {"free text": data.frame["text"].tolist(), "template": data.sentences}
+    fixes = {
+        "free text": "Take the words out (mmfusion narrate does), or choose another text.",
+        "template": "Take the column that holds them out of dataset.text_template.",
+    }
     ids = data.frame["id"].tolist()
     numbers = [label for label, guard in guards.items() if not guard.terms]
     if numbers and any(text is not None for texts in parts.values() for text in texts):
-        yield Finding(
-            "unguarded_label",
-            "note",
-            f"the labels {', '.join(numbers)} are numbers, which are not looked for in texts",
-            "Name the words that give them away with --synonyms FILE.json.",
-        )
+        message = f"the labels {', '.join(numbers)} are numbers, which are not looked for in texts"
+        fix = "Name the words that give them away with --synonyms FILE.json."
+        yield Finding("unguarded_label", "note", message, fix)
     for part, texts in parts.items():
-        rows: set[int] = set()
         words: dict[str, None] = {}
-        own: dict[str, tuple[int, int]] = {}
-        found_in: dict[str, dict[str, list[str]]] = {label: {} for label in labels}
+        named_in: dict[str, list[int]] = {}  # label -> positions of the rows whose text names it
+        found = lru_cache(maxsize=None)(lambda label, text: guards[label].find(text))
         for position, text in enumerate(texts):
-            for label, guard in guards.items():
-                if text is None or not guard.terms:
-                    continue
-                if text not in found_in[label]:
-                    found_in[label][text] = guard.find(text)
-                if found := found_in[label][text]:
-                    rows.add(position)
-                    words |= dict.fromkeys(word.lower() for word in found)
-                    right, all_ = own.get(label, (0, 0))
-                    own[label] = right + (data.labels[position] == label), all_ + 1
-        if not rows:
+            for label in labels if text is not None else ():
+                if there := found(label, text):
+                    named_in.setdefault(label, []).append(position)
+                    words |= dict.fromkeys(word.lower() for word in there)
+        if not words:
             continue
-        telling = [
-            label
-            for label, (right, all_) in own.items()
-            if binomtest(right, all_, float((data.labels == label).mean()), alternative="greater").pvalue < _P_VALUE
-        ]
-        named = ", ".join(map(repr, list(words)[:5])) + (", ..." if len(words) > 5 else "")
-        right, all_ = (sum(counts) for counts in zip(*own.values(), strict=True))
-        yield Finding(
-            "label_words",
-            "error" if telling else "warning",
-            f"the {part} of {len(rows):,} rows names a label ({named}); {right / all_:.0%} of the time the row's own",
-            "Take the words out (mmfusion narrate does), or choose another text."
-            if part == "free text"
-            else "Take the column that holds them out of dataset.text_template.",
-            [ids[position] for position in sorted(rows)],
-            {"words": list(words), "telling": telling},
-        )
+        own = {label: int((data.labels[where] == label).sum()) for label, where in named_in.items()}
+        shares = {label: float((data.labels == label).mean()) for label in own}
+        tests = {label: binomtest(own[label], len(named_in[label]), shares[label], "greater") for label in own}
+        telling = [label for label, test in tests.items() if test.pvalue < _P_VALUE]
+        rows = sorted({position for where in named_in.values() for position in where})
+        share = sum(own.values()) / sum(map(len, named_in.values()))
+        named = f"the {part} of {len(rows):,} rows names a label ({_first_five([*words])})"
+        fix = fixes[part]
+        message, severity = f"{named}; {share:.0%} of the time the row's own", "error" if telling else "warning"
+        details = {"words": list(words), "telling": telling}
+        yield Finding("label_words", severity, message, fix, [ids[position] for position in rows], details)

@@ -23,37 +23,23 @@ def class_counts(data: AuditedData) -> dict[str, dict[str, int]]:
 
 def check_groups(data: AuditedData) -> Iterator[Finding]:
     """Groups of which a part is in one split and a part in another."""
-    grouped = data.frame["group"].notna().any()
-    if grouped:
+    if data.frame["group"].notna().any():
         groups, leaked = _shared(data, "group")
         if groups:
-            yield Finding(
-                "group_overlap",
-                "error",
-                f"{groups:,} groups lie in more than one split; {len(leaked):,} rows outside training show a group "
-                "that training shows too",
-                "Split by group: leave out the split column, or write a split with mmfusion split.",
-                leaked,
-                {"groups": groups, "rows": len(leaked)},
-            )
+            shown = f"{len(leaked):,} rows outside training show a group that training shows too"
+            message = f"{groups:,} groups lie in more than one split; {shown}"
+            fix = "Split by group: leave out the split column, or write a split with mmfusion split."
+            yield Finding("group_overlap", "error", message, fix, leaked, {"groups": groups, "rows": len(leaked)})
         return
     for name in data.cases.metadata:
         groups, leaked = _shared(data, name) if _GROUP_NAME.search(name) else (0, [])
         if leaked:
-            yield Finding(
-                "possible_group",
-                "warning",
-                f"{name!r} looks like a group, and {groups:,} of its values lie in more than one split "
-                f"({len(leaked):,} rows outside training)",
-                f"If it names a patient or a lesion, set dataset.group_column: {name}.",
-                leaked,
-            )
-    yield Finding(
-        "no_group",
-        "note",
-        "no column says which rows belong to one patient, so that nothing keeps them in one split",
-        "Name one with dataset.group_column where there are several rows a patient.",
-    )
+            where = f"{groups:,} of its values lie in more than one split ({len(leaked):,} rows outside training)"
+            fix = f"If it names a patient or a lesion, set dataset.group_column: {name}."
+            yield Finding("possible_group", "warning", f"{name!r} looks like a group, and {where}", fix, leaked)
+    message = "no column says which rows belong to one patient, so that nothing keeps them in one split"
+    fix = "Name one with dataset.group_column where there are several rows a patient."
+    yield Finding("no_group", "note", message, fix)
 
 
 def _shared(data: AuditedData, column: str) -> tuple[int, list[str]]:
@@ -69,27 +55,15 @@ def check_classes(data: AuditedData) -> Iterator[Finding]:
     """Classes that a split lacks, or has few rows of."""
     counts = class_counts(data)
     if len(counts) == 1:
-        yield Finding(
-            "one_class",
-            "error",
-            f"every row is {next(iter(counts))}: there is nothing to tell apart",
-            "Is dataset.label_column the right one?",
-        )
+        message = f"every row is {next(iter(counts))}: there is nothing to tell apart"
+        yield Finding("one_class", "error", message, "Is dataset.label_column the right one?")
     for split in data.cases.splits:
         absent = [label for label, rows in counts.items() if not rows[split]]
         few = {label: rows[split] for label, rows in counts.items() if 0 < rows[split] < FEW}
         if absent:
-            yield Finding(
-                "class_absent",
-                "warning",
-                f"{split} has no row of {', '.join(absent)}",
-                "Its figures say nothing about these classes; draw another split, or merge classes.",
-            )
+            fix = "Its figures say nothing about these classes; draw another split, or merge classes."
+            yield Finding("class_absent", "warning", f"{split} has no row of {', '.join(absent)}", fix)
         if few:
             named = ", ".join(f"{label} ({rows})" for label, rows in few.items())
-            yield Finding(
-                "class_tail",
-                "warning",
-                f"{split} has fewer than {FEW} rows of {named}",
-                "Figures of these classes are a matter of chance; use folds (mmfusion split --folds) and pool them.",
-            )
+            fix = "Figures of these classes are a matter of chance; use folds (mmfusion split --folds) and pool them."
+            yield Finding("class_tail", "warning", f"{split} has fewer than {FEW} rows of {named}", fix)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from PIL import Image
 
 from mmfusion.auditing import gaps, images, leaks, partition
-from mmfusion.auditing.audited_data import AuditedData
+from mmfusion.auditing.audited_data import AuditedData, ImageFacts, look_at
 from mmfusion.auditing.config import AuditConfig
-from mmfusion.auditing.findings import Audit, Finding
-from mmfusion.auditing.image_facts import ImageFacts, look_at
+from mmfusion.auditing.findings import Audit
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.image_checks import check_images
 from mmfusion.data.read import read_cases
@@ -25,8 +23,8 @@ def audit(config: AuditConfig) -> Audit:
     everything else.
 
     Raises:
-        FileNotFoundError: the data or the synonyms do not exist.
-        ValueError: the data cannot be read as a table, no row is usable, or there are too few groups to draw a split.
+        FileNotFoundError: The data or the synonyms do not exist.
+        ValueError: The data cannot be read as a table, no row is usable, or there are too few groups to draw a split.
     """
     synonyms = read_synonyms(config.synonyms) if config.synonyms is not None else {}
     print(f"auditing {config.data}")
@@ -40,18 +38,24 @@ def audit(config: AuditConfig) -> Audit:
     cases = check_images(cases, look=look)
     rows = list(gaps.check_rows(cases))
     used, origin = _with_split(_without_bad_rows(cases), config)
-    data = AuditedData(used, config.dataset, facts)
+    # the threads that look at images end in any order
+    data = AuditedData(used, config.dataset, dict(sorted(facts.items())))
     evidence = leaks.judge_columns(data)
-    findings: list[Finding] = [
+    known = {label: terms for field in list_synonyms() for label, terms in read_synonyms(field).items()}
+    findings = [
         *rows,
         *partition.check_groups(data),
         *images.check_duplicates(data),
         *leaks.check_columns(data, evidence),
-        *leaks.check_words(data, _known_synonyms() | synonyms),
+        *leaks.check_words(data, known | synonyms),
         *gaps.check_modalities(data),
         *partition.check_classes(data),
         *images.check_sizes(data),
     ]
+    columns = {
+        name: {"removed": found.removed, "settled": found.settled, "input": name in data.inputs}
+        for name, found in evidence.items()
+    }
     outcome = Audit(
         source=cases.source,
         rows=len(cases),
@@ -61,10 +65,7 @@ def audit(config: AuditConfig) -> Audit:
         findings=findings,
         classes=partition.class_counts(data),
         missing=gaps.missing_shares(data),
-        columns={
-            name: {"removed": found.removed, "settled": found.settled, "input": name in data.inputs}
-            for name, found in evidence.items()
-        },
+        columns=columns,
         images=images.image_table(data),
         output=config.output,
     )
@@ -88,7 +89,3 @@ def _with_split(cases: CaseTable, config: AuditConfig) -> tuple[CaseTable, str]:
         return cases.split_or_draw(config.dataset, config.seed), "drawn"
     ungrouped = replace(cases, frame=cases.frame.assign(group=None)).split_or_draw(config.dataset, config.seed)
     return replace(cases, frame=cases.frame.assign(split=ungrouped.frame["split"])), "random"
-
-
-def _known_synonyms() -> dict[str, Sequence[str]]:
-    return {label: terms for field in list_synonyms() for label, terms in read_synonyms(field).items()}

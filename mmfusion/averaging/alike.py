@@ -10,11 +10,7 @@ from mmfusion.settings import flat
 
 
 def check_alike(predictors: Sequence[Predictor]) -> None:
-    """Refuse models whose weights do not mean the same, or that see their inputs differently.
-
-    Raises:
-        ValueError: Two of them differ; the message names them, and what they differ in.
-    """
+    """Refuse models whose weights do not mean the same, or that see their inputs differently."""
     first = predictors[0]
     for other in predictors[1:]:
         for kind, facts in (("preprocessing", _preprocessing), ("architecture", _architecture)):
@@ -31,11 +27,7 @@ def check_alike(predictors: Sequence[Predictor]) -> None:
 
 
 def check_same_rows(predictors: Sequence[Predictor]) -> None:
-    """Refuse models of different rows or splits: validation rows of one could be training rows of another.
-
-    Raises:
-        ValueError: Two of them were trained on different data.
-    """
+    """Refuse models of different rows or splits: validation rows of one could be training rows of another."""
     first = predictors[0]
     for other in predictors[1:]:
         if other.provenance.get("data_fingerprint") != first.provenance.get("data_fingerprint"):

@@ -9,12 +9,4 @@ from mmfusion.averaging.soup import Soup, make_soup
 def soup(config: SoupConfig) -> Soup:
     """Average the weights of several runs of one architecture into one model."""
     print(f"a soup of {len(config.models)} models")
-    return make_soup(
-        config.models,
-        config.output,
-        data=config.data,
-        dataset=config.dataset if config.data is not None else None,
-        method=config.method,
-        metric=config.metric,
-        batch_size=config.batch_size,
-    )
+    return make_soup(**vars(config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,9 @@ class Soup:
 
     def summary(self) -> str:
         """Each model with its score, what the soup is worth, and where it is."""
-        lines = []
-        for names, place in ((self.ingredients, "in the soup"), (self.left_out, "left out")):
-            for name in names:
-                score = f"{self.metric} {self.scores[name]:.4f}, " if name in self.scores else ""
-                lines.append(f"  {name}: {score}{place}")
+        scores = {name: f"{self.metric} {score:.4f}, " for name, score in self.scores.items()}
+        lines = [f"  {name}: {scores.get(name, '')}in the soup" for name in self.ingredients]
+        lines += [f"  {name}: {scores.get(name, '')}left out" for name in self.left_out]
         if self.score is None:
             lines.append("not measured, and without a temperature: give --data for both")
         else:
@@ -83,13 +82,7 @@ class Soup:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A model that may go into the soup.
-
-    Attributes:
-        predictor: The model.
-        weights_sha256: Hash of its weights' file; None for a predictor that was not saved.
-        score: The metric on the validation rows; None where no data were given.
-    """
+    """A model that may go into the soup; no hash without a weights' file, and no score without validation rows."""
 
     predictor: Predictor
     weights_sha256: str | None = None
@@ -120,16 +113,7 @@ def make_soup(
     ingredients, they are measured again on training rows; without data they are averaged too, which is wrong in
     general, and ``batch_norm`` of the result says so.
 
-    Args:
-        models: Two at least: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; or predictors.
-        output: Folder to make.
-        data: Root folder of the data set that the models were trained on. With it the soup is measured and calibrated
-            on the validation rows; without, it has no temperature.
-        dataset: How to read it; None reads it as the first model's training did.
-        method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
-            their order, each if the soup is then no worse. None is ``greedy`` with data and ``uniform`` without.
-        metric: Metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
-        batch_size: Rows per step.
+    The arguments are those of :class:`~mmfusion.averaging.config.SoupConfig`; ``models`` may be predictors too.
 
     Raises:
         FileExistsError: The folder is not empty.
@@ -156,17 +140,12 @@ def make_soup(
     left_out = [each for each in candidates if each not in chosen]
     batch_norm = mixer.mix(chosen)
     metrics = mixer.measure()
-    mixer.predictor.provenance = _provenance(chosen) | {
-        "soup": {
-            "method": method,
-            "ingredients": [
-                {"model": portable_name(each.name), "weights_sha256": each.weights_sha256, metric: each.score}
-                for each in chosen
-            ],
-            "left_out": [portable_name(each.name) for each in left_out],
-            "batch_norm": batch_norm,
-        }
-    }
+    ingredients = [
+        {"model": portable_name(each.name), "weights_sha256": each.weights_sha256, metric: each.score}
+        for each in chosen
+    ]
+    about = {"method": method, "ingredients": ingredients, "left_out": [portable_name(each.name) for each in left_out]}
+    mixer.predictor.provenance = _provenance(chosen) | {"soup": about | {"batch_norm": batch_norm}}
     mixer.predictor.card = shared([each.predictor.card for each in chosen])
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
@@ -191,14 +170,14 @@ def _candidates(models: Sequence[str | Predictor]) -> list[_Candidate]:
     if len(distinct) < max(2, len(models)):
         names = [model if isinstance(model, str) else model.name for model in models]
         raise ValueError(f"A soup is of two different models at least, got {', '.join(names) or 'none'}.")
-    found = []
-    for model in models:
-        if isinstance(model, Predictor):
-            found.append(_Candidate(model))
-        else:
-            weights = read_config(resolve_artifact(model)).get("weights_sha256")
-            found.append(_Candidate(Predictor.from_pretrained(model, device="cpu"), weights))
-    return found
+    return [_candidate(model) for model in models]
+
+
+def _candidate(model: str | Predictor) -> _Candidate:
+    if isinstance(model, Predictor):
+        return _Candidate(model)
+    weights = read_config(resolve_artifact(model)).get("weights_sha256")
+    return _Candidate(Predictor.from_pretrained(model, device="cpu"), weights)
 
 
 class _Mixer:
@@ -249,9 +228,8 @@ class _Mixer:
         if self.val is None:
             return None
         self.mix(candidates)
-        found = self.predictor.predict_cases(
-            self.val, on_bad_row="skip", batch_size=self.batch_size, description="Validating"
-        )
+        options: dict[str, Any] = {"on_bad_row": "skip", "batch_size": self.batch_size, "description": "Validating"}
+        found = self.predictor.predict_cases(self.val, **options)
         value = metric_value(self.metric, found.labels, found.probabilities)
         if value is None:
             raise ValueError(f"The validation rows have no {self.metric}: classes are missing; choose another metric.")
@@ -280,14 +258,9 @@ class _Mixer:
         device = next(self.model.parameters()).device
         items: list[dict[str, Any]] = []
         full = 0
-        for i in np.random.default_rng(0).permutation(len(rows))[:STATISTICS_ROWS]:
-            try:
-                item = rows[int(i)]
-            except ROW_ERRORS:
-                continue
-            if not item.get("image_present", True):
-                continue
-            items.append(item)
+        for i in np.random.default_rng(0).permutation(len(rows))[:STATISTICS_ROWS].tolist():
+            with suppress(*ROW_ERRORS):
+                items += [item for item in [rows[i]] if item.get("image_present", True)]
             if len(items) == self.batch_size:
                 yield {name: value.to(device) for name, value in rows.collate(items).items()}
                 items, full = [], full + 1

@@ -6,19 +6,6 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class DemoConfig:
-    """Options of ``mmfusion demo``.
-
-    Attributes:
-        output: Folder for the data, the runs and the report; an earlier demo there is replaced.
-        seed: Seed of the data and of the training.
-    """
-
-    output: str = "runs/demo"
-    seed: int = 0
-
-
-@dataclass
 class ListConfig:
     """Options of ``mmfusion list``.
 

@@ -1,27 +1,35 @@
-"""What a model or a part is made of: what ``mmfusion info`` shows."""
+"""Names of models and parts (``mmfusion list``), and what each is made of (``mmfusion info``)."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 
 from mmfusion import registry
-from mmfusion.cli.config import InfoConfig, Text
-from mmfusion.models import (
-    FusionModel,
-    create_model,
-    list_models,
-    load_model,
-    read_config,
-    resolve_artifact,
-)
+from mmfusion.cli.config import InfoConfig, ListConfig, Text
+from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
 from mmfusion.names import did_you_mean
 from mmfusion.results import Evaluation
 
-#: Values that say nothing.
-EMPTY: tuple[Any, ...] = (None, {}, [])
+
+def list_names(config: ListConfig) -> Text:
+    """List models, or the parts they are made of.
+
+    Raises:
+        ValueError: No name matches the pattern, or ``pretrained`` goes with another kind than ``model``.
+    """
+    if config.kind != "model" and config.pretrained:
+        raise ValueError(f"--pretrained lists models; it does not go with --kind {config.kind}.")
+    known = list_models(pretrained=config.pretrained) if config.kind == "model" else registry.names(config.kind)
+    found = [name for name in known if registry.matches(name, config.pattern)]
+    if not known:
+        print(f"This version brings no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
+    elif not found:
+        raise ValueError(f"No {config.kind} matches {config.pattern!r}; {did_you_mean(config.pattern, known)}")
+    return Text("\n".join("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name for name in found))
 
 
 def info(config: InfoConfig) -> Text:
@@ -30,64 +38,51 @@ def info(config: InfoConfig) -> Text:
     Raises:
         ValueError: Unknown name; the message gives the nearest ones.
     """
-    return Text(_described(config.name))
-
-
-def _described(name: str) -> str:
+    name = config.name
     if ":" in name or "." in name:
-        return _saved(name)
+        return Text(_rows(_saved(name)))
     if name in list_models():
         model = create_model(name)
-        summary, size = _summary(registry.get("model", name)), model.pretrained_cfg.get("input_size")
-        return _rows(_model_rows(name, model, summary, size))
+        return Text(_rows(_model(name, model, _summary("model", name), model.pretrained_cfg.get("input_size"))))
     kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]
     if not kinds:
         known = [known for kind in registry.KINDS for known in registry.names(kind)]
         raise ValueError(f"There is no model or part {name!r}; {did_you_mean(name, known)}")
-    return "\n\n".join(_part(kind, name) for kind in kinds)
+    return Text("\n\n".join(_rows(_part(kind, name)) for kind in kinds))
 
 
-def _saved(name: str) -> str:
+def _saved(name: str) -> Iterator[tuple[str, str]]:
     folder = resolve_artifact(name)
     stored = read_config(folder)
+    about = f"saved model, architecture {stored['architecture']}"
+    yield from _model(name, load_model(folder), about, stored.get("input_size"))
     shown = ("model", "architecture", "input_size", "mean", "std")
-    rows = [
-        *_model_rows(
-            name, load_model(folder), f"saved model, architecture {stored['architecture']}", stored.get("input_size")
-        ),
-        *_entries({key: value for key, value in stored.items() if key not in shown}),
-    ]
-    path = folder / "metrics.json"
-    if path.is_file():
+    yield from _entries({key: value for key, value in stored.items() if key not in shown})
+    if (path := folder / "metrics.json").is_file():
         found = Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        rows += _entries({"metrics": ({"n": found.n} if found.n else {}) | found.figures})
-    return _rows(rows)
+        yield from _entries({"metrics": ({"n": found.n} if found.n else {}) | found.figures})
 
 
-def _model_rows(name: str, model: FusionModel, summary: str, size: Sequence[int] | None) -> list[tuple[str, str]]:
-    parts = [(part, sum(p.numel() for p in module.parameters())) for part, module in model.named_children()]
-    return [
-        (name, summary),
-        ("parameters", f"{sum(count for _, count in parts):,}"),
-        *((f"  {part}", f"{count:,}") for part, count in parts if count),
-        *([("input_size", " x ".join(map(str, size)))] if size else []),
-        ("num_features", str(model.num_features)),
-        *_entries(model.config),
-    ]
+def _model(name: str, model: FusionModel, summary: str, size: Any) -> Iterator[tuple[str, str]]:
+    parts = {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()}
+    yield name, summary
+    yield "parameters", f"{sum(parts.values()):,}"
+    yield from ((f"  {part}", f"{count:,}") for part, count in parts.items() if count)
+    if size:
+        yield "input_size", " x ".join(map(str, size))
+    yield "num_features", str(model.num_features)
+    yield from _entries(model.config)
 
 
-def _part(kind: str, name: str) -> str:
-    part = registry.get(kind, name)
-    rows = [(name, f"{kind}: {_summary(part)}")]
-    for parameter in inspect.signature(part).parameters.values():
-        default = "required" if parameter.default is parameter.empty else repr(parameter.default)
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            rows.append((f"  {parameter.name}", default))
-    return _rows(rows)
+def _part(kind: str, name: str) -> Iterator[tuple[str, str]]:
+    yield name, f"{kind}: {_summary(kind, name)}"
+    for p in inspect.signature(registry.get(kind, name)).parameters.values():
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
+            yield f"  {p.name}", "required" if p.default is p.empty else repr(p.default)
 
 
-def _summary(part: Any) -> str:
-    return (inspect.getdoc(part) or "").partition("\n")[0]
+def _summary(kind: str, name: str) -> str:
+    return (inspect.getdoc(registry.get(kind, name)) or "").partition("\n")[0]
 
 
 def _entries(values: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str, str]]:
@@ -96,7 +91,7 @@ def _entries(values: Mapping[str, Any], indent: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping) and value:
             yield indent + key, ""
             yield from _entries(value, indent + "  ")
-        elif value not in EMPTY:
+        elif value not in (None, {}, []):
             yield indent + key, _plain(value)
 
 

@@ -28,39 +28,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    name = argv[0] if argv else ""
-    program = f"mmfusion {name}" if name in COMMANDS else "mmfusion"
+    name = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
-        if name in COMMANDS:
-            _run(name, argv[1:])
+        if name:
+            from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
+
+            config = parse(name, argv[1:])
+            if summary := resolve_name(f"mmfusion.{COMMANDS[name].verb}")(config).summary():
+                print(summary)
         else:
             _overview(argv)
     except USER_ERRORS as error:
         if os.environ.get("MMFUSION_DEBUG"):
             raise
-        print(f"{program}: error: {_message(error)}", file=sys.stderr)
+        # only the list of bad rows keeps its lines
+        words = str(error) if isinstance(error, BadRowsError) else " ".join(str(error).split())
+        print(f"{f'mmfusion {name}'.rstrip()}: error: {words or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print(f"{f'mmfusion {name}'.rstrip()}: interrupted", file=sys.stderr)
         return 130
     return 0
 
 
-def _run(name: str, argv: list[str]) -> None:
-    from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
-
-    config = parse(name, argv)
-    result = resolve_name(f"mmfusion.{COMMANDS[name].verb}")(config)
-    if summary := result.summary():
-        print(summary)
-
-
 def _overview(argv: list[str]) -> None:
-    """``mmfusion``, ``--help`` and ``--version``.
-
-    Raises:
-        ValueError: The first argument is neither a command nor an option.
-    """
+    """``mmfusion``, ``--help`` and ``--version``."""
     if argv and not argv[0].startswith("-"):
         raise ValueError(f"Unknown command {argv[0]!r}; {did_you_mean(argv[0], list(COMMANDS))}")
     width = max(map(len, COMMANDS))
@@ -75,14 +67,6 @@ def _overview(argv: list[str]) -> None:
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"mmfusion {__version__}")
-    _, unknown = parser.parse_known_args(argv)
-    if unknown:
+    if unknown := parser.parse_known_args(argv)[1]:
         raise ValueError(f"Unknown option {unknown[0]!r}; see mmfusion --help.")
     parser.print_help()
-
-
-def _message(error: BaseException) -> str:
-    """One line; only the list of bad rows keeps its lines."""
-    if isinstance(error, BadRowsError):
-        return str(error)
-    return " ".join(str(error).split()) or type(error).__name__

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from types import UnionType
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import jsonargparse
 import yaml
@@ -33,34 +32,33 @@ _CONFIG_HELP = (
     "Options from a file; arguments take precedence. Given a training config, other commands use only its data, "
     "dataset and seed."
 )
+_PLUGINS_HELP = "Modules to import first, with parts of your own."
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
     """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
 
     The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
-    of ``--plugins`` are imported.
-
-    Args:
-        name: Name of the command.
-        argv: The arguments after it.
+    of ``--plugins`` are imported; the base run of an experiment is told them too.
 
     Raises:
         ArgumentError: An option is unknown, missing or of the wrong type.
     """
     config = resolve_name(f"mmfusion.{COMMANDS[name].config}")
-    parser = _parser(name, config)
+    parser = Parser(name, config)
     argv = _spelled_out(parser, config, argv)
     parsed = parser.parse_args(argv)
     if saved := _saved_dataset(parsed):
         parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
         parsed = parser.parse_args(argv)
-    load_plugins([module for key in parser.plugins for module in parsed[key]])
+    for key in parser.plugins:
+        parsed[key] = list(dict.fromkeys([*parsed["plugins"], *parsed[key]]))
+        load_plugins(parsed[key])
     return build(config, parsed)
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """jsonargparse's parser with one-line messages.
+    """jsonargparse's parser of one command, with one-line messages.
 
     Attributes:
         hints: Dotted option -> its type.
@@ -71,6 +69,26 @@ class Parser(jsonargparse.ArgumentParser):
     hints: Mapping[str, Any] = {}
     required: Sequence[str] = ()
     plugins: Sequence[str] = ()
+
+    def __init__(self, name: str, config: type) -> None:
+        texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
+        positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
+        words = [key.upper() if default is MISSING else f"[{key.upper()}]" for key, default in positional.items()]
+        usage = " ".join(["mmfusion", name, *words, "[--config FILE.yaml] [--KEY VALUE ...]"])
+        about: dict[str, Any] = {"prog": f"mmfusion {name}", "usage": usage, "description": COMMANDS[name].help}
+        super().__init__(**about, exit_on_error=False, allow_abbrev=False)
+        self.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
+        for key, default in positional.items():
+            optional = {} if default is MISSING else {"nargs": "?", "default": default}
+            self.add_argument(key, type=str, help=texts[key], **optional)
+        self.add_class_arguments(config, None, skip=set(positional))
+        runs = [f"{key}.plugins" for key, hint in get_type_hints(config).items() if hint is RunConfig]
+        self.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
+        settings = list(leaves(config))
+        for key in {*self.plugins} - {key for key, _, _ in settings}:
+            self.add_argument(f"--{key}", type=list[str], default=[], help=_PLUGINS_HELP)
+        self.required = [key for key, _, required in settings if required]
+        self.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(self.plugins, list[str])
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
         """Check the names first: of options in files, and of required ones."""
@@ -87,7 +105,7 @@ class Parser(jsonargparse.ArgumentParser):
         if name in ("help", "config", "print_config", *self.hints):
             return
         for other, hint in self.hints.items():
-            if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is(dict, hint)):
+            if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
                 return
         known = [f"--{spelling}" for other in self.hints for spelling in (other, *ALIASES.get(other, ()))]
         near = difflib.get_close_matches(f"--{name}", known, n=1)
@@ -95,9 +113,8 @@ class Parser(jsonargparse.ArgumentParser):
 
     def format_help(self, *args: Any) -> str:
         """Show lists as they are written here: ``--model ITEM [ITEM ...]``."""
-        return re.sub(
-            r"(--\S+) \[ITEM,\.\.\.\], \S+ \[ITEM,\.\.\.\]", r"\1 ITEM [ITEM ...]", super().format_help(*args)
-        )
+        as_parsed = r"(--\S+) \[ITEM,\.\.\.\], \S+ \[ITEM,\.\.\.\]"
+        return re.sub(as_parsed, r"\1 ITEM [ITEM ...]", super().format_help(*args))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an error of one line. The option and the value stand nowhere but in jsonargparse's text."""
@@ -111,47 +128,16 @@ class Parser(jsonargparse.ArgumentParser):
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 
-def _parser(name: str, config: type) -> Parser:
-    texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
-    positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
-    words = [key.upper() if default is MISSING else f"[{key.upper()}]" for key, default in positional.items()]
-    program = f"mmfusion {name}"
-    parser = Parser(
-        prog=program,
-        usage=" ".join([program, *words, "[--config FILE.yaml] [--KEY VALUE ...]"]),
-        description=COMMANDS[name].help,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
-    for key, default in positional.items():
-        optional = {} if default is MISSING else {"nargs": "?", "default": default}
-        parser.add_argument(key, type=str, help=texts[key], **optional)
-    parser.add_class_arguments(config, None, skip=set(positional))
-    runs = [f"{key}.plugins" for key, hint in get_type_hints(config).items() if hint is RunConfig]
-    parser.plugins = ["plugins", *runs]  # a study's base run is a file that may name its plug-ins
-    settings = list(leaves(config))
-    for key in {*parser.plugins} - {key for key, _, _ in settings}:
-        parser.add_argument(
-            f"--{key}", type=list[str], default=[], help="Modules to import first, with parts of your own."
-        )
-    parser.required = [key for key, _, required in settings if required]
-    parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
-    return parser
-
-
 def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]:
     """The arguments as jsonargparse takes them: files first, aliases by their name, flags and lists with one value."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config", action="append", default=[])
     for name, hint in parser.hints.items():
-        spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
-        if hint is bool:
-            first.add_argument(*spellings, dest=name, nargs="?", const="true", default=argparse.SUPPRESS)
-        elif _is(list, hint):
-            first.add_argument(*spellings, dest=name, nargs="+", default=argparse.SUPPRESS)
-        elif name in ALIASES:
-            first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS)
+        words: dict[str, Any] = {"nargs": "+"} if _is("list", hint) else {}
+        words = {"nargs": "?", "const": "true"} if hint is bool else words
+        if words or name in ALIASES:
+            spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
+            first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, **words)
     given, rest = first.parse_known_args(argv)
     values = vars(given)
     files = [f"--config={_config_file(path, config)}" for path in values.pop("config")]
@@ -191,7 +177,7 @@ def _config_file(path: str, config: type) -> str:
         shared = {"data", "dataset", "seed"} & hints.keys()
         kept = {key: value for key, value in content.items() if key in shared or key not in of_run}
     for key, value in kept.items():
-        if isinstance(value, str) and _is(list, hints.get(key)):
+        if isinstance(value, str) and _is("list", hints.get(key)):
             kept[key] = yaml.safe_load(_list(key, hints[key], [value]))
     if kept == content:
         return path
@@ -210,7 +196,6 @@ def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
     return (stored.get("training") or {}).get("dataset") or {}
 
 
-def _is(kind: type, hint: Any) -> bool:
+def _is(kind: str, hint: Any) -> bool:
     """Whether a type is a list (or dict), or one that may be null."""
-    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return any(kind in (option, get_origin(option)) for option in options)
+    return re.match(rf"(<class ')?{kind}\b", str(hint)) is not None

@@ -62,8 +62,8 @@ class CaseTable:
         """Class names: those the table was read with, else those of the training rows (of all rows before a split)."""
         if self.known_labels is not None:
             return list(self.known_labels)
-        rows = self.frame["label"][self.frame["split"] == "train"] if self.splits else self.frame["label"]
-        return sorted(set(rows.dropna()))
+        rows = self.frame[self.frame["split"] == "train"] if self.splits else self.frame
+        return sorted(set(rows["label"].dropna()))
 
     @property
     def splits(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class CaseTable:
                 with other images goes on without its bad ones.
 
         Raises:
-            ValueError: bad rows and ``fail``, no row left, or an unknown ``on_bad_row``.
+            ValueError: Bad rows and ``fail``, no row left, or an unknown ``on_bad_row``.
         """
         if on_bad_row not in ("fail", "skip"):
             raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
@@ -122,12 +122,10 @@ class CaseTable:
 
     def _refusal(self, bad: Sequence[Problem]) -> str:
         rows = len({problem.row for problem in bad})
-        lines = [f"  {problem}" for problem in sorted(bad, key=lambda problem: problem.row)[:_LISTED]]
-        if len(bad) > _LISTED:
-            lines.append(f"  ... and {len(bad) - _LISTED} more")
         count = f"{len(bad)} problem{'s' if len(bad) > 1 else ''} in {rows} of {len(self)} rows"
-        fix = "correct them, or leave those rows out with --on-bad-row skip"
-        return "\n".join([f"{self.source}: {count}; {fix}:", *lines])
+        lines = [f"{self.source}: {count}; correct them, or leave those rows out with --on-bad-row skip:"]
+        lines += [f"  {problem}" for problem in sorted(bad, key=lambda problem: problem.row)[:_LISTED]]
+        return "\n".join([*lines, *([f"  ... and {len(bad) - _LISTED} more"] if len(bad) > _LISTED else [])])
 
     def untrained_labels(self) -> Iterator[Problem]:
         """Rows outside the training split whose class no (good) training row has."""
@@ -144,38 +142,29 @@ class CaseTable:
         """The rows of one split.
 
         Raises:
-            ValueError: the table has no such rows.
+            ValueError: The table has no such rows.
         """
         frame = self.frame[self.frame["split"] == split]
         if not len(frame):
             there = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
             raise ValueError(f"{self.source} has no rows of the split {split!r}; it has {there}.")
-        return self._with_rows(frame)
-
-    def _with_rows(self, frame: pd.DataFrame) -> CaseTable:
         rows = set(frame.index)
+        problems = [problem for problem in self.problems if problem.case in rows]
         # The classes stay those of the whole table: a test split may lack one.
-        return replace(
-            self,
-            frame=frame,
-            problems=[problem for problem in self.problems if problem.case in rows],
-            known_labels=tuple(self.labels),
-        )
+        return replace(self, frame=frame, problems=problems, known_labels=tuple(self.labels))
 
     def split_or_draw(self, config: DatasetConfig, seed: int = 0) -> CaseTable:
         """The table itself where it has a split, else with a grouped, stratified split drawn.
 
         Raises:
-            ValueError: too few groups to split.
+            ValueError: Too few groups to split.
         """
         if self.splits:
             return self
-        fractions = {"train": 1 - config.val_fraction - config.test_fraction}
-        fractions |= {"val": config.val_fraction, "test": config.test_fraction}
-        drawn = group_split(
-            self.frame["label"].fillna("").tolist(), self.frame["group"].tolist(), fractions=fractions, seed=seed
-        )
-        return replace(self, frame=self.frame.assign(split=object_array(drawn.tolist())))
+        labels, groups = self.frame["label"].fillna("").tolist(), self.frame["group"].tolist()
+        val, test = config.val_fraction, config.test_fraction
+        drawn = group_split(labels, groups, fractions={"train": 1 - val - test, "val": val, "test": test}, seed=seed)
+        return replace(self, frame=self.frame.assign(split=drawn))
 
     def fingerprint(self) -> str:
         """SHA-256 over ids, image paths, labels, texts, groups, splits and metadata, in the order of the ids."""
@@ -187,7 +176,4 @@ class CaseTable:
 
 def object_array(cells: Sequence[Any]) -> np.ndarray:
     """An object array, in which None stays None and a tuple is one cell."""
-    array = np.empty(len(cells), dtype=object)
-    for i, cell in enumerate(cells):
-        array[i] = cell
-    return array
+    return np.fromiter(cells, dtype=object, count=len(cells))

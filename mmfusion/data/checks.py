@@ -33,21 +33,17 @@ def emptied_cases(cases: CaseTable) -> list[Problem]:
     return [Problem.of_row(kind, row, id_, "image", None, message) for row, id_ in rows["id"].items()]
 
 
-def _rows_with(cases: CaseTable, *kinds: ProblemKind) -> set[int]:
-    return {problem.row for problem in cases.problems if problem.kind in kinds}
-
-
-def _unusable(cases: CaseTable) -> set[int]:
-    """Rows of which nothing else need be said."""
-    return _rows_with(cases, ProblemKind.BROKEN_LINE, ProblemKind.STUDY_WITHOUT_IMAGES)
+def _settled(cases: CaseTable, *kinds: ProblemKind) -> set[int]:
+    """Rows with a problem of these kinds, or of one after which nothing else need be said."""
+    final = (*kinds, ProblemKind.BROKEN_LINE, ProblemKind.STUDY_WITHOUT_IMAGES)
+    return {problem.row for problem in cases.problems if problem.kind in final}
 
 
 def _check_ids(reading: Reading) -> Iterator[Problem]:
-    columns, ids = reading.columns, reading.cases.frame["id"]
-    unusable = _unusable(reading.cases)
+    columns, settled = reading.columns, _settled(reading.cases)
     first: dict[str, int] = {}
-    for row, id_ in ids.items():
-        if row in unusable:
+    for row, id_ in reading.cases.frame["id"].items():
+        if row in settled:
             continue
         if id_ is None:
             yield Problem.of_row(ProblemKind.MISSING_ID, row, None, columns.id, None, "missing id")
@@ -57,21 +53,19 @@ def _check_ids(reading: Reading) -> Iterator[Problem]:
 
 
 def _check_content(reading: Reading) -> Iterator[Problem]:
-    frame, config = reading.cases.frame, reading.config
-    unusable = _unusable(reading.cases)
+    frame, config, settled = reading.cases.frame, reading.config, _settled(reading.cases)
     column, message = reading.columns.text or "text", "neither an image nor a text"
     for row in frame.index[frame["image"].isna() & frame["text"].isna()]:
-        if row in unusable or render(config.text_template or "", frame.loc[row].to_dict(), config.missing_values):
+        if row in settled or render(config.text_template or "", frame.loc[row].to_dict(), config.missing_values):
             continue
         yield Problem.of_row(ProblemKind.NO_CONTENT, row, frame.at[row, "id"], column, None, message)
 
 
 def _check_labels(reading: Reading) -> Iterator[Problem]:
     cases, column = reading.cases, reading.columns.label or "label"
-    known = cases.known_labels
-    already = _rows_with(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER) | _unusable(cases)
+    known, settled = cases.known_labels, _settled(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER)
     for row, id_, label in cases.frame[["id", "label"]].itertuples(name=None):
-        if row in already:
+        if row in settled:
             continue
         if label is None:
             yield Problem.of_row(ProblemKind.MISSING_LABEL, row, id_, column, None, "missing label")
@@ -84,24 +78,22 @@ def _check_splits(reading: Reading, found: list[Problem]) -> Iterator[Problem]:
     cases, split_table = reading.cases, reading.config.split_table
     if not cases.splits:
         return
-    message = "missing split; the splits are train, val, test"
-    already = _rows_with(cases, ProblemKind.UNKNOWN_SPLIT) | _unusable(cases)
+    message, column = "missing split; the splits are train, val, test", reading.columns.split or "split"
+    settled = _settled(cases, ProblemKind.UNKNOWN_SPLIT)
     if split_table is not None:
         message = f"{split_table} has no such id"
         # rows that were bad when a split table was drawn are not in it: they have a problem already
-        already |= {problem.row for problem in found}
+        settled |= {problem.row for problem in found}
     for row, id_ in cases.frame["id"][cases.frame["split"].isna()].items():
-        if row not in already:
-            column = reading.columns.split or "split"
+        if row not in settled:
             yield Problem.of_row(ProblemKind.MISSING_SPLIT, row, id_, column, None, message)
 
 
 def _check_groups(reading: Reading) -> Iterator[Problem]:
-    frame = reading.cases.frame
-    grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(_unusable(reading.cases))]
+    frame, kind = reading.cases.frame, ProblemKind.GROUP_IN_TWO_SPLITS
+    grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(_settled(reading.cases))]
     home = grouped.groupby("group")["split"].transform("first")
     strays = grouped.assign(home=home)[grouped["split"] != home].drop_duplicates("group")
     for row, id_, group, split, home_split in strays[["id", "group", "split", "home"]].itertuples(name=None):
         message = f"the group lies in {home_split} and in {split}: a leak between splits"
-        kind = ProblemKind.GROUP_IN_TWO_SPLITS
         yield Problem.of_row(kind, row, id_, reading.columns.group, group, message)

@@ -16,14 +16,13 @@ def find_columns(reading: Reading) -> Reading:
     """Find each column by its option or its default name. One that the user named must be there; a default may be.
 
     Raises:
-        ValueError: columns are missing (all named at once), the data have no labels, or the text template names a
+        ValueError: Columns are missing (all named at once), the data have no labels, or the text template names a
             column that is no metadata.
     """
     raw, config, required = reading.raw, reading.config, reading.require_labels
     if raw.format == "folder" and required:
-        raise ValueError(
-            f"{reading.path} is read as a folder of images, which has no labels; add a table, or class folders."
-        )
+        what = "a folder of images, which has no labels; add a table, or class folders"
+        raise ValueError(f"{reading.path} is read as {what}.")
     missing: list[str] = []
 
     def find(option: str, name: str | None, default: str = "", *, required: bool = True) -> str | None:
@@ -39,7 +38,11 @@ def find_columns(reading: Reading) -> Reading:
     if image is None:
         wanted = repr(config.image_column) if config.image_column else "'image', 'image_id' or 'file_name'"
         missing.append(f"{wanted} (dataset.image_column)")
-    split = _split_column(config)
+    split = config.split_column
+    if config.split_table is not None:
+        split = None
+    elif config.fold_column:  # the column that folds make is read even where the table's own is not to be
+        split = split or "split"
     by_folder = image is not None and _labelled_by_folder(reading, image)
     columns = Columns(
         image=image or "",
@@ -49,36 +52,26 @@ def find_columns(reading: Reading) -> Reading:
         group=find("group_column", config.group_column, "group", required=required),
         split=find("split_column", split, required=required and split != DatasetConfig.split_column),
     )
-    for option in ("study_column", "slice_column", "view_column"):
-        find(option, getattr(config, option))
-    for option in ("view_columns", "roi_columns"):
-        for name in getattr(config, option):
+    for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns"):
+        names = getattr(config, option)
+        for name in names if isinstance(names, list) else [names]:
             find(option, name)
     fields = template_fields(config.text_template) if config.text_template else ()
     missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
     if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
         raise ValueError(f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas.")
     if missing:
-        raise ValueError(
-            f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. "
-            "Name the right column in the option given, or add the column."
-        )
+        fix = "Name the right column in the option given, or add the column."
+        raise ValueError(f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. {fix}")
     _check_template(fields, columns, config)
     return replace(reading, columns=columns)
-
-
-def _split_column(config: DatasetConfig) -> str | None:
-    """Name of the split column to read; folds make one also where the table's own is not to be read."""
-    if config.split_table is not None:
-        return None
-    return (config.split_column or "split") if config.fold_column else config.split_column
 
 
 def _labelled_by_folder(reading: Reading, image: str) -> bool:
     raw = reading.raw
     if raw.format != "imagefolder" or reading.config.label_column in raw.columns or image not in raw.columns:
         return False
-    return any(folder_labels([cell_text(cell, ("", "nan")) for cell in raw.columns[image]]))
+    return any(folder_labels([cell_text(cell) for cell in raw.columns[image]]))
 
 
 def _check_template(fields: Sequence[str], columns: Columns, config: DatasetConfig) -> None:

@@ -5,56 +5,71 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+#: Two options that exclude each other, and how the message names them.
+_APART = (
+    ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
+    ("view_column", "slice_column", "view_column (views) and slice_column (slices)"),
+    ("roi_columns", "study_column", "roi_columns and cases of several images"),
+    ("roi_columns", "view_columns", "roi_columns and cases of several images"),
+    ("image_column", "view_columns", "image_column and view_columns"),
+    ("views", "view_columns", "views (of view_column) and view_columns"),
+)
+#: An option, one that it needs, and what that one does.
+_NEEDS = (
+    ("slice_column", "study_column", "says what rows are one case"),
+    ("view_column", "study_column", "says what rows are one case"),
+    ("max_slices", "study_column", "says what rows are one case"),
+    ("views", "view_column", "names the view of each row"),
+)
+
 
 @dataclass
 class DatasetConfig:
     """How to read a data set below its root folder.
 
     Attributes:
-        format: ``table`` (CSV or Parquet rows), ``report`` (``image.csv`` + ``response.json``), ``imagefolder``
-            (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images without a table), or ``auto``.
+        format: ``table`` (rows of CSV, TSV, JSON lines or Parquet), ``report`` (``image.csv`` + ``response.json``),
+            ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone), or ``auto``.
         table: Table file, relative to the root; None looks for the only table there.
         image_root: Folder of the images, relative to the root; None tries the root and ``images``.
         image_column: Column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
         label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
-        label_map: Value of the label column -> class name, to rename classes or to join several in one, e.g.
-            ``{"1": "below 4", ..., "5": "4 or more"}``; then every value must be named. Empty takes the values.
+        label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
+            "4 or more"}``. Then every value must be named. Empty takes the values.
         id_column: Column that identifies a row in reports and predictions; None takes the image value.
         text_column: Free text, used as it is; None takes ``text`` where there is such a column.
-        text_template: Sentence made from metadata columns, before the free text, e.g.
-            ``"{age}-year-old {sex}, lesion on the {localization}"``; a missing field is left out together with the
-            words that belong to it.
+        text_template: Sentence made from metadata columns, before the free text: ``"{age}-year-old {sex}, lesion on
+            the {localization}"``. A missing field is left out together with the words that belong to it.
         group_column: Patient or lesion; rows of one group never lie on both sides of a split. None takes ``group``
             where there is such a column.
         split_column: Column with ``train``, ``val`` and ``test``; without such a column (or with null), a grouped,
             stratified split is drawn.
-        split_table: Table that ``mmfusion split`` wrote, or any with ``id`` and ``split``, relative to the working
-            directory or the root; it takes the place of a split column. With ``fold_column`` it is asked for that
-            column instead.
+        split_table: Table that ``mmfusion split`` wrote, or any with ``id`` and ``split`` (or ``fold_column``),
+            relative to the working directory or the root; it takes the place of a split column.
         fold_column: Column with the fold of a row, in place of a split column; see ``folds``.
         folds: Split -> its folds, e.g. ``{test: [0], val: [1]}``; all other folds are ``train``.
         labels_table: Second table, relative to the root, whose columns are added to the rows that agree in ``join_on``;
-            a column that both tables have is the first table's.
+            of a column in both tables the first table's is kept.
         join_on: Column that both tables have, one row a value in the second.
         study_column: Rows that agree here are one case with several slices, or, with ``view_column``, several views.
-            The case has the study's value as its id (and its group, unless ``group_column`` says otherwise); metadata
-            in which its rows differ are missing.
+            The study's value is the case's id (and group, unless ``group_column`` says otherwise); metadata in which
+            its rows differ are missing.
         slice_column: Number that orders the slices of a study; None takes the last number in the file name.
         max_slices: Number of equally spaced slices that are kept of a longer study; None keeps all.
         view_column: Column that names the view of each row of a study.
         views: The views, in the model's order (the first one asks); rows of other views are left out. Empty takes all
             that ``view_column`` names, in natural order.
-        view_columns: Columns with an image path each, in the model's order, where views are columns; in place of
-            ``image_column``. An empty cell is a missing view.
-        roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the image (right way up,
-            x1 and y1 exclusive). A row without one takes the centre, half as wide and high as the image.
+        view_columns: Columns with an image path each, in the model's order, in place of ``image_column``. An empty cell
+            is a missing view.
+        roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the upright image, x1 and
+            y1 exclusive. A row without one takes the centre, half as wide and high as the image.
         val_fraction: Share of the groups for validation when the split is drawn.
         test_fraction: Share of the groups for test when the split is drawn.
         missing_values: Cell texts (any case) that count as missing in metadata columns.
         on_bad_row: ``fail`` stops with the list of bad rows before training; ``skip`` leaves them out and says so.
 
     Raises:
-        ValueError: options that do not go together, or one out of range.
+        ValueError: Options that do not go together, or one out of range.
     """
 
     format: str = "auto"
@@ -86,26 +101,15 @@ class DatasetConfig:
     on_bad_row: str = "fail"
 
     def __post_init__(self) -> None:
-        together = [
-            ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
-            ("view_column", "slice_column", "view_column (views) and slice_column (slices)"),
-            ("roi_columns", "study_column", "roi_columns and cases of several images"),
-            ("roi_columns", "view_columns", "roi_columns and cases of several images"),
-            ("image_column", "view_columns", "image_column and view_columns"),
-            ("views", "view_columns", "views (of view_column) and view_columns"),
-        ]
-        for one, other, what in together:
+        for one, other, what in _APART:
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"dataset: {what} do not go together; leave one of them out.")
-        for option in ("slice_column", "view_column", "max_slices"):
-            if getattr(self, option) is not None and self.study_column is None:
-                raise ValueError(f"dataset.{option} needs dataset.study_column, which says what rows are one case.")
-        if self.views and self.view_column is None:
-            raise ValueError("dataset.views needs dataset.view_column, which names the view of each row.")
+        for option, needed, why in _NEEDS:
+            if getattr(self, option) not in (None, []) and getattr(self, needed) is None:
+                raise ValueError(f"dataset.{option} needs dataset.{needed}, which {why}.")
         if self.max_slices is not None and (self.max_slices < 1 or self.view_column):
-            raise ValueError(
-                f"dataset.max_slices={self.max_slices} has to be at least 1, and goes with slices, not views."
-            )
+            wrong = "has to be at least 1, and goes with slices, not views"
+            raise ValueError(f"dataset.max_slices={self.max_slices} {wrong}.")
         for option in ("views", "view_columns", "roi_columns"):
             names = getattr(self, option)
             if len(set(names)) < len(names):

@@ -36,11 +36,11 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) array of row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
-        layout: of the table: ``image``, ``slices`` or ``views``.
+        layout: Layout of the table: ``image``, ``slices`` or ``views``.
 
     Raises:
-        ValueError: unresolved problems, an unknown label or augmentation.
-        FileNotFoundError: the image root does not exist.
+        ValueError: Unresolved problems, an unknown label or augmentation.
+        FileNotFoundError: The image root does not exist.
     """
 
     def __init__(self, cases: CaseTable, processor: Processor, *, augment: str | None = None, seed: int = 0) -> None:
@@ -51,15 +51,11 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"{cases.source} has {len(bad)} unresolved problems; call cases.resolve() first.")
         if processor.image_size is not None and not cases.image_root.is_dir():
             raise FileNotFoundError(f"The image root {cases.image_root} does not exist.")
-        self.processor = processor
-        self.augment = augment
-        self.seed = seed
-        self.image_root = cases.image_root
-        frame = cases.frame
+        self.processor, self.augment, self.seed = processor, augment, seed
+        self.image_root, self.layout, frame = cases.image_root, cases.layout, cases.frame
         self.ids = _texts(frame["id"].tolist())
         labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
         self.labels = np.array(labels, dtype=np.int64)
-        self.layout = cases.layout
         images = frame["image"].tolist()
         if self.layout != "image":
             images = [tuple(paths or ()) for paths in images]
@@ -95,8 +91,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         """The encoded case at a position; see :meth:`Processor.encode`.
 
         Raises:
-            FileNotFoundError: the image has gone since it was checked.
-            ValueError: the image cannot be decoded; the message names it.
+            FileNotFoundError: The image has gone since it was checked.
+            ValueError: The image cannot be decoded; the message names it.
         """
         i = range(len(self))[i]
         return self.processor.encode(

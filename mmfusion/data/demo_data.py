@@ -57,15 +57,15 @@ def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
     three rows, all in one split.
 
     Args:
-        folder: made where it does not exist.
-        n: rows, at least 50.
-        seed: of everything.
+        folder: Folder to write; made where it does not exist.
+        n: Number of rows, at least 50.
+        seed: Seed of everything that is drawn.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: fewer than 50 rows.
+        ValueError: Fewer than 50 rows.
     """
     if n < 50:
         raise ValueError(f"The demo data set has at least 50 rows, got n={n}.")
@@ -79,10 +79,9 @@ def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
     splits = group_split([kind.name for kind in kinds], patients.tolist(), seed=seed)
     missing = rng.choice(3, size=n, p=[1 - 2 * _MISSING_SHARE, _MISSING_SHARE, _MISSING_SHARE])
 
-    header = ("image", "label", "age", "sex", "localization", "text", "patient_id", "split")
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(header)
+        table.writerow(("image", "label", "age", "sex", "localization", "text", "patient_id", "split"))
         for i, kind in enumerate(kinds):
             image = "" if missing[i] == 1 else f"demo_{i:05d}.jpg"
             text = "" if missing[i] == 2 else f"{rng.choice(_HISTORIES[kind.history])} {rng.choice(_REMARKS)}".strip()

@@ -35,35 +35,29 @@ def with_fold_split(
         required: False where the data are only predicted: the fold column may be absent.
 
     Raises:
-        ValueError: one of the two options without the other, no such column, a split column beside it, an unknown
+        ValueError: One of the two options without the other, no such column, a split column beside it, an unknown
             split, or a fold that two splits claim or no row has.
     """
-    if config.fold_column is None and not config.folds:
+    column, source = config.fold_column, raw.source
+    if column is None and not config.folds:
         return raw
-    if config.fold_column is None or not config.folds:
-        raise ValueError(
-            "dataset.fold_column and dataset.folds ({test: [0], val: [1]}) go together; one of them is missing."
-        )
-    if config.fold_column not in raw.columns:
+    if column is None or not config.folds:
+        both = "dataset.fold_column and dataset.folds ({test: [0], val: [1]})"
+        raise ValueError(f"{both} go together; one of them is missing.")
+    if column not in raw.columns:
         if not required:
             return raw
-        raise ValueError(
-            f"{raw.source} has no column {config.fold_column!r} (dataset.fold_column); it has {', '.join(raw.columns)}."
-        )
+        raise ValueError(f"{source} has no column {column!r} (dataset.fold_column); it has {', '.join(raw.columns)}.")
     if split_column in raw.columns:
-        raise ValueError(
-            f"{raw.source} has a column {split_column!r}, and dataset.fold_column makes one; "
-            "leave one of them out (--dataset.split_column null)."
-        )
+        fix = "leave one of them out (--dataset.split_column null)"
+        raise ValueError(f"{source} has a column {split_column!r}, and dataset.fold_column makes one; {fix}.")
     split_of = _split_of_fold(config)
-    cells = [cell_text(cell) for cell in raw.columns[config.fold_column]]
-    there = dict.fromkeys(cell for cell in cells if cell is not None)
+    cells = [cell_text(cell) for cell in raw.columns[column]]
+    there = {cell for cell in cells if cell is not None}
     unknown = [fold for fold in split_of if fold not in there]
     if unknown and required:
-        raise ValueError(
-            f"dataset.folds: no row of {raw.source} has the fold {', '.join(unknown)}; "
-            f"there are {', '.join(sorted(there))}."
-        )
+        absent = f"no row of {source} has the fold {', '.join(unknown)}"
+        raise ValueError(f"dataset.folds: {absent}; there are {', '.join(sorted(there))}.")
     splits = [None if cell is None else split_of.get(cell, "train") for cell in cells]
     return replace(raw, columns=raw.columns | {split_column or "split": splits})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
 #: Name of a split in a table or a folder -> its name here.
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -34,19 +29,18 @@ def read_files(reading: Reading) -> Reading:
     """Read the files below ``reading.path``, which is a folder, a table, or one image.
 
     Raises:
-        FileNotFoundError: the path, or a file that the format asks for, does not exist.
-        ValueError: the format is unknown, or a file cannot be read.
+        FileNotFoundError: The path, or a file that the format asks for, does not exist.
+        ValueError: The format is unknown, or a file cannot be read.
     """
     root, config = reading.path, reading.config
     if config.format not in FORMATS:
         raise ValueError(f"Unknown dataset.format {config.format!r}; the formats are {', '.join(FORMATS)}.")
     if not root.exists():
         raise FileNotFoundError(f"The data set {root} does not exist.")
-    if root.is_file() and root.suffix.lower() in IMAGE_SUFFIXES:
-        raw = RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder")
-        return replace(reading, raw=raw, folder=root.parent)
     if root.is_file():
-        return replace(reading, raw=read_table(root), folder=root.parent)
+        image = RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder")
+        raw = image if root.suffix.lower() in IMAGE_SUFFIXES else read_table(root)
+        return replace(reading, raw=raw, folder=root.parent)
     name = config.format if config.format != "auto" else _detect(root, config, has_labels=reading.require_labels)
     return replace(reading, raw=replace(_READERS[name](root, config), format=name), folder=root)
 
@@ -58,20 +52,18 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
         return "report"
     if any("file_name" in read_table(path).columns for path in _folder_tables(root)):
         return "imagefolder"
-    if _tables_in(root):
+    if _files_in(root, TABLE_SUFFIXES):
         return "table"
-    sheets = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in SHEET_SUFFIXES]
-    if sheets:
-        raise ValueError(f"{root} has the spreadsheet {sheets[0]}, which is not read; save it as CSV.")
-    images = list(_images_below(root))
+    if sheets := _files_in(root, SHEET_SUFFIXES):
+        raise ValueError(f"{root} has the spreadsheet {sheets[0].name}, which is not read; save it as CSV.")
+    images: list[str | None] = [*_images_below(root)]
     if not images:
         raise FileNotFoundError(f"{root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor images.")
-    in_classes = all(_class_of(image) is not None for image in images)
-    return "imagefolder" if has_labels and in_classes else "folder"
+    return "imagefolder" if has_labels and None not in folder_labels(images) else "folder"
 
 
-def _tables_in(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES)
+def _files_in(root: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_file() and path.suffix.lower() in suffixes)
 
 
 def _folder_tables(root: Path) -> list[Path]:
@@ -81,19 +73,19 @@ def _folder_tables(root: Path) -> list[Path]:
 
 
 def _read_only_table(root: Path, config: DatasetConfig) -> RawTable:
-    if config.table is not None:
-        if not (root / config.table).is_file():
-            have = ", ".join(path.name for path in _tables_in(root)) or "none"
-            raise FileNotFoundError(
-                f"The table {root / config.table} does not exist; the folder has {have}. A trained model looks for the "
-                "table of its own data, unless dataset.table names another."
-            )
-        return read_table(root / config.table)
-    tables = _tables_in(root)
-    if len(tables) != 1:
-        found = f"{len(tables)} tables ({', '.join(path.name for path in tables)})" if tables else "no table"
-        raise ValueError(f"{root} holds {found}; name the one to read with dataset.table.")
-    return read_table(tables[0])
+    tables = _files_in(root, TABLE_SUFFIXES)
+    names = ", ".join(path.name for path in tables)
+    if config.table is None:
+        if len(tables) != 1:
+            found = f"{len(tables)} tables ({names})" if tables else "no table"
+            raise ValueError(f"{root} holds {found}; name the one to read with dataset.table.")
+        return read_table(tables[0])
+    if not (root / config.table).is_file():
+        raise FileNotFoundError(
+            f"The table {root / config.table} does not exist; the folder has {names or 'none'}. A trained model looks "
+            "for the table of its own data, unless dataset.table names another."
+        )
+    return read_table(root / config.table)
 
 
 def _read_report(root: Path, config: DatasetConfig) -> RawTable:
@@ -112,10 +104,9 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
     column: list[Any] = []
     for row, value in enumerate(ids, start=1):
         text = texts.get(value, by_stem.get(_stem(str(value))))
-        if text is not None and not isinstance(text, str):
+        if not isinstance(text, str | None):
             raw.broken.setdefault(row, f"response.json holds a {type(text).__name__} where a text is expected")
-            text = None
-        column.append(text)
+        column.append(text if isinstance(text, str) else None)
     raw.columns[config.text_column or "text"] = column
     return raw
 
@@ -124,11 +115,9 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
     tables = [root / config.table] if config.table else _folder_tables(root)
     if not tables:
         return RawTable(str(root), {"file_name": list(_images_below(root))})
+    names = ", ".join(path.relative_to(root).as_posix() for path in tables)
     parts = [(path.parent.relative_to(root).as_posix(), read_table(path)) for path in tables]
-    joined = RawTable(
-        ", ".join(path.relative_to(root).as_posix() for path in tables),
-        {name: [] for _, raw in parts for name in raw.columns},
-    )
+    joined = RawTable(names, {name: [] for _, raw in parts for name in raw.columns})
     for folder, raw in parts:
         start, column = len(joined), image_column(raw, config)
         for name, cells in joined.columns.items():
@@ -142,10 +131,9 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
 
 def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
     folder = root / (config.image_root or ".")
-    images = list(_images_below(folder))
-    if not images:
-        raise FileNotFoundError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
-    return RawTable(str(folder), {config.image_column or "image": images})
+    if images := list(_images_below(folder)):
+        return RawTable(str(folder), {config.image_column or "image": images})
+    raise FileNotFoundError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
 
 
 _READERS = {"table": _read_only_table, "report": _read_report, "imagefolder": _read_imagefolder, "folder": _read_folder}
@@ -155,21 +143,14 @@ def _images_below(folder: Path) -> Iterator[str]:
     """Images below a folder as relative paths, folder by folder in natural order; links to folders are not followed."""
     for path, folders, files in os.walk(folder):
         folders.sort(key=natural_key)
-        relative = Path(path).relative_to(folder)
-        for name in sorted(files, key=natural_key):
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                yield (relative / name).as_posix()
-
-
-def _class_of(image: str) -> str | None:
-    """The class that an image's folder names; ``images`` and a split's folder are none."""
-    folders = image.split("/")[:-1]
-    return folders[-1] if folders and folders[-1].lower() not in (*SPLIT_NAMES, "images") else None
+        images = sorted((name for name in files if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
+        yield from ((Path(path).relative_to(folder) / name).as_posix() for name in images)
 
 
 def folder_labels(images: list[str | None]) -> list[str | None]:
-    """Class of each image by its folder (``train/cat/1.png`` is a ``cat``); None where no folder names one."""
-    return [_class_of(image) if image else None for image in images]
+    """Class of each image by its folder (``train/cat/1.png`` is a ``cat``); ``images`` or a split's name is none."""
+    folders = [[None, *(image or "").split("/")][-2] for image in images]
+    return [name if name is not None and name.lower() not in (*SPLIT_NAMES, "images") else None for name in folders]
 
 
 def folder_splits(images: list[str | None]) -> list[str | None]:

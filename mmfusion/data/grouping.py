@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmfusion.data.cases import object_array
 from mmfusion.data.problems import Problem, ProblemKind
 from mmfusion.data.reading import Reading
 from mmfusion.names import natural_key
@@ -18,7 +19,7 @@ from mmfusion.text.template import cell_number, cell_text
 
 logger = logging.getLogger(__name__)
 
-#: Columns in which the rows of a study have to agree, and what it is if they do not.
+#: Columns in which the rows of a study have to agree, and the problem if they do not.
 _ONE_VALUE = {
     "label": ProblemKind.STUDY_LABELS_DIFFER,
     "group": ProblemKind.STUDY_GROUPS_DIFFER,
@@ -36,9 +37,7 @@ def equally_spaced(count: int, most: int | None) -> list[int]:
     """Positions of at most ``most`` of ``count`` slices, the first and the last among them; of one, the middle."""
     if most is None or count <= most:
         return list(range(count))
-    if most == 1:
-        return [count // 2]
-    return [int(i) for i in np.linspace(0, count - 1, most).round()]
+    return [count // 2] if most == 1 else [int(i) for i in np.linspace(0, count - 1, most).round()]
 
 
 def group_rows(reading: Reading) -> Reading:
@@ -48,7 +47,7 @@ def group_rows(reading: Reading) -> Reading:
     and the study is kept without it. Label, group and split have to be one for all rows of a study.
 
     Raises:
-        ValueError: no row has any of ``dataset.views``.
+        ValueError: No row has any of ``dataset.views``.
     """
     return _Grouping(reading).grouped() if reading.config.study_column else reading
 
@@ -75,14 +74,12 @@ class _Grouping:
 
     def _view_order(self) -> list[str]:
         there = sorted({view for view in self.views if view is not None}, key=natural_key)
-        if not self.config.views:
-            return there
-        if not set(self.config.views) & set(there):
-            raise ValueError(
-                f"dataset.views: no row of {self.cases.source} has {self.config.view_column} "
-                f"{' or '.join(map(repr, self.config.views))}; there are {', '.join(there) or 'none'}."
-            )
-        return list(self.config.views)
+        wanted = self.config.views or there
+        if self.config.views and set(wanted).isdisjoint(there):
+            named = f"{self.config.view_column} {' or '.join(map(repr, wanted))}"
+            have = ", ".join(there) or "none"
+            raise ValueError(f"dataset.views: no row of {self.cases.source} has {named}; there are {have}.")
+        return list(wanted)
 
     def grouped(self) -> Reading:
         members: dict[Any, list[int]] = {}
@@ -95,14 +92,10 @@ class _Grouping:
         for study, rows in members.items():
             images, case = self._images(rows)
             records[case] = self._record(study, case, rows, images)
-        cells = {name: pd.Series([record[name] for record in records.values()], dtype=object) for name in self.columns}
-        cases = replace(
-            self.cases,
-            frame=pd.DataFrame(cells, dtype=object).set_axis(pd.Index([*records], name="row")),
-            problems=self.problems,
-            layout="views" if self.order else "slices",
-            image_rows=self.image_rows,
-        )
+        index = pd.Index([*records], name="row")
+        cells = {name: object_array([record[name] for record in records.values()]) for name in self.columns}
+        frame, layout = pd.DataFrame(cells, index, dtype=object), "views" if self.order else "slices"
+        cases = replace(self.cases, frame=frame, problems=self.problems, layout=layout, image_rows=self.image_rows)
         return replace(self.reading, cases=cases)
 
     def _images(self, rows: list[int]) -> tuple[tuple[str | None, ...] | None, int]:
@@ -119,24 +112,21 @@ class _Grouping:
                 continue
             kind, message = ProblemKind.STUDY_PLACE_MISSING, absent
             if place is not None:
-                what = "view" if self.order else "slice number"
-                kind = ProblemKind.STUDY_PLACE_TAKEN
+                kind, what = ProblemKind.STUDY_PLACE_TAKEN, "view" if self.order else "slice number"
                 message = f"the study has this {what} already, in row {placed[place][0]}"
             unusable.append(Problem.of_row(kind, row, self.columns["id"][row - 1], column, cell, message))
         case = min((row for row, _ in placed.values()), default=rows[0])
         self.problems += [replace(problem, part_of=case) for problem in unusable]
-        for row in rows:
-            for problem in self.bad.get(row, ()):
-                of_image = _is_of_image(problem)
-                self.problems.append(replace(problem, part_of=case) if of_image else replace(problem, row=case))
+        for problem in (problem for row in rows for problem in self.bad.get(row, ())):
+            of_image = _is_of_image(problem)
+            self.problems.append(replace(problem, part_of=case) if of_image else replace(problem, row=case))
         if not placed:
             return None, case
         self.image_rows.update((image, row) for row, image in placed.values())
         if self.order:
             return tuple(placed[view][1] if view in placed else None for view in self.order), case
         ranks = sorted(placed)
-        kept = equally_spaced(len(ranks), self.config.max_slices)
-        return tuple(placed[ranks[i]][1] for i in kept), case
+        return tuple(placed[ranks[i]][1] for i in equally_spaced(len(ranks), self.config.max_slices)), case
 
     def _place(self, row: int, image: str) -> tuple[Any, str, str | None, str]:
         """View or slice number of a row, the column and cell that it stands in, and what to say if it is None."""
@@ -156,25 +146,23 @@ class _Grouping:
             for name, cells in self.columns.items()
         }
         record: dict[str, Any] = {name: found[0] if len(found) == 1 else None for name, found in values.items()}
-        record["text"] = " ".join(values["text"]) or None
-        record["image"] = images
+        record |= {"text": " ".join(values["text"]) or None, "image": images}
         is_named = not isinstance(study, tuple)
         columns = self.reading.columns
         if columns.id is None or record["id"] is None:
             record["id"] = study if is_named else self.columns["id"][whole[0] - 1]
         if columns.group is None:
             record["group"] = study if is_named else None
+        wrong = []
         if not is_named:
-            self._report(ProblemKind.STUDY_UNNAMED, case, record, self.config.study_column, "the row names no study")
+            wrong.append((ProblemKind.STUDY_UNNAMED, self.config.study_column, "the row names no study"))
         for name, kind in _ONE_VALUE.items():
             if len(values[name]) > 1:
                 record[name] = values[name][0]
                 message = f"the rows of a study have to agree, and these have {', '.join(values[name])}"
-                self._report(kind, case, record, name, message)
+                wrong.append((kind, name, message))
+        self.problems += [Problem.of_row(kind, case, record["id"], name, None, text) for kind, name, text in wrong]
         return record
-
-    def _report(self, kind: ProblemKind, case: int, record: dict[str, Any], column: str | None, message: str) -> None:
-        self.problems.append(Problem.of_row(kind, case, record["id"], column, None, message))
 
 
 def _is_of_image(problem: Problem) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TypeAlias
 
 from PIL import Image, ImageOps
 
@@ -13,6 +13,8 @@ from mmfusion.data.cases import CaseTable, object_array
 from mmfusion.data.checks import emptied_cases
 from mmfusion.data.problems import Problem, ProblemKind
 
+#: Called with an image's path in the table and the decoded image.
+Look: TypeAlias = Callable[[str, Image.Image], None]
 _CHUNK = 2048
 
 
@@ -21,7 +23,7 @@ def check_images(
     workers: int | None = None,
     *,
     progress: bool = True,
-    look: Callable[[str, Image.Image], None] | None = None,
+    look: Look | None = None,
 ) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
@@ -48,28 +50,22 @@ def check_images(
         for image in ((images,) if cases.layout == "image" else images or ())
         if image is not None
     ]
-    regions = cases.regions or {}
     undecoded: dict[int, set[str]] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            reasons = pool.map(
-                lambda row, image: _image_problem(cases.image_root, image, regions.get(row), look),
-                [row for row, _, _ in chunk],
-                [image for _, _, image in chunk],
-            )
+            reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look), chunk)
             for (row, id_, image), reason in zip(chunk, reasons, strict=True):
                 bar.update()
                 if reason is None:
                     continue
-                kind, message = reason
-                if cases.layout == "image":
-                    cases.problems.append(Problem.of_row(kind, row, id_, "image", image, message))
-                else:
-                    place = cases.image_rows.get(image, row)
-                    cases.problems.append(Problem.of_row(kind, place, id_, "image", image, message, part_of=row))
+                place, part_of = row, None
+                if cases.layout != "image":
+                    place, part_of = cases.image_rows.get(image, row), row
                     undecoded.setdefault(row, set()).add(image)
+                kind, message = reason
+                cases.problems.append(Problem.of_row(kind, place, id_, "image", image, message, part_of))
     if undecoded:
         cases.frame = cases.frame.assign(image=object_array(list(_without(cases, undecoded))))
         cases.problems += emptied_cases(cases)
@@ -80,19 +76,16 @@ def check_images(
 def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[str | None, ...] | None]:
     """The image cells of a table of studies, without some of their images."""
     for row, images in cases.frame["image"].items():
-        gone = left_out.get(row, ())
-        if gone and cases.layout == "views":
+        if gone := left_out.get(row):
             images = tuple(None if image in gone else image for image in images)
-        elif gone:
-            images = tuple(image for image in images if image not in gone)
+            images = images if cases.layout == "views" else tuple(filter(None, images))
         yield images if images is not None and any(images) else None
 
 
-def _image_problem(
-    root: Path, name: str, region: tuple[float, ...] | None, look: Callable[[str, Image.Image], None] | None
-) -> tuple[ProblemKind, str] | None:
+def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> tuple[ProblemKind, str] | None:
+    region = (cases.regions or {}).get(row)
     try:
-        with Image.open(root / name) as image:
+        with Image.open(cases.image_root / name) as image:
             image.load()
             width, height = ImageOps.exif_transpose(image).size if region else image.size
             if look is not None:

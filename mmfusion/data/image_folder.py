@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -27,14 +28,13 @@ class ImageFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._real_root = os.path.realpath(root)
         self._listing = lru_cache(maxsize=None)(self._list)
 
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
         Raises:
-            ImagePathError: there is no such file, or it lies outside the root.
+            ImagePathError: There is no such file, or it lies outside the root.
         """
         path = PurePosixPath(value)
         if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
@@ -44,33 +44,32 @@ class ImageFolder:
         links, by_stem = self._listing(folder)
         name = path.name if path.name in links else by_stem.get(path.name)
         if name is None:
-            absent = f"the image file does not exist below {self.root}"
-            raise ImagePathError(ProblemKind.MISSING_IMAGE, absent)
-        if links[name] and not self._is_inside(self.root / folder / name):
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file does not exist below {self.root}")
+        if links[name] and not _is_inside(self.root / folder / name, self.root):
             outside = f"the file is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         return name if folder == "." else f"{folder}/{name}"
-
-    def _is_inside(self, path: Path) -> bool:
-        real = os.path.realpath(path)
-        return real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
 
     def _list(self, folder: str) -> tuple[dict[str, bool], dict[str, str]]:
         """Files of a folder -> whether they are links, and image ids -> files."""
         path = self.root / folder
         if not path.is_dir():
             return {}, {}
-        if not self._is_inside(path):
+        if not _is_inside(path, self.root):
             outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         with os.scandir(path) as entries:
             links = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
         by_stem: dict[str, str] = {}
         for suffix in IMAGE_SUFFIXES:
-            for name in sorted(links):
-                if name.lower().endswith(suffix):
-                    by_stem.setdefault(name[: -len(suffix)], name)
+            for name in sorted(name for name in links if name.lower().endswith(suffix)):
+                by_stem.setdefault(name[: -len(suffix)], name)
         return links, by_stem
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies in a folder or is that folder."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | None]) -> Path:
@@ -86,19 +85,15 @@ def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | 
     probes = [value for value in values if value is not None][:_PROBED]
     if _count_found(images, probes) <= _count_found(folder, probes):
         return folder
-    if not os.path.realpath(images).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep):
+    if not _is_inside(images, folder):
         raise ValueError(f"{images} is a link out of {folder}; if that is meant, set dataset.image_root: images.")
     return images
 
 
 def _count_found(root: Path, values: Iterable[str]) -> int:
-    images = ImageFolder(root)
-
-    def is_there(value: str) -> bool:
-        try:
+    images, found = ImageFolder(root), 0
+    for value in values:
+        with suppress(ImagePathError):
             images.find(value)
-        except ImagePathError:
-            return False
-        return True
-
-    return sum(map(is_there, values))
+            found += 1
+    return found

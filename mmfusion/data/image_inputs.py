@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,21 +14,14 @@ from PIL import Image
 
 from mmfusion import registry
 from mmfusion.data.augmentations import Augmentation
-from mmfusion.data.images import (
-    INTERPOLATIONS,
-    ImageLike,
-    centre_square,
-    eval_image,
-    open_image,
-    region_box,
-    to_tensor,
-)
+from mmfusion.data.images import INTERPOLATIONS, ImageLike, centre_square, eval_image, open_image, region_box, to_tensor
 
 
+@dataclass
 class ImageEncoder:
     """Makes tensors of the images of one case. All of them are augmented alike, and each is decoded once.
 
-    Args:
+    Attributes:
         size: Side of the square input in pixels.
         mean: Mean of each channel, in units of the pixel range 0-1.
         std: Standard deviation of each channel.
@@ -37,26 +31,24 @@ class ImageEncoder:
         rng: Generator that the augmentation draws from.
 
     Raises:
-        ValueError: an unknown augmentation, or one without a generator.
+        ValueError: An unknown augmentation, or one without a generator.
     """
 
-    def __init__(
-        self,
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        interpolation: str,
-        crop_pct: float,
-        augment: str | Augmentation | None = None,
-        rng: random.Random | None = None,
-    ) -> None:
-        self.size, self.mean, self.std = size, mean, std
-        self.interpolation, self.crop_pct = interpolation, crop_pct
-        if augment is not None and rng is None:
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    interpolation: str
+    crop_pct: float
+    augment: str | Augmentation | None = None
+    rng: random.Random | None = None
+
+    def __post_init__(self) -> None:
+        if self.augment is not None and self.rng is None:
             known = ", ".join(registry.names("augmentation"))
-            raise ValueError(f"augment={augment!r} needs a generator rng and a known name; known: {known}.")
-        self._augment = registry.get("augmentation", augment) if isinstance(augment, str) else augment
-        self._rng, self._state = rng, rng.getstate() if rng is not None else None
+            raise ValueError(f"augment={self.augment!r} needs a generator rng and a known name; known: {known}.")
+        named = self.augment
+        self._augment = registry.get("augmentation", named) if isinstance(named, str) else named
+        self._state = self.rng.getstate() if self.rng is not None else None
 
     def one(self, image: ImageLike | None, roi: Sequence[float] | Literal["centre"] | None = None) -> dict[str, Any]:
         """``pixel_values`` (3, H, W), ``image_present``, and with a region of interest ``roi_values`` (3, H, W)."""
@@ -72,34 +64,32 @@ class ImageEncoder:
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             raise TypeError("slices and views are a list of images; put a single image in a list.")
         pixels = [self.one(image)["pixel_values"] for image in images]
-        present = [image is not None for image in images]
         stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, self.size, self.size)
+        present = [image is not None for image in images]
         return {"pixel_values": stacked, mask: present, "image_present": any(present)}
 
     def _region(self, picture: Image.Image, roi: Sequence[float] | Literal["centre"]) -> torch.Tensor:
         box = centre_square(picture.size, self.crop_pct / 2) if roi == "centre" else region_box(roi, picture.size)
         if self._augment is not None:
-            left, top, right, bottom = map(round, box)
-            return self._tensor(picture.crop((left, top, right, bottom)))
+            return self._tensor(picture.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3]))))
         region = picture.resize((self.size, self.size), INTERPOLATIONS[self.interpolation], box=box)
         return to_tensor(region, self.mean, self.std)
 
     def _tensor(self, picture: Image.Image) -> torch.Tensor:
-        if self._augment is None or self._rng is None or self._state is None:
+        if self._augment is None or self.rng is None or self._state is None:
             picture = eval_image(picture, self.size, crop_pct=self.crop_pct, interpolation=self.interpolation)
         else:
             # Uncovered corners get the mean color, which is zero after normalization, as a missing image is.
             fill = [round(255 * channel) for channel in self.mean]
-            self._rng.setstate(self._state)
-            picture = self._augment(picture, self.size, self._rng, interpolation=self.interpolation, fill=fill)
+            self.rng.setstate(self._state)
+            picture = self._augment(picture, self.size, self.rng, interpolation=self.interpolation, fill=fill)
         return to_tensor(picture, self.mean, self.std)
 
 
 def pad_images(images: Sequence[torch.Tensor], masks: Sequence[Sequence[bool]], name: str) -> dict[str, torch.Tensor]:
     """Cases of different numbers of images as one tensor, with zeros behind, and the mask under its name."""
-    longest = max(1, *map(len, masks))
-    pixels = images[0].new_zeros(len(images), longest, *images[0].shape[1:])
-    present = torch.zeros(len(images), longest, dtype=torch.bool)
+    pixels = images[0].new_zeros(len(images), max(1, *map(len, masks)), *images[0].shape[1:])
+    present = torch.zeros(pixels.shape[:2], dtype=torch.bool)
     for i, (values, mask) in enumerate(zip(images, masks, strict=True)):
         pixels[i, : len(values)] = values
         present[i, : len(mask)] = torch.tensor(mask, dtype=torch.bool)

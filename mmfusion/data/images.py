@@ -24,14 +24,14 @@ def open_image(source: ImageLike, *, size: int | None = None) -> Image.Image:
     """Load an image as 8-bit RGB, turned as its EXIF orientation says.
 
     Args:
-        source: path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
-        size: side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
+        source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        size: Side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
             half, quarter or eighth, which is much faster. None decodes it whole.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file cannot be decoded; the message names it.
-        TypeError: the array has another shape or type.
+        FileNotFoundError: No such file.
+        ValueError: The file cannot be decoded; the message names it.
+        TypeError: The array has another shape or type.
     """
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source))
@@ -50,12 +50,10 @@ def open_image(source: ImageLike, *, size: int | None = None) -> Image.Image:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    channels = array.shape[2:] or (1,)
-    if array.dtype not in (np.uint8, np.uint16) or array.ndim < 2 or channels not in ((1,), (3,), (4,)):
-        raise TypeError(
-            f"An image array is (H, W) or (H, W, 1|3|4) of uint8 or uint16, not {array.shape} of {array.dtype}."
-        )
-    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.dtype not in (np.uint8, np.uint16) or array.ndim < 2 or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        wanted = "(H, W) or (H, W, 1|3|4) of uint8 or uint16"
+        raise TypeError(f"An image array is {wanted}, not {array.shape} of {array.dtype}.")
+    array = array[:, :, 0] if array.shape[2:] == (1,) else array
     return Image.fromarray(_to_8_bit(array) if array.dtype == np.uint16 else array)
 
 
@@ -81,12 +79,9 @@ def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpol
 
 
 def centre_square(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
-    """Box (left, top, right, bottom) of the square in the middle of a (width, height) image, ``share`` of the shorter
-    side.
-    """
-    width, height = size
+    """Box (left, top, right, bottom) of a (width, height) image's middle square, ``share`` of the shorter side."""
     side = share * min(size)
-    left, top = (width - side) / 2, (height - side) / 2
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
     return left, top, left + side, top + side
 
 
@@ -95,17 +90,16 @@ def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, floa
 
     Args:
         roi: (x0, y0, x1, y1) in pixels.
-        size: width and height of the image.
+        size: Width and height of the image.
 
     Raises:
-        ValueError: the region is empty or does not lie in the image.
+        ValueError: The region is empty or does not lie in the image.
     """
     width, height = size
     x0, y0, x1, y1 = map(float, roi)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise ValueError(
-            f"The region of interest {tuple(roi)} does not lie in the image, which is {width} x {height} pixels."
-        )
+        image = f"the image, which is {width} x {height} pixels"
+        raise ValueError(f"The region of interest {tuple(roi)} does not lie in {image}.")
     side = max(x1 - x0, y1 - y0)
     across, down = min(side, width), min(side, height)
     left = min(max((x0 + x1 - across) / 2, 0), width - across)

@@ -16,8 +16,8 @@ def join_labels(reading: Reading) -> Reading:
     Where the data are only predicted, the second table may be absent.
 
     Raises:
-        ValueError: one of the two options without the other, no such column, or a value twice in the second table.
-        FileNotFoundError: there is no such table.
+        ValueError: One of the two options without the other, no such column, or a value twice in the second table.
+        FileNotFoundError: There is no such table.
     """
     raw, config = reading.raw, reading.config
     if config.labels_table is None and config.join_on is None:
@@ -30,26 +30,16 @@ def join_labels(reading: Reading) -> Reading:
     other = read_table(path)
     for table in (raw, other):
         if key not in table.columns:
-            raise ValueError(
-                f"{table.source} has no column {key!r} (dataset.join_on); it has {', '.join(table.columns)}."
-            )
+            there = ", ".join(table.columns)
+            raise ValueError(f"{table.source} has no column {key!r} (dataset.join_on); it has {there}.")
     rows: dict[str, int] = {}
-    for row, cell in enumerate(other.columns[key], start=1):
-        value = cell_text(cell)
-        if value is None:
-            continue
-        if value in rows:
-            raise ValueError(
-                f"{other.source} has {key} {value!r} in rows {rows[value]} and {row}; "
-                "dataset.join_on needs one row a value."
-            )
-        rows[value] = row
-    matches = [rows.get(value) if (value := cell_text(cell)) is not None else None for cell in raw.columns[key]]
-    added = {
-        name: [None if match is None else cells[match - 1] for match in matches]
-        for name, cells in other.columns.items()
-        if name not in raw.columns
-    }
+    for row, value in enumerate(map(cell_text, other.columns[key]), start=1):
+        if value is not None and rows.setdefault(value, row) != row:
+            twice = f"{other.source} has {key} {value!r} in rows {rows[value]} and {row}"
+            raise ValueError(f"{twice}; dataset.join_on needs one row a value.")
+    matches = [rows.get(value) if value is not None else None for value in map(cell_text, raw.columns[key])]
+    new = {name: cells for name, cells in other.columns.items() if name not in raw.columns}
+    added = {name: [None if match is None else cells[match - 1] for match in matches] for name, cells in new.items()}
     broken = {
         row: f"{other.source}, row {match}: {other.broken[match]}"
         for row, match in enumerate(matches, start=1)

@@ -12,11 +12,11 @@ import pandas as pd
 from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
 from mmfusion.data.formats import SPLIT_NAMES, folder_labels, folder_splits
 from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root
-from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
 from mmfusion.text.template import cell_text
 
-Cells = list[str | None]
+Cells = list[Cell]
 
 
 def to_normal_form(reading: Reading) -> Reading:
@@ -24,7 +24,7 @@ def to_normal_form(reading: Reading) -> Reading:
 
     Raises:
         FileNotFoundError: ``dataset.image_root`` does not exist.
-        ValueError: the folder ``images`` is a link out of the data set.
+        ValueError: The folder ``images`` is a link out of the data set.
     """
     raw, config, columns = reading.raw, reading.config, reading.columns
     missing = frozenset(value.lower() for value in config.missing_values)
@@ -59,14 +59,8 @@ def to_normal_form(reading: Reading) -> Reading:
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(1, len(raw) + 1, name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
-    cases = CaseTable(
-        pd.DataFrame(cells, index=index, dtype=object),
-        image_root,
-        problems.found,
-        raw.source,
-        reading.known_labels,
-        layout="views" if config.view_columns else "image",
-    )
+    frame, layout = pd.DataFrame(cells, index=index, dtype=object), "views" if config.view_columns else "image"
+    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
     return replace(reading, cases=cases)
 
 
@@ -74,14 +68,11 @@ class _Problems:
     """Collects problems of rows; a row whose line is broken has that one only."""
 
     def __init__(self, reading: Reading, ids: Cells) -> None:
-        self._ids, self._broken = ids, reading.raw.broken
-        self.found = [
-            Problem.of_row(ProblemKind.BROKEN_LINE, row, ids[row - 1], "line", None, why)
-            for row, why in self._broken.items()
-        ]
+        self._ids, self._broken, kind = ids, reading.raw.broken, ProblemKind.BROKEN_LINE
+        self.found = [Problem.of_row(kind, row, ids[row - 1], "line", None, why) for row, why in self._broken.items()]
 
     def add(
-        self, kind: ProblemKind, row: int, column: str | None, value: str, message: str, part_of: int | None = None
+        self, kind: ProblemKind, row: int, column: Cell, value: str, message: str, part_of: int | None = None
     ) -> None:
         if row not in self._broken:
             self.found.append(Problem.of_row(kind, row, self._ids[row - 1], column, value, message, part_of))
@@ -108,11 +99,10 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     config = reading.config
     if config.label_map:
         classes = {str(value): name for value, name in config.label_map.items()}
-        message = f"unknown label; dataset.label_map names {', '.join(classes)}"
+        column, message = reading.columns.label, f"unknown label; dataset.label_map names {', '.join(classes)}"
         for row, value in enumerate(cells, start=1):
             if reading.require_labels and value is not None and value not in classes:
-                column = reading.columns.label or "label"
-                problems.add(ProblemKind.UNKNOWN_LABEL, row, column, value, message)
+                problems.add(ProblemKind.UNKNOWN_LABEL, row, column or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
         cells = [value if value in reading.known_labels else None for value in cells]
@@ -131,12 +121,12 @@ def _clean(cells: Sequence[Any], missing: frozenset[str] | None = None, *, whole
     """Cells as texts; equal cells share one text, since metadata repeat."""
     values = missing if missing is not None else ("", "nan")
 
-    def clean(cell: Any) -> str | None:
+    def clean(cell: Any) -> Cell:
         # A text such as "3.0" is a number in metadata, and a name in paths and ids.
         if isinstance(cell, str) and not whole_numbers:
             text = cell.strip()
             return None if text.lower() in values else text
         return cell_text(cell, values)
 
-    cached: Callable[[Any], str | None] = lru_cache(maxsize=4096, typed=True)(clean)
+    cached: Callable[[Any], Cell] = lru_cache(maxsize=4096, typed=True)(clean)
     return [cached(cell) if isinstance(cell, (str, int, float)) else clean(cell) for cell in cells]

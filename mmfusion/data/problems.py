@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
+
+#: A cell as text; None where it is missing.
+Cell: TypeAlias = str | None
 
 
 class Severity(Enum):
@@ -50,6 +54,7 @@ class ProblemKind(Enum):
         return _SEVERITIES.get(self, Severity.ERROR)
 
 
+#: Of the kinds that are no plain error.
 _SEVERITIES = {
     ProblemKind.GROUP_IN_TWO_SPLITS: Severity.WARNING,
     ProblemKind.MISSING_ID: Severity.READABLE,
@@ -81,14 +86,7 @@ class Problem:
 
     @classmethod
     def of_row(
-        cls,
-        kind: ProblemKind,
-        row: int,
-        id_: str | None,
-        column: str | None,
-        value: str | None,
-        message: str,
-        part_of: int | None = None,
+        cls, kind: ProblemKind, row: int, id_: Cell, column: Cell, value: Cell, message: str, part_of: int | None = None
     ) -> Problem:
         """A problem of a row that may have no id, in a column that the file may not have."""
         return cls(kind, row, id_ if id_ is not None else f"row-{row}", column or "", value, message, part_of)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmfusion.artifacts.folder import update_config
+from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
-from mmfusion.files import read_json, update_json
+from mmfusion.files import read_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
@@ -25,13 +27,8 @@ if TYPE_CHECKING:
 
     from mmfusion.data.augmentations import Augmentation
 
-CONFIG_NAME = "config.json"
-
-#: entries of a collated batch that are not arguments of a model.
+#: Entries of a collated batch that are not arguments of a model.
 NOT_INPUTS = ("labels", "index")
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(eq=False)
@@ -39,25 +36,25 @@ class Processor:
     """Image transform, tokenizer, text template and class names.
 
     Attributes:
-        labels: class names, in the order of the model's logits.
-        image_size: side of the square input in pixels; None makes no image inputs.
-        mean: of each channel, in units of the pixel range 0-1.
-        std: of each channel.
+        labels: Class names, in the order of the model's logits.
+        image_size: Side of the square input in pixels; None makes no image inputs.
+        mean: Mean of each channel, in units of the pixel range 0-1; by default ImageNet's.
+        std: Standard deviation of each channel; by default ImageNet's.
         interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
-        crop_pct: share of the shorter side that an image keeps outside training.
-        tokenizer: None makes no text inputs.
-        text_template: sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
-        max_length: token budget of a text, special tokens included.
-        missing_values: texts (any case) that count as missing in metadata.
+        crop_pct: Share of the shorter side that an image keeps outside training.
+        tokenizer: The text's tokenizer; None makes no text inputs.
+        text_template: Sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
+        max_length: Token budget of a text, special tokens included.
+        missing_values: Texts (any case) that count as missing in metadata.
 
     Raises:
-        ValueError: a value out of range, or the tokenizer has no padding token.
+        ValueError: A value out of range, or the tokenizer has no padding token.
     """
 
     labels: Sequence[str] = ()
     image_size: int | None = None
-    mean: Sequence[float] = _IMAGENET_MEAN
-    std: Sequence[float] = _IMAGENET_STD
+    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    std: Sequence[float] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     tokenizer: PreTrainedTokenizerFast | None = None
@@ -91,7 +88,7 @@ class Processor:
         """A row's text: the sentence made from its metadata, then its free text; None when it has neither.
 
         Args:
-            row: metadata columns and ``text``; a column of the template that the row lacks is missing.
+            row: Metadata columns and ``text``; a column of the template that the row lacks is missing.
         """
         sentence = None
         if self.text_template is not None:
@@ -103,7 +100,7 @@ class Processor:
         """Position of a class in the logits.
 
         Raises:
-            ValueError: no such class.
+            ValueError: No such class.
         """
         if label not in self._label_ids:
             raise ValueError(f"Unknown label {label!r}; the labels are {', '.join(self.labels)}.")
@@ -114,10 +111,8 @@ class Processor:
 
         Any of them may be absent. Keywords are those of :meth:`encode`.
         """
-        images = {name: row[name] for name in ("slices", "views", "roi") if row.get(name) is not None}
-        return self.encode(
-            image=row.get("image"), text=self.text_of(row), label=row.get("label"), **{**images, **kwargs}
-        )
+        given = {name: row.get(name) for name in ("image", "slices", "views", "roi", "label")}
+        return self.encode(**{"text": self.text_of(row), **given, **kwargs})
 
     def encode(
         self,
@@ -135,17 +130,17 @@ class Processor:
         """Tensors of one case, for :meth:`collate`.
 
         Args:
-            image: path, Pillow image, array, or None where the case has none.
-            text: the whole text, or None.
-            label: class name, or its position.
-            slices: images of a study in their order, in place of ``image``; empty where the case has none.
-            views: one image a view in the model's order, None where it is missing, in place of ``image``.
-            roi: region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
+            image: Path, Pillow image, array, or None where the case has none.
+            text: The whole text, or None.
+            label: Class name, or its position.
+            slices: Images of a study in their order, in place of ``image``; empty where the case has none.
+            views: One image a view in the model's order, None where it is missing, in place of ``image``.
+            roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
-            index: position of the row, to find it again.
-            augment: training augmentation, or its name, which draws from ``rng``.
-            rng: see :func:`mmfusion.data.augmentations.row_rng`.
+            index: Position of the row, to find it again.
+            augment: Training augmentation, or its name, which draws from ``rng``.
+            rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
 
         Returns:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
@@ -154,8 +149,8 @@ class Processor:
             ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
 
         Raises:
-            FileNotFoundError: no such image.
-            ValueError: the image cannot be decoded, the label is unknown, a region lies outside its image, or more than
+            FileNotFoundError: No such image.
+            ValueError: The image cannot be decoded, the label is unknown, a region lies outside its image, or more than
                 one of ``image``, ``slices`` and ``views`` is given.
         """
         several = slices is not None or views is not None
@@ -163,9 +158,8 @@ class Processor:
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
         item: dict[str, Any] = {"index": index}
         if self.image_size is not None:
-            encoder = ImageEncoder(
-                self.image_size, self.mean, self.std, self.interpolation, self.crop_pct, augment, rng
-            )
+            shown = self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
+            encoder = ImageEncoder(*shown, augment, rng)
             if slices is not None:
                 item |= encoder.several(slices, "slice_mask")
             elif views is not None:
@@ -173,11 +167,9 @@ class Processor:
             else:
                 item |= encoder.one(image, roi)
         if self.tokenizer is not None:
-            text = text.strip() if text else None
-            item["input_ids"] = (
-                self.tokenizer(text, truncation=True, max_length=self.max_length)["input_ids"] if text else []
-            )
-            item["text_present"] = text is not None and text != ""
+            text = (text or "").strip()
+            tokens = self.tokenizer(text, truncation=True, max_length=self.max_length) if text else {"input_ids": []}
+            item |= {"input_ids": tokens["input_ids"], "text_present": text != ""}
         if label is not None:
             item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
         return item
@@ -188,8 +180,8 @@ class Processor:
         """A batch of encoded cases, its texts padded to the longest of them.
 
         Args:
-            items: results of :meth:`encode`.
-            pad_to_multiple_of: round the padded length up, which some accelerators like.
+            items: Results of :meth:`encode`.
+            pad_to_multiple_of: Unit that the padded length is rounded up to, which some accelerators like.
 
         Returns:
             ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, where the processor handles images;
@@ -198,33 +190,28 @@ class Processor:
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
             without text has an all-zero mask); ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
         """
+        labelled = all("labels" in item for item in items)
+        columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
         batch: dict[str, torch.Tensor] = {}
         if self.image_size is not None:
             mask = next((name for name in ("slice_mask", "view_mask") if name in items[0]), None)
-            if mask is None:
-                batch["pixel_values"] = torch.stack([item["pixel_values"] for item in items])
-            else:
-                batch |= pad_images([item["pixel_values"] for item in items], [item[mask] for item in items], mask)
-            if "roi_values" in items[0]:
-                batch["roi_values"] = torch.stack([item["roi_values"] for item in items])
-            batch["image_present"] = torch.tensor([item["image_present"] for item in items])
+            if mask is not None:
+                batch |= pad_images(columns.pop("pixel_values"), columns.pop(mask), mask)
         if self.tokenizer is not None:
-            batch |= self._pad([item["input_ids"] for item in items], pad_to_multiple_of or 1)
-            batch["text_present"] = torch.tensor([item["text_present"] for item in items])
-        if all("labels" in item for item in items):
-            batch["labels"] = torch.tensor([item["labels"] for item in items])
-        batch["index"] = torch.tensor([item["index"] for item in items])
+            batch |= self._pad(columns.pop("input_ids"), pad_to_multiple_of or 1)
+        for name, values in columns.items():
+            batch[name] = torch.stack(values) if name.endswith("_values") else torch.tensor(values)
         return batch
 
     def _pad(self, texts: Sequence[Sequence[int]], multiple: int) -> dict[str, torch.Tensor]:
         assert self.tokenizer is not None
         length = -(-max(1, *map(len, texts)) // multiple) * multiple
-        input_ids = np.full((len(texts), length), self.tokenizer.pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros((len(texts), length), dtype=np.int64)
+        input_ids = torch.full((len(texts), length), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
         for i, ids in enumerate(texts):
-            input_ids[i, : len(ids)] = ids
+            input_ids[i, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
             attention_mask[i, : len(ids)] = 1
-        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def __call__(
         self,
@@ -235,12 +222,12 @@ class Processor:
         """A batch from images and texts, for applications.
 
         Args:
-            images: one a case, None where a case has none; a single image is a batch of one.
-            texts: whole texts, likewise.
-            labels: class names or positions.
+            images: One image a case, None where a case has none; a single image is a batch of one.
+            texts: Whole texts, likewise.
+            labels: Class names or positions.
 
         Raises:
-            ValueError: nothing is given, or the lengths differ; and as :meth:`encode`.
+            ValueError: Nothing is given, or the lengths differ; and as :meth:`encode`.
         """
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             images = [images]
@@ -265,7 +252,7 @@ class Processor:
         """The processor that :meth:`to_dict` described.
 
         Raises:
-            ValueError: a value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
+            ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
         """
         names = {f.name for f in fields(cls)}
         unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
@@ -288,10 +275,8 @@ class Processor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        update_json(folder / CONFIG_NAME, {"processor": self.to_dict()})
-        self.save_tokenizer(folder)
+        update_config(Path(folder), {"processor": self.to_dict()})
+        self.save_tokenizer(Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -299,9 +284,9 @@ class Processor:
 
         Raises:
             FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
-            ValueError: a file is damaged, or holds unknown or missing settings.
+            ValueError: A file is damaged, or holds unknown or missing settings.
         """
-        path = Path(folder) / CONFIG_NAME
+        path = Path(folder) / CONFIG
         values = read_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")

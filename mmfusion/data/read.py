@@ -44,7 +44,7 @@ def read_cases(
     Images are looked for but not opened: :func:`check_images` does that.
 
     Args:
-        root: The data set's folder, or its table.
+        root: The data set's folder, its table, or one image.
         config: How to read it.
         processor_labels: Class names that a trained model knows; any other label is a problem. None takes the classes
             of the training rows.
@@ -52,11 +52,11 @@ def read_cases(
             that the model does not know reads as None.
 
     Raises:
-        FileNotFoundError: the data set, its table or its image root does not exist.
-        ValueError: the format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
+        FileNotFoundError: The data set, its table or its image root does not exist.
+        ValueError: The format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
-    known = tuple(processor_labels) if processor_labels is not None else None
-    reading = Reading(Path(root), config or DatasetConfig(), require_labels, known)
+    known_labels = tuple(processor_labels) if processor_labels is not None else None
+    reading = Reading(Path(root), config or DatasetConfig(), require_labels, known_labels)
     for step in STEPS:
         reading = step(reading)
     return reading.cases

@@ -18,12 +18,12 @@ from mmfusion.data.tables import RawTable
 class Columns:
     """Which column of the file is which; None where there is none."""
 
-    image: str
-    label: str | None
-    id: str | None
-    text: str | None
-    group: str | None
-    split: str | None
+    image: str = ""
+    label: str | None = None
+    id: str | None = None
+    text: str | None = None
+    group: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Reading:
     known_labels: tuple[str, ...] | None = None
     folder: Path = Path()
     raw: RawTable = field(default_factory=lambda: RawTable("", {}))
-    columns: Columns = Columns("", None, None, None, None, None)
+    columns: Columns = Columns()
     cases: CaseTable = field(default_factory=lambda: CaseTable(pd.DataFrame(), Path()))
 
     def with_problems(self, found: Iterable[Problem]) -> Reading:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mmfusion.data.problems import Problem, ProblemKind
@@ -23,19 +22,14 @@ def read_regions(reading: Reading) -> Reading:
         corners = [column[row - 1] for column in cells]
         if all(corner is None or corner.lower() in missing for corner in corners):
             continue
-        region = [cell_number(corner) for corner in corners]
-        if wrong := _wrong(region):
-            value, names = ", ".join(map(str, corners)), ", ".join(config.roi_columns)
-            problems.append(Problem.of_row(wrong[0], row, id_, names, value, wrong[1]))
+        region = tuple(number for corner in corners if (number := cell_number(corner)) is not None)
+        if len(region) < 4:
+            kind, message = ProblemKind.REGION_NOT_NUMERIC, "four numbers are needed, or none"
+        elif region[2] <= region[0] or region[3] <= region[1]:
+            kind, message = ProblemKind.REGION_EMPTY, "the region is empty: x1 has to be above x0, y1 above y0"
         else:
-            regions[row] = tuple(corner for corner in region if corner is not None)
+            regions[row] = region
+            continue
+        value, names = ", ".join(map(str, corners)), ", ".join(config.roi_columns)
+        problems.append(Problem.of_row(kind, row, id_, names, value, message))
     return replace(reading, cases=replace(cases, regions=regions)).with_problems(problems)
-
-
-def _wrong(region: Sequence[float | None]) -> tuple[ProblemKind, str] | None:
-    x0, y0, x1, y1 = region
-    if x0 is None or y0 is None or x1 is None or y1 is None:
-        return ProblemKind.REGION_NOT_NUMERIC, "four numbers are needed, or none"
-    if x1 <= x0 or y1 <= y0:
-        return ProblemKind.REGION_EMPTY, "the region is empty: x1 has to be above x0, y1 above y0"
-    return None

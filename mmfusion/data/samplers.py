@@ -16,15 +16,15 @@ def balanced_sampler(
     """Draws with replacement, every class as often as any other: w_c = 1 / pi_c (equation 11 of the report).
 
     Args:
-        labels: class names or numbers, one a row.
-        seed: of the sampler's own generator.
-        generator: drawn from instead of an own one.
+        labels: Class names or numbers, one a row.
+        seed: Seed of the sampler's own generator.
+        generator: Generator to draw from instead.
 
     Returns:
         A sampler of ``len(labels)`` rows an epoch.
 
     Raises:
-        ValueError: no labels.
+        ValueError: No labels.
     """
     values = np.asarray(labels)
     if values.size == 0:

@@ -23,7 +23,7 @@ def write_split_table(cases: CaseTable, path: str | Path, column: str = "split")
 
     Args:
         cases: The rows, each in a split.
-        path: CSV file.
+        path: CSV file to write.
         column: ``split`` or ``fold``.
     """
     with Path(path).open("w", encoding="utf-8", newline="") as file:
@@ -36,18 +36,21 @@ def apply_split_table(reading: Reading) -> Reading:
     """Take the split of each case from ``dataset.split_table``. A case that is not in it has no split.
 
     Raises:
-        FileNotFoundError: there is no such table.
-        ValueError: it cannot be read as one, no row is in it, or its fingerprints say that rows changed their label or
+        FileNotFoundError: There is no such table.
+        ValueError: It cannot be read as one, no row is in it, or its fingerprints say that rows changed their label or
             group, or are gone, since it was drawn.
     """
     config, cases = reading.config, reading.cases
     if config.split_table is None or not reading.require_labels:
         return reading
-    path = _find(config.split_table, reading.folder)
+    # Relative to the working directory, where commands write it, or to the data set.
+    name, folder = Path(config.split_table).expanduser(), reading.folder
+    path = name if name.is_file() else folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"The split table {name} (dataset.split_table) is neither here nor below {folder}.")
     table = read_table(path)
     splits = _splits(table, path, config)
-    ids = set(cases.frame["id"])
-    if not ids & splits.keys():
+    if not splits.keys() & set(cases.frame["id"]):
         raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); are the ids the same?")
     if "fingerprint" in table.columns:
         _check_fingerprints(cases, path, dict(zip(splits, table.columns["fingerprint"], strict=True)))
@@ -55,18 +58,9 @@ def apply_split_table(reading: Reading) -> Reading:
     return replace(reading, cases=replace(cases, frame=frame))
 
 
-def _find(name: str, folder: Path) -> Path:
-    """The split table: relative to the working directory, where commands write it, or to the data set."""
-    path = Path(name).expanduser()
-    if not path.is_file() and not (folder / path).is_file():
-        raise FileNotFoundError(f"The split table {path} (dataset.split_table) is neither here nor below {folder}.")
-    return path if path.is_file() else folder / path
-
-
 def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str]:
     """Id -> split, in the order of the table."""
-    if table.broken:
-        row, why = next(iter(table.broken.items()))
+    for row, why in table.broken.items():
         raise ValueError(f"{path} (dataset.split_table), row {row}: {why}.")
     table = with_fold_split(table, config, "split")
     for column in ("id", "split"):
@@ -80,9 +74,8 @@ def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str
         if id_ in splits:
             raise ValueError(f"{path} (dataset.split_table) has the id {id_!r} twice, again in row {row}.")
         if split.lower() not in SPLIT_NAMES:
-            raise ValueError(
-                f"{path} (dataset.split_table), row {row}: unknown split {split!r}; the splits are train, val, test."
-            )
+            unknown = f"unknown split {split!r}; the splits are train, val, test"
+            raise ValueError(f"{path} (dataset.split_table), row {row}: {unknown}.")
         splits[id_] = SPLIT_NAMES[split.lower()]
     return splits
 
@@ -92,17 +85,15 @@ def _check_fingerprints(cases: CaseTable, path: Path, expected: Mapping[str, str
     changed = [row["id"] for row in rows if _fingerprint(row) != expected[row["id"]]]
     there = {row["id"] for row in rows}
     gone = [id_ for id_ in expected if id_ not in there]
-    if not changed and not gone:
-        return
-    what = []
-    if changed:
-        what.append(f"{len(changed)} of {len(rows)} rows have another label or group (the first: {changed[0]!r})")
-    if gone:
-        what.append(f"{len(gone)} rows are gone (the first: {gone[0]!r})")
-    raise ValueError(
-        f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "
-        "(label_column, group_column), or draw the split anew with mmfusion split."
-    )
+    what = [
+        f"{len(changed)} of {len(rows)} rows have another label or group (the first: {row!r})" for row in changed[:1]
+    ]
+    what += [f"{len(gone)} rows are gone (the first: {row!r})" for row in gone[:1]]
+    if what:
+        raise ValueError(
+            f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "
+            "(label_column, group_column), or draw the split anew with mmfusion split."
+        )
 
 
 def _fingerprint(row: Mapping[Any, Any]) -> str:

@@ -33,8 +33,8 @@ class DrawnSplit:
         lines = [f"split {len(frame):,} rows of {config.data}; {by}"]
         for name in list(self.cases.splits) or sorted(set(frame[column])):
             rows = frame[frame[column] == name]
-            counts = rows["label"].value_counts().sort_index().items()
-            classes = ", ".join(f"{label} {count:,}" for label, count in counts)
+            counts = rows["label"].value_counts().sort_index()
+            classes = ", ".join(f"{label} {count:,}" for label, count in counts.items())
             lines.append(f"  {column} {name}: {len(rows):,} rows ({classes})")
         how = f"--dataset.split_table {config.output}"
         if config.folds is not None:
@@ -48,8 +48,8 @@ def split(config: SplitConfig) -> DrawnSplit:
     The file has the columns ``id``, ``split`` (or ``fold``) and ``fingerprint``.
 
     Raises:
-        FileExistsError: there is such a file; a split that results were measured on is not written over.
-        ValueError: bad rows with ``on_bad_row: fail``, or fewer groups than splits or folds.
+        FileExistsError: There is such a file; a split that results were measured on is not written over.
+        ValueError: Bad rows with ``on_bad_row: fail``, or fewer groups than splits or folds.
     """
     output = Path(config.output)
     if output.exists():

@@ -27,18 +27,17 @@ def group_split(
     gives it one group, so that no class is known to validation or test alone.
 
     Args:
-        labels: class of each row.
-        groups: patient or lesion of each row; a row whose group is None is a group of its own, as is each row when
-            ``groups`` is None.
-        fractions: split name -> share of the groups, by default 0.7 train, 0.15 val, 0.15 test. The shares are met to
+        labels: Class of each row.
+        groups: Patient or lesion of each row; a row without one is a group of its own.
+        fractions: Split name -> share of the groups, by default 0.7 train, 0.15 val, 0.15 test. The shares are met to
             the nearest fold, 1/20 or better where there are that many groups.
-        seed: fixes the draw.
+        seed: Seed of the draw.
 
     Returns:
         (rows,) array of split names.
 
     Raises:
-        ValueError: lengths differ, shares do not sum to one, or there are fewer groups than splits.
+        ValueError: Lengths differ, shares do not sum to one, or there are fewer groups than splits.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -47,7 +46,7 @@ def group_split(
         raise ValueError(f"The shares of the splits must be positive and sum to 1, got {fractions}.")
     fractions = {name: share for name, share in fractions.items() if share > 0}
     row_groups = group_codes(groups, len(labels))
-    num_groups = int(row_groups.max()) + 1 if len(labels) else 0
+    num_groups = int(row_groups.max(initial=-1)) + 1
     if num_groups < len(fractions):
         raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each at least.")
 
@@ -85,16 +84,16 @@ def group_folds(
     """Deal rows into equal folds that are stratified by class and never part a group, as :func:`group_split` does.
 
     Args:
-        labels: class of each row.
-        groups: patient or lesion of each row, as for :func:`group_split`.
-        folds: how many, at least two.
-        seed: fixes the draw.
+        labels: Class of each row.
+        groups: Patient or lesion of each row; a row without one is a group of its own.
+        folds: Number of folds, at least two.
+        seed: Seed of the draw.
 
     Returns:
         (rows,) int array, the fold of each row, from 0.
 
     Raises:
-        ValueError: fewer than two folds, more folds than groups, or lengths that differ.
+        ValueError: Fewer than two folds, more folds than groups, or lengths that differ.
     """
     if folds < 2:
         raise ValueError(f"folds={folds}: two folds are needed at least.")
@@ -109,7 +108,7 @@ def group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.n
     if len(groups) != num_rows:
         raise ValueError(f"{num_rows} labels but {len(groups)} groups.")
     codes: dict[Any, int] = {}
-    keys = [(row,) if group is None or group != group else group for row, group in enumerate(groups)]
+    keys = ((row,) if group is None or group != group else group for row, group in enumerate(groups))
     return np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=int)
 
 

@@ -38,8 +38,8 @@ def read_table(path: Path) -> RawTable:
     """Read one CSV, TSV, JSON-lines or Parquet file. A line that cannot be read is a broken row, never a lost one.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a table, no rows, a column name twice, or a file damaged as a whole.
+        FileNotFoundError: No such file.
+        ValueError: Not a table, no rows, a column name twice, or a file damaged as a whole.
     """
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} does not exist.")
@@ -47,12 +47,7 @@ def read_table(path: Path) -> RawTable:
     if suffix not in TABLE_SUFFIXES:
         raise ValueError(f"{path} is not a table; tables end in {', '.join(TABLE_SUFFIXES)}.")
     try:
-        if suffix == ".parquet":
-            raw = _read_parquet(path)
-        elif suffix == ".jsonl":
-            raw = _read_json_lines(path)
-        else:
-            raw = _read_csv(path, "\t" if suffix == ".tsv" else ",")
+        raw = {".parquet": _read_parquet, ".jsonl": _read_json_lines}.get(suffix, _read_csv)(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
     if not len(raw):
@@ -60,27 +55,20 @@ def read_table(path: Path) -> RawTable:
     return raw
 
 
-def _read_csv(path: Path, delimiter: str) -> RawTable:
+def _read_csv(path: Path) -> RawTable:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter)
+        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         try:
             header = [name.strip() for name in next(lines, [])]
-            repeated = {name for name in header if name and header.count(name) > 1}
-            if repeated:
+            if repeated := {name for name in header if name and header.count(name) > 1}:
                 raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
             raw = RawTable(path.name, {name: [] for name in header if name})
-            cells = [raw.columns.get(name) for name in header]
-            row = 0
-            for line in lines:
-                if not line:
-                    continue
-                row += 1
+            for row, line in enumerate(filter(None, lines), start=1):
                 if len(line) != len(header):
                     raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
-                line += [""] * (len(header) - len(line))
-                for column, value in zip(cells, line, strict=False):
-                    if column is not None:
-                        column.append(value)
+                for name, cell in zip(header, [*line, *[""] * (len(header) - len(line))], strict=False):
+                    if name:
+                        raw.columns[name].append(cell)
         except csv.Error as error:
             raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
     return raw

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmfusion.data import CaseTable
 from mmfusion.evaluation.metrics import metric_value
 from mmfusion.evaluation.temperature import fit_temperature
-from mmfusion.evaluation.weighted import BINS, confidence_bins
+from mmfusion.evaluation.weighted import BINS, confidence_bins, ratio
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Calibration
 
@@ -65,13 +65,8 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, NDArra
         ``count`` (:data:`BINS`,), and of each bin the mean ``confidence`` and the ``accuracy``, NaN where it is empty.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    confidence = p.max(axis=1)
-    index = confidence_bins(confidence)
+    index = confidence_bins(p.max(axis=1))
     count = np.bincount(index, minlength=BINS)
-    nothing = np.full(BINS, np.nan)
-
-    def mean(values: NDArray[Any]) -> NDArray[Any]:
-        total = np.bincount(index, weights=values, minlength=BINS)
-        return np.divide(total, count, out=nothing.copy(), where=count > 0)
-
-    return {"count": count, "confidence": mean(confidence), "accuracy": mean(p.argmax(axis=1) == y)}
+    values: dict[str, NDArray[Any]] = {"confidence": p.max(axis=1), "accuracy": p.argmax(axis=1) == y}
+    totals = {name: np.bincount(index, value, BINS).astype(np.float64) for name, value in values.items()}
+    return {"count": count} | {name: ratio(total, count.astype(np.float64)) for name, total in totals.items()}

@@ -57,28 +57,21 @@ def weighted_headline(labels: ArrayLike, probabilities: ArrayLike, weights: Arra
         raise ValueError(
             f"Weights are (R, {len(rows)}) and at least 0; got {w.shape}, the smallest {w.min(initial=0)}."
         )
-    ends = np.cumsum([*_chunks(len(w), len(rows))])
-    flat, _ = _figures(rows, np.split(w, ends[:-1]))
-    return flat
+    return _figures(rows, np.split(w, np.cumsum([*_chunks(len(w), len(rows))])[:-1]))[0]
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the replicates of a figure.
+    """Percentile interval of the replicates of a figure: its lower and upper end, NaN where no replicate is defined.
 
     Args:
         values: (R,) replicates; those that are NaN (undefined) are left out.
         level: Share of the replicates between the two ends.
-
-    Returns:
-        Lower and upper end, NaN where no replicate is defined.
     """
     if not 0 < level < 1:
         raise ValueError(f"The level of an interval is between 0 and 1, e.g. 0.95; got {level}.")
-    defined = np.asarray(values, dtype=np.float64)
-    defined = defined[~np.isnan(defined)]
-    if len(defined) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)] if not np.isnan(known).all() else np.array([np.nan])
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -104,37 +97,24 @@ def metric_intervals(
         seed: Of the draws.
     """
     rows = Rows(labels, probabilities)
-    drawn, drawn_by_class = _figures(
-        rows, _counts(np.arange(len(rows)) if groups is None else groups, replicates, seed)
-    )
+    groups = np.arange(len(rows)) if groups is None else groups
+    drawn, of_classes = _figures(rows, _counts(groups, replicates, seed))
     flat, by_class = _figures(rows, [np.ones((1, len(rows)))])
-    per_class = None
-    if class_names is not None:
-        per_class = {
-            label: {name: _interval(value[0, c], drawn_by_class[name][:, c], level) for name, value in by_class.items()}
-            for c, label in enumerate(class_names)
-        }
-    return Intervals({name: _interval(value[0], drawn[name], level) for name, value in flat.items()}, per_class)
+    per_class = {
+        label: {name: _interval(value[0, c], of_classes[name][:, c], level) for name, value in by_class.items()}
+        for c, label in enumerate(class_names or ())
+    }
+    figures = {name: _interval(value[0], drawn[name], level) for name, value in flat.items()}
+    return Intervals(figures, None if class_names is None else per_class)
 
 
-def ratio_interval(
-    part: ArrayLike,
-    whole: ArrayLike,
-    groups: ArrayLike,
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> list[Interval]:
-    """Means over some of the rows, e.g. a sensitivity, with bootstrap intervals.
+def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list[Interval]:
+    """Means over some of the rows, e.g. a sensitivity, with 95 % intervals from 1,000 draws.
 
     Args:
         part: (N, K) values whose means are wanted, 0 or 1 for shares.
         whole: (N,) 1 for rows that count.
         groups: (N,) what is drawn as a whole.
-        replicates: Number of draws.
-        level: Of the intervals.
-        seed: Of the draws.
 
     Returns:
         K intervals, undefined where no row counts.
@@ -145,9 +125,9 @@ def ratio_interval(
     def means(w: Floats) -> Floats:
         return ratio(w @ values, np.repeat((w @ rows)[:, None], values.shape[1], 1))
 
-    drawn = np.concatenate([means(w) for w in _counts(groups, replicates, seed)])
+    drawn = np.concatenate([means(w) for w in _counts(groups, 1000, seed=0)])
     plain = means(np.ones((1, len(rows))))[0]
-    return [_interval(value, column, level) for value, column in zip(plain, drawn.T, strict=True)]
+    return [_interval(value, column, 0.95) for value, column in zip(plain, drawn.T, strict=True)]
 
 
 def _interval(value: float, replicates: Floats, level: float) -> Interval:
@@ -176,13 +156,12 @@ def _chunks(replicates: int, rows: int) -> Iterator[int]:
 def _figures(rows: Rows, weights: Iterable[Floats]) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Values of all metrics (R,), and of each class (R, C), over chunks of weights (r, N)."""
     metrics = [*METRICS.values()]
-    flat: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
-    by_class: dict[str, list[Floats]] = {metric.class_name: [] for metric in metrics if metric.class_name}
+    parts: list[tuple[dict[str, Floats], dict[str, Floats]]] = []
     for chunk in weights:
         weighted = Weighted(rows, chunk)
-        for metric in metrics:
-            flat[metric.name].append(metric(weighted))
-            if metric.class_name:
-                by_class[metric.class_name].append(metric.by_class(weighted))
-    flat_values, class_values = ({k: np.concatenate(parts) for k, parts in d.items()} for d in (flat, by_class))
-    return flat_values, class_values
+        by_class = {metric.class_name: metric.by_class(weighted) for metric in metrics if metric.class_name}
+        parts.append(({metric.name: metric(weighted) for metric in metrics}, by_class))
+    flat, by_class = (
+        {k: np.concatenate([d[k] for d in chunks]) for k in chunks[0]} for chunks in zip(*parts, strict=True)
+    )
+    return flat, by_class

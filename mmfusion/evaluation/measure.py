@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.shares import mean_shares
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.evaluation.thresholds import threshold_figures
+from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
@@ -74,15 +75,9 @@ def measure(
     if config.missing_modality and isinstance(predictor, Ensemble):
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
     folder = Path(output) if output else None
-    inference: dict[str, Any] = {
-        "on_bad_row": on_bad_row or config.dataset.on_bad_row,
-        "batch_size": config.batch_size,
-        "tta": config.tta,
-        "open_rows": open_rows,
-        "workers": workers,
-    }
-    csv = folder / "predictions.csv" if folder else None
-    predicted = predictor.predict_cases(cases, output=csv, **inference)
+    inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
+    inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
+    predicted = predictor.predict_cases(cases, output=folder / "predictions.csv" if folder else None, **inference)
     found = _figures(predicted, predictor)
     _warn(found)
     if config.subgroups:
@@ -122,16 +117,12 @@ def _figures(predicted: Predictions, predictor: Predictor) -> Evaluation:
 def _decide(found: Evaluation, fitted: Predictions, measured: Predictions, config: EvaluateConfig) -> None:
     """Add conformal sets and decision thresholds, from other rows than those that they are tried on."""
     y, p, groups = measured.labels, measured.probabilities, measured.groups
-    rules = {
-        f"{method}{' by class' if by_class else ''}": fit_conformal(
-            fitted.labels, fitted.probabilities, coverage=config.coverage, method=method, by_class=by_class
-        )
-        for method in METHODS
-        for by_class in (False, True)
-    }
-    sets = {name: conformal_figures(rule, y, p, groups, found.classes) for name, rule in rules.items()}
+    pair, sets = (fitted.labels, fitted.probabilities), {}
+    for method, by_class in product(METHODS, (False, True)):
+        rule = fit_conformal(*pair, coverage=config.coverage, method=method, by_class=by_class)
+        name = f"{method}{' by class' if by_class else ''}"
+        sets[name] = conformal_figures(rule, y, p, groups, found.classes)
     found.conformal = ConformalResult(config.coverage, len(fitted.labels), sets)
-    pair = (fitted.labels, fitted.probabilities)
     per_class = threshold_figures(pair, (y, p), groups, found.classes, config.sensitivity)
     found.thresholds = Thresholds(config.sensitivity, len(fitted.labels), per_class)
 
@@ -141,32 +132,24 @@ def _write(found: Evaluation, predicted: Predictions, predictor: Predictor, fold
     y, p = predicted.labels, predicted.probabilities
     if found.subgroups:
         write_subgroups(found.subgroups, folder / "subgroups.csv")
-    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", found.to_dict())
     plot_confusion_matrix(found.confusion_matrix, found.classes, folder / "confusion_matrix.png")
     plot_roc(y, p, found.classes, folder / "roc.png")
-    before = predicted.uncalibrated if found.calibration else None
-    plot_reliability(y, p, folder / "reliability.png", before)
+    plot_reliability(y, p, folder / "reliability.png", predicted.uncalibrated if found.calibration else None)
     plot_risk_coverage(y, p, folder / "risk_coverage.png")
 
 
 def _worst_errors(predicted: Predictions, names: Sequence[str]) -> list[WorstError]:
     """The wrong rows with the most probable prediction: which they are, what is true and what was said."""
-    y, p = predicted.labels, predicted.probabilities
+    y, p, ids = predicted.labels, predicted.probabilities, predicted.frame["id"]
     said = p.argmax(axis=1)
     wrong = np.flatnonzero(said != y)
     worst = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:WORST]
-    index, ids = predicted.frame.index, predicted.frame["id"]
     return [
-        WorstError(
-            row=int(index[i]),
-            id=ids.iloc[i],
-            true_label=names[y[i]],
-            label=names[said[i]],
-            probability=float(p[i, said[i]]),
-            probability_of_true_label=float(p[i, y[i]]),
+        WorstError(int(row), id_, names[true], names[named], float(p[i, named]), float(p[i, true]))
+        for i, row, id_, true, named in zip(
+            worst, ids.index[worst], ids.iloc[worst], y[worst], said[worst], strict=True
         )
-        for i in worst
     ]
 
 

@@ -161,18 +161,15 @@ def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_na
         ``confusion_matrix`` (C x C counts, rows are true classes).
 
     Raises:
-        ValueError: No rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
-            or do not sum to one.
+        ValueError: See :func:`~mmfusion.evaluation.weighted.checked`.
     """
     checked(labels, probabilities, class_names)
-    rows = _plain(labels, probabilities)
-    metrics = METRICS.values()
+    rows, metrics, count = plain(labels, probabilities), METRICS.values(), len(class_names)
     # a class that is never predicted has a precision of 0, as in scikit-learn
-    columns = {"precision": _or_zero(rows.precision), "recall": _or_zero(rows.recall), "f1": _or_zero(rows.f1)}
-    columns |= {"auroc": rows.auroc[0]}
+    columns = {name: np.nan_to_num(getattr(rows, name)[0]) for name in ("precision", "recall", "f1")}
+    columns["auroc"] = rows.auroc[0]
     columns |= {m.class_name: m.by_class(rows)[0] for m in metrics if m.class_name and m.class_name not in columns}
     support = rows.support[0].astype(int)
-    count = len(class_names)
     cells = np.bincount(rows.labels * count + rows.rows.predicted, minlength=count**2)
     return {
         "n": len(rows.labels),
@@ -193,19 +190,13 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def metric_value(name: str, labels: ArrayLike, probabilities: ArrayLike) -> float | None:
-    """The value of one metric, None where it is undefined.
-
-    Args:
-        name: One of :data:`METRICS`.
-        labels: (N,) int.
-        probabilities: (N, C).
-    """
-    return _value(METRICS[name](_plain(labels, probabilities))[0])
+    """The value of one of :data:`METRICS` for labels (N,) and probabilities (N, C), None where it is undefined."""
+    return _value(METRICS[name](plain(labels, probabilities))[0])
 
 
 def class_values(name: str, labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:
     """The values of one metric for each class, as :func:`metric_value`."""
-    return [_value(value) for value in METRICS[name].by_class(_plain(labels, probabilities))[0]]
+    return [_value(value) for value in METRICS[name].by_class(plain(labels, probabilities))[0]]
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
@@ -218,14 +209,11 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> f
     return error
 
 
-def _plain(labels: ArrayLike, probabilities: ArrayLike) -> Weighted:
+def plain(labels: ArrayLike, probabilities: ArrayLike) -> Weighted:
+    """The rows under one weighting, in which all count alike."""
     rows = Rows(labels, probabilities)
     return Weighted(rows, np.ones((1, len(rows))))
 
 
 def _value(figure: float) -> float | None:
     return None if np.isnan(figure) else float(figure)
-
-
-def _or_zero(values: Floats) -> Floats:
-    return np.nan_to_num(values[0])

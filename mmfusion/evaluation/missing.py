@@ -39,14 +39,12 @@ def missing_modality(
     whole = _complete(cases, predictor.processor)
     conditions = list(_conditions(whole, predictor.processor)) if len(whole) else []
     result: list[Condition] = []
-    first: NDArray[np.int64] | None = None
+    named: list[NDArray[np.int64]] = []
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
-        reading = replace(predictor, processor=reader)
-        found = reading.predict_cases(rows, description=shown.capitalize(), **inference)
+        found = replace(predictor, processor=reader).predict_cases(rows, description=shown.capitalize(), **inference)
         figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {})).figures
-        named = found.probabilities.argmax(axis=1)
-        first = named if first is None else first
-        result.append(Condition(shown, len(named), float((named != first).mean()), figures))
+        named.append(found.probabilities.argmax(axis=1))
+        result.append(Condition(shown, len(found.labels), float((named[-1] != named[0]).mean()), figures))
     return result
 
 
@@ -83,7 +81,7 @@ def _shuffled(cases: CaseTable, processor: Processor) -> CaseTable:
     columns = [name for name in cases.frame if name in names]
     order = np.random.default_rng(0).permutation(len(cases))
     drawn = cases.frame[columns].iloc[order].set_index(cases.frame.index)
-    return replace(cases, frame=cases.frame.assign(**{name: drawn[name] for name in columns}))
+    return replace(cases, frame=cases.frame.assign(**drawn))
 
 
 def _with(cases: CaseTable, column: str, cells: list[Any]) -> CaseTable:

@@ -19,8 +19,20 @@ from mmfusion.evaluation.calibration import reliability
 from mmfusion.evaluation.metrics import METRICS, class_values, expected_calibration_error
 from mmfusion.evaluation.selective import risk_coverage
 
+#: the diagonal of a square of shares.
+_DIAGONAL: dict[str, Any] = {"color": "0.7", "linestyle": "--", "linewidth": 1}
+_SQUARE: dict[str, Any] = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
+_LEGEND: dict[str, Any] = {"fontsize": 9, "frameon": False}
 
-def _save(figure: Figure, path: str | Path) -> Path:
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of a size in inches, and its axes (an array of them where there are several)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, and the folders above it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
@@ -40,19 +52,17 @@ def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: s
     rows = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     side = max(4.2, 1.6 + 0.62 * len(class_names))
-    figure = Figure(figsize=(side + 1.1, side), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas(side + 1.1, side)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     ticks = np.arange(len(class_names))
     axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [f"{name} ({n})" for name, n in zip(class_names, rows[:, 0], strict=True)])
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true (rows)")
+    axes.set(xlabel="predicted", ylabel="true (rows)")
     for i, j in np.ndindex(*counts.shape):
         colour = "white" if share[i, j] > 0.55 else "black"
         axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=9)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str], path: str | Path) -> Path:
@@ -66,22 +76,18 @@ def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[
     """
     y, p = np.asarray(labels), np.asarray(probabilities)
     areas = class_values("macro_auroc", y, p)
-    figure = Figure(figsize=(7.6, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    figure, axes = canvas(7.6, 4.8)
+    axes.plot([0, 1], [0, 1], **_DIAGONAL)
     for c, name in enumerate(class_names):
-        positive, colour = y == c, _colour(c)
-        if areas[c] is not None:
-            false_rate, true_rate, _ = roc_curve(positive, p[:, c])
-            label = f"{name}  {areas[c]:.3f}  (n = {positive.sum()})"
-            axes.plot(false_rate, true_rate, color=colour, linewidth=1.6, label=label)
-        else:
-            axes.plot([], [], color=colour, label=f"{name}  undefined  (n = {positive.sum()})")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false positive rate", ylabel="true positive rate")
-    axes.set_aspect("equal")
+        positive, area = y == c, areas[c]
+        rates = ([], []) if area is None else roc_curve(positive, p[:, c])[:2]
+        label = f"{name}  {'undefined' if area is None else f'{area:.3f}'}  (n = {positive.sum()})"
+        palette = colormaps["tab10" if c < 10 else "tab20"]
+        axes.plot(*rates, color=palette(c % palette.N), linewidth=1.6, label=label)
+    axes.set(**_SQUARE, xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axes.grid(alpha=0.25)
-    figure.legend(title="class, area under the curve", loc="outside right upper", fontsize=9, frameon=False)
-    return _save(figure, path)
+    figure.legend(title="class, area under the curve", loc="outside right upper", **_LEGEND)
+    return save(figure, path)
 
 
 def plot_reliability(
@@ -95,29 +101,26 @@ def plot_reliability(
         path: PNG file to write.
         before: (N, C), the same without calibration, drawn beside.
     """
-    figure = Figure(figsize=(5.0, 5.2), layout="constrained")
-    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--", linewidth=1)
+    figure, (axes, counts) = canvas(5.0, 5.2, 2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], **_DIAGONAL)
+
+    def draw(name: str, p: ArrayLike, line: str, colour: str, size: int) -> Any:
+        bins, ece = reliability(labels, p), expected_calibration_error(labels, p)
+        there, label = bins["count"] > 0, f"{name}, ECE {ece:.3f}"
+        axes.plot(bins["confidence"][there], bins["accuracy"][there], line, color=colour, label=label, markersize=size)
+        return bins["count"]
+
     if before is not None:
-        ece = expected_calibration_error(labels, before)
-        bins = reliability(labels, before)
-        axes.plot(*_filled(bins), "o--", color="tab:gray", label=f"not calibrated, ECE {ece:.3f}", markersize=4)
-    bins = reliability(labels, probabilities)
+        draw("not calibrated", before, "o--", "tab:gray", 4)
     name = "as predicted" if before is None else "calibrated"
-    ece = expected_calibration_error(labels, probabilities)
-    axes.plot(*_filled(bins), "o-", color="tab:blue", label=f"{name}, ECE {ece:.3f}", markersize=5)
-    edges = np.linspace(0, 1, len(bins["count"]) + 1)
-    counts.bar(edges[:-1], bins["count"], width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), ylabel="accuracy")
+    count = draw(name, probabilities, "o-", "tab:blue", 5)
+    edges = np.linspace(0, 1, len(count) + 1)
+    counts.bar(edges[:-1], count, width=np.diff(edges), align="edge", color="tab:blue", alpha=0.6)
+    axes.set(**_SQUARE, ylabel="accuracy")
     counts.set(xlabel="confidence (largest probability)", ylabel="rows")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=9, frameon=False, loc="upper left")
-    return _save(figure, path)
-
-
-def _filled(bins: dict[str, Any]) -> tuple[Any, Any]:
-    there = bins["count"] > 0
-    return bins["confidence"][there], bins["accuracy"][there]
+    axes.legend(loc="upper left", **_LEGEND)
+    return save(figure, path)
 
 
 def plot_risk_coverage(labels: ArrayLike, probabilities: ArrayLike, path: str | Path) -> Path:
@@ -132,15 +135,14 @@ def plot_risk_coverage(labels: ArrayLike, probabilities: ArrayLike, path: str | 
     wrong = p.argmax(axis=1) != y
     coverage, risk = risk_coverage(wrong, p.max(axis=1))
     _, best = risk_coverage(wrong, -wrong.astype(float))
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas(6.2, 4.2)
     axes.plot(coverage, risk, color="tab:blue", linewidth=1.8, label=f"surest first, area {risk.mean():.3f}")
     axes.plot(coverage, best, color="tab:green", linestyle=":", label=f"errors last, area {best.mean():.3f}")
     axes.axhline(wrong.mean(), color="0.6", linestyle="--", linewidth=1, label="in any order")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="share of the cases answered", ylabel="errors among them")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=9, frameon=False)
-    return _save(figure, path)
+    axes.legend(**_LEGEND)
+    return save(figure, path)
 
 
 def plot_training_curves(log: str | Path, path: str | Path) -> Path:
@@ -155,8 +157,7 @@ def plot_training_curves(log: str | Path, path: str | Path) -> Path:
         FileNotFoundError: there is no such log.
     """
     records: list[dict[str, Any]] = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    losses, figures = figure.subplots(1, 2)
+    figure, (losses, figures) = canvas(9, 3.8, 1, 2)
     shares = [name for name, metric in METRICS.items() if metric.higher_is_better]
     for axes, names in ((losses, ("train_loss", "nll")), (figures, shares)):
         for name in names:
@@ -168,12 +169,7 @@ def plot_training_curves(log: str | Path, path: str | Path) -> Path:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         if axes.lines:
-            axes.legend(fontsize=9, frameon=False)
+            axes.legend(**_LEGEND)
     losses.set_title("loss")
     figures.set(title="validation", ylim=(0, 1.02))
-    return _save(figure, path)
-
-
-def _colour(index: int) -> Any:
-    palette = colormaps["tab10" if index < 10 else "tab20"]
-    return palette(index % palette.N)
+    return save(figure, path)

@@ -68,19 +68,17 @@ def write_report(
         The file.
     """
     folder = Path(folder)
-    environment = Environment(
-        loader=PackageLoader("mmfusion.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    loader = PackageLoader("mmfusion.evaluation")
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **options)
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
     plots = [
-        {"src": _file_uri(folder / name), "title": heading, "caption": caption, "name": name}
+        {"src": _uri((folder / name).read_bytes(), "png"), "title": heading, "caption": caption}
         for name, (heading, caption) in PLOTS.items()
         if (folder / name).is_file()
     ]
+    packages = ("torch", "timm", "transformers", "numpy", "scikit-learn")
+    versions = {"mmfusion": __version__, "Python": platform.python_version()} | {p: version(p) for p in packages}
     page = environment.get_template("report.html.jinja").render(
         title=title,
         evaluation=evaluation,
@@ -92,7 +90,7 @@ def write_report(
             **(facts or {}),
             "Data fingerprint": cases.fingerprint(),
             "Command": command,
-            "Versions": ", ".join(f"{name} {number}" for name, number in _versions().items()),
+            "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         },
     )
     path = folder / "report.html"
@@ -111,15 +109,6 @@ def _model_facts(predictor: Any) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "timm", "transformers", "numpy", "scikit-learn")
-    return {
-        "mmfusion": __version__,
-        "Python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
 def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor) -> Iterator[dict[str, Any]]:
     """The worst errors, each with its picture and text, the first ones explained."""
     rows = AllRows(cases, predictor.processor)
@@ -130,7 +119,7 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
         paths = [] if paths is None else [paths] if isinstance(paths, str) else [path for path in paths if path]
         found: dict[str, Any] = {**vars(error), "picture": None, "heat": None, "words": None, "text": None}
         if paths:  # also for a model that reads text alone: whoever looks into the error wants to see the case
-            found["picture"] = _picture_uri(cases.image_root / paths[len(paths) // 2])
+            found["picture"] = _small(cases.image_root / paths[len(paths) // 2])
         if predictor.processor.tokenizer is not None:
             found["text"] = predictor.processor.text_of(cases.frame.iloc[place].to_dict())
         if number < EXPLAINED:
@@ -141,10 +130,10 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
 
 def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
     """Heat map and words of one row; nothing where captum is missing, or the row has nothing to explain."""
-    from mmfusion.explanation import explain
+    from mmfusion.explanation import explain_item
 
     try:
-        explanation = explain(predictor, rows[place], image=image)
+        explanation = explain_item(predictor, rows[place], image=image)
     except ImportError:
         return {}
     except ROW_ERRORS as error:
@@ -155,7 +144,7 @@ def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | No
     if heat_maps and pictures and boxes:
         # of several pictures the one with the most evidence
         name = max(heat_maps, key=lambda picture: float(heat_maps[picture].max()))
-        found["heat"] = _uri(_laid_over(pictures[name], heat_maps[name], boxes[name]))
+        found["heat"] = _jpeg(_laid_over(pictures[name], heat_maps[name], boxes[name]))
     if explanation.words:
         strongest = max(abs(value) for _, value in explanation.words) or 1.0
         found["words"] = [(word, value / strongest) for word, value in explanation.words]
@@ -176,20 +165,20 @@ def _laid_over(picture: Any, heat: Any, box: tuple[float, float, float, float]) 
     return Image.alpha_composite(base, whole).convert("RGB")
 
 
-def _picture_uri(path: Path) -> str | None:
+def _small(path: Path) -> str | None:
     try:
         picture = open_image(path)
     except ROW_ERRORS:
         return None
     picture.thumbnail((SIDE, SIDE))
-    return _uri(picture)
+    return _jpeg(picture)
 
 
-def _uri(picture: Image.Image) -> str:
+def _jpeg(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _uri(buffer.getvalue(), "jpeg")
 
 
-def _file_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

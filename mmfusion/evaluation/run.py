@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.split import read_split
 from mmfusion.results import Evaluation
+from mmfusion.settings import command_line
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
@@ -43,7 +41,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
     if config.report:
         title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
-        command = _command_line(config)
+        command = command_line("evaluate", config)
         found.page = write_report(predictor, found, cases, output, title=title, command=command, facts=facts)
     return found
 
@@ -68,20 +66,3 @@ def _beside_model(names: list[str], place: str) -> Path:
         return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", ",".join(names)), place)
     folder = Path(names[0].removeprefix("local-dir:")).expanduser()
     return (folder.parent if folder.name in ("best", "last") else folder) / place
-
-
-def _command_line(config: EvaluateConfig) -> str:
-    """The command line that makes these options, those left at their defaults apart."""
-
-    def words(values: Any, prefix: str = "--") -> Iterator[str]:
-        for f in fields(values):
-            value, make = getattr(values, f.name), f.default_factory
-            default = f.default if make is MISSING else make()
-            if is_dataclass(value):
-                yield from words(value, f"{prefix}{f.name}.")
-            elif value != default:
-                entries = value if isinstance(value, list) else [value]
-                yield f"{prefix}{f.name}"
-                yield from (entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)
-
-    return shlex.join(["mmfusion", "evaluate", *words(config)])

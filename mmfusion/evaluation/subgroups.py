@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.names import did_you_mean
 from mmfusion.results import Subgroup
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: a subgroup of fewer rows than this is named small: its figures are a matter of chance.
 SMALL = 50
@@ -30,6 +27,9 @@ MOST = 50
 FEW_NUMBERS = 5
 
 MISSING = "(missing)"
+
+#: of an interval -> what the columns of its ends are called.
+ENDS = {"value": "", "low": "_low", "high": "_high"}
 
 
 def subgroup_figures(
@@ -62,7 +62,7 @@ def subgroup_figures(
         column, _, width = wanted.partition(":")
         if column not in frame.columns:
             raise ValueError(f"The data have no column {column!r}; {did_you_mean(column, [*frame.columns])}")
-        values = [cell if cell is None else str(cell) for cell in frame[column]]
+        values = frame[column].map(str, na_action="ignore")
         names, of_row = _banded(column, values, width) if _numeric(values, width) else _named(column, values, width)
         result[column] = []
         for name in names:
@@ -75,33 +75,31 @@ def subgroup_figures(
 
 def write_subgroups(subgroups: Mapping[str, Sequence[Subgroup]], path: str | Path) -> None:
     """CSV: ``column, value, n, groups, classes, small``, then each metric with its ``_low`` and ``_high``."""
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        about = ("value", "n", "groups", "classes", "small")
-        writer.writerow(["column", *about, *(name + end for name in METRICS for end in ("", "_low", "_high"))])
-        for column, parts in subgroups.items():
-            for part in parts:
-                figures = [end for name in METRICS for end in vars(part.figures[name]).values()]
-                known = ["" if figure is None else f"{figure:.6g}" for figure in figures]
-                writer.writerow([column, *(getattr(part, key) for key in about[:-1]), json.dumps(part.small), *known])
+    lines = [
+        {"column": column, **vars(part), "small": json.dumps(part.small)}
+        | {name + end: getattr(part.figures[name], key) for name in METRICS for key, end in ENDS.items()}
+        for column, parts in subgroups.items()
+        for part in parts
+    ]
+    pd.DataFrame(lines).drop(columns="figures").to_csv(path, index=False, float_format="%.6g")
 
 
-def _numeric(values: Sequence[str | None], width: str) -> bool:
+def _numeric(values: pd.Series, width: str) -> bool:
     """Whether a column is to be put in bands: all numbers, and many of them or a width."""
     try:
-        numbers = {float(value) for value in values if value is not None}
+        numbers = values.dropna().astype(float)
     except ValueError:
         return False
-    return bool(numbers) and bool(np.isfinite(list(numbers)).all()) and (bool(width) or len(numbers) > FEW_NUMBERS)
+    return len(numbers) > 0 and bool(np.isfinite(numbers).all()) and (bool(width) or numbers.nunique() > FEW_NUMBERS)
 
 
-def _named(column: str, values: Sequence[str | None], width: str) -> tuple[list[str], list[str]]:
+def _named(column: str, values: pd.Series, width: str) -> tuple[list[str], list[str]]:
     """Names of the subgroups, the largest first, and the name of each row."""
     if width:
         raise ValueError(
             f"Subgroups of {column!r} in bands of {width}: the column holds no numbers; leave the width out."
         )
-    of_row = [MISSING if value is None else value for value in values]
+    of_row = values.fillna(MISSING).tolist()
     counts = {name: of_row.count(name) for name in sorted(set(of_row))}
     if len(counts) > MOST:
         raise ValueError(
@@ -110,38 +108,25 @@ def _named(column: str, values: Sequence[str | None], width: str) -> tuple[list[
     return sorted(counts, key=lambda name: (name == MISSING, -counts[name])), of_row
 
 
-def _banded(column: str, values: Sequence[str | None], width: str) -> tuple[list[str], list[str]]:
+def _banded(column: str, values: pd.Series, width: str) -> tuple[list[str], list[str]]:
     """Names of the bands, the lowest first, and the name of each row."""
-    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    numbers = values.astype(float).to_numpy()
     known = numbers[~np.isnan(numbers)]
     if width:
         step = _width(column, width)
         places = np.floor(np.round(numbers / step, 9))  # 0.3 / 0.1 is a little less than 3
-        bands = {
-            place: f"{_plain(place * step)} to <{_plain((place + 1) * step)}"
-            for place in np.unique(places[~np.isnan(places)])
-        }
-        of_row = [bands.get(place, MISSING) for place in places]
+        ends = np.unique(places[~np.isnan(places)])
+        # in full, without the last digits' rounding error
+        bands = {place: f"{place * step:.12g} to <{(place + 1) * step:.12g}" for place in ends}
     else:
         # thirds of the rows; where many rows share a number, fewer bands
         edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
         edges = edges[edges < known.max()]
-        ends = [known.min(), *edges, known.max()]
-        bands = {
-            float(i): f"{low:g} to {high:g}" if i == 0 else f">{low:g} to {high:g}"
-            for i, (low, high) in enumerate(pairwise(ends))
-        }
-        of_row = [
-            MISSING if np.isnan(x) else bands[float(i)]
-            for x, i in zip(numbers, np.searchsorted(edges, numbers), strict=True)
-        ]
-    names = [*bands.values(), MISSING]
-    return [name for name in names if name in of_row], of_row
-
-
-def _plain(number: float) -> str:
-    """A number in full, without the last digits' rounding error."""
-    return f"{number:.12g}"
+        places = np.where(np.isnan(numbers), np.nan, np.searchsorted(edges, numbers))
+        pairs = enumerate(pairwise([known.min(), *edges, known.max()]))
+        bands = {float(i): f"{'>' if i else ''}{low:g} to {high:g}" for i, (low, high) in pairs}
+    of_row = [bands.get(place, MISSING) for place in places]
+    return [name for name in (*bands.values(), MISSING) if name in of_row], of_row
 
 
 def _width(column: str, width: str) -> float:

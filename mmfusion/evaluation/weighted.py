@@ -25,61 +25,37 @@ class Rows:
         labels: (N,) int, the true class of each row.
         probabilities: (N, C), each row sums to one.
 
+    Attributes:
+        classes: C.
+        predicted: (N,) positions of the likeliest classes.
+        confidence: (N,) largest probability of each row.
+        correct: (N,) 1 where the likeliest class is the true one.
+        true_one_hot: (N, C) the true classes.
+        predicted_one_hot: (N, C) the likeliest classes.
+        surprise: (N,) negative natural logarithm of the true class's probability, clipped as scikit-learn's
+            ``log_loss``.
+        squared_distance: (N,) from the one-hot label, summed over classes.
+
     Raises:
         ValueError: See :func:`checked`.
     """
 
     def __init__(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
         p = np.asarray(probabilities)
-        self.labels, self.probabilities = checked(labels, p, range(p.shape[-1]))
+        self.labels, self.probabilities = y, p = checked(labels, p, range(p.shape[-1]))
+        self.classes, self.predicted, self.confidence = p.shape[1], p.argmax(axis=1), p.max(axis=1)
+        self.correct = (self.predicted == y).astype(np.float64)
+        self.true_one_hot, self.predicted_one_hot = np.eye(self.classes)[y], np.eye(self.classes)[self.predicted]
+        self.surprise = -np.log(p[np.arange(len(p)), y].clip(np.finfo(np.float64).eps))
+        self.squared_distance = ((p - self.true_one_hot) ** 2).sum(axis=1)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
-    def classes(self) -> int:
-        """C."""
-        return self.probabilities.shape[1]
-
-    @cached_property
-    def predicted(self) -> NDArray[np.int64]:
-        """(N,) positions of the likeliest classes."""
-        return self.probabilities.argmax(axis=1)
-
-    @cached_property
-    def confidence(self) -> Floats:
-        """(N,) largest probability of each row."""
-        return self.probabilities.max(axis=1)
-
-    @cached_property
-    def correct(self) -> Floats:
-        """(N,) 1 where the likeliest class is the true one."""
-        return (self.predicted == self.labels).astype(np.float64)
-
-    @cached_property
-    def true_one_hot(self) -> Floats:
-        """(N, C)."""
-        return np.eye(self.classes)[self.labels]
-
-    @cached_property
-    def predicted_one_hot(self) -> Floats:
-        """(N, C)."""
-        return np.eye(self.classes)[self.predicted]
-
-    @cached_property
     def calibration_gaps(self) -> Floats:
         """(N, bins) accuracy minus confidence of each row, in the column of its bin."""
         return np.eye(BINS)[confidence_bins(self.confidence)] * (self.correct - self.confidence)[:, None]
-
-    @cached_property
-    def surprise(self) -> Floats:
-        """(N,) negative natural logarithm of the true class's probability, clipped as scikit-learn's ``log_loss``."""
-        return -np.log(self.probabilities[np.arange(len(self)), self.labels].clip(np.finfo(np.float64).eps))
-
-    @cached_property
-    def squared_distance(self) -> Floats:
-        """(N,) from the one-hot label, summed over classes."""
-        return ((self.probabilities - self.true_one_hot) ** 2).sum(axis=1)
 
     @cached_property
     def rankings(self) -> list[tuple[NDArray[np.int64], ...]]:
@@ -98,36 +74,25 @@ class Weighted:
     """R weightings of the same rows.
 
     Args:
-        rows: N rows of C classes, or their labels and probabilities.
+        rows: N rows of C classes.
         weights: (R, N), at least 0.
 
     Attributes:
         rows: The rows, unweighted.
+        labels: (N,) positions of the true classes.
+        probabilities: (N, C).
+        weights: (R, N).
     """
 
     def __init__(self, rows: Rows, weights: Floats) -> None:
-        self.rows = rows
+        self.rows, self.labels, self.probabilities = rows, rows.labels, rows.probabilities
         # rows first: picking and adding up rows then runs along contiguous replicates
         self._weights = np.ascontiguousarray(weights.T)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,) positions of the true classes."""
-        return self.rows.labels
-
-    @property
-    def probabilities(self) -> Floats:
-        """(N, C)."""
-        return self.rows.probabilities
-
-    @property
-    def weights(self) -> Floats:
-        """(R, N)."""
-        return self._weights.T
+        self.weights = self._weights.T
 
     def sum(self, values: Floats) -> Floats:
         """Weighted sums over rows: (N,) -> (R,), (N, K) -> (R, K)."""
-        return self._weights.T @ values
+        return self.weights @ values
 
     def mean(self, values: Floats) -> Floats:
         """Weighted means of a figure of each row: (N,) -> (R,); NaN where no row has weight."""
@@ -197,33 +162,29 @@ def confidence_bins(confidence: ArrayLike) -> NDArray[np.int64]:
     return np.clip(np.ceil(np.asarray(confidence) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def checked(
-    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def checked(labels: ArrayLike, probabilities: ArrayLike, names: Sequence[Any]) -> tuple[NDArray[np.int64], Floats]:
     """Labels (N,) and probabilities (N, C) as arrays, the latter summing to one.
 
     Raises:
         ValueError: No rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
             or do not sum to one.
     """
-    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 2 or p.shape[1] != len(class_names) or y.shape != p.shape[:1]:
+    y, p, count = np.asarray(labels), np.asarray(probabilities, dtype=np.float64), len(names)
+    if p.ndim != 2 or p.shape[1] != count or y.shape != p.shape[:1]:
         raise ValueError(
-            f"Metrics need labels (N,) and probabilities (N, {len(class_names)}) for {len(class_names)} class names; "
+            f"Metrics need labels (N,) and probabilities (N, {count}) for {count} class names; "
             f"got labels {y.shape} and probabilities {p.shape}."
         )
-    if len(class_names) < 2:
-        raise ValueError(f"Metrics need at least two classes; got {list(class_names)}.")
+    if count < 2:
+        raise ValueError(f"Metrics need at least two classes; got {list(names)}.")
     if len(y) == 0:
         raise ValueError("There are no labelled rows to evaluate.")
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= len(class_names):
-        raise ValueError(f"Labels must be integers from 0 to {len(class_names) - 1}; got {np.unique(y)[:5].tolist()}.")
-    bad = np.flatnonzero(~np.isfinite(p).all(axis=1))
-    if len(bad):
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= count:
+        raise ValueError(f"Labels must be integers from 0 to {count - 1}; got {np.unique(y)[:5].tolist()}.")
+    if len(bad := np.flatnonzero(~np.isfinite(p).all(axis=1))):
         raise ValueError(f"Probabilities of {len(bad)} of {len(p)} rows are not finite, the first is row {bad[0]}.")
     total = p.sum(axis=1, keepdims=True)
-    off = np.flatnonzero((np.abs(total[:, 0] - 1) > 1e-2) | (p < 0).any(axis=1))
-    if len(off):
+    if len(off := np.flatnonzero((np.abs(total[:, 0] - 1) > 1e-2) | (p < 0).any(axis=1))):
         raise ValueError(
             f"Probabilities must be at least 0 and sum to 1; row {off[0]} has {p[off[0]].round(4).tolist()}."
         )

@@ -49,6 +49,19 @@ class ExperimentConfig:
 
 
 @dataclass
+class DemoConfig:
+    """Options of ``mmfusion demo``.
+
+    Attributes:
+        output: Folder for the data, the runs and the report; an earlier demo there is replaced.
+        seed: Seed of the data and of the training.
+    """
+
+    output: str = "runs/demo"
+    seed: int = 0
+
+
+@dataclass
 class SweepConfig:
     """A search over ranges: ``mmfusion sweep --config SWEEP.yaml``.
 

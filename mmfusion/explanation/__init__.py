@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mmfusion.explanation.contributions import Contributions as Contributions
     from mmfusion.explanation.contributions import modality_contributions as modality_contributions
     from mmfusion.explanation.explanation import Explanation as Explanation
-    from mmfusion.explanation.explanation import explain as explain
+    from mmfusion.explanation.explanation import explain_item as explain_item
     from mmfusion.explanation.image import image_relevance as image_relevance
     from mmfusion.explanation.overlay import draw as draw
     from mmfusion.explanation.overlay import save_explanation as save_explanation

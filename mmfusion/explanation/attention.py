@@ -10,16 +10,13 @@ from torch import Tensor
 def attention_maps(
     attentions: Mapping[str, Tensor] | None, size: tuple[int, int], text_mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Where in the image the text tokens look.
+    """Where in the image the text tokens look: name -> (h, w), the mean over heads and real text tokens.
 
     Args:
         attentions: of a model's output, name -> (1, heads, Q, K). Those named ``text_to_...`` whose keys end with the
             image's tokens are taken: ``text_to_image.0`` of cross-attention, ``text_to_both`` of IBFA over tokens.
         size: rows and columns of the image's tokens.
         text_mask: (1, L), real tokens; the others ask nothing.
-
-    Returns:
-        name -> (h, w), the mean over heads and real text tokens; empty where the model has no such attention.
     """
     count, maps = size[0] * size[1], {}
     for name, weights in (attentions or {}).items():

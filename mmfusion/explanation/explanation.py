@@ -65,7 +65,7 @@ class Explanation(ModelOutput):
     contributions: Contributions | None = None
 
 
-def explain(
+def explain_item(
     predictor: Predictor,
     item: Mapping[str, Any],
     *,
@@ -81,10 +81,7 @@ def explain(
         predictor: the model, whose processor encoded the sample.
         item: result of ``processor.encode_row`` (or of a data set).
         image: the original picture, to lay the heat map over; None takes the model's view of it.
-        label: class to explain; None takes the predicted one.
-        method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
-        level: of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
-        text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
+        label: as in :class:`~mmfusion.explanation.config.ExplainConfig`, like all further ones.
 
     Raises:
         ValueError: an unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
@@ -97,8 +94,8 @@ def explain(
     with attributing(model), torch.no_grad():
         output = model(**inputs)
     probabilities = class_probabilities(output.logits, predictor.calibration)[0].tolist()
-    target = int(np.argmax(probabilities)) if label is None else processor.label_id(label)
     best = int(np.argmax(probabilities))
+    target = best if label is None else processor.label_id(label)
     found: dict[str, Any] = {
         "label": processor.labels[best],
         "probability": probabilities[best],
@@ -126,11 +123,7 @@ def explain(
 
 
 def explainable(predictor: Predictor) -> Any:
-    """The model, which has gradients and attention to explain.
-
-    Raises:
-        ValueError: It is an exported model, or several.
-    """
+    """The model, which has gradients and attention to explain; ValueError of an exported one, or several."""
     if len(predictor.members) > 1:
         raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(predictor.members)}.")
     if isinstance(predictor.model, OnnxModel):
@@ -151,10 +144,8 @@ def _image_part(
     size = inputs["pixel_values"].shape[-2:]
     grown = [F.interpolate(m[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0] for m in maps]
     strongest = max(float(m.max()) for m in grown)
-    heat = {
-        name: _array(m.clamp(min=0) / strongest if strongest > 0 else torch.zeros_like(m))
-        for name, m in zip(views, grown, strict=True)
-    }
+    shares = [m.clamp(min=0) / strongest if strongest > 0 else torch.zeros_like(m) for m in grown]
+    heat = dict(zip(views, map(_array, shares), strict=True))
     boxes = {name: (0.0, 0.0, float(view.shape[1]), float(view.shape[0])) for name, view in views.items()}
     if image is not None and not isinstance(image, list | tuple) and list(views) == ["image"]:
         picture = open_image(image)
@@ -162,15 +153,13 @@ def _image_part(
     return {
         "heat_map": next(iter(heat.values())),
         "heat_maps": heat,
-        "relevance": {name: _array(m) for name, m in zip(views, maps, strict=True)},
+        "relevance": dict(zip(views, map(_array, maps), strict=True)),
         "pictures": views,
         "boxes": boxes,
     }
 
 
-def _pictures(
-    processor: Processor, model: Any, inputs: Mapping[str, Tensor], count: int
-) -> dict[str, NDArray[np.uint8]]:
+def _pictures(processor: Processor, model: Any, inputs: Mapping[str, Tensor], count: int) -> dict[str, Any]:
     """What the tower saw, as pictures, in the order in which it saw them."""
     pixels = inputs["pixel_values"]
     if pixels.ndim == 5:

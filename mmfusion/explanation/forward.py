@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,7 @@ from torch import Tensor, nn
 
 
 def captum_attr() -> Any:
-    """The module ``captum.attr``.
-
-    Raises:
-        ImportError: captum is not installed.
-    """
+    """The module ``captum.attr``; ImportError where captum is not installed."""
     try:
         import captum.attr
     except ImportError as error:
@@ -26,16 +23,7 @@ def captum_attr() -> Any:
 def logits_of(
     model: nn.Module, inputs: Mapping[str, Tensor], name: str
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """The logits as a function of one input, followed by all others.
-
-    Args:
-        model: a ``FusionModel``.
-        inputs: its keyword tensors.
-        name: the input to attribute to.
-
-    Returns:
-        The function, and what to pass behind the input (captum's ``additional_forward_args``).
-    """
+    """The logits as a function of the input ``name``, followed by all others (captum's ``additional_forward_args``)."""
     others = [key for key in inputs if key != name]
 
     def forward(value: Tensor, *rest: Tensor) -> Tensor:
@@ -59,9 +47,9 @@ def attributing(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
-    for parameter in learning:
-        parameter.requires_grad_(False)
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
         # cuDNN's recurrent layers have no backward pass in evaluation mode; torch's own have.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             yield
@@ -85,7 +73,8 @@ def computed_once(tower: nn.Module | None) -> Iterator[None]:
         if not kept:
             with torch.no_grad():
                 kept.append(forward(*(x[:1] for x in args), **{name: x[:1] for name, x in kwargs.items()}))
-        return _repeated(kept[0], next(iter((*args, *kwargs.values()))).shape[0])
+        repeated = partial(_repeated, count=len(next(iter((*args, *kwargs.values())))))
+        return repeated(kept[0]) if isinstance(kept[0], Tensor) else kept[0].map(repeated)
 
     tower.forward = once  # type: ignore[method-assign]
     try:
@@ -94,7 +83,5 @@ def computed_once(tower: nn.Module | None) -> Iterator[None]:
         del tower.forward
 
 
-def _repeated(value: Any, count: int) -> Any:
-    if isinstance(value, Tensor):
-        return value.expand(count, *value.shape[1:])
-    return value.map(lambda x: x.expand(count, *x.shape[1:]))
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.expand(count, *x.shape[1:])

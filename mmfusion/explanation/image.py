@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -42,8 +43,7 @@ def image_relevance(
             al. 2017); in a vision transformer, over the tokens that the last block's attention reads.
             ``integrated_gradients`` of the pixels, from the mean image (Sundararajan et al. 2017). ``occlusion``, the
             drop of the logit when a window is greyed (Zeiler & Fergus 2014).
-        level: for ``grad_cam``, which of the backbone's levels (CNN stages, transformer blocks) to look into; -1 is the
-            last, the usual choice, -2 the one before, twice as fine in a CNN, which helps with small inputs.
+        level: as in :class:`~mmfusion.explanation.config.ExplainConfig`.
         layer: for ``grad_cam`` in a tower without a timm backbone: a module that gives (N, C, h, w).
         steps: of the integral.
         window: side of the occluding window, over the image's.
@@ -64,31 +64,21 @@ def image_relevance(
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}; {did_you_mean(method, list(METHODS))}")
     forward, others = logits_of(model, inputs, "pixel_values")
-    captum = captum_attr()
+    captum, options = captum_attr(), {"target": target, "additional_forward_args": others}
     with attributing(model):
         if method == "grad_cam":
             layers = [(layer, "NCHW", 0)] if layer is not None else _feature_layers(model, level)
             with _tapped(layers, forward, pixels, others) as taps:
-                maps = [
-                    captum.LayerGradCam(forward, tap).attribute(pixels, target, additional_forward_args=others)
-                    for tap in taps
-                ]
+                maps = [captum.LayerGradCam(forward, tap).attribute(pixels, **options) for tap in taps]
             return [picture for found in maps for picture in found.detach()[:, 0]]
         if method == "integrated_gradients":
-            found = captum.IntegratedGradients(forward).attribute(
-                pixels, target=target, additional_forward_args=others, n_steps=steps, internal_batch_size=4
-            )
+            options |= {"n_steps": steps, "internal_batch_size": 4}
+            found = captum.IntegratedGradients(forward).attribute(pixels, **options)
         else:
-            side = max(1, round(window * pixels.shape[-1]))
-            single = (1,) * (pixels.ndim - 4)
-            found = captum.Occlusion(forward).attribute(
-                pixels,
-                sliding_window_shapes=(*single, 3, side, side),
-                strides=(*single, 3, max(1, side // 2), max(1, side // 2)),
-                target=target,
-                additional_forward_args=others,
-                perturbations_per_eval=4,
-            )
+            side, single = max(1, round(window * pixels.shape[-1])), (1,) * (pixels.ndim - 4)
+            options |= {"sliding_window_shapes": (*single, 3, side, side), "perturbations_per_eval": 4}
+            options |= {"strides": (*single, 3, max(1, side // 2), max(1, side // 2))}
+            found = captum.Occlusion(forward).attribute(pixels, **options)
     pictures = found.detach().sum(dim=-3).flatten(0, -3)
     return list(pictures if pixels.ndim == 4 else pictures[present_pictures(model, inputs)])
 
@@ -132,35 +122,28 @@ def _tapped(
     A tower may call its backbone more than once (whole image, then region), and a backbone may have its channels last,
     or tokens; captum looks into modules that are called once and have their channels first.
     """
-    calls: list[nn.Module] = []
-    position = 0
-    counting = True
+    taps: list[nn.Module] = []
+    turns: Iterator[nn.Module] | None = None
 
-    def route(layer: Layer) -> Any:
-        _, layout, prefix = layer
-
+    def route(layout: str, prefix: int) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            nonlocal position
-            if counting:
-                calls.append(nn.Identity())
+            if turns is None:
+                taps.append(nn.Identity())
                 return output
-            tap = calls[position % len(calls)]
-            position += 1
+            seen = _channels_first(output, layout, prefix, pixels)
             # A leaf, so that gradients end here.
-            return _restored(
-                tap(_channels_first(output, layout, prefix, pixels).detach().requires_grad_()), output, layout
-            )
+            return _restored(next(turns)(seen.detach().requires_grad_()), output, layout)
 
         return hook
 
-    handles = [layer[0].register_forward_hook(route(layer)) for layer in layers]
+    handles = [layer.register_forward_hook(route(layout, prefix)) for layer, layout, prefix in layers]
     try:
         with torch.no_grad():
             forward(pixels, *others)
-        counting = False
-        if not calls:
+        if not taps:
             raise ValueError("The image tower did not run: the sample has no image to explain.")
-        yield calls
+        turns = itertools.cycle(taps)
+        yield taps
     finally:
         for handle in handles:
             handle.remove()

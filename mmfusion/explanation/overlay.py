@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from mmfusion.explanation.explanation import Explanation
 from mmfusion.files import write_json
+from mmfusion.inference.shares import MOST_VALUES
 
+#: panels in a row.
 _COLUMNS = 4
 #: width of a monospaced character of 9 points, in inches.
 _CHARACTER = 0.0753
 
+#: (left, top, right, bottom) in pixels of a picture.
+Box = tuple[float, float, float, float]
+
 
 def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, Path]:
-    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers.
-
-    Args:
-        explanation: of one sample.
-        path: without suffix; its folder is made.
-    """
+    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers; the folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture, numbers = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.json")
@@ -62,9 +62,7 @@ def _plain(value: Any) -> Any:
 def draw(explanation: Explanation, title: str | None = None) -> Figure:
     """The image with its heat map, attention maps, words, and bars of classes, contributions, gates and experts.
 
-    Args:
-        explanation: of one sample.
-        title: above the picture; None names prediction and explained class.
+    Without a title, prediction and explained class stand above it.
     """
     e = explanation
     panels, bars = _panels(e), _bars(e)
@@ -72,24 +70,23 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
     rows = -(-len(panels) // columns)
     panel = 3.2 if columns <= 2 else 2.5
     left, right = max(panel * columns, 5.0), 3.4
-    lines = _text_lines(e.words, width=int(left / _CHARACTER))
+    characters = int(left / _CHARACTER)
+    lines = _text_lines(e.words, characters)
     # In inches: the pictures and the words below them; the charts beside both.
     tallest = max((picture.shape[0] / picture.shape[1] for _, picture, _, _ in panels), default=0.0)
     heights = [rows * (panel * tallest + 0.35), 0.3 * (len(lines) + 1) + 0.1 if lines else 0.1]
     charts = [0.24 * len(values) + 0.55 for _, values in bars]
     height = max(sum(heights), sum(charts))
     figure = Figure(figsize=(left + right + 0.9, height + 0.7))
-    top = height / (height + 0.7)
-    grid = figure.add_gridspec(
-        1, 2, width_ratios=(left, right), left=0.02, right=0.97, bottom=0.02, top=top, wspace=1.8 / (left + right)
-    )
+    margins = {"left": 0.02, "right": 0.97, "bottom": 0.02, "top": height / (height + 0.7)}
+    grid = figure.add_gridspec(1, 2, width_ratios=(left, right), wspace=1.8 / (left + right), **margins)
     side = grid[0].subgridspec(3, 1, height_ratios=[*heights, max(height - sum(heights), 0.01)], hspace=0)
     if panels:
         pictures = side[0].subgridspec(rows, columns, hspace=0.14, wspace=0.04)
         for position, panel_of in enumerate(panels):
             _draw_picture(figure.add_subplot(pictures[divmod(position, columns)]), *panel_of)
     if lines:
-        _draw_words(figure.add_subplot(side[1]), lines, width=int(left / _CHARACTER), about=e.explained)
+        _draw_words(figure.add_subplot(side[1]), lines, characters, about=e.explained)
     spare = max(height - sum(charts), 0.01)
     stack = grid[1].subgridspec(len(bars) + 1, 1, height_ratios=[*charts, spare], hspace=0)
     for position, (name, values) in enumerate(bars):
@@ -101,17 +98,15 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
     return figure
 
 
-def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None, tuple[float, float, float, float]]]:
-    panels: list[tuple[str, NDArray[Any], NDArray[Any] | None, tuple[float, float, float, float]]] = []
+def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]]:
+    """Title, picture, what lies over it, and where."""
+    panels: list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]] = []
     pictures, heat_maps, boxes = e.pictures or {}, e.heat_maps or {}, e.boxes or {}
     for name, picture in pictures.items():
-        box = boxes[name]
-        if len(pictures) == 1:
-            panels.append((name, picture, None, box))
-        panels.append((f"evidence, {name}" if len(pictures) > 1 else "evidence", picture, heat_maps[name], box))
-        panels += [
-            (key.replace("_", " "), picture, value / value.max(), box) for key, value in (e.attention or {}).items()
-        ]
+        maps: dict[str, Any] = {f"evidence, {name}" if len(pictures) > 1 else "evidence": heat_maps[name]}
+        maps = maps if len(pictures) > 1 else {name: None, **maps}
+        maps |= {key.replace("_", " "): value / value.max() for key, value in (e.attention or {}).items()}
+        panels += [(title, picture, heat, boxes[name]) for title, heat in maps.items()]
     return panels
 
 
@@ -120,12 +115,13 @@ def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
     bars = [("probability", list((e.probabilities or {}).items()))]
     if e.contributions is not None:
         bars.append(("contribution (Shapley)", list(e.contributions.shapley.items())))
-    means = {name: np.atleast_1d(gate) for name, gate in (e.gates or {}).items()}
-    gates = [
-        (name if gate.size == 1 else f"{name} {i + 1}" if gate.size <= 6 else f"{name} (mean)", float(value))
-        for name, gate in means.items()
-        for i, value in enumerate(gate.ravel() if gate.size <= 6 else [gate.mean()])
-    ]
+    gates: list[tuple[str, float]] = []
+    for name, gate in (e.gates or {}).items():
+        values = gate.ravel().tolist()
+        if len(values) > MOST_VALUES:
+            gates.append((f"{name} (mean)", float(gate.mean())))
+        else:
+            gates += [(f"{name} {i}" if len(values) > 1 else name, value) for i, value in enumerate(values, start=1)]
     if gates:
         bars.append(("gates", gates))
     if e.experts is not None:
@@ -133,35 +129,21 @@ def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
     return bars
 
 
-def _draw_picture(
-    axes: Axes,
-    name: str,
-    picture: NDArray[Any],
-    heat: NDArray[Any] | None,
-    box: tuple[float, float, float, float],
-) -> None:
+def _draw_picture(axes: Axes, name: str, picture: NDArray[Any], heat: NDArray[Any] | None, box: Box) -> None:
     height, width = picture.shape[:2]
     axes.imshow(picture, extent=(0, width, height, 0))
     if heat is not None:
         left, top, right, bottom = box
+        place: dict[str, Any] = {"extent": (left, right, bottom, top), "interpolation": "bilinear"}
         # Transparent where nothing speaks for the class, so that the skin or the bone stays to be seen.
-        axes.imshow(
-            heat,
-            cmap="inferno",
-            vmin=0,
-            vmax=1,
-            alpha=0.65 * np.clip(heat, 0, 1),
-            extent=(left, right, bottom, top),
-            interpolation="bilinear",
-        )
+        axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * np.clip(heat, 0, 1), **place)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.set_anchor("N")
     axes.set_title(name, fontsize=9)
 
 
 def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: str | None) -> None:
-    names = [name for name, _ in values]
-    numbers = [value for _, value in values]
+    names, numbers = zip(*values, strict=True)
     colours = ["tab:orange" if name == chosen else "tab:blue" if value >= 0 else "tab:red" for name, value in values]
     axes.barh(range(len(values)), numbers, color=colours, height=0.7)
     axes.set_yticks(range(len(values)), names, fontsize=8)
@@ -171,8 +153,7 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
     span = high - low
     axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.2 * span)
     for i, value in enumerate(numbers):
-        end, side = (value, "left") if value >= 0 else (value, "right")
-        axes.text(end, i, f" {value:.2f} ", va="center", ha=side, fontsize=7)
+        axes.text(value, i, f" {value:.2f} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -202,14 +183,8 @@ def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: in
     axes.axis("off")
     # Scaled to the strongest word, however little it counts: how much the text does is said by its contribution.
     axes.text(0, 0.5, f"words: red for {about}, blue against it", fontsize=9, va="center")
+    style: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
     for row, line in enumerate(lines, start=1):
         for word, value, column in line:
-            axes.text(
-                column,
-                row + 0.5,
-                word,
-                family="monospace",
-                fontsize=9,
-                va="center",
-                bbox={"facecolor": colormaps["bwr"](0.5 + 0.4 * value), "edgecolor": "none", "pad": 1.0},
-            )
+            colour = colormaps["bwr"](0.5 + 0.4 * value)
+            axes.text(column, row + 0.5, word, bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0}, **style)

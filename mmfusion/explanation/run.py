@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,7 @@ from tqdm.auto import tqdm
 from mmfusion.data import DatasetConfig
 from mmfusion.data.formats import IMAGE_SUFFIXES
 from mmfusion.explanation.config import ExplainConfig
-from mmfusion.explanation.explanation import explain as explain_item
-from mmfusion.explanation.explanation import explainable
+from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
@@ -47,42 +47,23 @@ def explain(config: ExplainConfig) -> Explained:
     """Show where a trained model looks, which words it reads, and how much image and text count."""
     predictor = open_predictor([config.model])
     print(f"explaining {config.data} with {config.model}")
-    return explain_path(
-        predictor,
-        config.data,
-        config.output,
-        ids=config.rows,
-        limit=config.limit,
-        dataset=config.dataset,
-        label=config.label,
-        method=config.method,
-        level=config.level,
-        text_method=config.text_method,
-    )
+    return explain_path(predictor, **{name: value for name, value in vars(config).items() if name != "model"})
 
 
 def explain_path(
     predictor: Predictor,
-    path: str | Path,
+    data: str | Path,
     output: str | Path,
     *,
-    ids: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
     limit: int | None = None,
     dataset: DatasetConfig | None = None,
-    label: str | None = None,
     **options: Any,
 ) -> Explained:
     """Explain rows of a data set, and write ``<id>.png`` and ``<id>.json`` for each.
 
-    Args:
-        predictor: The model.
-        path: Folder of images, folder of a data set, or its table. Labels and splits are not needed.
-        output: Folder for the files.
-        ids: Rows to explain, in this order; None takes all.
-        limit: Number of rows at most.
-        dataset: How to read the data; None reads them as the training data were.
-        label: Class to explain; None takes the predicted one of each row.
-        options: Further keywords of :func:`~mmfusion.explanation.explain`: ``method``, ``level``, ``text_method``.
+    The arguments are those of :class:`~mmfusion.explanation.config.ExplainConfig`; without ``rows`` and ``limit`` all
+    rows are explained.
 
     Raises:
         FileNotFoundError: There are no such data.
@@ -90,27 +71,27 @@ def explain_path(
         ImportError: captum is not installed.
     """
     explainable(predictor)
-    if label is not None:
-        predictor.processor.label_id(label)
-    cases = read_unlabelled(path, dataset or predictor.dataset, predictor.labels)
-    rows = AllRows(cases, predictor.processor, refuse_empty=True)
+    if options.get("label") is not None:
+        predictor.processor.label_id(options["label"])
+    cases = read_unlabelled(data, dataset or predictor.dataset, predictor.labels)
+    encoded = AllRows(cases, predictor.processor, refuse_empty=True)
     places: dict[str, int] = {}  # the first row of each id, in the order of the rows
-    for place, id_ in enumerate(rows.ids):
+    for place, id_ in enumerate(encoded.ids):
         places.setdefault(id_, place)
-    if unknown := [id_ for id_ in ids or () if id_ not in places]:
+    if unknown := [id_ for id_ in rows or () if id_ not in places]:
         raise ValueError(f"{cases.source} has no row {unknown[0]!r}; {did_you_mean(unknown[0], list(places))}")
     images = cases.frame["image"].tolist()
     results: dict[str, str | None] = {}
     names: set[str] = set()
-    for id_ in tqdm(list(places if ids is None else ids)[:limit], desc="Explaining", unit="row", disable=None):
+    for id_ in tqdm(list(places if rows is None else rows)[:limit], desc="Explaining", unit="row", disable=None):
         try:
-            item = rows[places[id_]]
+            item = encoded[places[id_]]
         except ROW_ERRORS as error:
             results[id_] = reason_of(error)
             continue
         image = images[places[id_]]
         original = cases.image_root / image if isinstance(image, str) else None
-        explanation = explain_item(predictor, item, image=original, label=label, **options)
+        explanation = explain_item(predictor, item, image=original, **options)
         save_explanation(explanation, Path(output) / _file_name(id_, names))
         results[id_] = None
     return Explained(Path(output), results)
@@ -120,8 +101,7 @@ def _file_name(id_: str, taken: set[str]) -> str:
     """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
     stem, _, suffix = id_.rpartition(".")
     plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
-    name, number = plain, 2
-    while name in taken:
-        name, number = f"{plain}-{number}", number + 1
+    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
     taken.add(name)
     return name

@@ -52,8 +52,7 @@ def token_relevance(
     captum = captum_attr()
     forward, others = logits_of(model, inputs, "input_ids")
     embeddings = tower.backbone.get_input_embeddings()
-    image_tower: Any = getattr(model, "image_tower", None)
-    with attributing(model), computed_once(image_tower):
+    with attributing(model), computed_once(getattr(model, "image_tower", None)):
         if method == "integrated_gradients":
             found = captum.LayerIntegratedGradients(forward, embeddings).attribute(
                 ids, baselines=baseline_ids, target=target, additional_forward_args=others, n_steps=steps
@@ -90,13 +89,14 @@ def blank_text(input_ids: Tensor, tokenizer: Any) -> Tensor:
 
 def words_of(tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str]) -> list[tuple[str, float]]:
     """Pieces of words joined, their relevance summed; special tokens are left out."""
-    marked = any(token.startswith(("\u2581", "\u0120")) for token in tokens)
+    starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
+    marked = any(token.startswith(starts) for token in tokens)
     found: list[tuple[str, float]] = []
     for token, value in zip(tokens, relevance, strict=True):
         if token in special:
             continue
-        begins = token.startswith(("\u2581", "\u0120")) if marked else not token.startswith("##")
-        piece = token.lstrip("\u2581\u0120") if marked else token.removeprefix("##")
+        begins = token.startswith(starts) if marked else not token.startswith("##")
+        piece = token.lstrip("".join(starts)) if marked else token.removeprefix("##")
         if begins or not found:
             found.append((piece, value))
         else:

@@ -21,8 +21,7 @@ class Exported:
 
     Attributes:
         path: the folder, or the file where a file was asked for.
-        difference: largest difference of a probability, or of a logit over the largest one, between the written program
-            and the model.
+        difference: largest difference between the written program and the model, as for ``tolerance``.
     """
 
     path: Path
@@ -30,11 +29,8 @@ class Exported:
 
     def summary(self) -> str:
         """How well the program agrees with the model, where it is, and how to use it."""
-        lines = [
-            f"largest difference from the model {self.difference:.1e}, over batches of several sizes, with missing "
-            "modalities",
-            f"written to {self.path}",
-        ]
+        batches = "over batches of several sizes, with missing modalities"
+        lines = [f"largest difference from the model {self.difference:.1e}, {batches}", f"written to {self.path}"]
         if (self.path / f"model{SUFFIXES['onnx']}").is_file():
             lines.append(f"use it with mmfusion predict --model local-dir:{self.path} --data DATA")
         return "\n".join(lines)
@@ -49,13 +45,7 @@ def export_model(
     ``logits`` and ``probabilities``, at the model's temperature, both (B, C). The number of samples, of tokens, and of
     slices or views is free; the size of the pictures is the processor's.
 
-    Args:
-        model: ``local-dir:FOLDER``, ``hf-hub:org/name@revision`` or ``arch.tag``; or a predictor.
-        output: folder to make, for :meth:`Predictor.from_pretrained <mmfusion.Predictor.from_pretrained>`: the program,
-            ``config.json`` with processor, labels and calibration, the tokenizer's files, metrics and model card. Or a
-            file, ``.onnx`` or ``.pt2``, for the program alone.
-        format: ``onnx``, or ``torch-export`` for :func:`torch.export.load`.
-        tolerance: largest difference that is accepted.
+    The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too.
 
     Raises:
         FileExistsError: the folder holds something else than an export.
@@ -76,13 +66,9 @@ def export_model(
     network = predictor.network()
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
-    traced: dict[str, Any] = {
-        "calibration": predictor.calibration,
-        "format": format,
-        "image_size": predictor.processor.image_size,
-        "max_length": predictor.processor.max_length,
-        "tolerance": tolerance,
-    }
+    processor = predictor.processor
+    traced: dict[str, Any] = {"calibration": predictor.calibration, "format": format, "tolerance": tolerance}
+    traced |= {"image_size": processor.image_size, "max_length": processor.max_length}
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:
         return Exported(output, write_program(network, output, **traced))
@@ -91,23 +77,16 @@ def export_model(
     with replacing(output) as partial:
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)
-        predictor.processor.save_tokenizer(partial)
+        processor.save_tokenizer(partial)
         write_artifact(partial, predictor.config() | {"export": _entry(network, path, format, difference)}, metrics)
     return Exported(output, difference)
 
 
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:
     """What ``config.json`` says about the program."""
-    return {
-        "format": format,
-        "file": path.name,
-        "sha256": sha256(path),
-        "inputs": input_names(model),
-        "outputs": list(OUTPUTS),
-        "image_layout": model.image_layout,
-        "roi_crop": getattr(model.image_tower, "crop", None),
-        "difference": difference,
-    }
+    entry: dict[str, Any] = {"format": format, "file": path.name, "sha256": sha256(path)}
+    entry |= {"inputs": input_names(model), "outputs": list(OUTPUTS), "image_layout": model.image_layout}
+    return entry | {"roi_crop": getattr(model.image_tower, "crop", None), "difference": difference}
 
 
 def _refuse_other(folder: Path) -> None:

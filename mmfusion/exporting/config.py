@@ -11,10 +11,12 @@ class ExportConfig:
 
     Attributes:
         model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        output: folder to make, for ``Predictor.from_pretrained``; or a file, ``.onnx`` or ``.pt2``, for the program
-            alone.
+        output: folder to make, for ``Predictor.from_pretrained``: the program, ``config.json`` with processor, labels
+            and calibration, the tokenizer's files, metrics and model card. Or a file, ``.onnx`` or ``.pt2``, for the
+            program alone.
         format: ``onnx``, or ``torch-export`` for ``torch.export.load``.
-        tolerance: largest difference of a logit or a probability from the model that is accepted.
+        tolerance: largest difference from the model that is accepted, of a probability, or of a logit over the batch's
+            largest (at least 1).
     """
 
     model: str

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from mmfusion.exporting.inputs import free_sizes, random_inputs
 from mmfusion.files import written_whole
-from mmfusion.inference.session import open_session, run_session
+from mmfusion.inference.onnx_model import open_session, run_session
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 
@@ -34,15 +35,12 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
-    Args:
-        model: in evaluation mode.
-        calibration: whose temperature becomes a constant of the program; None takes 1.
+    The temperature of ``calibration`` becomes a constant of the program; None takes 1.
     """
 
     def __init__(self, model: FusionModel, calibration: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.model = model
-        self.calibration = calibration
+        self.model, self.calibration = model, calibration
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(**inputs).logits.float()
@@ -68,10 +66,9 @@ def write_program(
         model: on the CPU; it is put in evaluation mode.
         path: file to write; what is there is replaced.
         calibration: the model's, whose temperature the program's probabilities are at; None takes 1.
-        format: ``onnx`` or ``torch-export``.
+        format: as in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
         image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
         max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
-        tolerance: largest difference of a probability, or of a logit over the batch's largest (at least 1).
 
     Returns:
         The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
@@ -83,14 +80,15 @@ def write_program(
     """
     if format not in SUFFIXES:
         raise ValueError(f"format={format!r} is not one of {', '.join(map(repr, SUFFIXES))}.")
-    if format == "onnx":
-        _check_installed()
+    for name in ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ():
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
     if model.image_tower is not None and image_size is None:
         raise ValueError("A model that reads images is exported for one image_size, in pixels.")
     program = Program(model.eval(), calibration).eval()
-    with written_whole(path) as partial:
+    with written_whole(path) as unfinished:
         with _quiet(), torch.no_grad():
-            run = _WRITERS[format](program, image_size, partial)
+            run = _WRITERS[format](program, image_size, unfinished)
         differences = [_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length)]
         difference = float(torch.stack(differences).max())  # unlike Python's max, not blind to NaN
         if not difference <= tolerance:  # also where it is NaN
@@ -111,10 +109,9 @@ def _example(program: Program, image_size: int | None) -> dict[str, Any]:
 def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
     # torch remembers how it called an LSTM, and a second export in one process would fix the number of slices
     torch.ops.aten.lstm.input._dispatch_cache.clear()
+    example = _example(program, image_size)
     try:
-        found = torch.onnx.export(
-            program, **_example(program, image_size), output_names=OUTPUTS, dynamo=True, verbose=False
-        )
+        found = torch.onnx.export(program, **example, output_names=OUTPUTS, dynamo=True, verbose=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise _cannot("onnx", error) from error
     assert found is not None
@@ -142,10 +139,7 @@ def _write_torch(program: Program, image_size: int | None, path: Path) -> Runner
     return lambda inputs: module(**inputs)
 
 
-_WRITERS: dict[str, Callable[[Program, int | None, Path], Runner]] = {
-    "onnx": _write_onnx,
-    "torch-export": _write_torch,
-}
+_WRITERS: dict[str, Callable[[Program, int | None, Path], Runner]] = {"onnx": _write_onnx, "torch-export": _write_torch}
 
 
 def _cannot(format: str, error: Exception) -> ValueError:
@@ -162,12 +156,11 @@ def _batches(model: FusionModel, image_size: int | None, max_length: int | None)
     """Batches that the program was not traced with; the last ones each without one modality."""
     limits = [max_length, *(tower.max_length for tower in model.towers.values())]
     longest = min((n for n in limits if n is not None), default=10**6)
+    make = partial(random_inputs, model, image_size=image_size)
     for seed, (rows, length, images) in enumerate(SHAPES, start=1):
-        yield random_inputs(
-            model, image_size=image_size, rows=rows, length=min(length, longest), images=images, seed=seed
-        )
+        yield make(rows=rows, length=min(length, longest), images=images, seed=seed)
     for modality in model.towers:
-        inputs = random_inputs(model, image_size=image_size, rows=2, length=min(5, longest), images=2)
+        inputs = make(rows=2, length=min(5, longest), images=2)
         yield inputs | {f"{modality}_present": torch.zeros(2, dtype=torch.bool)}
 
 
@@ -182,19 +175,10 @@ def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> Ten
         found = run(inputs)
     except Exception as error:  # each runtime has its own; one of them is a size that tracing took for a constant
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
-        raise ValueError(f"The exported program does not take {shapes} ({_first_line(error)}).") from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"The exported program does not take {shapes} ({reason}).") from error
     pairs = zip(expected, found, strict=True)
     return torch.stack([(a - b).abs().max() / a.abs().max().clamp(min=1) for a, b in pairs]).max()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _check_installed() -> None:
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
 
 
 @contextmanager

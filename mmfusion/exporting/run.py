@@ -9,4 +9,4 @@ from mmfusion.exporting.config import ExportConfig
 def export(config: ExportConfig) -> Exported:
     """Export a trained model to ONNX or torch.export, and compare what was written with the model."""
     print(f"exporting {config.model} to {config.format} (tracing takes a while)")
-    return export_model(config.model, config.output, format=config.format, tolerance=config.tolerance)
+    return export_model(**vars(config))

@@ -4,6 +4,7 @@
 from mmfusion.fusion.attention import CoAttention as CoAttention
 from mmfusion.fusion.attention import CrossAttention as CrossAttention
 from mmfusion.fusion.base import FusionBlock as FusionBlock
+from mmfusion.fusion.base import ProjectedFusion as ProjectedFusion
 from mmfusion.fusion.hierarchical import Hierarchical as Hierarchical
 from mmfusion.fusion.ibfa import IBFA as IBFA
 from mmfusion.fusion.pooled import Add as Add

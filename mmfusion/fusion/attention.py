@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import torch
 from torch import nn
 
-from mmfusion.fusion.base import FusionBlock
+from mmfusion.fusion.base import ProjectedFusion, side_by_side
 from mmfusion.layers import CrossAttentionLayer, masked_mean
-from mmfusion.layers.attention import join_masks
+from mmfusion.names import check_choice
 from mmfusion.outputs import Features, Fused
 from mmfusion.registry import register
 
 
 @register("fusion", "cross_attention")
-class CrossAttention(FusionBlock):
+class CrossAttention(ProjectedFusion):
     """Tokens of one modality are the query, tokens of the other key and value (Vaswani et al. 2017).
 
     Args:
-        image_dim: width of the image tokens.
-        text_dim: width of the text tokens.
-        dim: width both are projected to, and of the result.
-        num_layers: transformer layers, 1 or 2 in the report.
-        num_heads: attention heads.
-        query: whose tokens ask: ``text`` (the report's choice) or ``image``.
-        dropout: within each layer.
+        dim: Width both are projected to, and of the result.
+        num_layers: Transformer layers, 1 or 2 in the report.
+        num_heads: Attention heads.
+        query: Whose tokens ask: ``text`` (the report's choice) or ``image``.
+        dropout: Within each layer.
     """
 
     def __init__(
@@ -38,47 +35,35 @@ class CrossAttention(FusionBlock):
         query: Literal["text", "image"] = "text",
         dropout: float = 0.1,
     ) -> None:
-        if query not in ("text", "image"):
-            raise ValueError(f"query={query!r} is not one of 'text', 'image'.")
-        super().__init__(num_features=dim, side_dims=(dim, dim))
+        check_choice("query", query, ("text", "image"))
+        super().__init__(image_dim, text_dim, dim)
         self.query = query
-        self.image_proj = nn.Linear(image_dim, dim)
-        self.text_proj = nn.Linear(text_dim, dim)
         self.layers = nn.ModuleList([CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, image: Features, text: Features) -> Fused:
         """Tokens (B, N, image_dim) and (B, L, text_dim) -> the query side's tokens and their mean (B, dim)."""
         v, t = self.image_proj(image.tokens), self.text_proj(text.tokens)
-        x, x_mask, context, mask = (
-            (t, text.mask, v, image.mask) if self.query == "text" else (v, image.mask, t, text.mask)
-        )
-        name = "text_to_image" if self.query == "text" else "image_to_text"
+        sides = {"text": (t, text.mask), "image": (v, image.mask)}
+        x, x_mask = sides.pop(self.query)
+        ((asked, (context, mask)),) = sides.items()
         attentions = {}
         for i, layer in enumerate(self.layers):
-            x, attentions[f"{name}.{i}"] = layer(x, context, mask)
+            x, attentions[f"{self.query}_to_{asked}.{i}"] = layer(x, context, mask)
         x = self.norm(x)
-        return Fused(
-            pooled=masked_mean(x, x_mask),
-            tokens=x,
-            mask=x_mask,
-            image=masked_mean(v, image.mask),
-            text=masked_mean(t, text.mask),
-            attentions=attentions,
-        )
+        own: dict[str, Any] = {"image": masked_mean(v, image.mask), "text": masked_mean(t, text.mask)}
+        return Fused(pooled=masked_mean(x, x_mask), tokens=x, mask=x_mask, attentions=attentions, **own)
 
 
 @register("fusion", "co_attention")
-class CoAttention(FusionBlock):
+class CoAttention(ProjectedFusion):
     """Both directions at once: each side's tokens ask the other's (ViLBERT, Lu et al. 2019).
 
     Args:
-        image_dim: width of the image tokens.
-        text_dim: width of the text tokens.
-        dim: width both are projected to; the result is twice as wide.
-        num_layers: co-attentional layers.
-        num_heads: attention heads.
-        dropout: within each layer.
+        dim: Width both are projected to; the result is twice as wide.
+        num_layers: Co-attentional layers.
+        num_heads: Attention heads.
+        dropout: Within each layer.
     """
 
     def __init__(
@@ -90,18 +75,12 @@ class CoAttention(FusionBlock):
         num_heads: int = 8,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(num_features=2 * dim, side_dims=(dim, dim))
-        self.token_features = dim
-        self.image_proj = nn.Linear(image_dim, dim)
-        self.text_proj = nn.Linear(text_dim, dim)
-        self.image_layers = nn.ModuleList(
-            [CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)]
+        super().__init__(image_dim, text_dim, dim, num_features=2 * dim)
+        self.image_layers, self.text_layers = (
+            nn.ModuleList([CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)])
+            for _ in range(2)
         )
-        self.text_layers = nn.ModuleList(
-            [CrossAttentionLayer(dim, num_heads, dropout=dropout) for _ in range(num_layers)]
-        )
-        self.image_norm = nn.LayerNorm(dim)
-        self.text_norm = nn.LayerNorm(dim)
+        self.image_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(self, image: Features, text: Features) -> Fused:
         """Tokens (B, N, image_dim) and (B, L, text_dim) -> pooled (B, 2 dim), tokens (B, N + L, dim)."""
@@ -112,13 +91,4 @@ class CoAttention(FusionBlock):
                 ask_text(v, t, text.mask),
                 ask_image(t, v, image.mask),
             )
-        v, t = self.image_norm(v), self.text_norm(t)
-        image_pooled, text_pooled = masked_mean(v, image.mask), masked_mean(t, text.mask)
-        return Fused(
-            pooled=torch.cat([image_pooled, text_pooled], dim=-1),
-            tokens=torch.cat([v, t], dim=1),
-            mask=join_masks(v, image.mask, t, text.mask),
-            image=image_pooled,
-            text=text_pooled,
-            attentions=attentions,
-        )
+        return side_by_side(self.image_norm(v), image.mask, self.text_norm(t), text.mask, attentions=attentions)

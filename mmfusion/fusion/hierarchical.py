@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfusion.fusion.base import FusionBlock
 from mmfusion.fusion.pooled import Gated
+from mmfusion.names import check_choice
 from mmfusion.outputs import Features, Fused
 from mmfusion.registry import register
 
@@ -27,8 +28,6 @@ class Hierarchical(FusionBlock):
     twice).
 
     Args:
-        image_dim: width of the image features.
-        text_dim: width of the text features.
         dim: width of every level, and of the result.
         num_levels: levels of each tower.
         weights: ``softmax`` or ``sigmoid``.
@@ -56,8 +55,7 @@ class Hierarchical(FusionBlock):
         super().__init__(num_features=dim, side_dims=(dim, dim))
         if num_levels < 1:
             raise ValueError(f"num_levels={num_levels} is less than 1.")
-        if weights not in ("softmax", "sigmoid"):
-            raise ValueError(f"weights={weights!r} is not one of 'softmax', 'sigmoid'.")
+        check_choice("weights", weights, ("softmax", "sigmoid"))
         image_dims = image_level_dims or [image_dim] * num_levels
         text_dims = text_level_dims or [text_dim] * num_levels
         for name, dims in (("image", image_dims), ("text", text_dims)):
@@ -70,21 +68,18 @@ class Hierarchical(FusionBlock):
     def forward(self, image: Features, text: Features) -> Fused:
         """Levels of both towers, each (B, D_i) -> pooled (B, dim), tokens (B, num_levels, dim)."""
         for name, side in (("image", image), ("text", text)):
-            if side.levels is None or len(side.levels) != len(self.levels):
-                found = 0 if side.levels is None else len(side.levels)
+            if len(side.levels or ()) != len(self.levels):
+                found = len(side.levels or ())
                 raise ValueError(f"fusion 'hier_interact' reads {len(self.levels)} {name} levels, and got {found}.")
-        assert image.levels is not None and text.levels is not None
-        fused = [
-            block(Features(pooled=v), Features(pooled=t))
-            for block, v, t in zip(self.levels, image.levels, text.levels, strict=True)
-        ]
+        pairs = zip(self.levels, image.levels or (), text.levels or (), strict=True)
+        fused = [block(Features(pooled=v), Features(pooled=t)) for block, v, t in pairs]
         w = self.level_weight.softmax(0) if self.weights == "softmax" else self.level_weight.sigmoid()
-        tokens = torch.stack([level.pooled for level in fused], dim=1)
-        gates = {f"image.{i}": level.gates["image"] for i, level in enumerate(fused)}
-        return Fused(
-            pooled=torch.einsum("l,bld->bd", w.to(tokens.dtype), tokens),
-            tokens=tokens,
-            image=torch.einsum("l,bld->bd", w.to(tokens.dtype), torch.stack([level.image for level in fused], dim=1)),
-            text=torch.einsum("l,bld->bd", w.to(tokens.dtype), torch.stack([level.text for level in fused], dim=1)),
-            gates={"levels": w.expand(tokens.shape[0], -1), **gates},
+        tokens, images, texts = (
+            torch.stack([getattr(level, field) for level in fused], dim=1) for field in ("pooled", "image", "text")
         )
+        pooled, image_sum, text_sum = (
+            torch.einsum("l,bld->bd", w.to(tokens.dtype), levels) for levels in (tokens, images, texts)
+        )
+        gates = {"levels": w.expand(tokens.shape[0], -1)}
+        gates |= {f"image.{i}": level.gates["image"] for i, level in enumerate(fused)}
+        return Fused(pooled=pooled, tokens=tokens, image=image_sum, text=text_sum, gates=gates)

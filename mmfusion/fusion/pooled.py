@@ -7,24 +7,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmfusion.fusion.base import FusionBlock
+from mmfusion.fusion.base import FusionBlock, ProjectedFusion
+from mmfusion.names import check_choice
 from mmfusion.outputs import Features, Fused
 from mmfusion.registry import register
 
 
-class PooledFusion(FusionBlock):
-    """Projects both pooled vectors to one width and combines them in ``combine``.
-
-    Args:
-        image_dim: width of the image features.
-        text_dim: width of the text features.
-        dim: width both are projected to, and of the result.
-    """
+class PooledFusion(ProjectedFusion):
+    """Projects both pooled vectors to one width, which is the result's too, and combines them in ``combine``."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 256) -> None:
-        super().__init__(num_features=dim, side_dims=(dim, dim))
-        self.image_proj = nn.Linear(image_dim, dim)
-        self.text_proj = nn.Linear(text_dim, dim)
+        super().__init__(image_dim, text_dim, dim)
 
     def combine(self, image: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Two (B, dim) vectors -> the fused (B, dim) and the gates, if there are any."""
@@ -42,8 +35,6 @@ class Concat(FusionBlock):
     """[v; t], the report's baseline.
 
     Args:
-        image_dim: width of the image features.
-        text_dim: width of the text features.
         dim: None concatenates the features as they are; a number projects each side to that width first.
     """
 
@@ -82,8 +73,6 @@ class Gated(PooledFusion):
     """z * v + (1 - z) * t with z = sigmoid(W [v; t]) (gated multimodal unit, Arevalo et al. 2017).
 
     Args:
-        image_dim: width of the image features.
-        text_dim: width of the text features.
         dim: width both are projected to.
         gate: one z per ``dimension`` or one per ``sample``.
     """
@@ -92,8 +81,7 @@ class Gated(PooledFusion):
         self, image_dim: int, text_dim: int, dim: int = 256, gate: Literal["dimension", "sample"] = "dimension"
     ) -> None:
         super().__init__(image_dim, text_dim, dim)
-        if gate not in ("dimension", "sample"):
-            raise ValueError(f"gate={gate!r} is not one of 'dimension', 'sample'.")
+        check_choice("gate", gate, ("dimension", "sample"))
         self.gate = nn.Linear(2 * dim, dim if gate == "dimension" else 1)
 
     def combine(self, image: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -103,22 +91,17 @@ class Gated(PooledFusion):
 
 
 @register("fusion", "bilinear")
-class LowRankBilinear(FusionBlock):
+class LowRankBilinear(ProjectedFusion):
     """Second-order interaction v (x) t by a low-rank Hadamard product, W_o ((U^T v) * (V^T t)) (Kim et al. 2017).
 
     Args:
-        image_dim: width of the image features.
-        text_dim: width of the text features.
         dim: width of the result.
         rank: rank of the factorised interaction; None takes ``dim``.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 256, rank: int | None = None) -> None:
         rank = dim if rank is None else rank
-        super().__init__(num_features=dim, side_dims=(rank, rank))
-        self.token_features = rank
-        self.image_proj = nn.Linear(image_dim, rank)
-        self.text_proj = nn.Linear(text_dim, rank)
+        super().__init__(image_dim, text_dim, rank, num_features=dim)
         self.out = nn.Linear(rank, dim)
 
     def forward(self, image: Features, text: Features) -> Fused:

@@ -8,4 +8,4 @@ from mmfusion.heads.kan import KanHead as KanHead
 from mmfusion.heads.moe import MoeHead as MoeHead
 from mmfusion.heads.perceptron import LinearHead as LinearHead
 from mmfusion.heads.perceptron import MlpHead as MlpHead
-from mmfusion.heads.residual import ResidualMlpHead as ResidualMlpHead
+from mmfusion.heads.perceptron import ResidualMlpHead as ResidualMlpHead

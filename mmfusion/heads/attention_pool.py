@@ -18,8 +18,6 @@ class AttentionPoolHead(Head):
     and the head is a two-layer linear one. The weights are ``attentions["attention_pool"]`` (B, 1, 1, N).
 
     Args:
-        in_features: width of the pooled vector.
-        num_classes: C.
         hidden_features: width of keys and values.
         dropout: before the linear layer.
         token_features: width of the tokens; None takes ``in_features``. A model fills it in.

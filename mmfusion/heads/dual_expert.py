@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmfusion.heads.base import Head
 from mmfusion.layers import Mlp, at_least_float32
+from mmfusion.names import check_choice
 from mmfusion.outputs import Fused, FusionOutput
 from mmfusion.registry import register
 
@@ -31,7 +32,6 @@ class DualExpertHead(Head):
 
     Args:
         in_features: width of the pooled vector, and of the streams when ``stream_features`` is None.
-        num_classes: C.
         hidden_features: hidden width of each expert.
         gate: ``learned``, ``entropy`` or ``both``.
         dropout: within the experts.
@@ -51,8 +51,7 @@ class DualExpertHead(Head):
         stream_features: int | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        if gate not in ("learned", "entropy", "both"):
-            raise ValueError(f"gate={gate!r} is not one of 'learned', 'entropy', 'both'.")
+        check_choice("gate", gate, ("learned", "entropy", "both"))
         self.stream_features = stream_features
         width = in_features + (stream_features or 0)
         self.local_expert = Mlp(width, hidden_features, num_classes, dropout)

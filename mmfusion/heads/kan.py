@@ -21,8 +21,6 @@ class KanHead(Head):
     features interact. The report trains it at lr 1e-4 with a small weight decay and a short warm-up.
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         num_groups: univariate functions per layer.
         basis: ``bspline``, ``rational``, ``rbf`` or ``chebyshev``.
         grid_size: intervals of the grid.

@@ -16,8 +16,6 @@ class MoeHead(Head):
     :func:`~mmfusion.losses.balance_loss` of it, which every loss adds.
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         num_experts: K.
         top_k: experts per sample; their shares are renormalised (see :class:`~mmfusion.layers.TopKRouter`).
         hidden_features: hidden width of each expert.

@@ -15,8 +15,6 @@ class LinearHead(Head):
     """One linear layer.
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         dropout: before the layer.
     """
 
@@ -35,8 +33,6 @@ class MlpHead(Head):
     """Linear - ReLU - dropout - Linear, the head of the report's baseline (hidden 256, dropout 0.5).
 
     Args:
-        in_features: width of the input.
-        num_classes: C.
         hidden_features: hidden width.
         dropout: after the ReLU.
     """
@@ -48,3 +44,30 @@ class MlpHead(Head):
     def classify(self, fused: Fused) -> FusionOutput:
         """Pooled (B, in_features) -> logits (B, C)."""
         return FusionOutput(logits=self.mlp(fused.pooled))
+
+
+@register("head", "residual_mlp")
+class ResidualMlpHead(Head):
+    """y = x + f(x), then a linear layer; f is Linear - ReLU - dropout - Linear (report eq. 5).
+
+    Args:
+        hidden_features: hidden width of f.
+        num_blocks: how many times y = x + f(x) is applied, each with its own f.
+        dropout: within f.
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, hidden_features: int = 256, num_blocks: int = 1, dropout: float = 0.5
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        self.blocks = nn.ModuleList(
+            [Mlp(in_features, hidden_features, in_features, dropout) for _ in range(num_blocks)]
+        )
+        self.fc = nn.Linear(in_features, num_classes)
+
+    def classify(self, fused: Fused) -> FusionOutput:
+        """Pooled (B, in_features) -> logits (B, C)."""
+        x = fused.pooled
+        for block in self.blocks:
+            x = x + block(x)
+        return FusionOutput(logits=self.fc(x))

@@ -7,7 +7,7 @@ from mmfusion.lazy import attach
 if TYPE_CHECKING:
     from mmfusion.inference.cases import Predictions as Predictions
     from mmfusion.inference.onnx_model import OnnxModel as OnnxModel
-    from mmfusion.inference.predictions_csv import PredictionWriter as PredictionWriter
+    from mmfusion.inference.predictions_csv import prediction_writer as prediction_writer
     from mmfusion.inference.predictor import Ensemble as Ensemble
     from mmfusion.inference.predictor import Predictor as Predictor
     from mmfusion.inference.rows import AllRows as AllRows

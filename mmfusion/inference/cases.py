@@ -44,19 +44,6 @@ class Predictions:
         return np.array([f"row {row}" if group is None else f"group {group}" for row, group in groups], dtype=np.str_)
 
 
-def refuse(errors: Sequence[str | None], ids: Sequence[str]) -> None:
-    """Stop at the first row that cannot be read.
-
-    Raises:
-        ValueError: There is one; the message names it.
-    """
-    for row, error in zip(ids, errors, strict=True):
-        if error is not None:
-            raise ValueError(
-                f"Row {row} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
-            )
-
-
 def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction], num_classes: int) -> Predictions:
     """The predictions of the rows that have a label and could be read."""
     readable = np.array([error is None for part in parts for error in part.errors], dtype=bool)
@@ -65,7 +52,7 @@ def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction
     for part in parts:
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
-            whole[part.start : part.start + len(values)] = values
+            whole[part.rows] = values
     nothing = np.empty((0, num_classes), dtype=np.float32)
     return Predictions(
         cases.frame[used],

@@ -13,12 +13,13 @@ class PredictConfig:
 
     Attributes:
         model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
-        data: folder of images, folder of a data set, or a table (CSV, Parquet).
+        data: folder of images, folder of a data set, or a table (CSV, Parquet). Labels and splits are not needed.
         output: CSV file to write.
         batch_size: rows per step.
         tta: average over test-time augmentations.
         calibrated: apply the temperature that was fitted at the end of training, where there is one.
-        dataset: how to read the data; what the model was trained with, unless said otherwise.
+        dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
+            table is read as images alone.
     """
 
     model: list[str]

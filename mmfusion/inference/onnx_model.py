@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
 from mmfusion.files import sha256
-from mmfusion.inference.session import open_session, run_session
 from mmfusion.outputs import FusionOutput
+
+#: type of a torch device -> execution provider of ONNX Runtime.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def open_session(path: Path, device: str | torch.device | None = None) -> Any:
+    """An inference session over a file, with as many threads as torch has, on ``cpu`` or ``cuda``.
+
+    Without a device it takes the GPU where the installed ONNX Runtime has it.
+
+    Raises:
+        ImportError: ONNX Runtime is not installed.
+        ValueError: the file is damaged, or the installed ONNX Runtime cannot compute on the device.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError('An ONNX model runs on onnxruntime; pip install "mmfusion[onnx]".') from None
+    available = onnxruntime.get_available_providers()
+    kinds = [torch.device(device).type] if device is not None else ["cuda", "cpu"]
+    providers = [PROVIDERS[kind] for kind in kinds if PROVIDERS.get(kind) in available]
+    if not providers:
+        usable = ", ".join(kind for kind, provider in PROVIDERS.items() if provider in available)
+        raise ValueError(f"The installed onnxruntime has no device {str(device)!r}; it has {usable}.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(path, sess_options=options, providers=providers)
+    except Exception as error:  # its errors are plain exceptions of many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} is damaged, or not for this onnxruntime ({reason}); export it again.") from None
+
+
+def run_session(session: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The session's outputs, as tensors on the CPU, for inputs by name; what it does not take is left out."""
+    fed = {node.name: np.ascontiguousarray(inputs[node.name].cpu().numpy()) for node in session.get_inputs()}
+    return tuple(torch.from_numpy(array) for array in session.run(None, fed))
 
 
 class OnnxModel(nn.Module):
@@ -20,12 +59,9 @@ class OnnxModel(nn.Module):
 
     Args:
         folder: that :func:`~mmfusion.exporting.export_model` wrote.
-        device: ``cpu`` or ``cuda``; None takes the GPU where the installed ONNX Runtime has it.
+        device: as :func:`open_session` takes it.
 
-    Attributes:
-        architecture: name of the exported model's.
-        num_classes: C.
-        image_layout: what ``pixel_values`` hold per sample: ``image``, ``slices`` or ``views``; None without images.
+    It has the ``architecture``, ``num_classes`` and ``image_layout`` of the model that was exported.
 
     Raises:
         FileNotFoundError: the folder holds no export, or its file is missing.
@@ -40,9 +76,8 @@ class OnnxModel(nn.Module):
         if export is None:
             raise FileNotFoundError(f"{folder} holds no exported model; `mmfusion export` makes one.")
         if export["format"] != "onnx":
-            raise ValueError(
-                f"{folder} holds a program for torch.export.load; a Predictor runs the format onnx, or the saved model."
-            )
+            runs = "a Predictor runs the format onnx, or the saved model."
+            raise ValueError(f"{folder} holds a program for torch.export.load; {runs}")
         path = folder / export["file"]
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no {path.name}; export the model again.")
@@ -68,10 +103,9 @@ class OnnxModel(nn.Module):
         given = {name: value for name, value in inputs.items() if value is not None}
         for name in ("pixel_values", "input_ids"):
             if name in self._inputs and name not in given:
-                flag = "image_present" if name == "pixel_values" else "text_present"
+                blank = f"give zeros, and {'image' if name == 'pixel_values' else 'text'}_present false."
                 raise ValueError(
-                    f"An exported model takes all of its inputs, and {name} is missing; for samples without it give "
-                    f"zeros, and {flag} false."
+                    f"An exported model takes all of its inputs, and {name} is missing; for samples without it {blank}"
                 )
         logits, _ = run_session(self._session, self._whole(given))
         return FusionOutput(logits=logits)

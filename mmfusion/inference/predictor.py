@@ -16,12 +16,11 @@ from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.data import CaseTable, DatasetConfig, Processor
-from mmfusion.inference.cases import Predictions, kept, refuse
-from mmfusion.inference.ensemble import mean_of
+from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.onnx_model import OnnxModel
-from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows
-from mmfusion.inference.stream import Prediction, predict_rows
+from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model, save_model
 from mmfusion.models.saved import model_config
 
@@ -91,24 +90,13 @@ class Predictor:
         names = [name] if isinstance(name, str) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        loaded = [_load(each, device, dtype, channels_last, calibrated) for each in names]
+        loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
     def save_pretrained(
-        self,
-        folder: str | Path,
-        metrics: Mapping[str, Any] | None = None,
-        dtype: torch.dtype | None = None,
+        self, folder: str | Path, metrics: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
     ) -> Path:
-        """Write the model's folder: weights, ``config.json``, tokenizer, model card, and its metrics where given.
-
-        Args:
-            folder: Folder to write to; it is made where there is none. A ``README.md`` that somebody else wrote stays.
-            metrics: Content of ``metrics.json``.
-            dtype: Type of the floating-point weights in the file, e.g. ``torch.float16``; None keeps theirs.
-
-        Returns:
-            The folder.
+        """Write the model's folder: what :func:`~mmfusion.models.save_model` does, and processor and tokenizer too.
 
         Raises:
             ValueError: The model is an exported one, or several.
@@ -118,11 +106,7 @@ class Predictor:
         return folder
 
     def config(self) -> dict[str, Any]:
-        """The content of ``config.json``, but for the hash of the weights.
-
-        Raises:
-            ValueError: The model is an exported one, or several.
-        """
+        """The content of ``config.json``, but for the hash of the weights."""
         return model_config(self.network(), self._entries())
 
     def _entries(self) -> dict[str, Any]:
@@ -135,11 +119,7 @@ class Predictor:
         }
 
     def network(self) -> FusionModel:
-        """The model with its weights and gradients.
-
-        Raises:
-            ValueError: It is an exported one, or several.
-        """
+        """The model with its weights and gradients; ValueError of an exported one, or several."""
         if not isinstance(self.model, FusionModel):
             raise ValueError(f"{self.name} is an exported model, or several; take the one that it was made of.")
         return self.model
@@ -181,8 +161,7 @@ class Predictor:
                 text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
                 ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
                 pixels of the image.
-            tta: Average over test-time augmentations.
-            batch_size: Rows per step.
+            tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
@@ -193,14 +172,12 @@ class Predictor:
         """
         given = checked_rows(rows, self.processor)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results = [
-            {"error": error} if error else self._diagnosis(probabilities)
-            for part in self.stream(encoded, tta=tta, batch_size=batch_size)
-            for probabilities, error in zip(part.probabilities, part.errors, strict=True)
-        ]
-        return [
-            {"id": row["id"], **result} if "id" in row else result for row, result in zip(given, results, strict=True)
-        ]
+        results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in given]
+        for part in self.stream(encoded, tta=tta, batch_size=batch_size):
+            found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
+            for result, probabilities, error in found:
+                result |= {"error": error} if error else self._diagnosis(probabilities)
+        return results
 
     def predict_cases(
         self,
@@ -220,11 +197,8 @@ class Predictor:
             cases: The rows; those without a label are predicted, and left out of the result.
             output: CSV file for the predictions of all rows; None writes none.
             on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out.
-            batch_size: Rows per step.
-            tta: Average over test-time augmentations.
-            workers: Loader processes.
+            batch_size: As for :meth:`stream`, like ``tta``, ``workers`` and ``description``.
             open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
-            description: What the progress bar says.
 
         Raises:
             ValueError: A row cannot be read and ``on_bad_row`` is ``fail``.
@@ -232,38 +206,29 @@ class Predictor:
         if on_bad_row not in ("fail", "skip"):
             raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
-        rows, names = read[0], self.labels
-        truth = [names[label] if label >= 0 else "" for label in rows.labels]
+        ids, labels, names = read[0].ids, read[0].labels, self.labels
+        truth = [names[label] if label >= 0 else "" for label in labels]
         parts: list[Prediction] = []
-        writer = PredictionWriter(output, names, true_labels=True) if output else None
-        with writer or nullcontext(), tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:
-            for part in self.stream(read, batch_size=batch_size, tta=tta, workers=workers):
-                here = slice(part.start, part.start + len(part.errors))
-                if on_bad_row == "fail":
-                    refuse(part.errors, rows.ids[here])
+        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
+        with prediction_writer(output, names, true_labels=True) if output else nullcontext() as write:
+            for part in self.stream(read, description=description, **options):
+                for id_, error in zip(ids[part.rows], part.errors, strict=True):
+                    if error is not None and on_bad_row == "fail":
+                        raise ValueError(
+                            f"Row {id_} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
+                        )
                 parts.append(part)
-                if writer:
-                    writer.write(rows.ids[here], part, truth[here])
-                bar.update(len(part.errors))
-        return kept(cases, rows.labels, parts, len(names))
+                if write:
+                    write(ids[part.rows], part, truth[part.rows])
+        return kept(cases, labels, parts, len(names))
 
-    def explain(
-        self,
-        row: Mapping[str, Any],
-        *,
-        label: str | None = None,
-        method: str = "grad_cam",
-        level: int = -1,
-        text_method: str = "integrated_gradients",
-    ) -> Explanation:
+    def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
         """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
 
         Args:
             row: Row as in :meth:`predict`.
-            label: Class to explain; None takes the predicted one.
-            method: Method of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
-            level: Level of the backbone, for ``grad_cam``; -1 is the last, -2 the finer one before.
-            text_method: Method of the words: ``integrated_gradients`` or ``gradient_x_input``.
+            options: ``label``, ``method``, ``level`` and ``text_method``, as
+                :class:`~mmfusion.explanation.config.ExplainConfig` has them.
 
         Returns:
             An :class:`mmfusion.explanation.Explanation`; ``mmfusion.explanation.save_explanation`` draws it.
@@ -274,15 +239,14 @@ class Predictor:
                 exported one, or an ensemble.
             ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
         """
-        from mmfusion.explanation import explain
+        from mmfusion.explanation import explain_item
 
         check_row(row)
         item = DictRows([row], self.processor, self.members[0].image_layout)[0]
-        options: dict[str, Any] = {"label": label, "method": method, "level": level, "text_method": text_method}
-        return explain(self, item, image=row.get("image"), **options)
+        return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0
+        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0, description: str = ""
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
@@ -291,23 +255,20 @@ class Predictor:
             batch_size: Rows per step.
             tta: Average over test-time augmentations.
             workers: Loader processes.
+            description: What the progress bar says; without it there is none.
         """
-        streams = [
-            predict_rows(
-                member.model,
-                encoded,
-                encoded.collate,
-                num_classes=len(self.labels),
-                calibration=member.calibration,
-                batch_size=batch_size,
-                tta=tta,
-                dtype=member.dtype,
-                channels_last=member.channels_last,
-                workers=workers,
-            )
-            for member, encoded in zip(self.members, rows, strict=True)
-        ]
-        return mean_of(streams)
+        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
+        streams = [member._stream(encoded, **options) for member, encoded in zip(self.members, rows, strict=True)]
+        disable = None if description else True  # None: on a terminal only
+        with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
+            for part in mean_of(streams):
+                yield part
+                bar.update(len(part.errors))
+
+    def _stream(self, rows: Any, **options: Any) -> Iterator[Prediction]:
+        own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
+        own |= {"num_classes": len(self.labels), "calibration": self.calibration}
+        return predict_rows(self.model, rows, rows.collate, **own, **options)
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
         by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
@@ -334,31 +295,25 @@ class Ensemble(Predictor):
         first = members[0]
         for other in members[1:]:
             if other.labels != first.labels:
-                raise ValueError(
-                    f"The models of an ensemble have the same classes in the same order: {first.name} has "
-                    f"{first.labels}, {other.name} has {other.labels}."
-                )
+                has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
+                raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
         layouts = {member.image_layout: member.name for member in members}
         layouts.pop(None, None)
         if len(layouts) > 1:
             (one, a), (two, b), *_ = layouts.items()
             raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
         self._members = list(members)
-        super().__init__(
-            nn.ModuleList([member.model for member in members]),
-            first.processor,
-            provenance=first.provenance,
-            name=f"the mean of {len(members)} models: {', '.join(member.name for member in members)}",
-        )
+        models = nn.ModuleList([member.model for member in members])
+        name = f"the mean of {len(members)} models: {', '.join(member.name for member in members)}"
+        super().__init__(models, first.processor, provenance=first.provenance, name=name)
 
     @property
     def members(self) -> list[Predictor]:
-        """As given."""
         return self._members
 
 
 def _load(
-    name: str, device: str | torch.device | None, dtype: torch.dtype | None, channels_last: bool, calibrated: bool
+    name: str, device: str | torch.device | None, calibrated: bool, *, dtype: torch.dtype | None, channels_last: bool
 ) -> Predictor:
     """A saved or an exported model with all that its folder says."""
     folder = resolve_artifact(name)
@@ -372,10 +327,8 @@ def _load(
         model = load_model(folder)
         model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     if len(processor.labels) != model.num_classes:
-        raise ValueError(
-            f"{folder}: the model has {model.num_classes} classes, the processor {len(processor.labels)} labels; "
-            "save them again, together."
-        )
+        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
+        raise ValueError(f"{folder}: {counts}; save them again, together.")
     return Predictor(
         model,
         processor,

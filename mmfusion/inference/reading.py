@@ -13,14 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[str]) -> CaseTable:
-    """The rows to diagnose, whether they are labelled or not.
+    """The rows to diagnose, labelled or not: of a folder of images, the folder of a data set, or its table.
 
-    A case goes on without those of its images that cannot be read, which the log names.
-
-    Args:
-        path: Folder of images, folder of a data set, or its table.
-        dataset: How to read the data. A folder that holds no table is read as images alone.
-        labels: The classes that the model knows; other labels are left out.
+    A folder that holds no table is read as images alone. A case goes on without those of its images that cannot be
+    read, which the log names. Labels that the model does not know are left out.
 
     Raises:
         FileNotFoundError: There are no such data.

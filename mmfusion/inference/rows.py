@@ -31,11 +31,7 @@ def reason_of(error: Exception) -> str:
 
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
-    """The encoded row itself.
-
-    Raises:
-        ValueError: it has neither an image nor a text for this model: a prediction would be a guess.
-    """
+    """The encoded row itself; ValueError where it has nothing for this model to read: a prediction would be a guess."""
     if not any(item.get(key) for key in ("image_present", "text_present")):
         kinds = [kind for kind in ("image", "text") if f"{kind}_present" in item]
         raise ValueError(f"The row has no {' and no '.join(kinds)} for the model to read.")
@@ -73,8 +69,8 @@ class AllRows(Dataset[dict[str, Any]]):
         self._errors: dict[int, str] = {}
         for problem in filter(lambda problem: problem.unreadable, cases.problems):
             position = frame.index.get_loc(problem.row)
-            known = self._errors.get(position)
-            self._errors[position] = f"{known}; {problem.message}" if known else problem.message
+            known = [self._errors[position]] if position in self._errors else []
+            self._errors[position] = "; ".join([*known, problem.message])
         readable = np.ones(len(frame), dtype=bool)
         readable[list(self._errors)] = False
         sound = replace(cases, frame=frame[readable], problems=[])
@@ -108,10 +104,8 @@ class DictRows:
     processor: Processor
     layout: str | None = "image"
 
-    @property
-    def collate(self) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """List of items -> batch."""
-        return self.processor.collate
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return self.processor.collate(items)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,24 +144,16 @@ def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
     rows = list(rows)
     for row in rows:
         check_row(row)
-    template = processor.text_template
-    known = set(template_fields(template)) if template is not None else set()
+    known = set(template_fields(processor.text_template or ""))
     unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
     # where a row has none of what is read, a name may be a slip of the pen
     if known and unread and not any(known & row.keys() for row in rows):
-        logger.warning(
-            "No row has any of %s, which the model's text is made of; %s is not read.",
-            ", ".join(sorted(known)),
-            ", ".join(unread),
-        )
+        message = "No row has any of %s, which the model's text is made of; %s is not read."
+        logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
     return rows
 
 
 def check_row(row: Any) -> None:
-    """Refuse a row that is no dict.
-
-    Raises:
-        TypeError: it is not.
-    """
+    """Refuse a row that is no dict, with a TypeError."""
     if not isinstance(row, Mapping):
         raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")

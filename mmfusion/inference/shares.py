@@ -14,14 +14,10 @@ MOST_VALUES = 6
 
 
 def shares_of(output: FusionOutput) -> dict[str, Tensor]:
-    """What each row of a batch was given by router and gates.
+    """What each row of a batch was given by router and gates, in float32; empty for a model that has neither.
 
-    Args:
-        output: of a model.
-
-    Returns:
-        ``experts``, the router's probabilities (B, K), and each gate by its name, (B, n): its values, or their mean
-        where there are more than :data:`MOST_VALUES`. Float32; empty for a model that has neither.
+    ``experts`` are the router's probabilities (B, K). Each gate has its name, (B, n): its values, or their mean where
+    there are more than :data:`MOST_VALUES`.
     """
     shares = {name: gate.float().unsqueeze(-1).flatten(1) for name, gate in (output.gates or {}).items()}
     shares = {name: gate if gate.shape[1] <= MOST_VALUES else gate.mean(1, True) for name, gate in shares.items()}

@@ -27,16 +27,13 @@ def read_split(
         ValueError: bad rows (unless ``dataset.on_bad_row`` is ``skip``), no such split, or a split that cannot be drawn
             again, because these are not the rows that the model was trained on.
     """
-    if split == "all":
-        dataset = dataset.without_split()
+    dataset = dataset.without_split() if split == "all" else dataset
     cases = read_cases(data, dataset, processor_labels=labels)
     if cases.layout != "image":
         # a case goes on without those of its images that cannot be read: they have to be known beforehand
         check_images(cases)
-    if split == "all":
-        return cases.resolve(dataset.on_bad_row)
-    if cases.splits:
-        return cases.select(split).resolve(dataset.on_bad_row)
+    if split == "all" or cases.splits:
+        return (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
     cases = check_images(cases).resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data.processor import NOT_INPUTS
@@ -40,6 +40,11 @@ class Prediction:
     shares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
 
+    @property
+    def rows(self) -> slice:
+        """Positions of the rows."""
+        return slice(self.start, self.start + len(self.errors))
+
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """(n, C), calibrated."""
@@ -67,14 +72,12 @@ class _Guarded(Dataset[Any]):
             return reason_of(error)
 
 
-@dataclass(frozen=True)
-class _Collate:
-    collate: Callable[[list[Any]], dict[str, Any]]
-
-    def __call__(self, items: list[Any]) -> tuple[dict[str, Any] | None, list[str | None]]:
-        readable = [item for item in items if not isinstance(item, str)]
-        errors = [item if isinstance(item, str) else None for item in items]
-        return (self.collate(readable) if readable else None), errors
+def _collated(
+    items: list[Any], collate: Callable[[list[Any]], dict[str, Any]]
+) -> tuple[dict[str, Any] | None, list[str | None]]:
+    """The batch of the rows that could be read, None without any; and the errors of all."""
+    readable = [item for item in items if not isinstance(item, str)]
+    return (collate(readable) if readable else None), [item if isinstance(item, str) else None for item in items]
 
 
 def predict_rows(
@@ -98,12 +101,8 @@ def predict_rows(
             ``ValueError`` or ``OSError``, which becomes the row's error.
         collate: List of items -> keyword tensors (``Processor.collate``).
         num_classes: C.
-        calibration: The model's calibration, which the predictions carry.
-        batch_size: Rows per step.
-        tta: Average over test-time augmentations.
-        dtype: Autocast to this type, e.g. ``torch.bfloat16``; None computes in the weights' own.
-        channels_last: Memory format of the images.
-        workers: Loader processes.
+        calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.
+        batch_size: As for ``Predictor.stream``, like ``tta`` and ``workers``.
 
     Yields:
         One :class:`Prediction` per batch, in order.
@@ -115,22 +114,20 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    loader = DataLoader(_Guarded(dataset), batch_size=batch_size, num_workers=workers, collate_fn=_Collate(collate))
-    model.eval()
+    guarded, collate_fn = _Guarded(dataset), partial(_collated, collate=collate)
     start = 0
-    for batch, errors in loader:
+    model.eval()
+    for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):
         readable = np.array([error is None for error in errors])
         result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
         shares: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
             inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k not in NOT_INPUTS}
-            autocast = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-            with torch.inference_mode(), autocast:
-                found, given = _answers(model, views_of(inputs) if tta else [inputs])
-            result[readable] = found.cpu().numpy()
-            for name, values in given.items():
-                shares[name] = np.full((len(errors), values.shape[1]), np.nan, dtype=np.float32)
-                shares[name][readable] = values.cpu().numpy()
+            with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+                outputs = [model(**view) for view in (views_of(inputs) if tta else [inputs])]
+                result = _spread(mean_log_probabilities([output.logits for output in outputs]), readable)
+                given = [shares_of(output) for output in outputs]
+                shares = {n: _spread(torch.stack([s[n] for s in given]).mean(dim=0), readable) for n in given[0]}
         for row in np.flatnonzero(np.isnan(result).any(axis=1)):
             result[row] = np.nan
             errors[row] = errors[row] or "The model's output is not finite."
@@ -138,12 +135,11 @@ def predict_rows(
         start += len(errors)
 
 
-def _answers(model: nn.Module, views: Iterable[Mapping[str, Any]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-probabilities (B, C) and shares, name -> (B, n), averaged over the views of a batch."""
-    outputs = [model(**view) for view in views]
-    shares = [shares_of(output) for output in outputs]
-    mean = {name: torch.stack([each[name] for each in shares]).mean(dim=0) for name in shares[0]}
-    return mean_log_probabilities([output.logits for output in outputs]), mean
+def _spread(values: torch.Tensor, readable: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values (n, ...) of the readable rows among all rows, NaN for the others."""
+    whole = np.full((len(readable), values.shape[1]), np.nan, dtype=np.float32)
+    whole[readable] = values.cpu().numpy()
+    return whole
 
 
 def _move(value: Any, device: torch.device, channels_last: bool) -> Any:
@@ -151,6 +147,21 @@ def _move(value: Any, device: torch.device, channels_last: bool) -> Any:
         return {name: x.to(device) for name, x in value.items()}
     if not isinstance(value, torch.Tensor):
         return value
-    if channels_last and value.ndim == 4:
-        return value.to(device, memory_format=torch.channels_last)
-    return value.to(device)
+    memory = torch.channels_last if channels_last and value.ndim == 4 else torch.preserve_format
+    return value.to(device, memory_format=memory)
+
+
+def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
+    """The mean of several models' calibrated predictions of the same rows; of one stream the stream itself.
+
+    A row that one of the models cannot read has that model's error: the mean of the others would be another ensemble.
+    Shares of routers and gates are those of one model, and are left out.
+    """
+    if len(streams) == 1:
+        yield from streams[0]
+        return
+    for parts in zip(*streams, strict=True):
+        errors = [next((e for e in row if e is not None), None) for row in zip(*(p.errors for p in parts), strict=True)]
+        mean = np.stack([part.probabilities for part in parts]).mean(axis=0, dtype=np.float64)
+        with np.errstate(divide="ignore"):  # a probability of 0
+            yield Prediction(parts[0].start, np.log(mean).astype(np.float32), errors)

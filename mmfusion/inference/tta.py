@@ -14,7 +14,6 @@ from mmfusion.layers.cropping import centre_crop
 #: batch entries that hold images.
 IMAGE_KEYS = ("pixel_values", "roi_values")
 
-
 #: name -> view of (..., C, H, W) images.
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda images: images,
@@ -26,11 +25,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def views_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The batch under each of :data:`VIEWS`; once, as it is, where it holds no images.
-
-    Args:
-        batch: Keyword tensors of a model; the views apply to ``pixel_values`` and ``roi_values``.
-    """
+    """The batch of a model's keyword tensors with its images under each of :data:`VIEWS`; once where it has none."""
     images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
     for view in VIEWS.values() if images else [VIEWS["identity"]]:
         yield {**batch, **{key: view(value) for key, value in images.items()}}

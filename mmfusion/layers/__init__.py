@@ -2,13 +2,12 @@
 
 from mmfusion.layers.attention import CrossAttention, CrossAttentionLayer, JointAttention, attend
 from mmfusion.layers.kan import GroupKANLinear, bspline_basis
-from mmfusion.layers.missing import MissingModality, spread
+from mmfusion.layers.missing import MissingModality
 from mmfusion.layers.mlp import Mlp
 from mmfusion.layers.moe import Experts, TopKRouter
-from mmfusion.layers.pooling import masked_mean
 from mmfusion.layers.precision import at_least_float32
 from mmfusion.layers.scan import selective_scan
-from mmfusion.layers.sequence import compact, take
+from mmfusion.layers.sequence import compact, masked_mean, spread, take
 from mmfusion.layers.ssm import MambaBlock, SelectiveSSM, SSMEncoder
 
 __all__ = [

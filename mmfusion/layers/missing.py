@@ -49,18 +49,17 @@ class MissingModality(nn.Module):
         row = present.unsqueeze(-1)
 
         def put(x: Tensor, missing: Tensor) -> Tensor:
-            return torch.where(row, x, missing.to(x.dtype))
+            return torch.where(row if x.ndim == 2 else row.unsqueeze(-1), x, missing.to(x.dtype))
 
         changes: dict[str, object] = {"pooled": put(features.pooled, self.token)}
         if features.tokens is not None:
-            tokens, mask = features.tokens, features.mask
-            changes["tokens"] = torch.where(row.unsqueeze(-1), tokens, self.token.to(tokens.dtype))
-            first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+            changes["tokens"] = put(features.tokens, self.token)
+            first = torch.arange(features.tokens.shape[1], device=row.device) == 0
             # spelled out, as ONNX Runtime chooses between numbers only
-            changes["mask"] = (row & mask) | (~row & first) if mask is not None else row | first
+            changes["mask"] = row | first if features.mask is None else (row & features.mask) | (~row & first)
         if features.levels is not None:
-            missing_levels = [*self.levels, self.token]
-            changes["levels"] = tuple(put(x, m) for x, m in zip(features.levels, missing_levels, strict=True))
+            tokens = (*self.levels, self.token)
+            changes["levels"] = tuple(put(x, m) for x, m in zip(features.levels, tokens, strict=True))
         if features.streams is not None:
             missing = self._missing_streams()
             changes["streams"] = {name: put(x, missing[name]) for name, x in features.streams.items()}
@@ -81,9 +80,3 @@ class MissingModality(nn.Module):
             streams=self._missing_streams() or None,
         )
         return alone.map(lambda x: x.expand(batch_size, *x.shape))
-
-
-def spread(x: Tensor, mask: Tensor) -> Tensor:
-    """Rows of x (N, ...) at the N True places of a mask (B,) or (B, S); zeros elsewhere."""
-    places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
-    return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

@@ -96,16 +96,7 @@ class Experts(nn.Module):
             bias.uniform_(-bound, bound)
 
     def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """Mix of the chosen experts' answers.
-
-        Args:
-            x: (B, in_features).
-            weights: (B, k) share of each chosen expert.
-            experts: (B, k) int64, which those are.
-
-        Returns:
-            (B, out_features).
-        """
+        """Mix (B, out_features) of the chosen experts' answers to x (B, in_features); see :class:`Routing`."""
         if torch.compiler.is_compiling() or len(x) * (self.num_experts - experts.shape[1]) < SORT_FROM:
             return self.ask_all(x, weights, experts)
         return self.ask_chosen(x, weights, experts)
@@ -124,18 +115,12 @@ class Experts(nn.Module):
         order = experts.flatten().argsort()
         rows = order // experts.shape[1]
         counts = experts.flatten().bincount(minlength=self.num_experts).tolist()
-        layers = zip(
-            self.weight1.unbind(),
-            self.bias1.view(self.num_experts, -1).unbind(),
-            self.weight2.unbind(),
-            self.bias2.view(self.num_experts, -1).unbind(),
-            strict=True,
+        bias1, bias2 = (bias.view(self.num_experts, -1) for bias in (self.bias1, self.bias2))
+        experts_and_rows = zip(
+            self.weight1, bias1, self.weight2, bias2, x.index_select(0, rows).split(counts), strict=True
         )
         answers = torch.cat(
-            [
-                F.linear(self._drop(F.linear(own, w1, b1).relu()), w2, b2)
-                for own, (w1, b1, w2, b2) in zip(x.index_select(0, rows).split(counts), layers, strict=True)
-            ]
+            [F.linear(self._drop(F.linear(own, w1, b1).relu()), w2, b2) for w1, b1, w2, b2, own in experts_and_rows]
         )
         shares = weights.flatten().index_select(0, order).to(answers.dtype).unsqueeze(1)
         return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers * shares)

@@ -1,4 +1,4 @@
-"""Reordering of token sequences by their mask."""
+"""Token sequences with a mask: reordered, averaged, spread over their places."""
 
 from __future__ import annotations
 
@@ -28,3 +28,17 @@ def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Tokens of x (B, L, D) by each sample's own index (B, L)."""
     return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def masked_mean(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the real tokens: (B, N, D), mask (B, N) bool -> (B, D). A row without real tokens gives zeros."""
+    if mask is None:
+        return tokens.mean(dim=1)
+    weights = mask.to(tokens.dtype).unsqueeze(-1)
+    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def spread(x: Tensor, mask: Tensor) -> Tensor:
+    """Rows of x (N, ...) at the N True places of a mask (B,) or (B, S); zeros elsewhere."""
+    places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
+    return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,3 +32,35 @@ class CrossEntropy(Loss):
         """Mean over the batch."""
         assert output.logits is not None
         return {"loss": F.cross_entropy(at_least_float32(output.logits), labels, label_smoothing=self.label_smoothing)}
+
+
+@register("loss", "focal")
+class FocalLoss(Loss):
+    """-alpha (1 - p_t)^gamma log p_t: what is easy counts less (Lin et al. 2017; report eq. 12).
+
+    Args:
+        gamma: how much less; 0 is cross-entropy.
+        alpha: weight of every class, or one number for all; None is 1.
+
+    Raises:
+        ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | Sequence[float] | None = None) -> None:
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma={gamma} is negative.")
+        self.gamma = gamma
+        self.alpha = torch.as_tensor(1.0 if alpha is None else alpha, dtype=torch.float64, device="cpu").flatten()
+
+    def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
+        """Mean over the batch."""
+        assert output.logits is not None
+        num_classes = output.logits.shape[-1]
+        if len(self.alpha) not in (1, num_classes):
+            raise ValueError(f"alpha has {len(self.alpha)} weights for {num_classes} classes.")
+        log_p = at_least_float32(output.logits).log_softmax(dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        # 1 - p without cancellation; kept off zero, where a power below one has no derivative
+        rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        alpha = self.alpha.to(log_p.dtype).to(labels.device).expand(num_classes)[labels]
+        return {"loss": (-alpha * rest.pow(self.gamma) * log_p).mean()}

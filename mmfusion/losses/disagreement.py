@@ -64,11 +64,8 @@ class ModalityDisagreementLoss(Loss):
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.max_kl = max_kl
-        self.warmup_steps = warmup_steps
-        self.label_smoothing = label_smoothing
-        self.gate_entropy = gate_entropy
-        self.step = 0
+        self.max_kl, self.warmup_steps, self.step = max_kl, warmup_steps, 0
+        self.label_smoothing, self.gate_entropy = label_smoothing, gate_entropy
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch of the per-sample objective.
@@ -93,13 +90,8 @@ class ModalityDisagreementLoss(Loss):
         if self.training:
             self.step += 1
         loss = self.alpha * image + self.beta * text + self.gamma * weight * fusion
-        return {
-            "loss": loss.mean(),
-            "image_loss": image.detach().mean(),
-            "text_loss": text.detach().mean(),
-            "fusion_loss": fusion.detach().mean(),
-            "disagreement": kl.detach().mean(),
-        }
+        terms = {"image_loss": image, "text_loss": text, "fusion_loss": fusion, "disagreement": kl}
+        return {"loss": loss.mean()} | {name: term.detach().mean() for name, term in terms.items()}
 
     def ramp(self) -> float:
         """Share of KL in force, from 0 to 1."""

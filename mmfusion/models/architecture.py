@@ -14,14 +14,18 @@ CONVNEXT_BASE: dict[str, Any] = {"image_encoder": "convnext_base", "text_encoder
 LITE0: dict[str, Any] = {"image_encoder": "tf_efficientnet_lite0", "text_encoder": "bert_tiny"}
 
 
-def arch(name: str, summary: str, **keywords: Any) -> None:
+def arch(name: str, summary: str, *shared: dict[str, Any], **own: Any) -> None:
     """Register a model.
 
     Args:
         name: What users type.
         summary: Docstring; its first line stands in the list of models.
-        keywords: Keywords of ``FusionModel``; those given to ``create_model`` take precedence.
+        shared: Keywords of ``FusionModel`` that models have in common; later ones win.
+        own: Further keywords. Those given to ``create_model`` take precedence over all.
     """
+    keywords: dict[str, Any] = {}
+    for some in (*shared, own):
+        keywords |= some
 
     def entrypoint(**overrides: Any) -> FusionModel:
         return build(overrides, **keywords)

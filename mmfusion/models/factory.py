@@ -63,13 +63,10 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
         gone = [] if len(occupied_sides(config)) > 1 else ["fusion", "fusion_args", "dim", "aux_heads"]
         gone += [] if gone == [] or config.get("towers") else ["modality_dropout"]
-        if config.get("image_encoder") is None:
-            gone += ["image_tower", *SWAPPABLE["image_tower"]]
-        if config.get("text_encoder") is None:
-            gone += ["text_tower", *SWAPPABLE["text_tower"]]
-        for part in gone:
-            if part not in overrides:
-                config.pop(part, None)
+        for modality in ("image", "text"):
+            if config.get(f"{modality}_encoder") is None:
+                gone += [f"{modality}_tower", *SWAPPABLE[f"{modality}_tower"]]
+        config = {name: value for name, value in config.items() if name not in gone or name in overrides}
     return config
 
 
@@ -131,8 +128,7 @@ def create_model(
         )
     entrypoint = registry.get("model", architecture)
     if pretrained or tag:
-        folder = resolve_artifact(name)
-        return load_model(folder, num_classes=num_classes, **overrides)
+        return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     chosen = {} if num_classes is None else {"num_classes": num_classes}
     model: FusionModel = entrypoint(encoder_weights=encoder_weights, **chosen, **overrides)
     model.architecture = architecture
@@ -149,9 +145,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """
     if not pretrained:
         return registry.names("model", pattern)
-    return [
-        name for name in shipped() if registry.matches(name, pattern) or registry.matches(name.split(".")[0], pattern)
-    ]
+    return [name for name in shipped() if any(registry.matches(n, pattern) for n in (name, name.split(".")[0]))]
 
 
 def list_components(kind: str, pattern: str = "*") -> list[str]:

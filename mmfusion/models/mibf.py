@@ -13,8 +13,7 @@ arch(
     Image weights, normalization, augmentation and optimizer are those of mmfusion; so is the loss ``mp``, whose weights
     0.3 and 0.6 the published code puts on the opposite streams.
     """,
-    **RESNET50,
-    **PUBLISHED,
+    RESNET50 | PUBLISHED,
     dim=768,
 )
 arch(
@@ -25,16 +24,9 @@ arch(
     pre-norm, with residual and feed-forward network) comes before the projection to 768, where the published one (one
     head, none of these, no output projection) comes after it; and IBFA keeps its output projection.
     """,
-    **CONVNEXT_BASE,
-    **PUBLISHED,
+    CONVNEXT_BASE | PUBLISHED,
     image_args={"map_attention": True},
     dim=768,
 )
-arch(
-    "mibf_lite0",
-    "MIBF-Net on EfficientNet-Lite0 and a two-layer BERT: trains on a laptop CPU.",
-    **LITE0,
-    **PUBLISHED,
-    dim=256,
-    aux_hidden=128,
-)
+SMALL = "MIBF-Net on EfficientNet-Lite0 and a two-layer BERT: trains on a laptop CPU."
+arch("mibf_lite0", SMALL, LITE0, PUBLISHED, dim=256, aux_hidden=128)

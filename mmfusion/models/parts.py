@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.models.sides import SideWidths, merged
-from mmfusion.names import did_you_mean
+from mmfusion.names import check_choice, did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.towers.base import AdoptedTower, Side, Tower, declared
 from mmfusion.towers.image import check_image_encoder
@@ -36,36 +36,32 @@ def check_combination(config: dict[str, Any], encoder_weights: str | None) -> No
         ValueError: Parts that do not go together, or a value out of range.
         TypeError: Keywords for a part that the model does not have.
     """
-    image, text, fusion = config["image_encoder"], config["text_encoder"], config["fusion"]
+    image, text, fusion, towers = (config[name] for name in ("image_encoder", "text_encoder", "fusion", "towers"))
+    stem, aggregator, dropout = config["stem"], config["aggregator"], config["modality_dropout"]
     sides = occupied_sides(config)
-    if not sides:
-        raise ValueError("A model needs an image_encoder or a text_encoder.")
-    if (fusion is None) == (len(sides) == 2):
-        further = f" and towers={list(config['towers'])}" if config["towers"] else ""
-        raise ValueError(
-            f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
-            "a fusion block needs both towers, and both towers need one."
-        )
-    dropout = config["modality_dropout"]
-    if not 0 <= dropout < 1:
-        raise ValueError(f"modality_dropout={dropout} is not in [0, 1).")
-    if config["aux_heads"] and fusion is None:
-        raise ValueError("aux_heads=True needs an image tower and a text tower; a model of one modality has no other.")
-    several = (image is not None) + (text is not None) + len(config["towers"]) > 1
-    for keyword, has_part in (
-        ("image_args", image is not None),
-        ("text_args", text is not None),
-        ("fusion_args", fusion is not None),
-        ("dim", fusion is not None),
-        ("modality_dropout", several),
-    ):
-        if config[keyword] and not has_part:
-            raise TypeError(f"{keyword}={config[keyword]!r} is for a part that this model does not have.")
-    if encoder_weights not in (None, "default"):
-        raise ValueError(f"encoder_weights={encoder_weights!r} is not one of None, 'default'.")
-    stem, aggregator = config["stem"], config["aggregator"]
-    if image is None and (stem or aggregator or config["aggregator_args"]):
-        raise ValueError(f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.")
+    further = f" and towers={list(towers)}" if towers else ""
+    several = (image is not None) + (text is not None) + len(towers) > 1
+    owners = {"image_args": image, "text_args": text, "fusion_args": fusion, "dim": fusion}
+    absent = [name for name, part in owners.items() if part is None and config[name]]
+    absent += ["modality_dropout"] if dropout and not several else []
+    faults = {
+        "A model needs an image_encoder or a text_encoder.": not sides,
+        f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
+        "a fusion block needs both towers, and both towers need one.": (fusion is None) == (len(sides) == 2),
+        f"modality_dropout={dropout} is not in [0, 1).": not 0 <= dropout < 1,
+        "aux_heads=True needs an image tower and a text tower; a model of one modality has no other.": (
+            config["aux_heads"] and fusion is None
+        ),
+        f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.": (
+            image is None and (stem or aggregator or config["aggregator_args"])
+        ),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise ValueError(fault)
+    for name in absent:
+        raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
+    check_choice("encoder_weights", encoder_weights, (None, "default"))
 
 
 def check_stem(config: dict[str, Any]) -> None:
@@ -93,20 +89,15 @@ def check_parts(config: Mapping[str, Any]) -> None:
     config = {**config, **{name: config.get(name) or {} for name in NESTED}}
     check_combination(config, config["encoder_weights"])
     check_stem(config)
-    for side, encoder in (("image", config["image_encoder"]), ("text", config["text_encoder"])):
-        if encoder is None:
-            continue
-        tower = registry.get(f"{side}_tower", config[f"{side}_tower"])
-        args = config[f"{side}_args"]
-        _check_keywords(f"{side}_tower", config[f"{side}_tower"], args)
-        if not tower.__module__.startswith("mmfusion."):
+    for kind, name, modality, holder, key, *encoder in _named_towers(config):
+        args = holder[key]
+        _check_keywords(kind, name, args)
+        if not encoder or not registry.get(kind, name).__module__.startswith("mmfusion."):
             continue  # a tower of a user's own knows its encoders itself
-        if side == "image":
-            check_image_encoder(encoder)
+        if modality == "image":
+            check_image_encoder(encoder[0])
         else:
-            build_config(encoder, args.get("config"), args.get("vocab_size"))
-    for name, args in config["towers"].items():
-        _check_keywords("tower", name, args)
+            build_config(encoder[0], args.get("config"), args.get("vocab_size"))
     for kind in ("aggregator", "fusion", "head"):
         if config[kind] is not None:
             _check_keywords(kind, config[kind], config[f"{kind}_args"] or {})
@@ -130,35 +121,30 @@ def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterato
         ValueError: An unknown part, or two towers for one modality.
         TypeError: A keyword that a tower does not take, or a tower that lacks what it has to declare.
     """
+    fusion, levels = config["fusion"], 0
+    if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
+        levels = int(config["fusion_args"].get("num_levels", 3))
+    check_stem(config)
     taken: set[str] = set()
-    for tower in _each_tower(config, encoder_weights):
+    for kind, name, modality, holder, key, *encoder in _named_towers(config):
+        shared = ("stem", "aggregator", "aggregator_args") if modality == "image" and encoder else ()
+        own = {n: config[n] for n in shared if config[n] is not None}
+        args = holder[key] | own
+        tower = _tower(kind, name, modality, *encoder, args=args, weights=encoder_weights, num_levels=levels)
+        holder[key] = tower.resolve(holder[key])
         if tower.modality in taken:
             raise ValueError(f"Two towers for the modality {tower.modality!r}; a model has one for each.")
         taken.add(tower.modality)
         yield tower
 
 
-def _each_tower(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
-    fusion, levels = config["fusion"], 0
-    if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
-        levels = int(config["fusion_args"].get("num_levels", 3))
-    options: dict[str, Any] = {"weights": encoder_weights, "num_levels": levels}
-    if config["image_encoder"] is not None:
-        own = {n: config[n] for n in ("stem", "aggregator", "aggregator_args") if config[n] is not None}
-        check_stem(config)
-        args = config["image_args"] | own
-        tower = _tower("image_tower", config["image_tower"], "image", config["image_encoder"], args=args, **options)
-        config["image_args"] = tower.resolve(config["image_args"])
-        yield tower
-    if config["text_encoder"] is not None:
-        args = config["text_args"]
-        tower = _tower("text_tower", config["text_tower"], "text", config["text_encoder"], args=args, **options)
-        config["text_args"] = tower.resolve(args)
-        yield tower
-    for name, args in config["towers"].items():
-        tower = _tower("tower", name, name, args=args, **options)
-        config["towers"][name] = tower.resolve(args)
-        yield tower
+def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Kind, name, modality, the dict and key that hold the keywords, and the encoder where it takes one."""
+    for modality in ("image", "text"):
+        if (encoder := config[f"{modality}_encoder"]) is not None:
+            kind = f"{modality}_tower"
+            yield kind, config[kind], modality, config, f"{modality}_args", encoder
+    yield from (("tower", name, name, config["towers"], name) for name in list(config["towers"]))
 
 
 def _tower(
@@ -211,10 +197,7 @@ def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | Non
         return nn.Identity()
     sizes: dict[str, Any] = {"in_features": in_features, "num_classes": config["num_classes"]}
     taken = registry.keywords(registry.get("head", config["head"]))
-    offered = {
-        "token_features": getattr(fusion, "token_features", None),
-        "stream_features": image.stream_features,
-    }
+    offered = {"token_features": getattr(fusion, "token_features", None), "stream_features": image.stream_features}
     sizes |= {keyword: width for keyword, width in offered.items() if width is not None and keyword in taken}
     return _module("head", config["head"], "forward(fused) -> FusionOutput", sizes | config["head_args"])
 
@@ -239,14 +222,9 @@ def _module(kind: str, name: str, forward: str, keywords: dict[str, Any]) -> Any
 
 
 def check_inputs(inputs: dict[str, Any], towers: Mapping[str, Tower], ignored: Sequence[str]) -> None:
-    """Refuse an input that no tower reads and that is not among those ignored.
-
-    Raises:
-        TypeError: There is one; the message names the nearest input.
-    """
-    known = list(ignored)
-    for modality, tower in towers.items():
-        known += [*tower.inputs, f"{modality}_present", f"{modality}_features"]
+    """Raise TypeError, with the nearest names, for an input that no tower reads and that is not among those ignored."""
+    own = [(*tower.inputs, f"{modality}_present", f"{modality}_features") for modality, tower in towers.items()]
+    known = [*ignored, *(name for names in own for name in names)]
     for name in inputs:
         if name not in known:
             raise TypeError(f"No tower of the model reads the input {name!r}; {did_you_mean(name, known)}")
@@ -259,13 +237,7 @@ def checked_features(features: Any, tower: Tower) -> Features:
 
 
 def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
-    """What the head classifies: both sides fused, or the only one, with what the towers say of themselves.
-
-    Args:
-        block: Fusion block, or None.
-        name: Its name, for messages.
-        sides: Features of the sides, image first.
-    """
+    """What the head classifies: both sides, image first, fused, or the only one, with the towers' own streams."""
     if block is None:
         fused = Fused(pooled=sides[0].pooled, tokens=sides[0].tokens, mask=sides[0].mask)
     else:

@@ -78,16 +78,10 @@ def model_config(model: FusionModel, entries: Mapping[str, Any]) -> dict[str, An
     if size := processor.get("image_size"):
         cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
     plugins = _plugins(model.config)
-    return {
-        **{name: value for name, value in entries.items() if name != "plugins"},
-        **({"plugins": plugins} if plugins else {}),
-        "format_version": FORMAT_VERSION,
-        "architecture": model.architecture,
-        "model": _portable(model.config),
-        "input_size": cfg.get("input_size"),
-        "mean": cfg.get("mean"),
-        "std": cfg.get("std"),
-    }
+    kept = {name: value for name, value in entries.items() if name != "plugins"}
+    kept |= {"plugins": plugins} if plugins else {}
+    kept |= {"format_version": FORMAT_VERSION, "architecture": model.architecture, "model": _portable(model.config)}
+    return kept | {name: cfg.get(name) for name in ("input_size", "mean", "std")}
 
 
 def _parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -137,7 +131,9 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         if name not in model_keywords():
             raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, model_keywords())}")
     try:
-        config = {**stored["model"], **_merged(stored["model"], overrides)}
+        saved = stored["model"]
+        nested = {n: {**(saved.get(n) or {}), **(overrides[n] or {})} for n in overrides if n.endswith("_args")}
+        config = {**saved, **overrides, **nested}
         _check_plugins(config, {k: v for k, v in (stored.get("plugins") or {}).items() if k not in overrides})
         with _without_weights():
             model = FusionModel(**config)
@@ -172,15 +168,11 @@ def _checked_weights(folder: Path, stored: Mapping[str, Any], shapes: Mapping[st
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); fetch or save the model again.") from None
     state = renamed_tensors(state, stored["format_version"])
-    wrong = [
-        *(f"missing {name}" for name in shapes if name not in state),
-        *(f"unexpected {name}" for name in state if name not in shapes),
-        *(
-            f"{name} {tuple(state[name].shape)} instead of {tuple(shape)}"
-            for name, shape in shapes.items()
-            if name in state and state[name].shape != shape
-        ),
-    ]
+    wrong = [f"missing {name}" for name in shapes if name not in state]
+    wrong += [f"unexpected {name}" for name in state if name not in shapes]
+    for name, tensor in state.items():
+        if name in shapes and tensor.shape != shapes[name]:
+            wrong.append(f"{name} {tuple(tensor.shape)} instead of {tuple(shapes[name])}")
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
@@ -217,11 +209,3 @@ def _without_weights() -> Iterator[None]:
             yield
         finally:
             nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def _merged(stored: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The overrides, keywords of a part laid over its stored ones."""
-    return {
-        name: {**(stored.get(name) or {}), **(value or {})} if name.endswith("_args") else value
-        for name, value in overrides.items()
-    }

@@ -15,13 +15,7 @@ from mmfusion.towers.base import SIDES, Tower
 
 @dataclass(frozen=True)
 class SideWidths:
-    """Widths of what stands on one side.
-
-    Attributes:
-        num_features: Width of tokens and pooled vector.
-        level_dims: Width of each level; empty without levels.
-        stream_features: Width of the streams; None without streams.
-    """
+    """Widths of what stands on one side, as in :class:`~mmfusion.towers.Tower`."""
 
     num_features: int
     level_dims: Sequence[int]
@@ -65,11 +59,6 @@ class JoinedSide(nn.Module):
 
     Args:
         towers: modality -> tower, in their order.
-
-    Attributes:
-        num_features: Width of tokens and pooled vector, that of the first tower.
-        level_dims: Width of each level.
-        stream_features: Width of the streams; None without streams.
     """
 
     def __init__(self, towers: Mapping[str, Tower]) -> None:
@@ -91,9 +80,9 @@ class JoinedSide(nn.Module):
             project = self.projections[modality]
             vectors.append(project(one.pooled))
             own = vectors[-1].unsqueeze(1) if one.tokens is None else project(one.tokens)
-            given = None if one.tokens is None else one.mask
             tokens.append(own)
-            masks.append(own.new_ones(own.shape[:2], dtype=torch.bool) if given is None else given)
+            is_real = own.new_ones(own.shape[:2], dtype=torch.bool)
+            masks.append(is_real if one.tokens is None or one.mask is None else one.mask)
         pooled = torch.stack(vectors).mean(dim=0)
         levels = next((one.levels for one in features.values() if one.levels is not None), None)
         return Features(

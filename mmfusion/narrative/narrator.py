@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ class Retrieved:
     """A passage as a narrative has it.
 
     Attributes:
-        id: of the passage.
-        score: nearness to the query, times the passage's own weight.
-        weight: share among the retrieved passages; they sum to 1.
-        text: the sentences that entered the narrative; empty where the budget had no room.
+        id: Id of the passage.
+        score: Nearness to the query, times the passage's own weight.
+        weight: Share among the retrieved passages; they sum to 1.
+        text: The sentences that entered the narrative; empty where the budget had no room.
     """
 
     id: str
@@ -43,10 +43,10 @@ class Narrative:
     """A narrative and where it comes from.
 
     Attributes:
-        text: the whole narrative.
-        query: what the passages were retrieved by.
-        passages: the retrieved passages, by descending weight.
-        removed: label words that were taken out of the patient's part.
+        text: The whole narrative.
+        query: The text that the passages were retrieved by.
+        passages: The retrieved passages, by descending weight.
+        removed: Label words that were taken out of the patient's part.
     """
 
     text: str
@@ -66,29 +66,29 @@ class Narrator:
     passage gets whole sentences up to its share, then what is left goes to the next sentences in order of weight.
 
     Args:
-        template: sentence made from metadata, with ``{column}`` fields (:func:`mmfusion.data.render`).
-        retriever: ``bm25``, ``tfidf`` or ``dense``.
-        top_k: passages at most; one that has nothing in common with the query is not taken.
-        knowledge: shipped name, file, or passages (texts will do); None appends nothing.
-        guard: what must not enter the text; None guards against the synonyms of shipped knowledge and leaking columns.
+        template: Sentence made from metadata, with ``{column}`` fields (:func:`mmfusion.data.render`).
+        retriever: ``bm25``, ``tfidf``, ``dense``, or a registered name.
+        top_k: Largest number of passages; one that has nothing in common with the query is not taken.
+        knowledge: Shipped name, file, or passages (texts will do); None appends nothing.
+        guard: What must not enter the text; None guards against the synonyms of shipped knowledge and leaking columns.
         on_leak: ``remove`` takes label words out of metadata and free text, sentences with label words out of passages,
             and leaking columns out of the template; ``refuse`` raises instead.
         weighting: ``softmax``, w = softmax(s / temperature); or ``share``, w = s / sum(s).
-        temperature: of the softmax.
-        max_tokens: budget of the text, with the tokenizer's special tokens. The patient's part is never cut.
-        tokenizer: a transformers tokenizer that counts the tokens; None counts words.
-        missing_values: texts (any case) that count as missing in metadata.
-        retriever_args: keywords of the retriever, e.g. ``{"encoder": "minilm"}`` of the dense one.
+        temperature: Scale of the softmax; small values favor the best passage.
+        max_tokens: Budget of the text, with the tokenizer's special tokens. The patient's part is never cut.
+        tokenizer: Transformers tokenizer that counts the tokens; None counts words.
+        missing_values: Texts (any case) that count as missing in metadata.
+        retriever_args: Keywords of the retriever, such as ``{"encoder": "minilm"}`` of the dense one.
 
     Attributes:
-        passages: the passages that can be retrieved, without what the guard took out.
-        removed: passage id -> label words that cost it a sentence, or itself.
-        dropped_columns: leaking columns that the template named.
+        passages: The passages that can be retrieved, without what the guard took out.
+        removed: Passage id -> label words that cost it a sentence, or itself.
+        dropped_columns: Leaking columns that the template named.
 
     Raises:
-        ValueError: an argument out of range, no field left in the template, or a leak with ``on_leak="refuse"``.
-        FileNotFoundError: the knowledge file does not exist.
-        ImportError: the retriever's library is not installed; the message has the line that installs it.
+        ValueError: An argument out of range, no field left in the template, or a leak with ``on_leak="refuse"``.
+        FileNotFoundError: The knowledge file does not exist.
+        ImportError: The retriever's library is not installed; the message has the line that installs it.
     """
 
     def __init__(
@@ -107,38 +107,30 @@ class Narrator:
         missing_values: Iterable[str] | None = None,
         retriever_args: Mapping[str, Any] | None = None,
     ) -> None:
-        if on_leak not in ("remove", "refuse"):
-            raise ValueError(f"on_leak={on_leak!r} is not one of 'remove', 'refuse'.")
-        if weighting not in ("softmax", "share"):
-            raise ValueError(f"weighting={weighting!r} is not one of 'softmax', 'share'.")
-        if top_k < 0:
-            raise ValueError(f"top_k={top_k} must be at least 0.")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens={max_tokens} must be at least 1.")
-        self.template = template
-        self.top_k = top_k
-        self.guard = LeakGuard(synonyms=_own_synonyms(knowledge)) if guard is None else guard
-        self.on_leak = on_leak
-        self.weighting = weighting
-        self.temperature = temperature
-        self.max_tokens = max_tokens
-        self.tokenizer = tokenizer
-        self.missing_values = [
-            value.lower() for value in (DatasetConfig().missing_values if missing_values is None else missing_values)
-        ]
+        for is_right, message in (
+            (on_leak in ("remove", "refuse"), f"on_leak={on_leak!r} is not one of 'remove', 'refuse'."),
+            (weighting in ("softmax", "share"), f"weighting={weighting!r} is not one of 'softmax', 'share'."),
+            (top_k >= 0, f"top_k={top_k} must be at least 0."),
+            (temperature > 0, f"temperature={temperature} must be above 0."),
+            (max_tokens is None or max_tokens >= 1, f"max_tokens={max_tokens} must be at least 1."),
+        ):
+            if not is_right:
+                raise ValueError(message)
+        self.template, self.top_k, self.on_leak = template, top_k, on_leak
+        self.weighting, self.temperature = weighting, temperature
+        self.max_tokens, self.tokenizer = max_tokens, tokenizer
+        shipped = isinstance(knowledge, str) and knowledge in list_synonyms()
+        self.guard = guard or LeakGuard(synonyms=read_synonyms(str(knowledge)) if shipped else {})
+        missing_values = DatasetConfig().missing_values if missing_values is None else missing_values
+        self.missing_values = [value.lower() for value in missing_values]
         self.dropped_columns = self._leaking_fields()
         self.removed: dict[str, list[str]] = {}
         self.passages = self._guarded(_passages(knowledge))
         self._found: dict[str, tuple[Retrieved, ...]] = {}
         # The retriever is made where there is nothing to find as well, so that a wrong name never passes in silence.
-        self._retriever = create_retriever(
-            retriever,
-            [passage.text for passage in self.passages],
-            [[_term(tag) for tag in passage.tags] for passage in self.passages],
-            **dict(retriever_args or {}),
-        )
+        texts = [passage.text for passage in self.passages]
+        tags = [["".join(words(tag)) for tag in passage.tags] for passage in self.passages]
+        self._retriever = create_retriever(retriever, texts, tags, **(retriever_args or {}))
 
     @property
     def fields(self) -> list[str]:
@@ -153,14 +145,13 @@ class Narrator:
         """Write the narrative of a row.
 
         Args:
-            row: metadata columns, and the patient's own words in ``text``, if any. A column that the row lacks is
+            row: Metadata columns, and the patient's own words in ``text``, if any. A column that the row lacks is
                 missing.
 
         Raises:
-            ValueError: a label word in the row with ``on_leak="refuse"``.
+            ValueError: A label word in the row with ``on_leak="refuse"``.
         """
-        metadata = {name: row.get(name) for name in self.fields}
-        metadata |= dict.fromkeys(self.dropped_columns)
+        metadata = {name: row.get(name) for name in self.fields} | dict.fromkeys(self.dropped_columns)
         sentence = render(self.template, metadata, self.missing_values)
         patient = join_text(sentence, cell_text(row.get("text"))) or ""
         if self.on_leak == "refuse":
@@ -168,8 +159,7 @@ class Narrator:
         removed = tuple(self.guard.find(patient))
         patient = self.guard.clean(patient)
         query = self._query(metadata, sentence)
-        passages = self._cut(patient, self._search(query))
-        text = patient
+        passages, text = self._cut(patient, self._search(query)), patient
         for passage in passages:
             text = join_text(text, passage.text) or ""
         return Narrative(text, query, passages, removed)
@@ -183,22 +173,20 @@ class Narrator:
             return self.guard.clean(sentence)
         values = [cell_text(value, self.missing_values) for value in metadata.values()]
         present = [self.guard.clean(value) for value in values if value is not None]
-        terms = [_term(value) for value in present if len(words(value)) > 1]
+        # a term of several words is one word, as the tags are
+        terms = ["".join(words(value)) for value in present if len(words(value)) > 1]
         decades = [f"{int(float(value)) // 10 * 10}s" for value in present if re.fullmatch(r"\d+(\.\d+)?", value)]
         return " ".join([*present, *terms, *decades])
 
     def _search(self, query: str) -> tuple[Retrieved, ...]:
         """The top passages with their weights, whole; kept, since metadata repeat."""
         if query not in self._found:
-            scores = self._retriever.scores(query) * np.array([passage.weight for passage in self.passages])
             # Rounded, so that equal passages keep their order in the file whatever the machine's arithmetic.
-            scores = np.round(scores, 6)
+            own = np.array([passage.weight for passage in self.passages])
+            scores = np.round(self._retriever.scores(query) * own, 6)
             best = [int(i) for i in np.argsort(-scores, kind="stable")[: self.top_k] if scores[i] > 0]
-            weights = self._weights(scores[best])
-            self._found[query] = tuple(
-                Retrieved(self.passages[i].id, float(scores[i]), float(weight), self.passages[i].text)
-                for i, weight in zip(best, weights, strict=True)
-            )
+            found = zip((self.passages[i] for i in best), scores[best], self._weights(scores[best]), strict=True)
+            self._found[query] = tuple(Retrieved(p.id, float(score), float(w), p.text) for p, score, w in found)
         return self._found[query]
 
     def _weights(self, scores: np.ndarray) -> np.ndarray:
@@ -228,10 +216,8 @@ class Narrator:
                     if length(longer) > room or length(own) > share * room:
                         break
                     taken = longer
-        return tuple(
-            Retrieved(passage.id, passage.score, passage.weight, " ".join(part[:count]))
-            for passage, part, count in zip(passages, parts, taken, strict=True)
-        )
+        cut = zip(passages, parts, taken, strict=True)
+        return tuple(replace(passage, text=" ".join(part[:count])) for passage, part, count in cut)
 
     def _leaking_fields(self) -> list[str]:
         fields = template_fields(self.template)
@@ -248,23 +234,15 @@ class Narrator:
         """The passages without sentences that have label words; one without a sentence left is no passage."""
         kept = []
         for passage in passages:
-            found = self.guard.find(passage.text)
+            found = list(dict.fromkeys(self.guard.find(passage.text)))
             if found and self.on_leak == "refuse":
-                raise ValueError(
-                    f"The passage {passage.id!r} gives the label away by {', '.join(map(repr, dict.fromkeys(found)))}; "
-                    "rewrite it, or set on_leak to 'remove'."
-                )
+                by = f"gives the label away by {', '.join(map(repr, found))}"
+                raise ValueError(f"The passage {passage.id!r} {by}; rewrite it, or set on_leak to 'remove'.")
             if found:
-                self.removed[passage.id] = list(dict.fromkeys(found))
-            text = self.guard.clean(passage.text, unit="sentence")
-            if text:
-                kept.append(Passage(passage.id, text, passage.weight, passage.tags, passage.source))
+                self.removed[passage.id] = found
+            if text := self.guard.clean(passage.text, unit="sentence"):
+                kept.append(replace(passage, text=text))
         return kept
-
-
-def _term(text: str) -> str:
-    """A term of several words as one word."""
-    return "".join(words(text))
 
 
 def _passages(knowledge: str | Path | Iterable[Passage | str] | None) -> list[Passage]:
@@ -272,11 +250,5 @@ def _passages(knowledge: str | Path | Iterable[Passage | str] | None) -> list[Pa
         return []
     if isinstance(knowledge, str | Path):
         return read_knowledge(knowledge)
-    return [
-        item if isinstance(item, Passage) else Passage(f"passage-{number}", item)
-        for number, item in enumerate(knowledge, start=1)
-    ]
-
-
-def _own_synonyms(knowledge: Any) -> dict[str, list[str]]:
-    return read_synonyms(knowledge) if isinstance(knowledge, str) and knowledge in list_synonyms() else {}
+    numbered = enumerate(knowledge, start=1)
+    return [item if isinstance(item, Passage) else Passage(f"passage-{number}", item) for number, item in numbered]

@@ -16,11 +16,11 @@ class Passage:
     """One passage of knowledge.
 
     Attributes:
-        id: identifies it in reports.
-        text: a few whole sentences.
-        weight: factor of its score: above 1 for what should be found sooner; positive.
-        tags: words that it is found by beside its own, and that never enter a text; decades of age are ``40s``.
-        source: where its content can be read.
+        id: Its name in reports.
+        text: A few whole sentences.
+        weight: Positive factor of its score; above 1 for what should be found sooner.
+        tags: Words that it is found by beside its own, and that never enter a text; decades of age are ``40s``.
+        source: Where its content can be read.
     """
 
     id: str
@@ -45,13 +45,13 @@ def read_knowledge(knowledge: str | Path) -> list[Passage]:
     """Read passages.
 
     Args:
-        knowledge: a shipped name (:func:`list_knowledge`), or a ``.jsonl`` or ``.csv`` file, one passage a line:
+        knowledge: A shipped name (:func:`list_knowledge`), or a ``.jsonl`` or ``.csv`` file, one passage a line:
             ``text``, and if wanted ``id`` (else ``passage-N``), ``weight``, ``tags`` (a list, or words separated by
             ``;``) and ``source``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: an unknown name, no passages, or a passage that cannot be read; the message names its line.
+        FileNotFoundError: No such file.
+        ValueError: An unknown name, no passages, or a passage that cannot be read; the message names its line.
     """
     from mmfusion.data.tables import read_table
 
@@ -60,17 +60,16 @@ def read_knowledge(knowledge: str | Path) -> list[Passage]:
         names = ", ".join(list_knowledge())
         raise ValueError(f"Unknown knowledge {str(knowledge)!r}; it is one of {names}, or a .jsonl or .csv file.")
     table = read_table(path)
-    if table.broken:
-        row, reason = next(iter(table.broken.items()))
+    for row, reason in table.broken.items():
         raise ValueError(f"{path}, passage {row}: {reason}.")
     if "text" not in table.columns:
         raise ValueError(f"{path} has no column 'text'; it has {', '.join(table.columns)}.")
     passages = []
-    for row in range(len(table)):
+    for number, cells in enumerate(zip(*table.columns.values(), strict=True), start=1):
         try:
-            passages.append(_passage(row + 1, {name: cells[row] for name, cells in table.columns.items()}))
+            passages.append(_passage(number, dict(zip(table.columns, cells, strict=True))))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, passage {row + 1}: {error}") from error
+            raise ValueError(f"{path}, passage {number}: {error}") from error
     ids = [passage.id for passage in passages]
     if repeated := sorted({id_ for id_ in ids if ids.count(id_) > 1}):
         raise ValueError(f"{path} has the passage id {', '.join(map(repr, repeated))} more than once.")
@@ -81,12 +80,8 @@ def _passage(number: int, row: Mapping[str, Any]) -> Passage:
     text, tags, weight = row["text"], row.get("tags") or [], row.get("weight")
     if not isinstance(text, str):
         raise TypeError("the text is missing." if text is None else f"the text is a {type(text).__name__}.")
-    if isinstance(tags, str):
-        tags = tags.split(";")
+    weight = 1.0 if weight in (None, "") else float(weight)
+    tags = tuple(str(tag).strip() for tag in (tags.split(";") if isinstance(tags, str) else tags))
     return Passage(
-        id=str(row.get("id") or f"passage-{number}"),
-        text=" ".join(text.split()),
-        weight=1.0 if weight in (None, "") else float(weight),
-        tags=tuple(str(tag).strip() for tag in tags),
-        source=str(row.get("source") or ""),
+        str(row.get("id") or f"passage-{number}"), " ".join(text.split()), weight, tags, str(row.get("source") or "")
     )

@@ -31,10 +31,10 @@ class BM25:
     """Okapi BM25 in Lucene's form (Robertson et al. 1994; Kamphuis et al. 2020), by the library bm25s.
 
     Args:
-        texts: the passages.
-        tags: further terms of each passage.
-        k1: how soon a repeated word stops counting.
-        b: how much long passages are held back, 0 to 1.
+        texts: The passages.
+        tags: Further terms of each passage.
+        k1: Saturation: how soon a repeated word stops counting.
+        b: Length normalization: how much long passages are held back, 0 to 1.
 
     Raises:
         ImportError: bm25s is not installed.
@@ -60,9 +60,7 @@ class BM25:
         """(passages,) scores, 0 without a word in common."""
         # sorted, so that the sum does not depend on the order of the words
         known = sorted(word for word in words(query) if word in self._vocabulary)
-        if not known:
-            return np.zeros(self._count)
-        return np.asarray(self._index.get_scores(known), dtype=np.float64)
+        return np.asarray(self._index.get_scores(known) if known else np.zeros(self._count), dtype=np.float64)
 
 
 @register("retriever", "tfidf")
@@ -70,8 +68,8 @@ class Tfidf:
     """Cosine of TF-IDF vectors with smoothed document frequencies, by scikit-learn.
 
     Args:
-        texts: the passages.
-        tags: further terms of each passage.
+        texts: The passages.
+        tags: Further terms of each passage.
     """
 
     reads_sentences = False
@@ -81,8 +79,7 @@ class Tfidf:
 
         texts = _tagged(texts, tags)
         self._vectorizer: Any = TfidfVectorizer(analyzer=words, dtype=np.float64)
-        self._has_words = any(map(words, texts))
-        self._vectors = self._vectorizer.fit_transform(texts) if self._has_words else None
+        self._vectors = self._vectorizer.fit_transform(texts) if any(map(words, texts)) else None
         self._count = len(texts)
 
     def scores(self, query: str) -> NDArray[np.float64]:
@@ -97,13 +94,13 @@ class Dense:
     """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)) (report eq. 25).
 
     Args:
-        texts: the passages.
-        tags: not read: a list of words is no sentence, and draws every query to the passages that have many.
+        texts: The passages.
+        tags: Not read: a list of words is no sentence, and draws every query to the passages that have many.
         encoder: ``minilm`` (in ``mmfusion[offline]``, made for this), a transformers folder or a Hub id.
-        batch_size: passages per step.
+        batch_size: Number of passages encoded at once.
 
     Raises:
-        RuntimeError, ImportError, ValueError: the encoder cannot be had; the message says how to get it.
+        RuntimeError, ImportError, ValueError: The encoder cannot be had; the message says how to get it.
     """
 
     reads_sentences = True
@@ -132,9 +129,8 @@ class Dense:
         """(n, D) mean of the token vectors, of length one."""
         import torch
 
-        encoded = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self._tower.max_length or 512, return_tensors="pt"
-        )
+        most = self._tower.max_length or 512
+        encoded = self._tokenizer(list(texts), padding=True, truncation=True, max_length=most, return_tensors="pt")
         with torch.inference_mode():
             pooled = self._tower(encoded["input_ids"], encoded["attention_mask"]).pooled.double()
         return torch.nn.functional.normalize(pooled, dim=-1).numpy()

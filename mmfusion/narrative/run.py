@@ -25,26 +25,22 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
     """The narrator that a configuration describes, guarded against the labels of the cases.
 
     Raises:
-        ValueError: there is no template, it names a column that the cases do not have, or any argument of the narrator.
+        ValueError: There is no template, it names a column that the cases do not have, or any argument of the narrator.
     """
     template = config.template if config.template is not None else dataset.text_template
     if template is None:
-        raise ValueError(
-            'narrate needs --narrative.template, e.g. "{age}-year-old {sex}, lesion on the {localization}".'
-        )
+        example = "{age}-year-old {sex}, lesion on the {localization}"
+        raise ValueError(f'narrate needs --narrative.template, e.g. "{example}".')
     source = config.synonyms or (config.knowledge if config.knowledge in list_synonyms() else None)
-    guard = LeakGuard(
-        sorted(set(cases.frame["label"].dropna())),
-        read_synonyms(source) if source is not None else {},
-        columns=[dataset.label_column, *(config.leaking_columns or ())],
-    )
+    synonyms = read_synonyms(source) if source is not None else {}
+    leaking = [dataset.label_column, *(config.leaking_columns or ())]
     encodes = "encoder" in registry.keywords(registry.get("retriever", config.retriever))
     narrator = Narrator(
         template,
         config.retriever,
         config.top_k,
         knowledge=config.knowledge,
-        guard=guard,
+        guard=LeakGuard(sorted(set(cases.frame["label"].dropna())), synonyms, columns=leaking),
         on_leak=config.on_leak,
         weighting=config.weighting,
         temperature=config.temperature,
@@ -53,11 +49,8 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
         missing_values=dataset.missing_values,
         retriever_args={"encoder": config.encoder} if encodes else None,
     )
-    unknown = [name for name in narrator.fields if name not in cases.metadata]
-    if unknown:
-        raise ValueError(
-            f"The template names {', '.join(map(repr, unknown))}; the metadata columns are {', '.join(cases.metadata)}."
-        )
+    if unknown := ", ".join(repr(name) for name in narrator.fields if name not in cases.metadata):
+        raise ValueError(f"The template names {unknown}; the metadata columns are {', '.join(cases.metadata)}.")
     return narrator
 
 
@@ -84,10 +77,8 @@ class NarratedData:
                     removed = sorted({word for found in removed.values() for word in found})
                 lines.append(f"leak guard: removed {', '.join(removed)} from {place}")
         if numbers := self.facts["unguarded_labels"]:
-            lines.append(
-                f"leak guard: the labels {', '.join(numbers)} are numbers, which are not looked for; "
-                "name the words that give them away with --narrative.synonyms FILE.json"
-            )
+            fix = "name the words that give them away with --narrative.synonyms FILE.json"
+            lines.append(f"leak guard: the labels {', '.join(numbers)} are numbers, which are not looked for; {fix}")
         if rows := len(self.facts["without_image"]):
             lines.append(f"no text for {rows:,} rows without an image: response.json is keyed by image")
         if rows := self.facts["without_text"]:
@@ -105,8 +96,8 @@ def narrate(config: NarrateConfig) -> NarratedData:
     data and settings give the same bytes. The images stay where they are: read the output with ``dataset.image_root``.
 
     Raises:
-        FileNotFoundError: the data or a file named in the configuration do not exist.
-        ValueError: bad rows with ``on_bad_row: fail``, two texts for one image, or a bad configuration.
+        FileNotFoundError: The data or a file named in the configuration do not exist.
+        ValueError: Bad rows with ``on_bad_row: fail``, two texts for one image, or a bad configuration.
     """
     print(f"writing narratives for {config.data}")
     dataset, output = config.dataset, Path(config.output)
@@ -131,7 +122,11 @@ def narrate(config: NarrateConfig) -> NarratedData:
     }
     texts = _texts(rows, narratives)
     output.mkdir(parents=True, exist_ok=True)
-    _write_table(output / "image.csv", rows, _columns(cases, narrator, dataset))
+    columns = _columns(cases, narrator, dataset)
+    with (output / "image.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([row[name] for name in columns] for row in rows)
     for name, content in (("response.json", texts), ("narrative.json", facts)):
         (output / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return NarratedData(output, facts, narratives[0].text)
@@ -145,13 +140,6 @@ def _columns(cases: CaseTable, narrator: Narrator, dataset: DatasetConfig) -> li
     renamed = (dataset.group_column, dataset.split_column, dataset.id_column, "image", *names)
     metadata = [name for name in cases.metadata if name not in renamed and not narrator.guard.leaking([name])]
     return ["image", *names, *dataset.view_columns, *metadata]
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([row[name] for name in columns] for row in rows)
 
 
 def _with_views(row: dict[str, Any], view_columns: list[str]) -> dict[str, Any]:
@@ -177,9 +165,8 @@ def _texts(rows: list[dict[str, Any]], narratives: list[Narrative]) -> dict[str,
         if row["image"] is None or not narrative.text:
             continue
         if texts.setdefault(row["image"], narrative.text) != narrative.text:
-            raise ValueError(
-                f"The image {row['image']!r} has two rows with different texts; the report format holds one."
-            )
+            two = "two rows with different texts; the report format holds one"
+            raise ValueError(f"The image {row['image']!r} has {two}.")
     return dict(sorted(texts.items()))
 
 

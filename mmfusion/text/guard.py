@@ -14,20 +14,11 @@ _LABEL_WORDS = Path(__file__).parent / "label_words"
 
 #: metadata columns that tell the label, or how it was found, in common data sets.
 LEAKING_COLUMNS = (
-    "label",
-    "class",
-    "target",
-    "dx",
-    "dx_type",
-    "diagnosis",
-    "diagnosis_confirm_type",
-    "benign_malignant",
-    "histology",
-    "pathology",
+    *("label", "class", "target", "dx", "dx_type", "diagnosis", "diagnosis_confirm_type"),
+    *("benign_malignant", "histology", "pathology"),
 )
 
-#: what may stand between the words of one term: nothing, spaces, hyphens of every kind, apostrophes, an underscore
-#: or a slash.
+#: what may stand between the words of one term, or nothing: spaces, hyphens of every kind, apostrophes, _ and /.
 _JOINT = r"[\s_/'\u2019\-\u2010-\u2015]*"
 
 
@@ -44,13 +35,13 @@ class LeakGuard:
     away as synonyms (``{"4": ["grade 4", "grade IV"]}``).
 
     Args:
-        labels: class names.
-        synonyms: label -> further terms, or just further terms.
-        columns: names of leaking metadata columns, beside :data:`LEAKING_COLUMNS`.
+        labels: Class names.
+        synonyms: Label -> further terms, or just further terms.
+        columns: Leaking metadata columns, beside :data:`LEAKING_COLUMNS`.
 
     Attributes:
-        terms: everything that is looked for, as it was given.
-        numbers: labels that are only numbers, which are not looked for.
+        terms: Everything that is looked for, as it was given.
+        numbers: Labels that are only numbers, which are not looked for.
     """
 
     def __init__(
@@ -64,16 +55,13 @@ class LeakGuard:
             raise TypeError("LeakGuard takes lists of labels and synonyms, not a single text.")
         labels = [str(label) for label in labels]
         self.numbers = [label for label in labels if _is_number(label)]
-        further: list[str] = []
         if isinstance(synonyms, Mapping):
             for label, terms in synonyms.items():
                 if isinstance(terms, str) or not isinstance(terms, Sequence):
                     raise TypeError(f"The synonyms of {label!r} are a list of texts, not {terms!r}.")
-                further += terms
             labels += [label for label in synonyms if not _is_number(label)]
-        else:
-            further += synonyms
-        given = dict.fromkeys(str(term) for term in [*labels, *further] if str(term) not in self.numbers)
+            synonyms = [term for terms in synonyms.values() for term in terms]
+        given = dict.fromkeys(str(term) for term in [*labels, *synonyms] if str(term) not in self.numbers)
         self.terms = [term for term in given if _parts(term)]
         self.columns = frozenset(_column_key(name) for name in [*LEAKING_COLUMNS, *columns])
         # The longest first, so that "basal cell carcinoma" goes whole where "carcinoma" is a term too.
@@ -88,10 +76,9 @@ class LeakGuard:
         """Pass a clean text.
 
         Raises:
-            ValueError: the text has a label word; the message names it.
+            ValueError: The text has a label word; the message names it.
         """
-        found = self.find(text)
-        if found:
+        if found := self.find(text):
             names = ", ".join(map(repr, dict.fromkeys(found)))
             start = max(0, text.index(found[0]) - 30)
             raise ValueError(
@@ -103,26 +90,22 @@ class LeakGuard:
         """The text without label words.
 
         Args:
-            text: any text.
+            text: Any text.
             unit: ``word`` takes out the words and tidies spaces and punctuation; ``sentence`` takes out each sentence
                 that has one, since a passage that lost its subject still describes it.
 
         Raises:
-            ValueError: unknown unit.
+            ValueError: Unknown unit.
         """
         if unit not in ("word", "sentence"):
             raise ValueError(f"unit={unit!r} is not one of 'word', 'sentence'.")
-        if not self._spans(text):
-            return text
-        if unit == "sentence":
+        if unit == "sentence" and self._spans(text):
             return " ".join(sentence for sentence in sentences(text) if not self._spans(sentence))
         # Two words may become one term when what stood between them goes.
         while spans := self._spans(text):
-            pieces, position = [], 0
-            for start, end in spans:
-                pieces.append(text[position:start])
-                position = end
-            text = _tidy(" ".join([*pieces, text[position:]]))
+            starts, ends = zip(*spans, strict=True)
+            kept = zip((0, *ends), (*starts, len(text)), strict=True)
+            text = _tidy(" ".join(text[start:end] for start, end in kept))
         return text
 
     def leaking(self, columns: Iterable[str]) -> list[str]:
@@ -133,13 +116,11 @@ class LeakGuard:
         """Pass columns none of which tells the label.
 
         Raises:
-            ValueError: a leaking column; the message names it.
+            ValueError: A leaking column; the message names it.
         """
-        found = self.leaking(columns)
-        if found:
-            raise ValueError(
-                f"The column {', '.join(map(repr, found))} gives the label away; leave it out of the template."
-            )
+        if found := self.leaking(columns):
+            names = ", ".join(map(repr, found))
+            raise ValueError(f"The column {names} gives the label away; leave it out of the template.")
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         if self._regex is None:
@@ -157,11 +138,11 @@ def read_synonyms(source: str | Path) -> dict[str, list[str]]:
     """Read label -> terms that give it away.
 
     Args:
-        source: a JSON file, or a field that mmfusion knows the words of (:func:`list_synonyms`).
+        source: A JSON file, or a field that mmfusion knows the words of (:func:`list_synonyms`).
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no JSON object of lists of texts.
+        FileNotFoundError: No such file.
+        ValueError: The file is no JSON object of lists of texts.
     """
     path = _LABEL_WORDS / f"{source}.json" if source in list_synonyms() else Path(source)
     if not path.is_file():
@@ -170,9 +151,8 @@ def read_synonyms(source: str | Path) -> dict[str, list[str]]:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(found, dict) or not all(
-        isinstance(terms, list) and all(isinstance(term, str) for term in terms) for terms in found.values()
-    ):
+    terms = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in terms):
         raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
     return found
 

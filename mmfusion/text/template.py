@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +18,8 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
     """One cell as text: stripped, whole numbers without their ``.0``, None when missing.
 
     Args:
-        value: anything a table holds; None, NaN and NaT are missing.
-        missing_values: texts (any case) that count as missing.
+        value: Anything a table holds; None, NaN and NaT are missing.
+        missing_values: Lower-case texts that count as missing, whatever the cell's case.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -39,36 +38,25 @@ def cell_number(cell: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-@dataclass(frozen=True)
-class _Template:
-    """A parsed template: pieces of text, each with the fields of the bracket it stands in (None outside brackets)."""
-
-    pieces: tuple[tuple[str, frozenset[str] | None], ...]
-    fields: tuple[str, ...]
-
-
 @lru_cache(maxsize=64)
-def _parse(template: str) -> _Template:
-    if _FIELD.sub("", template).count("{") or _FIELD.sub("", template).count("}"):
+def _parse(template: str) -> tuple[list[tuple[str, list[str]]], tuple[str, ...]]:
+    """A template's pieces, each with the fields that it goes with (those of its bracket), and all its fields."""
+    if {"{", "}"} & set(_FIELD.sub("", template)):
         raise ValueError(f"Text template {template!r} has an unpaired brace; write fields as {{column}}.")
-    pieces: list[tuple[str, frozenset[str] | None]] = []
-    for i, part in enumerate(re.split(r"\[([^\[\]]*)\]", template)):
-        if i % 2:
-            pieces.append((part, frozenset(_FIELD.findall(part))))
-        elif "[" in part or "]" in part:
-            raise ValueError(f"Text template {template!r} has an unpaired or nested square bracket.")
-        elif part:
-            pieces.append((part, None))
-    return _Template(tuple(pieces), tuple(dict.fromkeys(_FIELD.findall(template))))
+    parts = re.split(r"\[([^\[\]]*)\]", template)
+    if {"[", "]"} & set("".join(parts[::2])):
+        raise ValueError(f"Text template {template!r} has an unpaired or nested square bracket.")
+    pieces = [(part, _FIELD.findall(part) if i % 2 else []) for i, part in enumerate(parts)]
+    return pieces, tuple(dict.fromkeys(_FIELD.findall(template)))
 
 
 def template_fields(template: str) -> tuple[str, ...]:
     """The columns that a template names, in order of appearance.
 
     Raises:
-        ValueError: an unpaired brace or bracket.
+        ValueError: An unpaired brace or bracket.
     """
-    return _parse(template).fields
+    return _parse(template)[1]
 
 
 def render(template: str, row: Mapping[str, Any], missing_values: Iterable[str] = ("", "nan")) -> str:
@@ -86,31 +74,27 @@ def render(template: str, row: Mapping[str, Any], missing_values: Iterable[str] 
     5. With every field of the template missing the text is empty, whatever else the template says.
 
     Args:
-        template: e.g. ``"{age}-year-old {sex}, lesion on the {localization}"``.
-        row: column -> value.
-        missing_values: texts (any case) that count as missing.
+        template: Such as ``"{age}-year-old {sex}, lesion on the {localization}"``.
+        row: Column -> value.
+        missing_values: Lower-case texts that count as missing, whatever the cell's case.
 
     Raises:
-        ValueError: the template names a column that the row does not have, or has an unpaired brace or bracket.
+        ValueError: The template names a column that the row does not have, or has an unpaired brace or bracket.
     """
-    parsed = _parse(template)
-    unknown = [name for name in parsed.fields if name not in row]
-    if unknown:
-        raise ValueError(
-            f"Text template {template!r} names {', '.join(map(repr, unknown))}; the columns are {', '.join(row)}."
-        )
-    values = {name: cell_text(row[name], missing_values) for name in parsed.fields}
-    if parsed.fields and not any(values.values()):
+    pieces, fields = _parse(template)
+    if unknown := ", ".join(repr(name) for name in fields if name not in row):
+        raise ValueError(f"Text template {template!r} names {unknown}; the columns are {', '.join(row)}.")
+    values = {name: cell_text(row[name], missing_values) for name in fields}
+    if fields and not any(values.values()):
         return ""
-    kept = (text for text, group in parsed.pieces if group is None or all(values[name] for name in group))
+    kept = (text for text, group in pieces if all(values[name] for name in group))
     # Values go in last, so that a comma in a value cuts nothing.
     *cut, end = _SEPARATOR.split("".join(kept))
     segments = [*zip(cut[::2], cut[1::2], strict=True), (end, "")]
 
     sentence, pending = "", ""
     for segment, separator in segments:
-        text = _fill(segment, values)
-        if text:
+        if text := _fill(segment, values):
             sentence += (f"{pending} " if sentence else "") + text
             pending = ""
         pending = max(pending, separator, key=_STRENGTH.__getitem__)
@@ -121,25 +105,18 @@ def _fill(segment: str, values: Mapping[str, str | None]) -> str:
     fields = _FIELD.findall(segment)
     if fields and not any(values[name] for name in fields):
         return ""
-    return " ".join(filter(None, (_fill_word(word, values) for word in _words(segment))))
-
-
-def _words(segment: str) -> list[str]:
-    """Split at spaces outside braces: a column name may hold spaces."""
-    return re.findall(r"(?:\{[^{}]*\}|[^\s{])+", segment)
+    # Split at spaces outside braces: a column name may hold spaces.
+    words = re.findall(r"(?:\{[^{}]*\}|[^\s{])+", segment)
+    return " ".join(filter(None, (_fill_word(word, values) for word in words)))
 
 
 def _fill_word(word: str, values: Mapping[str, str | None]) -> str:
-    literals_and_fields = _FIELD.split(word)
-    literals, fields = literals_and_fields[::2], literals_and_fields[1::2]
-    present = [values[name] is not None for name in fields]
-    text = ""
-    for i, literal in enumerate(literals):
-        left_ok = i == 0 or present[i - 1]
-        right_ok = i == len(fields) or present[i]
-        text += literal if left_ok and right_ok else ""
-        text += (values[fields[i]] or "") if i < len(fields) else ""
-    return text
+    literals, fields = _FIELD.split(word)[::2], _FIELD.split(word)[1::2]
+    filled = ["", *(values[name] for name in fields), ""]
+    return "".join(
+        ("" if before is None or after is None else literal) + (after or "")
+        for before, literal, after in zip(filled, literals, filled[1:], strict=False)
+    )
 
 
 def join_text(sentence: str | None, free_text: str | None) -> str | None:

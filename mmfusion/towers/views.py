@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from mmfusion.layers import CrossAttentionLayer, masked_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers.image import Backbone, level_indices
-from mmfusion.towers.several import SeveralTower, each_present, refuse_levels
+from mmfusion.towers.image import level_indices
+from mmfusion.towers.several import SeveralTower, build_without_levels, each_present
 
 
 @register("image_tower", "views")
@@ -26,18 +26,10 @@ class ViewsTower(SeveralTower):
     their order beyond the first does not matter.
 
     Args:
-        encoder: timm name of the backbone, which all views share.
-        weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: 0; this tower gives no levels.
         dim: width that tokens are projected to.
         num_layers: attention layers.
         num_heads: heads of each; divides ``dim``.
         dropout: within each layer.
-        timm_args: any other keyword goes to timm.
-
-    Attributes:
-        num_features: ``dim``.
-        pretrained_cfg: timm's.
 
     Raises:
         ValueError: levels are asked for, or ``dim`` is not divisible by ``num_heads``.
@@ -59,8 +51,7 @@ class ViewsTower(SeveralTower):
         dropout: float = 0.1,
         **timm_args: Any,
     ) -> None:
-        refuse_levels("views", num_levels)
-        super().__init__(Backbone(encoder, weights, **timm_args))
+        super().__init__(build_without_levels("views", encoder, weights, num_levels, **timm_args))
         channels = [info["num_chs"] for info in self.backbone.model.feature_info]
         self.level = level_indices(len(channels), 2)[0]
         self.proj = nn.Linear(self.backbone.num_features, dim)
@@ -72,12 +63,8 @@ class ViewsTower(SeveralTower):
     def encode(self, pixel_values: Tensor, view_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> ``tokens``, ``level`` (B, V, N, D) and ``mask``.
 
-        Args:
-            pixel_values: normalised views, the asking one first.
-            view_mask: (B, V) bool, True where a view is present; None when all are.
-
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: Shapes that do not fit.
         """
         images, mask = self.as_sequence(pixel_values, view_mask)
         if mask.shape[1] == 1:

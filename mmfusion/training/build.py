@@ -1,19 +1,21 @@
-"""From a run's settings and its rows to the model that is trained, with its processor."""
+"""From a run's settings and its rows to the model that is trained, with its processor, and the loss."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mmfusion import registry
 from mmfusion.artifacts.folder import resolve_artifact
 from mmfusion.data import CaseTable, Processor
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
-from mmfusion.models import FusionModel, create_model
+from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.text import BUILT_IN, weights_source
-from mmfusion.training.config import RunConfig
+from mmfusion.training.config import RunConfig, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -29,19 +31,16 @@ def build_predictor(
 ) -> Predictor:
     """The model to train, new or saved, and the processor that makes its inputs.
 
-    Args:
-        config: The run.
-        cases: Its rows; class names and the fitted tokenizer come from the training rows.
-        aux_heads: The loss needs image-only and text-only heads.
-        provenance: Entry ``training`` of the saved model.
-        card: Entry ``card`` of the saved model.
+    Class names and the fitted tokenizer come from the training rows. ``aux_heads`` tells that the loss needs image-only
+    and text-only heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
         FileNotFoundError: there are no such weights.
     """
     model, processor = _from_saved(config, cases) if is_saved(config.model.name) else _new(config, cases, aux_heads)
-    if model.image_layout is not None and cases.layout not in ("image", model.image_layout):  # one image is a study too
+    # one image is a study too
+    if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
             f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
             f"a model of {cases.layout} (--model.image_tower {cases.layout}), or read the rows one by one, without "
@@ -57,19 +56,17 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     """An architecture; its vocabulary is that of the tokenizer, which is made first."""
     name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
     encoder = resolve_config(name, **overrides)["text_encoder"]
-    tokenizer = None
-    if encoder is not None and _has_own_tokenizer(encoder, config.model.encoder_weights):
-        tokenizer = load_tokenizer(str(weights_source(encoder)))
+    weights, tokenizer = config.model.encoder_weights, None
+    if encoder is not None and weights_source(encoder) is not None and (weights or encoder not in BUILT_IN):
+        tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
-    model = create_model(name, num_classes=len(cases.labels), encoder_weights=config.model.encoder_weights, **overrides)
+    model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
-        raise ValueError(
-            f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}; "
-            f"set processor.vocab_size to at most {known}."
-        )
+        counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
+        raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     inputs: dict[str, Any] = {}
     if model.image_tower is not None:
         cfg = model.pretrained_cfg
@@ -91,10 +88,8 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
     saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
     model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
-        print(
-            f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}: the head is new, "
-            "with random weights"
-        )
+        differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
+        print(f"{differ}: the head is new, with random weights")
         model.reset_classifier(len(labels))
     processor = replace(
         saved,
@@ -112,12 +107,30 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
     return min(config.processor.max_length, limit or config.processor.max_length)
 
 
-def _has_own_tokenizer(encoder: str, weights: str | None) -> bool:
-    """Whether the tokenizer comes with the encoder's weights, rather than being fitted on the training text."""
-    return weights_source(encoder) is not None and (weights is not None or encoder not in BUILT_IN)
-
-
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
     texts = [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
     return fit_wordpiece(texts, config.processor.vocab_size)
+
+
+def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:
+    """The loss; one that takes ``class_counts`` gets these, unless ``loss_args`` has them.
+
+    Raises:
+        ValueError: unknown loss, or a value out of range.
+        TypeError: a keyword that the loss does not take.
+    """
+    takes_counts = "class_counts" in registry.keywords(registry.get("loss", config.loss))
+    offered = {"class_counts": list(class_counts)} if takes_counts else {}
+    return create_loss(config.loss, **(offered | config.loss_args))
+
+
+def class_counts(cases: CaseTable) -> list[int]:
+    """Number of training rows of each class, in the order of the labels."""
+    counts = cases.select("train").frame["label"].value_counts()
+    return [int(counts.get(label, 0)) for label in cases.labels]
+
+
+def needs_aux_heads(loss: Any) -> bool:
+    """Whether a loss reads ``image_logits`` and ``text_logits``; a plain module of a user's own need not say so."""
+    return bool(getattr(loss, "needs_auxiliary_heads", False))

@@ -7,9 +7,8 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import is_saved
+from mmfusion.training.build import build_loss, is_saved, needs_aux_heads
 from mmfusion.training.config import RunConfig
-from mmfusion.training.loss import build_loss
 
 
 def check_settings(config: RunConfig) -> None:
@@ -25,17 +24,11 @@ def check_settings(config: RunConfig) -> None:
     if train.metric not in METRICS:
         raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
     if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
-        expected = "0" if augment == "none" else "at least 1"
-        raise ValueError(
-            f"train.feature_views must be {expected} with processor.augment {augment}; got {train.feature_views}."
-        )
+        expected = f"{'0' if augment == 'none' else 'at least 1'} with processor.augment {augment}"
+        raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")
     if augment != "none":
         registry.get("augmentation", augment)
     resolve_precision(train.precision)
-    loss = build_loss(train, class_counts=[1, 1])
+    aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):
-        check_parts(
-            resolve_config(
-                config.model.name, **config.model.overrides(), aux_heads=getattr(loss, "needs_auxiliary_heads", False)
-            )
-        )
+        check_parts(resolve_config(config.model.name, **config.model.overrides(), aux_heads=aux_heads))

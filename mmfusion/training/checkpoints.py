@@ -39,7 +39,7 @@ def newest_complete(root: Path) -> Path | None:
 
 def prune(root: Path, keep: int = 2) -> None:
     """Delete the states that were left half-written, and all but the newest ``keep`` complete ones."""
-    complete = [state for state in states(root) if is_complete(state)]
+    kept = [state for state in states(root) if is_complete(state)][-keep:]
     for state in states(root):
-        if state not in complete[-keep:]:
+        if state not in kept:
             shutil.rmtree(state)

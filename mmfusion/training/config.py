@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 
 
-def _require(setting: str, value: Any, holds: bool, expected: str) -> None:
-    """Refuse a value out of range.
+def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
+    """Refuse settings below their least value, and those whose rule (whether it holds, what is expected) does not hold.
+
+    Where None is a setting's default, it leaves the choice open.
 
     Raises:
-        ValueError: It does not hold; the message names the setting, what is expected, and the value.
+        ValueError: One is out of range; the message names it, what is expected, and its value.
     """
-    if not holds:
-        raise ValueError(f"{setting} must be {expected}; got {value!r}.")
-
-
-def _require_least(section: str, config: Any, **least: float) -> None:
-    """Refuse settings below their least value; None, where a setting allows it, leaves the choice open."""
+    checks = []
     for name, low in least.items():
-        value = getattr(config, name)
-        open_too = ", or null" if type(config).__dataclass_fields__[name].default is None else ""
-        _require(f"{section}.{name}", value, value is None or value >= low, f"at least {low}{open_too}")
+        value, optional = getattr(config, name), type(config).__dataclass_fields__[name].default is None
+        checks.append((name, value is None or value >= low, f"at least {low}{', or null' if optional else ''}"))
+    for name, holds, expected in [*checks, *((name, *rule) for name, rule in rules.items())]:
+        if not holds:
+            raise ValueError(f"{section}.{name} must be {expected}; got {getattr(config, name)!r}.")
 
 
 @dataclass
@@ -70,11 +70,12 @@ class ModelConfig:
     head_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _require_least("model", self, dim=1)
-        known = self.encoder_weights in (None, "default")
-        _require("model.encoder_weights", self.encoder_weights, known, "default, or null")
         p = self.modality_dropout
-        _require("model.modality_dropout", p, p is None or 0 <= p < 1, "at least 0 and below 1")
+        rules = {
+            "encoder_weights": (self.encoder_weights in (None, "default"), "default, or null"),
+            "modality_dropout": (p is None or 0 <= p < 1, "at least 0 and below 1"),
+        }
+        _check("model", self, rules, dim=1)
 
     def overrides(self) -> dict[str, Any]:
         """The keywords for ``create_model`` beyond the name and the weights."""
@@ -100,7 +101,7 @@ class ProcessorConfig:
     vocab_size: int = 4096
 
     def __post_init__(self) -> None:
-        _require_least("processor", self, image_size=1, max_length=3, vocab_size=1)
+        _check("processor", self, {}, image_size=1, max_length=3, vocab_size=1)
 
 
 @dataclass
@@ -158,17 +159,17 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        cached = self.feature_cache is not None
+        rules = {
+            "lr": (self.lr > 0, "above 0"),
+            "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
+            "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
+            "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),
+            "freeze_encoders": (self.freeze_encoders or not cached, "true with train.feature_cache"),
+        }
         least = {"epochs": 1, "batch_size": 1, "gradient_accumulation": 1, "encoder_lr_scale": 0, "weight_decay": 0}
-        _require_least("train", self, **least, patience=1, save_steps=1, workers=0, feature_views=0)
-        _require("train.lr", self.lr, self.lr > 0, "above 0")
-        _require("train.warmup_ratio", self.warmup_ratio, 0 <= self.warmup_ratio <= 1, "between 0 and 1")
-        _require("train.grad_clip", self.grad_clip, self.grad_clip >= 0, "at least 0 (0 clips nothing)")
-        _require("train.sampler", self.sampler, self.sampler in ("shuffle", "balanced"), "shuffle or balanced")
-        if self.feature_cache is None:
-            _require("train.feature_views", self.feature_views, not self.feature_views, "0 without train.feature_cache")
-        else:
-            frozen = self.freeze_encoders
-            _require("train.freeze_encoders", frozen, frozen, "true with train.feature_cache")
+        _check("train", self, rules, **least, patience=1, save_steps=1, workers=0, feature_views=0)
 
 
 @dataclass

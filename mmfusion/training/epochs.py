@@ -73,14 +73,10 @@ class EpochLog(TrainerCallback, ExportableState):
         on_best: Callable[[Record], None],
         announce: Callable[[str], None] = print,
     ) -> None:
-        self.path = path
-        self.config = config
-        self.begin_epoch = begin_epoch
-        self.on_best = on_best
-        self.announce = announce
+        self.path, self.config, self.announce = path, config, announce
+        self.begin_epoch, self.on_best = begin_epoch, on_best
         self.history: list[Record] = []
-        self.loss_sum = 0.0
-        self.seconds = 0.0
+        self.loss_sum = self.seconds = 0.0
         self.began = time.monotonic()
 
     def add(self, loss: float) -> None:
@@ -92,8 +88,6 @@ class EpochLog(TrainerCallback, ExportableState):
         spent = self.seconds + time.monotonic() - self.began
         known = {"history": self.history, "loss_sum": self.loss_sum, "seconds": spent}
         return {"args": {}, "attributes": known}
-
-    # -- the Trainer's events --------------------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start afresh, or from the restored state."""
@@ -107,7 +101,6 @@ class EpochLog(TrainerCallback, ExportableState):
         self._write(state)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Tell which epoch begins."""
         self.begin_epoch(state.global_step // steps_per_epoch(state))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -120,13 +113,9 @@ class EpochLog(TrainerCallback, ExportableState):
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Record what training gave; the validation figures follow, where there is a validation."""
         self.loss_sum = mean_over_processes(self.loss_sum)
-        group = kwargs["optimizer"].param_groups[0]
-        self.record: Record = {
-            "epoch": state.global_step // steps_per_epoch(state),
-            "step": state.global_step,
-            "train_loss": self.loss_sum / steps_per_epoch(state),
-            "lr": self.config.lr * group["lr"] / group["initial_lr"],
-        }
+        group, steps = kwargs["optimizer"].param_groups[0], steps_per_epoch(state)
+        self.record: Record = {"epoch": state.global_step // steps, "step": state.global_step}
+        self.record |= {"train_loss": self.loss_sum / steps, "lr": self.config.lr * group["lr"] / group["initial_lr"]}
         if args.eval_strategy == IntervalStrategy.NO:
             self._finish(state, control)
 
@@ -166,8 +155,7 @@ class EpochLog(TrainerCallback, ExportableState):
 
     def _write(self, state: TrainerState) -> None:
         if state.is_world_process_zero:
-            lines = "".join(json.dumps(record) + "\n" for record in self.history)
-            write_text(self.path, lines)
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.history))
 
 
 def restored(stateful_callbacks: Any) -> dict[str, Any]:
@@ -195,17 +183,14 @@ class ProgressBar(TrainerCallback):
             self.bar = None
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Open the epoch's bar."""
         epoch, done = divmod(state.global_step, steps_per_epoch(state))
         self._open(state, f"epoch {epoch + 1}/{state.num_train_epochs}", steps_per_epoch(state), done)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One step further."""
         if self.bar is not None:
             self.bar.update()
 
     def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """One validation batch further."""
         loader = kwargs["eval_dataloader"]
         if self.bar is None and has_length(loader):
             self._open(state, "validation", len(loader))

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
 from mmfusion.inference.predictor import Predictor
-from mmfusion.training.features import FeatureRows, FeatureStore, FeatureWriter
+from mmfusion.training.features import FeatureRows, FeatureStore, write_features
 
 #: changes when what is stored, or how it is computed, does: older stores are then computed anew.
 FORMAT = 1
@@ -36,54 +36,37 @@ class FeatureCache:
         predictor: A ``FusionModel`` with frozen encoders, and its processor.
         cases: The whole table, all splits: its rows are encoded together, so that another split or fold of them finds
             their features.
-        batch_size: Number of rows that are encoded at once.
-        workers: Number of loader processes.
+        batch_size: Rows that are encoded at once.
+        workers: Loader processes.
 
     Raises:
         ValueError: an encoder is not frozen, or its tower cannot be taken apart into ``encode`` and ``assemble``.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        predictor: Predictor,
-        cases: CaseTable,
-        *,
-        batch_size: int = 64,
-        workers: int = 0,
+        self, folder: str | Path, predictor: Predictor, cases: CaseTable, *, batch_size: int = 64, workers: int = 0
     ) -> None:
-        self.folder = Path(folder).expanduser()
-        self.model = predictor.network()
-        self.channels_last = predictor.channels_last
-        self.cases = cases
-        self.batch_size = batch_size
-        self.workers = workers
+        self.folder, self.cases = Path(folder).expanduser(), cases
+        self.model, self.channels_last = predictor.network(), predictor.channels_last
+        self._loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": workers}
         self._processors = {
             "image": replace(predictor.processor, tokenizer=None, text_template=None),
             "text": replace(predictor.processor, image_size=None),
         }
         self._weights: dict[str, str] = {}
-        for side, tower in predictor.network().towers.items():
+        for side, tower in self.model.towers.items():
             if not tower.can_encode or side not in self._processors:
-                raise ValueError(
-                    f"The {side} tower {type(tower).__name__} has no encode that reads images or texts, so that its "
-                    "features cannot be cached; unset train.feature_cache."
-                )
+                why = "has no encode that reads images or texts, so that its features cannot be cached"
+                raise ValueError(f"The {side} tower {type(tower).__name__} {why}; unset train.feature_cache.")
             if any(p.requires_grad for p in tower.backbone.parameters()):
-                raise ValueError(
-                    f"The {side} encoder is trained, so that its features change; set train.freeze_encoders true, or "
-                    "unset train.feature_cache."
-                )
+                how = "set train.freeze_encoders true, or unset train.feature_cache."
+                raise ValueError(f"The {side} encoder is trained, so that its features change; {how}")
             self._weights[side] = _digest_of_weights(tower.backbone)
 
     def rows(self, cases: CaseTable, *, augment: str | None = None, views: int = 1, seed: int = 0) -> FeatureRows:
-        """The features of some rows of the table; what is not stored yet is computed.
+        """The features of some rows of the table, in their order; what is not stored yet is computed.
 
-        Args:
-            cases: rows of the table, in any order.
-            augment: name of a training augmentation of the images.
-            views: how many augmented views of each image; 1 without augmentation.
-            seed: of the augmentation.
+        With a training augmentation there are so many augmented ``views`` of each image, drawn from ``seed``.
 
         Raises:
             ValueError: an image cannot be decoded.
@@ -113,35 +96,24 @@ class FeatureCache:
         folder = self.folder / f"{side}-{key}"
         if not folder.is_dir():
             rows.set_epoch(view)
-            padded = self.model.towers[side].padded
-            with FeatureWriter(folder, about, padded) as writer:
-                for encoded in self._encode(side, rows):
-                    writer.append(encoded)
+            write_features(folder, about, self._encode(side, rows), self.model.towers[side].padded)
         return FeatureStore(folder)
 
     def _description(self, side: str) -> dict[str, Any]:
         """What of the model's configuration makes a tower's frozen part."""
         config, tower = self.model.config, self.model.towers[side]
-        names = (
-            ("image_encoder", "image_tower", "image_args", "stem") if side == "image" else ("text_tower", "text_args")
-        )
-        return {name: config[name] for name in names} | {"levels": list(tower.level_dims)}
+        names = {"image": ("image_encoder", "image_tower", "image_args", "stem"), "text": ("text_tower", "text_args")}
+        return {name: config[name] for name in names[side]} | {"levels": list(tower.level_dims)}
 
     def _encode(self, side: str, rows: MultimodalDataset) -> Iterator[dict[str, np.ndarray]]:
         """The frozen part of a tower over all rows, batch by batch."""
-        processor = self._processors[side]
-        loader: DataLoader[Any] = DataLoader(
-            rows, batch_size=self.batch_size, num_workers=self.workers, collate_fn=processor.collate
-        )
-        tower = self.model.towers[side]
+        loader: DataLoader[Any] = DataLoader(rows, collate_fn=self._processors[side].collate, **self._loading)
+        tower, was_training = self.model.towers[side], self.model.training
         device = next(tower.backbone.parameters()).device
-        was_training = self.model.training
+        bar = tqdm(total=len(rows), desc=f"Encoding {side}s", unit="row", disable=None)
         self.model.eval()
         try:
-            with (
-                torch.inference_mode(),
-                tqdm(total=len(rows), desc=f"Encoding {side}s", unit="row", disable=None) as bar,
-            ):
+            with torch.inference_mode(), bar:
                 for batch in loader:
                     inputs = {name: value.to(device) for name, value in batch.items()}
                     if self.channels_last and side == "image" and inputs["pixel_values"].ndim == 4:
@@ -177,10 +149,11 @@ def _description_of(processor: Processor, side: str) -> dict[str, Any]:
         return {name: values[name] for name in ("image_size", "mean", "std", "interpolation", "crop_pct")}
     assert processor.tokenizer is not None
     # calls leave their truncation and padding behind in it
-    processor.tokenizer.backend_tokenizer.no_truncation()
-    processor.tokenizer.backend_tokenizer.no_padding()
-    tokenizer = hashlib.sha256(processor.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    return {"max_length": values["max_length"], "tokenizer": tokenizer}
+    tokenizer = processor.tokenizer.backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    return {"max_length": values["max_length"], "tokenizer": digest}
 
 
 def _digest_of_rows(side: str, cases: CaseTable, rows: MultimodalDataset) -> str:

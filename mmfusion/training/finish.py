@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from mmfusion.data import CaseTable
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.measure import measure
@@ -75,25 +77,12 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def finish(
-    config: RunConfig,
-    folder: RunFolder,
-    cases: CaseTable,
-    predictor: Predictor,
-    rows: Rows,
-    history: list[Record],
-    *,
-    is_main: bool,
+    config: RunConfig, folder: RunFolder, cases: CaseTable, predictor: Predictor, rows: Rows, history: list[Record]
 ) -> TrainResult:
     """Save the last weights, and measure the best ones on rows that chose nothing, where there are such.
 
-    Args:
-        config: The run.
-        folder: Its folder, with the best model in it.
-        cases: All of its rows.
-        predictor: The model with its last weights.
-        rows: The rows as they were opened for training.
-        history: Records of all epochs.
-        is_main: Whether this process writes; the others only say what came out.
+    The main process alone writes; the others only say what came out. ``folder`` holds the best model, ``predictor`` has
+    the last weights, and ``rows`` are those of ``cases`` as they were opened for training.
     """
     position = best_of(history, config.train.metric)
     assert position is not None
@@ -101,18 +90,15 @@ def finish(
     val = {name: best[name] for name in METRICS if name in best}
     split = next((name for name in ("test", "val") if name in cases.splits), None)
     evaluation: Evaluation | None = None
+    is_main = PartialState().is_main_process
     if is_main:
         save(predictor, folder.last, history[-1])
         plot_training_curves(folder.metrics, folder.root / "training_curves.png")
         device = next(predictor.network().parameters()).device
-        chosen = Predictor.from_pretrained(
-            f"local-dir:{folder.best}", device=device, channels_last=predictor.channels_last
-        )
-        inference: dict[str, Any] = {
-            "batch_size": config.train.batch_size,
-            "workers": config.train.workers,
-            "open_rows": rows.open_rows,
-        }
+        name, memory = f"local-dir:{folder.best}", predictor.channels_last
+        chosen = Predictor.from_pretrained(name, device=device, channels_last=memory)
+        inference: dict[str, Any] = {"batch_size": config.train.batch_size, "workers": config.train.workers}
+        inference["open_rows"] = rows.open_rows
         if "val" in cases.splits:
             calibrate(chosen, cases.select("val"), **inference)
         if split is not None:

@@ -17,13 +17,8 @@ PACKAGES = ("torch", "timm", "transformers", "accelerate")
 
 
 def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:
-    """Data, seed, loss and versions of a run.
-
-    Args:
-        config: The run.
-        cases: Its rows, all splits.
-        processes: Number of processes that share each step.
-    """
+    """Data (rows of all splits), seed, loss, number of processes that share each step, and versions of a run."""
+    packages = {name: version(name) for name in PACKAGES}
     return {
         "data_fingerprint": cases.fingerprint(),
         "rows": cases.splits,
@@ -32,11 +27,7 @@ def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[s
         "processes": processes,
         "dataset": asdict(config.dataset),
         "loss": {"name": config.train.loss, **config.train.loss_args},
-        "versions": {
-            "mmfusion": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +19,7 @@ from mmfusion.training.features import FeatureRows
 
 
 def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
-    """The sound rows, each in a split.
-
-    Raises:
-        ValueError: bad rows, no training rows, one class only, or fewer training rows than a batch.
-    """
+    """The sound rows, each in a split; ValueError of bad rows, or of too few rows or classes to train on."""
     cases = read_cases(config.data, config.dataset)
     cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)
     cases = cases.split_or_draw(config.dataset, config.seed)
@@ -51,10 +49,7 @@ class EpochOrder(Sampler[int]):
     """
 
     def __init__(self, rows: int, seed: int, weights: Tensor | None = None, leave_out: int = 0) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.weights = weights
-        self.leave_out = leave_out
+        self.rows, self.seed, self.weights, self.leave_out = rows, seed, weights, leave_out
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -99,19 +94,16 @@ def open_rows(config: RunConfig, cases: CaseTable, predictor: Predictor, process
     """Open the rows of a run; with ``train.feature_cache``, what is not cached yet is computed here."""
     t, train_cases = config.train, cases.select("train")
     val_cases = cases.select("val") if "val" in cases.splits else None
-    augment = None if config.processor.augment == "none" else config.processor.augment
-    cache = None
-    train: MultimodalDataset | FeatureRows
-    val: MultimodalDataset | FeatureRows | None = None
-    if t.feature_cache is None:
-        train = MultimodalDataset(train_cases, predictor.processor, augment=augment, seed=config.seed)
-        val = None if val_cases is None else MultimodalDataset(val_cases, predictor.processor)
-    else:
-        cache = FeatureCache(t.feature_cache, predictor, cases, workers=t.workers)
-        train = cache.rows(train_cases, augment=augment, views=t.feature_views, seed=config.seed)
-        val = None if val_cases is None else cache.rows(val_cases)
+    drawn: dict[str, Any] = {"augment": None if config.processor.augment == "none" else config.processor.augment}
+    drawn["seed"] = config.seed
+    cached: Callable[..., FeatureRows] | None = None
+    if t.feature_cache is not None:
+        cached = FeatureCache(t.feature_cache, predictor, cases, workers=t.workers).rows
+        drawn["views"] = t.feature_views
+    opened: Any = cached or partial(MultimodalDataset, processor=predictor.processor)
+    train, val = opened(train_cases, **drawn), None if val_cases is None else opened(val_cases)
     weights = torch.as_tensor(balanced_sampler(train.labels).weights) if t.sampler == "balanced" else None
     # a last batch of one row is none for BatchNorm
     left_over = processes == 1 and len(train) % t.batch_size == 1 < t.batch_size
     order = EpochOrder(len(train), config.seed, weights, leave_out=int(left_over))
-    return Rows(train, val, order, None if cache is None else cache.rows)
+    return Rows(train, val, order, cached)

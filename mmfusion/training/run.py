@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,11 @@ from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_predictor
+from mmfusion.training.build import build_loss, build_predictor, class_counts, needs_aux_heads
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
-from mmfusion.training.loss import build_loss, class_counts, needs_aux_heads
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
@@ -56,9 +56,6 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         config: The run.
         images_checked: Whether the images are known to be sound, as those of an experiment are from its second run on.
 
-    Returns:
-        Metrics and folders.
-
     Raises:
         FileExistsError: the run folder holds a run, and ``train.resume`` is not set.
         FileNotFoundError: the data, or an image, is missing.
@@ -83,11 +80,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     loss = build_loss(config.train, class_counts(cases))
     set_seed(config.seed)
     predictor = build_predictor(
-        config,
-        cases,
-        aux_heads=needs_aux_heads(loss),
-        provenance=provenance,
-        card=card_of(config),
+        config, cases, aux_heads=needs_aux_heads(loss), provenance=provenance, card=card_of(config)
     )
     if is_main:
         folder.begin(config, provenance)
@@ -99,12 +92,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     if rows.val is None:
         args.eval_strategy = IntervalStrategy.NO
 
-    log = EpochLog(
-        folder.metrics,
-        config.train,
-        begin_epoch=rows.begin_epoch,
-        on_best=lambda record: save(predictor, folder.best, record),
-    )
+    keep = partial(save, predictor, folder.best)
+    log = EpochLog(folder.metrics, config.train, begin_epoch=rows.begin_epoch, on_best=keep)
     trainer = FusionTrainer(
         predictor.network(),
         loss,
@@ -116,7 +105,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         on_loss=log.add,
     )
     _train_or_resume(trainer, log, folder, config)
-    return finish(config, folder, cases, predictor, rows, log.history, is_main=is_main)
+    return finish(config, folder, cases, predictor, rows, log.history)
 
 
 def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor, cases: CaseTable) -> str:

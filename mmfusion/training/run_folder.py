@@ -7,24 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import recover
+from mmfusion.files import recover, write_json
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
 
 #: keys that may differ when a run goes on: they change where and how fast it runs, not what comes out.
 FREE_TO_CHANGE = (
-    "card.dataset",
-    "card.intended_use",
-    "card.license",
-    "card.limits",
-    "data",
-    "output",
-    "plugins",
-    "train.resume",
-    "train.save_steps",
-    "train.trackers",
-    "train.workers",
+    *("card.dataset", "card.intended_use", "card.license", "card.limits", "data", "output", "plugins"),
+    *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
 
@@ -44,22 +35,12 @@ class RunFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
-        self.config = self.root / "config.yaml"
-        self.provenance = self.root / "provenance.json"
-        self.split = self.root / "split.csv"
-        self.metrics = self.root / "metrics.jsonl"
-        self.states = self.root / "checkpoints"
-        self.best = self.root / "best"
-        self.last = self.root / "last"
+        self.config, self.provenance = self.root / "config.yaml", self.root / "provenance.json"
+        self.split, self.metrics = self.root / "split.csv", self.root / "metrics.jsonl"
+        self.states, self.best, self.last = self.root / "checkpoints", self.root / "best", self.root / "last"
 
     def check(self, config: RunConfig) -> bool:
-        """Whether a run is to go on here (True) or to begin (False).
-
-        Raises:
-            FileExistsError: the folder holds a run, and ``train.resume`` was not set.
-            ValueError: the configuration is not that of the run; the message names what changed.
-            NotADirectoryError: there is a file of that name.
-        """
+        """Whether a run is to go on here (True) or to begin (False); an error where it may do neither."""
         import yaml
 
         if self.root.exists() and not self.root.is_dir():
@@ -71,13 +52,9 @@ class RunFolder:
                 f"{self.root} holds a run already; add --train.resume true to go on with it, "
                 "or choose another --output."
             )
-        before = flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
-        now = flat(asdict(config))
-        changed = [
-            f"{key} ({before.get(key)!r} -> {now.get(key)!r})"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE
-        ]
+        before, now = flat(yaml.safe_load(self.config.read_text(encoding="utf-8"))), flat(asdict(config))
+        differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in FREE_TO_CHANGE]
         if changed:
             raise ValueError(
                 f"{self.root} cannot be resumed with another configuration: {', '.join(changed)}; "
@@ -86,11 +63,7 @@ class RunFolder:
         return True
 
     def check_provenance(self, provenance: dict[str, Any]) -> None:
-        """Refuse to go on with other data, or with another number of processes, whose steps would be others.
-
-        Raises:
-            ValueError: rows, labels, texts, splits or the number of processes changed since the run began.
-        """
+        """Refuse to go on with other data, or with another number of processes, whose steps would be others."""
         if not self.provenance.exists():
             return
         before = json.loads(self.provenance.read_text(encoding="utf-8"))
@@ -99,11 +72,9 @@ class RunFolder:
                 f"{self.root} cannot be resumed: the data changed since it began "
                 f"(rows then {before.get('rows')}, now {provenance['rows']}); restore them, or choose another --output."
             )
-        if before.get("processes") != provenance["processes"]:
-            raise ValueError(
-                f"{self.root} cannot be resumed with {provenance['processes']} process(es): "
-                f"it began with {before.get('processes')}."
-            )
+        then, now = before.get("processes"), provenance["processes"]
+        if then != now:
+            raise ValueError(f"{self.root} cannot be resumed with {now} process(es): it began with {then}.")
 
     def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
         """Create the folder, write what the run is told, and clear away what a killed run left half-written."""
@@ -113,6 +84,6 @@ class RunFolder:
         for saved in (self.best, self.last):
             recover(saved)
         checkpoints.prune(self.states)
-        self.provenance.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.provenance, provenance)
         text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
         self.config.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
@@ -31,6 +32,8 @@ def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
     t = config.train
     precision = resolve_precision(t.precision)
     use_cpu = not has_accelerator()
+    fixed: dict[str, Any] = {"disable_tqdm": True, "log_level": "error", "log_level_replica": "error"}
+    fixed |= dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "epoch")
     args = TrainingArguments(
         output_dir=str(states),
         run_name=states.parent.name,
@@ -46,18 +49,13 @@ def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
         fp16=precision == "fp16",
         use_cpu=use_cpu,
         ddp_find_unused_parameters=True,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
         logging_nan_inf_filter=False,
         report_to=t.trackers or "none",
-        disable_tqdm=True,
-        log_level="error",
-        log_level_replica="error",
         label_names=["labels"],
         remove_unused_columns=False,
         dataloader_num_workers=t.workers,
         dataloader_pin_memory=not use_cpu,
+        **fixed,
     )
     # several GPUs are used by several processes (torchrun); one process takes the first
     args._n_gpu = min(args.n_gpu, 1)
@@ -75,8 +73,7 @@ class Task(nn.Module):
 
     def __init__(self, model: Any, loss: Any) -> None:
         super().__init__()
-        self.model = model
-        self.loss = loss
+        self.model, self.loss = model, loss
 
     def forward(self, **inputs: Tensor) -> FusionOutput:
         """The model's output on a batch; the loss is taken outside, in full precision."""
@@ -89,11 +86,7 @@ class Task(nn.Module):
         return {n: x for n, x in super().state_dict(*args, **kwargs).items() if not n.startswith(frozen)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take back what :meth:`state_dict` gave.
-
-        Raises:
-            ValueError: It is the state of another model, or other parts of it were frozen.
-        """
+        """Take back what :meth:`state_dict` gave; ValueError of another model's, or where other parts were frozen."""
         if other := sorted(state_dict.keys() ^ self.state_dict().keys()):
             raise ValueError(f"The state to resume from holds other weights: {', '.join(other[:5])}.")
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
@@ -105,11 +98,8 @@ class FiniteGradients(TrainerCallback):
     """Stops before a gradient that is not finite moves the weights. With fp16, the loss scaler deals with those."""
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check the gradients, clipped by now."""
-        if args.fp16:
-            return
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]  # clipped by now
+        if not args.fp16 and not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise FloatingPointError(f"The gradients are not finite at step {state.global_step + 1}: {ADVICE}")
 
 
@@ -117,7 +107,6 @@ class SealStates(TrainerCallback):
     """Marks each state as complete once every process has written its part, and deletes old ones."""
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal the state that the Trainer has just written."""
         args.distributed_state.wait_for_everyone()
         if args.should_save:
             root = Path(str(args.output_dir))
@@ -139,7 +128,7 @@ class FusionTrainer(Trainer):
         config: Rates, decay and warm-up.
         rows: What to train on and to measure each epoch on.
         metrics: (labels (N,), logits (N, C)) -> name -> value, over all validation rows.
-        callbacks: What else is told of the Trainer's events, before gradients are checked and states sealed.
+        callbacks: Told of the Trainer's events before gradients are checked and states sealed.
         on_loss: Called with each batch's part of a step's loss.
 
     Raises:
@@ -161,9 +150,7 @@ class FusionTrainer(Trainer):
         callbacks: Sequence[TrainerCallback],
         on_loss: Callable[[float], None],
     ) -> None:
-        self.config = config
-        self.rows = rows
-        self.on_loss = on_loss
+        self.config, self.rows, self.on_loss = config, rows, on_loss
         self.task = Task(model, loss)
         super().__init__(
             model=self.task,
@@ -181,8 +168,6 @@ class FusionTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.rows.order
 
-    # -- optimisation ----------------------------------------------------------------------------------------------
-
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the model's own parameter groups."""
         if self.optimizer is None:
@@ -190,9 +175,7 @@ class FusionTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(self.task.model.param_groups(*rates))
         return self.optimizer
 
-    def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> torch.optim.lr_scheduler.LambdaLR:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         """Linear warm-up, then a cosine to zero, of every group's own rate."""
         if self.lr_scheduler is None:
             warmup = math.ceil(self.config.warmup_ratio * num_training_steps)
@@ -201,11 +184,7 @@ class FusionTrainer(Trainer):
         return self.lr_scheduler
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This batch's part of the mean loss over all rows of the step (of all processes, hence their number)."""
         loss = self.task.loss
@@ -218,9 +197,7 @@ class FusionTrainer(Trainer):
             value = value * (len(labels) * self.accelerator.num_processes / num_items_in_batch)
         return (value, output) if return_outputs else value
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one batch, stopped by a loss that is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         value = loss.item()
@@ -228,8 +205,6 @@ class FusionTrainer(Trainer):
             raise FloatingPointError(f"The loss is {value} at step {self.state.global_step + 1}: {ADVICE}")
         self.on_loss(value)
         return loss
-
-    # -- metrics ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate with rank 0's buffers everywhere: each process has seen other batches, so its BatchNorm differs."""
@@ -239,25 +214,17 @@ class FusionTrainer(Trainer):
         return super().evaluate(*args, **kwargs)
 
     def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
+        self, model: Any, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, Tensor, Tensor]:
         """(None, logits (B, C), labels (B,)): metrics, the validation loss too, come from all logits together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             logits = model(**inputs).logits
         assert logits is not None
-        logits = logits.float()
         if not torch.isfinite(logits).all():
-            raise FloatingPointError(
-                f"The model's output is not finite on validation rows at step {self.state.global_step}."
-            )
-        return None, logits, inputs["labels"]
-
-    # -- states ----------------------------------------------------------------------------------------------------
+            step = self.state.global_step
+            raise FloatingPointError(f"The model's output is not finite on validation rows at step {step}.")
+        return None, logits.float(), inputs["labels"]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights of a state, and no pickle of the arguments beside them."""
@@ -267,5 +234,4 @@ class FusionTrainer(Trainer):
             save_file({name: x.contiguous() for name, x in self.task.state_dict().items()}, folder / WEIGHTS)
 
     def load_state(self, state: Path) -> None:
-        """Take the weights of a state."""
         self.task.load_state_dict(load_file(state / WEIGHTS))

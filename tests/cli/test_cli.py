@@ -16,6 +16,9 @@ from mmfusion.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 
+#: what dataset.views goes with.
+OF_STUDIES = ("--dataset.study_column", "patient", "--dataset.view_column", "sequence")
+
 
 def options(*argv: str) -> RunConfig:
     return parse("train", argv)
@@ -59,14 +62,14 @@ def test_flags_with_and_without_a_value(flag):
 
 @pytest.mark.parametrize("words", [["a", "b"], ["[a, b]"], ['["a", "b"]']])
 def test_a_list_is_its_words(words):
-    config = options("--dataset.views", *words, "--data", "x")
+    config = options("--dataset.views", *words, *OF_STUDIES, "--data", "x")
     assert (config.dataset.views, config.data) == (["a", "b"], "x")
 
 
 def test_items_keep_their_type():
     base = ["--run.data", "x"]
     assert parse("compare", [*base, "--seeds", "3", "4", "--jobs", "2"]).seeds == [3, 4]
-    assert options("--data", "x", "--dataset.views", "1", "null").dataset.views == ["1", "null"]
+    assert options("--data", "x", *OF_STUDIES, "--dataset.views", "1", "null").dataset.views == ["1", "null"]
     assert options("--data", "x", "--dataset.missing_values", "[]").dataset.missing_values == []
     columns = ["--narrative.leaking_columns", "null"]
     assert parse("narrate", ["--data", "x", "--output", "o", *columns]).narrative.leaking_columns is None

@@ -161,6 +161,6 @@ def test_an_augmentation_of_ones_own(cases: CaseTable, processor: Processor) -> 
             channel = (grey / 255 - processor.mean[0]) / processor.std[0]
             assert pixels[0].unique().tolist() == pytest.approx([channel], abs=1e-5)
     finally:
-        registry._parts["augmentation"].pop("grey_of_the_row")
+        registry.unregister("augmentation", "grey_of_the_row")
     with pytest.raises(ValueError, match="Unknown augmentation 'grey_of_the_row'"):
         MultimodalDataset(cases, processor, augment="grey_of_the_row")

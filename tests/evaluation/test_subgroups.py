@@ -94,5 +94,5 @@ def test_columns_that_part_nothing(rows, column, message):
     ],
 )
 def test_bands_hold_their_numbers(numbers, width, expected):
-    names, of_row = subgroups._banded("x", [str(number) for number in numbers], width)
+    names, of_row = subgroups._banded("x", pd.Series([str(number) for number in numbers]), width)
     assert names == expected and of_row == expected + [expected[-1]] * (len(numbers) - 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -21,10 +23,13 @@ NAMES = ["a", "b", "c"]
 
 
 @pytest.fixture(autouse=True)
-def own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {name: registry.get("metric", name) for name in registry.names("metric")}
-    monkeypatch.setitem(registry._parts, "metric", known)  # what is registered here is gone afterwards
+def own_metrics() -> Iterator[None]:
+    with registry.temporarily():
+        register_metrics()
+        yield
 
+
+def register_metrics() -> None:
     @registry.register("metric", "mcc")
     class MCC(Metric):
         """Matthews correlation coefficient of several classes (Gorodkin 2004)."""

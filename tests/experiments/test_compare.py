@@ -16,7 +16,7 @@ from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
 from mmfusion.experiments import ExperimentConfig, compare, comparison, running
 from mmfusion.experiments.cost import cost_of
-from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.rows import AllRows
 from mmfusion.inference.stream import Prediction
 from mmfusion.models import save_model
@@ -154,8 +154,8 @@ def test_two_jobs_give_what_one_gives(study: ExperimentConfig, tmp_path: Path) -
 
 
 def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None:
-    with PredictionWriter(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as writer:
-        writer.write(
+    with prediction_writer(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as write:
+        write(
             ["NA", "2", "3", "4"],
             Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"]),
             ["None", "mild", "", "mild"],

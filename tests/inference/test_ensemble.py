@@ -13,9 +13,8 @@ from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
-from mmfusion.inference.ensemble import mean_of
 from mmfusion.inference.predictor import Ensemble, Predictor
-from mmfusion.inference.stream import Prediction
+from mmfusion.inference.stream import Prediction, mean_of
 
 LABELS = ["a", "b", "c"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmfusion.inference.predictions_csv import PredictionWriter
+from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.stream import Prediction, predict_rows
 from mmfusion.outputs import FusionOutput
 
@@ -101,22 +101,22 @@ def test_csv(tmp_path):
     path = tmp_path / "new" / "predictions.csv"
     logarithms = np.log(np.array([[0.25, 0.75], [np.nan, np.nan]], dtype=np.float32))
     predicted = Prediction(0, logarithms, [None, "no, image"])
-    with PredictionWriter(path, ["a", "b"]) as writer:
-        writer.write(["x", "y"], predicted)
+    with prediction_writer(path, ["a", "b"]) as write:
+        write(["x", "y"], predicted)
         assert not path.exists()
     assert read(path) == [
         ["id", "label", "probability", "p_a", "p_b", "error"],
         ["x", "b", "0.75", "0.25", "0.75", ""],
         ["y", "", "", "", "", "no, image"],
     ]
-    with PredictionWriter(path, ["a", "b"], true_labels=True) as writer:
-        writer.write(["x", "y"], predicted, ["a", ""])
+    with prediction_writer(path, ["a", "b"], true_labels=True) as write:
+        write(["x", "y"], predicted, ["a", ""])
     assert [row[:3] for row in read(path)] == [["id", "true_label", "label"], ["x", "a", "b"], ["y", "", ""]]
 
 
 def test_an_interrupted_csv_leaves_the_old_one(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError), PredictionWriter(path, ["a", "b"]):
+    with pytest.raises(RuntimeError), prediction_writer(path, ["a", "b"]):
         raise RuntimeError
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["p.csv"]

@@ -48,7 +48,7 @@ def parts() -> Iterator[Callable[[str, str, type], None]]:
     add("tower", "lab_values", LabValues)
     yield add
     for kind, name in added:
-        registry._parts[kind].pop(name)
+        registry.unregister(kind, name)
 
 
 def every_input(model: mmfusion.FusionModel, rows: int = 4) -> dict[str, Tensor]:

@@ -262,7 +262,7 @@ def test_a_retriever_of_ones_own(root: Path, tmp_path: Path) -> None:
         )
         assert narrator._retriever.encoder == "mine"
     finally:
-        registry._parts["retriever"].pop("longest")
+        registry.unregister("retriever", "longest")
 
 
 def test_one_image_with_two_texts_is_refused(root: Path, tmp_path: Path) -> None:

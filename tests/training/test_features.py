@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mmfusion.training.features import FeatureRows, FeatureStore, FeatureWriter
+from mmfusion.training.features import FeatureRows, FeatureStore, write_features
 
 
 def _write(folder: Path, rows: int = 5) -> dict[str, np.ndarray]:
@@ -20,9 +21,8 @@ def _write(folder: Path, rows: int = 5) -> dict[str, np.ndarray]:
         "pooled": rng.normal(size=(rows, 4)).astype(np.float32),
         "present": mask.any(axis=1),
     }
-    with FeatureWriter(folder, {"from": "a test"}, padded=("tokens", "mask")) as writer:
-        writer.append({name: array[:2] for name, array in arrays.items()})
-        writer.append({name: array[2:] for name, array in arrays.items()})
+    halves = [{name: array[part] for name, array in arrays.items()} for part in (slice(2), slice(2, None))]
+    write_features(folder, {"from": "a test"}, halves, padded=("tokens", "mask"))
     return arrays
 
 
@@ -39,9 +39,12 @@ def test_rows_are_as_long_as_they_are_real_and_batches_are_padded(tmp_path: Path
 
 
 def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), FeatureWriter(tmp_path / "store", {}) as writer:
-        writer.append({"pooled": np.zeros((2, 3), np.float32)})
+    def broken() -> Iterator[dict[str, np.ndarray]]:
+        yield {"pooled": np.zeros((2, 3), np.float32)}
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_features(tmp_path / "store", {}, broken())
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError, match="holds no features"):
         FeatureStore(tmp_path / "store")
@@ -53,25 +56,25 @@ def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_store_leave_one(tmp_path: Path) -> None:
-    with FeatureWriter(tmp_path / "store", {}) as slow:
-        slow.append({"pooled": np.ones((1, 2), np.float32)})
+    def slow() -> Iterator[dict[str, np.ndarray]]:
+        yield {"pooled": np.ones((1, 2), np.float32)}
         _write(tmp_path / "store")
+
+    write_features(tmp_path / "store", {}, slow())
     assert len(FeatureStore(tmp_path / "store")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_layout_may_not_change_between_batches(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'pooled' changed"), FeatureWriter(tmp_path / "store", {}) as writer:
-        writer.append({"pooled": np.zeros((2, 3), np.float32)})
-        writer.append({"pooled": np.zeros((2, 4), np.float32)})
+    with pytest.raises(ValueError, match="'pooled' changed"):
+        write_features(tmp_path / "store", {}, [{"pooled": np.zeros((2, n), np.float32)} for n in (3, 4)])
 
 
 def test_epochs_take_the_views_in_turn(tmp_path: Path) -> None:
     stores = []
     for view in range(2):
-        with FeatureWriter(tmp_path / str(view), {}) as writer:
-            pooled = np.array([[1], [2], [0]], np.float32) + 10 * view
-            writer.append({"pooled": pooled, "present": np.ones(3, dtype=bool)})
+        pooled = np.array([[1], [2], [0]], np.float32) + 10 * view
+        write_features(tmp_path / str(view), {}, [{"pooled": pooled, "present": np.ones(3, dtype=bool)}])
         stores.append((FeatureStore(tmp_path / str(view)), np.array([2, 0, 1])))
     rows = FeatureRows(np.array(["a", "b", "c"]), np.array([0, 1, -1]), {"image": stores})
     seen = []

@@ -39,6 +39,11 @@ class GroupFunction(nn.Module):
         """Group of each channel, (D,) int64."""
         return torch.arange(self.num_channels, device=device) * self.num_groups // self.num_channels
 
+    def sampled(self, intervals: int) -> Tensor:
+        """Points of the fit: the grid of so many intervals, and one more on either side."""
+        step = (self.high - self.low) / intervals
+        return torch.linspace(self.low - step, self.high + step, 512, dtype=torch.float64, device="cpu")
+
     def evaluate(self, x: Tensor) -> Tensor:
         """(N, D) of at least single precision -> (N, D)."""
         raise NotImplementedError

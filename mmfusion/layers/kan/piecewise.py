@@ -20,11 +20,8 @@ class PiecewisePolynomial(GroupFunction):
     interval's polynomial and Horner's rule, whatever the number of basis functions.
 
     Args:
-        num_channels: D.
-        num_groups: functions.
         pieces: (intervals, degree + 1, basis functions): the basis as polynomials, lowest power first, of the position
             within the interval, from -1/2 to 1/2.
-        grid_range: ends of the grid.
     """
 
     pieces: Tensor
@@ -48,8 +45,7 @@ class PiecewisePolynomial(GroupFunction):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """The fit to SiLU."""
-        step = self.grid.step
-        x = torch.linspace(self.low - step, self.high + step, 512, dtype=torch.float64, device="cpu")
+        x = self.sampled(self.grid.intervals)
         u, interval = self.grid.locate(x)
         powers = u.unsqueeze(1) ** torch.arange(self.pieces.shape[1], device="cpu")
         design = torch.einsum("np,npb->nb", powers, self._exact[interval])

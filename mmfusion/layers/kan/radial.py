@@ -13,12 +13,6 @@ class RadialBasis(GroupFunction):
     """f(x) = a + b x + sum_k w_k exp(-((x - c_k) / h)^2), centres c_k at the grid points, h their distance.
 
     (FastKAN, Li 2024, with a line added, which carries the function beyond the grid.)
-
-    Args:
-        num_channels: D.
-        num_groups: functions.
-        grid_size: intervals between the centres.
-        grid_range: first and last centre.
     """
 
     def __init__(self, num_channels: int, num_groups: int, grid_size: int, grid_range: tuple[float, float]) -> None:
@@ -30,8 +24,7 @@ class RadialBasis(GroupFunction):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """The fit to SiLU."""
-        step = (self.high - self.low) / self.grid_size
-        x = torch.linspace(self.low - step, self.high + step, 512, dtype=torch.float64, device="cpu")
+        x = self.sampled(self.grid_size)
         self.coefficients.copy_(least_squares(self.basis(x), F.silu(x)))
 
     def basis(self, x: Tensor) -> Tensor:

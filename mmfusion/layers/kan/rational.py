@@ -18,12 +18,6 @@ class Rational(GroupFunction):
 
     The denominator never falls below one, so there is no pole. With A one degree below P the function grows linearly.
     (Group-Rational KAT, Yang & Wang 2024.)
-
-    Args:
-        num_channels: D.
-        num_groups: functions.
-        degree: of P; A has one less.
-        grid_range: interval mapped to [-1, 1].
     """
 
     def __init__(self, num_channels: int, num_groups: int, degree: int, grid_range: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""Query pooling: a learned query weighs the slices."""
+"""Pooling that knows no order: a learned query weighs the slices, or all count alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.aggregators.base import Aggregator
-from mmfusion.layers import attend
+from mmfusion.layers import attend, masked_mean
 from mmfusion.layers.attention import check_heads, merge_heads, split_heads
 from mmfusion.outputs import Features
 from mmfusion.registry import register
@@ -17,7 +17,6 @@ class AttentionAggregator(Aggregator):
     """Attention pooling, a_i = softmax(q . k_i / sqrt(d)), h = sum a_i v_i (report eq. 6; Ilse et al. 2018); no order.
 
     Args:
-        in_features: D.
         hidden_size: width of keys and values.
         num_heads: queries, each over its part of the width.
     """
@@ -37,3 +36,14 @@ class AttentionAggregator(Aggregator):
         return Features(
             tokens=merge_heads(value), pooled=merge_heads(attended).squeeze(1), attentions={"slices": weights}
         )
+
+
+@register("aggregator", "mean")
+class MeanAggregator(Aggregator):
+    """Mean over the present slices; no parameters, no order."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__(num_features=in_features)
+
+    def aggregate(self, x: Tensor, mask: Tensor | None) -> Features:
+        return Features(tokens=x, pooled=masked_mean(x, mask))

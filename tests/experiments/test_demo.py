@@ -4,8 +4,9 @@ import csv
 
 import pytest
 
-from mmfusion.cli import demo
 from mmfusion.cli import main as cli
+from mmfusion.experiments import demo
+from mmfusion.markdown import aligned_table
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
@@ -22,7 +23,7 @@ def test_an_earlier_demo_is_replaced(tmp_path):
 
 
 def test_table_has_one_width():
-    lines = demo._markdown([["a", "long name"], ["1234", "x"]]).splitlines()
+    lines = aligned_table(["a", "long name"], [["1234", "x"]]).splitlines()
     assert lines == ["| a    | long name |", "|------|-----------|", "| 1234 | x         |"]
 
 
