@@ -1,7 +1,5 @@
 """What the machine does well: precision and memory format where the configuration leaves them open."""
 
-from __future__ import annotations
-
 import torch
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")

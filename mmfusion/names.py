@@ -1,7 +1,5 @@
 """Names as people read and mistype them: natural order, and the nearest known name."""
 
-from __future__ import annotations
-
 import difflib
 import re
 

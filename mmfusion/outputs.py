@@ -1,7 +1,5 @@
 """What flows between the parts: a tower's ``Features``, a fusion block's ``Fused``, a model's ``FusionOutput``."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A field marked :data:`FLAT` has its entries beside those of the object, one mark
 is None, and one marked :data:`TRANSIENT` is always left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints

@@ -5,8 +5,6 @@ for: every module of its package, in alphabetical order, so that a file dropped 
 user's own come from plugins (:func:`load_plugins`) and from installed packages (entry points of :data:`GROUP`).
 """
 
-from __future__ import annotations
-
 import fnmatch
 import functools
 import importlib

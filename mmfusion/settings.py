@@ -1,7 +1,5 @@
 """Nested configuration dataclasses: built from parsed values, changed by dotted names, written as a command line."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -1,7 +1,5 @@
 """What the configuration of somebody else's model may not hold: paths out of its folder, and calls for code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any

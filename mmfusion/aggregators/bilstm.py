@@ -1,7 +1,5 @@
 """Bidirectional LSTM over the slices (report eq. 22)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

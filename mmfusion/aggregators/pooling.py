@@ -1,7 +1,5 @@
 """Pooling that knows no order: a learned query weighs the slices, or all count alike."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

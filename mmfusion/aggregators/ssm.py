@@ -1,7 +1,5 @@
 """Selective state space model over the slices (report section 10)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from mmfusion.aggregators.base import Aggregator

@@ -1,7 +1,5 @@
 """Transformer with position encoding over the slices (report eq. 21)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

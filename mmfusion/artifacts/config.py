@@ -1,7 +1,5 @@
 """Options of ``mmfusion push``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

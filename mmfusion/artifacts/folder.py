@@ -3,8 +3,6 @@
 No heavy library is imported: a command reads the settings of a saved model before it loads torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

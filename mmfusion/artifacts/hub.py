@@ -1,7 +1,5 @@
 """The Hugging Face Hub: fetch a saved model, and push one. Only plain files travel: JSON, text and safetensors."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

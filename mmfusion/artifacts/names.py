@@ -1,7 +1,5 @@
 """What the files of a saved model are called, and how a saved model is."""
 
-from __future__ import annotations
-
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 
 #: beginnings of the name of a model in a folder, and of one on the Hub.

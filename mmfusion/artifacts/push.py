@@ -1,7 +1,5 @@
 """``push(config)``: a saved model to the Hugging Face Hub."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mmfusion.artifacts.config import PushConfig

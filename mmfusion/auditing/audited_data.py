@@ -1,7 +1,5 @@
 """What the checks of an audit look at."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options of an audit. Importing this module loads no heavy library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig

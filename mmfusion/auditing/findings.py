@@ -1,7 +1,5 @@
 """The findings of an audit, and the report made of them."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence

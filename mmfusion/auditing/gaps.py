@@ -1,7 +1,5 @@
 """Findings about what is not there: rows that cannot be used, missing modalities and cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Findings about the image files: the same picture twice, sizes and modes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any

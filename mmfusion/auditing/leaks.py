@@ -1,7 +1,5 @@
 """Findings about the label showing where it should not: in a column, in an id, in the words of a text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

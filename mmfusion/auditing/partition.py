@@ -1,7 +1,5 @@
 """Findings about the split: groups on several sides, classes too thin to measure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """``audit(config)``: everything that is checked, in order."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from PIL import Image

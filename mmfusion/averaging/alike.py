@@ -1,7 +1,5 @@
 """What models must share for the mean of their weights to mean something."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``soup(config)``: one model from the weights of several runs."""
 
-from __future__ import annotations
-
 from mmfusion.averaging.config import SoupConfig
 from mmfusion.averaging.soup import Soup, make_soup
 

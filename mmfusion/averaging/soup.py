@@ -1,7 +1,5 @@
 """Model soups: one model whose weights are the mean of several runs' (Wortsman et al., ICML 2022)."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The mean of several models' weights, and the BatchNorm statistics that belong to it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch

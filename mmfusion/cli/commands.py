@@ -1,7 +1,5 @@
 """The table of commands. Nothing is imported until a command runs, so that ``mmfusion --help`` is instant."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

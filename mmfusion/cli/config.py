@@ -1,7 +1,5 @@
 """Options and result of the commands that are no functions of the library. It loads no heavy library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 

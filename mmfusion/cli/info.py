@@ -1,7 +1,5 @@
 """Names of models and parts (``mmfusion list``), and what each is made of (``mmfusion info``)."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

@@ -1,7 +1,5 @@
 """The command line: ``mmfusion COMMAND [--config FILE.yaml] [--KEY VALUE ...]``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -4,8 +4,6 @@ jsonargparse reads types, files and dotted names. Here stand the forms that it h
 flags without a value, files below the other options wherever they stand) and the messages.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import json

@@ -3,8 +3,6 @@
 Numbers come from a generator of the row's own: torchvision's transforms draw from torch's global one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random

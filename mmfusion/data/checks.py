@@ -1,7 +1,5 @@
 """Step 9: problems that show in the normal form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

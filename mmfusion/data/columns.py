@@ -1,7 +1,5 @@
 """Step 4: which column is which."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

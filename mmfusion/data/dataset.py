@@ -1,7 +1,5 @@
 """Cases as a torch data set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

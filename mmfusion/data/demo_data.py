@@ -3,8 +3,6 @@
 Synthetic through and through: the classes are invented and mean nothing in medicine.
 """
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from pathlib import Path

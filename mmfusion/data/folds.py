@@ -1,7 +1,5 @@
 """Step 3: a split column from a column of folds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from mmfusion.data.config import DatasetConfig

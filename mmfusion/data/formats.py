@@ -1,7 +1,5 @@
 """Step 1: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Sequence

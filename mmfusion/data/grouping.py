@@ -1,7 +1,5 @@
 """Step 6: rows that are slices or views of one study become one case."""
 
-from __future__ import annotations
-
 import logging
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Every image decoded once, before a training run finds the one that cannot be."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Where the images lie: paths are looked up below one folder, and nothing outside it is taken."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress

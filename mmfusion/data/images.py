@@ -1,7 +1,5 @@
 """From an image of any kind to a normalized tensor. Pillow does the work, on 8-bit pixels."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import TypeAlias

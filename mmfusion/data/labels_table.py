@@ -1,7 +1,5 @@
 """Step 2: columns, such as the label, that stand in a second table."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from mmfusion.data.reading import Reading

@@ -1,7 +1,5 @@
 """Step 5: the cells as a table of cases in normal form, images looked up, labels and splits by their own names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """From the files of a data set to a table of cases: a list of steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Step 7: regions of interest."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from mmfusion.data.problems import Problem, ProblemKind

@@ -1,7 +1,5 @@
 """Which rows are drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

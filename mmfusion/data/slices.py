@@ -1,7 +1,5 @@
 """Which slices lie beside a slice."""
 
-from __future__ import annotations
-
 
 def neighbour_slices(i: int, n: int, mode: str = "replicate") -> tuple[int, int, int]:
     """The slices (previous, i, next) that a 2.5D stem stacks as three channels (equations 19-20 of the report).

@@ -1,7 +1,5 @@
 """Step 8: a split kept in a file: which row is in which split or fold, and what the row was when that was decided."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

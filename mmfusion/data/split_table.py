@@ -1,7 +1,5 @@
 """``split(config)``: draw a split of a data set, whatever split it has, and keep it in a file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

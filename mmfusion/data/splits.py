@@ -1,7 +1,5 @@
 """Splits that keep a patient or a lesion on one side."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

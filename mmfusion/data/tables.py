@@ -1,7 +1,5 @@
 """Tables as they stand in their files: the cells of CSV, TSV, JSON-lines and Parquet."""
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Calibration: does a probability of 0.8 come true in eight of ten cases?"""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

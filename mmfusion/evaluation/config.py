@@ -1,7 +1,5 @@
 """What an evaluation is told. Light to import."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig

@@ -9,8 +9,6 @@ Classification with Valid and Adaptive Coverage, NeurIPS 2020, without its rando
 every time; the sets of a model that is nearly always right and sure then are larger than need be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

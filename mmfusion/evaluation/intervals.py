@@ -7,8 +7,6 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 (pe
 Bootstrap Methods and their Application, 1997, sec. 3.8 (whole groups are drawn).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

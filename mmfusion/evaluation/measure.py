@@ -1,7 +1,5 @@
 """Measure a model on a table of cases: figures, predictions and plots."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -11,8 +11,6 @@
 Its value then stands, with an interval, wherever those of mmfusion do, and ``train.metric`` may name it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 

@@ -2,8 +2,6 @@
 the text says matters at all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

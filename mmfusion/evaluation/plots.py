@@ -1,7 +1,5 @@
 """Pictures of an evaluation and of a training run, as PNG files, drawn without pyplot's global state."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

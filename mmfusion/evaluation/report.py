@@ -3,8 +3,6 @@
 The page is one file: pictures are inside it, and it asks nothing of a network.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import logging

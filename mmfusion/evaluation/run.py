@@ -1,7 +1,5 @@
 """``evaluate(config)``: measure a trained model on one split of a data set."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -5,8 +5,6 @@ least possible value: Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Esti
 ICLR 2019.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

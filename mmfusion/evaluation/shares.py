@@ -1,7 +1,5 @@
 """How much a model uses its experts and what its gates let through, over many rows and by class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of parts of the rows: each value of a metadata column, numbers in bands."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

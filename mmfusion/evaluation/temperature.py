@@ -6,8 +6,6 @@ and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``
 ``softmax(logits / T)``, and ``T`` undoes ``1 / T``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar

@@ -1,7 +1,5 @@
 """Decision thresholds: from which probability of a class on to raise the alarm, so as to miss few of its cases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Weights stand in for copies of rows: a weight of 2 counts a row twice. With all weights 1 a metric has its plain value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any

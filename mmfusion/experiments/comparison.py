@@ -1,7 +1,5 @@
 """``compare(experiment)``: train every row with every seed, and say what the differences are worth."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Iterator

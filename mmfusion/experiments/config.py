@@ -1,7 +1,5 @@
 """What an experiment is told. Plain dataclasses: importing this module loads no heavy library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a model costs: parameters, arithmetic and time per case."""
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 import time

@@ -1,7 +1,5 @@
 """``mmfusion demo``: invented data that need both modalities, three models, one table."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from dataclasses import dataclass

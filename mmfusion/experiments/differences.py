@@ -1,7 +1,5 @@
 """What the difference between two rows of an experiment is worth: intervals over whole groups and seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Which runs an experiment is made of."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

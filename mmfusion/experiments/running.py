@@ -1,7 +1,5 @@
 """Single runs of an experiment or a search: the rows that they are of, and what each leaves behind."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """An experiment's results as Markdown, CSV and a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

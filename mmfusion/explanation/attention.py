@@ -1,7 +1,5 @@
 """Attention of a fusion block, seen as a map over the image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

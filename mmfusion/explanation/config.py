@@ -1,7 +1,5 @@
 """Options of ``mmfusion explain``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig

@@ -1,7 +1,5 @@
 """How much each modality counts for a prediction."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

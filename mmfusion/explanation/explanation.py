@@ -1,7 +1,5 @@
 """Everything that explains one prediction, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

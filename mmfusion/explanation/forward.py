@@ -1,7 +1,5 @@
 """A model as an attribution method wants it: a function of one input, in evaluation mode, cheap to call many times."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

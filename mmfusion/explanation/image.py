@@ -1,7 +1,5 @@
 """Where in the image the evidence for a class lies: Grad-CAM, integrated gradients, occlusion, by captum."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Explanations as pictures and files, drawn without pyplot's global state."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict

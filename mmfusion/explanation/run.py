@@ -1,7 +1,5 @@
 """``explain(config)``: the rows of a data set, each explained in a picture and a JSON file."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Sequence

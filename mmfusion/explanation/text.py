@@ -1,7 +1,5 @@
 """Which tokens of the text the evidence for a class lies in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

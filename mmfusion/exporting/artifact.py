@@ -1,7 +1,5 @@
 """An exported model as a folder: the program, and all that makes rows its inputs and names its outputs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Options of ``mmfusion export``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

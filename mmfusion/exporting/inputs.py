@@ -1,7 +1,5 @@
 """The tensors that an exported program takes: their names, which of their sizes are free, and random ones."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """A model as a program of tensors alone: traced, written, and compared with the model on batches of many shapes."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import warnings

@@ -1,7 +1,5 @@
 """``export(config)``: a saved model as one program."""
 
-from __future__ import annotations
-
 from mmfusion.exporting.artifact import Exported, export_model
 from mmfusion.exporting.config import ExportConfig
 

@@ -1,7 +1,5 @@
 """Fusion by attention between image tokens and text tokens (report table 3)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import nn

@@ -1,7 +1,5 @@
 """What every fusion block has in common."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Hierarchical interaction: image and text levels fused pair by pair (report section 2.5, eq. 1-2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """MIBF-Net's interactive bidirectional fusion by attention (report section 6, eq. 13-14)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import nn

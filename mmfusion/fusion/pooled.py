@@ -1,7 +1,5 @@
 """Fusion of the two pooled vectors: concatenation, sum, product, gate, low-rank bilinear (report table 3)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Fusion by a state space model over the joined sequence (report section 10, eq. 27-28)."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The attention-pooling head."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

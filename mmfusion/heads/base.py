@@ -1,7 +1,5 @@
 """What every head has in common."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 from torch import Tensor, nn

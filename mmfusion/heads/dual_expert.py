@@ -1,7 +1,5 @@
 """The lesion-and-context head."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

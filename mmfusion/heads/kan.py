@@ -1,7 +1,5 @@
 """The Kolmogorov-Arnold head."""
 
-from __future__ import annotations
-
 import itertools
 
 from torch import nn

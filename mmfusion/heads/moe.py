@@ -1,7 +1,5 @@
 """The mixture-of-experts head."""
 
-from __future__ import annotations
-
 from mmfusion.heads.base import Head
 from mmfusion.layers.moe import Experts, TopKRouter, balance_loss
 from mmfusion.outputs import Fused, FusionOutput

@@ -1,7 +1,5 @@
 """Linear and multi-layer heads."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from mmfusion.heads.base import Head

@@ -1,7 +1,5 @@
 """An exported model on ONNX Runtime, called as the model it came from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

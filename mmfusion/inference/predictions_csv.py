@@ -1,7 +1,5 @@
 """The table of predictions: ``predictions.csv``."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

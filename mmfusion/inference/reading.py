@@ -1,7 +1,5 @@
 """Data to predict on: a folder of images, a data set, or a table, with or without labels."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """``predict(config)``: from a folder of images or a table to a CSV of predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

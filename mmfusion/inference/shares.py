@@ -1,7 +1,5 @@
 """What router and gates of a model give each row."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mmfusion.outputs import FusionOutput

@@ -1,7 +1,5 @@
 """The rows of a split, as they were when a model was trained."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Streaming inference: rows in, probabilities out, in the order of the rows and in bounded memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Temperature: from logits to the probabilities that a calibrated model gives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

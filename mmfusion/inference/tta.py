@@ -1,7 +1,5 @@
 """Test-time augmentation: the mean of the probabilities over views of the same image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

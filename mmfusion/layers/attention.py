@@ -1,7 +1,5 @@
 """Attention over token sequences with a padding mask."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Learned features in place of a modality that a sample does not have."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The two-layer perceptron."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,7 +1,5 @@
 """A sparse mixture of experts: a router that picks a few experts per sample, and two-layer experts."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The selective scan in plain torch, with a backward pass of its own (Mamba, Gu & Dao 2023)."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import math

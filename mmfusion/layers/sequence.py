@@ -1,7 +1,5 @@
 """Token sequences with a mask: reordered, averaged, spread over their places."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

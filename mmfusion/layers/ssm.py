@@ -1,7 +1,5 @@
 """Selective state space models (report eq. 27-28; Mamba, Gu & Dao 2023)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

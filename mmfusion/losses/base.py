@@ -1,7 +1,5 @@
 """What every loss has in common."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 

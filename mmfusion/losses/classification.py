@@ -1,7 +1,5 @@
 """Losses on the logits alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """MIBF-Net's modality-disagreement loss (report section 5, eq. 9-10)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

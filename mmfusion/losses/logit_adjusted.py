@@ -1,7 +1,5 @@
 """Logit adjustment for long-tailed classes, in training or afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

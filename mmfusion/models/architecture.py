@@ -1,7 +1,5 @@
 """How a model family is written down: one call per model, on one of four pairs of encoders."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``create_model`` and its kin: names in, modules out."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which parameters of a model an optimizer trains, how fast, and which of them it decays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

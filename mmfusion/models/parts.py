@@ -1,7 +1,5 @@
 """Parts of a model, made from their names and checked: what does not go together, or lacks something, is refused."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar

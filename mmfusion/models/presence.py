@@ -1,7 +1,5 @@
 """Missing modalities: which samples have which, modality dropout, and what stands for those that are missing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Models written to folders and built from them again, without a network and without pickle."""
 
-from __future__ import annotations
-
 import os
 import threading
 import warnings

@@ -1,7 +1,5 @@
 """The two sides of a fusion block, image and clinical: several modalities of one side joined into one ``Features``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

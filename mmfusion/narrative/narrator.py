@@ -1,7 +1,5 @@
 """A patient's narrative: a sentence from metadata, the patient's own text, retrieved passages (report eq. 25-26)."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence

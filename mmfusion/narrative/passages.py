@@ -1,7 +1,5 @@
 """Knowledge: passages to retrieve from, shipped or a user's own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

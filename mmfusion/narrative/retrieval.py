@@ -1,7 +1,5 @@
 """Retrievers: how near each passage is to a query. A user's own is a class registered as ``"retriever"``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Narratives of a whole data set, written as the files that mmfusion reads (``dataset.format: report``)."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """Keeps the label out of a text: label words, their synonyms, and metadata columns that were written after it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

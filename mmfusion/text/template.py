@@ -1,7 +1,5 @@
 """A sentence made from metadata: the part of a row's text that no one has to write."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Words and sentences of a text, in any script."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """The contract between a tower (one modality in, ``Features`` out) and the model, export and explanation."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType

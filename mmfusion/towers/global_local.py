@@ -1,7 +1,5 @@
 """Tower for a whole image and a region of it: two streams, combined by a weight, a gate or side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

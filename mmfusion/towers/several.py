@@ -1,7 +1,5 @@
 """Several images per sample, some of them absent: what towers of slices and of views have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tower for studies of slices: a 2D backbone per slice, then an aggregator; optionally a 2.5D stem."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Tower for several views or sequences of one patient: tokens of the first ask the tokens of the others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The settings of a run, checked before any data are read."""
 
-from __future__ import annotations
-
 from mmfusion import registry
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision

@@ -1,7 +1,5 @@
 """Resumable states: sealed when whole, so that a run killed at any moment can go on."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Everything a training run is told. Plain dataclasses: importing this module loads no heavy library."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any

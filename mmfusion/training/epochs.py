@@ -1,7 +1,5 @@
 """What is known after each epoch: the record of it, the best one, when to stop, and the line on the screen."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Features of frozen towers, computed once and read by every run that has the same towers, transforms and rows."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

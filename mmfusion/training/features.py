@@ -1,7 +1,5 @@
 """Features of frozen towers on disk: written once, read through memory maps, batched like encoded cases."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

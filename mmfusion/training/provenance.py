@@ -1,7 +1,5 @@
 """What a trained model says about its making: the entries ``training`` and ``card`` of its ``config.json``."""
 
-from __future__ import annotations
-
 import platform
 from dataclasses import asdict
 from importlib.metadata import version

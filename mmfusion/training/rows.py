@@ -1,7 +1,5 @@
 """The rows of a run: read and checked, then opened as encoded cases or as cached features of frozen encoders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """``train(config)``: from a table of cases to a run folder, step by step."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

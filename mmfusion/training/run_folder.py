@@ -1,7 +1,5 @@
 """The folder of a run: what lies where, and whether a run may begin or go on in it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

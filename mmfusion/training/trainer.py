@@ -1,7 +1,5 @@
 """The transformers Trainer with our losses, parameter groups, data order, figures and states."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Chebyshev polynomials."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

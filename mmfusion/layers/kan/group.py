@@ -1,7 +1,5 @@
 """A learnable univariate function per group of channels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """The layer: a linear map of the groups' functions."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Functions that are a polynomial on each interval of a grid."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, Self
 
 import numpy as np

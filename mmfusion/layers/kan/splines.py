@@ -1,7 +1,5 @@
 """B-splines."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
