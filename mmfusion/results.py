@@ -309,18 +309,20 @@ class Evaluation:
                 known = found.threshold is not None
                 yield f"  {name:18} " + (f"from {found.threshold:.4f} on: {figures}" if known else "no validation rows")
 
+    def shown(self) -> dict[str, float]:
+        """The defined figures that a reader is shown, without those of :data:`NOT_SHOWN`."""
+        return {name: value for name, value in self.figures.items() if value is not None and name not in NOT_SHOWN}
+
     def markdown(self) -> str:
         """The figures and those of each class as tables; empty where there are none."""
-        shown = {name: value for name, value in self.figures.items() if value is not None and name not in NOT_SHOWN}
-        if not shown:
+        if not (shown := self.shown()):
             return ""
         told = f"On `{self.split}`" if self.split else "On validation rows"
         told += f", {self.n:,} rows" if self.n else ""
         if drawn := self.bootstrap:
             told += f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups"
-        ends = {
-            name: f" [{i.low:.4f}, {i.high:.4f}]" for name, i in self.intervals.figures.items() if i.low is not None
-        }
+        known = {name: end for name, end in self.intervals.figures.items() if end.low is not None}
+        ends = {name: f" [{end.low:.4f}, {end.high:.4f}]" for name, end in known.items()}
         rows = [(name.replace("_", " "), f"{value:.4f}{ends.get(name, '')}") for name, value in shown.items()]
         parts = [f"{told}:", table(("figure", "value"), rows)]
         if self.per_class:

@@ -19,12 +19,8 @@ def build(cls: type[T], values: Any) -> T:
 
     jsonargparse's own ``instantiate`` would also create an object of any class that a value of type Any names.
     """
-    hints = get_type_hints(cls)
-    parts = {}
-    for f in fields(cast(Any, cls)):
-        hint = hints[f.name]
-        parts[f.name] = build(cast(type, hint), values[f.name]) if is_dataclass(hint) else values[f.name]
-    return cls(**parts)
+    hints, names = get_type_hints(cls), [f.name for f in fields(cast(Any, cls))]
+    return cls(**{n: build(hints[n], values[n]) if is_dataclass(hints[n]) else values[n] for n in names})
 
 
 def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
@@ -88,10 +84,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as dotted keys; an empty dict stays a value."""
     result: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
+        name = f"{prefix}{key}"
+        result |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return result
 
 
@@ -105,14 +99,8 @@ def command_line(command: str, config: Any) -> str:
             if is_dataclass(value):
                 yield from words(value, f"{prefix}{f.name}.")
             elif value != default:
-                yield prefix + f.name
-                yield from _words(value)
+                of_words = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+                items = value if of_words else [value]
+                yield from (prefix + f.name, *(item if isinstance(item, str) else json.dumps(item) for item in items))
 
     return shlex.join(["mmfusion", command, *words(config)])
-
-
-def _words(value: Any) -> list[str]:
-    """A value as a shell takes it: a list item by item."""
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return value
-    return [value if isinstance(value, str) else json.dumps(value)]

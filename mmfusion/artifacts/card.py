@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmfusion.markdown import table
-from mmfusion.results import NOT_SHOWN, Evaluation
+from mmfusion.results import Evaluation
 from mmfusion.text.template import template_fields
 
 if TYPE_CHECKING:
@@ -64,23 +64,13 @@ def _head(config: Mapping[str, Any], evaluation: Evaluation, title: str) -> Mode
 
     card = config.get("card") or {}
     task = "image-classification" if config["model"]["image_encoder"] else "text-classification"
-    dataset = card.get("dataset")
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=dataset.lower(),
-            dataset_name=dataset,
-            dataset_split=evaluation.split,
-            metric_type=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in evaluation.figures.items()
-        if dataset and value is not None and name not in NOT_SHOWN
-    ]
     fields: dict[str, Any] = {"library_name": "mmfusion", "pipeline_tag": task, "tags": list(TAGS)}
     if card.get("license"):
         fields["license"] = card["license"]
-    if results:
+    if (dataset := card.get("dataset")) and (shown := evaluation.shown()):
+        of: dict[str, Any] = {"task_type": task, "dataset_type": dataset.lower(), "dataset_name": dataset}
+        of["dataset_split"] = evaluation.split
+        results = [EvalResult(**of, metric_type=name, metric_value=round(value, 4)) for name, value in shown.items()]
         fields |= {"model_name": title, "eval_results": results}
     return ModelCardData(**fields)
 

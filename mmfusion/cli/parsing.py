@@ -45,7 +45,7 @@ def parse(name: str, argv: Sequence[str]) -> Any:
         ArgumentError: An option is unknown, missing or of the wrong type.
     """
     config = resolve_name(f"mmfusion.{COMMANDS[name].config}")
-    parser = Parser(name, config)
+    parser = _parser(name, config)
     argv = _spelled_out(parser, config, argv)
     parsed = parser.parse_args(argv)
     if saved := _saved_dataset(parsed):
@@ -58,7 +58,7 @@ def parse(name: str, argv: Sequence[str]) -> Any:
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """jsonargparse's parser of one command, with one-line messages.
+    """jsonargparse's parser with one-line messages.
 
     Attributes:
         hints: Dotted option -> its type.
@@ -69,26 +69,6 @@ class Parser(jsonargparse.ArgumentParser):
     hints: Mapping[str, Any] = {}
     required: Sequence[str] = ()
     plugins: Sequence[str] = ()
-
-    def __init__(self, name: str, config: type) -> None:
-        texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
-        positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
-        words = [key.upper() if default is MISSING else f"[{key.upper()}]" for key, default in positional.items()]
-        usage = " ".join(["mmfusion", name, *words, "[--config FILE.yaml] [--KEY VALUE ...]"])
-        about: dict[str, Any] = {"prog": f"mmfusion {name}", "usage": usage, "description": COMMANDS[name].help}
-        super().__init__(**about, exit_on_error=False, allow_abbrev=False)
-        self.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
-        for key, default in positional.items():
-            optional = {} if default is MISSING else {"nargs": "?", "default": default}
-            self.add_argument(key, type=str, help=texts[key], **optional)
-        self.add_class_arguments(config, None, skip=set(positional))
-        runs = [f"{key}.plugins" for key, hint in get_type_hints(config).items() if hint is RunConfig]
-        self.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
-        settings = list(leaves(config))
-        for key in {*self.plugins} - {key for key, _, _ in settings}:
-            self.add_argument(f"--{key}", type=list[str], default=[], help=_PLUGINS_HELP)
-        self.required = [key for key, _, required in settings if required]
-        self.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(self.plugins, list[str])
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
         """Check the names first: of options in files, and of required ones."""
@@ -126,6 +106,28 @@ class Parser(jsonargparse.ArgumentParser):
         elif path := re.search(r"Unable to load config '([^']*)'", message):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
+
+
+def _parser(name: str, config: type) -> Parser:
+    texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
+    positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
+    words = [key.upper() if default is MISSING else f"[{key.upper()}]" for key, default in positional.items()]
+    usage = " ".join(["mmfusion", name, *words, "[--config FILE.yaml] [--KEY VALUE ...]"])
+    about: dict[str, Any] = {"prog": f"mmfusion {name}", "usage": usage, "description": COMMANDS[name].help}
+    parser = Parser(**about, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", metavar="FILE.yaml", help=_CONFIG_HELP)
+    for key, default in positional.items():
+        optional = {} if default is MISSING else {"nargs": "?", "default": default}
+        parser.add_argument(key, type=str, help=texts[key], **optional)
+    parser.add_class_arguments(config, None, skip=set(positional))
+    runs = [f"{key}.plugins" for key, hint in get_type_hints(config).items() if hint is RunConfig]
+    parser.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
+    settings = list(leaves(config))
+    for key in {*parser.plugins} - {key for key, _, _ in settings}:
+        parser.add_argument(f"--{key}", type=list[str], default=[], help=_PLUGINS_HELP)
+    parser.required = [key for key, _, required in settings if required]
+    parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    return parser
 
 
 def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]:

@@ -59,12 +59,7 @@ def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
 
 
 def fit_conformal(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    *,
-    coverage: float = 0.9,
-    method: str = "lac",
-    by_class: bool = False,
+    labels: ArrayLike, probabilities: ArrayLike, *, coverage: float = 0.9, method: str = "lac", by_class: bool = False
 ) -> Conformal:
     """Fit the rule on validation rows.
 

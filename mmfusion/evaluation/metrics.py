@@ -14,7 +14,7 @@ Its value then stands, with an interval, wherever those of mmfusion do, and ``tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -133,7 +133,7 @@ class _Metrics(Mapping[str, Metric]):
     def __getitem__(self, name: str) -> Metric:
         if name not in registry.names("metric"):
             raise KeyError(name)
-        metric = cast(Metric, registry.create("metric", name))
+        metric: Metric = registry.create("metric", name)
         metric.name = name
         return metric
 
@@ -204,9 +204,7 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> f
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 5.
     """
-    error = metric_value("ece", labels, probabilities)
-    assert error is not None
-    return error
+    return float(METRICS["ece"](plain(labels, probabilities))[0])
 
 
 def plain(labels: ArrayLike, probabilities: ArrayLike) -> Weighted:

@@ -23,6 +23,7 @@ from mmfusion.experiments.differences import RowResult, RunPredictions, compare_
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
+from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
 from mmfusion.training.check import check_settings
@@ -30,13 +31,7 @@ from mmfusion.training.check import check_settings
 
 @dataclass
 class Comparison:
-    """What an experiment gave.
-
-    Attributes:
-        config: The experiment.
-        results: One per row, the base first.
-        text: Tables and sentences in Markdown, the content of ``results.md``.
-    """
+    """What an experiment gave: one result per row, the base first, and the ``text`` of ``results.md``."""
 
     config: ExperimentConfig
     results: list[RowResult]
@@ -51,19 +46,14 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     """Run an experiment, or go on with one, and write its tables.
 
     All rows are trained on the same split with the same seeds. A run that fails (a learning rate that diverges) is told
-    in the tables and stops no other.
-
-    Args:
-        experiment: the experiment.
-
-    Returns:
-        The results, which are in ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png`` in
-        ``experiment.output`` too.
+    in the tables and stops no other. ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png`` are left in
+    ``experiment.output``.
 
     Raises:
         ValueError: a setting that does not exist, or that the data do not allow.
         FileNotFoundError: the data are missing.
     """
+    load_plugins(experiment.run.plugins)
     _check(experiment)
     rows = plan_rows(experiment)
     output = Path(experiment.output)
@@ -82,7 +72,10 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
     for i, (run, result) in enumerate(_results(experiment, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
-        told = result.get("error") or f"{experiment.metric} {_told(result['figures'][experiment.metric])}"
+        told = result.get("error")
+        if told is None:  # the rows of a fold may be of one class, and have no AUROC
+            figure = result["figures"][experiment.metric]
+            told = f"{experiment.metric} {'undefined' if figure is None else f'{figure:.4f}'}"
         print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s)", flush=True)
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
@@ -90,11 +83,6 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     for measured in results:
         measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
     return Comparison(experiment, results, write_results(experiment, results, output))
-
-
-def _told(figure: float | None) -> str:
-    """A figure of one run; the rows of a fold may be of one class, and have no AUROC."""
-    return "undefined" if figure is None else f"{figure:.4f}"
 
 
 def _check(experiment: ExperimentConfig) -> None:
@@ -113,8 +101,7 @@ def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) ->
     """The folds to test on in turn; [None] where the split is fixed."""
     if not experiment.cross_validate:
         return [None]
-    column = config.dataset.fold_column
-    if column is None or column not in cases.frame:
+    if (column := config.dataset.fold_column) not in cases.frame:
         raise ValueError(
             f"cross_validate needs dataset.fold_column, the column with the fold of each row; got {column!r}."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +23,7 @@ FEWEST_SEEDS = 3
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """Test predictions of one run (or of all its folds).
-
-    Attributes:
-        ids: n row ids.
-        labels: (n,) int, the true class of each.
-        probabilities: (n, C).
-        class_names: the C names.
-    """
+    """Test predictions of one run (or of all its folds): n ids, labels (n,), probabilities (n, C) of C classes."""
 
     ids: list[str]
     labels: NDArray[np.int64]
@@ -43,13 +36,9 @@ class Estimate:
     """One metric of one row.
 
     Attributes:
-        mean: over the seeds.
+        mean: over the seeds; ``low`` and ``high`` are the ends of its interval, over cases and seeds.
         spread: standard deviation over the seeds (n - 1); None with one seed.
-        low: lower end of the interval of the mean, over cases and seeds.
-        high: upper end.
-        difference: of the means, this row minus the base; None for the base itself.
-        difference_low: lower end of its paired interval.
-        difference_high: upper end.
+        difference: of the means, this row minus the base, with the ends of its paired interval; None for the base.
         verdict: in words; None for the base.
     """
 
@@ -65,15 +54,9 @@ class Estimate:
 
 @dataclass
 class RowResult:
-    """What came out of a row.
+    """What came out of a row: metric -> its estimate, over the seeds that were finished; none where every run failed.
 
-    Attributes:
-        row: the row.
-        figures: metric -> its estimate; empty where every run failed.
-        seeds: those whose runs were finished.
-        cases: test rows.
-        groups: patients or lesions among them.
-        runs: (seed, fold) -> what the run left.
+    It was tested on so many ``cases`` of so many ``groups`` (patients); ``runs`` are (seed, fold) -> what the run left.
     """
 
     row: Row
@@ -120,9 +103,8 @@ def compare_rows(
             seed: _sampled(_aligned(row.name, p, reference, order), counts) for seed, p in predictions[row.name].items()
         }
         of_base = of_base or samples
-        figures: dict[str, Estimate] = {}
-        if samples:
-            figures = {name: _figure(name, samples, of_base, experiment, row is rows[0]) for name in METRICS}
+        named = METRICS if samples else ()
+        figures = {name: _figure(name, samples, of_base, experiment, row is rows[0]) for name in named}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
     return results
 
@@ -141,8 +123,7 @@ def _aligned(
 def _sampled(predictions: RunPredictions, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Name -> (1 + R,): the figure itself, then its replicates."""
     once = np.ones((1, counts.shape[1]))
-    plain = weighted_headline(predictions.labels, predictions.probabilities, once)
-    drawn = weighted_headline(predictions.labels, predictions.probabilities, counts)
+    plain, drawn = (weighted_headline(predictions.labels, predictions.probabilities, w) for w in (once, counts))
     return {name: np.concatenate([plain[name], drawn[name]]) for name in METRICS}
 
 
@@ -154,28 +135,15 @@ def _figure(
     is_base: bool,
 ) -> Estimate:
     own = np.stack([sample[name] for sample in samples.values()])
-    low, high = mean_interval(own, experiment.level)
-    figure = Estimate(
-        mean=float(own[:, 0].mean()),
-        spread=float(own[:, 0].std(ddof=1)) if len(own) > 1 else None,
-        low=low,
-        high=high,
-    )
+    spread = float(own[:, 0].std(ddof=1)) if len(own) > 1 else None
+    figure = Estimate(float(own[:, 0].mean()), spread, *mean_interval(own, experiment.level))
     shared = [seed for seed in samples if seed in base]
     if is_base or not shared:
         return figure
     paired = np.stack([samples[seed][name] - base[seed][name] for seed in shared])
     low, high = mean_interval(paired, experiment.level)
-    return Estimate(
-        figure.mean,
-        figure.spread,
-        figure.low,
-        figure.high,
-        difference=float(paired[:, 0].mean()),
-        difference_low=low,
-        difference_high=high,
-        verdict=verdict(name, low, high, len(shared)),
-    )
+    change, judged = float(paired[:, 0].mean()), verdict(name, low, high, len(shared))
+    return replace(figure, difference=change, difference_low=low, difference_high=high, verdict=judged)
 
 
 def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:

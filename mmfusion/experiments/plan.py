@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,9 @@ BASELINES = {"image alone": {"model.text_encoder": "none"}, "text alone": {"mode
 
 @dataclass(frozen=True)
 class Row:
-    """One line of an experiment's tables: a configuration, trained once per seed and fold.
+    """One line of an experiment's tables: a configuration (but for seed, fold and folder), trained with each of those.
 
-    Attributes:
-        name: what the tables call it.
-        kind: ``base``, ``baseline`` (one modality alone) or ``variant``.
-        config: the configuration, but for seed, fold and folder.
+    Its kind is ``base``, ``baseline`` (one modality alone) or ``variant``.
     """
 
     name: str
@@ -33,15 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a row.
-
-    Attributes:
-        row: name of the row.
-        seed: of the run.
-        fold: tested on it, or None.
-        config: all of it.
-        first: whether it is the row's first.
-    """
+    """One training of the row of that name, tested on ``fold`` (or None); ``first`` is the first of its row."""
 
     row: str
     seed: int
@@ -65,18 +55,17 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
     base = with_settings(experiment.run, experiment.base)
     if experiment.data is not None:
         base = replace(base, data=experiment.data)
-    base_name = "base"
+    own: list[str] = []
     variants: list[Row] = []
     for setting, values in experiment.vary.items():
         for value in values:
-            name = f"{_short(setting)}={_text(value)}"
+            name = f"{setting.rpartition('.')[2]}={f'{value:g}' if isinstance(value, float) else value}"
             config = with_settings(base, {setting: value})
             if config == base:
-                base_name = name if base_name == "base" else f"{base_name}, {name}"
+                own.append(name)
             else:
                 variants.append(Row(name, "variant", config))
-    for name, settings in experiment.rows.items():
-        variants.append(Row(name, "variant", with_settings(base, settings)))
+    variants += [Row(name, "variant", with_settings(base, settings)) for name, settings in experiment.rows.items()]
     if not variants:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
@@ -84,10 +73,9 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
         if "none" in (base.model.text_encoder, base.model.image_encoder):
             raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
         baselines = [Row(name, "baseline", _unimodal(base, gone)) for name, gone in BASELINES.items()]
-    rows = [Row(base_name, "base", base), *baselines, *variants]
+    rows = [Row(", ".join(own) or "base", "base", base), *baselines, *variants]
     names = [row.name for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"Two rows of the study are called {', '.join(map(repr, twice))}; give each its own name.")
     folders: dict[str, str] = {}
     for name in names:
@@ -101,7 +89,7 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
 
 
 def _unimodal(base: RunConfig, gone: dict[str, Any]) -> RunConfig:
-    """The base without one modality: what belongs to the other, or joins both, is left out with it."""
+    """The base without one modality: what belongs to it, or joins both, is left out with it."""
     side = "text" if "model.text_encoder" in gone else "image"
     parts = ["fusion", "fusion_args", "dim", "modality_dropout"]
     parts += ["text_args"] if side == "text" else ["image_tower", "image_args", "stem", "aggregator", "aggregator_args"]
@@ -122,25 +110,16 @@ def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -
         rows: its rows.
         folds: of the data set, in order; ``[None]`` where the split is fixed.
     """
-    for seed in experiment.seeds:
-        for row in rows:
-            for i, fold in enumerate(folds):
-                config, place = replace(row.config, seed=seed), f"seed-{seed}"
-                if fold is not None:
-                    split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
-                    config = with_settings(config, {"dataset.folds": split})
-                    place = f"{place}/fold-{_slug(str(fold))}"
-                folder = Path(experiment.output, "runs", _slug(row.name), place)
-                first = seed == experiment.seeds[0] and i == 0
-                yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
-
-
-def _short(setting: str) -> str:
-    return setting.rpartition(".")[2]
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    for seed, row, (i, fold) in product(experiment.seeds, rows, enumerate(folds)):
+        config, folder = (
+            replace(row.config, seed=seed),
+            Path(experiment.output, "runs", _slug(row.name), f"seed-{seed}"),
+        )
+        if fold is not None:
+            split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
+            config, folder = with_settings(config, {"dataset.folds": split}), folder / f"fold-{_slug(str(fold))}"
+        first = seed == experiment.seeds[0] and i == 0
+        yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
 
 
 def _slug(name: str) -> str:

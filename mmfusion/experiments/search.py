@@ -12,6 +12,7 @@ from mmfusion.data import read_cases
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.running import run_once, settled
+from mmfusion.registry import load_plugins
 from mmfusion.settings import flat, with_settings
 from mmfusion.training import RunConfig
 from mmfusion.training.check import check_settings
@@ -27,10 +28,8 @@ class SweepResult:
     """What a search found.
 
     Attributes:
-        best: The configuration of the best trial.
-        settings: What of it was searched for: dotted name -> value.
-        metric: Validation metric that it is the best in.
-        value: Its value.
+        best: The configuration of the best trial, with the ``settings`` (dotted) that were searched for.
+        value: Its validation ``metric``.
         test: Figures of its test rows, which chose nothing.
         finished: Number of trials that came to an end.
         folder: Where ``best.yaml`` and ``trials.csv`` are.
@@ -64,12 +63,8 @@ def sweep(config: SweepConfig) -> SweepResult:
 
     Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011; Akiba et al., Optuna, KDD 2019.
 
-    Args:
-        config: the sweep.
-
     Returns:
-        The best trial; its configuration is in ``best.yaml`` too, for ``mmfusion train``. Beside it lies
-        ``trials.csv``.
+        The best trial; its configuration is in ``best.yaml`` too, for ``mmfusion train``, beside ``trials.csv``.
 
     Raises:
         ValueError: a setting that does not exist, a range that is none, another sweep's folder, or no trial finished.
@@ -82,6 +77,7 @@ def sweep(config: SweepConfig) -> SweepResult:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    load_plugins(config.run.plugins)
     base = with_settings(config.run, config.base)
     base = base if config.data is None else replace(base, data=config.data)
     metric = config.metric or base.train.metric
@@ -105,10 +101,9 @@ def sweep(config: SweepConfig) -> SweepResult:
         settings = {name: _suggest(trial, name, space) for name, space in config.space.items()}
         run = with_settings(base, settings | {"output": str(output / "trials" / f"{number:04d}")})
         result = run_once(run, images_checked=sound, keep_model=config.keep_models, cost=False)
-        if "error" in result:
-            trial.set_user_attr("error", result["error"])
+        if told := result.get("error"):
+            trial.set_user_attr("error", told)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            told = result["error"]
         else:
             trial.set_user_attr("test", result["figures"])
             study.tell(trial, result["val"][metric])
@@ -161,14 +156,12 @@ def _suggest(trial: Trial, name: str, space: Any) -> Any:
 def _begin(config: SweepConfig, base: RunConfig, path: Path) -> None:
     """Write what the sweep is told, or refuse a folder where another one lies. More trials may be asked for."""
     told = {"space": config.space, "seed": config.seed, "run": asdict(base)}
-    free = ("run.data", "run.output")
     if path.exists():
         before, now = flat(yaml.safe_load(path.read_text(encoding="utf-8"))), flat(told)
-        changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and k not in free]
-        if changed:
+        differ = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        if changed := ", ".join(sorted(differ - {"run.data", "run.output"})):
             raise ValueError(
-                f"{path.parent} holds another sweep ({', '.join(changed)} differ); set them back, or choose another "
-                "--output."
+                f"{path.parent} holds another sweep ({changed} differ); set them back, or choose another --output."
             )
     path.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.plots import canvas, save
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict
 from mmfusion.markdown import table
@@ -24,26 +24,23 @@ COLOURS: dict[Verdict, str] = {
     "no detectable difference": "#5f6368",
     "not judged: fewer than 3 seeds": "#b0b4b9",
 }
-#: what a model costs: scale and form of each figure in the table.
+#: what a model costs: heading, scale and form of each figure in the table.
 COSTS = {
-    "parameters": (1e-6, "{:.2f} M"),
-    "trained_parameters": (1e-6, "{:.3f} M"),
-    "gflops": (1.0, "{:.3f}"),
-    "ms": (1.0, "{:.1f}"),
-    "seconds": (1.0, "{:.0f}"),
+    "parameters": ("parameters", 1e-6, "{:.2f} M"),
+    "trained_parameters": ("trained", 1e-6, "{:.3f} M"),
+    "gflops": ("GFLOP / case", 1.0, "{:.3f}"),
+    "ms": ("ms / case", 1.0, "{:.1f}"),
+    "seconds": ("training s", 1.0, "{:.0f}"),
 }
 
 
 def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], folder: Path) -> str:
-    """Write ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png``.
+    """Write ``results.md``, whose text is returned, ``results.csv``, ``runs.csv`` and ``differences.png``.
 
     Args:
         experiment: metric and level.
         results: the base first.
         folder: where to.
-
-    Returns:
-        The text of ``results.md``.
     """
     text = markdown(experiment, results)
     (folder / "results.md").write_text(text, encoding="utf-8")
@@ -59,15 +56,7 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     seeds = ", ".join(map(str, experiment.seeds))
     grouped = "" if base.groups == base.cases else f" of {base.groups:,} groups"
     shown = list(dict.fromkeys((experiment.metric, *SHOWN, *(name for name in METRICS if name not in HEADLINE))))
-    head = [
-        "row",
-        *(METRICS[name].title for name in shown),
-        "parameters",
-        "trained",
-        "GFLOP / case",
-        "ms / case",
-        "training s",
-    ]
+    head = ["row", *(METRICS[name].title for name in shown), *(heading for heading, _, _ in COSTS.values())]
     lines = [
         f"# {Path(experiment.output).name}",
         "",
@@ -79,11 +68,8 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
-        lines += [
-            "",
-            f"{len(compared)} rows are compared at the level {experiment.level:.0%} each: of so many intervals some "
-            "miss the truth by chance alone.",
-        ]
+        each = f"{len(compared)} rows are compared at the level {experiment.level:.0%} each"
+        lines += ["", f"{each}: of so many intervals some miss the truth by chance alone."]
     if len(experiment.seeds) < FEWEST_SEEDS:
         few = "One seed says nothing" if len(experiment.seeds) == 1 else "Two seeds say little"
         lines += ["", f"{few} about how much the outcome depends on the seed."]
@@ -119,15 +105,13 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
     rows = [row for row in results[1:] if row.figures]
     if not rows:
         return
-    canvas = Figure(figsize=(7.5, 1.3 + 0.36 * len(rows)), layout="constrained")
-    axes = canvas.add_subplot()
+    figure, axes = canvas(7.5, 1.3 + 0.36 * len(rows))
     for i, row in enumerate(rows):
-        figure = row.figures[experiment.metric]
-        if figure.difference is None or figure.verdict is None:
-            continue
-        ends = [float(end) for end in (figure.difference_low, figure.difference_high) if end is not None]
-        axes.plot(ends, [i, i], color=COLOURS[figure.verdict], linewidth=2)
-        axes.plot([figure.difference], [i], "o", color=COLOURS[figure.verdict])
+        found = row.figures[experiment.metric]
+        if found.verdict is not None:
+            ends, colour = [found.difference_low, found.difference_high], COLOURS[found.verdict]
+            axes.plot(ends, [i, i], color=colour, linewidth=2)
+            axes.plot([found.difference], [i], "o", color=colour)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -135,8 +119,7 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
     side = "higher is better" if metric.higher_is_better else "lower is better"
     axes.set_xlabel(f"difference in {metric.title} to {results[0].row.name}, {experiment.level:.0%} interval ({side})")
     axes.grid(axis="x", alpha=0.3)
-    FigureCanvasAgg(canvas)
-    canvas.savefig(path, dpi=130, bbox_inches="tight")
+    save(figure, path)
 
 
 def _name(row: RowResult) -> str:
@@ -157,18 +140,14 @@ def _mean_cost(row: RowResult) -> dict[str, float]:
 
 def _costs(row: RowResult) -> list[str]:
     cost = _mean_cost(row)
-    return [text.format(scale * cost[name]) if name in cost else "" for name, (scale, text) in COSTS.items()]
+    return [text.format(scale * cost[name]) if name in cost else "" for name, (_, scale, text) in COSTS.items()]
 
 
 def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
     """One flat record per row and figure."""
-    for row in results:
-        for name in METRICS:
-            figure = row.figures.get(name)
-            values = {} if figure is None else vars(figure)
-            yield {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds), **values} | (
-                _mean_cost(row)
-            )
+    for row, name in product(results, METRICS):
+        about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
+        yield {**about, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
 
 
 def _runs(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:

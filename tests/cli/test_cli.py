@@ -101,6 +101,8 @@ def test_plugins_are_imported_first(tmp_path, monkeypatch):
     config = parse("compare", ["--config", str(study)])
     assert config.run.data == "there" and config.run.train.lr == 1
     assert {"plugin_of_the_run", "plugin_of_the_file"} <= sys.modules.keys()
+    # the runs are told both, so that the workers of a study and its best run bring them
+    assert config.run.plugins == ["plugin_of_the_file", "plugin_of_the_run"]
     for name in ("plugin_of_the_run", "plugin_of_the_file"):
         sys.modules.pop(name)
     parse("audit", ["--config", str(run), "--plugins", "plugin_of_the_words", "plugin_of_the_file"])
