@@ -6,8 +6,7 @@ from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.auditing.config import AuditConfig as AuditConfig
-    from mmfusion.auditing.findings import Audit as Audit
-    from mmfusion.auditing.findings import Finding as Finding
+    from mmfusion.auditing.findings import Audit as Audit, Finding as Finding
     from mmfusion.auditing.run import audit as audit
 
 __getattr__, __dir__ = attach(__name__)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
-    from mmfusion.averaging.soup import METHODS as METHODS
-    from mmfusion.averaging.soup import Soup as Soup
-    from mmfusion.averaging.soup import make_soup as make_soup
-    from mmfusion.averaging.weights import average_weights as average_weights
-    from mmfusion.averaging.weights import estimate_batch_norm as estimate_batch_norm
+    from mmfusion.averaging.soup import METHODS as METHODS, Soup as Soup, make_soup as make_soup
+    from mmfusion.averaging.weights import (
+        average_weights as average_weights,
+        estimate_batch_norm as estimate_batch_norm,
+    )
 
 __getattr__, __dir__ = attach(__name__)

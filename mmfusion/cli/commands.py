@@ -19,43 +19,22 @@ class Command(NamedTuple):
 
 #: Command -> verb and the name of its dataclass, help.
 _TABLE = {
-    "demo": (
-        "experiments.demo:demo DemoConfig",
-        "Make a small data set, train image-only, text-only and fusion models on it, and compare them.",
-    ),
+    "demo": ("experiments.demo:demo DemoConfig", "Compare image, text and fusion models on small synthetic data."),
     "train": ("training.run:train RunConfig", "Train a model on a table of cases."),
     "evaluate": ("evaluation.run:evaluate EvaluateConfig", "Measure a trained model on one split of a data set."),
     "predict": ("inference.run:predict PredictConfig", "Predict a folder of images or a table, and write a CSV."),
-    "explain": (
-        "explanation.run:explain ExplainConfig",
-        "Show where a trained model looks, which words it reads, and how much image and text count.",
-    ),
+    "explain": ("explanation.run:explain ExplainConfig", "Show what a prediction rests on: places, words, modalities."),
     "compare": (
         "experiments.comparison:compare ExperimentConfig",
-        "Train runs that differ in one thing, over several seeds, and say what the difference is worth.",
+        "Train variants of a run and judge the differences.",
     ),
     "sweep": ("experiments.search:sweep SweepConfig", "Search ranges of settings for the best validation metric."),
-    "narrate": (
-        "narrative.run:narrate NarrateConfig",
-        "Write a narrative for each row: a sentence from metadata, and passages retrieved for it.",
-    ),
-    "export": (
-        "exporting.run:export ExportConfig",
-        "Export a trained model to ONNX or torch.export, and compare the result with the model.",
-    ),
-    "soup": (
-        "averaging.run:soup SoupConfig",
-        "Average the weights of several runs of one architecture into one model.",
-    ),
+    "narrate": ("narrative.run:narrate NarrateConfig", "Write a text for each row, from metadata and knowledge."),
+    "export": ("exporting.run:export ExportConfig", "Export a trained model to ONNX or torch.export, and check it."),
+    "soup": ("averaging.run:soup SoupConfig", "Average the weights of several runs of one architecture."),
     "push": ("artifacts.push:push PushConfig", "Push a saved model to the Hugging Face Hub, in one commit."),
-    "split": (
-        "data.split_table:split SplitConfig",
-        "Split a data set by patient or lesion, stratified by class, and keep the split in a file.",
-    ),
-    "audit": (
-        "auditing.run:audit AuditConfig",
-        "Look for leaks, duplicates, gaps and small classes that would make metrics on a data set untrue.",
-    ),
+    "split": ("data.split_table:split SplitConfig", "Split a data set by patient, stratified by class, into a file."),
+    "audit": ("auditing.run:audit AuditConfig", "Look for leaks, duplicates and gaps that make metrics untrue."),
     "list": ("cli.info:list_names ListConfig", "List models, or the parts they are made of."),
     "info": ("cli.info:info InfoConfig", "Show what a model or a part is made of."),
 }

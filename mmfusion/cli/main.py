@@ -22,8 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None takes those of the process.
 
     Returns:
-        Exit code: 0; 2 after bad input (one line on stderr, or the traceback if ``MMFUSION_DEBUG`` is set); 130 when
-        interrupted.
+        Exit code: 0, 2 after bad input (one line on stderr; a traceback with ``MMFUSION_DEBUG``), 130 when interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     name = argv[0] if argv and argv[0] in COMMANDS else ""

@@ -1,7 +1,6 @@
 """From the words of a command to its configuration dataclass: a thin layer over jsonargparse.
 
-jsonargparse reads types, files and dotted names. Here stand the forms that it has no word for (lists of several words,
-flags without a value, files below the other options wherever they stand) and the messages.
+It adds lists of several words, flags without a value, files that yield to options wherever they stand, and messages.
 """
 
 import argparse
@@ -30,7 +29,6 @@ _CONFIG_HELP = (
     "Options from a file; arguments take precedence. Given a training config, other commands use only its data, "
     "dataset and seed."
 )
-_PLUGINS_HELP = "Modules to import first, with parts of your own."
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
@@ -56,17 +54,11 @@ def parse(name: str, argv: Sequence[str]) -> Any:
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """jsonargparse's parser with one-line messages.
+    """jsonargparse's parser with one-line messages."""
 
-    Attributes:
-        hints: Dotted option -> its type.
-        required: Options that must be given.
-        plugins: Options that name modules to import.
-    """
-
-    hints: Mapping[str, Any] = {}
-    required: Sequence[str] = ()
-    plugins: Sequence[str] = ()
+    hints: Mapping[str, Any] = {}  # dotted option -> its type
+    required: Sequence[str] = ()  # options that must be given
+    plugins: Sequence[str] = ()  # options that name modules to import
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
         """Check the names first: of options in files, and of required ones."""
@@ -122,7 +114,7 @@ def _parser(name: str, config: type) -> Parser:
     parser.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
-        parser.add_argument(f"--{key}", type=list[str], default=[], help=_PLUGINS_HELP)
+        parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
     parser.required = [key for key, _, required in settings if required]
     parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
     return parser
@@ -190,7 +182,7 @@ def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
     models = parsed.get("models") or parsed.get("model")
     if "dataset" not in parsed or not isinstance(models, str | list) or not models:
         return {}
-    from mmfusion.artifacts.folder import read_config, resolve_artifact
+    from mmfusion.artifacts.folder import read_config, resolve_artifact  # light, but not for --help
 
     stored = read_config(resolve_artifact(models if isinstance(models, str) else models[0]))
     return (stored.get("training") or {}).get("dataset") or {}

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
-    from mmfusion.experiments.comparison import Comparison as Comparison
-    from mmfusion.experiments.comparison import compare as compare
-    from mmfusion.experiments.config import ExperimentConfig as ExperimentConfig
-    from mmfusion.experiments.config import SweepConfig as SweepConfig
-    from mmfusion.experiments.search import SweepResult as SweepResult
-    from mmfusion.experiments.search import sweep as sweep
+    from mmfusion.experiments.comparison import Comparison as Comparison, compare as compare
+    from mmfusion.experiments.config import ExperimentConfig as ExperimentConfig, SweepConfig as SweepConfig
+    from mmfusion.experiments.search import SweepResult as SweepResult, sweep as sweep
 
 __getattr__, __dir__ = attach(__name__)

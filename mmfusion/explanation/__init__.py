@@ -6,13 +6,13 @@ from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.explanation.attention import attention_maps as attention_maps
-    from mmfusion.explanation.contributions import Contributions as Contributions
-    from mmfusion.explanation.contributions import modality_contributions as modality_contributions
-    from mmfusion.explanation.explanation import Explanation as Explanation
-    from mmfusion.explanation.explanation import explain_item as explain_item
+    from mmfusion.explanation.contributions import (
+        Contributions as Contributions,
+        modality_contributions as modality_contributions,
+    )
+    from mmfusion.explanation.explanation import Explanation as Explanation, explain_item as explain_item
     from mmfusion.explanation.image import image_relevance as image_relevance
-    from mmfusion.explanation.overlay import draw as draw
-    from mmfusion.explanation.overlay import save_explanation as save_explanation
+    from mmfusion.explanation.overlay import draw as draw, save_explanation as save_explanation
     from mmfusion.explanation.run import explain_path as explain_path
     from mmfusion.explanation.text import token_relevance as token_relevance
 

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
-    from mmfusion.training.config import CardConfig as CardConfig
-    from mmfusion.training.config import ModelConfig as ModelConfig
-    from mmfusion.training.config import ProcessorConfig as ProcessorConfig
-    from mmfusion.training.config import RunConfig as RunConfig
-    from mmfusion.training.config import TrainConfig as TrainConfig
+    from mmfusion.training.config import (
+        CardConfig as CardConfig,
+        ModelConfig as ModelConfig,
+        ProcessorConfig as ProcessorConfig,
+        RunConfig as RunConfig,
+        TrainConfig as TrainConfig,
+    )
     from mmfusion.training.finish import TrainResult as TrainResult
     from mmfusion.training.run import train as train
 
