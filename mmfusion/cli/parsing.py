@@ -25,10 +25,7 @@ from mmfusion.training.config import RunConfig
 #: Option -> further spellings.
 ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row")}
 
-_CONFIG_HELP = (
-    "Options from a file; arguments take precedence. Given a training config, other commands use only its data, "
-    "dataset and seed."
-)
+_CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
