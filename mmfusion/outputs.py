@@ -35,7 +35,7 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass
 class Features(_Tensors):
-    """Features of one modality, as a tower returns them. Only ``pooled`` is required.
+    """Features of one modality, as a tower returns them, or of one side. Only ``pooled`` is required.
 
     Attributes:
         tokens: (B, N, D) tokens: map positions, text tokens, slices or views.
@@ -75,7 +75,7 @@ class Fused(_Tensors):
         text: (B, D) the clinical side, input of the auxiliary text head.
         attentions: name -> (B, heads, Q, K).
         gates: name -> (B, ...).
-        streams: The image tower's streams by name (``global``, ``local``), each (B, D_i); None where it has none.
+        streams: The first side's streams by name (``global``, ``local``), each (B, D_i); None where it has none.
     """
 
     pooled: Tensor

@@ -3,6 +3,7 @@
 # made by `make docs`; do not edit
 from mmfusion.aggregators.base import Aggregator as Aggregator
 from mmfusion.aggregators.bilstm import BiLSTMAggregator as BiLSTMAggregator
-from mmfusion.aggregators.pooling import AttentionAggregator as AttentionAggregator, MeanAggregator as MeanAggregator
+from mmfusion.aggregators.pooling import AttentionAggregator as AttentionAggregator
+from mmfusion.aggregators.pooling import MeanAggregator as MeanAggregator
 from mmfusion.aggregators.ssm import SSMAggregator as SSMAggregator
 from mmfusion.aggregators.transformer import TransformerAggregator as TransformerAggregator

@@ -1,4 +1,4 @@
-"""What the files of a saved model are called, and how a saved model is."""
+"""Names of the files of a saved model, and how the names of saved models begin."""
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
 

@@ -152,7 +152,7 @@ def _list(name: str, hint: Any, words: list[str]) -> str:
 
 
 def _config_file(path: str, config: type) -> str:
-    """A file as it is; or its text, of a training config what another command takes, and with lists of one item."""
+    """The path of a file; or its text, without what only training takes, and with a list for a lone word."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -11,7 +11,7 @@ from mmfusion.text.template import cell_text, template_fields
 
 
 def find_columns(reading: Reading) -> Reading:
-    """Find each column by its option or its default name. One that the user named must be there; a default may be.
+    """Find each column by its option or its default name. One that the user named must be there.
 
     Raises:
         ValueError: Columns are missing (all named at once), the data have no labels, or the text template names a

@@ -50,15 +50,15 @@ class DatasetConfig:
         folds: Split -> its folds, e.g. ``{test: [0], val: [1]}``; all other folds are ``train``.
         labels_table: Second table, relative to the root, whose columns are added to the rows that agree in ``join_on``;
             of a column in both tables the first table's is kept.
-        join_on: Column that both tables have, one row a value in the second.
+        join_on: Column that both tables have; in the second, no value stands twice.
         study_column: Rows that agree here are one case with several slices, or, with ``view_column``, several views.
             The study's value is the case's id (and group, unless ``group_column`` says otherwise); metadata in which
             its rows differ are missing.
         slice_column: Number that orders the slices of a study; None takes the last number in the file name.
         max_slices: Number of equally spaced slices that are kept of a longer study; None keeps all.
         view_column: Column that names the view of each row of a study.
-        views: The views, in the model's order (the first one asks); rows of other views are left out. Empty takes all
-            that ``view_column`` names, in natural order.
+        views: The views, in the model's order (the first attends to the others); rows of other views are left out.
+            Empty takes all that ``view_column`` names, in natural order.
         view_columns: Columns with an image path each, in the model's order, in place of ``image_column``. An empty cell
             is a missing view.
         roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the upright image, x1 and

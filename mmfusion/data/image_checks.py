@@ -30,7 +30,7 @@ def check_images(
 
     Args:
         cases: The table; cases that are bad already are not looked at again.
-        workers: Number of threads; None takes one a core, at most 8.
+        workers: Number of threads; None takes one per core, at most 8.
         progress: Show a progress bar on a terminal.
         look: Called from several threads with each image's path in the table and the decoded image, for whoever wants
             to know more of it; what it raises counts against the image.

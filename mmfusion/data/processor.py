@@ -134,7 +134,7 @@ class Processor:
             text: The whole text, or None.
             label: Class name, or its position.
             slices: Images of a study in their order, in place of ``image``; empty where the case has none.
-            views: One image a view in the model's order, None where it is missing, in place of ``image``.
+            views: One image per view in the model's order, None where it is missing, in place of ``image``.
             roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
@@ -222,7 +222,7 @@ class Processor:
         """A batch from images and texts, for applications.
 
         Args:
-            images: One image a case, None where a case has none; a single image is a batch of one.
+            images: One image per case, None where a case has none; a single image is a batch of one.
             texts: Whole texts, likewise.
             labels: Class names or positions.
 

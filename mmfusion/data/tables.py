@@ -18,7 +18,7 @@ class RawTable:
 
     Attributes:
         source: Its name in messages.
-        columns: Name -> one cell a row: text, or whatever type Parquet and JSON have.
+        columns: Name -> one cell per row: text, or whatever type Parquet and JSON have.
         broken: Row (1-based) -> why its line could not be read.
         format: How it was found: ``table``, ``report``, ``imagefolder`` or ``folder``.
     """

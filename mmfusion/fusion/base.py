@@ -12,7 +12,7 @@ from mmfusion.outputs import Features, Fused
 
 
 class FusionBlock(nn.Module):
-    """Two modalities in, one representation out.
+    """Two sides in, ``Fused`` out.
 
     A block of your own needs no more than ``__init__(image_dim, text_dim, dim)``, the widths of both sides' features
     and the one they are projected to, and ``forward(image, text)``; deriving from this class declares what it reads and
@@ -34,7 +34,7 @@ class FusionBlock(nn.Module):
 
     @abstractmethod
     def forward(self, image: Features, text: Features) -> Fused:
-        """Fuse the features of both towers."""
+        """Fuse the features of both sides."""
 
 
 class ProjectedFusion(FusionBlock):

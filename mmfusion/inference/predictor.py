@@ -36,8 +36,8 @@ class Predictor:
         model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` where the folder
             holds an export.
         processor: How rows become tensors, and the class names.
-        calibration: How sure the model may be: ``temperature``, ``fitted_on`` and ``n``; None leaves the probabilities
-            as the network gives them.
+        calibration: The ``temperature``, the rows it was ``fitted_on`` and their number ``n``; None leaves the
+            probabilities as the network gives them.
         provenance: How the model was made: the ``training`` entry of its ``config.json``.
         card: What the model card says beside that: the ``card`` entry of its ``config.json``.
         name: What messages call it: the name it was loaded by.

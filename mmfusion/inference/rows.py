@@ -37,15 +37,15 @@ def with_content(item: dict[str, Any]) -> dict[str, Any]:
 
 
 class AllRows(Dataset[dict[str, Any]]):
-    """Every row of a table in its order, encoded; a row that cannot be read raises ``ValueError`` when it is asked for.
+    """Every row of a table in its order, encoded; asking for one that cannot be read raises one of ``ROW_ERRORS``.
 
     Args:
         cases: The table, with its problems.
         processor: How a case becomes tensors.
         open_rows: Makes the data set of sound rows; None encodes them with the processor
             (:class:`~mmfusion.data.MultimodalDataset`).
-        refuse_empty: Whether a row without a modality that the model reads counts as unreadable. Otherwise the model
-            says what it says without any: so are all models of a comparison measured on the same rows.
+        refuse_empty: Whether a row without a modality that the model reads counts as unreadable. Otherwise it is
+            predicted from the learned tokens, so that all models of a comparison are measured on the same rows.
 
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.

@@ -95,8 +95,8 @@ def predict_rows(
 
     Args:
         model: A ``FusionModel``; it is put in evaluation mode, and runs where its weights are. Or an ``OnnxModel``.
-        dataset: Anything with a length whose items are what ``collate`` takes; an item that cannot be read raises
-            ``ValueError`` or ``OSError``, which becomes the row's error.
+        dataset: Anything with a length whose items are what ``collate`` takes; what an item that
+            cannot be read raises, one of ``ROW_ERRORS``, becomes the row's error.
         collate: List of items -> keyword tensors (``Processor.collate``).
         num_classes: C.
         calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.

@@ -27,20 +27,20 @@ SWAPPABLE = {
 
 
 def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., FusionModel]:
-    """Decorator that registers a model entrypoint under its function name."""
+    """Decorator that registers a function as the architecture of its name."""
     return registry.register("model", entrypoint.__name__)(entrypoint)
 
 
 def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
-    """Build the model that an entry point describes, with the caller's overrides; see :func:`configured`."""
+    """Build the model of an architecture, with the caller's overrides; see :func:`configured`."""
     return FusionModel(**configured(overrides, architecture))
 
 
 def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the caller's overrides over the keywords of an architecture.
 
-    Swapping a part drops the keywords the entrypoint had for the old part; keywords for an unchanged part are merged
-    over the entrypoint's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
+    Swapping a part drops the architecture's keywords for the old part; keywords for an unchanged part are merged over
+    the architecture's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
     heads too.
 
     Raises:

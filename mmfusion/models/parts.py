@@ -184,7 +184,7 @@ def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths
 
 
 def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | None, image: SideWidths) -> nn.Module:
-    """The head, told the widths of tokens and streams where it reads them and they differ from ``in_features``.
+    """The head, told the widths of tokens and streams where it takes them and the model has any.
 
     With no classes it is the identity.
 
@@ -235,7 +235,7 @@ def checked_features(features: Any, tower: Tower) -> Features:
 
 
 def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
-    """What the head classifies: both sides, image first, fused, or the only one, with the towers' own streams."""
+    """What the head classifies: both sides (image first) fused, or the only side, and the first side's streams."""
     if block is None:
         fused = Fused(pooled=sides[0].pooled, tokens=sides[0].tokens, mask=sides[0].mask)
     else:

@@ -141,7 +141,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     own = model.state_dict()
     state = _checked_weights(folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,
-    # at addresses for which matrix kernels round otherwise than for torch's own (multiples of 64)
+    # at addresses where matrix kernels round differently than at torch's own, the multiples of 64
     owned = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
     model.load_state_dict(owned, assign=True)
     if num_classes is not None and num_classes != model.num_classes:

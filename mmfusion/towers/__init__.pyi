@@ -1,10 +1,14 @@
 """Towers: one modality in, ``Features`` out."""
 
 # made by `make docs`; do not edit
-from mmfusion.towers.base import AdoptedTower as AdoptedTower, Tower as Tower
+from mmfusion.towers.base import AdoptedTower as AdoptedTower
+from mmfusion.towers.base import Tower as Tower
 from mmfusion.towers.global_local import GlobalLocalTower as GlobalLocalTower
-from mmfusion.towers.image import Backbone as Backbone, ImageTower as ImageTower, TimmTower as TimmTower
+from mmfusion.towers.image import Backbone as Backbone
+from mmfusion.towers.image import ImageTower as ImageTower
+from mmfusion.towers.image import TimmTower as TimmTower
 from mmfusion.towers.several import SeveralTower as SeveralTower
-from mmfusion.towers.slices import SlicesTower as SlicesTower, Stem25D as Stem25D
+from mmfusion.towers.slices import SlicesTower as SlicesTower
+from mmfusion.towers.slices import Stem25D as Stem25D
 from mmfusion.towers.text import TextTower as TextTower
 from mmfusion.towers.views import ViewsTower as ViewsTower

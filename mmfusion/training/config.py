@@ -117,7 +117,7 @@ class TrainConfig:
             once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
         feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
             ``processor.augment`` is ``none``.
-        weight_decay: AdamW's, on weights only (not on biases, norms and embeddings of missing modalities).
+        weight_decay: AdamW's, on weights only (not on biases, norms and tokens of missing modalities).
         warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
         grad_clip: largest gradient norm.
         loss: name of the loss.
@@ -192,7 +192,7 @@ class RunConfig:
     """One training run: ``mmfusion train --config FILE.yaml``.
 
     Attributes:
-        data: root folder of the data set.
+        data: root folder of the data set, or its table.
         output: run folder.
         seed: fixes weights, data order, augmentation and dropout.
         dataset: how to read the data.

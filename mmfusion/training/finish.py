@@ -77,7 +77,7 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
 def finish(
     config: RunConfig, folder: RunFolder, cases: CaseTable, predictor: Predictor, rows: Rows, history: list[Record]
 ) -> TrainResult:
-    """Save the last weights, and measure the best ones on rows that chose nothing, where there are such.
+    """Save the last weights; calibrate the best on the validation rows, measure them on the test rows (else those).
 
     The main process alone writes; the others only say what came out. ``folder`` holds the best model, ``predictor`` has
     the last weights, and ``rows`` are those of ``cases`` as they were opened for training.

@@ -184,7 +184,7 @@ class FusionTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This batch's part of the mean loss over all rows of the step (of all processes, hence their number)."""
+        """This batch's part of the mean loss over the step's rows, times the processes: DDP averages over them."""
         loss = self.task.loss
         if hasattr(loss, "step"):
             loss.step = self.state.global_step
