@@ -164,7 +164,9 @@ def _tower(
 
 
 def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths) -> nn.Module:
-    """The fusion block, told the widths of both sides; ``num_features`` and ``side_dims`` are set where it has none.
+    """The fusion block, told the widths of both sides; ``num_features`` is set where it has none.
+
+    So is ``side_dims`` for auxiliary heads, the only ones that read it.
 
     Raises:
         TypeError: The block is no module, or has no ``forward``.
@@ -178,7 +180,7 @@ def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths
     block = _module("fusion", name, "forward(image, text) -> Fused", widths | config["fusion_args"])
     if not hasattr(block, "num_features"):
         block.num_features = dim or image.num_features
-    if not hasattr(block, "side_dims"):
+    if config["aux_heads"] and not hasattr(block, "side_dims"):
         block.side_dims = (image.num_features, clinical.num_features)
     return block
 
@@ -251,9 +253,9 @@ def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
 
 def checked_fused(fused: Any, block: Any, name: str) -> Fused:
     """What a fusion block returned, refused in one line where it is not what the block declares."""
-    part, (image, text) = f"fusion {name!r}", block.side_dims
+    part, sides = f"fusion {name!r}", dict(zip(("image", "text"), getattr(block, "side_dims", ()), strict=False))
     _checked(fused, Fused, part, block, {"pooled": block.num_features}, "self.num_features")
-    return _checked(fused, Fused, part, block, {"image": image, "text": text}, "self.side_dims")
+    return _checked(fused, Fused, part, block, sides, "self.side_dims")
 
 
 def checked_output(output: Any, head: nn.Module, name: str, num_classes: int) -> FusionOutput:

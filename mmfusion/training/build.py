@@ -70,8 +70,8 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     inputs: dict[str, Any] = {}
     if model.image_tower is not None:
         cfg = model.pretrained_cfg
-        inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct")}
-        inputs["image_size"] = config.processor.image_size or cfg["input_size"][-1]
+        inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
+        inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
     processor = Processor(
         labels=cases.labels,
         tokenizer=tokenizer,

@@ -15,10 +15,12 @@ from zoo import batch
 
 import mmfusion
 from mmfusion import registry
+from mmfusion.data import Processor
 from mmfusion.exporting.inputs import free_sizes, input_names
 from mmfusion.models import save_model
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.towers import Tower
+from mmfusion.training import ModelConfig, RunConfig, TrainConfig, train
 
 TINY: dict[str, Any] = {"num_classes": 3, "image_encoder": "test_resnet", "text_args": {"vocab_size": 128}, "dim": 32}
 LABS = {"towers": {"lab_values": {"width": 5}}}
@@ -223,6 +225,14 @@ class WideFusion(MyFusion):
         self.num_features = 2 * dim
 
 
+class ProjectedFusion(MyFusion):
+    """Hands its projected sides on, without saying how wide they are."""
+
+    def forward(self, image: Features, text: Features) -> Fused:
+        v, t = self.image(image.pooled), self.text(text.pooled)
+        return Fused(pooled=v + t, image=v, text=t)
+
+
 class ListFusion(MyFusion):
     def forward(self, image: Features, text: Features) -> list[Tensor]:  # type: ignore[override]
         return [image.pooled, text.pooled]
@@ -310,6 +320,24 @@ def test_a_part_that_does_not_keep_its_word_is_named(
     with pytest.raises(error, match=words) as caught:
         model(torch.randn(2, 3, 48, 48), torch.randint(5, 128, (2, 6)))
     assert "\n" not in str(caught.value)
+
+
+def test_widths_of_the_sides_matter_to_auxiliary_heads_alone(parts: Any) -> None:
+    parts("fusion", "mine", ProjectedFusion)
+    inputs = torch.randn(2, 3, 48, 48), torch.randint(5, 128, (2, 6))
+    plain = mmfusion.create_model("test_concat", num_classes=3, fusion="mine", dim=20)
+    assert plain(*inputs).logits.shape == (2, 3)
+    with pytest.raises(
+        ValueError, match=r"'mine' \(ProjectedFusion\) returned image of width 20 .* set self.side_dims"
+    ):
+        mmfusion.create_model("test_concat", num_classes=3, fusion="mine", dim=20, aux_heads=True)(*inputs)
+
+
+def test_a_tower_that_names_no_input_size_trains_at_timms(parts: Any, toy: Path, tmp_path: Path) -> None:
+    parts("image_tower", "mine", MyImage)
+    model, settings = ModelConfig(name="test_concat", image_tower="mine"), TrainConfig(epochs=1, batch_size=8)
+    train(RunConfig(data=str(toy), output=str(tmp_path), model=model, train=settings))
+    assert Processor.from_pretrained(tmp_path / "best").image_size == 224
 
 
 def test_a_tower_that_lacks_something_is_refused(parts: Any) -> None:
