@@ -33,6 +33,8 @@ def test_entries_are_laid_over_those_that_are_there(tmp_path: Path) -> None:
     assert "ä" in path.read_text(encoding="utf-8") and json.loads(path.read_text(encoding="utf-8"))["a"] == 2
     write_json(path, {"c": 3})
     assert read_json(path) == {"c": 3}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as editors on Windows write it
+    assert read_json(path) == {"c": 3}
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "is not JSON"), ("[]", "holds a JSON list"), (None, "not exist")])

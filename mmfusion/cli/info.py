@@ -1,13 +1,13 @@
 """Names of models and parts (``mmfusion list``), and what each is made of (``mmfusion info``)."""
 
 import inspect
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from mmfusion import registry
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
+from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
 from mmfusion.names import did_you_mean
 from mmfusion.results import Evaluation
@@ -57,7 +57,7 @@ def _saved(name: str) -> Iterator[tuple[str, str]]:
     shown = ("model", "architecture", "input_size", "mean", "std")
     yield from _entries({key: value for key, value in stored.items() if key not in shown})
     if (path := folder / "metrics.json").is_file():
-        found = Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        found = Evaluation.from_dict(read_json(path))
         yield from _entries({"metrics": ({"n": found.n} if found.n else {}) | found.figures})
 
 

@@ -1,7 +1,6 @@
 """Single runs of an experiment or a search: the rows that they are of, and what each leaves behind."""
 
 import contextlib
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 from mmfusion.data import CaseTable, DatasetConfig, check_images
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.cost import cost_of
-from mmfusion.files import write_json
+from mmfusion.files import read_json, write_json
 from mmfusion.training.config import RunConfig
 from mmfusion.training.run import train
 from mmfusion.training.run_folder import RunFolder
@@ -33,7 +32,7 @@ def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[Cas
     cases = cases.resolve(dataset.on_bad_row)
     path = output / "data.json"
     told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told
+    before = read_json(path) if path.is_file() else told
     if before != told:
         raise ValueError(
             f"{output} holds runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
@@ -66,7 +65,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
     config = replace(config, train=replace(config.train, resume=True))
     RunFolder(folder).check(config)
     if (folder / RESULT).is_file():
-        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return read_json(folder / RESULT)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     result: dict[str, Any]

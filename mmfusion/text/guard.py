@@ -1,11 +1,11 @@
 """Keeps the label out of a text: label words, their synonyms, and metadata columns that were written after it."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from mmfusion.files import read_json
 from mmfusion.text.words import UNSPACED, fold, sentences
 
 _LABEL_WORDS = Path(__file__).parent / "label_words"
@@ -145,12 +145,8 @@ def read_synonyms(source: str | Path) -> dict[str, list[str]]:
     path = _LABEL_WORDS / f"{source}.json" if source in list_synonyms() else Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"The synonyms {path} do not exist.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    terms = found.values() if isinstance(found, dict) else [None]
-    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in terms):
+    found = read_json(path)
+    if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in found.values()):
         raise ValueError(f'{path} must map labels to lists of texts, as in {{"mel": ["melanoma"]}}.')
     return found
 

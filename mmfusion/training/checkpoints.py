@@ -1,9 +1,10 @@
 """Resumable states: sealed when whole, so that a run killed at any moment can go on."""
 
-import json
 import re
 import shutil
 from pathlib import Path
+
+from mmfusion.files import read_json, write_json
 
 #: The last file that a state gets: the name and size of every other one.
 SEAL = "complete.json"
@@ -12,15 +13,15 @@ SEAL = "complete.json"
 def seal(state: Path) -> None:
     """Mark a state as complete, once all of its files are written."""
     sizes = {file.name: file.stat().st_size for file in sorted(state.iterdir()) if file.name != SEAL}
-    (state / SEAL).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+    write_json(state / SEAL, sizes)
 
 
 def is_complete(state: Path) -> bool:
     """Whether the state was sealed, and still holds every file at its full size."""
     try:
-        sizes = json.loads((state / SEAL).read_text(encoding="utf-8"))
+        sizes = read_json(state / SEAL)
         return all((state / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return False
 
 

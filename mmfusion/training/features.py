@@ -1,6 +1,5 @@
 """Features of frozen towers on disk: written once, read through memory maps, batched like encoded cases."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
+
+from mmfusion.files import read_json, write_json
 
 _INDEX, _OFFSETS = "index.json", "offsets.npy"
 
@@ -38,7 +39,7 @@ class FeatureStore:
         folder = Path(folder)
         if not (folder / _INDEX).is_file():
             raise FileNotFoundError(f"{folder} holds no features (no {_INDEX}).")
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / _INDEX)
         self.about: dict[str, Any] = index["about"]
         self.padded: tuple[str, ...] = tuple(index["padded"])
         self._rows: int = index["rows"]
@@ -110,7 +111,7 @@ def write_features(
                     files[name].write(real.tobytes())
         np.save(partial / _OFFSETS, np.array(offsets, dtype=np.int64))
         index = {"rows": len(offsets) - 1, "padded": list(padded), "arrays": arrays, "about": dict(about)}
-        (partial / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(partial / _INDEX, index)
         try:
             os.rename(partial, folder)
         except OSError:

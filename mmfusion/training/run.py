@@ -1,6 +1,5 @@
 """``train(config)``: from a table of cases to a run folder, step by step."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from mmfusion import registry
 from mmfusion.data import CaseTable
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
+from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
@@ -130,7 +130,7 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
     if state is None:
         trainer.train()
         return
-    saved = json.loads((state / "trainer_state.json").read_text(encoding="utf-8"))
+    saved = read_json(state / "trainer_state.json")
     history = restored(saved["stateful_callbacks"])["history"]
     if trainer.is_world_process_zero():
         print(f"going on from {state} ({len(history)} epochs done)")

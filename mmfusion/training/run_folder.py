@@ -1,11 +1,10 @@
 """The folder of a run: what lies where, and whether a run may begin or go on in it."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import recover, write_json
+from mmfusion.files import read_json, recover, write_json
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
@@ -64,7 +63,7 @@ class RunFolder:
         """Refuse to go on with other data, or with another number of processes, whose steps would be others."""
         if not self.provenance.exists():
             return
-        before = json.loads(self.provenance.read_text(encoding="utf-8"))
+        before = read_json(self.provenance)
         if before.get("data_fingerprint") != provenance["data_fingerprint"]:
             raise ValueError(
                 f"{self.root} cannot be resumed: the data changed since it began "
