@@ -24,6 +24,14 @@ def portable_name(name: str) -> str:
     return f"{LOCAL}{Path(name.removeprefix(LOCAL)).name}" if name.startswith(LOCAL) else name
 
 
+def refuse_path(name: str) -> None:
+    """Raise ValueError, with what to write instead, for a name that looks like a path."""
+    if "/" in name or "\\" in name or Path(name).expanduser().is_dir():
+        raise ValueError(
+            f"{name!r} looks like a path; write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
+        )
+
+
 def resolve_artifact(name: str) -> Path:
     """The folder of a saved model.
 
@@ -45,9 +53,7 @@ def resolve_artifact(name: str) -> Path:
             if (candidate / CONFIG).is_file():
                 return candidate
         raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
-    if Path(name).expanduser().is_dir() or "/" in name:
-        how = f"write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
-        raise ValueError(f"{name!r} looks like a path; {how}")
+    refuse_path(name)
     tags = shipped()
     found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
     if not found:

@@ -1,11 +1,12 @@
 """The findings of an audit, and the report made of them."""
 
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mmfusion.files import write_json
 
 #: ``error``: figures measured on these data are not to be believed, or training refuses the rows; ``warning``: look at
 #: it before believing them; ``note``: good to know.
@@ -91,8 +92,7 @@ class Audit:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         values = {name: value for name, value in asdict(self).items() if name != "output"}
-        content = json.dumps(values, indent=1, ensure_ascii=False)
-        (folder / "audit.json").write_text(content + "\n", encoding="utf-8")
+        write_json(folder / "audit.json", values, indent=1)
         (folder / "audit.md").write_text(self.markdown(), encoding="utf-8")
 
     def markdown(self) -> str:

@@ -22,6 +22,7 @@ from mmfusion.files import replacing
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.inference.split import read_split
+from mmfusion.names import check_choice
 
 METHODS = ("greedy", "uniform")
 
@@ -120,8 +121,7 @@ def make_soup(
     """
     output = Path(output).expanduser()
     method = method or ("uniform" if data is None else "greedy")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
+    check_choice("method", method, METHODS)
     if method == "greedy" and data is None:
         raise ValueError("A greedy soup is chosen on validation rows; give data, or method 'uniform'.")
     if metric not in METRICS:

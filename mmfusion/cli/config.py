@@ -9,7 +9,8 @@ class ListConfig:
 
     Attributes:
         pattern: Names to show, with wildcards.
-        kind: What to list: model, fusion, head, aggregator, image_tower, text_tower or loss.
+        kind: What to list: model, fusion, head, aggregator, image_tower, text_tower, tower, loss, metric, augmentation
+            or retriever.
         pretrained: List only models with trained weights, as ``arch.tag``.
     """
 

@@ -89,7 +89,7 @@ def measure(
         found.missing_modality = missing_modality(predictor, readable, bootstrap=BOOTSTRAP, **inference)
     if folder:
         found.folder = folder
-        _write(found, predicted, predictor, folder)
+        _write(found, predicted, folder)
     return found
 
 
@@ -125,7 +125,7 @@ def _decide(found: Evaluation, fitted: Predictions, measured: Predictions, confi
     found.thresholds = Thresholds(config.sensitivity, len(fitted.labels), per_class)
 
 
-def _write(found: Evaluation, predicted: Predictions, predictor: Predictor, folder: Path) -> None:
+def _write(found: Evaluation, predicted: Predictions, folder: Path) -> None:
     """Figures and plots; the predictions are there already."""
     y, p = predicted.labels, predicted.probabilities
     if found.subgroups:

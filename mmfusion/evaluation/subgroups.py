@@ -1,6 +1,7 @@
 """Figures of parts of the rows: each value of a metadata column, numbers in bands."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -98,7 +99,7 @@ def _named(column: str, values: pd.Series, width: str) -> tuple[list[str], list[
             f"Subgroups of {column!r} in bands of {width}: the column holds no numbers; leave the width out."
         )
     of_row = values.fillna(MISSING).tolist()
-    counts = {name: of_row.count(name) for name in sorted(set(of_row))}
+    counts = dict(sorted(Counter(of_row).items()))
     if len(counts) > MOST:
         raise ValueError(
             f"{column!r} has {len(counts)} different values, which are no subgroups; choose a column of at most {MOST}."

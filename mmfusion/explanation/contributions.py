@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmfusion.explanation.forward import attributing, computed_once, has_modality
 from mmfusion.inference.temperature import class_probabilities
+from mmfusion.names import check_choice
 
 MODALITIES = ("image", "text")
 
@@ -59,8 +60,7 @@ def modality_contributions(
     Raises:
         ValueError: unknown output, or the sample has no modality.
     """
-    if output not in ("probability", "logit"):
-        raise ValueError(f"output={output!r} is not one of 'probability', 'logit'.")
+    check_choice("output", output, ("probability", "logit"))
     players = [name for name in MODALITIES if has_modality(model, inputs, name)]
     if not players:
         raise ValueError("The sample has neither an image nor a text to take away.")

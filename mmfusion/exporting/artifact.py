@@ -11,6 +11,7 @@ from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
 from mmfusion.files import replacing, sha256
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel
+from mmfusion.names import check_choice
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ def export_model(
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()
-    if format not in SUFFIXES:
-        raise ValueError(f"format={format!r} is not one of {', '.join(map(repr, SUFFIXES))}.")
+    check_choice("format", format, tuple(SUFFIXES))
     is_file = output.suffix in SUFFIXES.values()
     if is_file and output.suffix != SUFFIXES[format]:
         raise ValueError(f"{output.name} is no name for the format {format}; its files end in {SUFFIXES[format]}.")

@@ -17,6 +17,7 @@ from mmfusion.files import written_whole
 from mmfusion.inference.onnx_model import open_session, run_session
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
+from mmfusion.names import check_choice
 
 #: format -> suffix of its file.
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -76,8 +77,7 @@ def write_program(
             ``tolerance``.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
-    if format not in SUFFIXES:
-        raise ValueError(f"format={format!r} is not one of {', '.join(map(repr, SUFFIXES))}.")
+    check_choice("format", format, tuple(SUFFIXES))
     for name in ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ():
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,13 @@ class DictRows:
         if len(images) > 1:
             raise ValueError(f"The row has {len(images)} images, and the model reads one.")
         found: dict[str, Any] = {"image": images[0]} if images else {}
-        if any(other.get("roi") is not None for other in self.rows):
+        if self._has_regions:
             found["roi"] = row.get("roi") or "centre"
         return found
+
+    @cached_property
+    def _has_regions(self) -> bool:
+        return any(row.get("roi") is not None for row in self.rows)
 
 
 def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:

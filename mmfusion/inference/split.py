@@ -27,12 +27,13 @@ def read_split(
     """
     dataset = dataset.without_split() if split == "all" else dataset
     cases = read_cases(data, dataset, processor_labels=labels)
-    if cases.layout != "image":
-        # a case goes on without those of its images that cannot be read: they have to be known beforehand
+    drawn = split != "all" and not cases.splits
+    if drawn or cases.layout != "image":
+        # a split was drawn from the sound rows; a case goes on without those of its images that cannot be read
         check_images(cases)
-    if split == "all" or cases.splits:
+    if not drawn:
         return (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
-    cases = check_images(cases).resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
+    cases = cases.resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(
             f"{cases.source} has no split column, and differs from what the model was trained on, so that its "

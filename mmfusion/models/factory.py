@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from mmfusion import registry
-from mmfusion.artifacts.folder import PREFIXES, resolve_artifact
+from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import occupied_sides
@@ -120,10 +119,7 @@ def create_model(
         )
     if is_saved:
         return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
-    if "/" in name or "\\" in name or Path(name).is_dir():
-        raise ValueError(
-            f"{name!r} looks like a path; write 'local-dir:{name}' for a folder or 'hf-hub:{name}' for the Hub."
-        )
+    refuse_path(name)
     entrypoint = registry.get("model", architecture)
     if pretrained or tag:
         return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)

@@ -1,7 +1,6 @@
 """Narratives of a whole data set, written as the files that mmfusion reads (``dataset.format: report``)."""
 
 import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from mmfusion import registry
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.read import read_cases
+from mmfusion.files import write_json
 from mmfusion.narrative.config import NarrateConfig, NarrativeConfig
 from mmfusion.narrative.narrator import Narrative, Narrator
 from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
@@ -126,7 +126,7 @@ def narrate(config: NarrateConfig) -> NarratedData:
         writer.writerow(columns)
         writer.writerows([row[name] for name in columns] for row in rows)
     for name, content in (("response.json", texts), ("narrative.json", facts)):
-        (output / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(output / name, content, indent=1)
     return NarratedData(output, facts, narratives[0].text)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmfusion.files import read_json
+from mmfusion.names import check_choice
 from mmfusion.text.words import UNSPACED, fold, sentences
 
 _LABEL_WORDS = Path(__file__).parent / "label_words"
@@ -95,8 +96,7 @@ class LeakGuard:
         Raises:
             ValueError: Unknown unit.
         """
-        if unit not in ("word", "sentence"):
-            raise ValueError(f"unit={unit!r} is not one of 'word', 'sentence'.")
+        check_choice("unit", unit, ("word", "sentence"))
         if unit == "sentence" and self._spans(text):
             return " ".join(sentence for sentence in sentences(text) if not self._spans(sentence))
         # Two words may become one term when what stood between them goes.
