@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from mmfusion import registry
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.cases import CaseTable
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.data.processor import Processor
 
 
@@ -76,6 +77,13 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     def texts(self) -> list[str | None]:
         """The text of each row; empty where the processor reads none."""
         return self._text.tolist()
+
+    def notices(self) -> InputNotices:
+        """What of the rows the processor's model has not learned, such as words that its tokenizer does not know."""
+        notices = InputNotices()
+        notices.see(len(self))
+        note_texts(notices, self.processor, self.texts)
+        return notices
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of rows; see :meth:`Processor.collate`."""

@@ -1,7 +1,7 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.text.template import template_fields
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,11 @@ class AllRows(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def notices(self) -> InputNotices:
+        """What of the sound rows the model has not learned; of rows that the processor encodes, not of features."""
+        found: InputNotices = self._rows.notices()
+        return found
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._errors:
             raise ValueError(self._errors[index])
@@ -109,9 +115,20 @@ class DictRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def notices(self) -> InputNotices:
+        """What of the rows the model has not learned."""
+        notices = InputNotices()
+        notices.see(len(self))
+        note_texts(notices, self.processor, [self.processor.text_of(self._content(row)) for row in self.rows])
+        return notices
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key not in _NOT_TEXT}
-        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+        row = self.rows[index]
+        return with_content(self.processor.encode_row(self._content(row) | self._images(row)))
+
+    @staticmethod
+    def _content(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in _NOT_TEXT}
 
     def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
@@ -154,6 +171,12 @@ def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
         message = "No row has any of %s, which the model's text is made of; %s is not read."
         logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
     return rows
+
+
+def tell_notices(datasets: Iterable[AllRows | DictRows]) -> None:
+    """Warn of inputs unlike the training rows; what several models of an ensemble have in common is told once."""
+    for line in dict.fromkeys(line for rows in datasets for line in rows.notices().lines()):
+        logger.warning("%s", line)
 
 
 def check_row(row: Any) -> None:

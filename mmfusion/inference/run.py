@@ -10,7 +10,7 @@ from mmfusion.inference.config import PredictConfig
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
-from mmfusion.inference.rows import AllRows
+from mmfusion.inference.rows import AllRows, tell_notices
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def predict_path(
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
 
-    Rows keep their order; one that cannot be read has its reason under ``error``. The arguments are those of
+    Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
+    that the model does not know, and texts that were cut. The arguments are those of
     :class:`~mmfusion.inference.config.PredictConfig`.
 
     Raises:
@@ -70,4 +71,5 @@ def predict_path(
         for part in predictor.stream(rows, tta=tta, batch_size=batch_size, description="Predicting"):
             write(ids[part.rows], part)
             unreadable += sum(error is not None for error in part.errors)
+    tell_notices(rows)
     return Predicted(Path(output), len(ids), unreadable)

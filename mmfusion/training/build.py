@@ -109,8 +109,9 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
-    texts = [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
-    return fit_wordpiece(texts, config.processor.vocab_size)
+    frame = cases.select("train").frame
+    texts, groups = [reader.text_of(row) or "" for row in frame.to_dict("records")], frame["group"].tolist()
+    return fit_wordpiece(texts, config.processor.vocab_size, groups=groups, min_groups=config.privacy.min_patients)
 
 
 def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:

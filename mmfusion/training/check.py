@@ -17,7 +17,7 @@ def check_settings(config: RunConfig) -> None:
         TypeError: a keyword that models, the named part or the loss do not take.
     """
     train, augment = config.train, config.processor.augment
-    for section in (config.model, config.processor, train):
+    for section in (config.model, config.processor, train, config.privacy):
         section.__post_init__()  # a field may have been set since
     if train.metric not in METRICS:
         raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")

@@ -188,6 +188,21 @@ class CardConfig:
 
 
 @dataclass
+class PrivacyConfig:
+    """What of the training rows may enter the saved model.
+
+    Attributes:
+        min_patients: smallest number of groups (patients, lesions; a row without one is its own) that share a value
+            before it enters a vocabulary: a word of the fitted tokenizer, a category of a column.
+    """
+
+    min_patients: int = 5
+
+    def __post_init__(self) -> None:
+        _check("privacy", self, {}, min_patients=1)
+
+
+@dataclass
 class RunConfig:
     """One training run: ``mmfusion train --config FILE.yaml``.
 
@@ -200,6 +215,7 @@ class RunConfig:
         processor: how rows become tensors.
         train: how to train.
         card: what the model card says beyond the figures.
+        privacy: what of the training rows may enter the saved model.
         plugins: modules that register parts of your own, named as in an import; they are imported first.
     """
 
@@ -211,4 +227,5 @@ class RunConfig:
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     card: CardConfig = field(default_factory=CardConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     plugins: list[str] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import IntervalStrategy, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
-from mmfusion.data import CaseTable
+from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.files import read_json
@@ -84,6 +85,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
         print(_first_line(config, args, predictor, cases))
+        _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
@@ -116,6 +118,14 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
         f"training {config.model.name} ({parameters:,} trainable parameters) on {len(cases.labels)} classes, "
         f"rows: {rows}; {resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
     )
+
+
+def _print_notices(predictor: Predictor, cases: CaseTable) -> None:
+    """What the model cannot learn from the rows of each split, or has not learned."""
+    reader = replace(predictor.processor, image_size=None)
+    for split in cases.splits:
+        for line in MultimodalDataset(cases.select(split), reader).notices().lines():
+            print(f"{split}: {line}")
 
 
 def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, float]:
