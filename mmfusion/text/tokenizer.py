@@ -70,7 +70,7 @@ def fit_wordpiece(
     known = {word for word, enough in shared.items() if enough and len(word) > 1}
     # The trainer numbers the inner characters (##x) in hash order, and ties between merges fall by number: it would
     # make another vocabulary each time. Listed beforehand, in order, they have their numbers.
-    alphabet = sorted({word[0] for word in shared} | {f"##{character}" for word in shared for character in word[1:]})
+    alphabet = sorted({*"".join(shared), *(f"##{character}" for word in shared for character in word[1:])})
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     listed = list(dict.fromkeys([*SPECIAL_TOKENS, *ALWAYS, *alphabet]))
