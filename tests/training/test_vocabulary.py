@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mmfusion.data import Processor
+from mmfusion.inference.predictor import Predictor
 from mmfusion.text.tokenizer import known_words
 from mmfusion.training import PrivacyConfig, RunConfig, train
 from mmfusion.training.check import check_settings
@@ -46,6 +47,14 @@ def test_a_name_of_one_patient_is_told_and_not_saved(
     for folder in (result.best, result.last):
         saved = [path for path in folder.iterdir() if path.suffix in (".json", ".md")]
         assert len(saved) >= 4 and not any(NAME in path.read_text(encoding="utf-8").lower() for path in saved)
+
+
+def test_every_age_has_a_probability_of_its_own(trained: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    predictor = Predictor.from_pretrained(f"local-dir:{trained.output}")
+    rows = [{"text": f"a red spot, patient of {age} years"} for age in range(100)]
+    probabilities = [tuple(found["probabilities"].values()) for found in predictor.predict(rows)]
+    assert len(set(probabilities)) == 100
+    assert not [record for record in caplog.records if "does not know" in record.getMessage()]
 
 
 def test_the_number_of_patients_is_checked(make_config: Callable[..., RunConfig]) -> None:
