@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmfusion.data.splits import group_codes
 from mmfusion.text.template import cell_number, cell_text
@@ -261,6 +263,12 @@ class TableColumns:
             "categories": [len(column.values) for column in self.categorical],
             "bins": [len(column.edges) for column in self.numeric],
         }
+
+    def statistics(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Means (C,), scales (C,) and edges of each numeric column, which the model's tower scales by."""
+        mean = torch.tensor([column.mean for column in self.numeric])
+        scale = torch.tensor([column.scale for column in self.numeric])
+        return mean, scale, [torch.tensor(column.edges) for column in self.numeric]
 
     def renamed(self, names: Mapping[str, str]) -> TableColumns:
         """The same columns, read under other names: old -> new."""
