@@ -73,7 +73,8 @@ def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
     for column in table["categorical"]:
         known = column["values"]
         named = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
-        words[column["name"]] = f"category, {len(known)} value{'' if len(known) == 1 else 's'}" + (f": {named}" if known else "")
+        count = f"category, {len(known)} value{'' if len(known) == 1 else 's'}"
+        words[column["name"]] = f"{count}: {named}" if known else count
     return words
 
 

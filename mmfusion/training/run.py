@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,11 @@ from transformers import IntervalStrategy, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
-from mmfusion.data import CaseTable
+from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
-from mmfusion.inference.columns import tell_columns
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
 from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
@@ -86,9 +86,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
         print("\n".join(filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases)))))
-        for split in ("val", "test"):
-            if split in cases.splits:
-                tell_columns(predictor, cases.select(split), f"{cases.source} ({split})")
+        _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
@@ -121,6 +119,14 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
         f"training {config.model.name} ({parameters:,} trainable parameters) on {len(cases.labels)} classes, "
         f"rows: {rows}; {resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
     )
+
+
+def _print_notices(predictor: Predictor, cases: CaseTable) -> None:
+    """What the model cannot learn from the rows of each split, or has not learned."""
+    reader = replace(predictor.processor, image_size=None)
+    for split in cases.splits:
+        for line in MultimodalDataset(cases.select(split), reader).notices().lines():
+            print(f"{split}: {line}")
 
 
 def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, float]:
