@@ -39,6 +39,7 @@ class ModelConfig:
         stem: ``2.5d``, of image tower ``slices``.
         aggregator: name of the aggregator of image tower ``slices``.
         text_encoder: built-in name, transformers model id or folder.
+        table_encoder: tower of the columns: ``table_mlp`` or ``ft_transformer``.
         fusion: name of the fusion block.
         head: name of the head.
         dim: width of the fusion block.
@@ -46,6 +47,7 @@ class ModelConfig:
         image_args: keywords of the image tower.
         aggregator_args: keywords of the aggregator.
         text_args: keywords of the text tower.
+        table_args: keywords of the table tower; the columns themselves are found in the data.
         fusion_args: keywords of the fusion block.
         head_args: keywords of the head.
     """
@@ -57,6 +59,7 @@ class ModelConfig:
     stem: str | None = None
     aggregator: str | None = None
     text_encoder: str | None = None
+    table_encoder: str | None = None
     fusion: str | None = None
     head: str | None = None
     dim: int | None = None
@@ -64,6 +67,7 @@ class ModelConfig:
     image_args: dict[str, Any] | None = None
     aggregator_args: dict[str, Any] | None = None
     text_args: dict[str, Any] | None = None
+    table_args: dict[str, Any] | None = None
     fusion_args: dict[str, Any] | None = None
     head_args: dict[str, Any] | None = None
 
