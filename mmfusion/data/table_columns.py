@@ -206,9 +206,9 @@ class TableColumns:
 
     def statistics(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Means (C,), scales (C,) and edges of each numeric column, which the model's tower scales by."""
-        mean = torch.tensor([column.mean for column in self.numeric])
-        scale = torch.tensor([column.scale for column in self.numeric])
-        return mean, scale, [torch.tensor(column.edges) for column in self.numeric]
+        mean = torch.tensor([column.mean for column in self.numeric], dtype=torch.float64)
+        scale = torch.tensor([column.scale for column in self.numeric], dtype=torch.float64)
+        return mean, scale, [torch.tensor(column.edges, dtype=torch.float64) for column in self.numeric]
 
     def renamed(self, names: Mapping[str, str]) -> TableColumns:
         """The same columns, read under other names: old -> new."""

@@ -115,6 +115,10 @@ def build_predictor(
         )
     if config.train.freeze_encoders:
         model.freeze_encoders()
+    if config.train.freeze_stages is not None:
+        model.freeze_stages(config.train.freeze_stages)
+    if config.train.freeze_norm:
+        model.freeze_norm()
     channels_last = resolve_channels_last(config.train.channels_last)
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from mmfusion.training import checkpoints
 from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
-from mmfusion.training.epochs import EpochLog, ProgressBar, restored, should_stop
+from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
@@ -93,7 +92,10 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     if rows.val is None:
         args.eval_strategy = IntervalStrategy.NO
 
-    keep = partial(save, predictor, folder.best)
+    def keep(record: Record) -> None:
+        with trainer.averaged():
+            save(predictor, folder.best, record)
+
     log = EpochLog(folder.metrics, config.train, begin_epoch=rows.begin_epoch, on_best=keep)
     trainer = FusionTrainer(
         predictor.network(),
@@ -106,7 +108,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         on_loss=log.add,
     )
     _train_or_resume(trainer, log, folder, config)
-    return finish(config, folder, cases, predictor, rows, log.history)
+    with trainer.averaged():
+        return finish(config, folder, cases, predictor, rows, log.history)
 
 
 def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor, cases: CaseTable) -> str:
@@ -149,4 +152,4 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
         log.history = history
         trainer.load_state(state)
     else:
-        trainer.train(resume_from_checkpoint=str(state))
+        trainer.resume(state)
