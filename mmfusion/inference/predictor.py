@@ -159,10 +159,10 @@ class Predictor:
         """Diagnose rows.
 
         Args:
-            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the model's
-                text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
-                ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
-                pixels of the image.
+            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the columns that the model reads, as
+                inputs of their own or in its text template, any of which may be absent. ``id`` is handed through. A
+                model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
+                ``roi`` (x0, y0, x1, y1), in pixels of the image.
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
