@@ -50,7 +50,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         name=name,
         config=config,
         model=model,
-        parts=[part for part in ("image_encoder", "text_encoder", "fusion", "head") if model[part]],
+        parts=[p for p in ("image_encoder", "text_encoder", "table_encoder", "fusion", "head") if model.get(p)],
         columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from mmfusion import registry
+from mmfusion.artifacts.card import column_words
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
 from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
@@ -54,6 +55,9 @@ def _saved(name: str) -> Iterator[tuple[str, str]]:
     stored = read_config(folder)
     about = f"saved model, architecture {stored['architecture']}"
     yield from _model(name, load_model(folder), about, stored.get("input_size"))
+    processor = stored.get("processor") or {}
+    if processor.get("table"):
+        stored["processor"] = processor | {"table": column_words(processor["table"], most=20)}
     shown = ("model", "architecture", "input_size", "mean", "std")
     yield from _entries({key: value for key, value in stored.items() if key not in shown})
     if (path := folder / "metrics.json").is_file():

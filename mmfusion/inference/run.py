@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from mmfusion.data import DatasetConfig
 from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
-from mmfusion.inference.columns import lacking_columns, warn_of
+from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
@@ -67,14 +67,13 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    count = unreadable = 0
+    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
-        for cases in stream_unlabelled(data, dataset or predictor.dataset, predictor.labels):
+        for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
-                there = cases.metadata
-                warn_of(line for each in predictor.members for line in lacking_columns(each.processor, there))
+                warn_of(column_lines(predictor, dataset, cases.metadata))
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)

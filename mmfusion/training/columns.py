@@ -136,8 +136,8 @@ def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int)
         elif not present:
             yield name, "is empty in the training rows"
         elif reason := (
-            _identity(name, column, data.groups)
-            or _shape(present, **forced)
+            _shape(present, **forced)
+            or _identity(name, column, data.groups)
             or _constant(column, data.groups, min_patients)
         ):
             yield name, reason
