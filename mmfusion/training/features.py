@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.files import read_json, write_json
 
 _INDEX, _OFFSETS = "index.json", "offsets.npy"
@@ -130,6 +131,8 @@ class FeatureRows(Dataset[dict[str, Any]]):
         views: modality -> its stores, one per augmented view (one alone without augmentation), each with the position
             there of every row; epoch e reads view e mod their number.
 
+        live: the same rows as inputs of the towers whose features are not stored; None where there are none.
+
     Raises:
         ValueError: a store lacks rows.
     """
@@ -139,7 +142,9 @@ class FeatureRows(Dataset[dict[str, Any]]):
         ids: NDArray[Any],
         labels: NDArray[np.int64],
         views: Mapping[str, Sequence[tuple[FeatureStore, NDArray[np.int64]]]],
+        live: Any = None,
     ) -> None:
+        self._live = live
         self.ids, self.labels = ids, labels
         self._views = dict(views)
         for side, stores in self._views.items():
@@ -165,6 +170,8 @@ class FeatureRows(Dataset[dict[str, Any]]):
             store, places = stores[int(self._epoch) % len(stores)]
             features = store[places[i]]
             item |= {f"{side}_present": bool(features.pop("present")), f"{side}_features": features}
+        if self._live is not None:
+            item["live"] = {name: value for name, value in self._live[i].items() if name not in NOT_INPUTS}
         if self.labels[i] >= 0:
             item["labels"] = int(self.labels[i])
         return item
@@ -176,4 +183,6 @@ class FeatureRows(Dataset[dict[str, Any]]):
         batch: dict[str, Any] = {name: torch.tensor([item[name] for item in items]) for name in kept}
         for name, stores in ((f"{side}_features", stores) for side, stores in self._views.items()):
             batch[name] = stores[0][0].collate([item[name] for item in items])
+        if self._live is not None:
+            batch |= self._live.collate([item["live"] for item in items])
         return batch
