@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from mmfusion import registry
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.cases import CaseTable
-from mmfusion.data.notices import InputNotices
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.data.processor import Processor
 from mmfusion.data.table_columns import EncodedTable
 
@@ -83,12 +83,13 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return self._text.tolist()
 
     def notices(self) -> InputNotices:
-        """What of the rows the processor's model has not learned, such as a category that no training row had."""
+        """What of the rows the processor's model has not learned, such as words that its tokenizer does not know."""
         notices = InputNotices()
         if self._table is not None:
             notices.update(self._table.notices)
         else:
             notices.see(len(self))
+        note_texts(notices, self.processor, self.texts)
         return notices
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -21,7 +21,8 @@ from mmfusion.settings import command_line
 def evaluate(config: EvaluateConfig) -> Evaluation:
     """Measure a trained model on one split of a data set.
 
-    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for.
+    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for. A warning
+    counts words that the model does not know, and texts that were cut.
 
     Raises:
         FileNotFoundError: There is no such model, or there are no such data.

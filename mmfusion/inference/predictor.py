@@ -23,6 +23,7 @@ from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, 
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model, save_model
 from mmfusion.models.saved import model_config
+from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
     from mmfusion.explanation import Explanation
@@ -113,6 +114,7 @@ class Predictor:
         """What ``config.json`` says beside the model itself."""
         return {
             "processor": self.processor.to_dict(),
+            "vocabulary": vocabulary_of(self.processor.tokenizer),
             "calibration": self.calibration,
             "training": self.provenance,
             "card": self.card,
@@ -165,7 +167,8 @@ class Predictor:
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
-            ``error`` where the row cannot be read. With ``id`` where the row has one.
+            ``error`` where the row cannot be read. With ``id`` where the row has one. A warning counts words that the
+            model does not know, and texts that were cut.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.

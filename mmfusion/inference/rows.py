@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
-from mmfusion.data.notices import InputNotices
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, warn_of
 from mmfusion.text.template import template_fields
 
@@ -126,11 +126,16 @@ class DictRows:
         if (table := self.processor.table) is not None and len(self):
             cells = {name: [row.get(name) for row in self.rows] for name in table.names}
             notices = table.encode_columns(cells, self.processor.missing_values).notices
+        note_texts(notices, self.processor, [self.processor.text_of(self._content(row)) for row in self.rows])
         return notices
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key not in _NOT_TEXT}
-        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+        row = self.rows[index]
+        return with_content(self.processor.encode_row(self._content(row) | self._images(row)))
+
+    @staticmethod
+    def _content(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in _NOT_TEXT}
 
     def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""

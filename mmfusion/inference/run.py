@@ -60,7 +60,8 @@ def predict_path(
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
 
-    Rows keep their order; one that cannot be read has its reason under ``error``. The arguments are those of
+    Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
+    that the model does not know, and texts that were cut. The arguments are those of
     :class:`~mmfusion.inference.config.PredictConfig`.
 
     Raises:
@@ -82,5 +83,5 @@ def predict_path(
             count += len(cases)
             for found, each in zip(notices, rows, strict=True):
                 found.update(each.notices())
-    warn_of(line for found in notices for line in found.lines())
+    warn_of(dict.fromkeys(line for found in notices for line in found.lines()))
     return Predicted(Path(output), count, unreadable)

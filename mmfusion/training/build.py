@@ -187,7 +187,8 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
-    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size)
+    groups, least = cases.select("train").frame["group"].tolist(), config.privacy.min_patients
+    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size, groups=groups, min_groups=least)
 
 
 def _texts(config: RunConfig, cases: CaseTable) -> list[str]:

@@ -192,8 +192,9 @@ class PrivacyConfig:
     """What a saved model may hold of single patients.
 
     Attributes:
-        min_patients: values enter a vocabulary, and the ends of a column's range are told, when so many patients
-            (``dataset.group_column``; rows without one) of the training rows share them.
+        min_patients: values (words of the fitted tokenizer, categories) enter a vocabulary, and the ends of a column's
+            range are told, when so many patients (``dataset.group_column``; rows without one) of the training rows
+            share them.
     """
 
     min_patients: int = 5
