@@ -7,6 +7,7 @@ from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.formats import folder_labels, image_column
 from mmfusion.data.reading import Columns, Reading
+from mmfusion.names import near
 from mmfusion.text.template import cell_text, template_fields
 
 
@@ -57,6 +58,9 @@ def find_columns(reading: Reading) -> Reading:
             find(option, name)
     fields = template_fields(config.text_template) if config.text_template else ()
     missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
+    if required and reading.known_labels is None:  # for training; a trained model goes on without some of its columns
+        lacking = {name: near(name, raw.columns) for name in config.named_columns if name not in raw.columns}
+        missing += [f"{name!r} (named as an input{f'; is it {it!r}?' if it else ''})" for name, it in lacking.items()]
     if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
         raise ValueError(f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas.")
     if missing:

@@ -17,7 +17,7 @@ from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.text import BUILT_IN, weights_source
-from mmfusion.training.columns import ChosenColumns, choose_columns
+from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -36,21 +36,30 @@ def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
     """The columns that the model reads: those of a saved model, else those that the data set's options choose.
 
     Raises:
-        ValueError: columns that may not be inputs, or that are not there; or a saved model reads others.
+        ValueError: columns that may not be inputs, or that are not there.
+    """
+    if not is_saved(config.model.name):
+        return choose_columns(cases, config.dataset, config.privacy.min_patients)
+    table = Processor.from_pretrained(resolve_artifact(config.model.name)).table
+    return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+
+
+def with_saved_columns(config: RunConfig) -> RunConfig:
+    """The run with the columns of the saved model that it begins with, which the table must have.
+
+    Raises:
+        ValueError: other columns are asked for.
     """
     dataset, name = config.dataset, config.model.name
     if not is_saved(name):
-        return choose_columns(cases, dataset, config.privacy.min_patients)
+        return config
     table = Processor.from_pretrained(resolve_artifact(name)).table
     known = table.names if table is not None else []
-    if others := set(dataset.named_columns) - set(known):
+    asked = dataset.named_columns or (["auto"] if dataset.reads_columns and table is None else [])
+    if others := sorted(set(asked) - set(known)):
         reads = f"reads {', '.join(known)}" if known else "reads no columns"
-        raise ValueError(f"{name} {reads}, not {', '.join(sorted(others))}; train a new model for other columns.")
-    if dataset.table_columns == "auto" and table is None:
-        raise ValueError(f"{name} reads no columns; train a new model for them, or leave dataset.table_columns out.")
-    if missing := [column for column in known if column not in cases.metadata]:
-        raise ValueError(f"{name} reads the columns {', '.join(known)}; {cases.source} has no {', '.join(missing)}.")
-    return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+        raise ValueError(f"{name} {reads}, not {', '.join(others)}; train a new model for other columns.")
+    return replace(config, dataset=with_column_names(dataset, table))
 
 
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:

@@ -17,7 +17,15 @@ from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
+from mmfusion.training.build import (
+    build_loss,
+    build_predictor,
+    class_counts,
+    columns_of,
+    needs_aux_heads,
+    with_parts,
+    with_saved_columns,
+)
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
@@ -64,6 +72,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     """
     registry.load_plugins(config.plugins)
     check_settings(config)
+    config = with_saved_columns(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
     args = trainer_arguments(config, folder.states)  # joins the other processes
