@@ -54,6 +54,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
+        text=_text(config),
         training=training,
         evaluation=evaluation,
         confusion=_confusion(evaluation),
@@ -73,7 +74,8 @@ def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
     for column in table["categorical"]:
         known = column["values"]
         named = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
-        words[column["name"]] = f"category, {len(known)} value{'' if len(known) == 1 else 's'}" + (f": {named}" if known else "")
+        count = f"category, {len(known)} value{'' if len(known) == 1 else 's'}"
+        words[column["name"]] = f"{count}: {named}" if known else count
     return words
 
 
@@ -100,6 +102,27 @@ def _confusion(evaluation: Evaluation) -> str:
         return ""
     rows = [(f"**{name}**", *map(str, row)) for name, row in zip(names, evaluation.confusion_matrix, strict=True)]
     return table(("", *names), rows)
+
+
+def _text(config: Mapping[str, Any]) -> list[str]:
+    """What the model reads of a text; empty of a model without one."""
+    processor, vocabulary = config.get("processor") or {}, config.get("vocabulary")
+    if not config["model"]["text_encoder"] or not processor:
+        return []
+    found = ["free text"]
+    if template := processor.get("text_template"):
+        columns = ", ".join(f"`{name}`" for name in template_fields(template))
+        found = [f"`{template}`, made of the columns {columns}, then free text"]
+    found.append(f"up to {processor['max_length']:,} tokens; the rest is cut")
+    if vocabulary:
+        known = f"{vocabulary['pieces']:,} word pieces"
+        if vocabulary["words"] is not None:
+            known += (
+                f", {vocabulary['words']:,} words known as such; others are read in pieces down to single characters"
+            )
+        found.append(known)
+        found.append("each digit is a token" if vocabulary["digits"] else "a number is a word, which may be unknown")
+    return found
 
 
 def _row(config: Mapping[str, Any]) -> dict[str, Any]:

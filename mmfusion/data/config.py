@@ -150,7 +150,8 @@ class DatasetConfig:
     def roles(self) -> dict[str, str]:
         """Column -> the option that gives it a meaning of its own; such a column is no input of a model."""
         single = {getattr(self, f"{role}_column"): f"dataset.{role}_column" for role in reversed(_ROLES)}
-        several = {name: f"dataset.{option}" for option in ("view_columns", "roi_columns") for name in getattr(self, option)}
+        lists = ("view_columns", "roi_columns")
+        several = {name: f"dataset.{option}" for option in lists for name in getattr(self, option)}
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
 

@@ -183,8 +183,8 @@ class Processor:
             item |= {"input_ids": tokens["input_ids"], "text_present": text != ""}
         if self.table is not None:
             cells = table or {}
-            numbers, ids = self.table.encode(cells, self.missing_values) if isinstance(cells, Mapping) else cells
-            item |= _table_inputs(torch.as_tensor(numbers, dtype=torch.float32), torch.as_tensor(ids, dtype=torch.int64))
+            encoded = self.table.encode(cells, self.missing_values) if isinstance(cells, Mapping) else cells
+            item |= _table_inputs(*encoded)
         if label is not None:
             item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
         return item
@@ -250,15 +250,15 @@ class Processor:
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             images = [images]
         text = [text] if isinstance(text, str) else text
-        rows: Any = table.to_dict("records") if hasattr(table, "to_dict") else table
-        rows = [rows] if isinstance(rows, Mapping) else rows
+        rows: Any = [table] if isinstance(table, Mapping) else table
+        rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
         given = [column for column in (images, text, rows, labels) if column is not None]
         if not given or len({len(column) for column in given}) > 1 or not len(given[0]):
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
             raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
-        cases = zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True)
-        return self.collate([self.encode(*case, table=row, index=i) for i, (*case, row) in enumerate(cases)])
+        cases = enumerate(zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True))
+        return self.collate([self.encode(a, b, c, table=row, index=i) for i, (a, b, c, row) in cases])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one.
@@ -319,10 +319,13 @@ class Processor:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _table_inputs(numbers: torch.Tensor, ids: torch.Tensor) -> dict[str, Any]:
+def _table_inputs(numbers: Any, ids: Any) -> dict[str, Any]:
     """Model inputs of a row; there is none for a kind of column that the processor has none of."""
-    inputs = {name: values for name, values in (("numeric_values", numbers), ("category_ids", ids)) if len(values)}
-    return inputs | {"table_present": bool((~numbers.isnan()).any() or (ids != MISSING).any())}
+    values = torch.as_tensor(numbers, dtype=torch.float32)
+    categories = torch.as_tensor(ids, dtype=torch.int64)
+    given = {"numeric_values": values, "category_ids": categories}
+    inputs: dict[str, Any] = {name: each for name, each in given.items() if len(each)}
+    return inputs | {"table_present": bool((~values.isnan()).any() or (categories != MISSING).any())}
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.layers import MissingModality
 from mmfusion.models import parts
@@ -16,6 +18,7 @@ from mmfusion.names import did_you_mean
 from mmfusion.outputs import Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.towers.base import Tower
+from mmfusion.towers.stages import early_parts
 
 
 class FusionModel(nn.Module):
@@ -56,7 +59,7 @@ class FusionModel(nn.Module):
             learned token of samples without the modality, ``image_missing``.
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
-        frozen: Backbones that :meth:`freeze_encoders` froze.
+        frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
@@ -277,15 +280,42 @@ class FusionModel(nn.Module):
         if unknown:
             raise TypeError(f"freeze_encoders got {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
         chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
-        self.frozen += [tower.backbone for tower in chosen.values()]
-        for backbone in self.frozen:
-            backbone.requires_grad_(False).eval()
+        self._freeze([tower.backbone for tower in chosen.values()])
+
+    def freeze_stages(self, count: int) -> None:
+        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
+
+        Nothing of these stages is kept for the backward pass, which ends behind them.
+
+        Args:
+            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
+
+        Raises:
+            ValueError: No image backbone of timm, or one without so many stages.
+        """
+        backbones = getattr(self.image_tower, "backbones", [])
+        if not backbones:
+            raise ValueError("freeze_stages needs an image tower that reads images through a backbone of timm.")
+        try:
+            self._freeze([part for backbone in backbones for part in early_parts(backbone.model, count)])
+        except ValueError as error:
+            raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
+
+    def freeze_norm(self) -> None:
+        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
+        backbones = [tower.backbone for tower in self.towers.values()]
+        self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
+
+    def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
+        for part in parts:
+            part.requires_grad_(False)
+        self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module)]
 
     def train(self, mode: bool = True) -> FusionModel:
-        """Training mode, except for frozen encoders."""
+        """Training mode, except for what is frozen."""
         super().train(mode)
-        for backbone in self.frozen:
-            backbone.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def no_weight_decay(self) -> set[str]:

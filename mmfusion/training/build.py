@@ -23,6 +23,9 @@ from mmfusion.training.config import RunConfig, TrainConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+#: table tower where columns are read and none is named.
+TABLE_ENCODER = "table_mlp"
+
 
 def is_saved(name: str) -> bool:
     """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
@@ -59,7 +62,8 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
         ValueError: the model reads columns, and none are chosen; or a new model reads images, and no training row has
             one.
     """
-    model, told = config.model, []
+    model = config.model
+    told: list[str] = []
     if is_saved(model.name):
         return config, told
     parts = resolve_config(model.name, **model.overrides())
@@ -73,8 +77,8 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None:
         return config, told
     if parts.get("table_encoder") is None:
-        model = replace(model, table_encoder="table_mlp")
-        told.append("columns are read by table_mlp (model.table_encoder)")
+        model = replace(model, table_encoder=TABLE_ENCODER)
+        told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
     if parts["text_encoder"] is not None and model.text_encoder is None and not any(_texts(config, cases)):
         model = replace(model, text_encoder="none")
         told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
@@ -111,6 +115,10 @@ def build_predictor(
         )
     if config.train.freeze_encoders:
         model.freeze_encoders()
+    if config.train.freeze_stages is not None:
+        model.freeze_stages(config.train.freeze_stages)
+    if config.train.freeze_norm:
+        model.freeze_norm()
     channels_last = resolve_channels_last(config.train.channels_last)
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 
@@ -135,7 +143,8 @@ def _new(
         counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     if table is not None:
-        model.table_tower.set_statistics(*table.statistics())
+        tower: Any = model.towers["table"]
+        tower.set_statistics(*table.statistics())
     inputs: dict[str, Any] = {}
     if model.image_tower is not None:
         cfg = model.pretrained_cfg
@@ -178,7 +187,8 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
-    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size)
+    groups, least = cases.select("train").frame["group"].tolist(), config.privacy.min_patients
+    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size, groups=groups, min_groups=least)
 
 
 def _texts(config: RunConfig, cases: CaseTable) -> list[str]:
