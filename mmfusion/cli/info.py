@@ -43,7 +43,9 @@ def info(config: InfoConfig) -> Text:
         return Text(_rows(_saved(name)))
     if name in list_models():
         # a model of columns alone is of as many as the data have; it is shown with one
-        columns = {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
+        columns: dict[str, Any] = (
+            {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
+        )
         model = create_model(name, **columns)
         return Text(_rows(_model(name, model, _summary("model", name), model.pretrained_cfg.get("input_size"))))
     kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]

@@ -123,8 +123,8 @@ def explain_item(
         found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent)
     if has_modality(model, inputs, "table"):
         assert processor.table is not None
-        told = {"calibration": predictor.calibration}
-        found["columns"] = column_contributions(model, inputs, target, processor.table.names, **told)
+        names, calibration = processor.table.names, predictor.calibration
+        found["columns"] = column_contributions(model, inputs, target, names, calibration=calibration)
     return Explanation(**found)
 
 
