@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from mmfusion.data.augmentations import Augmentation
 
-#: Entries of a collated batch that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
-
 
 @dataclass(eq=False)
 class Processor:
@@ -123,7 +120,6 @@ class Processor:
         slices: Sequence[ImageLike] | None = None,
         views: Sequence[ImageLike | None] | None = None,
         roi: Sequence[float] | Literal["centre"] | None = None,
-        index: int = 0,
         augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
     ) -> dict[str, Any]:
@@ -138,7 +134,6 @@ class Processor:
             roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
-            index: Position of the row, to find it again.
             augment: Training augmentation, or its name, which draws from ``rng``.
             rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
 
@@ -146,7 +141,7 @@ class Processor:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
             (S, 3, H, W) and ``slice_mask`` (S,), with ``views`` (V, 3, H, W) and ``view_mask`` (V,); with ``roi``
             ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once.
-            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
+            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one.
 
         Raises:
             FileNotFoundError: No such image.
@@ -156,7 +151,7 @@ class Processor:
         several = slices is not None or views is not None
         if (several and (image is not None or roi is not None)) or (slices is not None and views is not None):
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
-        item: dict[str, Any] = {"index": index}
+        item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
             encoder = ImageEncoder(*shown, augment, rng)
@@ -177,7 +172,7 @@ class Processor:
     def collate(
         self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A batch of encoded cases, its texts padded to the longest of them.
+        """A batch of encoded cases, its texts padded to the longest of them: keyword tensors, ``model(**batch)``.
 
         Args:
             items: Results of :meth:`encode`.
@@ -188,7 +183,7 @@ class Processor:
             of studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, of views
             (B, V, 3, H, W) and ``view_mask`` (B, V) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
-            without text has an all-zero mask); ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
+            without text has an all-zero mask); ``labels`` (B,) int64 where every case has one.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -219,7 +214,7 @@ class Processor:
         texts: Sequence[str | None] | str | None = None,
         labels: Sequence[str | int | None] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """A batch from images and texts, for applications.
+        """A batch from images and texts, for applications: ``model(**processor(...))``.
 
         Args:
             images: One image per case, None where a case has none; a single image is a batch of one.
@@ -239,7 +234,7 @@ class Processor:
             raise ValueError(f"A processor takes images, texts and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
         columns = zip(images or nothing, texts or nothing, labels or nothing, strict=True)
-        return self.collate([self.encode(*case, index=i) for i, case in enumerate(columns)])
+        return self.collate([self.encode(*case) for case in columns])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one."""
@@ -274,8 +269,8 @@ class Processor:
             self.tokenizer.save_pretrained(str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        update_config(Path(folder), {"processor": self.to_dict()})
+        """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
+        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
         self.save_tokenizer(Path(folder))
 
     @classmethod

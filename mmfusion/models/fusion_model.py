@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmfusion.layers import MissingModality
+from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
+from mmfusion.models.configuration import ModelConfig
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
+from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
 from mmfusion.names import did_you_mean
 from mmfusion.outputs import Fused, FusionOutput
@@ -57,6 +63,9 @@ class FusionModel(nn.Module):
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
         TypeError: A keyword that the chosen part does not take, or a part that lacks what it has to declare.
     """
+
+    #: to transformers' Trainer: the loss is the mean over the batch, and takes no further arguments.
+    accepts_loss_kwargs = False
 
     image_tower: Any
     image_missing: Any
@@ -106,7 +115,7 @@ class FusionModel(nn.Module):
         self.num_features: int = classified.num_features
         if not config["towers"]:
             del config["towers"]  # read by earlier versions too
-        self.config = config
+        self.config = ModelConfig(config)
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
         self._build_heads(num_classes)
@@ -125,6 +134,16 @@ class FusionModel(nn.Module):
     def modality_dropout(self) -> float:
         """Probability that a training sample loses one of its modalities."""
         return self.config["modality_dropout"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the floating-point weights."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -196,6 +215,7 @@ class FusionModel(nn.Module):
         roi_values: Tensor | None = None,
         image_features: dict[str, Tensor] | None = None,
         text_features: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
         **further: Any,
     ) -> FusionOutput:
         """Classify a batch.
@@ -216,10 +236,12 @@ class FusionModel(nn.Module):
             image_features: What ``image_tower.encode`` returned, computed before (with frozen encoders), in place of
                 all the inputs above but the two of presence.
             text_features: Likewise, of the text tower.
+            labels: (B,) int64 classes, which fill ``loss``; no output but that depends on them.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:
-            ValueError: No modality that the model has was given, or shapes that do not fit.
+            ValueError: No modality that the model has was given, shapes that do not fit, or labels for a model without
+                classes.
             TypeError: A further input that no tower reads.
         """
         # fmt: off
@@ -229,11 +251,14 @@ class FusionModel(nn.Module):
         )
         # fmt: on
         if self.num_classes == 0:
+            if labels is not None:
+                raise ValueError("The model has num_classes=0 and labels were given; model.reset_classifier(C) first.")
             output = FusionOutput(logits=fused.pooled)
         else:
             output = parts.checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
         aux = self.aux_heads
         return FusionOutput(
+            loss=None if labels is None else plain_loss(output, labels),
             logits=output.logits,
             image_logits=None if aux is None else aux["image"](fused.image).logits,
             text_logits=None if aux is None else aux["text"](fused.text).logits,
@@ -250,12 +275,26 @@ class FusionModel(nn.Module):
         Args:
             modalities: ``image=False`` leaves that one trainable; all are frozen by default.
         """
-        unknown = [name for name in modalities if name not in ("image", "text", *self.modalities)]
-        if unknown:
-            raise TypeError(f"freeze_encoders got {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
-        self.frozen += [tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)]
+        self.frozen += [backbone for backbone in self._backbones(modalities) if backbone not in self.frozen]
         for backbone in self.frozen:
             backbone.requires_grad_(False).eval()
+
+    def unfreeze_encoders(self, **modalities: bool) -> None:
+        """Undo :meth:`freeze_encoders`: gradients again, and the model's own mode.
+
+        Args:
+            modalities: ``image=False`` leaves that one as it is; all are made trainable by default.
+        """
+        for backbone in self._backbones(modalities):
+            backbone.requires_grad_(True).train(self.training)
+            self.frozen = [other for other in self.frozen if other is not backbone]
+
+    def _backbones(self, modalities: dict[str, bool]) -> list[nn.Module]:
+        """The backbones of all modalities but those that are False."""
+        unknown = [name for name in modalities if name not in ("image", "text", *self.modalities)]
+        if unknown:
+            raise TypeError(f"The model has no modality {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
+        return [tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)]
 
     def train(self, mode: bool = True) -> FusionModel:
         """Training mode, except for frozen encoders."""
@@ -279,11 +318,15 @@ class FusionModel(nn.Module):
         backbones = [tower.backbone for tower in self.towers.values()]
         return grouped(self, backbones, lr=lr, weight_decay=weight_decay, encoder_lr_scale=encoder_lr_scale)
 
+    def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
+        """Write the model's folder; see :func:`mmfusion.save_pretrained`."""
+        return save_pretrained(self, folder, processor)
+
 
 def model_keywords() -> list[str]:
     """Keywords that ``create_model`` passes on."""
     return [name for name in keywords(FusionModel) if name not in ("num_classes", "encoder_weights")]
 
 
-#: inputs of :meth:`FusionModel.forward`, in their order.
-STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1:-1]
+#: inputs of :meth:`FusionModel.forward` that towers read, in their order.
+STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1 : -len(("labels", "further"))]

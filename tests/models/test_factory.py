@@ -34,7 +34,11 @@ def test_list_models_wildcards_and_natural_order():
             FileNotFoundError,
             "'hf-hub:no/such': it is not in the cache, and HF_HUB_OFFLINE is set",
         ),
-        (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
+        (
+            lambda: resolve_artifact("runs/exp1"),
+            FileNotFoundError,
+            "no such folder; a model on the Hub is 'hf-hub:runs/",
+        ),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
         (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
