@@ -133,7 +133,8 @@ def create_model(
     if is_saved:
         model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     else:
-        refuse_path(name)
+        if not registry.is_known("model", architecture):
+            refuse_path(name)
         entrypoint = registry.get("model", architecture)
         if pretrained or tag:
             model = load_model(shipped_weights(name).folder, num_classes=num_classes, **overrides)
