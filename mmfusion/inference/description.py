@@ -34,6 +34,6 @@ def _inputs(predictor: Any) -> str:
         found.append(f"{layout} ({processor.image_size} x {processor.image_size} pixels)")
     if processor.tokenizer is not None:
         found.append(f'text ("{processor.text_template}")' if processor.text_template else "text")
-    if (table := getattr(processor, "table", None)) is not None:
-        found.append(f"table ({', '.join(table.names)})")
+    if processor.table is not None:
+        found.append(f"table ({', '.join(processor.table.names)})")
     return ", ".join(found)

@@ -23,7 +23,7 @@ from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.description import described
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import prediction_writer
-from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows
+from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
 from mmfusion.models.saving import model_config, save_pretrained
@@ -181,10 +181,10 @@ class Predictor:
         """Diagnose rows.
 
         Args:
-            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the model's
-                text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
-                ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
-                pixels of the image.
+            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the columns that the model reads, as
+                inputs of their own or in its text template, any of which may be absent. ``id`` is handed through. A
+                model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
+                ``roi`` (x0, y0, x1, y1), in pixels of the image.
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
@@ -201,6 +201,7 @@ class Predictor:
             found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
             for result, probabilities, error in found:
                 result |= {"error": error} if error else self._diagnosis(probabilities)
+        tell_notices(encoded)
         return results
 
     def predict_cases(

@@ -29,7 +29,7 @@ def list_pretrained(filter: str | Sequence[str] = "*", *, exclude_filters: str |
 
 
 def list_components(kind: str, pattern: str = "*") -> list[str]:
-    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, tower, loss."""
+    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, table_tower, tower, loss."""
     return registry.names(kind, pattern)
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, shipped_weights
 from mmfusion.artifacts.names import LOCAL
-from mmfusion.models.fitting import check_fit, fitted
+from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.parts import occupied_sides
+from mmfusion.models.parts import count_towers, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
 
@@ -22,6 +22,7 @@ SWAPPABLE = {
     "image_tower": ("image_args", "stem", "aggregator", "aggregator_args"),
     "aggregator": ("aggregator_args",),
     "text_tower": ("text_args",),
+    "table_encoder": ("table_args",),
     "fusion": ("fusion_args",),
     "head": ("head_args",),
 }
@@ -44,8 +45,8 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     """Lay the caller's overrides over the keywords of an architecture.
 
     Swapping a part drops the architecture's keywords for the old part; keywords for an unchanged part are merged over
-    the architecture's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
-    heads too.
+    the architecture's. Removing the only tower of a side (``text_encoder=None`` without columns) removes fusion block
+    and auxiliary heads too.
 
     Raises:
         TypeError: an override is no keyword of a model.
@@ -62,9 +63,10 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     for name, value in overrides.items():
         merge = name.endswith("_args") and config.get(name)
         config[name] = {**config[name], **(value or {})} if merge else value
-    if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
+    encoders = ("image_encoder", "text_encoder", "table_encoder")
+    if any(tower in overrides and overrides[tower] is None for tower in encoders):
         gone = [] if len(occupied_sides(config)) > 1 else ["fusion", "fusion_args", "dim", "aux_heads"]
-        gone += [] if gone == [] or config.get("towers") else ["modality_dropout"]
+        gone += [] if count_towers(config) > 1 else ["modality_dropout"]
         for modality in ("image", "text"):
             if config.get(f"{modality}_encoder") is None:
                 gone += [f"{modality}_tower", *SWAPPABLE[f"{modality}_tower"]]
@@ -130,23 +132,32 @@ def create_model(
         )
     if processor is not None and num_classes is None:
         num_classes = len(processor.labels) or None
+    if not is_saved and not registry.is_known("model", architecture):
+        refuse_path(name)
     if is_saved:
         model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
+    elif pretrained or tag:
+        registry.get("model", architecture)
+        model = load_model(shipped_weights(name).folder, num_classes=num_classes, **overrides)
     else:
-        if not registry.is_known("model", architecture):
-            refuse_path(name)
-        entrypoint = registry.get("model", architecture)
-        if pretrained or tag:
-            model = load_model(shipped_weights(name).folder, num_classes=num_classes, **overrides)
-        else:
-            if processor is not None:
-                config = resolve_config(name, **overrides) | {"encoder_weights": encoder_weights}
-                overrides = fitted(config, overrides, processor)
-            chosen = {} if num_classes is None else {"num_classes": num_classes}
-            model = entrypoint(encoder_weights=encoder_weights, **chosen, **overrides)
-            model.architecture = architecture
+        chosen = {} if num_classes is None else {"num_classes": num_classes}
+        model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)
     if processor is not None:
         check_fit(model, processor)
+    return model
+
+
+def _new_model(name: str, processor: Any | None, **keywords: Any) -> FusionModel:
+    """The model of an architecture, with new weights (but those of ``encoder_weights``), as the processor asks."""
+    entrypoint = registry.get("model", name)
+    if processor is not None:
+        given = {key: value for key, value in keywords.items() if key not in ("num_classes", "encoder_weights")}
+        config = resolve_config(name, **given) | {"encoder_weights": keywords["encoder_weights"]}
+        keywords |= fitted(config, given, processor)
+    model: FusionModel = entrypoint(**keywords)
+    model.architecture = name
+    if processor is not None:
+        set_columns(model, processor)
     return model
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import mmfusion
 from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.data.table_columns import TableColumns
 from mmfusion.models import resolve_artifact
 from mmfusion.outputs import Fused
 
@@ -42,7 +44,7 @@ def test_list_models_wildcards_and_natural_order():
         ),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
-        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
+        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both sides"),
         (lambda: mmfusion.create_model("test_image", aux_heads=True), ValueError, "aux_heads"),
         (lambda: mmfusion.create_loss("mp", alhpa=1), TypeError, "loss 'mp'.*alhpa"),
         (lambda: mmfusion.create_fusion("ibfa", image_dim=4), TypeError, "fusion 'ibfa'.*text_dim"),
@@ -69,6 +71,21 @@ def test_removing_a_tower_leaves_the_unimodal_model():
     model = mmfusion.create_model("test_mibf", text_encoder=None)
     assert model.fusion is None and model.text_tower is None and model.aux_heads is None
     assert model(pixel_values=torch.zeros(2, 3, 48, 48)).logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("size", ["resnet50", "convnext_base", "lite0"])
+def test_mibf_v2_differs_from_the_published_form_in_four_keywords(size):
+    with torch.device("meta"):
+        published, model = mmfusion.create_model(f"mibf_{size}"), mmfusion.create_model(f"mibf_v2_{size}")
+    keywords = {"residual": True, "auxiliary": "own", "max_logit": 4}
+    text = {**published.config["text_args"], "pooling": "mean"}
+    assert model.config == {**published.config, "fusion_args": keywords, "text_args": text}
+    assert published.config["fusion_args"] == {} and published.config["text_args"]["pooling"] == "cls"
+    with torch.device("meta"):
+        swapped = mmfusion.create_model(f"mibf_v2_{size}", fusion="concat")
+        image_only = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None)
+    assert swapped.config["fusion_args"] == {} and swapped.config["text_args"]["pooling"] == "mean"
+    assert image_only.config["text_args"] == {} and image_only.fusion is None
 
 
 def test_a_block_of_ones_own_is_a_name_like_any_other():
@@ -152,3 +169,27 @@ def test_a_processor_gives_vocabulary_and_classes():
     assert roomy.text_tower.vocab_size == 300
     with pytest.raises(ValueError, match="The model has 4 classes, the processor 2: x, y"):
         mmfusion.create_model("test_mibf", processor=processor, num_classes=4)
+
+
+def test_a_processor_gives_columns_and_their_statistics():
+    frame = pd.DataFrame({"age": [20.0, 40.0, 60.0, 80.0] * 10, "site": ["back", "face"] * 20})
+    table = TableColumns.fit(frame, numeric=["age"], categorical=["site"])
+    processor = Processor(["x", "y"], image_size=32, table=table)
+    model = mmfusion.create_model("test_image", fusion="concat", table_encoder="table_mlp", processor=processor)
+    assert model.config["table_args"]["numeric"] == 1 and len(model.config["table_args"]["categories"]) == 1
+    told = mmfusion.create_model(
+        "test_image", fusion="concat", table_encoder="table_mlp", table_args=table.table_args()
+    )
+    told.towers["table"].set_statistics(*table.statistics())
+    buffers = dict(told.towers["table"].named_buffers())
+    assert buffers and all(torch.equal(buffers[n], b) for n, b in model.towers["table"].named_buffers())
+    batch = processor(images=[None], table=[{"age": 50, "site": "back"}], labels=["y"])
+    assert torch.isfinite(model(**batch).loss)
+    with pytest.raises(ValueError, match="reads 2 numeric and 0 categorical columns, the processor gives 1 and 1"):
+        mmfusion.models.save_pretrained(
+            mmfusion.create_model(
+                "test_image", num_classes=2, fusion="concat", table_encoder="table_mlp", table_args={"numeric": 2}
+            ),
+            "never",
+            processor,
+        )
