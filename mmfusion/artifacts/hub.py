@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.card import MARK, model_card
+from mmfusion.artifacts.locating import saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, METRICS, WEIGHTS
 from mmfusion.files import read_json
 
@@ -39,6 +40,23 @@ def fetch(name: str) -> Path:
     return Path(folder)
 
 
+def contents(folder: str | os.PathLike[str], repo_id: str) -> dict[str, Path | bytes]:
+    """What is pushed of a saved model, by name in the repository: files, and the card as it will read there.
+
+    Raises:
+        FileNotFoundError: the folder holds no saved model.
+    """
+    root = saved_in(folder)
+    found: dict[str, Path | bytes] = {name: root / name for name in sorted(HUB_FILES) if (root / name).is_file()}
+    if WEIGHTS not in found:
+        raise FileNotFoundError(f"{root} is not a saved model: it has no {WEIGHTS}.")
+    if CARD in found and MARK in (root / CARD).read_text(encoding="utf-8"):
+        # the saved model's card, with the name that it has on the Hub
+        metrics = read_json(root / METRICS) if METRICS in found else None
+        found[CARD] = model_card(read_json(root / CONFIG), metrics, f"{HUB}{repo_id}").encode()
+    return found
+
+
 def push_to_hub(
     folder: str | os.PathLike[str],
     repo_id: str,
@@ -51,7 +69,8 @@ def push_to_hub(
     """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
 
     Args:
-        folder: of :func:`~mmfusion.models.save_model`. Of what lies there, the saved model's files alone are pushed.
+        folder: saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
+            pushed.
         repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
     Returns:
@@ -66,24 +85,15 @@ def push_to_hub(
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    root = Path(folder)
-    names = sorted(name for name in HUB_FILES if (root / name).is_file())
-    for needed in (CONFIG, WEIGHTS):
-        if needed not in names:
-            raise FileNotFoundError(f"{root} is not a saved model: it has no {needed}.")
+    files = contents(folder, repo_id)
     if get_token() is None:
         raise PermissionError(f"{repo_id}: there is no token to push with; {LOG_IN}.")
     api = HfApi()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if not overwrite_card and _has_card_of_another_hand(api, repo_id, revision):
-            names.remove(CARD)
-        contents: dict[str, Path | bytes] = {name: root / name for name in names}
-        if CARD in contents and MARK in (root / CARD).read_text(encoding="utf-8"):
-            # the saved model's card, with the name that it has on the Hub
-            metrics = read_json(root / METRICS) if METRICS in names else None
-            contents[CARD] = model_card(read_json(root / CONFIG), metrics, f"{HUB}{repo_id}").encode()
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in contents.items()]
+            files.pop(CARD, None)
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except (HfHubHTTPError, HFValidationError) as error:
         kind = PermissionError if _status(error) in (401, 403) else ValueError

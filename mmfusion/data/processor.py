@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from mmfusion.data.augmentations import Augmentation
 
-#: Entries of a collated batch that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
-
 
 @dataclass(eq=False)
 class Processor:
@@ -130,7 +127,6 @@ class Processor:
         views: Sequence[ImageLike | None] | None = None,
         roi: Sequence[float] | Literal["centre"] | None = None,
         table: Mapping[str, Any] | tuple[Any, Any] | None = None,
-        index: int = 0,
         augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
     ) -> dict[str, Any]:
@@ -147,7 +143,6 @@ class Processor:
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
             table: Row with the columns of :attr:`table`, any of which may be absent; or its numbers (C,) and category
                 ids (K,), encoded before.
-            index: Position of the row, to find it again.
             augment: Training augmentation, or its name, which draws from ``rng``.
             rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
 
@@ -157,7 +152,7 @@ class Processor:
             ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once.
             ``numeric_values`` (C,) float32 with NaN for a missing cell and ``category_ids`` (K,) int64, where the
             processor has columns of these kinds, and ``table_present``, False where all cells are missing.
-            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
+            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one.
 
         Raises:
             FileNotFoundError: No such image.
@@ -167,7 +162,7 @@ class Processor:
         several = slices is not None or views is not None
         if (several and (image is not None or roi is not None)) or (slices is not None and views is not None):
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
-        item: dict[str, Any] = {"index": index}
+        item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
             encoder = ImageEncoder(*shown, augment, rng)
@@ -192,7 +187,7 @@ class Processor:
     def collate(
         self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A batch of encoded cases, its texts padded to the longest of them.
+        """A batch of encoded cases, its texts padded to the longest of them: keyword tensors, ``model(**batch)``.
 
         Args:
             items: Results of :meth:`encode`.
@@ -204,7 +199,7 @@ class Processor:
             (B, V, 3, H, W) and ``view_mask`` (B, V) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
             without text has an all-zero mask); ``numeric_values`` (B, C), ``category_ids`` (B, K) and ``table_present``
-            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
+            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -236,7 +231,7 @@ class Processor:
         table: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | pd.DataFrame | None = None,
         labels: Sequence[str | int | None] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """A batch from images, texts and rows of columns, for applications.
+        """A batch from images, texts and rows of columns, for applications: ``model(**processor(...))``.
 
         Args:
             images: One image per case, None where a case has none; a single image is a batch of one.
@@ -257,8 +252,8 @@ class Processor:
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
             raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
-        cases = enumerate(zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True))
-        return self.collate([self.encode(a, b, c, table=row, index=i) for i, (a, b, c, row) in cases])
+        cases = zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True)
+        return self.collate([self.encode(image, words, label, table=row) for image, words, label, row in cases])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one.
@@ -297,8 +292,8 @@ class Processor:
             self.tokenizer.save_pretrained(str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        update_config(Path(folder), {"processor": self.to_dict()})
+        """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
+        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
         self.save_tokenizer(Path(folder))
 
     @classmethod

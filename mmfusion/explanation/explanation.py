@@ -13,7 +13,6 @@ from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
 from mmfusion.data.images import centre_square, open_image
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.explanation.attention import attention_maps
 from mmfusion.explanation.columns import column_contributions
 from mmfusion.explanation.contributions import Contributions, modality_contributions
@@ -92,7 +91,7 @@ def explain_item(
     model, processor = explainable(predictor), predictor.processor
     device = next(model.parameters()).device
     batch = processor.collate([item])
-    inputs = {name: value.to(device) for name, value in batch.items() if name not in NOT_INPUTS}
+    inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
     with attributing(model), torch.no_grad():
         output = model(**inputs)
     probabilities = class_probabilities(output.logits, predictor.calibration)[0].tolist()

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.inference.rows import ROW_ERRORS, reason_of
 from mmfusion.inference.shares import shares_of
 from mmfusion.inference.temperature import class_probabilities
@@ -120,7 +119,7 @@ def predict_rows(
         result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
         shares: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
-            inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k not in NOT_INPUTS}
+            inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k != "labels"}
             with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 outputs = [model(**view) for view in (views_of(inputs) if tta else [inputs])]
                 result = _spread(mean_log_probabilities([output.logits for output in outputs]), readable)

@@ -154,6 +154,11 @@ class TextTower(Tower):
             _install_hooks(self.backbone)
 
     @property
+    def vocab_size(self) -> int:
+        """Number of word pieces that the encoder knows."""
+        return self.backbone.get_input_embeddings().num_embeddings
+
+    @property
     def config(self) -> dict[str, Any]:
         """The transformers configuration as plain values, without what says where it came from."""
         saved = self.backbone.config.to_diff_dict()
@@ -190,19 +195,28 @@ class TextTower(Tower):
         """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: The text is longer than the encoder's positions.
+            ValueError: The text is longer than the encoder's positions, or has a word piece that the encoder lacks.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
                 f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
                 f"cut the text (processor max_length={self.max_length})."
             )
+        if not torch.compiler.is_compiling() and input_ids.numel():
+            self._check_vocabulary(int(input_ids.max()))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         wanted = bool(self.level_indices)
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wanted)
         mask, tokens = attention_mask.bool(), out.last_hidden_state
         levels = [self.pool(out.hidden_states[i], mask) for i in self.level_indices]
         return {"tokens": tokens, "mask": mask, "pooled": self.pool(tokens, mask)} | numbered(levels)
+
+    def _check_vocabulary(self, largest: int) -> None:
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"input_ids hold the word piece {largest}, and the text encoder knows 0 to {self.vocab_size - 1}: the "
+                "tokenizer is not this model's; create_model(..., processor=processor) makes a model that fits it."
+            )
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
 from mmfusion.artifacts.folder import resolve_artifact
+from mmfusion.artifacts.locating import folder_of, model_in
 from mmfusion.data import CaseTable, Processor
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.hardware import resolve_channels_last
@@ -28,8 +29,10 @@ TABLE_ENCODER = "table_mlp"
 
 
 def is_saved(name: str) -> bool:
-    """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
-    return ":" in name or "." in name
+    """Whether a model's name is that of trained weights: with a prefix or a tag, or a folder and no architecture."""
+    if any(mark in name for mark in ":./"):
+        return True
+    return model_in(folder_of(name)) is not None and not registry.is_known("model", name)
 
 
 def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
@@ -164,8 +167,9 @@ def _new(
 
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
     """A saved model to train further; other class names get a new head."""
-    saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
-    model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
+    folder, labels = resolve_artifact(config.model.name), cases.labels
+    saved = Processor.from_pretrained(folder)
+    model = create_model(folder, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
         differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
         print(f"{differ}: the head is new, with random weights")
