@@ -22,7 +22,7 @@ def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[s
     """
     config = dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
     cases = read_cases(path, config, processor_labels=labels, require_labels=False)
-    if cases.layout != "image":
+    if not cases.one_path:
         for problem in check_images(cases).problems:
             if problem.part_of is not None:
                 logger.warning("%s: %s; its case goes on without it", cases.source, problem)

@@ -25,7 +25,8 @@ class FusionModel(nn.Module):
 
     Args:
         num_classes: C; 0 returns the fused features as logits.
-        image_encoder: timm name of the image backbone, or None.
+        image_encoder: timm name, ``hf-hub:org/name`` or folder of the image backbone, ``features`` for bags of feature
+            vectors in place of images, or None.
         image_tower: How the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: Keywords of the image tower.
         stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
@@ -52,6 +53,7 @@ class FusionModel(nn.Module):
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Backbones that :meth:`freeze_encoders` froze.
+        origins: modality -> where the weights that its encoder started from came from, and their terms.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
@@ -92,6 +94,7 @@ class FusionModel(nn.Module):
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
         for name in parts.NESTED:
             config[name] = dict(config[name] or {})
+        parts.settle_features(config)
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.image_missing = self.text_tower = self.text_missing = None
         self.modalities: list[str] = []
@@ -109,6 +112,7 @@ class FusionModel(nn.Module):
         self.config = config
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
+        self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
     @property
@@ -134,7 +138,7 @@ class FusionModel(nn.Module):
 
     @property
     def image_layout(self) -> str | None:
-        """What ``pixel_values`` holds per sample: ``image``, ``slices`` or ``views``; None without an image tower."""
+        """What ``pixel_values`` holds per sample: ``image``, ``slices``, ``views``, ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:

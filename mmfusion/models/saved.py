@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config, write_artifact
-from mmfusion.artifacts.names import CONFIG, WEIGHTS
+from mmfusion.artifacts.names import CONFIG, LOCAL, WEIGHTS
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_tensors
 from mmfusion.files import read_json, sha256, written_whole
 from mmfusion.models.fusion_model import FusionModel, model_keywords
@@ -76,8 +76,9 @@ def model_config(model: FusionModel, entries: Mapping[str, Any]) -> dict[str, An
     if size := processor.get("image_size"):
         cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
     plugins = _plugins(model.config)
-    kept = {name: value for name, value in entries.items() if name != "plugins"}
+    kept = {name: value for name, value in entries.items() if name not in ("plugins", "encoders")}
     kept |= {"plugins": plugins} if plugins else {}
+    kept |= {"encoders": model.origins} if model.origins else {}
     kept |= {"format_version": FORMAT_VERSION, "architecture": model.architecture, "model": _portable(model.config)}
     return kept | {name: cfg.get(name) for name in ("input_size", "mean", "std")}
 
@@ -102,9 +103,11 @@ def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
 
 
 def _portable(model: dict[str, Any]) -> dict[str, Any]:
-    """The keywords without this machine's folders: the text encoder's configuration is among them, not read there."""
-    encoder = model["text_encoder"]
-    return {**model, "text_encoder": Path(encoder).name} if is_outside(encoder) else model
+    """The keywords without this machine's folders: an encoder's configuration is among them, not read there."""
+    names = {name: model[name] for name in ("image_encoder", "text_encoder") if isinstance(model[name], str)}
+    paths = {name: value.removeprefix(LOCAL) for name, value in names.items()}
+    outside = {name: Path(path).name for name, path in paths.items() if path != names[name] or is_outside(path)}
+    return {**model, **outside}
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
@@ -138,6 +141,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
+    model.origins = stored.get("encoders") or {}
     own = model.state_dict()
     state = _checked_weights(folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mmfusion import registry
 from mmfusion.artifacts.folder import resolve_artifact
 from mmfusion.data import CaseTable, Processor
+from mmfusion.data.bags import bag_width
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.config import RunConfig, TrainConfig
 
@@ -40,6 +42,12 @@ def build_predictor(
     """
     model, processor = _from_saved(config, cases) if is_saved(config.model.name) else _new(config, cases, aux_heads)
     # one image is a study too
+    if (cases.layout == "bags") != (model.image_layout == "bags") and model.image_layout is not None:
+        has = "bags of features" if cases.layout == "bags" else "no bags of features (dataset.bag_column)"
+        raise ValueError(
+            f"The data have {has}, and {config.model.name} reads {model.image_layout}; a model of bags has "
+            "--model.image_encoder features."
+        )
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
             f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
@@ -62,13 +70,17 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
+    if resolve_config(name, **overrides)["image_encoder"] == FEATURES:
+        overrides["image_args"] = {"dim": _width_of_bags(cases), **(overrides.get("image_args") or {})}
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
         counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     inputs: dict[str, Any] = {}
-    if model.image_tower is not None:
+    if model.image_layout == "bags":
+        inputs["bag_dim"] = model.image_tower.dim
+    elif model.image_tower is not None:
         cfg = model.pretrained_cfg
         inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
         inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
@@ -81,6 +93,12 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
         **inputs,
     )
     return model, processor
+
+
+def _width_of_bags(cases: CaseTable) -> int | None:
+    """Width of the vectors of the first bag, which is that of all; None without any."""
+    bags = cases.frame["image"].dropna() if cases.layout == "bags" else []
+    return next((bag_width(cases.image_root / bag) for bag in bags), None)
 
 
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
