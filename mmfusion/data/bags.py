@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 BAG_SUFFIXES = (".h5", ".hdf5", ".npz", ".safetensors")
 #: name of the array in a file; one with a single array may call it otherwise.
 KEY = "features"
+BagLike: TypeAlias = str | os.PathLike[str] | NDArray[Any] | torch.Tensor
 _PICKLE = (".pt", ".pth", ".pkl", ".bin")
 
 
-def open_bag(
-    bag: str | os.PathLike[str] | NDArray[Any] | torch.Tensor, width: int | None = None
-) -> NDArray[np.float16]:
+def open_bag(bag: BagLike, width: int | None = None) -> NDArray[np.float16]:
     """The vectors of a bag (N, D), in half precision.
 
     Args:

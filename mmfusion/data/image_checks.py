@@ -27,8 +27,8 @@ def check_images(
 ) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
-    Bags of feature vectors are read whole too, and have to be as wide as most of them. An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
-    its image.
+    An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
+    its image. Bags of feature vectors are read whole too, and have to be as wide as most of them.
 
     Args:
         cases: The table; cases that are bad already are not looked at again.

@@ -52,11 +52,10 @@ def to_normal_form(reading: Reading) -> Reading:
     used = {*NORMAL_COLUMNS, *images, columns.label, columns.text}
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
 
-    problems, suffixes = _Problems(reading, normal["id"]), BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES
+    problems = _Problems(reading, normal["id"])
     image_root = find_image_root(reading.folder, config, values)
-    normal["image"] = _find_images(
-        images, ImageFolder(image_root, suffixes), problems, several=bool(config.view_columns)
-    )
+    folder = ImageFolder(image_root, BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES)
+    normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
     normal["label"] = _name_labels(normal["label"], reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(1, len(raw) + 1, name="row")

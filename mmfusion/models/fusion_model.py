@@ -138,7 +138,7 @@ class FusionModel(nn.Module):
 
     @property
     def image_layout(self) -> str | None:
-        """What ``pixel_values`` holds per sample: ``image``, ``slices``, ``views``, ``bags``; None without an image tower."""
+        """What a sample's image is: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:

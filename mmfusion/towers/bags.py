@@ -54,9 +54,7 @@ class BagsTower(Tower):
     ) -> None:
         super().__init__()
         if encoder != FEATURES:
-            raise ValueError(
-                f"image_tower 'bags' reads features, and image_encoder is {encoder!r}; set it to 'features'."
-            )
+            raise ValueError(f"image_tower 'bags' goes with image_encoder 'features', not {encoder!r}.")
         if num_levels:
             raise ValueError(
                 f"image_tower 'bags' gives no levels, and the fusion block reads {num_levels}; choose another fusion."

@@ -18,6 +18,7 @@ from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.lora import add_adapters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,6 +57,8 @@ def build_predictor(
         )
     if config.train.freeze_encoders:
         model.freeze_encoders()
+    if config.train.encoder_tuning == "lora":
+        add_adapters(model, config.train.lora)
     channels_last = resolve_channels_last(config.train.channels_last)
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 

@@ -103,6 +103,25 @@ class ProcessorConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters of the encoders, with ``train.encoder_tuning: lora``.
+
+    Attributes:
+        rank: Rank of an adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+        targets: Last part of the names of the layers that get one; empty takes the queries and values of attention
+            (``qkv``, ``query``, ``value``, ``q_proj``, ``v_proj``, ...).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check("train.lora", self, {"alpha": (self.alpha > 0, "above 0")}, rank=1)
+
+
+@dataclass
 class TrainConfig:
     """How to train.
 
@@ -113,6 +132,10 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
+            low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
+            are merged into the weights of every saved model.
+        lora: the adapters.
         feature_cache: folder where the features of frozen encoders are kept, so that each image and text is encoded
             once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
         feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
@@ -139,6 +162,8 @@ class TrainConfig:
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
     freeze_encoders: bool = False
+    encoder_tuning: str = "full"
+    lora: LoraConfig = field(default_factory=LoraConfig)
     feature_cache: str | None = None
     feature_views: int = 0
     weight_decay: float = 0.05
@@ -162,6 +187,10 @@ class TrainConfig:
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
             "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "encoder_tuning": (
+                self.encoder_tuning in ("full", *(() if self.freeze_encoders else ("lora",))),
+                "full or lora (without train.freeze_encoders, which leaves the encoders as they are)",
+            ),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),
             "freeze_encoders": (self.freeze_encoders or not cached, "true with train.feature_cache"),
