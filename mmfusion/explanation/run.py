@@ -8,6 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
+from mmfusion.data.formats import file_name
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation

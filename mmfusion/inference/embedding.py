@@ -74,24 +74,23 @@ def embed(config: EmbedConfig) -> Embedded:
     if (folder / TABLE).exists():
         raise FileExistsError(f"{folder} holds {TABLE} already; choose another --output.")
     cases = read_cases(config.data, config.dataset, require_labels=False)
-    names_of_classes = sorted(set(cases.frame["label"].dropna()))
     encode, processor = _of_model(config, cases) if config.model is not None else _of_encoder(config)
     print(f"embedding {config.data} with {config.model or config.encoder}")
     folder.mkdir(parents=True, exist_ok=True)
-    rows, names, taken = (
-        AllRows(check_images(cases), replace(processor, labels=names_of_classes), refuse_empty=True),
-        list[str | None](),
-        set[str](),
-    )
+    classes = sorted(set(cases.frame["label"].dropna()))
+    rows = AllRows(check_images(cases), replace(processor, labels=classes), refuse_empty=True)
+    names: list[str | None] = []
     errors: list[str | None] = []
+    taken: set[str] = set()
     width = 0
-    for vectors, error in tqdm(_stream(rows, encode, config), total=len(rows), desc="Embedding", disable=None):
-        names.append(None)
-        errors.append(error)
+    stream = tqdm(_stream(rows, encode, config), total=len(rows), desc="Embedding", unit="row", disable=None)
+    for id_, (vectors, error) in zip(rows.ids, stream, strict=True):
+        name = None
         if vectors is not None:
-            names[-1] = file_name(str(rows.ids[len(names) - 1]), taken) + f".{config.format}"
-            width = vectors.shape[1]
-            write(folder / str(names[-1]), vectors)
+            name, width = f"{file_name(id_, taken)}.{config.format}", vectors.shape[1]
+            write(folder / name, vectors)
+        names.append(name)
+        errors.append(error)
     _write_table(folder / TABLE, cases, names, errors)
     return Embedded(folder, len(names), width, sum(error is not None for error in errors))
 
@@ -161,9 +160,11 @@ def _write_table(path: Path, cases: CaseTable, names: list[str | None], errors: 
     frame = cases.frame.drop(columns=["image"]).dropna(axis="columns", how="all")
     with written_whole(path) as partial_path, partial_path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow([COLUMN, *frame.columns, "error"])
+        has_errors = any(error is not None for error in errors)
+        table.writerow([COLUMN, *frame.columns, *["error"] * has_errors])
         for name, cells, error in zip(names, frame.itertuples(index=False, name=None), errors, strict=True):
-            table.writerow(["" if cell is None else cell for cell in (name, *cells, error)])
+            row = (name, *cells, *[error] * has_errors)
+            table.writerow(["" if cell is None else cell for cell in row])
 
 
 def _h5py() -> Any:

@@ -74,7 +74,7 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
     if resolve_config(name, **overrides)["image_encoder"] == FEATURES:
-        overrides["image_args"] = {"dim": _width_of_bags(cases), **(overrides.get("image_args") or {})}
+        overrides["image_args"] = {"dim": _width_of_bags(config, cases), **(overrides.get("image_args") or {})}
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
@@ -98,10 +98,14 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     return model, processor
 
 
-def _width_of_bags(cases: CaseTable) -> int | None:
-    """Width of the vectors of the first bag, which is that of all; None without any."""
-    bags = cases.frame["image"].dropna() if cases.layout == "bags" else []
-    return next((bag_width(cases.image_root / bag) for bag in bags), None)
+def _width_of_bags(config: RunConfig, cases: CaseTable) -> int | None:
+    """Width of the vectors of the first bag, which is that of all."""
+    if cases.layout != "bags":
+        raise ValueError(
+            f"{config.model.name} with image_encoder 'features' reads bags, and the data have no bags of features; "
+            "name their column with --dataset.bag_column."
+        )
+    return next((bag_width(cases.image_root / bag) for bag in cases.frame["image"].dropna()), None)
 
 
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
