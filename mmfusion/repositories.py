@@ -79,7 +79,7 @@ def terms(name: str, folder: Path | None = None) -> dict[str, Any]:
             info = HfApi().model_info(repository, revision=revision or None, timeout=10)
         except Exception:  # the terms are for the reader of the card; what fetches the files says what is wrong
             return {"license": found.get("license"), "gated": found.get("gated")}
-        card = dict(info.card_data or {})
+        card: dict[str, Any] = info.card_data.to_dict() if info.card_data is not None else {}
         found = {"license": card.get("license") or found.get("license"), "gated": bool(info.gated)}
     return {"license": found.get("license"), "gated": found.get("gated")}
 

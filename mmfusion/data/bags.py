@@ -81,7 +81,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with _READERS[path.suffix.lower()](path) as array:
             yield array
-    except (OSError, RuntimeError, EOFError, *_DAMAGED) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the bag cannot be read: {reason}") from None
 
@@ -125,10 +125,10 @@ def _damage() -> tuple[type[Exception], ...]:
 
     from safetensors import SafetensorError
 
-    return (BadZipFile, SafetensorError, KeyError, AttributeError)
+    return (OSError, RuntimeError, EOFError, BadZipFile, SafetensorError, KeyError, AttributeError)
 
 
-_DAMAGED = _damage()
+_DAMAGED: tuple[type[Exception], ...] = _damage()
 _READERS = {".h5": _hdf5, ".hdf5": _hdf5, ".npz": _npz, ".safetensors": _safetensors}
 
 

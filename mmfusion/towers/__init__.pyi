@@ -1,6 +1,7 @@
 """Towers: one modality in, ``Features`` out."""
 
 # made by `make docs`; do not edit
+from mmfusion.towers.bags import BagsTower as BagsTower
 from mmfusion.towers.base import AdoptedTower as AdoptedTower
 from mmfusion.towers.base import Tower as Tower
 from mmfusion.towers.global_local import GlobalLocalTower as GlobalLocalTower
@@ -12,3 +13,4 @@ from mmfusion.towers.slices import SlicesTower as SlicesTower
 from mmfusion.towers.slices import Stem25D as Stem25D
 from mmfusion.towers.text import TextTower as TextTower
 from mmfusion.towers.views import ViewsTower as ViewsTower
+from mmfusion.towers.vision import VisionEncoder as VisionEncoder
