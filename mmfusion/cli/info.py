@@ -9,6 +9,7 @@ from mmfusion import registry
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
 from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
+from mmfusion.models.factory import resolve_config
 from mmfusion.names import did_you_mean
 from mmfusion.results import Evaluation
 
@@ -40,7 +41,9 @@ def info(config: InfoConfig) -> Text:
     if ":" in name or "." in name:
         return Text(_rows(_saved(name)))
     if name in list_models():
-        model = create_model(name)
+        # a model of columns alone is of as many as the data have; it is shown with one
+        columns = {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
+        model = create_model(name, **columns)
         return Text(_rows(_model(name, model, _summary("model", name), model.pretrained_cfg.get("input_size"))))
     kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]
     if not kinds:

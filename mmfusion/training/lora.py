@@ -29,8 +29,8 @@ def add_adapters(model: FusionModel, config: LoraConfig) -> None:
     except ImportError:
         raise ImportError('train.encoder_tuning lora needs peft: pip install "mmfusion[peft]".') from None
     for modality, tower in model.towers.items():
-        if not any(True for _ in tower.backbone.parameters()):
-            continue  # features computed before have no encoder here
+        if modality not in ("image", "text") or not any(True for _ in tower.backbone.parameters()):
+            continue  # columns have no pretrained encoder, and features computed before have none here
         targets = list(_targets(tower.backbone, config.targets or ATTENTION))
         if not targets:
             linear = sorted({n.rpartition(".")[2] for n, m in tower.backbone.named_modules() if _is_adaptable(m)})
