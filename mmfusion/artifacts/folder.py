@@ -152,6 +152,10 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
         what = "the configuration of its text encoder (text_args.config)"
         raise ValueError(f"{path} lacks {what}; save the model again.")
-    for name in keys_of(model.get("text_args")):
-        if asks_for_code(name):
-            raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")
+    if "/" in (model.get("image_encoder") or "") and not (model.get("image_args") or {}).get("config"):
+        what = "the configuration of its image encoder (image_args.config)"
+        raise ValueError(f"{path} lacks {what}; save the model again.")
+    for args in ("image_args", "text_args"):
+        for name in keys_of(model.get(args)):
+            if asks_for_code(name):
+                raise ValueError(f"{path}: {args}.config has {name!r}, which could fetch code; remove the entry.")

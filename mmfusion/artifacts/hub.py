@@ -8,6 +8,7 @@ from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.locating import saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, METRICS, WEIGHTS
 from mmfusion.files import read_json
+from mmfusion.repositories import LOG_IN, fetch_files, reason_of, status_of
 
 #: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
 #: pickle nor code, and nothing else that lies beside them.
@@ -15,7 +16,6 @@ HUB_FILES = (
     *(CARD, CONFIG, METRICS, WEIGHTS, "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json"),
     *("tokenizer_config.json", "vocab.json", "vocab.txt"),
 )
-LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
 
 def fetch(name: str) -> Path:
@@ -30,14 +30,7 @@ def fetch(name: str) -> Path:
         FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
             message says which, and what to do.
     """
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    try:
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES))
-    except Exception as error:  # the client has an exception for each of a dozen causes
-        raise FileNotFoundError(f"{name!r}: {_reason(error, repository, revision)}") from error
-    return Path(folder)
+    return fetch_files(name, HUB_FILES)
 
 
 def contents(folder: str | os.PathLike[str], repo_id: str) -> dict[str, Path | bytes]:
@@ -96,8 +89,8 @@ def push_to_hub(
         operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except (HfHubHTTPError, HFValidationError) as error:
-        kind = PermissionError if _status(error) in (401, 403) else ValueError
-        raise kind(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
+        kind = PermissionError if status_of(error) in (401, 403) else ValueError
+        raise kind(f"{repo_id}: {reason_of(error, repo_id, revision or '')}") from error
     except Exception as error:  # whatever the client's HTTP library has for a network that is not there
         why = f"the Hub cannot be reached ({error}); push again where there is a network."
         raise ConnectionError(f"{repo_id}: {why}") from error
@@ -112,30 +105,3 @@ def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> b
     except EntryNotFoundError:
         return False
     return MARK not in Path(path).read_text(encoding="utf-8")
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _reason(error: Exception, repository: str, revision: str) -> str:
-    """One line: what is wrong, and what to do about it."""
-    from huggingface_hub import errors
-
-    reasons = {
-        errors.HFValidationError: f"{repository!r} is no name of a repository; write org/name.",
-        errors.GatedRepoError: f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}.",
-        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}; leave it out, or name a branch, "
-        "tag or commit that is there.",
-        errors.RepositoryNotFoundError: f"there is no such repository, or it is private; check the name, or {LOG_IN}.",
-    }
-    if found := next((reason for kind, reason in reasons.items() if isinstance(error, kind)), None):
-        return found
-    if _status(error) in (401, 403):
-        return f"the Hub refuses access ({_status(error)}); {LOG_IN} as one who may."
-    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-            return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once, where there is a network."
-        return "it is not in the cache, and the Hub cannot be reached; connect once, or copy its folder (local-dir:)."
-    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return f"the Hub did not give it ({type(error).__name__}: {first}); try again."

@@ -37,7 +37,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) array of row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
-        layout: Layout of the table: ``image``, ``slices`` or ``views``.
+        layout: Layout of the table: ``image``, ``slices``, ``views`` or ``bags``.
 
     Raises:
         ValueError: Unresolved problems, an unknown label or augmentation.
@@ -58,7 +58,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
         self.labels = np.array(labels, dtype=np.int64)
         images = frame["image"].tolist()
-        if self.layout != "image":
+        self._several = not cases.one_path
+        if self._several:
             images = [tuple(paths or ()) for paths in images]
             self._starts = np.cumsum([0, *map(len, images)])
             images = [path for paths in images for path in paths]
@@ -128,11 +129,12 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
 
     def _images_of(self, i: int) -> dict[str, Any]:
         """Image, slices or views of a row as paths, and its region of interest."""
-        if self.layout != "image":
+        if self._several:
             paths = self._images[self._starts[i] : self._starts[i + 1]]
             return {self.layout: [self.image_root / path if path is not None else None for path in paths]}
         image = self._images[i]
-        images: dict[str, Any] = {"image": self.image_root / image if image is not None else None}
+        path = self.image_root / image if image is not None else None
+        images: dict[str, Any] = {"bag" if self.layout == "bags" else "image": path}
         if self._regions is not None:
             region = self._regions[i]
             images["roi"] = "centre" if np.isnan(region[0]) else tuple(region.tolist())

@@ -53,7 +53,7 @@ class Prediction:
         return np.exp(self.log_probabilities)
 
 
-class _Guarded(Dataset[Any]):
+class Guarded(Dataset[Any]):
     """A data set whose unreadable rows come out as the text of their error."""
 
     def __init__(self, rows: Any) -> None:
@@ -69,7 +69,7 @@ class _Guarded(Dataset[Any]):
             return reason_of(error)
 
 
-def _collated(
+def collated(
     items: list[Any], collate: Callable[[list[Any]], dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[str | None]]:
     """The batch of the rows that could be read, None without any; and the errors of all."""
@@ -111,7 +111,7 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    guarded, collate_fn = _Guarded(dataset), partial(_collated, collate=collate)
+    guarded, collate_fn = Guarded(dataset), partial(collated, collate=collate)
     start = 0
     model.eval()
     for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):

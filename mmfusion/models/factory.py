@@ -16,6 +16,7 @@ from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import count_towers, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
+from mmfusion.towers.bags import FEATURES
 
 #: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
 SWAPPABLE = {
@@ -56,6 +57,8 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
         if name not in known:
             raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, known)}")
     config = dict(architecture)
+    if overrides.get("image_encoder") == FEATURES:
+        overrides = {"image_tower": "bags", **overrides}  # what the architecture's own tower was told does not go
     for part, args in SWAPPABLE.items():
         if part in overrides and overrides[part] != architecture.get(part):
             for name in args:

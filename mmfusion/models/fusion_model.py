@@ -34,7 +34,8 @@ class FusionModel(nn.Module):
 
     Args:
         num_classes: C; 0 returns the fused features as logits.
-        image_encoder: timm name of the image backbone, or None.
+        image_encoder: timm name, ``hf-hub:org/name`` or folder of the image backbone, ``features`` for bags of feature
+            vectors in place of images, or None.
         image_tower: How the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: Keywords of the image tower.
         stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
@@ -66,6 +67,7 @@ class FusionModel(nn.Module):
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
+        origins: modality -> where the weights that its encoder started from came from, and their terms.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
@@ -113,6 +115,7 @@ class FusionModel(nn.Module):
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
         for name in parts.NESTED:
             config[name] = dict(config[name] or {})
+        parts.settle_features(config)
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.text_tower = self.table_tower = None
         self.image_missing = self.text_missing = self.table_missing = None
@@ -134,6 +137,7 @@ class FusionModel(nn.Module):
         self.config = ModelConfig(config)
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
+        self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
     @property
@@ -169,7 +173,7 @@ class FusionModel(nn.Module):
 
     @property
     def image_layout(self) -> str | None:
-        """What ``pixel_values`` holds per sample: ``image``, ``slices`` or ``views``; None without an image tower."""
+        """What a sample's image is: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:

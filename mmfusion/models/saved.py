@@ -64,6 +64,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
+    model.origins = stored.get("encoders") or {}
     own = model.state_dict()
     state = _checked_weights(folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,

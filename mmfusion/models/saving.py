@@ -11,7 +11,7 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import write_artifact
-from mmfusion.artifacts.names import CONFIG, WEIGHTS
+from mmfusion.artifacts.names import CONFIG, LOCAL, WEIGHTS
 from mmfusion.artifacts.versions import FORMAT_VERSION
 from mmfusion.files import read_json, sha256, written_whole
 from mmfusion.models.fitting import check_fit
@@ -99,8 +99,9 @@ def model_config(model: Any, entries: Mapping[str, Any]) -> dict[str, Any]:
     if size := processor.get("image_size"):
         cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
     plugins = _plugins(model.config)
-    kept = {name: value for name, value in entries.items() if name != "plugins"}
+    kept = {name: value for name, value in entries.items() if name not in ("plugins", "encoders")}
     kept |= {"plugins": plugins} if plugins else {}
+    kept |= {"encoders": model.origins} if model.origins else {}
     kept |= {"label_names": processor["labels"]} if processor.get("labels") else {}
     kept |= {"format_version": FORMAT_VERSION, "architecture": model.architecture, "model": _portable(model.config)}
     return kept | {name: cfg.get(name) for name in ("input_size", "mean", "std")}
@@ -121,6 +122,8 @@ def _plugins(model: dict[str, Any]) -> dict[str, str]:
 
 
 def _portable(model: dict[str, Any]) -> dict[str, Any]:
-    """The keywords without this machine's folders: the text encoder's configuration is among them, not read there."""
-    encoder = model["text_encoder"]
-    return {**model, "text_encoder": Path(encoder).name} if is_outside(encoder) else model
+    """The keywords without this machine's folders: an encoder's configuration is among them, not read there."""
+    names = {name: model[name] for name in ("image_encoder", "text_encoder") if isinstance(model[name], str)}
+    paths = {name: value.removeprefix(LOCAL) for name, value in names.items()}
+    outside = {name: Path(path).name for name, path in paths.items() if path != names[name] or is_outside(path)}
+    return {**model, **outside}

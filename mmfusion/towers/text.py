@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
+from mmfusion.repositories import HUB, LOCAL, terms
 from mmfusion.towers.base import Tower, numbered
 from mmfusion.untrusted import asks_for_code
 
@@ -94,6 +96,17 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
         ) from error
 
 
+def _origin(encoder: str) -> dict[str, Any]:
+    """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
+    source = weights_source(encoder)
+    if source is None:
+        return {}
+    folder = Path(source)
+    if folder.is_dir():
+        return {"source": encoder if encoder in BUILT_IN else f"{LOCAL}{folder.name}", **terms(source, folder)}
+    return {"source": f"{HUB}{source}", **terms(f"{HUB}{source}")}
+
+
 def _install_hooks(backbone: Any) -> None:
     """Install the hooks that collect hidden states now: the first forward would, under a lock no compiler traces."""
     try:
@@ -143,6 +156,7 @@ class TextTower(Tower):
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)
         self.backbone = build_encoder(encoder, text_config, weights)
+        self.origin = _origin(encoder) if weights is not None else {}
         self.num_features = text_config.hidden_size
         self.max_length = getattr(text_config, "max_position_embeddings", None)
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:

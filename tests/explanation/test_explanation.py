@@ -11,9 +11,9 @@ from PIL import Image
 
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.data.formats import file_name
 from mmfusion.data.images import open_image
 from mmfusion.explanation import image_relevance, save_explanation
-from mmfusion.explanation.run import _file_name
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
 
@@ -131,7 +131,7 @@ def test_other_methods(root: Path, method: str) -> None:
 
 def test_file_names() -> None:
     taken: set[str] = set()
-    names = [_file_name(id_, taken) for id_ in ("a/b.jpg", "a-b.png", "../x", "1.2", "é ü", "..")]
+    names = [file_name(id_, taken) for id_ in ("a/b.jpg", "a-b.png", "../x", "1.2", "é ü", "..")]
     assert names == ["a-b", "a-b-2", "x", "1.2", "é-ü", "row"]
 
 
