@@ -11,6 +11,7 @@ from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
+from mmfusion.inference.description import at_temperature
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
@@ -45,7 +46,7 @@ def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predicto
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
     c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
-    print(f"predicting {c.data} with {predictor}")
+    print(f"predicting {c.data} with {predictor.name}{at_temperature(predictor.calibration)}")
     return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
 
 

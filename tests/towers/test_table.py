@@ -151,23 +151,9 @@ def test_ft_transformer_is_the_published_one() -> None:
     rtdl = pytest.importorskip("rtdl_revisiting_models")
     torch.manual_seed(0)
     ours = tower("ft_transformer", embedding="linear", dim=24, num_layers=3, num_heads=4)
-    sizes: dict[str, Any] = {
-        "d_block": 24,
-        "attention_n_heads": 4,
-        "attention_dropout": 0.2,
-        "ffn_d_hidden": 32,
-        "ffn_dropout": 0.1,
-    }
-    sizes |= {"residual_dropout": 0.0, "ffn_d_hidden_multiplier": None}
-    theirs = rtdl.FTTransformer(
-        n_cont_features=2,
-        cat_cardinalities=[5, 7],
-        d_out=None,
-        n_blocks=3,
-        residual_dropout=0.0,
-        ffn_d_hidden_multiplier=None,
-        **sizes,
-    ).eval()
+    sizes: dict[str, Any] = {"n_blocks": 3, "d_block": 24, "attention_n_heads": 4, "attention_dropout": 0.2}
+    sizes |= {"ffn_d_hidden": 32, "ffn_d_hidden_multiplier": None, "ffn_dropout": 0.1, "residual_dropout": 0.0}
+    theirs = rtdl.FTTransformer(n_cont_features=2, cat_cardinalities=[5, 7], d_out=None, **sizes).eval()
     state = {"cls_embedding.weight": ours.cls}
     state |= {f"cont_embeddings.{n}": getattr(ours.numeric.embed, n) for n in ("weight", "bias")}
     for i, rows in enumerate(ours.categories.embed.weight.split([5, 7])):
