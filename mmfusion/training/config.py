@@ -39,6 +39,8 @@ class ModelConfig:
         stem: ``2.5d``, of image tower ``slices``.
         aggregator: name of the aggregator of image tower ``slices``.
         text_encoder: built-in name, transformers model id or folder.
+        table_encoder: name of the tower that reads ``dataset.table_columns``; None takes ``table_mlp`` where there are
+            such columns.
         fusion: name of the fusion block.
         head: name of the head.
         dim: width of the fusion block.
@@ -46,6 +48,7 @@ class ModelConfig:
         image_args: keywords of the image tower.
         aggregator_args: keywords of the aggregator.
         text_args: keywords of the text tower.
+        table_args: keywords of the table tower; those that the columns decide are added.
         fusion_args: keywords of the fusion block.
         head_args: keywords of the head.
     """
@@ -57,6 +60,7 @@ class ModelConfig:
     stem: str | None = None
     aggregator: str | None = None
     text_encoder: str | None = None
+    table_encoder: str | None = None
     fusion: str | None = None
     head: str | None = None
     dim: int | None = None
@@ -64,6 +68,7 @@ class ModelConfig:
     image_args: dict[str, Any] | None = None
     aggregator_args: dict[str, Any] | None = None
     text_args: dict[str, Any] | None = None
+    table_args: dict[str, Any] | None = None
     fusion_args: dict[str, Any] | None = None
     head_args: dict[str, Any] | None = None
 
@@ -113,6 +118,9 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        freeze_stages: number of stages of the image backbone, after its stem, that stay as they are; 0 freezes the stem
+            alone, None nothing.
+        freeze_norm: leave every BatchNorm of the encoders as it is, weights and running statistics.
         feature_cache: folder where the features of frozen encoders are kept, so that each image and text is encoded
             once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
         feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
@@ -120,6 +128,8 @@ class TrainConfig:
         weight_decay: AdamW's, on weights only (not on biases, norms and tokens of missing modalities).
         warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
         grad_clip: largest gradient norm.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None
+            takes the weights themselves.
         loss: name of the loss.
         loss_args: its keywords.
         sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
@@ -139,11 +149,14 @@ class TrainConfig:
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
     freeze_encoders: bool = False
+    freeze_stages: int | None = None
+    freeze_norm: bool = False
     feature_cache: str | None = None
     feature_views: int = 0
     weight_decay: float = 0.05
     warmup_ratio: float = 0.1
     grad_clip: float = 1.0
+    ema: float | None = None
     loss: str = "ce"
     loss_args: dict[str, Any] = field(default_factory=dict)
     sampler: str = "shuffle"
@@ -162,12 +175,32 @@ class TrainConfig:
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
             "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "ema": (self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or null"),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),
             "freeze_encoders": (self.freeze_encoders or not cached, "true with train.feature_cache"),
         }
+        if self.freeze_encoders:
+            rules["freeze_stages"] = (self.freeze_stages is None, "null with train.freeze_encoders")
         least = {"epochs": 1, "batch_size": 1, "gradient_accumulation": 1, "encoder_lr_scale": 0, "weight_decay": 0}
-        _check("train", self, rules, **least, patience=1, save_steps=1, workers=0, feature_views=0)
+        least |= {"patience": 1, "save_steps": 1, "workers": 0, "feature_views": 0, "freeze_stages": 0}
+        _check("train", self, rules, **least)
+
+
+@dataclass
+class PrivacyConfig:
+    """What a saved model may hold of single patients.
+
+    Attributes:
+        min_patients: values (words of the fitted tokenizer, categories) enter a vocabulary, and the ends of a column's
+            range are told, when so many patients (``dataset.group_column``; rows without one) of the training rows
+            share them.
+    """
+
+    min_patients: int = 5
+
+    def __post_init__(self) -> None:
+        _check("privacy", self, {}, min_patients=1)
 
 
 @dataclass
@@ -199,6 +232,7 @@ class RunConfig:
         model: which model.
         processor: how rows become tensors.
         train: how to train.
+        privacy: what the saved model may hold of single patients.
         card: what the model card says beyond the figures.
         plugins: modules that register parts of your own, named as in an import; they are imported first.
     """
@@ -210,5 +244,6 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     card: CardConfig = field(default_factory=CardConfig)
     plugins: list[str] = field(default_factory=list)

@@ -123,8 +123,8 @@ def test_a_file_damaged_after_the_check_is_named(tmp_path: Path, processor: Proc
 
 
 def test_refusals(tmp_path: Path, cases: CaseTable, processor: Processor) -> None:
-    with pytest.raises(ValueError, match="Unknown augmentation 'mixup'; known: report"):
-        MultimodalDataset(cases, processor, augment="mixup")
+    with pytest.raises(ValueError, match="Unknown augmentation 'zebra'; known: basic, dermoscopy, mri, report"):
+        MultimodalDataset(cases, processor, augment="zebra")
     with pytest.raises(ValueError, match="Unknown label"):
         MultimodalDataset(cases, Processor(labels=["amber"], image_size=8))
     root = make_demo(tmp_path, n=50)

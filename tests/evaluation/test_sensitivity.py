@@ -97,3 +97,10 @@ def test_the_model_and_the_random_numbers_are_left_as_they_were():
     assert [module.training for module in model.modules()] == modes and True in modes and False in modes
     assert first == modality_sensitivity(model.eval(), [batch(model)])
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_columns_are_exchanged_too():
+    table = {"table_encoder": "table_mlp", "table_args": {"numeric": 2, "categories": [3]}}
+    model = shrunk("mibf_v2_lite0", **table, text_args={"vocab_size": 128})
+    found = modality_sensitivity(model, [batch(model)])
+    assert list(found) == ["image", "text", "table"] and all(value > 0 for value in found.values())

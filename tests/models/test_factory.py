@@ -37,7 +37,7 @@ def test_list_models_wildcards_and_natural_order():
         (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
-        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
+        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both sides"),
         (lambda: mmfusion.create_model("test_image", aux_heads=True), ValueError, "aux_heads"),
         (lambda: mmfusion.create_loss("mp", alhpa=1), TypeError, "loss 'mp'.*alhpa"),
         (lambda: mmfusion.create_fusion("ibfa", image_dim=4), TypeError, "fusion 'ibfa'.*text_dim"),
@@ -77,8 +77,12 @@ def test_mibf_v2_differs_from_the_published_form_in_four_keywords(size):
     with torch.device("meta"):
         swapped = mmfusion.create_model(f"mibf_v2_{size}", fusion="concat")
         image_only = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None)
+        table = {"table_encoder": "table_mlp", "table_args": {"numeric": 2, "categories": [3]}}
+        columns = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None, **table)
     assert swapped.config["fusion_args"] == {} and swapped.config["text_args"]["pooling"] == "mean"
     assert image_only.config["text_args"] == {} and image_only.fusion is None
+    assert columns.config["text_args"] == {} and columns.config["fusion_args"] == keywords
+    assert columns.modalities == ["image", "table"] and columns.aux_heads is not None
 
 
 def test_a_block_of_ones_own_is_a_name_like_any_other():
