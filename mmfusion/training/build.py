@@ -112,8 +112,8 @@ def build_predictor(
     """The model to train, new or saved, and the processor that makes its inputs.
 
     Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
-    tells that the loss needs image-only and text-only heads; ``provenance`` and ``card`` are the entries ``training``
-    and ``card`` of the saved model.
+    tells that the loss needs auxiliary heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of
+    the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.

@@ -30,6 +30,7 @@ from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
+from mmfusion.training.modalities import moved_by
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
@@ -112,7 +113,10 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         args,
         config=config.train,
         rows=rows,
-        metrics=lambda labels, logits: _metrics(labels, logits, predictor.labels),
+        metrics=lambda labels, logits: (
+            _metrics(labels, logits, predictor.labels)
+            | moved_by(predictor.network(), rows.val, batch_size=config.train.batch_size, workers=config.train.workers)
+        ),
         callbacks=[ProgressBar(), log],
         on_loss=log.add,
     )
