@@ -50,7 +50,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         name=name,
         config=config,
         model=model,
-        parts=[part for part in ("image_encoder", "text_encoder", "fusion", "head") if model[part]],
+        parts=[p for p in ("image_encoder", "text_encoder", "table_encoder", "fusion", "head") if model.get(p)],
         columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
@@ -130,8 +130,9 @@ def _row(config: Mapping[str, Any]) -> dict[str, Any]:
     model, template = config["model"], (config.get("processor") or {}).get("text_template")
     row: dict[str, Any] = {}
     if model["image_encoder"]:
-        several = model["image_tower"] in ("slices", "views")
-        row |= {"images": ["1.png", "2.png"]} if several else {"image": "a.jpg"}
+        several = {"images": ["1.png", "2.png"]}
+        kinds: dict[str, dict[str, Any]] = {"slices": several, "views": several, "bags": {"bag": "1.h5"}}
+        row |= kinds.get(model["image_tower"], {"image": "a.jpg"})
     if model["text_encoder"]:
         row |= dict.fromkeys(template_fields(template), "...") if template else {"text": "..."}
     table = (config.get("processor") or {}).get("table") or NO_COLUMNS

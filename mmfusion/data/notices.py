@@ -21,7 +21,7 @@ class NoticeKind(Enum):
 
     UNKNOWN_WORD = "have words that the model's tokenizer does not know"
     CUT_TEXT = "are longer than the model's token budget and were cut"
-    UNSEEN_CATEGORY = "have a value that the training rows do not have"
+    UNSEEN_CATEGORY = "have a value that is not among those learned in training"
     FAR_NUMBER = "have a number far outside the range of the training rows"
     UNREADABLE_NUMBER = "have something that is no number, read as missing"
 

@@ -20,8 +20,10 @@ from mmfusion.text.template import cell_number, cell_text
 TABLE_INPUTS = ("numeric_values", "category_ids", "table_present")
 #: Positions of a category that are not in its vocabulary.
 MISSING, UNSEEN = 0, 1
+#: The largest number that the model's precision holds.
+LARGEST = float(np.finfo(np.float32).max)
 #: A number is far outside the training range when it lies further out than this share of the range's width.
-FAR = 0.25
+FAR = 0.5
 #: Numbers further from the median than so many standard deviations (by the quartiles) count as lying there, for mean
 #: and scale alone: one slip of the pen among a thousand ages changes neither.
 _CLIPPED = 5.0
@@ -291,7 +293,7 @@ def read_number(cell: Any) -> float:
     """
     text = cell_text(cell)
     number = cell_number(text) if text is not None and "_" not in text else None
-    return math.nan if number is None or abs(number) > np.finfo(np.float32).max else number
+    return math.nan if number is None or abs(number) > LARGEST else number
 
 
 def has_decimal_comma(cell: str) -> bool:

@@ -10,7 +10,7 @@ from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
 from mmfusion.hardware import resolve_channels_last
-from mmfusion.inference.columns import lacking_columns, warn_of
+from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
 from mmfusion.inference.split import read_split
@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
     everything = replace(config, missing_modality=config.missing_modality or config.report)
-    warn_of(line for member in predictor.members for line in lacking_columns(member.processor, cases.metadata))
+    warn_of(column_lines(predictor, config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
     tell_notices(AllRows(cases, member.processor) for member in predictor.members)
     if config.report:

@@ -35,7 +35,7 @@ def _config(path: str | Path, dataset: DatasetConfig) -> DatasetConfig:
 
 def _looked_at(cases: CaseTable) -> CaseTable:
     """Warn of images that cannot be read, where their cases have others."""
-    if cases.layout != "image":
+    if not cases.one_path:
         for problem in check_images(cases).problems:
             if problem.part_of is not None:
                 logger.warning("%s: %s; its case goes on without it", cases.source, problem)

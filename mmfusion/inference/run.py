@@ -9,8 +9,9 @@ from tqdm.auto import tqdm
 from mmfusion.data import DatasetConfig
 from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
-from mmfusion.inference.columns import lacking_columns, warn_of
+from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
+from mmfusion.inference.description import at_temperature
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
@@ -45,7 +46,7 @@ def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predicto
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
     c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
-    print(f"predicting {c.data} with {predictor}")
+    print(f"predicting {c.data} with {predictor.name}{at_temperature(predictor.calibration)}")
     return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
 
 
@@ -68,14 +69,13 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    count = unreadable = 0
+    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
-        for cases in stream_unlabelled(data, dataset or predictor.dataset, predictor.labels):
+        for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
-                there = cases.metadata
-                warn_of(line for each in predictor.members for line in lacking_columns(each.processor, there))
+                warn_of(column_lines(predictor, dataset, cases.metadata))
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
+from mmfusion.repositories import HUB, LOCAL, terms
 from mmfusion.towers.base import Tower, numbered
 from mmfusion.untrusted import asks_for_code
 
@@ -94,6 +96,17 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
         ) from error
 
 
+def _origin(encoder: str) -> dict[str, Any]:
+    """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
+    source = weights_source(encoder)
+    if source is None:
+        return {}
+    folder = Path(source)
+    if folder.is_dir():
+        return {"source": encoder if encoder in BUILT_IN else f"{LOCAL}{folder.name}", **terms(source, folder)}
+    return {"source": f"{HUB}{source}", **terms(f"{HUB}{source}")}
+
+
 def _install_hooks(backbone: Any) -> None:
     """Install the hooks that collect hidden states now: the first forward would, under a lock no compiler traces."""
     try:
@@ -143,6 +156,7 @@ class TextTower(Tower):
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)
         self.backbone = build_encoder(encoder, text_config, weights)
+        self.origin = _origin(encoder) if weights is not None else {}
         self.num_features = text_config.hidden_size
         self.max_length = getattr(text_config, "max_position_embeddings", None)
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
@@ -152,6 +166,11 @@ class TextTower(Tower):
         self.level_dims = [self.num_features] * num_levels
         if self.level_indices:
             _install_hooks(self.backbone)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of word pieces that the encoder knows."""
+        return self.backbone.get_input_embeddings().num_embeddings
 
     @property
     def config(self) -> dict[str, Any]:
@@ -190,19 +209,28 @@ class TextTower(Tower):
         """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: The text is longer than the encoder's positions.
+            ValueError: The text is longer than the encoder's positions, or has a word piece that the encoder lacks.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
                 f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
                 f"cut the text (processor max_length={self.max_length})."
             )
+        if not torch.compiler.is_compiling() and input_ids.numel():
+            self._check_vocabulary(int(input_ids.max()))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         wanted = bool(self.level_indices)
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wanted)
         mask, tokens = attention_mask.bool(), out.last_hidden_state
         levels = [self.pool(out.hidden_states[i], mask) for i in self.level_indices]
         return {"tokens": tokens, "mask": mask, "pooled": self.pool(tokens, mask)} | numbered(levels)
+
+    def _check_vocabulary(self, largest: int) -> None:
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"input_ids hold the word piece {largest}, and the text encoder knows 0 to {self.vocab_size - 1}: the "
+                "tokenizer is not this model's; create_model(..., processor=processor) makes a model that fits it."
+            )
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

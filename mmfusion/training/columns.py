@@ -116,7 +116,7 @@ def _refuse_unknown(named: Sequence[str], cases: CaseTable, dataset: DatasetConf
         if name in NORMAL_COLUMNS:
             raise ValueError(f"Column {name!r} cannot be an input: by this name a row has its {name}.")
         if name not in cases.metadata:
-            raise ValueError(f"{cases.source} has no column {name!r}; {did_you_mean(name, cases.metadata)}")
+            raise ValueError(f"{cases.source} has no column {name!r} to read; {did_you_mean(name, cases.metadata)}")
 
 
 def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int) -> Iterator[tuple[str, str]]:
@@ -136,8 +136,8 @@ def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int)
         elif not present:
             yield name, "is empty in the training rows"
         elif reason := (
-            _identity(name, column, data.groups)
-            or _shape(present, **forced)
+            _shape(present, **forced)
+            or _identity(name, column, data.groups)
             or _constant(column, data.groups, min_patients)
         ):
             yield name, reason

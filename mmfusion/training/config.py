@@ -108,6 +108,25 @@ class ProcessorConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters of the encoders, with ``train.encoder_tuning: lora``.
+
+    Attributes:
+        rank: Rank of an adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+        targets: Last part of the names of the layers that get one; empty takes the queries and values of attention
+            (``qkv``, ``query``, ``value``, ``q_proj``, ``v_proj``, ...).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check("train.lora", self, {"alpha": (self.alpha > 0, "above 0")}, rank=1)
+
+
+@dataclass
 class TrainConfig:
     """How to train.
 
@@ -118,6 +137,10 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
+            low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
+            are merged into the weights of every saved model.
+        lora: the adapters.
         freeze_stages: number of stages of the image backbone, after its stem, that stay as they are; 0 freezes the stem
             alone, None nothing.
         freeze_norm: leave every BatchNorm of the encoders as it is, weights and running statistics.
@@ -149,6 +172,8 @@ class TrainConfig:
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
     freeze_encoders: bool = False
+    encoder_tuning: str = "full"
+    lora: LoraConfig = field(default_factory=LoraConfig)
     freeze_stages: int | None = None
     freeze_norm: bool = False
     feature_cache: str | None = None
@@ -171,10 +196,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         cached = self.feature_cache is not None
+        freezes = self.freeze_encoders or self.freeze_stages is not None
         rules = {
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
             "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "encoder_tuning": (
+                self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
+                "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",
+            ),
             "ema": (self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or null"),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),

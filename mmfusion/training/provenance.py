@@ -6,7 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from mmfusion._version import __version__
-from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.locating import portable_name
 from mmfusion.data import CaseTable
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.training.build import is_saved
