@@ -24,6 +24,11 @@ def portable_name(name: str) -> str:
     return f"{LOCAL}{Path(name.removeprefix(LOCAL)).name}" if name.startswith(LOCAL) else name
 
 
+def full_name(name: str) -> str:
+    """A model's name; that of shipped weights with the tag that was left out."""
+    return next((str(tag) for tag in shipped() if name in (tag, tag.partition(".")[0])), name)
+
+
 def refuse_path(name: str) -> None:
     """Raise ValueError, with what to write instead, for a name that looks like a path."""
     if "/" in name or "\\" in name or Path(name).expanduser().is_dir():

@@ -7,6 +7,7 @@ from typing import Any
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, METRICS, WEIGHTS
 from mmfusion.files import read_json
+from mmfusion.hub_cache import is_reachable
 
 #: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
 #: pickle nor code, and nothing else that lies beside them.
@@ -33,7 +34,12 @@ def fetch(name: str) -> Path:
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES))
+        folder = snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=list(HUB_FILES),
+            local_files_only=not is_reachable(),
+        )
     except Exception as error:  # the client has an exception for each of a dozen causes
         raise FileNotFoundError(f"{name!r}: {_reason(error, repository, revision)}") from error
     return Path(folder)

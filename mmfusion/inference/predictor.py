@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import full_name, read_config, resolve_artifact
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.onnx_model import OnnxModel
@@ -335,7 +335,7 @@ def _load(
         calibration=config.get("calibration") if calibrated else None,
         provenance=config.get("training") or {},
         card=config.get("card") or {},
-        name=name,
+        name=full_name(name),
         dtype=dtype,
         channels_last=channels_last,
     )

@@ -11,7 +11,7 @@ from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.parts import occupied_sides
+from mmfusion.models.parts import EncoderWeights, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
 
@@ -91,7 +91,7 @@ def create_model(
     *,
     pretrained: bool = False,
     num_classes: int | None = None,
-    encoder_weights: str | None = None,
+    encoder_weights: EncoderWeights = None,
     **overrides: Any,
 ) -> FusionModel:
     """Create a model by name.
@@ -102,8 +102,8 @@ def create_model(
         pretrained: load the weights of the architecture's (first) tag.
         num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
-        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
-            hub id, is the network touched.
+        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights; a dict names the
+            modalities (``{"image": "default"}``). Only then, or with a hub id, is the network touched.
         overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 
@@ -121,6 +121,11 @@ def create_model(
         return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     refuse_path(name)
     entrypoint = registry.get("model", architecture)
+    if pretrained and not tag and architecture not in (weights.partition(".")[0] for weights in shipped()):
+        raise ValueError(
+            f"No trained weights come with {name!r}; there are {', '.join(shipped()) or 'none'}. With "
+            'encoder_weights="default" in place of pretrained=True, its towers start from published weights.'
+        )
     if pretrained or tag:
         return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     chosen = {} if num_classes is None else {"num_classes": num_classes}

