@@ -22,6 +22,9 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 #: with more classes than this, the confusion matrix is in metrics.json alone.
 WIDEST_MATRIX = 20
 
+#: ``processor.table`` of a model that reads no columns.
+NO_COLUMNS: Mapping[str, Any] = {"numeric": [], "categorical": []}
+
 #: of the Hub: what the library does.
 TAGS = ("mmfusion", "multimodal", "medical")
 
@@ -48,6 +51,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         config=config,
         model=model,
         parts=[part for part in ("image_encoder", "text_encoder", "fusion", "head") if model[part]],
+        columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
         training=training,
@@ -56,6 +60,21 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         row=json.dumps(_row(config)),
     )
     return f"{card}\n"
+
+
+def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
+    """How a model reads each of its columns, in words: what it knows of them from training.
+
+    Args:
+        table: Entry ``processor.table`` of ``config.json``.
+        most: Values of a category that are named.
+    """
+    words = {c["name"]: f"number, {c['low']:g} to {c['high']:g} in training" for c in table["numeric"]}
+    for column in table["categorical"]:
+        known = column["values"]
+        named = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+        words[column["name"]] = f"category, {len(known)} value{'' if len(known) == 1 else 's'}" + (f": {named}" if known else "")
+    return words
 
 
 def _head(config: Mapping[str, Any], evaluation: Evaluation, title: str) -> ModelCardData:
@@ -92,4 +111,7 @@ def _row(config: Mapping[str, Any]) -> dict[str, Any]:
         row |= {"images": ["1.png", "2.png"]} if several else {"image": "a.jpg"}
     if model["text_encoder"]:
         row |= dict.fromkeys(template_fields(template), "...") if template else {"text": "..."}
+    table = (config.get("processor") or {}).get("table") or NO_COLUMNS
+    row |= {column["name"]: round(column["mean"]) for column in table["numeric"]}
+    row |= {column["name"]: next(iter(column["values"]), "...") for column in table["categorical"]}
     return row

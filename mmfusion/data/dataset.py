@@ -11,6 +11,7 @@ from mmfusion import registry
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.processor import Processor
+from mmfusion.data.table_columns import Oddities
 
 
 class MultimodalDataset(Dataset[dict[str, Any]]):
@@ -35,6 +36,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         ids: (rows,) array of row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
         layout: Layout of the table: ``image``, ``slices`` or ``views``.
+        oddities: What is to be told about the cells of the processor's columns; None where it has none.
 
     Raises:
         ValueError: Unresolved problems, an unknown label or augmentation.
@@ -67,6 +69,10 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         columns = [name for name in frame.columns if name != "image"]
         rows = frame[columns].itertuples(index=False, name=None) if processor.tokenizer is not None else ()
         self._text = _texts([processor.text_of(dict(zip(columns, row, strict=True))) for row in rows])
+        self.oddities: Oddities | None = None
+        if processor.table is not None:
+            encoded = processor.table.encode_columns(frame, processor.missing_values)
+            self._numbers, self._categories, self.oddities = encoded
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -96,6 +102,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return self.processor.encode(
             **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
+            table=None if self.oddities is None else (self._numbers[i], self._categories[i]),
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
             index=i,
             augment=self._augmentation,

@@ -10,6 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data.table_columns import Oddities
+from mmfusion.inference.columns import lacking_columns, warn_of
 from mmfusion.text.template import template_fields
 
 logger = logging.getLogger(__name__)
@@ -17,8 +19,11 @@ logger = logging.getLogger(__name__)
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
-#: what a row may hold beside the metadata of the text template.
+#: what a row may hold beside the model's columns and the metadata of the text template.
 ROW_KEYS = ("id", "image", "images", "roi", "text")
+
+#: modality -> what it is called where a row has none.
+_KINDS = {"image": "image", "text": "text", "table": "column"}
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
 _NOT_TEXT = ("label", "image", "images", "roi")
@@ -31,8 +36,8 @@ def reason_of(error: Exception) -> str:
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
     """The encoded row itself; ValueError where it has nothing for this model to read: a prediction would be a guess."""
-    if not any(item.get(key) for key in ("image_present", "text_present")):
-        kinds = [kind for kind in ("image", "text") if f"{kind}_present" in item]
+    if not any(item.get(f"{kind}_present") for kind in _KINDS):
+        kinds = [name for kind, name in _KINDS.items() if f"{kind}_present" in item]
         raise ValueError(f"The row has no {' and no '.join(kinds)} for the model to read.")
     return item
 
@@ -51,6 +56,7 @@ class AllRows(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.
         labels: (rows,) int64 positions of the classes, -1 where unknown.
+        oddities: What is to be told about the cells of the processor's columns; None where it has none.
         collate: List of items -> batch.
     """
 
@@ -75,6 +81,7 @@ class AllRows(Dataset[dict[str, Any]]):
         sound = replace(cases, frame=frame[readable], problems=[])
         self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
         self.collate = self._rows.collate
+        self.oddities: Oddities | None = getattr(self._rows, "oddities", None)
         self._position = np.cumsum(readable) - 1
         self.labels = np.full(len(frame), -1)
         self.labels[readable] = self._rows.labels
@@ -147,11 +154,17 @@ def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
     rows = list(rows)
     for row in rows:
         check_row(row)
-    known = set(template_fields(processor.text_template or ""))
-    unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
+    table = processor.table.names if processor.table is not None else []
+    known = {*template_fields(processor.text_template or ""), *table}
+    given = {str(key) for row in rows for key in row}
+    unread = sorted(given - known.union(ROW_KEYS))
+    if processor.table is not None and rows:
+        cells = {name: [row.get(name) for row in rows] for name in table if name in given}
+        warn_of(lacking_columns(processor, given))
+        warn_of(processor.table.encode_columns(cells, processor.missing_values).oddities.lines(processor.table))
     # where a row has none of what is read, a name may be a slip of the pen
     if known and unread and not any(known & row.keys() for row in rows):
-        message = "No row has any of %s, which the model's text is made of; %s is not read."
+        message = "No row has any of %s, which the model reads; %s is not read."
         logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
     return rows
 

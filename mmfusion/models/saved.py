@@ -85,6 +85,8 @@ def model_config(model: FusionModel, entries: Mapping[str, Any]) -> dict[str, An
 def _parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Entry of ``plugins``, kind and name of every part that a model's keywords name."""
     yield from ((kind, kind, name) for kind, name in model.items() if kind in registry.KINDS and name is not None)
+    if model.get("table_encoder") is not None:
+        yield "table_tower", "table_tower", model["table_encoder"]
     yield from ((f"tower.{name}", "tower", name) for name in model.get("towers") or {})
 
 

@@ -15,9 +15,10 @@ from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
+from mmfusion.inference.columns import tell_columns
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_loss, build_predictor, class_counts, needs_aux_heads
+from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, restored, should_stop
@@ -26,7 +27,7 @@ from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
-from mmfusion.training.weights import told
+from mmfusion.training.weights import words
 
 
 @contextmanager
@@ -71,21 +72,28 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     is_main, processes = args.process_index == 0, args.distributed_state
 
     cases = read_training_cases(config, images_checked)
-    provenance = provenance_of(config, cases, args.world_size)
+    columns = columns_of(config, cases)
+    config, told = with_parts(config, cases, columns.table)
+    provenance = provenance_of(config, cases, args.world_size, columns.table)
     if resuming:
         folder.check_provenance(provenance)
     processes.wait_for_everyone()
 
     loss = build_loss(config.train, class_counts(cases))
     set_seed(config.seed)
-    predictor = build_predictor(
-        config, cases, aux_heads=needs_aux_heads(loss), provenance=provenance, card=card_of(config)
-    )
+    made: dict[str, Any] = {"table": columns.table, "provenance": provenance, "card": card_of(config)}
+    predictor = build_predictor(config, cases, aux_heads=needs_aux_heads(loss), **made)
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        print(_first_line(config, args, predictor, cases))
-        print(told(config))
+        print(
+            "\n".join(
+                filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)))
+            )
+        )
+        for split in ("val", "test"):
+            if split in cases.splits:
+                tell_columns(predictor, cases.select(split), f"{cases.source} ({split})")
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)

@@ -62,7 +62,7 @@ def encoder_weights(starts: list[Start]) -> dict[str, str | None]:
     return {start.modality: start.weights for start in starts}
 
 
-def told(config: RunConfig) -> str:
+def words(config: RunConfig) -> str:
     """A line for each tower; a frozen one that knows nothing is pointed out."""
     starts = tower_starts(config)
     lines, random = [*map(str, starts)], [start.tower for start in starts if start.words.startswith(RANDOM)]

