@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.problems import BadRowsError, Problem, ProblemKind
+from mmfusion.data.problems import BadRowsError, Problem, ProblemKind, no_such_split
 from mmfusion.data.splits import group_split
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ class CaseTable:
         """
         frame = self.frame[self.frame["split"] == split]
         if not len(frame):
-            there = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
-            raise ValueError(f"{self.source} has no rows of the split {split!r}; it has {there}.")
+            raise no_such_split(self.source, split, self.splits)
         rows = set(frame.index)
         problems = [problem for problem in self.problems if problem.case in rows]
         # The classes stay those of the whole table: a test split may lack one.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
-from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES
+from mmfusion.data.formats import has_table
 
 logger = logging.getLogger(__name__)
 
@@ -20,16 +20,10 @@ def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[s
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    config = dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
+    config = dataset if has_table(Path(path)) else DatasetConfig(format="folder")
     cases = read_cases(path, config, processor_labels=labels, require_labels=False)
     if cases.layout != "image":
         for problem in check_images(cases).problems:
             if problem.part_of is not None:
                 logger.warning("%s: %s; its case goes on without it", cases.source, problem)
     return cases
-
-
-def _has_table(path: Path) -> bool:
-    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
-    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
-    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmfusion.data import DatasetConfig
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.config import PredictConfig
+from mmfusion.inference.contents import tell_contents, use_template
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
@@ -63,7 +64,10 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    cases = read_unlabelled(data, dataset or predictor.dataset, predictor.labels)
+    dataset = dataset or predictor.dataset
+    use_template(predictor, dataset)
+    cases = read_unlabelled(data, dataset, predictor.labels)
+    tell_contents(predictor, cases)
     rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
     ids, unreadable = rows[0].ids, 0
     with prediction_writer(output, predictor.labels) as write:

@@ -52,8 +52,7 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     Columns are read by a table tower; a text tower that no training row feeds is then left out.
 
     Raises:
-        ValueError: the model reads columns, and none are chosen; or a new model reads images, and no training row has
-            one.
+        ValueError: the model reads columns, and none are chosen.
     """
     model, told = config.model, []
     if model.is_saved:
@@ -62,10 +61,6 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None and parts.get("table_encoder") is not None:
         how = "choose them with --dataset.table_columns auto"
         raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
-    train = cases.select("train").frame
-    if parts["image_encoder"] is not None and train["image"].isna().all():
-        how = "name their column with dataset.image_column, or leave the images out with --model.image_encoder none"
-        raise ValueError(f"{cases.source}: no training row has an image, which {model.name} reads; {how}.")
     if table is None:
         return config, told
     if parts.get("table_encoder") is None:

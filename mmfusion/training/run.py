@@ -86,11 +86,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        print(
-            "\n".join(
-                filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)))
-            )
-        )
+        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)
+        print("\n".join(filter(None, lines)))
         for split in ("val", "test"):
             if split in cases.splits:
                 tell_columns(predictor, cases.select(split), f"{cases.source} ({split})")
