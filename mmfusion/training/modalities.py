@@ -22,9 +22,7 @@ def check_modalities(config: RunConfig, cases: CaseTable) -> str:
     processor = (saved or {}).get("processor") or {}
     rows = cases.select("train") if cases.splits.get("train") else cases
     template = dataset.text_template or processor.get("text_template")
-    found = contents_of(
-        rows, template=template, missing_values=dataset.missing_values, columns=dataset.named_columns
-    )
+    found = contents_of(rows, template=template, missing_values=dataset.missing_values, columns=dataset.named_columns)
     dispensable = dataset.reads_columns and saved is None and model.text_encoder is None
     if parts["image_encoder"] is not None and not found.image:
         ways = ["name their column with --dataset.image_column"]

@@ -31,7 +31,7 @@ MISTAKES = {
     ("train", "--data", "DATA", "--model.fusion", "gatd"): "Unknown fusion 'gatd'; did you mean 'gated'",
     ("train", "--data", "DATA", "--model.name", "local-dir:no"): "'local-dir:no': there is no folder no.",
     ("train", "--data", "DATA", "--dataset.label_column", "dx"): "has no column 'dx' (dataset.label_column); it has ",
-    ("train", "--data", "DATA", "--dataset.text_template", "{agee} old"): "has no column 'agee' (dataset.text_template)",
+    ("train", "--data", "DATA", "--dataset.text_template", "{agee}"): "no column 'agee' (dataset.text_template)",
     ("train", "--data", "DATA", "--dataset.numeric_columns", "agee"): "has no column 'agee'; did you mean 'age'",
     ("train", "--data", "DATA", "--dataset.image_root", "pics"): "(dataset.image_root) does not exist.",
     ("train", "--data", "DATA", "--dataset.split_table", "s.csv"): "The split table s.csv (dataset.split_table)",
