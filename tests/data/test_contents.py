@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmfusion.data import BadRowsError, DatasetConfig, read_cases
+from mmfusion.data import DatasetConfig, read_cases
 from mmfusion.data.contents import Contents, contents_of
+from mmfusion.data.problems import BadRowsError
 
 
 @pytest.fixture
