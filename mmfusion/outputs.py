@@ -93,6 +93,7 @@ class FusionOutput(ModelOutput):
     """Output of a model, or of a head on its own. A field is None where the model has no such thing.
 
     Attributes:
+        loss: Scalar, the plain loss of ``logits`` plus ``aux_loss``, where the model was given labels.
         logits: (B, C).
         image_logits: (B, C) of the auxiliary image head.
         text_logits: (B, C) of the auxiliary text head.
@@ -103,6 +104,7 @@ class FusionOutput(ModelOutput):
         aux_loss: Scalar that every loss adds, e.g. expert balance.
     """
 
+    loss: Tensor | None = None
     logits: Tensor | None = None
     image_logits: Tensor | None = None
     text_logits: Tensor | None = None

@@ -50,10 +50,11 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         name=name,
         config=config,
         model=model,
-        parts=[part for part in ("image_encoder", "text_encoder", "fusion", "head") if model[part]],
+        parts=[p for p in ("image_encoder", "text_encoder", "table_encoder", "fusion", "head") if model.get(p)],
         columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
+        text=_text(config),
         training=training,
         evaluation=evaluation,
         confusion=_confusion(evaluation),
@@ -73,7 +74,8 @@ def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
     for column in table["categorical"]:
         known = column["values"]
         named = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
-        words[column["name"]] = f"category, {len(known)} value{'' if len(known) == 1 else 's'}" + (f": {named}" if known else "")
+        count = f"category, {len(known)} value{'' if len(known) == 1 else 's'}"
+        words[column["name"]] = f"{count}: {named}" if known else count
     return words
 
 
@@ -102,13 +104,35 @@ def _confusion(evaluation: Evaluation) -> str:
     return table(("", *names), rows)
 
 
+def _text(config: Mapping[str, Any]) -> list[str]:
+    """What the model reads of a text; empty of a model without one."""
+    processor, vocabulary = config.get("processor") or {}, config.get("vocabulary")
+    if not config["model"]["text_encoder"] or not processor:
+        return []
+    found = ["free text"]
+    if template := processor.get("text_template"):
+        columns = ", ".join(f"`{name}`" for name in template_fields(template))
+        found = [f"`{template}`, made of the columns {columns}, then free text"]
+    found.append(f"up to {processor['max_length']:,} tokens; the rest is cut")
+    if vocabulary:
+        known = f"{vocabulary['pieces']:,} word pieces"
+        if vocabulary["words"] is not None:
+            known += (
+                f", {vocabulary['words']:,} words known as such; others are read in pieces down to single characters"
+            )
+        found.append(known)
+        found.append("each digit is a token" if vocabulary["digits"] else "a number is a word, which may be unknown")
+    return found
+
+
 def _row(config: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the kind that the model was trained on."""
     model, template = config["model"], (config.get("processor") or {}).get("text_template")
     row: dict[str, Any] = {}
     if model["image_encoder"]:
-        several = model["image_tower"] in ("slices", "views")
-        row |= {"images": ["1.png", "2.png"]} if several else {"image": "a.jpg"}
+        several = {"images": ["1.png", "2.png"]}
+        kinds: dict[str, dict[str, Any]] = {"slices": several, "views": several, "bags": {"bag": "1.h5"}}
+        row |= kinds.get(model["image_tower"], {"image": "a.jpg"})
     if model["text_encoder"]:
         row |= dict.fromkeys(template_fields(template), "...") if template else {"text": "..."}
     table = (config.get("processor") or {}).get("table") or NO_COLUMNS

@@ -30,8 +30,7 @@ def check(name: str, config: Any) -> None:
         RunFolder(config.output).check(config)
         return
     for model in _models(config):
-        if ":" in model or "." in model:
-            read_config(resolve_artifact(model))
+        read_config(resolve_artifact(model))
     if getattr(config, "dataset", None) is not None and config.data is not None:
         drawn = name == "split" or (name == "audit" and config.split != "auto")
         dataset = config.dataset.without_split() if drawn else config.dataset

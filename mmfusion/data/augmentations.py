@@ -1,14 +1,17 @@
 """Random changes of training images. A user's own is a function registered as ``"augmentation"``.
 
-Numbers come from a generator of the row's own: torchvision's transforms draw from torch's global one.
+Numbers come from a generator of the row's own: torchvision's transforms draw from torch's global one. Pixels are
+Pillow's work, at most one resizing, one affine map and one color matrix for each image.
 """
 
 import hashlib
 import math
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 
 from mmfusion.data.images import INTERPOLATIONS
@@ -21,6 +24,164 @@ class Augmentation(Protocol):
     def __call__(
         self, image: Image.Image, size: int, rng: random.Random, *, interpolation: str, fill: Sequence[int]
     ) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class RandomView:
+    """A turned, scaled and shifted square of an image, with other brightness and color.
+
+    Where the square reaches beyond the image it shows ``fill``. Each number is drawn uniformly, whatever the image, so
+    that several images of one case are changed alike.
+
+    Attributes:
+        scale: Least and greatest area of the square, as a share of the image's middle square (1: what is shown outside
+            training, where ``crop_pct`` is 1).
+        degrees: Rotation is by up to so many degrees to either side.
+        stretch: Width over height of what is shown as a square lies between 1 / stretch and stretch, evenly on a
+            logarithmic scale.
+        shift: Centre of the square: None places it anywhere as long as it lies in the image before it is turned; a
+            number puts it at most this share of the middle square's side from the middle, across and down.
+        flip_x: Flip left and right in half of the cases.
+        flip_y: Flip top and bottom in half of the cases.
+        brightness: Values are multiplied by 1 - brightness to 1 + brightness.
+        contrast: Differences from the mean of the view, likewise.
+        saturation: Differences of each pixel's channels from their mean, likewise.
+        hue: Colors turn about the grey axis by up to this share of the full circle to either side.
+    """
+
+    scale: tuple[float, float]
+    degrees: float
+    stretch: float = 1.0
+    shift: float | None = None
+    flip_x: bool = False
+    flip_y: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __call__(
+        self,
+        image: Image.Image,
+        size: int,
+        rng: random.Random,
+        *,
+        interpolation: str = "bicubic",
+        fill: Sequence[int] = (0, 0, 0),
+    ) -> Image.Image:
+        """One view.
+
+        Args:
+            image: RGB image.
+            size: Side of the result in pixels.
+            rng: Source of the random numbers.
+            interpolation: Interpolation of the resizing; the turn is bilinear.
+            fill: Color of what lies outside the image.
+        """
+        middle = min(image.size)
+        side = math.sqrt(rng.uniform(*self.scale)) * middle
+        ratio = math.exp(rng.uniform(-0.5, 0.5) * math.log(self.stretch))
+        extent = side * ratio, side / ratio
+        places = rng.uniform(-1, 1), rng.uniform(-1, 1)
+        room = [max(image.width - extent[0], 0) / 2, max(image.height - extent[1], 0) / 2]
+        if self.shift is not None:
+            room = [self.shift * middle] * 2
+        centre = image.width / 2 + places[0] * room[0], image.height / 2 + places[1] * room[1]
+        angle = math.radians(rng.uniform(-self.degrees, self.degrees))
+        flips = [rng.choice((-1, 1)) if allowed else 1 for allowed in (self.flip_x, self.flip_y)]
+        across, down = (flip * part / size for flip, part in zip(flips, extent, strict=True))
+        cos, sin = math.cos(angle), math.sin(angle)
+        # image position of an output pixel, from the middle of the output: centre + axes @ (x, y)
+        axes = (across * cos, -down * sin, across * sin, down * cos)
+        view = _sampled(image, size, centre, axes, interpolation, fill)
+        return self._recolored(view, rng)
+
+    def _recolored(self, view: Image.Image, rng: random.Random) -> Image.Image:
+        """Hue, saturation, contrast and brightness, in this order, as one 3 x 4 matrix."""
+        amounts = self.brightness, self.contrast, self.saturation
+        brightness, contrast, saturation = (1 + amount * rng.uniform(-1, 1) for amount in amounts)
+        turn = 2 * math.pi * self.hue * rng.uniform(-1, 1)
+        offset = brightness * (1 - contrast) * float(np.asarray(view).mean())
+        scale, grey = brightness * contrast, (1 - saturation * math.cos(turn)) / 3
+        # a rotation by `turn` about the grey axis, whose other two axes are stretched by the saturation
+        own, skew = saturation * math.cos(turn) + grey, saturation * math.sin(turn) / math.sqrt(3)
+        own, before, after = scale * own, scale * (grey - skew), scale * (grey + skew)
+        matrix = (own, before, after, offset, after, own, before, offset, before, after, own, offset)
+        return view.convert("RGB", matrix)
+
+
+def _sampled(
+    image: Image.Image,
+    size: int,
+    centre: tuple[float, float],
+    axes: tuple[float, float, float, float],
+    interpolation: str,
+    fill: Sequence[int],
+) -> Image.Image:
+    """(size, size) pixels of an image under an affine map, after as much of it as they show was shrunk to their scale.
+
+    Args:
+        centre: Position in the image of the middle of the result.
+        axes: Row by row, the matrix from pixels of the result to pixels of the image.
+    """
+    a, b, d, e = axes
+    scale = 1 / math.sqrt(abs(a * e - b * d))  # pixels of the result for each of the image's
+    left, top, zoom_x, zoom_y = 0.0, 0.0, 1.0, 1.0
+    if scale < 1:
+        # two pixels of the result around it, so that interpolation sees no border that is none
+        reach = [(abs(x) + abs(y)) * (size / 2 + 2) for x, y in ((a, b), (d, e))]
+        left, top = (max(middle - far, 0) for middle, far in zip(centre, reach, strict=True))
+        right, bottom = (min(m + far, end) for m, far, end in zip(centre, reach, image.size, strict=True))
+        width, height = (max(round(part * scale), 1) for part in (right - left, bottom - top))
+        zoom_x, zoom_y = width / (right - left), height / (bottom - top)
+        image = image.resize((width, height), INTERPOLATIONS[interpolation], box=(left, top, right, bottom))
+    x, y = zoom_x * (centre[0] - left), zoom_y * (centre[1] - top)
+    a, b, d, e = zoom_x * a, zoom_x * b, zoom_y * d, zoom_y * e
+    matrix = (a, b, x - (a + b) * size / 2, d, e, y - (d + e) * size / 2)
+    fillcolor = tuple(fill)
+    return image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=fillcolor)
+
+
+BASIC = RandomView(scale=(0.7, 1.0), degrees=10, stretch=1.1, brightness=0.1, contrast=0.1, saturation=0.1)
+DERMOSCOPY = RandomView(
+    scale=(0.5, 1.0),
+    degrees=180,
+    stretch=1.2,
+    flip_x=True,
+    flip_y=True,
+    brightness=0.2,
+    contrast=0.2,
+    saturation=0.2,
+    hue=0.02,
+)
+MRI = RandomView(scale=(0.81, 1.21), degrees=10, shift=0.05, brightness=0.2, contrast=0.2)
+
+
+@register("augmentation", "basic")
+def basic_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
+    """A crop of 70-100 % of the middle square's area, turned by up to 10 degrees, with slightly other colors.
+
+    Nothing is flipped: left stays left. :data:`BASIC` has the numbers, :class:`RandomView` what they mean.
+    """
+    return BASIC(image, size, rng, **drawing)
+
+
+@register("augmentation", "dermoscopy")
+def dermoscopy_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
+    """For pictures without up and down: any turn, flips, 50-100 % of the middle square's area, other colors.
+
+    :data:`DERMOSCOPY` has the numbers, :class:`RandomView` what they mean.
+    """
+    return DERMOSCOPY(image, size, rng, **drawing)
+
+
+@register("augmentation", "mri")
+def mri_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
+    """For slices of a scan: turned by up to 10 degrees, moved by 5 %, scaled by 10 %, with other intensities.
+
+    Nothing is flipped. :data:`MRI` has the numbers, :class:`RandomView` what they mean.
+    """
+    return MRI(image, size, rng, **drawing)
 
 
 @register("augmentation", "report")

@@ -40,7 +40,8 @@ class CaseTable:
         source: The table's name in messages.
         known_labels: Class names given to :func:`read_cases`, if any.
         layout: What an ``image`` cell holds: ``image``, one path; ``slices``, a tuple of paths in their order;
-            ``views``, a tuple with a path or None for every view. A case without any image has None in all three.
+            ``views``, a tuple with a path or None for every view; ``bags``, the path of a bag of feature vectors. A
+            case without any image has None in all of them.
         regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
         image_rows: Image -> its data row, where rows are the images of one case.
     """
@@ -56,6 +57,11 @@ class CaseTable:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def one_path(self) -> bool:
+        """Whether an ``image`` cell is one path, not a tuple of several."""
+        return self.layout in ("image", "bags")
 
     @property
     def labels(self) -> list[str]:

@@ -30,7 +30,7 @@ def find_columns(reading: Reading) -> Reading:
             missing.append(f"{name!r} (dataset.{option})")
         return name if name in raw.columns else None
 
-    image = config.view_columns[0] if config.view_columns else image_column(raw, config)
+    image = config.bag_column or (config.view_columns[0] if config.view_columns else image_column(raw, config))
     if image is None and raw.format == "report":
         image = next(iter(raw.columns))
     # rows of columns need no image; what was named must be there all the same
@@ -51,7 +51,7 @@ def find_columns(reading: Reading) -> Reading:
         group=find("group_column", config.group_column, "group", required=required),
         split=find("split_column", split, required=required and split != DatasetConfig.split_column),
     )
-    for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns"):
+    for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns", "bag_column"):
         names = getattr(config, option)
         for name in names if isinstance(names, list) else [names]:
             find(option, name)

@@ -1,7 +1,9 @@
 """Step 1: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -204,3 +206,13 @@ def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def file_name(id_: str, taken: set[str]) -> str:
+    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
+    stem, _, suffix = id_.rpartition(".")
+    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
+    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name

@@ -1,8 +1,16 @@
-"""Inputs unlike the training rows: counted where rows are encoded, told in one line each."""
+"""Inputs unlike the training rows: counted in the main process, told in one line each."""
+
+from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from mmfusion.text.tokenizer import unknown_words
+
+if TYPE_CHECKING:
+    from mmfusion.data.processor import Processor
 
 #: different values that a line gives as examples.
 EXAMPLES = 5
@@ -13,7 +21,7 @@ class NoticeKind(Enum):
 
     UNKNOWN_WORD = "have words that the model's tokenizer does not know"
     CUT_TEXT = "are longer than the model's token budget and were cut"
-    UNSEEN_CATEGORY = "have a value that the training rows do not have"
+    UNSEEN_CATEGORY = "have a value that is not among those learned in training"
     FAR_NUMBER = "have a number far outside the range of the training rows"
     UNREADABLE_NUMBER = "have something that is no number, read as missing"
 
@@ -50,7 +58,7 @@ class InputNotices:
         self._values[key] += len(values)
         self._remember(key, map(str, values))
 
-    def update(self, other: "InputNotices") -> None:
+    def update(self, other: InputNotices) -> None:
         """Add what was found in further rows."""
         self.rows += other.rows
         self._rows.update(other._rows)
@@ -78,3 +86,22 @@ class InputNotices:
             if len(examples) >= EXAMPLES:
                 return
             examples[value] = None
+
+
+def note_texts(notices: InputNotices, processor: Processor, texts: Sequence[str | None]) -> None:
+    """Note words that the processor's tokenizer does not know, and texts beyond its token budget.
+
+    Args:
+        notices: Where to note them; the rows are not counted as seen.
+        processor: Processor of the model; one without a tokenizer notes nothing.
+        texts: Text of each row; None where it has none.
+    """
+    if processor.tokenizer is None:
+        return
+    repeats = Counter(text.strip() for text in texts if text)
+    for (text, rows), (words, length) in zip(repeats.items(), unknown_words(processor.tokenizer, repeats), strict=True):
+        for _ in range(rows if text else 0):
+            if words:
+                notices.add(NoticeKind.UNKNOWN_WORD, "text", *words)
+            if length > processor.max_length:
+                notices.add(NoticeKind.CUT_TEXT, "text")

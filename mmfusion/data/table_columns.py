@@ -12,25 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmfusion.data.notices import InputNotices, NoticeKind
 from mmfusion.data.splits import group_codes
 from mmfusion.text.template import cell_number, cell_text
 
+#: Model inputs that are made of columns.
+TABLE_INPUTS = ("numeric_values", "category_ids", "table_present")
 #: Positions of a category that are not in its vocabulary.
 MISSING, UNSEEN = 0, 1
+#: The largest number that the model's precision holds.
+LARGEST = float(np.finfo(np.float32).max)
 #: A number is far outside the training range when it lies further out than this share of the range's width.
 FAR = 0.25
 #: Numbers further from the median than so many standard deviations (by the quartiles) count as lying there, for mean
 #: and scale alone: one slip of the pen among a thousand ages changes neither.
 _CLIPPED = 5.0
 _MOST_BINS, _ROWS_A_BIN = 32, 20
-_EXAMPLES = 3
-
-#: What is odd about a cell -> the sentence about it, with number of cells, column and examples.
-_ODD = {
-    "unreadable": "{cells} no finite number and {count} as missing: {examples}",
-    "far": "{numbers} far outside the range of the training rows ({range}): {examples}",
-    "unseen": "{values} the model does not know from training: {examples}",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class NumericColumn:
             raise ValueError(f"The numeric column {self.name!r} has a setting that is no finite number.")
         if self.scale <= 0 or self.low >= self.high:
             raise ValueError(f"The numeric column {self.name!r} needs scale above 0 and low below high.")
-        if len(self.edges) < 2 or not (np.diff(np.float32(self.edges)) > 0).all():
+        if len(self.edges) < 2 or not (np.diff(np.array(self.edges, dtype=np.float32)) > 0).all():
             raise ValueError(f"The edges of the numeric column {self.name!r} must increase; got {self.edges}.")
 
     @classmethod
@@ -82,7 +79,7 @@ class NumericColumn:
         low, high = _shared_range(values, groups, min_patients) or (mean - 2 * scale, mean + 2 * scale)
         bins = max(1, min(_MOST_BINS, len(values) // _ROWS_A_BIN))
         inner = np.quantile(np.clip(values, low, high), np.linspace(0, 1, bins + 1)[1:-1])
-        edges = np.unique(np.float32([low, *inner, high])).tolist()
+        edges = np.unique(np.array([low, *inner, high], dtype=np.float32)).tolist()
         if len(edges) < 2:  # numbers that float32 cannot tell apart
             high = low + max(scale, abs(low) * 1e-3)
             edges = [low, high]
@@ -121,73 +118,18 @@ class CategoricalColumn:
         return cls(name, sorted(value for value, who in patients.items() if len(who) >= min_patients))
 
 
-class Oddity(NamedTuple):
-    """Cells of a column that a model cannot take as they are.
-
-    Attributes:
-        count: Number of cells.
-        examples: The first different ones.
-    """
-
-    count: int
-    examples: tuple[str, ...]
-
-    def with_further(self, count: int, cells: Iterable[str]) -> Oddity:
-        """The same with more cells."""
-        return Oddity(self.count + count, tuple(dict.fromkeys([*self.examples, *cells]))[:_EXAMPLES])
-
-
-@dataclass
-class Oddities:
-    """What is odd in the cells of several columns, to be told: (column, what is odd) -> how often, and examples.
-
-    What is odd is ``unreadable``, ``far`` or ``unseen``.
-    """
-
-    found: dict[tuple[str, str], Oddity] = field(default_factory=dict)
-
-    def add(self, column: str, what: str, cells: Iterable[str]) -> None:
-        """Count cells of a column."""
-        if cells := list(cells):
-            self.found[column, what] = self.found.get((column, what), Oddity(0, ())).with_further(len(cells), cells)
-
-    def __or__(self, other: Oddities) -> Oddities:
-        """Both together, examples of the first one first."""
-        shared = {key: self.found[key].with_further(*odd) for key, odd in other.found.items() if key in self.found}
-        return Oddities(self.found | other.found | shared)
-
-    def lines(self, table: TableColumns) -> list[str]:
-        """One line for each column and what is odd in it."""
-        ranges = {column.name: f"{column.low:g} to {column.high:g}" for column in table.numeric}
-        lines = []
-        for (column, what), (count, examples) in self.found.items():
-            one = count == 1
-            words = {
-                "cells": f"{count:,} cell{' is' if one else 's are'}",
-                "count": "counts" if one else "count",
-                "numbers": f"{count:,} number{' lies' if one else 's lie'}",
-                "values": f"{count:,} cell{' holds a value' if one else 's hold values'} that",
-                "range": ranges.get(column, ""),
-                "examples": ", ".join(map(repr, examples)) + (", ..." if count > len(examples) else ""),
-            }
-            comma = what == "unreadable" and any(has_decimal_comma(example) for example in examples)
-            hint = "; write a decimal point, as in 57.5" if comma else ""
-            lines.append(f"column {column!r}: {_ODD[what].format(**words)}{hint}")
-        return lines
-
-
 class EncodedTable(NamedTuple):
     """Rows as the model reads them.
 
     Attributes:
         numeric_values: (rows, C) float32, NaN where a cell is missing.
         category_ids: (rows, K) int64, 0 where a cell is missing, 1 where its value is not in the vocabulary.
-        oddities: What is to be told about the cells.
+        notices: What of the cells the model has not learned.
     """
 
     numeric_values: NDArray[np.float32]
     category_ids: NDArray[np.int64]
-    oddities: Oddities
+    notices: InputNotices
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -254,7 +196,7 @@ class TableColumns:
     @property
     def names(self) -> list[str]:
         """Names of all columns, numeric ones first."""
-        return [column.name for column in (*self.numeric, *self.categorical)]
+        return [*(column.name for column in self.numeric), *(column.name for column in self.categorical)]
 
     def table_args(self) -> dict[str, Any]:
         """The keywords ``table_args`` of :func:`mmfusion.create_model` that these columns ask for."""
@@ -266,9 +208,9 @@ class TableColumns:
 
     def statistics(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Means (C,), scales (C,) and edges of each numeric column, which the model's tower scales by."""
-        mean = torch.tensor([column.mean for column in self.numeric])
-        scale = torch.tensor([column.scale for column in self.numeric])
-        return mean, scale, [torch.tensor(column.edges) for column in self.numeric]
+        mean = torch.tensor([column.mean for column in self.numeric], dtype=torch.float64)
+        scale = torch.tensor([column.scale for column in self.numeric], dtype=torch.float64)
+        return mean, scale, [torch.tensor(column.edges, dtype=torch.float64) for column in self.numeric]
 
     def renamed(self, names: Mapping[str, str]) -> TableColumns:
         """The same columns, read under other names: old -> new."""
@@ -277,7 +219,9 @@ class TableColumns:
             [replace(column, name=names.get(column.name, column.name)) for column in self.categorical],
         )
 
-    def encode(self, row: Mapping[str, Any], missing_values: Iterable[str] = ("", "nan")) -> tuple[list[float], list[int]]:
+    def encode(
+        self, row: Mapping[str, Any], missing_values: Iterable[str] = ("", "nan")
+    ) -> tuple[list[float], list[int]]:
         """Numbers and category ids of one row; a column that the row lacks is missing.
 
         Args:
@@ -298,25 +242,29 @@ class TableColumns:
         rows = len(next(iter(cells.values()), ())) if isinstance(cells, Mapping) else len(cells)
         numbers = np.full((rows, len(self.numeric)), np.nan, dtype=np.float32)
         ids = np.zeros((rows, len(self.categorical)), dtype=np.int64)
-        odd, missing_values = Oddities(), list(missing_values)
+        notices, missing_values = InputNotices(), list(missing_values)
+        notices.see(rows)
 
         def texts(name: str) -> list[str | None]:
             return [None if cell is None else cell_text(cell, missing_values) for cell in cells[name]]
 
         for i, column in enumerate(self.numeric):
-            if column.name in cells:
-                found = texts(column.name)
-                numbers[:, i] = [read_number(text) for text in found]
-                unread = (t for t, number in zip(found, numbers[:, i], strict=True) if t is not None and math.isnan(number))
-                odd.add(column.name, "unreadable", unread)
-                far = np.array([column.is_far(number) for number in numbers[:, i].tolist()], dtype=bool)
-                odd.add(column.name, "far", (str(found[row]) for row in np.flatnonzero(far & ~np.isnan(numbers[:, i]))))
+            for row, text in enumerate(texts(column.name) if column.name in cells else ()):
+                number = read_number(text)
+                numbers[row, i] = number
+                if math.isnan(number):
+                    if text is not None:
+                        notices.add(NoticeKind.UNREADABLE_NUMBER, column.name, text)
+                elif column.is_far(number):
+                    notices.add(NoticeKind.FAR_NUMBER, column.name, text)
         for i, named in enumerate(self.categorical):
-            if named.name in cells:
-                found, known = texts(named.name), {value: j for j, value in enumerate(named.values, start=UNSEEN + 1)}
-                ids[:, i] = [MISSING if text is None else known.get(text, UNSEEN) for text in found]
-                odd.add(named.name, "unseen", (str(found[row]) for row in np.flatnonzero(ids[:, i] == UNSEEN)))
-        return EncodedTable(numbers, ids, odd)
+            known = {value: j for j, value in enumerate(named.values, start=UNSEEN + 1)}
+            for row, text in enumerate(texts(named.name) if named.name in cells else ()):
+                if text is not None:
+                    ids[row, i] = known.get(text, UNSEEN)
+                    if text not in known:
+                        notices.add(NoticeKind.UNSEEN_CATEGORY, named.name, text)
+        return EncodedTable(numbers, ids, notices)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them."""
@@ -345,7 +293,7 @@ def read_number(cell: Any) -> float:
     """
     text = cell_text(cell)
     number = cell_number(text) if text is not None and "_" not in text else None
-    return math.nan if number is None or abs(number) > np.finfo(np.float32).max else number
+    return math.nan if number is None or abs(number) > LARGEST else number
 
 
 def has_decimal_comma(cell: str) -> bool:

@@ -1,7 +1,5 @@
 """``explain(config)``: the rows of a data set, each explained in a picture and a JSON file."""
 
-import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.formats import file_name
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
@@ -94,16 +92,6 @@ def explain_path(
         image = images[places[id_]]
         original = cases.image_root / image if isinstance(image, str) else None
         explanation = explain_item(predictor, item, image=original, **options)
-        save_explanation(explanation, Path(output) / _file_name(id_, names))
+        save_explanation(explanation, Path(output) / file_name(id_, names))
         results[id_] = None
     return Explained(Path(output), results)
-
-
-def _file_name(id_: str, taken: set[str]) -> str:
-    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
-    stem, _, suffix = id_.rpartition(".")
-    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
-    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name

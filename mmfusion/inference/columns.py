@@ -1,10 +1,10 @@
-"""What is told about the columns of rows to predict: those that are not there, and cells that no model can take."""
+"""What is told about columns that a model reads and rows to predict do not have."""
 
 import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from mmfusion.data import CaseTable, Processor
+from mmfusion.data import DatasetConfig, Processor
 from mmfusion.names import near
 
 if TYPE_CHECKING:
@@ -31,17 +31,16 @@ def lacking_columns(processor: Processor, there: Collection[str]) -> list[str]:
     return [f"the rows have no column {', '.join(lacking)}, which the model reads: it counts as missing{meant}"]
 
 
-def tell_columns(predictor: "Predictor", cases: CaseTable, source: str) -> None:
-    """Warn of lacking columns, and of cells that the model, or one of several, cannot take as they are."""
-    lines: dict[str, None] = {}
-    for member in predictor.members:
-        if (table := member.processor.table) is not None:
-            odd = table.encode_columns(cases.frame, member.processor.missing_values).oddities
-            lines |= dict.fromkeys([*lacking_columns(member.processor, cases.metadata), *odd.lines(table)])
-    warn_of(lines, source)
+def column_lines(predictor: "Predictor", dataset: DatasetConfig, there: Collection[str]) -> list[str]:
+    """The lines about columns for a model, or several: those that rows lack, and those named that no model reads."""
+    members = predictor.members
+    read = {name for member in members if member.processor.table is not None for name in member.processor.table.names}
+    unread = [name for name in dataset.named_columns if name not in read]
+    lines = [f"the model does not read the column {', '.join(unread)}, which the options name"] if unread else []
+    return lines + [line for member in members for line in lacking_columns(member.processor, there)]
 
 
-def warn_of(lines: Iterable[str], source: str = "") -> None:
-    """Log a warning a line."""
-    for line in lines:
-        logger.warning("%s%s", f"{source}: " if source else "", line)
+def warn_of(lines: Iterable[str]) -> None:
+    """Log a warning a line, each once."""
+    for line in dict.fromkeys(lines):
+        logger.warning("%s", line)

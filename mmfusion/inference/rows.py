@@ -1,7 +1,7 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
-from mmfusion.data.table_columns import Oddities
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, warn_of
 from mmfusion.text.template import template_fields
 
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
 #: what a row may hold beside the model's columns and the metadata of the text template.
-ROW_KEYS = ("id", "image", "images", "roi", "text")
+ROW_KEYS = ("id", "image", "images", "roi", "bag", "text")
 
 #: modality -> what it is called where a row has none.
 _KINDS = {"image": "image", "text": "text", "table": "column"}
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
-_NOT_TEXT = ("label", "image", "images", "roi")
+_NOT_TEXT = ("label", "image", "images", "roi", "bag")
 
 
 def reason_of(error: Exception) -> str:
@@ -56,7 +56,6 @@ class AllRows(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.
         labels: (rows,) int64 positions of the classes, -1 where unknown.
-        oddities: What is to be told about the cells of the processor's columns; None where it has none.
         collate: List of items -> batch.
     """
 
@@ -81,13 +80,17 @@ class AllRows(Dataset[dict[str, Any]]):
         sound = replace(cases, frame=frame[readable], problems=[])
         self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
         self.collate = self._rows.collate
-        self.oddities: Oddities | None = getattr(self._rows, "oddities", None)
         self._position = np.cumsum(readable) - 1
         self.labels = np.full(len(frame), -1)
         self.labels[readable] = self._rows.labels
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def notices(self) -> InputNotices:
+        """What of the sound rows the model has not learned; of rows that the processor encodes, not of features."""
+        found: InputNotices = self._rows.notices()
+        return found
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._errors:
@@ -103,7 +106,8 @@ class DictRows:
     Args:
         rows: As :meth:`mmfusion.Predictor.predict` takes them.
         processor: How a row becomes tensors.
-        layout: What the model's image tower reads per sample: ``image``, ``slices`` or ``views``; None for no images.
+        layout: What the model's image tower reads per sample: ``image``, ``slices``, ``views`` or ``bags``; None for no
+            images.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -116,14 +120,30 @@ class DictRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def notices(self) -> InputNotices:
+        """What of the rows the model has not learned."""
+        notices = InputNotices()
+        notices.see(len(self))
+        if (table := self.processor.table) is not None and len(self):
+            cells = {name: [row.get(name) for row in self.rows] for name in table.names}
+            notices = table.encode_columns(cells, self.processor.missing_values).notices
+        note_texts(notices, self.processor, [self.processor.text_of(self._content(row)) for row in self.rows])
+        return notices
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key not in _NOT_TEXT}
-        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+        row = self.rows[index]
+        return with_content(self.processor.encode_row(self._content(row) | self._images(row)))
+
+    @staticmethod
+    def _content(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in _NOT_TEXT}
 
     def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
         if self.layout is None:
             return {}
+        if self.layout == "bags":
+            return {"bag": row.get("bag")}
         images = row.get("images")
         images = [row.get("image")] if images is None else list(images)
         if self.layout == "views":
@@ -158,15 +178,19 @@ def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
     known = {*template_fields(processor.text_template or ""), *table}
     given = {str(key) for row in rows for key in row}
     unread = sorted(given - known.union(ROW_KEYS))
-    if processor.table is not None and rows:
-        cells = {name: [row.get(name) for row in rows] for name in table if name in given}
+    if rows:
         warn_of(lacking_columns(processor, given))
-        warn_of(processor.table.encode_columns(cells, processor.missing_values).oddities.lines(processor.table))
     # where a row has none of what is read, a name may be a slip of the pen
     if known and unread and not any(known & row.keys() for row in rows):
         message = "No row has any of %s, which the model reads; %s is not read."
         logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
     return rows
+
+
+def tell_notices(datasets: Iterable[Any]) -> None:
+    """Warn of inputs unlike the training rows; what several models of an ensemble have in common is told once."""
+    for line in dict.fromkeys(line for rows in datasets for line in rows.notices().lines()):
+        logger.warning("%s", line)
 
 
 def check_row(row: Any) -> None:

@@ -57,19 +57,24 @@ class LogitAdjustedLoss(Loss):
 
     Args:
         class_counts: rows of each class in the training data.
-        tau: strength; 0 is cross-entropy.
+        tau: strength; 0 is cross-entropy, 0.5 goes half the way.
+        label_smoothing: share of the target spread over all classes, in [0, 1).
 
     Raises:
-        ValueError: a count is negative, all are zero, or (at a call) there are not as many as classes.
+        ValueError: a count is negative, all are zero, or (at a call) there are not as many as classes; the label
+            smoothing is out of range.
     """
 
-    def __init__(self, class_counts: Sequence[float], tau: float = 1.0) -> None:
+    def __init__(self, class_counts: Sequence[float], tau: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.tau = tau
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} is not in [0, 1).")
+        self.tau, self.label_smoothing = tau, label_smoothing
         self.log_priors = log_priors(class_counts)
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         """Mean over the batch."""
         assert output.logits is not None
         logits = at_least_float32(output.logits)
-        return {"loss": F.cross_entropy(logits + self.tau * _fitting(self.log_priors, logits), labels)}
+        adjusted = logits + self.tau * _fitting(self.log_priors, logits)
+        return {"loss": F.cross_entropy(adjusted, labels, label_smoothing=self.label_smoothing)}

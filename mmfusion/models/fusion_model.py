@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.layers import MissingModality
+from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
+from mmfusion.models.configuration import ModelConfig
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
+from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
 from mmfusion.names import did_you_mean
 from mmfusion.outputs import Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.towers.base import Tower
+from mmfusion.towers.stages import early_parts
 
 
 class FusionModel(nn.Module):
@@ -25,7 +34,8 @@ class FusionModel(nn.Module):
 
     Args:
         num_classes: C; 0 returns the fused features as logits.
-        image_encoder: timm name of the image backbone, or None.
+        image_encoder: timm name, ``hf-hub:org/name`` or folder of the image backbone, ``features`` for bags of feature
+            vectors in place of images, or None.
         image_tower: How the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: Keywords of the image tower.
         stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
@@ -57,12 +67,16 @@ class FusionModel(nn.Module):
             learned token of samples without the modality, ``image_missing``.
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
-        frozen: Backbones that :meth:`freeze_encoders` froze.
+        frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
+        origins: modality -> where the weights that its encoder started from came from, and their terms.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
         TypeError: A keyword that the chosen part does not take, or a part that lacks what it has to declare.
     """
+
+    #: to transformers' Trainer: the loss is the mean over the batch, and takes no further arguments.
+    accepts_loss_kwargs = False
 
     image_tower: Any
     image_missing: Any
@@ -102,6 +116,7 @@ class FusionModel(nn.Module):
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
         for name in parts.NESTED:
             config[name] = dict(config[name] or {})
+        parts.settle_features(config)
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.text_tower = self.table_tower = None
         self.image_missing = self.text_missing = self.table_missing = None
@@ -120,9 +135,10 @@ class FusionModel(nn.Module):
         absent += [] if table_encoder is not None else ["table_encoder", "table_args"]
         for name in absent:
             del config[name]
-        self.config = config
+        self.config = ModelConfig(config)
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
+        self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
     @property
@@ -141,6 +157,16 @@ class FusionModel(nn.Module):
         return self.config["modality_dropout"]
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the floating-point weights."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """Input size, normalization, interpolation and crop of the image tower, the architecture and the classes."""
         cfg = dict(self.image_tower.pretrained_cfg) if self.image_tower is not None else {}
@@ -148,7 +174,7 @@ class FusionModel(nn.Module):
 
     @property
     def image_layout(self) -> str | None:
-        """What ``pixel_values`` holds per sample: ``image``, ``slices`` or ``views``; None without an image tower."""
+        """What a sample's image is: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:
@@ -214,6 +240,7 @@ class FusionModel(nn.Module):
         category_ids: Tensor | None = None,
         table_present: Tensor | None = None,
         table_features: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
         **further: Any,
     ) -> FusionOutput:
         """Classify a batch.
@@ -239,10 +266,12 @@ class FusionModel(nn.Module):
             category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
             table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
             table_features: As ``image_features``, of the table tower.
+            labels: (B,) int64 classes, which fill ``loss``; no output but that depends on them.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:
-            ValueError: No modality that the model has was given, or shapes that do not fit.
+            ValueError: No modality that the model has was given, shapes that do not fit, or labels for a model without
+                classes.
             TypeError: A further input that no tower reads.
         """
         # fmt: off
@@ -252,11 +281,14 @@ class FusionModel(nn.Module):
         )
         # fmt: on
         if self.num_classes == 0:
+            if labels is not None:
+                raise ValueError("The model has num_classes=0 and labels were given; model.reset_classifier(C) first.")
             output = FusionOutput(logits=fused.pooled)
         else:
             output = parts.checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
         aux = self.aux_heads
         return FusionOutput(
+            loss=None if labels is None else plain_loss(output, labels),
             logits=output.logits,
             image_logits=None if aux is None else aux["image"](fused.image).logits,
             text_logits=None if aux is None else aux["text"](fused.text).logits,
@@ -274,19 +306,61 @@ class FusionModel(nn.Module):
             modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
                 frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
         """
+        self._check_modalities(modalities)
+        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
+        self._freeze([tower.backbone for tower in chosen.values()])
+
+    def freeze_stages(self, count: int) -> None:
+        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
+
+        Nothing of these stages is kept for the backward pass, which ends behind them.
+
+        Args:
+            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
+
+        Raises:
+            ValueError: No image backbone of timm, or one without so many stages.
+        """
+        backbones = getattr(self.image_tower, "backbones", [])
+        if not backbones:
+            raise ValueError("freeze_stages needs an image tower that reads images through a backbone of timm.")
+        try:
+            self._freeze([part for backbone in backbones for part in early_parts(backbone.model, count)])
+        except ValueError as error:
+            raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
+
+    def freeze_norm(self) -> None:
+        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
+        backbones = [tower.backbone for tower in self.towers.values()]
+        self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
+
+    def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
+        for part in parts:
+            part.requires_grad_(False)
+        self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module) and part not in self.frozen]
+
+    def unfreeze_encoders(self, **modalities: bool) -> None:
+        """Undo all freezing of the encoders: gradients again, and the model's own mode.
+
+        Args:
+            modalities: ``image=False`` leaves that one as it is; all are made trainable by default.
+        """
+        self._check_modalities(modalities)
+        for backbone in (tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)):
+            own = set(backbone.modules())
+            self.frozen = [module for module in self.frozen if module not in own]
+            backbone.requires_grad_(True).train(self.training)
+
+    def _check_modalities(self, modalities: dict[str, bool]) -> None:
         unknown = [name for name in modalities if name not in ("image", "text", "table", *self.modalities)]
         if unknown:
-            raise TypeError(f"freeze_encoders got {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
-        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
-        self.frozen += [tower.backbone for tower in chosen.values()]
-        for backbone in self.frozen:
-            backbone.requires_grad_(False).eval()
+            raise TypeError(f"The model has no modality {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
 
     def train(self, mode: bool = True) -> FusionModel:
-        """Training mode, except for frozen encoders."""
+        """Training mode, except for what is frozen."""
         super().train(mode)
-        for backbone in self.frozen:
-            backbone.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def no_weight_decay(self) -> set[str]:
@@ -305,11 +379,15 @@ class FusionModel(nn.Module):
         backbones = [tower.backbone for tower in self.towers.values() if not tower.from_scratch]
         return grouped(self, backbones, lr=lr, weight_decay=weight_decay, encoder_lr_scale=encoder_lr_scale)
 
+    def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
+        """Write the model's folder; see :func:`mmfusion.save_pretrained`."""
+        return save_pretrained(self, folder, processor)
+
 
 def model_keywords() -> list[str]:
     """Keywords that ``create_model`` passes on."""
     return [name for name in keywords(FusionModel) if name not in ("num_classes", "encoder_weights")]
 
 
-#: inputs of :meth:`FusionModel.forward`, in their order.
-STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1:-1]
+#: inputs of :meth:`FusionModel.forward` that towers read, in their order.
+STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1 : -len(("labels", "further"))]

@@ -10,8 +10,9 @@ from mmfusion import registry
 from mmfusion.models.sides import SideWidths, merged
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.base import STANDARD, AdoptedTower, Side, Tower, declared
-from mmfusion.towers.image import check_image_encoder
+from mmfusion.towers.encoders import check_image_encoder
 from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
@@ -35,6 +36,19 @@ def count_towers(config: Mapping[str, Any]) -> int:
     """Number of towers of a model with these keywords."""
     named = [name for name in ("image_encoder", "text_encoder", "table_encoder") if config.get(name) is not None]
     return len(named) + len(config.get("towers") or {})
+
+
+def settle_features(config: dict[str, Any]) -> None:
+    """Put the tower of bags where ``image_encoder`` is ``features``: vectors computed before, no pictures.
+
+    Raises:
+        ValueError: Another image tower was named, or the tower of bags with another encoder.
+    """
+    encoder, tower = config["image_encoder"], config["image_tower"]
+    if encoder == FEATURES and tower == "single":
+        config["image_tower"] = "bags"
+    elif encoder == FEATURES and tower in ("slices", "views", "global_local"):
+        raise ValueError(f"image_encoder 'features' reads bags of vectors; image_tower {tower!r} reads pictures.")
 
 
 def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -> None:
@@ -98,6 +112,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
         TypeError: A keyword that the part does not take.
     """
     config = {**config, **{name: config.get(name) or {} for name in NESTED}}
+    settle_features(config)
     check_combination(config, config["encoder_weights"])
     check_stem(config)
     for kind, name, modality, holder, key, *encoder in _named_towers(config):
@@ -106,7 +121,8 @@ def check_parts(config: Mapping[str, Any]) -> None:
         if not encoder or not registry.get(kind, name).__module__.startswith("mmfusion."):
             continue  # a tower of a user's own knows its encoders itself
         if modality == "image":
-            check_image_encoder(encoder[0])
+            if args.get("config") is None and encoder[0] != FEATURES:
+                check_image_encoder(encoder[0])
         elif modality == "text":
             build_config(encoder[0], args.get("config"), args.get("vocab_size"))
     for kind in ("aggregator", "fusion", "head"):

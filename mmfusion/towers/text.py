@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
-from mmfusion.hub_cache import check_reachable
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
+from mmfusion.repositories import HUB, LOCAL, check_answers, terms
 from mmfusion.towers.base import Tower, numbered
 from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
@@ -60,7 +60,7 @@ def hub_id(encoder: str) -> str | None:
 def _reachable(source: str) -> str:
     """A folder or Hub id, once it is clear that the Hub answers where it has to."""
     if not Path(source).is_dir():
-        check_reachable(repr(source))
+        check_answers(repr(source))
     return source
 
 
@@ -106,6 +106,19 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
             f"No pretrained weights for text_encoder {encoder!r} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
+
+
+def _origin(encoder: str) -> dict[str, Any]:
+    """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
+    source, hub = weights_source(encoder), hub_id(encoder)
+    if source is None or hub is None:
+        return {}
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None and wheels.text_folder(encoder) == folder:
+        return {"source": encoder, **terms(source, folder)}
+    if folder is not None and Path(hub).is_dir():
+        return {"source": f"{LOCAL}{folder.name}", **terms(source, folder)}
+    return {"source": f"{HUB}{hub}", **terms(f"{HUB}{hub}", folder)}
 
 
 def _install_hooks(backbone: Any) -> None:
@@ -157,6 +170,7 @@ class TextTower(Tower):
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)
         self.backbone = build_encoder(encoder, text_config, weights)
+        self.origin = _origin(encoder) if weights is not None else {}
         self.num_features = text_config.hidden_size
         self.max_length = getattr(text_config, "max_position_embeddings", None)
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
@@ -166,6 +180,11 @@ class TextTower(Tower):
         self.level_dims = [self.num_features] * num_levels
         if self.level_indices:
             _install_hooks(self.backbone)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of word pieces that the encoder knows."""
+        return self.backbone.get_input_embeddings().num_embeddings
 
     @property
     def config(self) -> dict[str, Any]:
@@ -204,19 +223,28 @@ class TextTower(Tower):
         """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: The text is longer than the encoder's positions.
+            ValueError: The text is longer than the encoder's positions, or has a word piece that the encoder lacks.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
                 f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
                 f"cut the text (processor max_length={self.max_length})."
             )
+        if not torch.compiler.is_compiling() and input_ids.numel():
+            self._check_vocabulary(int(input_ids.max()))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         wanted = bool(self.level_indices)
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wanted)
         mask, tokens = attention_mask.bool(), out.last_hidden_state
         levels = [self.pool(out.hidden_states[i], mask) for i in self.level_indices]
         return {"tokens": tokens, "mask": mask, "pooled": self.pool(tokens, mask)} | numbered(levels)
+
+    def _check_vocabulary(self, largest: int) -> None:
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"input_ids hold the word piece {largest}, and the text encoder knows 0 to {self.vocab_size - 1}: the "
+                "tokenizer is not this model's; create_model(..., processor=processor) makes a model that fits it."
+            )
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
-from mmfusion.artifacts.folder import resolve_artifact
+from mmfusion.artifacts.folder import is_saved, resolve_artifact
 from mmfusion.data import CaseTable, Processor
+from mmfusion.data.bags import bag_width
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.columns import ChosenColumns, choose_columns
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.lora import add_adapters
 from mmfusion.training.weights import encoder_weights, tower_starts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+#: table tower where columns are read and none is named.
+TABLE_ENCODER = "table_mlp"
 
 
 def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
@@ -32,7 +38,7 @@ def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
         ValueError: columns that may not be inputs, or that are not there; or a saved model reads others.
     """
     dataset, name = config.dataset, config.model.name
-    if not config.model.is_saved:
+    if not is_saved(config.model.name):
         return choose_columns(cases, dataset, config.privacy.min_patients)
     table = Processor.from_pretrained(resolve_artifact(name)).table
     known = table.names if table is not None else []
@@ -54,8 +60,9 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     Raises:
         ValueError: the model reads columns, and none are chosen.
     """
-    model, told = config.model, []
-    if model.is_saved:
+    model = config.model
+    told: list[str] = []
+    if is_saved(model.name):
         return config, told
     parts = resolve_config(model.name, **model.overrides())
     if table is None and parts.get("table_encoder") is not None:
@@ -64,8 +71,8 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None:
         return config, told
     if parts.get("table_encoder") is None:
-        model = replace(model, table_encoder="table_mlp")
-        told.append("columns are read by table_mlp (model.table_encoder)")
+        model = replace(model, table_encoder=TABLE_ENCODER)
+        told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
     if parts["text_encoder"] is not None and model.text_encoder is None and not any(_texts(config, cases)):
         model = replace(model, text_encoder="none")
         told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
@@ -91,9 +98,15 @@ def build_predictor(
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
         FileNotFoundError: there are no such weights.
     """
-    saved = config.model.is_saved
+    saved = is_saved(config.model.name)
     model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table)
     # one image is a study too
+    if (cases.layout == "bags") != (model.image_layout == "bags") and model.image_layout is not None:
+        has = "bags of features" if cases.layout == "bags" else "no bags of features (dataset.bag_column)"
+        raise ValueError(
+            f"The data have {has}, and {config.model.name} reads {model.image_layout}; a model of bags has "
+            "--model.image_encoder features."
+        )
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
             f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
@@ -102,6 +115,12 @@ def build_predictor(
         )
     if config.train.freeze_encoders:
         model.freeze_encoders()
+    if config.train.encoder_tuning == "lora":
+        add_adapters(model, config.train.lora)
+    if config.train.freeze_stages is not None:
+        model.freeze_stages(config.train.freeze_stages)
+    if config.train.freeze_norm:
+        model.freeze_norm()
     channels_last = resolve_channels_last(config.train.channels_last)
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 
@@ -120,15 +139,20 @@ def _new(
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
+    if resolve_config(name, **overrides)["image_encoder"] == FEATURES:
+        overrides["image_args"] = {"dim": _width_of_bags(config, cases), **(overrides.get("image_args") or {})}
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
         counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     if table is not None:
-        model.table_tower.set_statistics(*table.statistics())
+        tower: Any = model.towers["table"]
+        tower.set_statistics(*table.statistics())
     inputs: dict[str, Any] = {}
-    if model.image_tower is not None:
+    if model.image_layout == "bags":
+        inputs["bag_dim"] = model.image_tower.dim
+    elif model.image_tower is not None:
         cfg = model.pretrained_cfg
         inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
         inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
@@ -144,10 +168,21 @@ def _new(
     return model, processor
 
 
+def _width_of_bags(config: RunConfig, cases: CaseTable) -> int | None:
+    """Width of the vectors of the first bag, which is that of all."""
+    if cases.layout != "bags":
+        raise ValueError(
+            f"{config.model.name} with image_encoder 'features' reads bags, and the data have no bags of features; "
+            "name their column with --dataset.bag_column."
+        )
+    return next((bag_width(cases.image_root / bag) for bag in cases.frame["image"].dropna()), None)
+
+
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
     """A saved model to train further; other class names get a new head."""
-    saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
-    model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
+    folder, labels = resolve_artifact(config.model.name), cases.labels
+    saved = Processor.from_pretrained(folder)
+    model = create_model(folder, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
         differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
         print(f"{differ}: the head is new, with random weights")
@@ -169,7 +204,8 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
-    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size)
+    groups, least = cases.select("train").frame["group"].tolist(), config.privacy.min_patients
+    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size, groups=groups, min_groups=least)
 
 
 def _texts(config: RunConfig, cases: CaseTable) -> list[str]:

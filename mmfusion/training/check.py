@@ -1,11 +1,12 @@
 """The settings of a run, checked before any data are read."""
 
 from mmfusion import registry
+from mmfusion.artifacts.folder import is_saved
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import build_loss, needs_aux_heads
+from mmfusion.training.build import TABLE_ENCODER, build_loss, needs_aux_heads
 from mmfusion.training.config import RunConfig
 from mmfusion.training.weights import tower_starts
 
@@ -19,7 +20,7 @@ def check_settings(config: RunConfig) -> None:
         TypeError: a keyword that models, the named part or the loss do not take.
     """
     train, augment = config.train, config.processor.augment
-    for section in (config.model, config.processor, train):
+    for section in (config.dataset, config.model, config.processor, train, config.privacy):
         section.__post_init__()  # a field may have been set since
     if train.metric not in METRICS:
         raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
@@ -30,6 +31,10 @@ def check_settings(config: RunConfig) -> None:
         registry.get("augmentation", augment)
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
-    if not config.model.is_saved:
-        check_parts(resolve_config(config.model.name, **config.model.overrides(), aux_heads=aux_heads))
+    if not is_saved(config.model.name):
+        overrides = {**config.model.overrides(), "aux_heads": aux_heads}
+        parts = resolve_config(config.model.name, **overrides)
+        if config.dataset.reads_columns and parts.get("table_encoder") is None:
+            parts = resolve_config(config.model.name, **overrides, table_encoder=TABLE_ENCODER)
+        check_parts(parts)
     tower_starts(config)

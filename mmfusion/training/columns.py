@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mmfusion.artifacts.card import column_words
 from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.leaks import identifies, judge_cells, leak_words
-from mmfusion.artifacts.card import column_words
 from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.table_columns import TableColumns, has_decimal_comma, read_number
@@ -62,7 +62,8 @@ class ChosenColumns:
             lines += [f"  {name:{width}}  {words}" for name, words in columns.items()]
         if self.codes:
             named = ", ".join(self.codes)
-            lines.append(f"  whole numbers of few values are read as categories ({named}), unless named in numeric_columns")
+            how = "are read as categories; dataset.numeric_columns reads them as numbers"
+            lines.append(f"  whole numbers of few values ({named}) {how}")
         return "\n".join(lines)
 
 
@@ -84,7 +85,8 @@ def choose_columns(cases: CaseTable, dataset: DatasetConfig, min_patients: int =
     data = AuditedData(cases.select("train"), dataset, {})
     wanted = everything if dataset.table_columns == "auto" else named
     reasons = dict(_reasons_against(data, sorted(wanted), min_patients))
-    reasons |= {name: "tells the split of a row" for name in wanted if name not in reasons and _tells_split(cases, name)}
+    told = [name for name in wanted if name not in reasons and _tells_split(cases, name)]
+    reasons |= dict.fromkeys(told, "tells the split of a row: each of its values lies in one split alone")
     if refused := {name: reason for name, reason in reasons.items() if name in named}:
         why = "; ".join(f"{name!r} {reason}" for name, reason in refused.items())
         raise ValueError(f"{cases.source}: a column that is named as an input may not be one: {why}. Leave it out.")
@@ -133,9 +135,11 @@ def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int)
             yield name, "tells the split of a row, by its name"
         elif not present:
             yield name, "is empty in the training rows"
-        elif reason := _identity(name, column, data.groups) or _shape(present, **forced):
-            yield name, reason
-        elif reason := _constant(column, data.groups, min_patients):
+        elif reason := (
+            _shape(present, **forced)
+            or _identity(name, column, data.groups)
+            or _constant(column, data.groups, min_patients)
+        ):
             yield name, reason
         else:
             judged[name] = column
@@ -145,7 +149,8 @@ def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int)
         if found is not None and found.is_leak:
             yield name, leak_words(found)
         elif told and found is not None and found.is_sure:
-            yield name, f"tells the label, by its name ({told[0]!r}), and removes {found.removed:.0%} of its uncertainty"
+            removed = f"removes {found.removed:.0%} of its uncertainty"
+            yield name, f"tells the label, by its name ({told[0]!r}), and {removed}"
         elif told and name not in dataset.named_columns:
             yield name, f"tells the label, by its name ({told[0]!r})"
 
@@ -211,7 +216,7 @@ def _constant(cells: Sequence[str | None], groups: np.ndarray, min_patients: int
 
 
 def _tells_split(cases: CaseTable, name: str) -> bool:
-    """Whether each value of a column (two at least) lies in one split alone: learned in one, it is asked for in none."""
+    """Whether each value of a column, two at least, lies in one split alone: what is learned of it is never used."""
     frame = cases.frame[[name, "split"]].dropna()
     if frame[name].nunique() > max(20, len(frame) // 20) or frame[name].value_counts().min() < 5:
         return False

@@ -82,11 +82,6 @@ class ModelConfig:
         }
         _check("model", self, rules, dim=1)
 
-    @property
-    def is_saved(self) -> bool:
-        """Whether the name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
-        return ":" in self.name or "." in self.name
-
     def overrides(self) -> dict[str, Any]:
         """The keywords for ``create_model`` beyond the name and the weights."""
         fixed = ("name", "encoder_weights")
@@ -115,6 +110,25 @@ class ProcessorConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters of the encoders, with ``train.encoder_tuning: lora``.
+
+    Attributes:
+        rank: Rank of an adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+        targets: Last part of the names of the layers that get one; empty takes the queries and values of attention
+            (``qkv``, ``query``, ``value``, ``q_proj``, ``v_proj``, ...).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check("train.lora", self, {"alpha": (self.alpha > 0, "above 0")}, rank=1)
+
+
+@dataclass
 class TrainConfig:
     """How to train.
 
@@ -125,6 +139,13 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
+            low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
+            are merged into the weights of every saved model.
+        lora: the adapters.
+        freeze_stages: number of stages of the image backbone, after its stem, that stay as they are; 0 freezes the stem
+            alone, None nothing.
+        freeze_norm: leave every BatchNorm of the encoders as it is, weights and running statistics.
         feature_cache: folder where the features of frozen encoders are kept, so that each image and text is encoded
             once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
         feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
@@ -132,6 +153,8 @@ class TrainConfig:
         weight_decay: AdamW's, on weights only (not on biases, norms and tokens of missing modalities).
         warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
         grad_clip: largest gradient norm.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None
+            takes the weights themselves.
         loss: name of the loss.
         loss_args: its keywords.
         sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
@@ -151,11 +174,16 @@ class TrainConfig:
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
     freeze_encoders: bool = False
+    encoder_tuning: str = "full"
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze_stages: int | None = None
+    freeze_norm: bool = False
     feature_cache: str | None = None
     feature_views: int = 0
     weight_decay: float = 0.05
     warmup_ratio: float = 0.1
     grad_clip: float = 1.0
+    ema: float | None = None
     loss: str = "ce"
     loss_args: dict[str, Any] = field(default_factory=dict)
     sampler: str = "shuffle"
@@ -170,16 +198,25 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         cached = self.feature_cache is not None
+        freezes = self.freeze_encoders or self.freeze_stages is not None
         rules = {
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
             "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "encoder_tuning": (
+                self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
+                "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",
+            ),
+            "ema": (self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or null"),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),
             "freeze_encoders": (self.freeze_encoders or not cached, "true with train.feature_cache"),
         }
+        if self.freeze_encoders:
+            rules["freeze_stages"] = (self.freeze_stages is None, "null with train.freeze_encoders")
         least = {"epochs": 1, "batch_size": 1, "gradient_accumulation": 1, "encoder_lr_scale": 0, "weight_decay": 0}
-        _check("train", self, rules, **least, patience=1, save_steps=1, workers=0, feature_views=0)
+        least |= {"patience": 1, "save_steps": 1, "workers": 0, "feature_views": 0, "freeze_stages": 0}
+        _check("train", self, rules, **least)
 
 
 @dataclass
@@ -187,8 +224,9 @@ class PrivacyConfig:
     """What a saved model may hold of single patients.
 
     Attributes:
-        min_patients: values enter a vocabulary, and the ends of a column's range are told, when so many patients
-            (``dataset.group_column``; rows without one) of the training rows share them.
+        min_patients: values (words of the fitted tokenizer, categories) enter a vocabulary, and the ends of a column's
+            range are told, when so many patients (``dataset.group_column``; rows without one) of the training rows
+            share them.
     """
 
     min_patients: int = 5

@@ -1,7 +1,7 @@
 """What of a run can be checked before any heavy library is imported: names of parts, folders, the data set."""
 
 from mmfusion import registry
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
 from mmfusion.data.early import check_data
 from mmfusion.training.config import RunConfig
 
@@ -16,10 +16,10 @@ def check_run(config: RunConfig) -> None:
         ValueError: No part of a name, or a column or the split is not as asked for.
     """
     model, train = config.model, config.train
-    if model.is_saved:
+    if is_saved(model.name):
         read_config(resolve_artifact(model.name))
     parts = {
-        "model": None if model.is_saved else model.name,
+        "model": None if is_saved(model.name) else model.name,
         "image_tower": model.image_tower,
         "table_tower": model.table_encoder,
         "aggregator": model.aggregator,

@@ -1,6 +1,6 @@
 """The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
+from mmfusion.training.lora import without_adapters
 from mmfusion.training.rows import Rows
 from mmfusion.training.run_folder import RunFolder
 
@@ -69,9 +70,12 @@ class TrainResult:
 
 
 def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
-    """Write a model folder whole."""
+    """Write a model folder whole, adapters of the encoders merged into their weights."""
+    network = predictor.network()
+    plain = without_adapters(network)
+    ordinary = predictor if plain is network else replace(predictor, model=plain)
     with replacing(folder) as partial:
-        predictor.save_pretrained(partial, metrics)
+        ordinary.save_pretrained(partial, metrics)
 
 
 def finish(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
 from mmfusion.data import CaseTable
 from mmfusion.data.contents import contents_of
 from mmfusion.models.factory import resolve_config
@@ -17,7 +17,7 @@ def check_modalities(config: RunConfig, cases: CaseTable) -> str:
             that nobody named is left out later instead.
     """
     model, dataset = config.model, config.dataset
-    saved = read_config(resolve_artifact(model.name)) if model.is_saved else None
+    saved = read_config(resolve_artifact(model.name)) if is_saved(model.name) else None
     parts: dict[str, Any] = resolve_config(model.name, **model.overrides()) if saved is None else saved["model"]
     processor = (saved or {}).get("processor") or {}
     rows = cases.select("train") if cases.splits.get("train") else cases

@@ -6,7 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from mmfusion._version import __version__
-from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
+from mmfusion.artifacts.locating import portable_name
 from mmfusion.data import CaseTable
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.training.columns import with_column_names
@@ -40,7 +41,7 @@ def provenance_of(
 def card_of(config: RunConfig) -> dict[str, Any]:
     """What the model card says, and which weights the run began with: their license holds for what comes of them."""
     card = asdict(config.card)
-    if not config.model.is_saved:
+    if not is_saved(config.model.name):
         return card
     started = read_config(resolve_artifact(config.model.name))
     about = started.get("card") or {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,18 +10,17 @@ from transformers import IntervalStrategy, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
-from mmfusion.data import CaseTable
+from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
-from mmfusion.inference.columns import tell_columns
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
 from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
-from mmfusion.training.epochs import EpochLog, ProgressBar, restored, should_stop
+from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
@@ -88,16 +87,17 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         write_split_table(cases, folder.split)
         lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)
         print("\n".join(filter(None, lines)))
-        for split in ("val", "test"):
-            if split in cases.splits:
-                tell_columns(predictor, cases.select(split), f"{cases.source} ({split})")
+        _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
     if rows.val is None:
         args.eval_strategy = IntervalStrategy.NO
 
-    keep = partial(save, predictor, folder.best)
+    def keep(record: Record) -> None:
+        with trainer.averaged():
+            save(predictor, folder.best, record)
+
     log = EpochLog(folder.metrics, config.train, begin_epoch=rows.begin_epoch, on_best=keep)
     trainer = FusionTrainer(
         predictor.network(),
@@ -110,7 +110,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         on_loss=log.add,
     )
     _train_or_resume(trainer, log, folder, config)
-    return finish(config, folder, cases, predictor, rows, log.history)
+    with trainer.averaged():
+        return finish(config, folder, cases, predictor, rows, log.history)
 
 
 def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor, cases: CaseTable) -> str:
@@ -123,6 +124,14 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
         f"training {config.model.name} ({parameters:,} trainable parameters) on {len(cases.labels)} classes, "
         f"rows: {rows}; {resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
     )
+
+
+def _print_notices(predictor: Predictor, cases: CaseTable) -> None:
+    """What the model cannot learn from the rows of each split, or has not learned."""
+    reader = replace(predictor.processor, image_size=None)
+    for split in cases.splits:
+        for line in MultimodalDataset(cases.select(split), reader).notices().lines():
+            print(f"{split}: {line}")
 
 
 def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, float]:
@@ -145,4 +154,4 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
         log.history = history
         trainer.load_state(state)
     else:
-        trainer.train(resume_from_checkpoint=str(state))
+        trainer.resume(state)

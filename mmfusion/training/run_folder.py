@@ -52,7 +52,8 @@ class RunFolder:
                 f"{self.root} holds a run already; add --train.resume true to go on with it, "
                 "or choose another --output."
             )
-        before, now = flat(yaml.safe_load(self.config.read_text(encoding="utf-8"))), flat(asdict(config))
+        before = flat(_complete(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
+        now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         free = (*FREE_TO_CHANGE, *(key for key in FILLED_IN if now.get(key) is None))
         changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
@@ -88,3 +89,10 @@ class RunFolder:
         write_json(self.provenance, provenance)
         text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
         self.config.write_text(text, encoding="utf-8")
+
+
+def _complete(values: dict[str, Any]) -> dict[str, Any]:
+    """A written configuration, with their defaults for options that came into the library since."""
+    defaults = asdict(RunConfig(data=""))
+    sections = {name: default for name, default in defaults.items() if isinstance(default, dict)}
+    return defaults | values | {name: {**default, **values.get(name, {})} for name, default in sections.items()}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.moving_average import MovingAverage
 from mmfusion.training.rows import EpochOrder, Rows
 
 WEIGHTS = "model.safetensors"
@@ -64,7 +65,7 @@ class Task(nn.Module):
     """Model and loss as the one module that the Trainer moves, wraps and saves.
 
     It hides the model's ``config``, which is a plain dict here, where the Trainer and its trackers expect an object.
-    Its state is what a resumed run cannot make again: all weights and buffers but those of frozen encoders.
+    Its state is what a resumed run cannot make again: all weights and buffers but those of frozen modules.
     """
 
     accepts_loss_kwargs = False
@@ -73,9 +74,9 @@ class Task(nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
 
-    def forward(self, **inputs: Tensor) -> FusionOutput:
-        """The model's output on a batch; the loss is taken outside, in full precision."""
-        return self.model(**{name: value for name, value in inputs.items() if name not in NOT_INPUTS})
+    def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> FusionOutput:
+        """The model's output on a batch; the run's own loss is taken outside, in full precision."""
+        return self.model(**inputs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Weights and buffers that training changes, by name."""
@@ -162,6 +163,13 @@ class FusionTrainer(Trainer):
         )
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
+        self.average = None if config.ema is None else MovingAverage(self.task, config.ema)
+        if self.average is not None:
+            self.add_callback(self.average)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Give the model the moving average of its weights inside, where the run keeps one."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.rows.order
@@ -205,11 +213,15 @@ class FusionTrainer(Trainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate with rank 0's buffers everywhere: each process has seen other batches, so its BatchNorm differs."""
-        if self.accelerator.num_processes > 1:
-            for buffer in self.task.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-        return super().evaluate(*args, **kwargs)
+        """Evaluate the average of the weights, where there is one, and tell the callbacks while the model holds it.
+
+        All processes take rank 0's buffers: each has seen other batches, so its BatchNorm differs.
+        """
+        with self.averaged():
+            if self.accelerator.num_processes > 1:
+                for buffer in self.task.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+            return super().evaluate(*args, **kwargs)
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
@@ -230,6 +242,17 @@ class FusionTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
             save_file({name: x.contiguous() for name, x in self.task.state_dict().items()}, folder / WEIGHTS)
+            if self.average is not None:
+                self.average.save(folder)
+
+    def resume(self, state: Path) -> None:
+        """Train on from a state."""
+        if self.average is not None:
+            self.average.load(state)
+        self.train(resume_from_checkpoint=str(state))
 
     def load_state(self, state: Path) -> None:
+        """Take the weights of a state, without training on."""
         self.task.load_state_dict(load_file(state / WEIGHTS))
+        if self.average is not None:
+            self.average.load(state)

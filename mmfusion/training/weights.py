@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmfusion import registry, wheels
-from mmfusion.artifacts.folder import full_name, portable_name
+from mmfusion.artifacts.folder import full_name, is_saved
+from mmfusion.artifacts.locating import portable_name
 from mmfusion.models.factory import resolve_config
 from mmfusion.towers.offline import Source, image_source, text_source
 from mmfusion.towers.text import hub_id
@@ -44,7 +45,7 @@ def tower_starts(config: RunConfig) -> list[Start]:
         ValueError: Weights would have to be fetched and ``encoder_weights`` is not set; the message names the ways out.
     """
     name = config.model.name
-    if config.model.is_saved:
+    if is_saved(config.model.name):
         return [Start("all towers", "", f"the trained weights of {portable_name(full_name(name))}")]
     starts = list(_starts(config))
     if absent := [start.tower for start in starts if start.must_fetch]:

@@ -91,7 +91,7 @@ def test_a_part_of_a_plugin_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_split_that_no_row_has(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = (data / "metadata.csv").read_text().replace(",test,", ",train,").replace(",test\n", ",train\n")
-    (tmp_path / "cases.csv").write_text(table)
+    (tmp_path / "metadata.csv").write_text(table)
     argv = ["evaluate", *WEIGHTS, "--data", str(tmp_path), "--dataset.text_template", "{age}"]
     assert cli.main(argv) == 2
-    assert "cases.csv has no rows of the split 'test'; it has train (" in capsys.readouterr().err
+    assert "metadata.csv has no rows of the split 'test'; it has train (" in capsys.readouterr().err

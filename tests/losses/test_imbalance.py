@@ -47,6 +47,8 @@ def test_logit_adjustment_is_the_equation(out):
     expected = F.cross_entropy(out.logits + tau * pi.log(), LABELS)
     assert_close(mmfusion.create_loss("logit_adjusted", class_counts=counts, tau=tau)(out, LABELS)["loss"], expected)
     assert_close(LogitAdjustedLoss([0.7, 0.2, 0.1], tau=tau)(out, LABELS)["loss"], expected)
+    smooth = F.cross_entropy(out.logits + tau * pi.log(), LABELS, label_smoothing=0.1)
+    assert_close(LogitAdjustedLoss(counts, tau, label_smoothing=0.1)(out, LABELS)["loss"], smooth)
     assert_close(adjust_logits(out.logits, counts, tau), out.logits - tau * pi.log())
     assert_close(adjust_logits(out.logits, counts, 0), out.logits)
     assert_close(LogitAdjustedLoss([5, 5, 5])(out, LABELS)["loss"], F.cross_entropy(out.logits, LABELS))
