@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
     everything = replace(config, missing_modality=config.missing_modality or config.report)
-    warn_of(column_lines(predictor, config.dataset, cases.metadata))
+    warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
     tell_notices(AllRows(cases, member.processor) for member in predictor.members)
     if config.report:

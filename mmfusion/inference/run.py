@@ -75,7 +75,7 @@ def predict_path(
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
-                warn_of(column_lines(predictor, dataset, cases.metadata))
+                warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)
