@@ -58,7 +58,8 @@ class FusionModel(nn.Module):
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
-        encoder_weights: ``default`` starts the towers from pretrained weights. Not part of ``config``.
+        encoder_weights: ``default`` starts the towers from pretrained weights; or a dict, modality -> ``default`` or
+            None. Not part of ``config``.
 
     Attributes:
         config: The arguments, tower configurations inlined.
@@ -108,7 +109,7 @@ class FusionModel(nn.Module):
         aux_hidden: int = 512,
         modality_dropout: float = 0.0,
         towers: dict[str, dict[str, Any]] | None = None,
-        encoder_weights: str | None = None,
+        encoder_weights: parts.EncoderWeights = None,
     ) -> None:
         given = locals()
         super().__init__()

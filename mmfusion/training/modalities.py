@@ -7,7 +7,6 @@ import torch
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset
 
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.evaluation.sensitivity import modality_sensitivity
 
 #: rows that are looked at: enough to tell nothing from little, and a small part of an epoch's time.
@@ -44,7 +43,7 @@ def _batches(rows: Any, batch_size: int, workers: int, device: torch.device) -> 
     # without a generator of its own a loader draws its seed from torch's
     own: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator()}
     for batch in DataLoader(rows, batch_sampler=batches, collate_fn=rows.collate, **own):
-        yield send_to_device({name: value for name, value in batch.items() if name not in NOT_INPUTS}, device)
+        yield send_to_device({name: value for name, value in batch.items() if name != "labels"}, device)
 
 
 def modalities_of(record: Mapping[str, Any]) -> dict[str, float]:

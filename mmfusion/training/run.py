@@ -35,6 +35,7 @@ from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
+from mmfusion.training.weights import words
 
 
 @contextmanager
@@ -94,7 +95,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        print("\n".join(filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases)))))
+        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)
+        print("\n".join(filter(None, lines)))
         _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():

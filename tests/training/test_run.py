@@ -105,7 +105,8 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
-    assert [line[:9] for line in printed[1:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert [line.partition(":")[0] for line in printed[1:3]] == ["image tower test_resnet", "text tower bert_tiny"]
+    assert [line[:9] for line in printed[3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     measured, best = result.summary().splitlines()
     assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
     assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
