@@ -63,6 +63,27 @@ def answers() -> bool:
     return True
 
 
+def check_answers(wanted: str) -> None:
+    """Raise ConnectionError, naming what was wanted, where the Hub does not answer."""
+    if not answers():
+        raise ConnectionError(f"{wanted} is not in the cache, and the Hub cannot be reached")
+
+
+def cached_file(repository: str, *names: str, revision: str | None = None) -> Path | None:
+    """The first of the named files that the cache has of a repository; None where it has none of them."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in names:
+        try:
+            found = try_to_load_from_cache(repository, name, revision=revision)
+        except HFValidationError:  # no name of a repository: a folder, or a slip of the pen
+            return None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
 def terms(name: str, folder: Path | None = None) -> dict[str, Any]:
     """Under which terms a repository's files are given: ``license`` and ``gated``, None where it cannot be known.
 

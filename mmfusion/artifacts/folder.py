@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
 from mmfusion.artifacts.locating import folder_of, model_in, saved_in
@@ -20,6 +21,18 @@ from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
 
 #: beginnings of the names of saved models that are not shipped.
 PREFIXES = (LOCAL, HUB)
+
+
+def is_saved(name: str) -> bool:
+    """Whether a model's name is that of trained weights: with a prefix or a tag, or a folder and no architecture."""
+    if any(mark in name for mark in ":./"):
+        return True
+    return model_in(folder_of(name)) is not None and not registry.is_known("model", name)
+
+
+def full_name(name: str) -> str:
+    """A model's name; that of shipped weights with the tag that was left out."""
+    return next((str(tag) for tag in shipped() if name in (tag, tag.partition(".")[0])), name)
 
 
 def refuse_path(name: str) -> None:

@@ -29,6 +29,9 @@ def list_names(config: ListConfig) -> Text:
     if not known:
         print(f"This version brings no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
     elif not found:
+        if config.pattern.rstrip("s") in registry.KINDS:
+            kind = config.pattern.rstrip("s")
+            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists what there is of it.")
         raise ValueError(f"No {config.kind} matches {config.pattern!r}; {did_you_mean(config.pattern, known)}")
     return Text("\n".join("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name for name in found))
 

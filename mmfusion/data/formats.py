@@ -77,6 +77,25 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
     return "imagefolder" if has_labels and None not in folder_labels(images) else "folder"
 
 
+def find_split_table(name: str, folder: Path) -> Path:
+    """The path of ``dataset.split_table``: relative to the working directory, where commands write it, or to the data.
+
+    Raises:
+        FileNotFoundError: It is in neither.
+    """
+    here = Path(name).expanduser()
+    path = here if here.is_file() else folder / here
+    if not path.is_file():
+        raise FileNotFoundError(f"The split table {here} (dataset.split_table) is neither here nor below {folder}.")
+    return path
+
+
+def has_table(path: Path) -> bool:
+    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
+    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()
+
+
 def _files_in(root: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_file() and path.suffix.lower() in suffixes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -115,6 +116,12 @@ class Problem:
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value!r}"
         return f"row {self.row} ({self.id}), {self.column}{value}: {self.message}"
+
+
+def no_such_split(source: str, split: str, there: Mapping[str, int]) -> ValueError:
+    """The error of a table without rows of a split, which names the splits that it has, with their rows."""
+    has = ", ".join(f"{name} ({count})" for name, count in there.items()) or "none"
+    return ValueError(f"{source} has no rows of the split {split!r}; it has {has}.")
 
 
 class BadRowsError(ValueError):

@@ -12,6 +12,7 @@ from mmfusion.data.formats import file_name
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
+from mmfusion.inference.contents import tell_contents, use_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
 from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of
@@ -69,7 +70,10 @@ def explain_path(
     explainable(predictor)
     if options.get("label") is not None:
         predictor.processor.label_id(options["label"])
-    cases = read_unlabelled(data, dataset or predictor.dataset, predictor.labels)
+    dataset = dataset or predictor.dataset
+    use_template(predictor, dataset)
+    cases = read_unlabelled(data, dataset, predictor.labels)
+    tell_contents(predictor, cases)
     encoded = AllRows(cases, predictor.processor, refuse_empty=True)
     places: dict[str, int] = {}  # the first row of each id, in the order of the rows
     for place, id_ in enumerate(encoded.ids):

@@ -28,11 +28,13 @@ def lacking_columns(processor: Processor, there: Collection[str]) -> list[str]:
 
 
 def column_lines(processors: Sequence[Processor], dataset: DatasetConfig, there: Collection[str]) -> list[str]:
-    """The lines about columns for a model, or several: those that rows lack, and those named that no model reads."""
-    read = {name for processor in processors if processor.table is not None for name in processor.table.names}
+    """The lines about columns for the processors of one model or several: those that rows lack, and those that are
+    named and no model reads.
+    """
+    read = {name for each in processors if each.table is not None for name in each.table.names}
     unread = [name for name in dataset.named_columns if name not in read]
     lines = [f"the model does not read the column {', '.join(unread)}, which the options name"] if unread else []
-    return lines + [line for processor in processors for line in lacking_columns(processor, there)]
+    return lines + [line for each in processors for line in lacking_columns(each, there)]
 
 
 def warn_of(lines: Iterable[str]) -> None:

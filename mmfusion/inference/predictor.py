@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import read_config, read_metrics, resolve_artifact
+from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
@@ -369,7 +369,7 @@ def _load(
         provenance=config.get("training") or {},
         card=config.get("card") or {},
         metrics=read_metrics(folder),
-        name=os.fspath(name),
+        name=full_name(os.fspath(name)),
         dtype=dtype,
         channels_last=channels_last,
     )

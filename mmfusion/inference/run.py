@@ -11,6 +11,7 @@ from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
+from mmfusion.inference.contents import tell_contents, use_template
 from mmfusion.inference.description import at_temperature
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
@@ -70,12 +71,14 @@ def predict_path(
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
     dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    use_template(predictor, dataset)
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
                 warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
+                tell_contents(predictor, cases)
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)

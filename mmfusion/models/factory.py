@@ -13,7 +13,7 @@ from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, s
 from mmfusion.artifacts.names import LOCAL
 from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.parts import count_towers, occupied_sides
+from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
 from mmfusion.towers.bags import FEATURES
@@ -101,7 +101,7 @@ def create_model(
     *,
     pretrained: bool = False,
     num_classes: int | None = None,
-    encoder_weights: str | None = None,
+    encoder_weights: EncoderWeights = None,
     processor: Any | None = None,
     **overrides: Any,
 ) -> FusionModel:
@@ -113,8 +113,8 @@ def create_model(
         pretrained: load the weights of the architecture's (first) tag.
         num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
-        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
-            hub id, is the network touched.
+        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights; a dict names the
+            modalities (``{"image": "default"}``). Only then, or with a hub id, is the network touched.
         processor: :class:`mmfusion.data.Processor` that the model is to fit: a built-in text encoder without weights
             gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. What is
             given beside it takes precedence; what then does not fit is refused.

