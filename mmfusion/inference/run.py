@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
+from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
@@ -53,7 +54,7 @@ def predict(config: PredictConfig) -> Predicted:
 
 def predict_path(
     predictor: Predictor,
-    data: str | Path,
+    data: DataSource,
     output: str | Path,
     *,
     dataset: DatasetConfig | None = None,
