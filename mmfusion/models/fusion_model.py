@@ -55,6 +55,7 @@ class FusionModel(nn.Module):
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
+        held: Parameters that :meth:`hold_encoders` keeps for a while.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
@@ -112,6 +113,7 @@ class FusionModel(nn.Module):
         self.config = config
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
+        self.held: list[nn.Parameter] = []
         self._build_heads(num_classes)
 
     @property
@@ -287,10 +289,22 @@ class FusionModel(nn.Module):
             part.requires_grad_(False)
         self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module)]
 
+    def hold_encoders(self, hold: bool) -> None:
+        """Keep the encoders as they are for a while, as :meth:`freeze_encoders` does for good; False lets them go."""
+        backbones = [tower.backbone for tower in self.towers.values()]
+        if hold and not self.held:
+            self.held = [p for backbone in backbones for p in backbone.parameters() if p.requires_grad]
+        for parameter in self.held:
+            parameter.requires_grad_(not hold)
+        if not hold:
+            self.held = []
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> FusionModel:
         """Training mode, except for what is frozen."""
         super().train(mode)
-        for module in self.frozen:
+        still = [tower.backbone for tower in self.towers.values()] if self.held else self.frozen
+        for module in still:
             module.eval()
         return self
 
@@ -299,15 +313,22 @@ class FusionModel(nn.Module):
         return undecayed(self)
 
     def param_groups(
-        self, lr: float, weight_decay: float = 0.05, encoder_lr_scale: float = 0.1
+        self, lr: float, weight_decay: float = 0.05, encoder_lr_scale: float = 0.1, layer_decay: float = 1.0
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
         Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed, nor are those of
         :meth:`no_weight_decay`: position embeddings of transformers, and the dynamics of a state space.
+
+        Args:
+            lr: Learning rate of everything but the encoders.
+            weight_decay: Of weights.
+            encoder_lr_scale: Learning rate of the encoders' last layers, as a share of ``lr``.
+            layer_decay: Factor from each layer of an encoder to the one below it (BEiT; Bao et al. 2022), layers as
+                timm counts them.
         """
-        backbones = [tower.backbone for tower in self.towers.values()]
-        return grouped(self, backbones, lr=lr, weight_decay=weight_decay, encoder_lr_scale=encoder_lr_scale)
+        rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
+        return grouped(self, [*self.towers.values()], **rates, layer_decay=layer_decay)
 
 
 def model_keywords() -> list[str]:
