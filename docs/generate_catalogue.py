@@ -15,9 +15,12 @@ import torch
 
 import mmfusion
 from mmfusion import lazy, registry
+from mmfusion.models.factory import resolve_config
 
 ROOT = Path(mmfusion.__file__).parents[1]
 NUM_CLASSES = 7
+#: columns that a model of columns alone is counted with.
+COLUMNS = {"numeric": 5, "categories": [4] * 5}
 TITLES = {
     "fusion": "Fusion blocks",
     "head": "Heads",
@@ -25,6 +28,7 @@ TITLES = {
     "tower": "Towers",
     "image_tower": "Image towers",
     "text_tower": "Text towers",
+    "table_tower": "Table towers",
     "loss": "Losses",
     "augmentation": "Augmentations",
     "retriever": "Retrievers",
@@ -44,14 +48,16 @@ def summary(part: object) -> str:
 def models() -> list[str]:
     """Table of the models."""
     lines = [
-        "| model | image encoder | text encoder | fusion | head | parameters | what it is |",
-        "|---|---|---|---|---|--:|---|",
+        "| model | image encoder | text encoder | table encoder | fusion | head | parameters | what it is |",
+        "|---|---|---|---|---|---|--:|---|",
     ]
     for name in mmfusion.list_models():
+        columns = {"table_args": COLUMNS} if resolve_config(name)["table_encoder"] is not None else {}
         with torch.device("meta"):
-            model = mmfusion.create_model(name, num_classes=NUM_CLASSES)
+            model = mmfusion.create_model(name, num_classes=NUM_CLASSES, **columns)
         count = sum(parameter.numel() for parameter in model.parameters())
-        parts = [model.config.get(part) for part in ("image_encoder", "text_encoder", "fusion", "head")]
+        named = ("image_encoder", "text_encoder", "table_encoder", "fusion", "head")
+        parts = [model.config.get(part) for part in named]
         cells = " | ".join(f"`{part}`" if part else "" for part in parts)
         lines.append(f"| `{name}` | {cells} | {count / 1e6:.1f} M | {summary(registry.get('model', name))} |")
     return lines
@@ -80,7 +86,8 @@ def page() -> str:
         "# Models and parts",
         "",
         "Made from the registry by `make docs`; do not edit. "
-        f"Parameters are counted for {NUM_CLASSES} classes. Any part can be swapped by name: "
+        f"Parameters are counted for {NUM_CLASSES} classes, those of columns alone for 5 numeric columns and 5 of 4 "
+        "categories. Any part can be swapped by name: "
         '`create_model("mibf_resnet50", fusion="gated")`.',
         "",
         "## Models",

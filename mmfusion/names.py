@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -15,6 +16,13 @@ def did_you_mean(name: str, known: list[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known: {', '.join(known) if known else '(none)'}."
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """The known name that another is most likely meant for, whatever its case; None where none is like it."""
+    by_key = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(name.casefold(), by_key, n=1, cutoff=0.75)
+    return by_key[found[0]] if found else None
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

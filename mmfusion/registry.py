@@ -26,6 +26,7 @@ KINDS: dict[str, str] = {
     "aggregator": "mmfusion.aggregators",
     "image_tower": "mmfusion.towers",
     "text_tower": "mmfusion.towers",
+    "table_tower": "mmfusion.towers",
     "tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
     "metric": "mmfusion.evaluation.metrics",

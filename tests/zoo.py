@@ -9,6 +9,10 @@ from typing import Any
 import torch
 
 import mmfusion
+from mmfusion.models.factory import resolve_config
+
+#: columns of a model that reads a table: two numbers, one of them with bins, and two categories.
+COLUMNS: dict[str, Any] = {"numeric": 2, "categories": [3, 5], "bins": [5, 0]}
 
 TINY_TOWERS = {"image_encoder": "test_resnet", "text_encoder": "bert_tiny"}
 
@@ -16,8 +20,9 @@ TINY_TOWERS = {"image_encoder": "test_resnet", "text_encoder": "bert_tiny"}
 @functools.cache
 def registered_config(name: str) -> dict[str, Any]:
     """The configuration an architecture is registered with (built without memory for its weights)."""
+    columns = {"table_args": COLUMNS} if resolve_config(name).get("table_encoder") is not None else {}
     with torch.device("meta"):
-        return mmfusion.create_model(name).config
+        return mmfusion.create_model(name, **columns).config
 
 
 @functools.cache
@@ -28,6 +33,8 @@ def _shrunk(name: str, overrides: tuple[tuple[str, Any], ...]) -> mmfusion.Fusio
         swaps["text_args"] = {"vocab_size": 128}
     if config["dim"] is not None:
         swaps["dim"] = 32
+    if config.get("table_encoder") is not None or dict(overrides).get("table_encoder") is not None:
+        swaps["table_args"] = COLUMNS
     torch.manual_seed(0)
     return mmfusion.create_model(name, num_classes=3, **{**swaps, **dict(overrides)})
 
@@ -66,4 +73,8 @@ def batch(
         inputs["attention_mask"] = torch.ones(rows, length, dtype=torch.long)
         for i in range(1, rows):
             inputs["attention_mask"][i, length - i :] = 0
+    if model.table_tower is not None:
+        inputs |= model.table_tower.example(
+            torch.ones(rows, dtype=torch.bool), count=1, image_size=None, generator=generator
+        )
     return inputs

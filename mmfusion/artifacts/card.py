@@ -22,6 +22,9 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 #: with more classes than this, the confusion matrix is in metrics.json alone.
 WIDEST_MATRIX = 20
 
+#: ``processor.table`` of a model that reads no columns.
+NO_COLUMNS: Mapping[str, Any] = {"numeric": [], "categorical": []}
+
 #: of the Hub: what the library does.
 TAGS = ("mmfusion", "multimodal", "medical")
 
@@ -47,15 +50,33 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         name=name,
         config=config,
         model=model,
-        parts=[part for part in ("image_encoder", "text_encoder", "fusion", "head") if model[part]],
+        parts=[p for p in ("image_encoder", "text_encoder", "table_encoder", "fusion", "head") if model.get(p)],
+        columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
+        text=_text(config),
         training=training,
         evaluation=evaluation,
         confusion=_confusion(evaluation),
         row=json.dumps(_row(config)),
     )
     return f"{card}\n"
+
+
+def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
+    """How a model reads each of its columns, in words: what it knows of them from training.
+
+    Args:
+        table: Entry ``processor.table`` of ``config.json``.
+        most: Values of a category that are named.
+    """
+    words = {c["name"]: f"number, {c['low']:g} to {c['high']:g} in training" for c in table["numeric"]}
+    for column in table["categorical"]:
+        known = column["values"]
+        named = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+        count = f"category, {len(known)} value{'' if len(known) == 1 else 's'}"
+        words[column["name"]] = f"{count}: {named}" if known else count
+    return words
 
 
 def _head(config: Mapping[str, Any], evaluation: Evaluation, title: str) -> ModelCardData:
@@ -83,6 +104,27 @@ def _confusion(evaluation: Evaluation) -> str:
     return table(("", *names), rows)
 
 
+def _text(config: Mapping[str, Any]) -> list[str]:
+    """What the model reads of a text; empty of a model without one."""
+    processor, vocabulary = config.get("processor") or {}, config.get("vocabulary")
+    if not config["model"]["text_encoder"] or not processor:
+        return []
+    found = ["free text"]
+    if template := processor.get("text_template"):
+        columns = ", ".join(f"`{name}`" for name in template_fields(template))
+        found = [f"`{template}`, made of the columns {columns}, then free text"]
+    found.append(f"up to {processor['max_length']:,} tokens; the rest is cut")
+    if vocabulary:
+        known = f"{vocabulary['pieces']:,} word pieces"
+        if vocabulary["words"] is not None:
+            known += (
+                f", {vocabulary['words']:,} words known as such; others are read in pieces down to single characters"
+            )
+        found.append(known)
+        found.append("each digit is a token" if vocabulary["digits"] else "a number is a word, which may be unknown")
+    return found
+
+
 def _row(config: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the kind that the model was trained on."""
     model, template = config["model"], (config.get("processor") or {}).get("text_template")
@@ -92,4 +134,7 @@ def _row(config: Mapping[str, Any]) -> dict[str, Any]:
         row |= {"images": ["1.png", "2.png"]} if several else {"image": "a.jpg"}
     if model["text_encoder"]:
         row |= dict.fromkeys(template_fields(template), "...") if template else {"text": "..."}
+    table = (config.get("processor") or {}).get("table") or NO_COLUMNS
+    row |= {column["name"]: round(column["mean"]) for column in table["numeric"]}
+    row |= {column["name"]: next(iter(column["values"]), "...") for column in table["categorical"]}
     return row

@@ -113,13 +113,18 @@ def judge(
 
 def judge_columns(data: AuditedData) -> dict[str, Evidence]:
     """Column -> what it tells about the label; also what the ids are made of, and size and mode of the images."""
+    return judge_cells(data, _features(data))
+
+
+def judge_cells(data: AuditedData, cells: Mapping[str, Sequence[str | None]]) -> dict[str, Evidence]:
+    """Name -> what its cells, one a row, tell about the label; those of one value, which tell nothing, are left out."""
     labels = np.unique(data.labels.astype(str), return_inverse=True)[1]
     # groups may have gaps after rows were left out
     groups = np.unique(data.groups, return_inverse=True)[1]
     if labels.max(initial=0) == 0 or groups.max(initial=0) + 1 < _FOLDS:
         return {}
     folds = group_folds(labels.tolist(), groups.tolist(), folds=_FOLDS)
-    features = {name: encode(cells) for name, cells in _features(data).items()}
+    features = {name: encode(column) for name, column in cells.items()}
     told = {name: values for name, values in features.items() if len(values[1]) > 1}
     return {name: judge(*values, labels, groups, folds) for name, values in told.items()}
 
@@ -127,12 +132,11 @@ def judge_columns(data: AuditedData) -> dict[str, Evidence]:
 def _features(data: AuditedData) -> dict[str, list[str | None]]:
     """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
     dataset, frame = data.dataset, data.frame
-    roles = ("split", "fold", "label", "group", "study", "view", "slice", "id")
-    structure = {getattr(dataset, f"{role}_column") for role in roles}
+    structure = dataset.roles
     features: dict[str, list[str | None]] = {}
     for name in data.cases.metadata:
         cells = frame[name].tolist()
-        if name not in structure and not _identifies(cells):
+        if name not in structure and not identifies(cells):
             features[name] = cells
         elif name not in structure or name == dataset.group_column:
             features |= _id_parts(name, cells)
@@ -144,7 +148,7 @@ def _features(data: AuditedData) -> dict[str, list[str | None]]:
     return features
 
 
-def _identifies(cells: Sequence[str | None]) -> bool:
+def identifies(cells: Sequence[str | None]) -> bool:
     """Whether a column names rows or groups: texts of which many are different."""
     present = [cell for cell in cells if cell is not None]
     return len(set(present)) > max(20, min(_MOST_VALUES, len(cells) / 10)) and _numbers(present) is None
@@ -205,14 +209,19 @@ def check_columns(data: AuditedData, evidence: Mapping[str, Evidence]) -> Iterat
         yield Finding("predictive_column", "note", message, fix, details=details)
 
 
-def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
+def leak_words(found: Evidence) -> str:
+    """What a leaking column does, after its name: ``tells the label by itself: it removes ...``."""
     told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
     if found.values:
         told += f" and settles it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
+    return f"tells the label by itself: it {told}"
+
+
+def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
     severity, where = ("error", "is in the text and") if is_input else ("warning", "is no input, and")
     keep_out = "Keep it out of the text, unless it is truly known before the diagnosis."
     fix = "Take it out of dataset.text_template." if is_input else keep_out
-    message = f"{name!r} {where} tells the label by itself: it {told}"
+    message = f"{name!r} {where} {leak_words(found)}"
     details = {"column": name, "removed": found.removed, "settled": found.settled, "values": found.values}
     return Finding("label_leak", severity, message, fix, details=details)
 

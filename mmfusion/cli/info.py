@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from mmfusion import registry
+from mmfusion.artifacts.card import column_words
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
 from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
+from mmfusion.models.factory import resolve_config
 from mmfusion.names import did_you_mean
 from mmfusion.results import Evaluation
 
@@ -40,7 +42,11 @@ def info(config: InfoConfig) -> Text:
     if ":" in name or "." in name:
         return Text(_rows(_saved(name)))
     if name in list_models():
-        model = create_model(name)
+        # a model of columns alone is of as many as the data have; it is shown with one
+        columns: dict[str, Any] = (
+            {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
+        )
+        model = create_model(name, **columns)
         return Text(_rows(_model(name, model, _summary("model", name), model.pretrained_cfg.get("input_size"))))
     kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]
     if not kinds:
@@ -54,6 +60,9 @@ def _saved(name: str) -> Iterator[tuple[str, str]]:
     stored = read_config(folder)
     about = f"saved model, architecture {stored['architecture']}"
     yield from _model(name, load_model(folder), about, stored.get("input_size"))
+    processor = stored.get("processor") or {}
+    if processor.get("table"):
+        stored["processor"] = processor | {"table": column_words(processor["table"], most=20)}
     shown = ("model", "architecture", "input_size", "mean", "std")
     yield from _entries({key: value for key, value in stored.items() if key not in shown})
     if (path := folder / "metrics.json").is_file():

@@ -53,7 +53,13 @@ def _check_ids(reading: Reading) -> Iterator[Problem]:
 def _check_content(reading: Reading) -> Iterator[Problem]:
     frame, config, settled = reading.cases.frame, reading.config, _settled(reading.cases)
     column, message = reading.columns.text or "text", "neither an image nor a text"
-    for row in frame.index[frame["image"].isna() & frame["text"].isna()]:
+    empty = frame["image"].isna() & frame["text"].isna()
+    if config.reads_columns:
+        message = "neither an image nor a text nor a column"
+        metadata = reading.cases.metadata if config.table_columns == "auto" else []
+        read = {name for name in metadata if name not in config.roles}.union(config.named_columns) & set(frame.columns)
+        empty &= frame[sorted(read)].isna().all(axis=1)
+    for row in frame.index[empty]:
         if row in settled or render(config.text_template or "", frame.loc[row].to_dict(), config.missing_values):
             continue
         yield Problem.of_row(ProblemKind.NO_CONTENT, row, frame.at[row, "id"], column, None, message)

@@ -33,7 +33,8 @@ def find_columns(reading: Reading) -> Reading:
     image = config.view_columns[0] if config.view_columns else image_column(raw, config)
     if image is None and raw.format == "report":
         image = next(iter(raw.columns))
-    if image is None:
+    # rows of columns need no image; what was named must be there all the same
+    if image is None and (config.image_column is not None or not config.reads_columns):
         wanted = repr(config.image_column) if config.image_column else "'image', 'image_id' or 'file_name'"
         missing.append(f"{wanted} (dataset.image_column)")
     split = config.split_column

@@ -21,6 +21,8 @@ _NEEDS = (
     ("max_slices", "study_column", "says what rows are one case"),
     ("views", "view_column", "names the view of each row"),
 )
+#: Options that name a column with a meaning of its own for the data set, so that it is no input.
+_ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "image", "text")
 
 
 @dataclass
@@ -40,6 +42,11 @@ class DatasetConfig:
         text_column: Free text, used as it is; None takes ``text`` where there is such a column.
         text_template: Sentence made from metadata columns, before the free text: ``"{age}-year-old {sex}, lesion on
             the {localization}"``. A missing field is left out together with the words that belong to it.
+        table_columns: Metadata columns that the model reads as numbers and categories: their names, or ``auto`` for all
+            but those that identify a row, tell the label, or say nothing; None reads none. Whether a column is
+            numeric or categorical is found from the training rows.
+        numeric_columns: Columns that the model reads as numbers, whatever their cells look like.
+        categorical_columns: Columns that the model reads as categories, likewise.
         group_column: Patient or lesion; rows of one group never lie on both sides of a split. None takes ``group``
             where there is such a column.
         split_column: Column with ``train``, ``val`` and ``test``; without such a column (or with null), a grouped,
@@ -81,6 +88,9 @@ class DatasetConfig:
     id_column: str | None = None
     text_column: str | None = None
     text_template: str | None = None
+    table_columns: list[str] | str | None = None
+    numeric_columns: list[str] = field(default_factory=list)
+    categorical_columns: list[str] = field(default_factory=list)
     group_column: str | None = None
     split_column: str | None = "split"
     split_table: str | None = None
@@ -110,12 +120,44 @@ class DatasetConfig:
         if self.max_slices is not None and (self.max_slices < 1 or self.view_column):
             wrong = "has to be at least 1, and goes with slices, not views"
             raise ValueError(f"dataset.max_slices={self.max_slices} {wrong}.")
+        word = self.table_columns[0] if isinstance(self.table_columns, list) and len(self.table_columns) == 1 else None
+        if word in ("auto", "none") or self.table_columns == []:
+            self.table_columns = word
+        if isinstance(self.table_columns, str) and self.table_columns != "auto":
+            self.table_columns = [self.table_columns] if self.table_columns != "none" else None
+        if both := sorted(set(self.numeric_columns) & set(self.categorical_columns)):
+            named = "dataset.numeric_columns and dataset.categorical_columns"
+            raise ValueError(f"{named} both name {', '.join(both)}; leave it in one of them.")
         for option in ("views", "view_columns", "roi_columns"):
             names = getattr(self, option)
             if len(set(names)) < len(names):
                 raise ValueError(f"dataset.{option} names one thing twice: {', '.join(names)}.")
         if len(self.roi_columns) not in (0, 4):
             raise ValueError(f"dataset.roi_columns are four, [x0, y0, x1, y1]; got {len(self.roi_columns)}.")
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether columns are asked for as inputs."""
+        return bool(self.table_columns or self.numeric_columns or self.categorical_columns)
+
+    @property
+    def named_columns(self) -> list[str]:
+        """Columns that the options name as inputs."""
+        chosen = self.table_columns if isinstance(self.table_columns, list) else []
+        return list(dict.fromkeys([*chosen, *self.numeric_columns, *self.categorical_columns]))
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Column -> the option that gives it a meaning of its own; such a column is no input of a model."""
+        single = {getattr(self, f"{role}_column"): f"dataset.{role}_column" for role in reversed(_ROLES)}
+        lists = ("view_columns", "roi_columns")
+        several = {name: f"dataset.{option}" for option in lists for name in getattr(self, option)}
+        joined = {self.join_on: "dataset.join_on"}
+        return {name: option for name, option in (several | joined | single).items() if name is not None}
+
+    def without_columns(self) -> DatasetConfig:
+        """The same data set, of which no column is an input."""
+        return replace(self, table_columns=None, numeric_columns=[], categorical_columns=[])
 
     def without_split(self) -> DatasetConfig:
         """The same data set as if nothing said which rows are for training."""

@@ -10,7 +10,9 @@ from torch.utils.data import Dataset
 from mmfusion import registry
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.cases import CaseTable
+from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.data.processor import Processor
+from mmfusion.data.table_columns import EncodedTable
 
 
 class MultimodalDataset(Dataset[dict[str, Any]]):
@@ -77,6 +79,9 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         columns = [name for name in frame.columns if name != "image"]
         rows = frame[columns].itertuples(index=False, name=None) if processor.tokenizer is not None else ()
         self._text = _texts([processor.text_of(dict(zip(columns, row, strict=True))) for row in rows])
+        self._table: EncodedTable | None = None
+        if processor.table is not None:
+            self._table = processor.table.encode_columns(frame, processor.missing_values)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -86,6 +91,16 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     def texts(self) -> list[str | None]:
         """The text of each row; empty where the processor reads none."""
         return self._text.tolist()
+
+    def notices(self) -> InputNotices:
+        """What of the rows the processor's model has not learned, such as words that its tokenizer does not know."""
+        notices = InputNotices()
+        if self._table is not None:
+            notices.update(self._table.notices)
+        else:
+            notices.see(len(self))
+        note_texts(notices, self.processor, self.texts)
+        return notices
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """A batch of rows; see :meth:`Processor.collate`."""
@@ -107,6 +122,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return self.processor.encode(
             **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
+            table=None if self._table is None else (self._table.numeric_values[i], self._table.category_ids[i]),
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
             index=i,
             augment=self._augmentation,

@@ -43,6 +43,21 @@ def read_files(reading: Reading) -> Reading:
     return replace(reading, raw=replace(_READERS[name](root, config), format=name), folder=root)
 
 
+def only_table(reading: Reading) -> Path | None:
+    """The one file that holds all rows; None where they are read in another way than from a table.
+
+    Raises:
+        FileNotFoundError: As for :func:`read_files`, like ValueError.
+    """
+    root, config = reading.path, reading.config
+    if root.is_file():
+        return None if root.suffix.lower() in IMAGE_SUFFIXES else root
+    if not root.is_dir() or config.format not in ("auto", "table"):
+        return None
+    name = config.format if config.format == "table" else _detect(root, config, has_labels=reading.require_labels)
+    return _table_below(root, config) if name == "table" else None
+
+
 def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
     if config.table is not None:
         return "table"
@@ -71,19 +86,23 @@ def _folder_tables(root: Path) -> list[Path]:
 
 
 def _read_only_table(root: Path, config: DatasetConfig) -> RawTable:
+    return read_table(_table_below(root, config))
+
+
+def _table_below(root: Path, config: DatasetConfig) -> Path:
     tables = _files_in(root, TABLE_SUFFIXES)
     names = ", ".join(path.name for path in tables)
     if config.table is None:
         if len(tables) != 1:
             found = f"{len(tables)} tables ({names})" if tables else "no table"
             raise ValueError(f"{root} holds {found}; name the one to read with dataset.table.")
-        return read_table(tables[0])
+        return tables[0]
     if not (root / config.table).is_file():
         raise FileNotFoundError(
             f"The table {root / config.table} does not exist; the folder has {names or 'none'}. A trained model looks "
             "for the table of its own data, unless dataset.table names another."
         )
-    return read_table(root / config.table)
+    return root / config.table
 
 
 def _read_report(root: Path, config: DatasetConfig) -> RawTable:

@@ -26,11 +26,13 @@ def to_normal_form(reading: Reading) -> Reading:
     """
     raw, config, columns = reading.raw, reading.config, reading.columns
     missing = frozenset(value.lower() for value in config.missing_values)
-    names = config.view_columns or [columns.image]
+    names = config.view_columns or ([columns.image] if columns.image else [])
+    first = raw.skipped + 1
     images = {name: _clean(raw.columns[name], whole_numbers=False) for name in names}
-    values = [next((cell for cell in cells if cell is not None), None) for cells in zip(*images.values(), strict=True)]
-    ids: Cells = [value or f"row-{row}" for row, value in enumerate(values, start=1)]
     nothing: Cells = [None] * len(raw)
+    shown = zip(*images.values(), strict=True) if images else ((cell,) for cell in nothing)
+    values = [next((cell for cell in cells if cell is not None), None) for cells in shown]
+    ids: Cells = [value or f"row-{row}" for row, value in enumerate(values, start=first)]
     labels = splits = nothing
     if raw.format == "imagefolder":
         labels = folder_labels(values)
@@ -52,10 +54,11 @@ def to_normal_form(reading: Reading) -> Reading:
 
     problems = _Problems(reading, normal["id"])
     image_root = find_image_root(reading.folder, config, values)
-    normal["image"] = _find_images(images, ImageFolder(image_root), problems, several=bool(config.view_columns))
+    if images:
+        normal["image"] = _find_images(images, ImageFolder(image_root), problems, several=bool(config.view_columns))
     normal["label"] = _name_labels(normal["label"], reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
-    index = pd.RangeIndex(1, len(raw) + 1, name="row")
+    index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), "views" if config.view_columns else "image"
     cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
@@ -63,24 +66,26 @@ def to_normal_form(reading: Reading) -> Reading:
 
 
 class _Problems:
-    """Collects problems of rows; a row whose line is broken has that one only."""
+    """Collects problems of rows, the ``first`` of which is numbered so; one whose line is broken has that one only."""
 
     def __init__(self, reading: Reading, ids: Cells) -> None:
         self._ids, self._broken, kind = ids, reading.raw.broken, ProblemKind.BROKEN_LINE
-        self.found = [Problem.of_row(kind, row, ids[row - 1], "line", None, why) for row, why in self._broken.items()]
+        self.first = reading.raw.skipped + 1
+        found = ((row, ids[row - self.first], why) for row, why in self._broken.items())
+        self.found = [Problem.of_row(kind, row, id_, "line", None, why) for row, id_, why in found]
 
     def add(
         self, kind: ProblemKind, row: int, column: Cell, value: str, message: str, part_of: int | None = None
     ) -> None:
         if row not in self._broken:
-            self.found.append(Problem.of_row(kind, row, self._ids[row - 1], column, value, message, part_of))
+            self.found.append(Problem.of_row(kind, row, self._ids[row - self.first], column, value, message, part_of))
 
 
 def _find_images(images: dict[str, Cells], folder: ImageFolder, problems: _Problems, *, several: bool) -> list[Any]:
     """Path of each row's image, or a tuple with one for each view; None where a row has none."""
     found: dict[str, Cells] = {name: [] for name in images}
     for name, cells in images.items():
-        for row, value in enumerate(cells, start=1):
+        for row, value in enumerate(cells, start=problems.first):
             try:
                 found[name].append(folder.find(value) if value is not None else None)
             except ImagePathError as error:
@@ -98,7 +103,7 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     if config.label_map:
         classes = {str(value): name for value, name in config.label_map.items()}
         column, message = reading.columns.label, f"unknown label; dataset.label_map names {', '.join(classes)}"
-        for row, value in enumerate(cells, start=1):
+        for row, value in enumerate(cells, start=problems.first):
             if reading.require_labels and value is not None and value not in classes:
                 problems.add(ProblemKind.UNKNOWN_LABEL, row, column or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
@@ -109,7 +114,7 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
 
 def _name_splits(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     message = "unknown split; the splits are train, val, test"
-    for row, value in enumerate(cells, start=1):
+    for row, value in enumerate(cells, start=problems.first):
         if value is not None and value.lower() not in SPLIT_NAMES:
             problems.add(ProblemKind.UNKNOWN_SPLIT, row, reading.columns.split, value, message)
     return [SPLIT_NAMES.get(value.lower()) if value is not None else None for value in cells]

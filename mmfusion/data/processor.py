@@ -17,12 +17,14 @@ from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
+from mmfusion.data.table_columns import MISSING, TableColumns
 from mmfusion.files import read_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
     import random
 
+    import pandas as pd
     from transformers import PreTrainedTokenizerFast
 
     from mmfusion.data.augmentations import Augmentation
@@ -45,6 +47,7 @@ class Processor:
         tokenizer: The text's tokenizer; None makes no text inputs.
         text_template: Sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
         max_length: Token budget of a text, special tokens included.
+        table: Columns that are inputs of their own, as the training rows say; None makes no column inputs.
         missing_values: Texts (any case) that count as missing in metadata.
 
     Raises:
@@ -60,6 +63,7 @@ class Processor:
     tokenizer: PreTrainedTokenizerFast | None = None
     text_template: str | None = None
     max_length: int = 256
+    table: TableColumns | None = None
     missing_values: Sequence[str] = field(default_factory=lambda: DatasetConfig().missing_values)
 
     def __post_init__(self) -> None:
@@ -82,6 +86,8 @@ class Processor:
             raise ValueError("The tokenizer of a processor needs a padding token; set tokenizer.pad_token.")
         if self.text_template is not None:
             template_fields(self.text_template)
+        if isinstance(self.table, Mapping):
+            self.table = TableColumns.from_dict(self.table)
         self._label_ids = {label: i for i, label in enumerate(self.labels)}
 
     def text_of(self, row: Mapping[str, Any]) -> str | None:
@@ -112,7 +118,7 @@ class Processor:
         Any of them may be absent. Keywords are those of :meth:`encode`.
         """
         given = {name: row.get(name) for name in ("image", "slices", "views", "roi", "label")}
-        return self.encode(**{"text": self.text_of(row), **given, **kwargs})
+        return self.encode(**{"text": self.text_of(row), "table": row, **given, **kwargs})
 
     def encode(
         self,
@@ -123,6 +129,7 @@ class Processor:
         slices: Sequence[ImageLike] | None = None,
         views: Sequence[ImageLike | None] | None = None,
         roi: Sequence[float] | Literal["centre"] | None = None,
+        table: Mapping[str, Any] | tuple[Any, Any] | None = None,
         index: int = 0,
         augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
@@ -139,6 +146,8 @@ class Processor:
             roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
+            table: Row with the columns of :attr:`table`, any of which may be absent; or its numbers (C,) and category
+                ids (K,), encoded before.
             index: Position of the row, to find it again.
             augment: Training augmentation, or its name, which draws from ``rng``.
             rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
@@ -148,6 +157,8 @@ class Processor:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
             (S, 3, H, W) and ``slice_mask`` (S,), with ``views`` (V, 3, H, W) and ``view_mask`` (V,); with ``roi``
             ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once.
+            ``numeric_values`` (C,) float32 with NaN for a missing cell and ``category_ids`` (K,) int64, where the
+            processor has columns of these kinds, and ``table_present``, False where all cells are missing.
             ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
 
         Raises:
@@ -172,6 +183,10 @@ class Processor:
             text = (text or "").strip()
             tokens = self.tokenizer(text, truncation=True, max_length=self.max_length) if text else {"input_ids": []}
             item |= {"input_ids": tokens["input_ids"], "text_present": text != ""}
+        if self.table is not None:
+            cells = table or {}
+            encoded = self.table.encode(cells, self.missing_values) if isinstance(cells, Mapping) else cells
+            item |= _table_inputs(*encoded)
         if label is not None:
             item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
         return item
@@ -190,7 +205,8 @@ class Processor:
             of studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, of views
             (B, V, 3, H, W) and ``view_mask`` (B, V) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
-            without text has an all-zero mask); ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
+            without text has an all-zero mask); ``numeric_values`` (B, C), ``category_ids`` (B, K) and ``table_present``
+            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -202,7 +218,7 @@ class Processor:
         if self.tokenizer is not None:
             batch |= self._pad(columns.pop("input_ids"), pad_to_multiple_of or 1)
         for name, values in columns.items():
-            batch[name] = torch.stack(values) if name.endswith("_values") else torch.tensor(values)
+            batch[name] = torch.stack(values) if isinstance(values[0], torch.Tensor) else torch.tensor(values)
         return batch
 
     def _pad(self, texts: Sequence[Sequence[int]], multiple: int) -> dict[str, torch.Tensor]:
@@ -218,14 +234,16 @@ class Processor:
     def __call__(
         self,
         images: Sequence[ImageLike | None] | ImageLike | None = None,
-        texts: Sequence[str | None] | str | None = None,
+        text: Sequence[str | None] | str | None = None,
+        table: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | pd.DataFrame | None = None,
         labels: Sequence[str | int | None] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """A batch from images and texts, for applications.
+        """A batch from images, texts and rows of columns, for applications.
 
         Args:
             images: One image per case, None where a case has none; a single image is a batch of one.
-            texts: Whole texts, likewise.
+            text: Whole texts, likewise.
+            table: Rows, each a dict of the columns, likewise; or a data frame.
             labels: Class names or positions.
 
         Raises:
@@ -233,21 +251,26 @@ class Processor:
         """
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             images = [images]
-        if isinstance(texts, str):
-            texts = [texts]
-        given = [column for column in (images, texts, labels) if column is not None]
+        text = [text] if isinstance(text, str) else text
+        rows: Any = [table] if isinstance(table, Mapping) else table
+        rows = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+        given = [column for column in (images, text, rows, labels) if column is not None]
         if not given or len({len(column) for column in given}) > 1 or not len(given[0]):
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
-            raise ValueError(f"A processor takes images, texts and labels of one length above 0, got {lengths}.")
+            raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
-        columns = zip(images or nothing, texts or nothing, labels or nothing, strict=True)
-        return self.collate([self.encode(*case, index=i) for i, case in enumerate(columns)])
+        cases = enumerate(zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True))
+        return self.collate([self.encode(a, b, c, table=row, index=i) for i, (a, b, c, row) in cases])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"}
+        """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one.
+
+        Without columns there is no key ``table``, as in files of versions that knew none.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**values, "tokenizer": self.tokenizer is not None}
+        table = {} if self.table is None else {"table": self.table.to_dict()}
+        return {**values, **table, "tokenizer": self.tokenizer is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None = None) -> Processor:
@@ -257,7 +280,7 @@ class Processor:
             ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
         """
         names = {f.name for f in fields(cls)}
-        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
+        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {"table"})
         if unknown or missing:
             raise ValueError(f"Processor settings: unknown {unknown or 'none'}, missing {missing or 'none'}.")
         if values["tokenizer"] != (tokenizer is not None):
@@ -296,6 +319,15 @@ class Processor:
             return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _table_inputs(numbers: Any, ids: Any) -> dict[str, Any]:
+    """Model inputs of a row; there is none for a kind of column that the processor has none of."""
+    values = torch.as_tensor(numbers, dtype=torch.float32)
+    categories = torch.as_tensor(ids, dtype=torch.int64)
+    given = {"numeric_values": values, "category_ids": categories}
+    inputs: dict[str, Any] = {name: each for name, each in given.items() if len(each)}
+    return inputs | {"table_present": bool((~values.isnan()).any() or (categories != MISSING).any())}
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

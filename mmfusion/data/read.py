@@ -1,6 +1,8 @@
 """From the files of a data set to a table of cases: a list of steps."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmfusion.data.cases import CaseTable
@@ -8,13 +10,14 @@ from mmfusion.data.checks import check_cases
 from mmfusion.data.columns import find_columns
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import split_by_fold
-from mmfusion.data.formats import read_files
+from mmfusion.data.formats import only_table, read_files
 from mmfusion.data.grouping import group_rows
 from mmfusion.data.labels_table import join_labels
 from mmfusion.data.normal_form import to_normal_form
 from mmfusion.data.reading import Reading
 from mmfusion.data.regions import read_regions
 from mmfusion.data.split_file import apply_split_table
+from mmfusion.data.tables import read_parts
 
 #: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
 STEPS: tuple[Callable[[Reading], Reading], ...] = (
@@ -28,6 +31,12 @@ STEPS: tuple[Callable[[Reading], Reading], ...] = (
     apply_split_table,
     check_cases,
 )
+
+#: Rows that are read at once where a table is streamed.
+PART = 4096
+
+#: Options with which a row takes other rows, or other tables, to read.
+_DEPENDENT = ("labels_table", "join_on", "study_column", "split_table", "fold_column", "roi_columns")
 
 
 def read_cases(
@@ -54,7 +63,32 @@ def read_cases(
         ValueError: The format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
     known_labels = tuple(processor_labels) if processor_labels is not None else None
-    reading = Reading(Path(root), config or DatasetConfig(), require_labels, known_labels)
-    for step in STEPS:
+    return _through(STEPS, Reading(Path(root), config or DatasetConfig(), require_labels, known_labels))
+
+
+def stream_cases(
+    root: str | Path, config: DatasetConfig, *, processor_labels: Sequence[str], rows: int = PART
+) -> Iterator[CaseTable]:
+    """Read data to predict on, so many rows at a time where rows do not depend on each other: memory does not grow.
+
+    Args:
+        root: As for :func:`read_cases`, like ``config``, ``processor_labels`` and what is raised.
+        rows: Rows of a part.
+    """
+    reading = Reading(Path(root), config, require_labels=False, known_labels=tuple(processor_labels))
+    table = only_table(reading) if not any(getattr(config, option) for option in _DEPENDENT) else None
+    if table is None:
+        yield _through(STEPS, reading)
+        return
+    for raw in read_parts(table, rows):
+        part = replace(reading, config=config, raw=raw, folder=table.parent if reading.path.is_file() else reading.path)
+        cases = _through(STEPS[1:], part)
+        yield cases
+        # where the first rows have their images, all have them
+        config = replace(config, image_root=os.path.abspath(cases.image_root))
+
+
+def _through(steps: Sequence[Callable[[Reading], Reading]], reading: Reading) -> CaseTable:
+    for step in steps:
         reading = step(reading)
     return reading.cases

@@ -21,7 +21,8 @@ class EvaluateConfig:
         validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
         coverage: wanted share of conformal sets with the true class.
         sensitivity: wanted of each class's decision threshold.
-        missing_modality: also measure with the image alone and the text alone.
+        missing_modality: also measure with every set of the modalities (image, text, columns), and with the text
+            or the columns of another row.
         report: write ``report.html``, one page with everything, validation rows and missing modalities included.
         dataset: how to read the data; what the model was trained with, unless said otherwise.
     """

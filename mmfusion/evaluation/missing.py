@@ -1,9 +1,10 @@
-"""The same rows with each modality taken away, or another row's text: what the model is worth without, and whether what
-the text says matters at all.
+"""The same rows with modalities taken away, or with another row's: what the model is worth without, and whether what a
+text or the columns say matters at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from mmfusion.text.template import template_fields
 def missing_modality(
     predictor: Predictor, cases: CaseTable, *, bootstrap: Any = None, **inference: Any
 ) -> list[Condition]:
-    """All metrics of one model on the rows that have an image and a text, with all, and with a part of it.
+    """All metrics of one model on the rows that have everything that it reads, with all, and with a part of it.
 
-    A modality is taken away before the processor sees the row, as if the table had none.
+    A modality is taken away before the processor sees the row, as if the table had none. A column that the model reads
+    in its text too goes from one of them alone.
 
     Args:
         predictor: One trained model.
@@ -31,11 +33,12 @@ def missing_modality(
         inference: further keywords of ``predict_cases``.
 
     Returns:
-        The conditions, the first with everything. A model that looks at the picture alone has the same figures with
-        the text of another row. Empty where the model has one modality and one picture, or no row has both.
+        The conditions, the first with everything, then every set of its modalities, and each of text and columns of
+        another row: a model that looks at the picture alone has the same figures then. Empty where the model has one
+        modality and one picture, or no row has all.
     """
-    whole = _complete(cases, predictor.processor)
-    conditions = list(_conditions(whole, predictor.processor)) if len(whole) else []
+    whole, reader = _with_own_columns(_complete(cases, predictor.processor), predictor.processor)
+    conditions = list(_conditions(whole, reader)) if len(whole) else []
     result: list[Condition] = []
     named: list[NDArray[np.int64]] = []
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
@@ -47,35 +50,74 @@ def missing_modality(
 
 
 def _complete(cases: CaseTable, processor: Processor) -> CaseTable:
-    """The rows that have all that the model reads."""
+    """The rows that have all that the model reads; of the columns, any."""
     frame = cases.frame
     has = np.ones(len(frame), dtype=bool)
     if processor.image_size is not None:
         has &= [cell is not None and (cases.layout != "views" or all(cell)) for cell in frame["image"]]
     if processor.tokenizer is not None:
         has &= [bool(processor.text_of(row)) for row in frame.to_dict("records")]
+    if processor.table is not None:
+        has &= processor.table.encode_columns(frame, processor.missing_values).present
     return replace(cases, frame=frame[has], problems=[])
+
+
+def _with_own_columns(cases: CaseTable, processor: Processor) -> tuple[CaseTable, Processor]:
+    """The columns once more under names that no text template has, so that they can change while the text does not."""
+    if processor.table is None:
+        return cases, processor
+    names = {name: f"column {name}" for name in processor.table.names if name in cases.frame}
+    copies = {own: cases.frame[name] for name, own in names.items()}
+    table = processor.table.renamed({name: f"column {name}" for name in processor.table.names})
+    return replace(cases, frame=cases.frame.assign(**copies)), replace(processor, table=table)
 
 
 def _conditions(cases: CaseTable, processor: Processor) -> Iterator[tuple[str, CaseTable, Processor]]:
     """What is shown, the rows that show it, and the processor that reads them."""
-    has_image, has_text = processor.image_size is not None, processor.tokenizer is not None
-    yield ("image and text" if has_image and has_text else "everything"), cases, processor
-    if has_image and has_text:
-        yield "image only", _with(cases, "text", [None] * len(cases)), replace(processor, text_template=None)
-        yield "text only", _with(cases, "image", [None] * len(cases)), processor
-        yield "text of another row", _shuffled(cases, processor), processor
-    if has_image and cases.layout == "views":
-        images = cases.frame["image"].tolist()
+    read = {
+        "image": processor.image_size is not None,
+        "text": processor.tokenizer is not None,
+        "columns": processor.table is not None,
+    }
+    names = [name for name, is_read in read.items() if is_read]
+    yield (_joined(names) if len(names) > 1 else "everything"), cases, processor
+    for count in range(len(names) - 1, 0, -1):
+        for shown in combinations(names, count):
+            yield _joined(shown), *_without(cases, processor, set(names) - set(shown))
+    for name in names if len(names) > 1 else ():
+        if name != "image":
+            yield f"{name} of another row", _shuffled(cases, processor, name), processor
+    if read["image"] and cases.layout == "views":
+        images, rest = cases.frame["image"].tolist(), [name for name in names if name != "image"]
         for view in range(len(images[0])):
             alone = [tuple(path if i == view else None for i, path in enumerate(paths)) for paths in images]
-            yield f"view {view + 1} {'and text' if has_text else 'only'}", _with(cases, "image", alone), processor
+            yield _joined([f"view {view + 1}", *rest]), _with(cases, "image", alone), processor
 
 
-def _shuffled(cases: CaseTable, processor: Processor) -> CaseTable:
-    """Every row with the text and the metadata of a row drawn without replacement."""
-    template = processor.text_template
-    names = {"text", *(template_fields(template) if template is not None else ())}
+def _joined(names: Sequence[str]) -> str:
+    """``image only``, ``image and text``, ``image, text and columns``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else f"{last} only"
+
+
+def _without(cases: CaseTable, processor: Processor, gone: set[str]) -> tuple[CaseTable, Processor]:
+    """The rows without some of their modalities."""
+    nothing: list[Any] = [None] * len(cases)
+    if "image" in gone:
+        cases = _with(cases, "image", nothing)
+    if "text" in gone:
+        cases, processor = _with(cases, "text", nothing), replace(processor, text_template=None)
+    if "columns" in gone and processor.table is not None:
+        cases = replace(cases, frame=cases.frame.drop(columns=processor.table.names, errors="ignore"))
+    return cases, processor
+
+
+def _shuffled(cases: CaseTable, processor: Processor, modality: str) -> CaseTable:
+    """Every row with the text and its metadata, or the columns, of a row drawn without replacement."""
+    if modality == "columns" and processor.table is not None:
+        names = set(processor.table.names)
+    else:
+        names = {"text", *template_fields(processor.text_template or "")}
     columns = [name for name in cases.frame if name in names]
     order = np.random.default_rng(0).permutation(len(cases))
     drawn = cases.frame[columns].iloc[order].set_index(cases.frame.index)

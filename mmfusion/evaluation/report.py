@@ -115,7 +115,7 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
         place = places[error.row]
         paths = cases.frame["image"].iloc[place]
         paths = [] if paths is None else [paths] if isinstance(paths, str) else [path for path in paths if path]
-        found: dict[str, Any] = {**vars(error), "picture": None, "heat": None, "words": None, "text": None}
+        found: dict[str, Any] = dict.fromkeys(("picture", "heat", "words", "columns", "text")) | vars(error)
         if paths:  # also for a model that reads text alone: whoever looks into the error wants to see the case
             found["picture"] = _small(cases.image_root / paths[len(paths) // 2])
         if predictor.processor.tokenizer is not None:
@@ -143,6 +143,7 @@ def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | No
         # of several pictures the one with the most evidence
         name = max(heat_maps, key=lambda picture: float(heat_maps[picture].max()))
         found["heat"] = _jpeg(_laid_over(pictures[name], heat_maps[name], boxes[name]))
+    found["columns"] = explanation.columns
     if explanation.words:
         strongest = max(abs(value) for _, value in explanation.words) or 1.0
         found["words"] = [(word, value / strongest) for word, value in explanation.words]

@@ -10,7 +10,9 @@ from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
 from mmfusion.hardware import resolve_channels_last
+from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import AllRows, tell_notices
 from mmfusion.inference.split import read_split
 from mmfusion.results import Evaluation
 from mmfusion.settings import command_line
@@ -19,7 +21,8 @@ from mmfusion.settings import command_line
 def evaluate(config: EvaluateConfig) -> Evaluation:
     """Measure a trained model on one split of a data set.
 
-    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for.
+    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for. A warning
+    counts words that the model does not know, and texts that were cut.
 
     Raises:
         FileNotFoundError: There is no such model, or there are no such data.
@@ -36,7 +39,9 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
     everything = replace(config, missing_modality=config.missing_modality or config.report)
+    warn_of(column_lines(predictor, config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
+    tell_notices(AllRows(cases, member.processor) for member in predictor.members)
     if config.report:
         title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
         command = command_line("evaluate", config)

@@ -11,8 +11,22 @@ from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.settings import with_settings
 from mmfusion.training.config import RunConfig
 
-#: what is left out of the base for the two unimodal rows.
-BASELINES = {"image alone": {"model.text_encoder": "none"}, "text alone": {"model.image_encoder": "none"}}
+_IMAGE_PARTS = ("model.image_tower", "model.image_args", "model.stem", "model.aggregator", "model.aggregator_args")
+_JOINING_PARTS = ("model.fusion", "model.fusion_args", "model.dim", "model.modality_dropout")
+#: modality -> the settings of a run without it.
+WITHOUT: dict[str, dict[str, Any]] = {
+    "image": {
+        "model.image_encoder": "none",
+        **dict.fromkeys(_IMAGE_PARTS),
+        "train.feature_views": 0,
+        "processor.augment": "none",
+    },
+    "text": {"model.text_encoder": "none", "model.text_args": None},
+    "columns": {
+        **{"dataset.table_columns": None, "dataset.numeric_columns": [], "dataset.categorical_columns": []},
+        **{"model.table_encoder": None, "model.table_args": None},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +82,10 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
     if experiment.baselines:
-        if "none" in (base.model.text_encoder, base.model.image_encoder):
+        there = _modalities(base)
+        if len(there) < 2:
             raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
-        baselines = [Row(name, "baseline", _unimodal(base, gone)) for name, gone in BASELINES.items()]
+        baselines = [Row(f"{modality} alone", "baseline", _unimodal(base, modality)) for modality in there]
     rows = [Row(", ".join(own) or "base", "base", base), *baselines, *variants]
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -86,18 +101,27 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
     return rows
 
 
-def _unimodal(base: RunConfig, gone: dict[str, Any]) -> RunConfig:
-    """The base without one modality: what belongs to it, or joins both, is left out with it."""
-    side = "text" if "model.text_encoder" in gone else "image"
-    parts = ["fusion", "fusion_args", "dim", "modality_dropout"]
-    parts += ["text_args"] if side == "text" else ["image_tower", "image_args", "stem", "aggregator", "aggregator_args"]
-    config = with_settings(base, gone | {f"model.{part}": None for part in parts})
+def _modalities(base: RunConfig) -> list[str]:
+    """What the base reads, as far as its settings tell: beside columns, a text only where they name one."""
+    dataset, model = base.dataset, base.model
+    told = not dataset.reads_columns or dataset.text_template or dataset.text_column or model.text_encoder is not None
+    there = {
+        "image": model.image_encoder != "none",
+        "text": model.text_encoder != "none" and bool(told),
+        "columns": dataset.reads_columns,
+    }
+    return [modality for modality, is_there in there.items() if is_there]
+
+
+def _unimodal(base: RunConfig, alone: str) -> RunConfig:
+    """The base with one modality alone: what belongs to the others, or joins them, is left out with them."""
+    settings: dict[str, Any] = dict.fromkeys(_JOINING_PARTS)
+    for modality, gone in WITHOUT.items():
+        settings |= gone if modality != alone else {}
     if base.train.loss == "mp":
         # the disagreement of two modalities; what is left of it with one is cross-entropy
-        config = with_settings(config, {"train.loss": "ce", "train.loss_args": {}})
-    if side == "image":
-        config = with_settings(config, {"train.feature_views": 0, "processor.augment": "none"})
-    return config
+        settings |= {"train.loss": "ce", "train.loss_args": {}}
+    return with_settings(base, settings)
 
 
 def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -> Iterator[Run]:

@@ -6,6 +6,7 @@ from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.explanation.attention import attention_maps as attention_maps
+    from mmfusion.explanation.columns import column_contributions as column_contributions
     from mmfusion.explanation.contributions import (
         Contributions as Contributions,
         modality_contributions as modality_contributions,

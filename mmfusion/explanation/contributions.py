@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from mmfusion.explanation.forward import attributing, computed_once, has_modality
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.names import check_choice
-
-MODALITIES = ("image", "text")
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ def modality_contributions(
 ) -> Contributions:
     """Take each set of modalities away, and see what the model says.
 
-    A modality is taken away as a missing one is: the model puts its learned token in place (``image_present``,
-    ``text_present``). How well that token stands for "nothing known" depends on training: with ``modality_dropout``
-    above 0, or rows that lacked a modality, it has learned to.
+    A modality is taken away as a missing one is: the model puts its learned token in place (``<modality>_present``).
+    How well that token stands for "nothing known" depends on training: with ``modality_dropout`` above 0, or rows that
+    lacked a modality, it has learned to.
 
     Args:
-        model: a ``FusionModel``.
+        model: a ``FusionModel``; n modalities take 2^n evaluations of one batch.
         inputs: keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
         target: position of the class.
         output: ``probability`` or ``logit``.
@@ -61,9 +59,9 @@ def modality_contributions(
         ValueError: unknown output, or the sample has no modality.
     """
     check_choice("output", output, ("probability", "logit"))
-    players = [name for name in MODALITIES if has_modality(model, inputs, name)]
+    players = [name for name in model.towers if has_modality(model, inputs, name)]  # type: ignore[union-attr]
     if not players:
-        raise ValueError("The sample has neither an image nor a text to take away.")
+        raise ValueError(f"The sample has none of {', '.join(model.towers)} to take away.")  # type: ignore[arg-type]
     sets = [frozenset(s) for count in range(len(players) + 1) for s in itertools.combinations(players, count)]
     batch = {name: value.expand(len(sets), *value.shape[1:]) for name, value in inputs.items()}
     device = next(iter(inputs.values())).device
@@ -76,20 +74,25 @@ def modality_contributions(
     value = dict(zip(sets, scores.double().tolist(), strict=True))
     everything = frozenset(players)
     pair = len(players) == 2
-    image, text = (frozenset([name]) for name in players) if pair else (everything, everything)
+    one, other = (frozenset([name]) for name in players) if pair else (everything, everything)
     return Contributions(
         values={"+".join(p for p in players if p in shown) or "none": value[shown] for shown in reversed(sets)},
         drop={name: value[everything] - value[everything - {name}] for name in players},
-        shapley={name: _shapley(name, players, value) for name in players},
-        interaction=value[everything] - value[image] - value[text] + value[frozenset()] if pair else None,
+        shapley={name: shapley_value(name, value) for name in players},
+        interaction=value[everything] - value[one] - value[other] + value[frozenset()] if pair else None,
     )
 
 
-def _shapley(name: str, players: Sequence[str], value: Mapping[frozenset[str], float]) -> float:
-    """sum_S |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)) over the sets S without i."""
-    n, total = len(players), 0.0
+def shapley_value(player: Hashable, value: Mapping[frozenset[Any], float]) -> float:
+    """sum_S |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)) over the sets S without i.
+
+    Args:
+        player: i.
+        value: v of every set of the n players.
+    """
+    n, total = max(map(len, value)), 0.0
     for shown, worth in value.items():
-        if name not in shown:
+        if player not in shown:
             weight = math.factorial(len(shown)) * math.factorial(n - len(shown) - 1) / math.factorial(n)
-            total += weight * (value[shown | {name}] - worth)
+            total += weight * (value[shown | {player}] - worth)
     return total

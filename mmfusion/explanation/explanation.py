@@ -15,6 +15,7 @@ from mmfusion.data import Processor
 from mmfusion.data.images import centre_square, open_image
 from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.explanation.attention import attention_maps
+from mmfusion.explanation.columns import column_contributions
 from mmfusion.explanation.contributions import Contributions, modality_contributions
 from mmfusion.explanation.forward import attributing, has_modality
 from mmfusion.explanation.image import image_relevance, present_pictures
@@ -42,9 +43,11 @@ class Explanation(ModelOutput):
         boxes: picture -> (left, top, right, bottom), the part of the picture that the model saw, in its pixels.
         attention: name -> (h, w), where the text looks in the image, in attention fusion.
         words: (word, relevance) pairs of the text; above 0 speaks for the class.
+        columns: (column, Shapley value) pairs of the row's known cells, in units of the probability; above 0 speaks for
+            the class.
         gates: name -> values of gates, level weights and stream weights, as the model gives them.
         experts: (K,) shares of the experts in a mixture.
-        contributions: what image and text do for the probability of the class.
+        contributions: what image, text and columns do for the probability of the class.
     """
 
     label: str | None = None
@@ -58,6 +61,7 @@ class Explanation(ModelOutput):
     boxes: dict[str, tuple[float, float, float, float]] | None = None
     attention: dict[str, NDArray[np.float32]] | None = None
     words: list[tuple[str, float]] | None = None
+    columns: list[tuple[str, float]] | None = None
     gates: dict[str, NDArray[np.float32]] | None = None
     experts: NDArray[np.float32] | None = None
     contributions: Contributions | None = None
@@ -117,6 +121,10 @@ def explain_item(
         # An unknown word is a word: it is shown as such.
         silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
         found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent)
+    if has_modality(model, inputs, "table"):
+        assert processor.table is not None
+        names, calibration = processor.table.names, predictor.calibration
+        found["columns"] = column_contributions(model, inputs, target, names, calibration=calibration)
     return Explanation(**found)
 
 

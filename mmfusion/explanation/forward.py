@@ -31,9 +31,9 @@ def logits_of(
 
 
 def has_modality(model: Any, inputs: Mapping[str, Tensor], name: str) -> bool:
-    """Whether a sample (B = 1) has a modality (``image``, ``text``) that the model reads."""
+    """Whether a sample (B = 1) has a modality (``image``, ``text``, ``table``) that the model reads."""
     tower = model.towers.get(name)
-    if tower is None or inputs.get(tower.inputs[0]) is None:
+    if tower is None or not tower.select(inputs):
         return False
     present = tower.present(inputs)
     return present is None or bool(present[0])

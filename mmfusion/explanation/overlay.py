@@ -19,6 +19,8 @@ from mmfusion.inference.shares import MOST_VALUES
 
 #: panels in a row.
 _COLUMNS = 4
+#: table columns in the chart of their contributions, the strongest.
+_MOST_COLUMNS = 12
 #: width of a monospaced character of 9 points, in inches.
 _CHARACTER = 0.0753
 
@@ -113,6 +115,10 @@ def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
     bars = [("probability", list((e.probabilities or {}).items()))]
     if e.contributions is not None:
         bars.append(("contribution (Shapley)", list(e.contributions.shapley.items())))
+    if e.columns:
+        strongest = sorted(e.columns, key=lambda column: -abs(column[1]))[:_MOST_COLUMNS]
+        of = f", {_MOST_COLUMNS} of {len(e.columns)}" if len(e.columns) > _MOST_COLUMNS else ""
+        bars.append((f"columns (Shapley{of})", [column for column in e.columns if column in strongest]))
     gates: list[tuple[str, float]] = []
     for name, gate in (e.gates or {}).items():
         values = gate.ravel().tolist()

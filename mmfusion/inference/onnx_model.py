@@ -16,6 +16,9 @@ from mmfusion.outputs import FusionOutput
 #: type of a torch device -> execution provider of ONNX Runtime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+#: inputs that the model cannot make up -> their modality.
+NEEDED = {"pixel_values": "image", "input_ids": "text", "numeric_values": "table", "category_ids": "table"}
+
 
 def open_session(path: Path, device: str | torch.device | None = None) -> Any:
     """An inference session over a file, with as many threads as torch has, on ``cpu`` or ``cuda``.
@@ -96,12 +99,12 @@ class OnnxModel(nn.Module):
         A batch without any image has blank ones, and ``image_present`` false.
 
         Raises:
-            ValueError: ``pixel_values`` or ``input_ids`` is missing.
+            ValueError: The images, texts or columns are missing.
         """
         given = {name: value for name, value in inputs.items() if value is not None}
-        for name in ("pixel_values", "input_ids"):
+        for name, modality in NEEDED.items():
             if name in self._inputs and name not in given:
-                blank = f"give zeros, and {'image' if name == 'pixel_values' else 'text'}_present false."
+                blank = f"give zeros, and {modality}_present false."
                 raise ValueError(
                     f"An exported model takes all of its inputs, and {name} is missing; for samples without it {blank}"
                 )

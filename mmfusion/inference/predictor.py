@@ -19,10 +19,11 @@ from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import prediction_writer
-from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows
+from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model, save_model
 from mmfusion.models.saved import model_config
+from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
     from mmfusion.explanation import Explanation
@@ -113,6 +114,7 @@ class Predictor:
         """What ``config.json`` says beside the model itself."""
         return {
             "processor": self.processor.to_dict(),
+            "vocabulary": vocabulary_of(self.processor.tokenizer),
             "calibration": self.calibration,
             "training": self.provenance,
             "card": self.card,
@@ -157,15 +159,16 @@ class Predictor:
         """Diagnose rows.
 
         Args:
-            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the metadata columns of the model's
-                text template, any of which may be absent. ``id`` is handed through. A model of slices or views takes
-                ``images``, a list in order (None: a missing view); one of regions takes ``roi`` (x0, y0, x1, y1), in
-                pixels of the image.
+            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the columns that the model reads, as
+                inputs of their own or in its text template, any of which may be absent. ``id`` is handed through. A
+                model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
+                ``roi`` (x0, y0, x1, y1), in pixels of the image.
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
-            ``error`` where the row cannot be read. With ``id`` where the row has one.
+            ``error`` where the row cannot be read. With ``id`` where the row has one. A warning counts words that the
+            model does not know, and texts that were cut.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
@@ -177,6 +180,7 @@ class Predictor:
             found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
             for result, probabilities, error in found:
                 result |= {"error": error} if error else self._diagnosis(probabilities)
+        tell_notices(encoded)
         return results
 
     def predict_cases(

@@ -1,10 +1,11 @@
 """Data to predict on: a folder of images, a data set, or a table, with or without labels."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.data.read import stream_cases
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,20 @@ def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[s
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    config = dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
-    cases = read_cases(path, config, processor_labels=labels, require_labels=False)
+    return _looked_at(read_cases(path, _config(path, dataset), processor_labels=labels, require_labels=False))
+
+
+def stream_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[str]) -> Iterator[CaseTable]:
+    """The same in parts, where the rows of a long table do not depend on each other: memory does not grow with them."""
+    yield from map(_looked_at, stream_cases(path, _config(path, dataset), processor_labels=labels))
+
+
+def _config(path: str | Path, dataset: DatasetConfig) -> DatasetConfig:
+    return dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
+
+
+def _looked_at(cases: CaseTable) -> CaseTable:
+    """Warn of images that cannot be read, where their cases have others."""
     if cases.layout != "image":
         for problem in check_images(cases).problems:
             if problem.part_of is not None:

@@ -1,7 +1,7 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data.notices import InputNotices, note_texts
+from mmfusion.inference.columns import lacking_columns, warn_of
 from mmfusion.text.template import template_fields
 
 logger = logging.getLogger(__name__)
@@ -17,8 +19,11 @@ logger = logging.getLogger(__name__)
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
-#: what a row may hold beside the metadata of the text template.
+#: what a row may hold beside the model's columns and the metadata of the text template.
 ROW_KEYS = ("id", "image", "images", "roi", "text")
+
+#: modality -> what it is called where a row has none.
+_KINDS = {"image": "image", "text": "text", "table": "column"}
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
 _NOT_TEXT = ("label", "image", "images", "roi")
@@ -31,8 +36,8 @@ def reason_of(error: Exception) -> str:
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
     """The encoded row itself; ValueError where it has nothing for this model to read: a prediction would be a guess."""
-    if not any(item.get(key) for key in ("image_present", "text_present")):
-        kinds = [kind for kind in ("image", "text") if f"{kind}_present" in item]
+    if not any(item.get(f"{kind}_present") for kind in _KINDS):
+        kinds = [name for kind, name in _KINDS.items() if f"{kind}_present" in item]
         raise ValueError(f"The row has no {' and no '.join(kinds)} for the model to read.")
     return item
 
@@ -82,6 +87,11 @@ class AllRows(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def notices(self) -> InputNotices:
+        """What of the sound rows the model has not learned; of rows that the processor encodes, not of features."""
+        found: InputNotices = self._rows.notices()
+        return found
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index in self._errors:
             raise ValueError(self._errors[index])
@@ -109,9 +119,23 @@ class DictRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def notices(self) -> InputNotices:
+        """What of the rows the model has not learned."""
+        notices = InputNotices()
+        notices.see(len(self))
+        if (table := self.processor.table) is not None and len(self):
+            cells = {name: [row.get(name) for row in self.rows] for name in table.names}
+            notices = table.encode_columns(cells, self.processor.missing_values).notices
+        note_texts(notices, self.processor, [self.processor.text_of(self._content(row)) for row in self.rows])
+        return notices
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = {key: value for key, value in self.rows[index].items() if key not in _NOT_TEXT}
-        return with_content(self.processor.encode_row(row | self._images(self.rows[index])))
+        row = self.rows[index]
+        return with_content(self.processor.encode_row(self._content(row) | self._images(row)))
+
+    @staticmethod
+    def _content(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in _NOT_TEXT}
 
     def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
@@ -147,13 +171,23 @@ def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
     rows = list(rows)
     for row in rows:
         check_row(row)
-    known = set(template_fields(processor.text_template or ""))
-    unread = sorted({str(key) for row in rows for key in row} - known.union(ROW_KEYS))
+    table = processor.table.names if processor.table is not None else []
+    known = {*template_fields(processor.text_template or ""), *table}
+    given = {str(key) for row in rows for key in row}
+    unread = sorted(given - known.union(ROW_KEYS))
+    if rows:
+        warn_of(lacking_columns(processor, given))
     # where a row has none of what is read, a name may be a slip of the pen
     if known and unread and not any(known & row.keys() for row in rows):
-        message = "No row has any of %s, which the model's text is made of; %s is not read."
+        message = "No row has any of %s, which the model reads; %s is not read."
         logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
     return rows
+
+
+def tell_notices(datasets: Iterable[Any]) -> None:
+    """Warn of inputs unlike the training rows; what several models of an ensemble have in common is told once."""
+    for line in dict.fromkeys(line for rows in datasets for line in rows.notices().lines()):
+        logger.warning("%s", line)
 
 
 def check_row(row: Any) -> None:

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from mmfusion.data import DatasetConfig
+from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
+from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.reading import read_unlabelled
+from mmfusion.inference.reading import stream_unlabelled
 from mmfusion.inference.rows import AllRows
 
 
@@ -56,18 +60,28 @@ def predict_path(
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
 
-    Rows keep their order; one that cannot be read has its reason under ``error``. The arguments are those of
+    Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
+    that the model does not know, and texts that were cut. The arguments are those of
     :class:`~mmfusion.inference.config.PredictConfig`.
 
     Raises:
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    cases = read_unlabelled(data, dataset or predictor.dataset, predictor.labels)
-    rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
-    ids, unreadable = rows[0].ids, 0
-    with prediction_writer(output, predictor.labels) as write:
-        for part in predictor.stream(rows, tta=tta, batch_size=batch_size, description="Predicting"):
-            write(ids[part.rows], part)
-            unreadable += sum(error is not None for error in part.errors)
-    return Predicted(Path(output), len(ids), unreadable)
+    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    notices = [InputNotices() for _ in predictor.members]
+    bar = tqdm(desc="Predicting", unit="row", disable=None)
+    with prediction_writer(output, predictor.labels) as write, bar:
+        for cases in stream_unlabelled(data, dataset, predictor.labels):
+            if not count:
+                warn_of(column_lines(predictor, dataset, cases.metadata))
+            rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
+            for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
+                write(rows[0].ids[part.rows], part)
+                unreadable += sum(error is not None for error in part.errors)
+                bar.update(len(part.errors))
+            count += len(cases)
+            for found, each in zip(notices, rows, strict=True):
+                found.update(each.notices())
+    warn_of(dict.fromkeys(line for found in notices for line in found.lines()))
+    return Predicted(Path(output), count, unreadable)

@@ -1,6 +1,7 @@
 """Tensor blocks that know nothing of modalities."""
 
 from mmfusion.layers.attention import CrossAttention, CrossAttentionLayer, JointAttention, attend
+from mmfusion.layers.columns import CategoryEmbeddings, NumericEmbeddings
 from mmfusion.layers.kan import GroupKANLinear, bspline_basis
 from mmfusion.layers.missing import MissingModality
 from mmfusion.layers.mlp import Mlp
@@ -11,6 +12,7 @@ from mmfusion.layers.sequence import compact, masked_mean, spread, take
 from mmfusion.layers.ssm import MambaBlock, SelectiveSSM, SSMEncoder
 
 __all__ = [
+    "CategoryEmbeddings",
     "CrossAttention",
     "CrossAttentionLayer",
     "Experts",
@@ -19,6 +21,7 @@ __all__ = [
     "MambaBlock",
     "MissingModality",
     "Mlp",
+    "NumericEmbeddings",
     "SSMEncoder",
     "SelectiveSSM",
     "TopKRouter",

@@ -4,11 +4,14 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmfusion.layers.mlp import Mlp
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention that also returns its weights: softmax(Q K^T / sqrt(d)) V (report eq. 14).
 
     Args:
@@ -16,11 +19,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
         key: (B, H, K, d).
         value: (B, H, K, d).
         mask: (B, K) bool, True where a key is real; every row needs at least one.
+        scale: (H,) factor of each head's scores; None divides them by sqrt(d).
 
     Returns:
         Output (B, H, Q, d) and weights (B, H, Q, K); a masked key has weight 0.
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    scores = query @ key.transpose(-2, -1)
+    scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale[:, None, None].to(scores.dtype)
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)
@@ -99,20 +104,31 @@ class JointAttention(nn.Module):
     Q = W_q x, K = [W_k x; W_k' y], V = [W_v x; W_v' y], out(softmax(Q K^T / sqrt(d)) V) (report eq. 13-14).
 
     Args:
-        dim: width of both sides (768 in the publication).
-        num_heads: attention heads (1 in the publication).
+        dim: Width of both sides (768 in the publication).
+        num_heads: Attention heads (1 in the publication).
+        max_logit: Bound of the scores. The attention is then a cosine attention, softmax(s cos(Q, K)), with a learned
+            scale s of each head, ``max_logit`` times a sigmoid, half of ``max_logit`` at the start. So no key of N + M
+            takes less than exp(-2 max_logit) / (N + M) of the weight. None is the publication's attention, whose scores
+            have no bound.
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``dim``, or ``max_logit`` is no positive number.
     """
 
-    def __init__(self, dim: int, num_heads: int = 1) -> None:
+    def __init__(self, dim: int, num_heads: int = 1, max_logit: float | None = None) -> None:
         super().__init__()
         check_heads(dim, num_heads)
-        self.num_heads = num_heads
+        if max_logit is not None and not 0 < max_logit < math.inf:
+            raise ValueError(f"max_logit={max_logit} is no positive number; None leaves the scores without a bound.")
+        self.num_heads, self.max_logit = num_heads, max_logit
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
         self.k_other = nn.Linear(dim, dim)
         self.v_other = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
+        # one dimension, so that weight decay does not pull it
+        self.logit_scale = None if max_logit is None else nn.Parameter(torch.zeros(num_heads))
 
     def forward(
         self, x: Tensor, y: Tensor, x_mask: Tensor | None = None, y_mask: Tensor | None = None
@@ -136,7 +152,11 @@ class JointAttention(nn.Module):
         q = split_heads(self.q(x), self.num_heads)
         k = split_heads(torch.cat([self.k(x), self.k_other(y)], dim=1), self.num_heads)
         v = split_heads(torch.cat([self.v(x), self.v_other(y)], dim=1), self.num_heads)
-        attended, weights = attend(q, k, v, join_masks(x, x_mask, y, y_mask))
+        scale = None
+        if self.max_logit is not None and self.logit_scale is not None:
+            q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+            scale = self.max_logit * self.logit_scale.sigmoid()
+        attended, weights = attend(q, k, v, join_masks(x, x_mask, y, y_mask), scale)
         return self.out(merge_heads(attended)), weights
 
 

@@ -11,7 +11,7 @@ from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact
 from mmfusion.artifacts.shipped import shipped
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.parts import occupied_sides
+from mmfusion.models.parts import count_towers, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
 
@@ -20,6 +20,7 @@ SWAPPABLE = {
     "image_tower": ("image_args", "stem", "aggregator", "aggregator_args"),
     "aggregator": ("aggregator_args",),
     "text_tower": ("text_args",),
+    "table_encoder": ("table_args",),
     "fusion": ("fusion_args",),
     "head": ("head_args",),
 }
@@ -39,8 +40,8 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     """Lay the caller's overrides over the keywords of an architecture.
 
     Swapping a part drops the architecture's keywords for the old part; keywords for an unchanged part are merged over
-    the architecture's. Removing the only tower of a side (``text_encoder=None``) removes fusion block and auxiliary
-    heads too.
+    the architecture's. Removing the only tower of a side (``text_encoder=None`` without columns) removes fusion block
+    and auxiliary heads too.
 
     Raises:
         TypeError: an override is no keyword of a model.
@@ -57,9 +58,10 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     for name, value in overrides.items():
         merge = name.endswith("_args") and config.get(name)
         config[name] = {**config[name], **(value or {})} if merge else value
-    if any(tower in overrides and overrides[tower] is None for tower in ("image_encoder", "text_encoder")):
+    encoders = ("image_encoder", "text_encoder", "table_encoder")
+    if any(tower in overrides and overrides[tower] is None for tower in encoders):
         gone = [] if len(occupied_sides(config)) > 1 else ["fusion", "fusion_args", "dim", "aux_heads"]
-        gone += [] if gone == [] or config.get("towers") else ["modality_dropout"]
+        gone += [] if count_towers(config) > 1 else ["modality_dropout"]
         for modality in ("image", "text"):
             if config.get(f"{modality}_encoder") is None:
                 gone += [f"{modality}_tower", *SWAPPABLE[f"{modality}_tower"]]
@@ -143,7 +145,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
 
 def list_components(kind: str, pattern: str = "*") -> list[str]:
-    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, tower, loss."""
+    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, table_tower, tower, loss."""
     return registry.names(kind, pattern)
 
 

@@ -37,12 +37,17 @@ class FusionModel(nn.Module):
         text_encoder: Built-in name, transformers id or folder, or None.
         text_tower: Kind of text tower.
         text_args: Keywords of the text tower.
-        fusion: Name of the fusion block; None with towers of one side only.
+        table_encoder: Table tower (``mmfusion.list_components("table_tower")``), or None. ``config`` names it and its
+            keywords only where there is one.
+        table_args: Keywords of the table tower: ``numeric``, the number of numeric columns, ``categories``, the number
+            of values of each categorical column, and the tower's own.
+        fusion: Name of the fusion block; None with towers of one side only. The image is one side, the clinical side is
+            text, columns or both.
         fusion_args: Keywords of the fusion block.
         dim: Shared width that the fusion block projects to; None leaves it to the block.
         head: Name of the head.
         head_args: Keywords of the head.
-        aux_heads: Add a head for each side, which the ``mp`` loss needs.
+        aux_heads: Add a head for each side, which the ``mp`` loss needs; ``text_logits`` are the clinical side's.
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
@@ -66,6 +71,8 @@ class FusionModel(nn.Module):
     image_missing: Any
     text_tower: Any
     text_missing: Any
+    table_tower: Any
+    table_missing: Any
 
     def __init__(
         self,
@@ -80,6 +87,8 @@ class FusionModel(nn.Module):
         text_encoder: str | None = None,
         text_tower: str = "transformer",
         text_args: dict[str, Any] | None = None,
+        table_encoder: str | None = None,
+        table_args: dict[str, Any] | None = None,
         fusion: str | None = None,
         fusion_args: dict[str, Any] | None = None,
         dim: int | None = None,
@@ -97,7 +106,8 @@ class FusionModel(nn.Module):
         for name in parts.NESTED:
             config[name] = dict(config[name] or {})
         parts.check_combination(config, encoder_weights)
-        self.image_tower = self.image_missing = self.text_tower = self.text_missing = None
+        self.image_tower = self.text_tower = self.table_tower = None
+        self.image_missing = self.text_missing = self.table_missing = None
         self.modalities: list[str] = []
         for tower in parts.build_towers(config, encoder_weights):
             self.modalities.append(tower.modality)
@@ -108,8 +118,11 @@ class FusionModel(nn.Module):
         self.fusion: Any = parts.build_fusion(config, *self.sides.widths) if config["fusion"] is not None else None
         classified: Any = self.sides.widths[0] if self.fusion is None else self.fusion
         self.num_features: int = classified.num_features
-        if not config["towers"]:
-            del config["towers"]  # read by earlier versions too
+        # read by earlier versions too
+        absent = [] if config["towers"] else ["towers"]
+        absent += [] if table_encoder is not None else ["table_encoder", "table_args"]
+        for name in absent:
+            del config[name]
         self.config = config
         self.architecture: str | None = None
         self.frozen: list[nn.Module] = []
@@ -118,8 +131,13 @@ class FusionModel(nn.Module):
 
     @property
     def towers(self) -> dict[str, Tower]:
-        """modality -> tower: image, text, further ones."""
+        """modality -> tower: image, text, table, further ones."""
         return {modality: getattr(self, f"{modality}_tower") for modality in self.modalities}
+
+    @property
+    def encoders(self) -> list[Tower]:
+        """Towers that may start from pretrained weights."""
+        return [tower for tower in self.towers.values() if not tower.from_scratch]
 
     @property
     def num_classes(self) -> int:
@@ -201,6 +219,10 @@ class FusionModel(nn.Module):
         roi_values: Tensor | None = None,
         image_features: dict[str, Tensor] | None = None,
         text_features: dict[str, Tensor] | None = None,
+        numeric_values: Tensor | None = None,
+        category_ids: Tensor | None = None,
+        table_present: Tensor | None = None,
+        table_features: dict[str, Tensor] | None = None,
         **further: Any,
     ) -> FusionOutput:
         """Classify a batch.
@@ -219,8 +241,13 @@ class FusionModel(nn.Module):
             view_mask: (B, V) bool, likewise.
             roi_values: (B, 3, h, w) normalized region of interest; None leaves it to the tower.
             image_features: What ``image_tower.encode`` returned, computed before (with frozen encoders), in place of
-                all the inputs above but the two of presence.
+                the image's inputs but ``image_present``.
             text_features: Likewise, of the text tower.
+            numeric_values: (B, C) numeric columns in the user's units, NaN = missing cell; None when no sample has
+                columns, or the model has no numeric ones.
+            category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
+            table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
+            table_features: As ``image_features``, of the table tower.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:
@@ -230,7 +257,7 @@ class FusionModel(nn.Module):
         # fmt: off
         fused = self.forward_features(
             pixel_values, input_ids, attention_mask, image_present, text_present, slice_mask, view_mask, roi_values,
-            image_features, text_features, **further
+            image_features, text_features, numeric_values, category_ids, table_present, table_features, **further
         )
         # fmt: on
         if self.num_classes == 0:
@@ -253,12 +280,14 @@ class FusionModel(nn.Module):
         """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``.
 
         Args:
-            modalities: ``image=False`` leaves that one trainable; all are frozen by default.
+            modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
+                frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
         """
-        unknown = [name for name in modalities if name not in ("image", "text", *self.modalities)]
+        unknown = [name for name in modalities if name not in ("image", "text", "table", *self.modalities)]
         if unknown:
             raise TypeError(f"freeze_encoders got {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
-        self._freeze([tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)])
+        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
+        self._freeze([tower.backbone for tower in chosen.values()])
 
     def freeze_stages(self, count: int) -> None:
         """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
@@ -281,7 +310,7 @@ class FusionModel(nn.Module):
 
     def freeze_norm(self) -> None:
         """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
-        backbones = [tower.backbone for tower in self.towers.values()]
+        backbones = [tower.backbone for tower in self.encoders]
         self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
 
     def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
@@ -291,7 +320,7 @@ class FusionModel(nn.Module):
 
     def hold_encoders(self, hold: bool) -> None:
         """Keep the encoders as they are for a while, as :meth:`freeze_encoders` does for good; False lets them go."""
-        backbones = [tower.backbone for tower in self.towers.values()]
+        backbones = [tower.backbone for tower in self.encoders]
         if hold and not self.held:
             self.held = [p for backbone in backbones for p in backbone.parameters() if p.requires_grad]
         for parameter in self.held:
@@ -303,8 +332,8 @@ class FusionModel(nn.Module):
     def train(self, mode: bool = True) -> FusionModel:
         """Training mode, except for what is frozen."""
         super().train(mode)
-        still = [tower.backbone for tower in self.towers.values()] if self.held else self.frozen
-        for module in still:
+        held = [tower.backbone for tower in self.encoders] if self.held else []
+        for module in (*self.frozen, *held):
             module.eval()
         return self
 
@@ -317,6 +346,7 @@ class FusionModel(nn.Module):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
+        A tower that is always trained from scratch, such as one of columns, belongs to the rest.
         Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed, nor are those of
         :meth:`no_weight_decay`: position embeddings of transformers, and the dynamics of a state space.
 
@@ -328,7 +358,7 @@ class FusionModel(nn.Module):
                 timm counts them.
         """
         rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
-        return grouped(self, [*self.towers.values()], **rates, layer_decay=layer_decay)
+        return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
 
 
 def model_keywords() -> list[str]:

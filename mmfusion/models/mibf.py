@@ -30,3 +30,33 @@ arch(
 )
 SMALL = "MIBF-Net on EfficientNet-Lite0 and a two-layer BERT: trains on a laptop CPU."
 arch("mibf_lite0", SMALL, LITE0, PUBLISHED, dim=256, aux_hidden=128)
+
+# The published block tends to read one side only; docs/parts/mibf.md has the measurements.
+BOTH_SIDES: dict[str, Any] = PUBLISHED | {
+    "text_args": {"pooling": "mean"},
+    "fusion_args": {"residual": True, "auxiliary": "own", "max_logit": 4},
+}
+
+arch(
+    "mibf_v2_resnet50",
+    """``mibf_resnet50`` whose fusion reads both sides: residual, bounded attention, auxiliary heads of one side each.
+
+    Text tokens are averaged; the loss ``mp`` compares what the picture and the text say alone.
+    """,
+    RESNET50 | BOTH_SIDES,
+    dim=768,
+)
+arch(
+    "mibf_v2_convnext_base",
+    """``mibf_convnext_base`` whose fusion reads both sides, as in ``mibf_v2_resnet50``.""",
+    CONVNEXT_BASE | BOTH_SIDES,
+    image_args={"map_attention": True},
+    dim=768,
+)
+arch(
+    "mibf_v2_lite0",
+    """``mibf_lite0`` whose fusion reads both sides, as in ``mibf_v2_resnet50``: trains on a laptop CPU.""",
+    LITE0 | BOTH_SIDES,
+    dim=256,
+    aux_hidden=128,
+)

@@ -10,21 +10,28 @@ from mmfusion import registry
 from mmfusion.models.sides import SideWidths, merged
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
-from mmfusion.towers.base import AdoptedTower, Side, Tower, declared
+from mmfusion.towers.base import STANDARD, AdoptedTower, Side, Tower, declared
 from mmfusion.towers.image import check_image_encoder
 from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
 
 #: keywords of a model that hold keywords.
-NESTED = ("image_args", "text_args", "fusion_args", "head_args", "towers")
+NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers")
 
 
 def occupied_sides(config: dict[str, Any]) -> set[Side]:
     """The sides on which a model with these keywords has a tower."""
     sides: set[Side] = {registry.get("tower", name).side for name in config.get("towers") or {}}  # type: ignore[attr-defined]
     sides |= {"image"} if config.get("image_encoder") is not None else set()
-    return sides | ({"clinical"} if config.get("text_encoder") is not None else set())
+    clinical = [name for name in ("text_encoder", "table_encoder") if config.get(name) is not None]
+    return sides | ({"clinical"} if clinical else set())
+
+
+def count_towers(config: Mapping[str, Any]) -> int:
+    """Number of towers of a model with these keywords."""
+    named = [name for name in ("image_encoder", "text_encoder", "table_encoder") if config.get(name) is not None]
+    return len(named) + len(config.get("towers") or {})
 
 
 def check_combination(config: dict[str, Any], encoder_weights: str | None) -> None:
@@ -35,19 +42,21 @@ def check_combination(config: dict[str, Any], encoder_weights: str | None) -> No
         TypeError: Keywords for a part that the model does not have.
     """
     image, text, fusion, towers = (config[name] for name in ("image_encoder", "text_encoder", "fusion", "towers"))
+    table = config.get("table_encoder")
     stem, aggregator, dropout = config["stem"], config["aggregator"], config["modality_dropout"]
     sides = occupied_sides(config)
-    further = f" and towers={list(towers)}" if towers else ""
-    several = (image is not None) + (text is not None) + len(towers) > 1
-    owners = {"image_args": image, "text_args": text, "fusion_args": fusion, "dim": fusion}
-    absent = [name for name, part in owners.items() if part is None and config[name]]
+    further = f", table_encoder={table!r}" if table is not None else ""
+    further += f" and towers={list(towers)}" if towers else ""
+    several = count_towers(config) > 1
+    owners = {"image_args": image, "text_args": text, "table_args": table, "fusion_args": fusion, "dim": fusion}
+    absent = [name for name, part in owners.items() if part is None and config.get(name)]
     absent += ["modality_dropout"] if dropout and not several else []
     faults = {
-        "A model needs an image_encoder or a text_encoder.": not sides,
+        "A model needs an image_encoder, a text_encoder or a table_encoder.": not sides,
         f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
-        "a fusion block needs both towers, and both towers need one.": (fusion is None) == (len(sides) == 2),
+        "a fusion block needs both sides, and both sides need one.": (fusion is None) == (len(sides) == 2),
         f"modality_dropout={dropout} is not in [0, 1).": not 0 <= dropout < 1,
-        "aux_heads=True needs an image tower and a text tower; a model of one modality has no other.": (
+        "aux_heads=True needs an image side and a clinical side (text or columns); a model of one side has no other.": (
             config["aux_heads"] and fusion is None
         ),
         f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.": (
@@ -94,7 +103,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
             continue  # a tower of a user's own knows its encoders itself
         if modality == "image":
             check_image_encoder(encoder[0])
-        else:
+        elif modality == "text":
             build_config(encoder[0], args.get("config"), args.get("vocab_size"))
     for kind in ("aggregator", "fusion", "head"):
         if config[kind] is not None:
@@ -111,7 +120,7 @@ def _check_keywords(kind: str, name: str, keywords: Mapping[str, Any]) -> None:
 
 
 def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
-    """The towers of a model: image, text, and further ones in the order of ``config["towers"]``.
+    """The towers of a model: image, text, table, and further ones in the order of ``config["towers"]``.
 
     Each tower's keywords in ``config`` are replaced by those that rebuild it anywhere.
 
@@ -124,15 +133,20 @@ def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterato
         levels = int(config["fusion_args"].get("num_levels", 3))
     check_stem(config)
     taken: set[str] = set()
+    levelled: set[Side] = set()
     for kind, name, modality, holder, key, *encoder in _named_towers(config):
+        # the levels of a side are those of its first tower: those of another would train nothing
+        side = getattr(registry.get(kind, name), "side", STANDARD[modality][0] if modality in STANDARD else None)
+        wanted = 0 if side in levelled else levels
         shared = ("stem", "aggregator", "aggregator_args") if modality == "image" and encoder else ()
         own = {n: config[n] for n in shared if config[n] is not None}
         args = holder[key] | own
-        tower = _tower(kind, name, modality, *encoder, args=args, weights=encoder_weights, num_levels=levels)
+        tower = _tower(kind, name, modality, *encoder, args=args, weights=encoder_weights, num_levels=wanted)
         holder[key] = tower.resolve(holder[key])
         if tower.modality in taken:
             raise ValueError(f"Two towers for the modality {tower.modality!r}; a model has one for each.")
         taken.add(tower.modality)
+        levelled |= {tower.side} if tower.level_dims else set()
         yield tower
 
 
@@ -142,6 +156,8 @@ def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         if (encoder := config[f"{modality}_encoder"]) is not None:
             kind = f"{modality}_tower"
             yield kind, config[kind], modality, config, f"{modality}_args", encoder
+    if (table := config.get("table_encoder")) is not None:
+        yield "table_tower", table, "table", config, "table_args"
     yield from (("tower", name, name, config["towers"], name) for name in list(config["towers"]))
 
 
@@ -149,10 +165,11 @@ def _tower(
     kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: str | None, num_levels: int
 ) -> Tower:
     taken = registry.keywords(registry.get(kind, name))
-    # a further tower has no pretrained weights and no levels unless it says so; the others refuse what they cannot give
+    # a further tower has no levels unless it says so, and it and one of columns have no pretrained weights; the others
+    # refuse what they cannot give
     lenient = kind == "tower"
     options: dict[str, Any] = {}
-    if "weights" in taken or (weights is not None and not lenient):
+    if "weights" in taken or (weights is not None and kind not in ("tower", "table_tower")):
         options["weights"] = weights
     if num_levels and "num_levels" in taken:
         options["num_levels"] = num_levels

@@ -22,8 +22,8 @@ def observe(
 ) -> dict[str, Features]:
     """Features of every modality; a sample that lacks one gets its learned token.
 
-    A modality is left out of a batch by giving none of its inputs. Where features computed before are given
-    (``<modality>_features``, what :meth:`Tower.encode` returned), they are read in place of all inputs.
+    A modality is left out of a batch by giving none of its inputs. Where its features computed before are given
+    (``<modality>_features``, what :meth:`Tower.encode` returned), they are read in place of its inputs.
 
     Args:
         towers: modality -> its tower.
@@ -36,13 +36,14 @@ def observe(
         ValueError: No modality was given.
     """
     encoded = {m: inputs[f"{m}_features"] for m in towers if inputs.get(f"{m}_features") is not None}
-    given = encoded or {m: t.select(inputs) for m, t in towers.items() if inputs.get(t.inputs[0]) is not None}
+    given = {m: encoded.get(m) or tower.select(inputs) for m, tower in towers.items()}
+    given = {m: one for m, one in given.items() if one}
     if not given:
         wanted = " or ".join(tower.inputs[0] for tower in towers.values())
         raise ValueError(f"The model needs {wanted}, and got None.")
     some = next(iter(given.values()))
     batch_size = next(iter(some.values())).shape[0]
-    present = {m: inputs.get(f"{m}_present") if encoded else towers[m].present(inputs) for m in given}
+    present = {m: inputs.get(f"{m}_present") if m in encoded else towers[m].present(inputs) for m in given}
     if training and dropout > 0 and len(given) > 1:
         device = next(iter(some.values())).device
         present = drop_modality(present, dropout, batch_size, device)

@@ -15,6 +15,7 @@ _LABEL_WORDS = Path(__file__).parent / "label_words"
 LEAKING_COLUMNS = (
     *("label", "class", "target", "dx", "dx_type", "diagnosis", "diagnosis_confirm_type"),
     *("benign_malignant", "histology", "pathology"),
+    *("upper_endplate", "lower_endplate", "any_endplate"),
 )
 
 #: what may stand between the words of one term, or nothing: spaces, hyphens of every kind, apostrophes, _ and /.

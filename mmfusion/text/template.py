@@ -16,13 +16,13 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
     """One cell as text: stripped, whole numbers without their ``.0``, None when missing.
 
     Args:
-        value: Anything a table holds; None, NaN and NaT are missing.
+        value: Anything a table holds; None, NaN, NaT and pandas' NA are missing.
         missing_values: Lower-case texts that count as missing, whatever the cell's case.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     text = str(value).strip()
-    if text == "NaT" or text.lower() in missing_values:
+    if text in ("NaT", "<NA>") or text.lower() in missing_values:
         return None
     return text[: text.index(".")] if _WHOLE_NUMBER.fullmatch(text) else text
 

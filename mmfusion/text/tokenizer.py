@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import string
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,39 +14,68 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
+#: Pieces that every fitted vocabulary begins with: digits, which are pieces of their own wherever they stand, signs,
+#: and letters at the start and inside of a word. So no number, and no text in printable ASCII, is unknown.
+ALWAYS = (
+    *string.digits,
+    *string.punctuation,
+    *string.ascii_lowercase,
+    *(f"##{letter}" for letter in string.ascii_lowercase),
+)
 
-def fit_wordpiece(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTokenizerFast:
+
+def fit_wordpiece(
+    texts: Iterable[str],
+    vocab_size: int = 4096,
+    *,
+    groups: Sequence[Hashable | None] | None = None,
+    min_groups: int = 1,
+) -> PreTrainedTokenizerFast:
     """Fit a lower-casing BERT WordPiece tokenizer on texts; the same texts in the same order give the same vocabulary.
 
+    Every digit is a piece of its own, so that a number is the sequence of its digits, whether the texts have that
+    number or not. Pieces longer than one character come only from words that enough groups share: a name that stands in
+    the texts of one patient is not in the vocabulary, whole or in part, and is read character by character.
+
     Args:
-        texts: The training text. Characters that do not occur in it become ``[UNK]`` later.
+        texts: The training text. Characters beyond printable ASCII that do not occur in it become ``[UNK]`` later.
         vocab_size: Largest number of pieces, special tokens included. Single characters always have their place, so
             that texts with more characters than this make a larger vocabulary.
+        groups: Group of each text (patient, lesion); None there, or as a whole, makes a text a group by itself.
+        min_groups: Smallest number of groups that share a word of the vocabulary.
 
     Returns:
-        A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``.
+        A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``. Its files also
+        hold the words, longer than one character, that enough groups share (:func:`known_words`).
 
     Raises:
-        ValueError: There is no text.
+        ValueError: There is no text, or another number of groups than of texts.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    texts = [text for text in texts if text and text.strip()]
-    if not texts:
+    texts = list(texts)
+    if not any(text and text.strip() for text in texts):
         raise ValueError("No training row has any text to fit a tokenizer on; give a text column or a text template.")
+    if groups is not None and len(groups) != len(texts):
+        raise ValueError(f"{len(texts)} texts but {len(groups)} groups; give one group a text.")
     normalizer = normalizers.BertNormalizer(lowercase=True)
-    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), digits])
 
-    words = {word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text))}
+    def words_of(text: str) -> list[str]:
+        return [word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text or ""))]
+
+    shared = _shared_words(map(words_of, texts), groups, min_groups)
+    known = {word for word, enough in shared.items() if enough and len(word) > 1}
     # The trainer numbers the inner characters (##x) in hash order, and ties between merges fall by number: it would
     # make another vocabulary each time. Listed beforehand, in order, they have their numbers.
-    alphabet = sorted({word[0] for word in words} | {f"##{character}" for word in words for character in word[1:]})
+    alphabet = sorted({*"".join(shared), *(f"##{character}" for word in shared for character in word[1:])})
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
-    listed = [*SPECIAL_TOKENS, *alphabet]
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    listed = list(dict.fromkeys([*SPECIAL_TOKENS, *ALWAYS, *alphabet]))
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=listed, show_progress=False)
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator((" ".join(word for word in words_of(text) if word in known) for text in texts), trainer)
 
     vocabulary = learner.get_vocab()
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
@@ -53,9 +83,71 @@ def fit_wordpiece(texts: Iterable[str], vocab_size: int = 4096) -> PreTrainedTok
     tokenizer.decoder = decoders.WordPiece()
     ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
-    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
-    inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, model_input_names=inputs)
+    names: dict[str, Any] = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
+    names |= {"model_input_names": ["input_ids", "attention_mask"], "known_words": sorted(known)}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def _shared_words(
+    texts: Iterable[Sequence[str]], groups: Sequence[Hashable | None] | None, min_groups: int
+) -> dict[str, bool]:
+    """Word -> whether at least so many groups have it."""
+    holders: dict[str, set[Hashable]] = {}
+    for position, words in enumerate(texts):
+        group = groups[position] if groups is not None else None
+        holder = ("row", position) if group is None else ("group", group)
+        for word in words:
+            found = holders.setdefault(word, set())
+            if len(found) < min_groups:
+                found.add(holder)
+    return {word: len(found) >= min_groups for word, found in holders.items()}
+
+
+def known_words(tokenizer: PreTrainedTokenizerFast) -> list[str] | None:
+    """The words longer than one character that enough training groups shared; None of a tokenizer not fitted here."""
+    words: list[str] | None = tokenizer.init_kwargs.get("known_words")
+    return words
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, Any] | None:
+    """What a tokenizer knows, for the model card; None without a tokenizer.
+
+    Returns:
+        ``pieces``, their number; ``words``, the number of :func:`known_words`, or None; ``digits``, whether each digit
+        is a piece of its own.
+    """
+    if tokenizer is None:
+        return None
+    known = known_words(tokenizer)
+    digits = tokenizer.tokenize(string.digits) == list(string.digits)
+    return {"pieces": len(tokenizer), "words": None if known is None else len(known), "digits": digits}
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+    """For each text, the words that a tokenizer does not know, and the number of tokens of the whole text.
+
+    A fitted tokenizer knows the words that enough training groups shared, and single characters. One that came with a
+    text encoder, or was fitted before mmfusion kept the words, knows all that it does not read as its unknown token.
+    """
+    known = known_words(tokenizer)
+    words, backend, unknown = frozenset(known or ()), tokenizer.backend_tokenizer, tokenizer.unk_token
+    # calls leave their truncation and padding behind in it
+    backend.no_truncation()
+    backend.no_padding()
+    for text in texts:
+        encoding = backend.encode(text)
+        tokens, offsets = encoding.tokens, encoding.offsets
+        spans: dict[int, list[int]] = {}
+        for position, number in enumerate(encoding.word_ids):
+            if number is not None:
+                spans.setdefault(number, []).append(position)
+        found: list[str] = []
+        for positions in spans.values():
+            pieces = [tokens[position] for position in positions]
+            word = "".join(piece.removeprefix("##") for piece in pieces)
+            if unknown in pieces or (known is not None and len(word) > 1 and word not in words):
+                found.append(text[offsets[positions[0]][0] : offsets[positions[-1]][1]])
+        yield found, len(tokens)
 
 
 def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:

@@ -10,5 +10,10 @@ from mmfusion.towers.image import TimmTower as TimmTower
 from mmfusion.towers.several import SeveralTower as SeveralTower
 from mmfusion.towers.slices import SlicesTower as SlicesTower
 from mmfusion.towers.slices import Stem25D as Stem25D
+from mmfusion.towers.table import ColumnAttention as ColumnAttention
+from mmfusion.towers.table import FTTransformer as FTTransformer
+from mmfusion.towers.table import ReGLU as ReGLU
+from mmfusion.towers.table import TableMlp as TableMlp
+from mmfusion.towers.table import TableTower as TableTower
 from mmfusion.towers.text import TextTower as TextTower
 from mmfusion.towers.views import ViewsTower as ViewsTower

@@ -33,6 +33,8 @@ class Tower(nn.Module):
         fewest: Smallest size of that dimension in an exported program.
         layout: What the first input holds per sample, e.g. ``image``, ``slices`` or ``views``.
         padded: Encoded tensors that are padded along their second dimension; ``mask`` is among them.
+        from_scratch: The tower has no pretrained weights and is small: it is trained like the fusion block, at the full
+            learning rate, and ``freeze_encoders()`` freezes it only where it is named.
         skips_absent: Leave samples without the modality out in training, so that what stands in their place enters no
             BatchNorm statistics. Otherwise they run as :meth:`shown` presents them.
         num_features: Width D of tokens and pooled vector.
@@ -52,6 +54,7 @@ class Tower(nn.Module):
     fewest: ClassVar[int] = 1
     layout: str | None = None
     padded: ClassVar[tuple[str, ...]] = ()
+    from_scratch: ClassVar[bool] = False
     skips_absent: ClassVar[bool] = True
     num_features: int
     level_dims: Sequence[int] = ()
@@ -73,7 +76,9 @@ class Tower(nn.Module):
         return super().__getattr__(name)
 
     def select(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs that the tower reads and that are given."""
+        """The inputs that the tower reads and that are given; empty where no sample of the batch has the modality."""
+        if inputs.get(self.inputs[0]) is None:
+            return {}
         return {name: inputs[name] for name in self.inputs if inputs.get(name) is not None}
 
     def present(self, inputs: Mapping[str, Any]) -> Tensor | None:
@@ -178,6 +183,7 @@ class AdoptedTower(Tower):
 STANDARD: dict[str, tuple[Side, tuple[str, ...]]] = {
     "image": ("image", ("pixel_values",)),
     "text": ("clinical", ("input_ids", "attention_mask")),
+    "table": ("clinical", ("numeric_values", "category_ids")),
 }
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mmfusion.training.config import (
         CardConfig as CardConfig,
         ModelConfig as ModelConfig,
+        PrivacyConfig as PrivacyConfig,
         ProcessorConfig as ProcessorConfig,
         RunConfig as RunConfig,
         TrainConfig as TrainConfig,

@@ -7,18 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmfusion import registry
+from mmfusion.artifacts.card import column_words
 from mmfusion.artifacts.folder import resolve_artifact
 from mmfusion.data import CaseTable, Processor
+from mmfusion.data.table_columns import TableColumns
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.text import BUILT_IN, weights_source
+from mmfusion.training.columns import ChosenColumns, choose_columns
 from mmfusion.training.config import RunConfig, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+#: table tower where columns are read and none is named.
+TABLE_ENCODER = "table_mlp"
 
 
 def is_saved(name: str) -> bool:
@@ -26,19 +32,80 @@ def is_saved(name: str) -> bool:
     return ":" in name or "." in name
 
 
+def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
+    """The columns that the model reads: those of a saved model, else those that the data set's options choose.
+
+    Raises:
+        ValueError: columns that may not be inputs, or that are not there; or a saved model reads others.
+    """
+    dataset, name = config.dataset, config.model.name
+    if not is_saved(name):
+        return choose_columns(cases, dataset, config.privacy.min_patients)
+    table = Processor.from_pretrained(resolve_artifact(name)).table
+    known = table.names if table is not None else []
+    if others := set(dataset.named_columns) - set(known):
+        reads = f"reads {', '.join(known)}" if known else "reads no columns"
+        raise ValueError(f"{name} {reads}, not {', '.join(sorted(others))}; train a new model for other columns.")
+    if dataset.table_columns == "auto" and table is None:
+        raise ValueError(f"{name} reads no columns; train a new model for them, or leave dataset.table_columns out.")
+    if missing := [column for column in known if column not in cases.metadata]:
+        raise ValueError(f"{name} reads the columns {', '.join(known)}; {cases.source} has no {', '.join(missing)}.")
+    return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+
+
+def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
+    """The run with the parts that its rows ask for and its settings leave open, and what is to be told of them.
+
+    Columns are read by a table tower; a text tower that no training row feeds is then left out.
+
+    Raises:
+        ValueError: the model reads columns, and none are chosen; or a new model reads images, and no training row has
+            one.
+    """
+    model = config.model
+    told: list[str] = []
+    if is_saved(model.name):
+        return config, told
+    parts = resolve_config(model.name, **model.overrides())
+    if table is None and parts.get("table_encoder") is not None:
+        how = "choose them with --dataset.table_columns auto"
+        raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
+    train = cases.select("train").frame
+    if parts["image_encoder"] is not None and train["image"].isna().all():
+        how = "name their column with dataset.image_column, or leave the images out with --model.image_encoder none"
+        raise ValueError(f"{cases.source}: no training row has an image, which {model.name} reads; {how}.")
+    if table is None:
+        return config, told
+    if parts.get("table_encoder") is None:
+        model = replace(model, table_encoder=TABLE_ENCODER)
+        told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
+    if parts["text_encoder"] is not None and model.text_encoder is None and not any(_texts(config, cases)):
+        model = replace(model, text_encoder="none")
+        told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
+    return replace(config, model=model), told
+
+
 def build_predictor(
-    config: RunConfig, cases: CaseTable, *, aux_heads: bool, provenance: dict[str, Any], card: dict[str, Any]
+    config: RunConfig,
+    cases: CaseTable,
+    *,
+    aux_heads: bool,
+    table: TableColumns | None,
+    provenance: dict[str, Any],
+    card: dict[str, Any],
 ) -> Predictor:
     """The model to train, new or saved, and the processor that makes its inputs.
 
-    Class names and the fitted tokenizer come from the training rows. ``aux_heads`` tells that the loss needs image-only
-    and text-only heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of the saved model.
+    Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
+    tells that the loss needs image-only and text-only heads; ``provenance`` and ``card`` are the entries ``training``
+    and ``card`` of the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
         FileNotFoundError: there are no such weights.
     """
-    model, processor = _from_saved(config, cases) if is_saved(config.model.name) else _new(config, cases, aux_heads)
+    saved = is_saved(config.model.name)
+    model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table)
     # one image is a study too
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
@@ -56,9 +123,13 @@ def build_predictor(
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 
 
-def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionModel, Processor]:
+def _new(
+    config: RunConfig, cases: CaseTable, aux_heads: bool, table: TableColumns | None
+) -> tuple[FusionModel, Processor]:
     """An architecture; its vocabulary is that of the tokenizer, which is made first."""
     name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
+    if table is not None:
+        overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
     weights, tokenizer = config.model.encoder_weights, None
     if encoder is not None and weights_source(encoder) is not None and (weights or encoder not in BUILT_IN):
@@ -71,6 +142,9 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
     if tokenizer is not None and len(tokenizer) > known:
         counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
+    if table is not None:
+        tower: Any = model.towers["table"]
+        tower.set_statistics(*table.statistics())
     inputs: dict[str, Any] = {}
     if model.image_tower is not None:
         cfg = model.pretrained_cfg
@@ -81,6 +155,7 @@ def _new(config: RunConfig, cases: CaseTable, aux_heads: bool) -> tuple[FusionMo
         tokenizer=tokenizer,
         text_template=config.dataset.text_template,
         max_length=_max_length(config, model),
+        table=table,
         missing_values=config.dataset.missing_values,
         **inputs,
     )
@@ -112,9 +187,14 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
+    groups, least = cases.select("train").frame["group"].tolist(), config.privacy.min_patients
+    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size, groups=groups, min_groups=least)
+
+
+def _texts(config: RunConfig, cases: CaseTable) -> list[str]:
+    """Texts of the training rows; a row without one has an empty text."""
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
-    texts = [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
-    return fit_wordpiece(texts, config.processor.vocab_size)
+    return [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
 
 
 def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:

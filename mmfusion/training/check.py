@@ -5,7 +5,7 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import build_loss, is_saved, needs_aux_heads
+from mmfusion.training.build import TABLE_ENCODER, build_loss, is_saved, needs_aux_heads
 from mmfusion.training.config import RunConfig
 
 
@@ -17,7 +17,7 @@ def check_settings(config: RunConfig) -> None:
         TypeError: a keyword that models, the named part or the loss do not take.
     """
     train, augment = config.train, config.processor.augment
-    for section in (config.model, config.processor, train):
+    for section in (config.dataset, config.model, config.processor, train, config.privacy):
         section.__post_init__()  # a field may have been set since
     if train.metric not in METRICS:
         raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
@@ -32,4 +32,8 @@ def check_settings(config: RunConfig) -> None:
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):
-        check_parts(resolve_config(config.model.name, **config.model.overrides(), aux_heads=aux_heads))
+        overrides = {**config.model.overrides(), "aux_heads": aux_heads}
+        parts = resolve_config(config.model.name, **overrides)
+        if config.dataset.reads_columns and parts.get("table_encoder") is None:
+            parts = resolve_config(config.model.name, **overrides, table_encoder=TABLE_ENCODER)
+        check_parts(parts)

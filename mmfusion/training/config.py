@@ -39,6 +39,8 @@ class ModelConfig:
         stem: ``2.5d``, of image tower ``slices``.
         aggregator: name of the aggregator of image tower ``slices``.
         text_encoder: built-in name, transformers model id or folder.
+        table_encoder: name of the tower that reads ``dataset.table_columns``; None takes ``table_mlp`` where there are
+            such columns.
         fusion: name of the fusion block.
         head: name of the head.
         dim: width of the fusion block.
@@ -46,6 +48,7 @@ class ModelConfig:
         image_args: keywords of the image tower.
         aggregator_args: keywords of the aggregator.
         text_args: keywords of the text tower.
+        table_args: keywords of the table tower; those that the columns decide are added.
         fusion_args: keywords of the fusion block.
         head_args: keywords of the head.
     """
@@ -57,6 +60,7 @@ class ModelConfig:
     stem: str | None = None
     aggregator: str | None = None
     text_encoder: str | None = None
+    table_encoder: str | None = None
     fusion: str | None = None
     head: str | None = None
     dim: int | None = None
@@ -64,6 +68,7 @@ class ModelConfig:
     image_args: dict[str, Any] | None = None
     aggregator_args: dict[str, Any] | None = None
     text_args: dict[str, Any] | None = None
+    table_args: dict[str, Any] | None = None
     fusion_args: dict[str, Any] | None = None
     head_args: dict[str, Any] | None = None
 
@@ -203,6 +208,22 @@ class TrainConfig:
 
 
 @dataclass
+class PrivacyConfig:
+    """What a saved model may hold of single patients.
+
+    Attributes:
+        min_patients: values (words of the fitted tokenizer, categories) enter a vocabulary, and the ends of a column's
+            range are told, when so many patients (``dataset.group_column``; rows without one) of the training rows
+            share them.
+    """
+
+    min_patients: int = 5
+
+    def __post_init__(self) -> None:
+        _check("privacy", self, {}, min_patients=1)
+
+
+@dataclass
 class CardConfig:
     """What the model card says and no file tells; it travels in the ``card`` entry of the model's ``config.json``.
 
@@ -231,6 +252,7 @@ class RunConfig:
         model: which model.
         processor: how rows become tensors.
         train: how to train.
+        privacy: what the saved model may hold of single patients.
         card: what the model card says beyond the figures.
         plugins: modules that register parts of your own, named as in an import; they are imported first.
     """
@@ -242,5 +264,6 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     card: CardConfig = field(default_factory=CardConfig)
     plugins: list[str] = field(default_factory=list)

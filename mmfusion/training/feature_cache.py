@@ -48,11 +48,15 @@ class FeatureCache:
         self.model, self.channels_last = predictor.network(), predictor.channels_last
         self._loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": workers}
         self._processors = {
-            "image": replace(predictor.processor, tokenizer=None, text_template=None),
-            "text": replace(predictor.processor, image_size=None),
+            "image": replace(predictor.processor, tokenizer=None, text_template=None, table=None),
+            "text": replace(predictor.processor, image_size=None, table=None),
         }
+        # columns are read anew each time: their tower is trained, and there is nothing to compute in advance
+        self._live = replace(predictor.processor, image_size=None, tokenizer=None, text_template=None)
+        self._stored = [side for side, tower in self.model.towers.items() if not tower.from_scratch]
         self._weights: dict[str, str] = {}
-        for side, tower in self.model.towers.items():
+        for side in self._stored:
+            tower = self.model.towers[side]
             if not tower.can_encode or side not in self._processors:
                 why = "has no encode that reads images or texts, so that its features cannot be cached"
                 raise ValueError(f"The {side} tower {type(tower).__name__} {why}; unset train.feature_cache.")
@@ -71,15 +75,15 @@ class FeatureCache:
             KeyError: a row is not of the table.
         """
         stores = {}
-        for side in self.model.towers:
+        for side in self._stored:
             # augmented views are those of the rows that are trained on
             augmented = augment is not None and side == "image"
             table = cases if augmented else self.cases
             rows = MultimodalDataset(table, self._processors[side], augment=augment if augmented else None, seed=seed)
             places = _places(cases, table)
             stores[side] = [(self._store(side, table, rows, view), places) for view in range(views if augmented else 1)]
-        labels = MultimodalDataset(cases, replace(self._processors["image"], image_size=None))
-        return FeatureRows(labels.ids, labels.labels, stores)
+        live = MultimodalDataset(cases, self._live)
+        return FeatureRows(live.ids, live.labels, stores, live if self._live.table is not None else None)
 
     def _store(self, side: str, cases: CaseTable, rows: MultimodalDataset, view: int) -> FeatureStore:
         about = {

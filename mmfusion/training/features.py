@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from mmfusion.data import MultimodalDataset
+from mmfusion.data.table_columns import TABLE_INPUTS
 from mmfusion.files import read_json, write_json
 
 _INDEX, _OFFSETS = "index.json", "offsets.npy"
@@ -129,6 +131,7 @@ class FeatureRows(Dataset[dict[str, Any]]):
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
         views: modality -> its stores, one per augmented view (one alone without augmentation), each with the position
             there of every row; epoch e reads view e mod their number.
+        live: The same rows with their columns, whose tower is trained; None without columns.
 
     Raises:
         ValueError: a store lacks rows.
@@ -139,8 +142,9 @@ class FeatureRows(Dataset[dict[str, Any]]):
         ids: NDArray[Any],
         labels: NDArray[np.int64],
         views: Mapping[str, Sequence[tuple[FeatureStore, NDArray[np.int64]]]],
+        live: MultimodalDataset | None = None,
     ) -> None:
-        self.ids, self.labels = ids, labels
+        self.ids, self.labels, self._live = ids, labels, live
         self._views = dict(views)
         for side, stores in self._views.items():
             for store, places in stores:
@@ -160,7 +164,7 @@ class FeatureRows(Dataset[dict[str, Any]]):
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Features of each modality, whether it is there, the label and the position."""
         i = range(len(self))[i]
-        item: dict[str, Any] = {"index": i}
+        item: dict[str, Any] = {**(self._live[i] if self._live is not None else {}), "index": i}
         for side, stores in self._views.items():
             store, places = stores[int(self._epoch) % len(stores)]
             features = store[places[i]]
@@ -173,7 +177,10 @@ class FeatureRows(Dataset[dict[str, Any]]):
         """A batch: ``<modality>_features``, name -> (B, ...), ``<modality>_present``, ``labels`` and ``index`` (B,)."""
         kept = ["index", *(f"{side}_present" for side in self._views)]
         kept += ["labels"] if all("labels" in item for item in items) else []
-        batch: dict[str, Any] = {name: torch.tensor([item[name] for item in items]) for name in kept}
+        batch: dict[str, Any] = {}
+        if self._live is not None:
+            batch = self._live.collate([{name: item[name] for name in TABLE_INPUTS if name in item} for item in items])
+        batch |= {name: torch.tensor([item[name] for item in items]) for name in kept}
         for name, stores in ((f"{side}_features", stores) for side, stores in self._views.items()):
             batch[name] = stores[0][0].collate([item[name] for item in items])
         return batch

@@ -8,14 +8,21 @@ from typing import Any
 from mmfusion._version import __version__
 from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
 from mmfusion.data import CaseTable
+from mmfusion.data.table_columns import TableColumns
 from mmfusion.training.build import is_saved
+from mmfusion.training.columns import with_column_names
 from mmfusion.training.config import RunConfig
 
 PACKAGES = ("torch", "timm", "transformers", "accelerate")
 
 
-def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[str, Any]:
-    """Data (rows of all splits), seed, loss, number of processes that share each step, and versions of a run."""
+def provenance_of(
+    config: RunConfig, cases: CaseTable, processes: int, table: TableColumns | None = None
+) -> dict[str, Any]:
+    """Data (rows of all splits), seed, loss, number of processes that share each step, and versions of a run.
+
+    Columns that were found are named: a saved model does not look for others.
+    """
     packages = {name: version(name) for name in PACKAGES}
     return {
         "data_fingerprint": cases.fingerprint(),
@@ -23,7 +30,7 @@ def provenance_of(config: RunConfig, cases: CaseTable, processes: int) -> dict[s
         "labels": cases.labels,
         "seed": config.seed,
         "processes": processes,
-        "dataset": asdict(config.dataset),
+        "dataset": asdict(with_column_names(config.dataset, table)),
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,14 +10,14 @@ from transformers import IntervalStrategy, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
-from mmfusion.data import CaseTable
+from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
 from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_loss, build_predictor, class_counts, needs_aux_heads
+from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
@@ -69,20 +70,22 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     is_main, processes = args.process_index == 0, args.distributed_state
 
     cases = read_training_cases(config, images_checked)
-    provenance = provenance_of(config, cases, args.world_size)
+    columns = columns_of(config, cases)
+    config, told = with_parts(config, cases, columns.table)
+    provenance = provenance_of(config, cases, args.world_size, columns.table)
     if resuming:
         folder.check_provenance(provenance)
     processes.wait_for_everyone()
 
     loss = build_loss(config.train, class_counts(cases))
     set_seed(config.seed)
-    predictor = build_predictor(
-        config, cases, aux_heads=needs_aux_heads(loss), provenance=provenance, card=card_of(config)
-    )
+    made: dict[str, Any] = {"table": columns.table, "provenance": provenance, "card": card_of(config)}
+    predictor = build_predictor(config, cases, aux_heads=needs_aux_heads(loss), **made)
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        print(_first_line(config, args, predictor, cases))
+        print("\n".join(filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases)))))
+        _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
@@ -124,6 +127,14 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
         f"training {config.model.name} ({parameters:,} trainable parameters) on {len(cases.labels)} classes, "
         f"rows: {rows}; {resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
     )
+
+
+def _print_notices(predictor: Predictor, cases: CaseTable) -> None:
+    """What the model cannot learn from the rows of each split, or has not learned."""
+    reader = replace(predictor.processor, image_size=None)
+    for split in cases.splits:
+        for line in MultimodalDataset(cases.select(split), reader).notices().lines():
+            print(f"{split}: {line}")
 
 
 def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, float]:

@@ -15,6 +15,9 @@ FREE_TO_CHANGE = (
     *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
+#: keys that a run fills in where they are left open, from its rows (see :func:`~mmfusion.training.build.with_parts`).
+FILLED_IN = ("model.table_encoder", "model.text_encoder")
+
 
 class RunFolder:
     """Paths of a run.
@@ -52,7 +55,8 @@ class RunFolder:
         before = flat(_complete(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
         now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in FREE_TO_CHANGE]
+        free = (*FREE_TO_CHANGE, *(key for key in FILLED_IN if now.get(key) is None))
+        changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
         if changed:
             raise ValueError(
                 f"{self.root} cannot be resumed with another configuration: {', '.join(changed)}; "

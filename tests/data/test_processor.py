@@ -34,7 +34,7 @@ def _picture(seed: int = 0) -> Image.Image:
 
 
 def test_batch_keys_shapes_and_types(processor: Processor) -> None:
-    batch = processor(images=[_picture(), _picture(1)], texts=TEXTS, labels=["nv", 0])
+    batch = processor(images=[_picture(), _picture(1)], text=TEXTS, labels=["nv", 0])
     assert {key: (tuple(value.shape), value.dtype) for key, value in batch.items()} == {
         "pixel_values": ((2, 3, 16, 16), torch.float32),
         "image_present": ((2,), torch.bool),
@@ -52,12 +52,12 @@ def test_batch_keys_shapes_and_types(processor: Processor) -> None:
 
 def test_padding_is_to_the_longest_text_of_the_batch(processor: Processor, tokenizer: Any) -> None:
     short, long = "male", "lesion on the back"
-    batch = processor(texts=[short, long])
+    batch = processor(text=[short, long])
     expected = tokenizer([short, long], padding=True, return_tensors="pt")
     assert batch["input_ids"].shape == (2, 6)
     assert torch.equal(batch["input_ids"], expected["input_ids"])
     assert torch.equal(batch["attention_mask"], expected["attention_mask"])
-    assert processor(texts=[short])["input_ids"].shape == (1, 3)
+    assert processor(text=[short])["input_ids"].shape == (1, 3)
 
 
 def test_padding_to_a_multiple(processor: Processor) -> None:
@@ -74,14 +74,14 @@ def test_truncation_keeps_the_end_token(processor: Processor, tokenizer: Any) ->
 
 
 def test_missing_modalities(processor: Processor) -> None:
-    batch = processor(images=[None, _picture()], texts=["male", None])
+    batch = processor(images=[None, _picture()], text=["male", None])
     assert batch["image_present"].tolist() == [False, True]
     assert batch["text_present"].tolist() == [True, False]
     assert not batch["pixel_values"][0].any() and batch["pixel_values"][1].any()
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 0]]
     assert batch["input_ids"][1].tolist() == [0, 0, 0]
     assert "labels" not in batch
-    nothing = processor(images=[_picture()], texts=["  "])
+    nothing = processor(images=[_picture()], text=["  "])
     assert nothing["input_ids"].tolist() == [[0]] and nothing["attention_mask"].tolist() == [[0]]
     assert nothing["text_present"].tolist() == [False]
 
@@ -89,7 +89,7 @@ def test_missing_modalities(processor: Processor) -> None:
 def test_one_modality_makes_no_keys_of_the_other(tokenizer: Any) -> None:
     assert set(Processor(image_size=8)(images=_picture())) == {"pixel_values", "image_present", "index"}
     keys = {"input_ids", "attention_mask", "text_present", "index"}
-    assert set(Processor(tokenizer=tokenizer)(texts="male")) == keys
+    assert set(Processor(tokenizer=tokenizer)(text="male")) == keys
 
 
 def test_text_of_a_row(processor: Processor) -> None:
@@ -131,14 +131,14 @@ def test_corners_uncovered_by_a_rotation_are_near_zero(processor: Processor) -> 
 
 
 def test_call_refuses_uneven_input(processor: Processor) -> None:
-    for kwargs in ({}, {"images": []}, {"images": [_picture()], "texts": ["a", "b"]}):
+    for kwargs in ({}, {"images": []}, {"images": [_picture()], "text": ["a", "b"]}):
         with pytest.raises(ValueError, match="of one length above 0"):
             processor(**kwargs)
 
 
 def test_saved_and_loaded(processor: Processor, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architecture": "mibf_lite0", "processor": {"old": 1}}')
-    processor(texts=["male"])  # calls leave truncation settings behind in the tokenizer
+    processor(text=["male"])  # calls leave truncation settings behind in the tokenizer
     processor.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architecture"] == "mibf_lite0"
@@ -152,8 +152,8 @@ def test_saved_and_loaded(processor: Processor, tmp_path: Path) -> None:
 
     loaded = Processor.from_pretrained(tmp_path)
     assert loaded.to_dict() == processor.to_dict()
-    ours = processor(images=[_picture(), None], texts=TEXTS, labels=["nv", "mel"])
-    theirs = loaded(images=[_picture(), None], texts=TEXTS, labels=["nv", "mel"])
+    ours = processor(images=[_picture(), None], text=TEXTS, labels=["nv", "mel"])
+    theirs = loaded(images=[_picture(), None], text=TEXTS, labels=["nv", "mel"])
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 

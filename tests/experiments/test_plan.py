@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mmfusion.data import DatasetConfig
 from mmfusion.experiments import ExperimentConfig
 from mmfusion.experiments.plan import plan_rows, plan_runs
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
@@ -91,3 +92,17 @@ def test_runs_go_seed_by_seed_and_fold_by_fold() -> None:
 def test_studies_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         plan_rows(study(**settings))
+
+
+def test_each_modality_alone_beside_columns() -> None:
+    def rows_of(**dataset: object) -> dict[str, RunConfig]:
+        run = RunConfig(data="d", dataset=DatasetConfig(**dataset), model=ModelConfig(name="test_mibf"))
+        return {row.name: row.config for row in plan_rows(ExperimentConfig(run=run, vary={"train.lr": [0.1]}))}
+
+    rows = rows_of(table_columns="auto", text_template="{age}")
+    assert [*rows] == ["base", "image alone", "text alone", "columns alone", "lr=0.1"]
+    assert rows["columns alone"].dataset.table_columns == "auto" and rows["text alone"].dataset.table_columns is None
+    columns = rows["columns alone"].model
+    assert (columns.image_encoder, columns.text_encoder, columns.table_encoder) == ("none", "none", None)
+    # the settings name no text: the base may have none
+    assert [*rows_of(numeric_columns=["age"])] == ["base", "image alone", "columns alone", "lr=0.1"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from zoo import batch, shrunk
 
-from mmfusion.explanation import attention_maps, modality_contributions, token_relevance
+from mmfusion.explanation import attention_maps, column_contributions, modality_contributions, token_relevance
 from mmfusion.explanation.text import words_of
 from mmfusion.outputs import FusionOutput
 from mmfusion.towers import Tower
@@ -72,7 +72,7 @@ def test_a_missing_modality_takes_no_part() -> None:
         found = modality_contributions(model, inputs | missing, 0)
         assert list(found.values) == ["image", "none"] and list(found.shapley) == ["image"]
     nothing = inputs | {"text_present": torch.tensor([False]), "image_present": torch.tensor([False])}
-    with pytest.raises(ValueError, match="neither an image nor a text"):
+    with pytest.raises(ValueError, match="none of image, text to take away"):
         modality_contributions(model, nothing, 0)
     with pytest.raises(ValueError, match="output='odds'"):
         modality_contributions(model, inputs, 0, output="odds")
@@ -133,3 +133,49 @@ def test_attention_maps() -> None:
     torch.testing.assert_close(found["text_to_image.0"], weights[0, :, :2].mean((0, 1)).view(2, 3))
     torch.testing.assert_close(found["text_to_both"], both[0, :, :2, 3:].mean((0, 1)).view(2, 3))
     assert attention_maps(None, (2, 3)) == {} == attention_maps({"text_to_both": torch.rand(1, 1, 1, 2)}, (1, 1))
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_columns_of_an_additive_model(count: int) -> None:
+    """Where the columns add up, each one's Shapley value is its own term, exactly or by random orders."""
+
+    class Sum(Tower):
+        def __init__(self) -> None:
+            super().__init__()
+            self.modality, self.inputs = "table", ("numeric_values", "category_ids")
+
+    class Additive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.towers = {"table": Sum()}
+
+        def forward(self, numeric_values, category_ids) -> FusionOutput:
+            total = numeric_values.nan_to_num().sum(dim=1) + 0.5 * category_ids.sum(dim=1)
+            return FusionOutput(logits=torch.stack([total, -total], dim=1))
+
+    values = torch.arange(count, dtype=torch.float32)[None] + 1
+    values[0, 1] = torch.nan
+    names = [f"c{i}" for i in range(count)] + ["sex"]
+    inputs = {"numeric_values": values, "category_ids": torch.tensor([[3]])}
+    found = column_contributions(Additive(), inputs, 0, names, output="logit")
+    assert [name for name, _ in found] == [n for n in names if n != "c1"], "a missing cell takes no part"
+    expected = [values[0, i].item() for i in range(count) if i != 1] + [1.5]
+    assert [value for _, value in found] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_columns_sum_to_what_the_table_adds(count: int) -> None:
+    columns = {"numeric": count, "categories": [3, 5]}
+    model = shrunk("test_mibf", table_encoder="table_mlp", table_args=columns, text_args={"vocab_size": 128}).eval()
+    inputs = batch(model, rows=1)
+    inputs["numeric_values"] = torch.randn(1, count)
+    inputs["category_ids"] = torch.tensor([[2, 1]])
+    whole = modality_contributions(model, inputs, 1)
+    assert list(whole.shapley) == ["image", "text", "table"] and whole.interaction is None
+    assert sum(whole.shapley.values()) == pytest.approx(whole.values["image+text+table"] - whole.values["none"])
+    names = [f"c{i}" for i in range(count + 2)]
+    found = column_contributions(model, inputs, 1, names)
+    assert sum(value for _, value in found) == pytest.approx(whole.drop["table"], abs=1e-6)
+    assert found == column_contributions(model, inputs, 1, names), "the same each time"
+    with pytest.raises(ValueError, match=f"{count + 2} columns, and 1 names"):
+        column_contributions(model, inputs, 1, names[:1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import batch, larger_siblings, shrunk
+from zoo import COLUMNS, batch, larger_siblings, shrunk
 
 import mmfusion
 from mmfusion.data import Processor, fit_wordpiece
@@ -22,8 +22,8 @@ SIZE = 48
 CALIBRATION = {"temperature": 1.7, "fitted_on": "val", "n": 60}
 
 #: one model for each thing that a tracer might stumble on: a recurrence over slices of any number; views, some of them
-#: absent; a scan; a region and its stand-in. (An image with a text is exported by the tests of the folder.)
-MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_lite0")
+#: absent; a scan; a region and its stand-in; columns. (An image with a text is exported by the tests of the folder.)
+MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_lite0", "table_ft_transformer")
 
 #: sizes that are neither those of tracing nor those of the command's own check.
 ROWS, LENGTH = 6, 15
@@ -44,6 +44,8 @@ def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
         inputs["image_present"] = torch.arange(ROWS) != 4
     if model.text_tower is not None:
         inputs["text_present"] = torch.arange(ROWS) != 5
+    if model.table_tower is not None:
+        inputs["table_present"] = torch.arange(ROWS) != 3
     return inputs
 
 
@@ -90,6 +92,18 @@ def test_onnx_with_and_without_inputs_that_the_tower_may_do_without(name: str, t
         if inputs["pixel_values"].ndim == 5:  # one slice, one view
             inputs["pixel_values"] = inputs["pixel_values"][:, 0]
             torch.testing.assert_close(onnx_model(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("table", ["table_mlp", "ft_transformer"])
+def test_columns_beside_image_and_text(table: str, tmp_path: Path) -> None:
+    """Missing cells are NaN in the program too; a row without any known cell has no columns."""
+    told = {"table_encoder": table, "table_args": COLUMNS, "text_args": {"vocab_size": 128}}
+    model = shrunk("test_concat", **told).eval()
+    path = tmp_path / "model.onnx"
+    assert write_program(model, path, calibration=CALIBRATION, image_size=SIZE) <= 1e-4
+    check_numbers(path, model, 1.7)
+    values = other_inputs(model)["numeric_values"]
+    assert values.isnan().any() and not values.isnan().all()
 
 
 TORCH_EXPORTED = [pytest.param(n, marks=pytest.mark.slow) for n in MECHANISMS if n != "bilstm_lite0"]

@@ -122,6 +122,41 @@ def test_ibfa_tokens_is_the_equation_over_real_tokens():
     assert_close(block(image, text).pooled, torch.cat([first, second], -1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["pooled", "token"])
+def test_ibfa_residual_and_own_auxiliary_are_the_projected_sides(form):
+    plain = mmfusion.create_fusion("ibfa", image_dim=V, text_dim=T, dim=D, form=form)
+    block = mmfusion.create_fusion("ibfa", image_dim=V, text_dim=T, dim=D, form=form, residual=True, auxiliary="own")
+    block.load_state_dict(plain.state_dict())
+    image, text = features()
+    published, fused = plain(image, text), block(image, text)
+    if form == "pooled":
+        v, t = block.image_proj(image.pooled), block.text_proj(text.pooled)
+    else:
+        v = block.image_proj(image.tokens).mean(1)
+        t = torch.stack([block.text_proj(row[keep]).mean(0) for row, keep in zip(text.tokens, text.mask, strict=True)])
+    assert_close(fused.image, v)
+    assert_close(fused.text, t)
+    assert_close(fused.pooled, published.pooled + torch.cat([v, t], -1), rtol=1e-5, atol=1e-6)
+    assert fused.tokens.shape == published.tokens.shape
+    assert_close(fused.attentions, published.attentions)
+
+
+@pytest.mark.parametrize("form", ["pooled", "token"])
+def test_ibfa_that_reads_both_sides_trains_every_parameter_and_ignores_padding(form):
+    keywords = {"form": form, "residual": True, "auxiliary": "own", "max_logit": 4}
+    block = mmfusion.create_fusion("ibfa", image_dim=V, text_dim=T, dim=D, num_heads=2, **keywords)
+    image, text = features()
+    fused = block(image, text)
+    (fused.pooled.square().sum() + fused.image.square().sum() + fused.text.square().sum()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+    longer = text.replace(
+        tokens=torch.cat([text.tokens, torch.full((B, 4, T), 1e3)], 1),
+        mask=torch.cat([text.mask, torch.zeros(B, 4, dtype=torch.bool)], 1),
+    )
+    padded = block(image, longer)
+    assert_close((padded.pooled, padded.text), (fused.pooled, fused.text), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("query", ["text", "image"])
 def test_cross_attention_layer_is_torch_attention(query):
     block = mmfusion.create_fusion("cross_attention", image_dim=V, text_dim=T, dim=D, num_heads=4, query=query).eval()
@@ -163,6 +198,8 @@ def test_two_layers_and_their_weights():
         ("cross_attention", {"query": "x"}, "query='x'"),
         ("cross_attention", {"num_heads": 5}, "num_heads=5"),
         ("ibfa", {"form": "x"}, "form='x'"),
+        ("ibfa", {"auxiliary": "x"}, "auxiliary='x'"),
+        ("ibfa", {"max_logit": 0}, "max_logit=0"),
     ],
 )
 def test_wrong_values_are_told(name, kwargs, words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -46,6 +48,57 @@ def test_joint_attention_takes_vectors_as_one_token():
     scores = torch.stack([(q * own).sum(-1), (q * other).sum(-1)], -1) / 8**0.5
     p = scores.softmax(-1)
     assert_close(out, layer.out(p[:, :1] * layer.v(x) + p[:, 1:] * layer.v_other(y)))
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_bounded_joint_attention_is_its_equation(heads):
+    torch.manual_seed(0)
+    layer = JointAttention(8, heads, max_logit=3.0).double()
+    layer.logit_scale.data = torch.randn(heads).double()
+    x, y = torch.randn(2, 3, 8).double(), torch.randn(2, 5, 8).double()
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
+    out, weights = layer(x, y, None, mask)
+    for b in range(2):
+        ys = y[b, mask[b]]
+        q, k = layer.q(x[b]), torch.cat([layer.k(x[b]), layer.k_other(ys)])
+        v = torch.cat([layer.v(x[b]), layer.v_other(ys)])
+        attended = []
+        for h in range(heads):
+            part = slice(h * 8 // heads, (h + 1) * 8 // heads)
+            cosines = F.cosine_similarity(q[:, None, part], k[None, :, part], dim=-1)
+            scores = 3.0 / (1 + torch.exp(-layer.logit_scale[h])) * cosines
+            attended.append(scores.softmax(-1) @ v[:, part])
+            assert_close(weights[b, h][:, : 3 + len(ys)], scores.softmax(-1))
+        assert_close(out[b], layer.out(torch.cat(attended, -1)))
+
+
+def test_the_bound_of_the_scores_holds_for_any_weights():
+    torch.manual_seed(0)
+    layer = JointAttention(2, max_logit=4).double()
+    layer.logit_scale.data.fill_(50)
+    for p in (layer.q, layer.k, layer.k_other):
+        p.weight.data *= 1e3
+    x, y = torch.randn(2, 256, 2).double()
+    least = 1 / (1 + math.exp(8))
+    assert 2 * least > layer(x, y)[1].min() >= least - 1e-12
+    free = JointAttention(2).double()
+    free.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "logit_scale"})
+    assert free(x, y)[1].min() < 1e-30
+
+
+def test_the_scale_of_a_bounded_attention_is_learned_and_not_decayed():
+    torch.manual_seed(0)
+    layer = JointAttention(8, 2, max_logit=4)
+    assert_close(layer.max_logit * layer.logit_scale.sigmoid(), torch.full((2,), 2.0))
+    layer(torch.randn(2, 8), torch.randn(2, 8))[0].square().sum().backward()
+    assert (layer.logit_scale.grad != 0).all() and layer.logit_scale.ndim == 1
+    assert JointAttention(8).state_dict().keys() == layer.state_dict().keys() - {"logit_scale"}
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_a_bound_is_a_positive_number(value):
+    with pytest.raises(ValueError, match=f"max_logit={value} is no positive number"):
+        JointAttention(8, max_logit=value)
 
 
 def test_heads_must_divide_the_width():

@@ -37,7 +37,7 @@ def test_list_models_wildcards_and_natural_order():
         (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
-        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both towers"),
+        (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both sides"),
         (lambda: mmfusion.create_model("test_image", aux_heads=True), ValueError, "aux_heads"),
         (lambda: mmfusion.create_loss("mp", alhpa=1), TypeError, "loss 'mp'.*alhpa"),
         (lambda: mmfusion.create_fusion("ibfa", image_dim=4), TypeError, "fusion 'ibfa'.*text_dim"),
@@ -64,6 +64,21 @@ def test_removing_a_tower_leaves_the_unimodal_model():
     model = mmfusion.create_model("test_mibf", text_encoder=None)
     assert model.fusion is None and model.text_tower is None and model.aux_heads is None
     assert model(pixel_values=torch.zeros(2, 3, 48, 48)).logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("size", ["resnet50", "convnext_base", "lite0"])
+def test_mibf_v2_differs_from_the_published_form_in_four_keywords(size):
+    with torch.device("meta"):
+        published, model = mmfusion.create_model(f"mibf_{size}"), mmfusion.create_model(f"mibf_v2_{size}")
+    keywords = {"residual": True, "auxiliary": "own", "max_logit": 4}
+    text = {**published.config["text_args"], "pooling": "mean"}
+    assert model.config == {**published.config, "fusion_args": keywords, "text_args": text}
+    assert published.config["fusion_args"] == {} and published.config["text_args"]["pooling"] == "cls"
+    with torch.device("meta"):
+        swapped = mmfusion.create_model(f"mibf_v2_{size}", fusion="concat")
+        image_only = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None)
+    assert swapped.config["fusion_args"] == {} and swapped.config["text_args"]["pooling"] == "mean"
+    assert image_only.config["text_args"] == {} and image_only.fusion is None
 
 
 def test_a_block_of_ones_own_is_a_name_like_any_other():

@@ -33,6 +33,8 @@ def test_every_parameter_gets_a_gradient(model):
         inputs["image_present"] = torch.tensor([True, True, False, True])
     if model.text_tower is not None:
         inputs["text_present"] = torch.tensor([True, True, True, False])
+    if model.table_tower is not None:
+        inputs["table_present"] = torch.tensor([False, True, True, True])
     output = model.train()(**inputs)
     sum(x.square().sum() for x in every_logit(output)).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -107,20 +109,21 @@ def test_absent_slices_and_views_change_nothing(model):
 
 def test_present_flags_change_nothing_when_all_is_present(model):
     inputs = batch(model.eval())
-    flags = {f"{side}_present": torch.ones(4, dtype=torch.bool) for side in ("image", "text")}
+    flags = {f"{side}_present": torch.ones(4, dtype=torch.bool) for side in ("image", "text", "table")}
     assert torch.equal(model(**inputs).logits, model(**inputs, **flags).logits)
 
 
-@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.mark.parametrize("side", ["image", "text", "table"])
 def test_a_missing_modality_does_not_depend_on_what_stands_in_its_place(model, side):
-    if (model.image_tower if side == "image" else model.text_tower) is None:
+    if side not in model.towers:
         pytest.skip(f"no {side}")
     inputs = batch(model.eval())
     present = torch.tensor([True, False, True, False])
     before = model(**inputs, **{f"{side}_present": present})
     other = batch(model, seed=1)
-    key = "pixel_values" if side == "image" else "input_ids"
-    changed = {**inputs, key: torch.where(present.view(-1, *[1] * (inputs[key].ndim - 1)), inputs[key], other[key])}
+    changed = dict(inputs)
+    for key in {"image": ["pixel_values"], "text": ["input_ids"]}.get(side, model.towers[side].inputs):
+        changed[key] = torch.where(present.view(-1, *[1] * (inputs[key].ndim - 1)), inputs[key], other[key])
     after = model(**changed, **{f"{side}_present": present})
     assert_close(after.logits, before.logits, rtol=1e-5, atol=1e-6)
     full = model(**inputs)
@@ -167,8 +170,8 @@ def test_timm_contract(model):
 
 
 def test_frozen_encoders_stay_frozen(model):
-    model.freeze_encoders()
-    before = copy.deepcopy({k: v for k, v in model.state_dict().items() if ".backbone." in k})
+    model.freeze_encoders(**dict.fromkeys(model.modalities, True))
+    before = copy.deepcopy({k: v for k, v in model.state_dict().items() if ".backbone." in k or "table_tower." in k})
     model.train()
     optimizer = torch.optim.SGD(model.param_groups(lr=0.1))
     model(**batch(model)).logits.square().sum().backward()
@@ -296,10 +299,12 @@ def test_features_computed_before_give_the_same_output(model):
         given["image_features"] = model.image_tower.encode(**model.image_tower.select(inputs))
     if model.text_tower is not None:
         given["text_features"] = model.text_tower.encode(inputs["input_ids"], inputs["attention_mask"])
+    if model.table_tower is not None:
+        given["table_features"] = model.table_tower.encode(**model.table_tower.select(inputs))
     output = model(**given)
     for a, b in zip(every_logit(output), every_logit(expected), strict=True):
         assert torch.equal(a, b)
     absent = torch.tensor([True, False, True, True])
-    side = "image" if "image_features" in given else "text"
+    side = next(iter(given)).removesuffix("_features")
     output = model(**given, **{f"{side}_present": absent})
     assert_close(output.logits, model(**inputs, **{f"{side}_present": absent}).logits, rtol=1e-4, atol=1e-5)

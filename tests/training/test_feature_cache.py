@@ -118,3 +118,30 @@ def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="image encoder is trained"):
         FeatureCache(tmp_path, Predictor(model, Processor(labels=["a", "b"], image_size=32)), None)
     assert torch.is_grad_enabled()
+
+
+def test_columns_are_read_beside_the_features(toy: Path, tmp_path: Path) -> None:
+    """Image and text are kept, the tower of columns is trained on the rows themselves."""
+    data = tmp_path / "data"
+    shutil.copytree(toy, data)
+    table = pd.read_csv(data / "cases.csv")
+    rng = np.random.default_rng(0)
+    table["age"] = rng.normal(50, 15, len(table)).round(1)
+    table["sex"] = rng.choice(["man", "woman"], len(table))
+    table.loc[3, ["age", "sex"]] = [np.nan, None]
+    table.to_csv(data / "cases.csv", index=False)
+    runs = []
+    for cache in (None, tmp_path / "cache"):
+        config = _frozen(data, tmp_path / f"run{cache is None}", cache)
+        named = {"numeric_columns": ["age"], "categorical_columns": ["sex"]}
+        model = replace(config.model, table_encoder="table_mlp", table_args={"dropout": 0.0, "cell_dropout": 0.0})
+        with without_plots():
+            runs.append(train(replace(config, dataset=replace(config.dataset, **named), model=model)))
+    assert sorted(name.split("-")[0] for name in _stores(tmp_path / "cache")) == ["image", "text"]
+    plain, cached = runs
+    for a, b in zip(plain.history, cached.history, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-3)
+    one, other = (pd.read_csv(run.folder / "predictions.csv") for run in runs)
+    np.testing.assert_allclose(one.filter(like="p_"), other.filter(like="p_"), atol=1e-3)
+    fresh = mmfusion.create_model(f"local-dir:{plain.best}").table_tower
+    assert fresh.numeric.standardize.mean.item() == pytest.approx(table["age"][:24].mean(), abs=1)

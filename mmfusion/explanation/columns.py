@@ -1,0 +1,106 @@
+"""What each column of a row does for a prediction."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfusion.explanation.contributions import shapley_value
+from mmfusion.explanation.forward import attributing, captum_attr, computed_once
+from mmfusion.inference.temperature import class_probabilities
+from mmfusion.names import check_choice
+
+#: known cells up to which every set of them is tried; beyond, as many random orders as :data:`ORDERS`.
+EXACT = 8
+ORDERS = 32
+
+
+def column_contributions(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    target: int,
+    names: Sequence[str],
+    *,
+    output: str = "probability",
+    calibration: Mapping[str, Any] | None = None,
+) -> list[tuple[str, float]]:
+    """The Shapley value of each known cell of a sample's row (Shapley 1953), in the order of the columns.
+
+    A cell is taken away as a missing one is, everything else stays: the model sees its learned vector of a missing
+    cell. Without any, the row has no columns at all, so that the values sum to ``Contributions.drop["table"]``. A cell
+    that is missing already takes no part. Up to 8 cells all sets of them are tried; with more the values are means over
+    32 random orders, always the same ones (captum's ``ShapleyValueSampling``), which sum to the whole as well.
+
+    Args:
+        model: A ``FusionModel`` with a table tower.
+        inputs: Keyword tensors of one sample (B = 1).
+        target: Position of the class.
+        names: Names of the columns, numeric ones first.
+        output: ``probability`` or ``logit``.
+        calibration: Of the model; None leaves probabilities as the network gives them.
+
+    Raises:
+        ValueError: An unknown output, another number of names, or no known cell.
+        ImportError: captum is not installed, and there are more than 8 known cells.
+    """
+    check_choice("output", output, ("probability", "logit"))
+    known = _known(inputs)
+    if len(names) != len(known):
+        raise ValueError(f"The row has {len(known)} columns, and {len(names)} names were given.")
+    players = known.nonzero().flatten().tolist()
+    if not players:
+        raise ValueError("The sample has no known cell to take away.")
+
+    def score(shown: Tensor) -> Tensor:
+        """(N, players), 1 where a cell is shown -> what the model says of the class (N,)."""
+        keep = torch.zeros(len(shown), len(known), dtype=torch.bool, device=known.device)
+        keep[:, players] = shown > 0.5
+        logits = model(**_with_cells(inputs, keep)).logits
+        values = class_probabilities(logits, calibration) if output == "probability" else logits.float()
+        return values[:, target].double()
+
+    others = [tower for name, tower in model.towers.items() if name != "table"]  # type: ignore[operator,union-attr]
+    with ExitStack() as stack:
+        stack.enter_context(attributing(model))
+        stack.enter_context(torch.no_grad())
+        for tower in others:
+            stack.enter_context(computed_once(tower))
+        values = _exact(score, len(players), known.device) if len(players) <= EXACT else _sampled(score, len(players))
+    return [(names[column], value) for column, value in zip(players, values, strict=True)]
+
+
+def _known(inputs: Mapping[str, Tensor]) -> Tensor:
+    """(C + K,) bool, True where a cell of the only row is known."""
+    cells = [~inputs["numeric_values"][0].isnan()] if inputs.get("numeric_values") is not None else []
+    cells += [inputs["category_ids"][0] != 0] if inputs.get("category_ids") is not None else []
+    return torch.cat(cells)
+
+
+def _with_cells(inputs: Mapping[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
+    """The sample repeated, in each repeat with the cells that ``keep`` (N, C + K) marks."""
+    batch = {name: value.expand(len(keep), *value.shape[1:]) for name, value in inputs.items()}
+    count = 0
+    if "numeric_values" in batch:
+        count = batch["numeric_values"].shape[1]
+        batch["numeric_values"] = batch["numeric_values"].masked_fill(~keep[:, :count], torch.nan)
+    if "category_ids" in batch:
+        batch["category_ids"] = batch["category_ids"].masked_fill(~keep[:, count:], 0)
+    return batch
+
+
+def _exact(score: Any, count: int, device: torch.device) -> list[float]:
+    sets = [frozenset(s) for size in range(count + 1) for s in itertools.combinations(range(count), size)]
+    shown = torch.tensor([[player in s for player in range(count)] for s in sets], device=device).float()
+    value = dict(zip(sets, score(shown).tolist(), strict=True))
+    return [shapley_value(player, value) for player in range(count)]
+
+
+def _sampled(score: Any, count: int) -> list[float]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method = captum_attr().ShapleyValueSampling(score)
+        found = method.attribute(torch.ones(1, count), baselines=0.0, n_samples=ORDERS, perturbations_per_eval=64)
+    return found[0].tolist()
