@@ -1,9 +1,12 @@
-# Both targets make what they need in .venv, and reuse it the next time.
+# Targets make what they need in .venv (floors: in .venv-floors), and reuse it the next time.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+FLOORS := .venv-floors
+# The lowest torch is asked for by name: torchvision, which timm brings, would draw in the newest.
+TORCH_FLOOR := $(shell sed -n 's/^ *"torch>=\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: demo test format benchmarks docs clean
+.PHONY: demo test floors format benchmarks docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmfusion demo --output runs/demo
@@ -13,6 +16,13 @@ test: $(INSTALLED)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -m "" -n auto --maxprocesses 8 --dist worksteal
+
+# The default tests with the lowest versions that pyproject.toml allows.
+floors: $(INSTALLED)
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv venv --quiet --allow-existing --python $(PYTHON) $(FLOORS)
+	$(PYTHON) -m uv pip install --python $(FLOORS)/bin/python --resolution lowest-direct "torch==$(TORCH_FLOOR)" --editable ".[test]"
+	$(FLOORS)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 format: $(INSTALLED)
 	$(PYTHON) -m ruff check --fix .
@@ -25,7 +35,7 @@ benchmarks: $(INSTALLED)
 	for script in $(filter-out benchmarks/timing.py benchmarks/verify_checkpoint.py,$(wildcard benchmarks/*.py)); do $(PYTHON) $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FLOORS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml

@@ -11,13 +11,16 @@ from mmfusion.lazy import attach
 if TYPE_CHECKING:
     from mmfusion import (
         aggregators as aggregators,
+        auditing as auditing,
         data as data,
         evaluation as evaluation,
+        explanation as explanation,
         fusion as fusion,
         heads as heads,
         layers as layers,
         losses as losses,
         models as models,
+        narrative as narrative,
         towers as towers,
         training as training,
     )
@@ -26,14 +29,20 @@ if TYPE_CHECKING:
     from mmfusion.inference.predictor import Predictor as Predictor
     from mmfusion.models import (
         FusionModel as FusionModel,
+        create as create,
         create_aggregator as create_aggregator,
         create_fusion as create_fusion,
         create_head as create_head,
         create_loss as create_loss,
         create_model as create_model,
+        get_pretrained_cfg as get_pretrained_cfg,
+        is_model as is_model,
         list_components as list_components,
         list_models as list_models,
+        list_pretrained as list_pretrained,
         push_to_hub as push_to_hub,
+        register_model as register_model,
+        save_pretrained as save_pretrained,
     )
     from mmfusion.outputs import Features as Features, Fused as Fused, FusionOutput as FusionOutput
     from mmfusion.registry import register as register

@@ -43,7 +43,8 @@ def attach(package: str, *, parts: bool = False) -> tuple[Callable[[str], Any], 
             raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *public(package, parts=parts), *modules(package)})
+        own = [name for name in vars(sys.modules[package]) if name.startswith("__")]
+        return sorted({*own, *public(package, parts=parts)})
 
     return resolve, names
 

@@ -71,8 +71,9 @@ class Fused(_Tensors):
         pooled: (B, num_features).
         tokens: (B, N, D) tokens that a pooling head may attend to; None when the block makes none.
         mask: (B, N) bool for ``tokens``.
-        image: (B, D) the image side, input of the auxiliary image head.
-        text: (B, D) the clinical side, input of the auxiliary text head.
+        image: (B, D) the image side, input of the auxiliary image head. Blocks by attention give what the image query
+            attended to, in which the clinical side takes part too (``ibfa``, unless ``auxiliary="own"``).
+        text: (B, D) the clinical side, input of the auxiliary text head; likewise.
         attentions: name -> (B, heads, Q, K).
         gates: name -> (B, ...).
         streams: The first side's streams by name (``global``, ``local``), each (B, D_i); None where it has none.
@@ -93,9 +94,11 @@ class FusionOutput(ModelOutput):
     """Output of a model, or of a head on its own. A field is None where the model has no such thing.
 
     Attributes:
+        loss: Scalar, the plain loss of ``logits`` plus ``aux_loss``, where the model was given labels.
         logits: (B, C).
-        image_logits: (B, C) of the auxiliary image head.
-        text_logits: (B, C) of the auxiliary text head.
+        image_logits: (B, C) of the auxiliary image head, which classifies ``Fused.image``: of the image alone only
+            where the block gives the image alone. Of the published ``ibfa`` they are those of the image query.
+        text_logits: (B, C) of the auxiliary text head, which classifies ``Fused.text``; likewise.
         features: (B, num_features), what the head classifies.
         attentions: name -> (B, heads, Q, K).
         gates: name -> (B, ...).
@@ -103,6 +106,7 @@ class FusionOutput(ModelOutput):
         aux_loss: Scalar that every loss adds, e.g. expert balance.
     """
 
+    loss: Tensor | None = None
     logits: Tensor | None = None
     image_logits: Tensor | None = None
     text_logits: Tensor | None = None

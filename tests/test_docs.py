@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from stage import names_of, run_with_hub, set_up, smaller
 
 import mmfusion
 from mmfusion import registry
 
 ROOT = Path(mmfusion.__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
-FENCE = re.compile(r"^(?P<run><!-- run -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+#: what takes long: encoders of a hundred million weights, exports, a training run, a process of its own for the Hub.
+SLOW = re.compile(r"resnet50|export_model|train\(|org/name")
 
 
-def snippets(*languages: str) -> list[object]:
-    """One pytest parameter per fenced block of the languages: (code, whether it is marked to be run)."""
+def snippets(*languages: str) -> list[tuple[str, str, str]]:
+    """Code, page and "page:line" of every fenced block of some languages."""
     found = []
     for page in PAGES:
         text = page.read_text()
         for match in FENCE.finditer(text):
             if match["language"] in languages:
-                line = text.count("\n", 0, match.start("code")) + 1
-                name = f"{page.relative_to(ROOT)}:{line}"
-                found.append(pytest.param(match["code"], bool(match["run"]), id=name))
+                name = str(page.relative_to(ROOT))
+                found.append((match["code"], name, f"{name}:{text.count(chr(10), 0, match.start('code')) + 1}"))
+    return found
+
+
+def python_snippets() -> list[object]:
+    return [
+        pytest.param(code, page, id=where, marks=[pytest.mark.slow] if SLOW.search(code) else [])
+        for code, page, where in snippets("python")
+    ]
+
+
+def shell_lines() -> list[object]:
+    """Every line of the pages' shell blocks that begins with ``mmfusion``, continued lines joined."""
+    found = []
+    for code, _, where in snippets("bash"):
+        lines = [line for line in code.replace("\\\n", " ").splitlines() if line.startswith("mmfusion ")]
+        found += [pytest.param(line, id=f"{where}-{i}") for i, line in enumerate(lines)]
     return found
 
 
@@ -35,17 +56,46 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(("code", "run"), snippets("python"))
-def test_python_snippet(code: str, run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = compile(code, "snippet", "exec")
-    if run:
-        monkeypatch.chdir(tmp_path)
-        with registry.temporarily():
-            exec(program, {"__name__": "snippet"})
+@pytest.fixture(scope="session")
+def stage(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the pages speak of."""
+    root = tmp_path_factory.mktemp("pages") / "stage"
+    set_up(root, toy)
+    return root
 
 
-@pytest.mark.parametrize(("code", "run"), snippets("yaml"))
-def test_yaml_snippet(code: str, run: bool) -> None:
+@pytest.fixture
+def on_stage(stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a copy of the stage."""
+    folder = tmp_path / "here"
+    shutil.copytree(stage, folder, copy_function=os.link, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("code", "page"), python_snippets())
+def test_python_snippet(code: str, page: str, on_stage: Path) -> None:
+    """Every snippet runs where the pages' models and pictures are, with the names that the page has by then."""
+    code = smaller(code)
+    if "hub" in code and "org/name" in code:
+        return run_with_hub(code, on_stage)
+    with registry.temporarily():
+        exec(compile(code, page, "exec"), {"__name__": "snippet", "mmfusion": mmfusion, **names_of(page)})
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_shell_line(line: str, on_stage: Path) -> None:
+    """The command line takes it: the command exists, and every option, of its type."""
+    from mmfusion.cli.parsing import parse
+
+    shutil.copytree("runs/first", "runs/first-onnx")
+    command, *arguments = shlex.split(line, comments=True)[1:]
+    with registry.temporarily():
+        parse(command, arguments)
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=where) for code, _, where in snippets("yaml")])
+def test_yaml_snippet(code: str) -> None:
     assert yaml.safe_load(code)
 
 

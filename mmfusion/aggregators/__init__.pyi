@@ -1,6 +1,7 @@
 """Sequence aggregators: (B, S, D) and a mask in, tokens and a pooled vector out."""
 
 # made by `make docs`; do not edit
+from mmfusion.aggregators.abmil import ABMILAggregator as ABMILAggregator
 from mmfusion.aggregators.base import Aggregator as Aggregator
 from mmfusion.aggregators.bilstm import BiLSTMAggregator as BiLSTMAggregator
 from mmfusion.aggregators.pooling import AttentionAggregator as AttentionAggregator

@@ -130,8 +130,9 @@ def _row(config: Mapping[str, Any]) -> dict[str, Any]:
     model, template = config["model"], (config.get("processor") or {}).get("text_template")
     row: dict[str, Any] = {}
     if model["image_encoder"]:
-        several = model["image_tower"] in ("slices", "views")
-        row |= {"images": ["1.png", "2.png"]} if several else {"image": "a.jpg"}
+        several = {"images": ["1.png", "2.png"]}
+        kinds: dict[str, dict[str, Any]] = {"slices": several, "views": several, "bags": {"bag": "1.h5"}}
+        row |= kinds.get(model["image_tower"], {"image": "a.jpg"})
     if model["text_encoder"]:
         row |= dict.fromkeys(template_fields(template), "...") if template else {"text": "..."}
     table = (config.get("processor") or {}).get("table") or NO_COLUMNS

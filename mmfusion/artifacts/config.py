@@ -8,12 +8,13 @@ class PushConfig:
     """Options of push.
 
     Attributes:
-        model: saved model: ``local-dir:RUN``.
+        model: folder of a saved model, or a run folder.
         repo: ``org/name`` on the Hub; made where there is none.
         private: whether a new repository is private. One that exists stays what it is.
         revision: branch to push to, which must exist; null takes the default one.
         overwrite_card: also replace a README.md there that mmfusion did not write.
         message: of the commit.
+        dry_run: list the files with their sizes, the licence and the card, and send nothing.
     """
 
     model: str
@@ -22,3 +23,4 @@ class PushConfig:
     revision: str | None = None
     overwrite_card: bool = False
     message: str = "Upload model with mmfusion"
+    dry_run: bool = False

@@ -3,14 +3,18 @@
 No heavy library is imported: a command reads the settings of a saved model before it loads torch.
 """
 
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
+from mmfusion.artifacts.locating import folder_of, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
-from mmfusion.artifacts.shipped import shipped
+from mmfusion.artifacts.shipped import Weights, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import read_json, update_json, write_json, write_text
 from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
@@ -19,9 +23,16 @@ from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
 PREFIXES = (LOCAL, HUB)
 
 
-def portable_name(name: str) -> str:
-    """A model's name for files that leave this machine: of a local folder only the last part is kept."""
-    return f"{LOCAL}{Path(name.removeprefix(LOCAL)).name}" if name.startswith(LOCAL) else name
+def is_saved(name: str) -> bool:
+    """Whether a model's name is that of trained weights: with a prefix or a tag, or a folder and no architecture."""
+    if any(mark in name for mark in ":./"):
+        return True
+    return model_in(folder_of(name)) is not None and not registry.is_known("model", name)
+
+
+def full_name(name: str) -> str:
+    """A model's name; that of shipped weights with the tag that was left out."""
+    return next((str(tag) for tag in shipped() if name in (tag, tag.partition(".")[0])), name)
 
 
 def refuse_path(name: str) -> None:
@@ -32,34 +43,52 @@ def refuse_path(name: str) -> None:
         )
 
 
-def resolve_artifact(name: str) -> Path:
-    """The folder of a saved model.
+def resolve_artifact(name: str | os.PathLike[str]) -> Path:
+    """The folder of a trained model, wherever one is meant.
 
     Args:
-        name: ``local-dir:FOLDER`` (a run folder stands for its ``best``), ``hf-hub:org/name`` with an optional
-            ``@revision``, or an ``arch.tag`` shipped with the package.
+        name: A folder (a run folder stands for its ``best``), also as ``local-dir:FOLDER``; ``hf-hub:org/name`` with an
+            optional ``@revision``; or an ``arch.tag`` shipped with the package. A folder of that name is taken first,
+            and a warning says so.
 
     Raises:
         FileNotFoundError: No such folder, repository or revision, or no saved model in it.
         ValueError: No such weights.
     """
+    if not isinstance(name, str) or name.startswith(LOCAL):
+        return saved_in(name)
     if name.startswith(HUB):
         return fetch(name)
-    if name.startswith(LOCAL):
-        folder = Path(name.removeprefix(LOCAL)).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{name!r}: there is no folder {folder}.")
-        for candidate in (folder, folder / "best"):
-            if (candidate / CONFIG).is_file():
-                return candidate
-        raise FileNotFoundError(f"{name!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
-    refuse_path(name)
+    is_shipped = any(name in (tag, tag.partition(".")[0]) for tag in shipped())
+    if (folder := model_in(folder_of(name))) is not None:
+        if is_shipped:
+            other = "the package's weights of that name are loaded from another folder, or after renaming this one"
+            warnings.warn(f"{name!r} is taken as the folder {folder.resolve()}; {other}.", stacklevel=2)
+        return folder
+    if is_shipped:
+        return shipped_weights(name).folder
+    if folder_of(name).is_dir():
+        return saved_in(name)  # which tells what is missing there
+    if "/" in name or "\\" in name:
+        raise FileNotFoundError(f"{name!r}: there is no such folder; a model on the Hub is '{HUB}{name}'.")
+    return shipped_weights(name).folder
+
+
+def shipped_weights(name: str) -> Weights:
+    """The weights that come with the package by ``arch.tag``, or by ``arch``, whose first tag is meant.
+
+    Raises:
+        ValueError: There are none.
+    """
     tags = shipped()
-    found = [tag for tag in tags if tag == name or tag.partition(".")[0] == name]
+    found = [tag for tag in tags if name in (tag, tag.partition(".")[0])]
     if not found:
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
-        raise ValueError(f"No pretrained weights for {name!r}; {have}.")
-    return found[0].folder
+        raise ValueError(
+            f"No pretrained weights for {name!r}; {have}. A new model whose encoders start from published weights is "
+            f'create_model({name.partition(".")[0]!r}, encoder_weights="default").'
+        )
+    return found[0]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -136,6 +165,10 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
         what = "the configuration of its text encoder (text_args.config)"
         raise ValueError(f"{path} lacks {what}; save the model again.")
-    for name in keys_of(model.get("text_args")):
-        if asks_for_code(name):
-            raise ValueError(f"{path}: text_args.config has {name!r}, which could fetch code; remove the entry.")
+    if "/" in (model.get("image_encoder") or "") and not (model.get("image_args") or {}).get("config"):
+        what = "the configuration of its image encoder (image_args.config)"
+        raise ValueError(f"{path} lacks {what}; save the model again.")
+    for args in ("image_args", "text_args"):
+        for name in keys_of(model.get(args)):
+            if asks_for_code(name):
+                raise ValueError(f"{path}: {args}.config has {name!r}, which could fetch code; remove the entry.")

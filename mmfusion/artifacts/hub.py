@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.card import MARK, model_card
+from mmfusion.artifacts.locating import saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, METRICS, WEIGHTS
 from mmfusion.files import read_json
+from mmfusion.repositories import LOG_IN, fetch_files, reason_of, status_of
 
 #: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
 #: pickle nor code, and nothing else that lies beside them.
@@ -14,7 +16,6 @@ HUB_FILES = (
     *(CARD, CONFIG, METRICS, WEIGHTS, "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json"),
     *("tokenizer_config.json", "vocab.json", "vocab.txt"),
 )
-LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
 
 def fetch(name: str) -> Path:
@@ -29,14 +30,24 @@ def fetch(name: str) -> Path:
         FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
             message says which, and what to do.
     """
-    from huggingface_hub import snapshot_download
+    return fetch_files(name, HUB_FILES)
 
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    try:
-        folder = snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES))
-    except Exception as error:  # the client has an exception for each of a dozen causes
-        raise FileNotFoundError(f"{name!r}: {_reason(error, repository, revision)}") from error
-    return Path(folder)
+
+def contents(folder: str | os.PathLike[str], repo_id: str) -> dict[str, Path | bytes]:
+    """What is pushed of a saved model, by name in the repository: files, and the card as it will read there.
+
+    Raises:
+        FileNotFoundError: the folder holds no saved model.
+    """
+    root = saved_in(folder)
+    found: dict[str, Path | bytes] = {name: root / name for name in sorted(HUB_FILES) if (root / name).is_file()}
+    if WEIGHTS not in found:
+        raise FileNotFoundError(f"{root} is not a saved model: it has no {WEIGHTS}.")
+    if CARD in found and MARK in (root / CARD).read_text(encoding="utf-8"):
+        # the saved model's card, with the name that it has on the Hub
+        metrics = read_json(root / METRICS) if METRICS in found else None
+        found[CARD] = model_card(read_json(root / CONFIG), metrics, f"{HUB}{repo_id}").encode()
+    return found
 
 
 def push_to_hub(
@@ -51,7 +62,8 @@ def push_to_hub(
     """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
 
     Args:
-        folder: of :func:`~mmfusion.models.save_model`. Of what lies there, the saved model's files alone are pushed.
+        folder: saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
+            pushed.
         repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
     Returns:
@@ -66,28 +78,19 @@ def push_to_hub(
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    root = Path(folder)
-    names = sorted(name for name in HUB_FILES if (root / name).is_file())
-    for needed in (CONFIG, WEIGHTS):
-        if needed not in names:
-            raise FileNotFoundError(f"{root} is not a saved model: it has no {needed}.")
+    files = contents(folder, repo_id)
     if get_token() is None:
         raise PermissionError(f"{repo_id}: there is no token to push with; {LOG_IN}.")
     api = HfApi()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if not overwrite_card and _has_card_of_another_hand(api, repo_id, revision):
-            names.remove(CARD)
-        contents: dict[str, Path | bytes] = {name: root / name for name in names}
-        if CARD in contents and MARK in (root / CARD).read_text(encoding="utf-8"):
-            # the saved model's card, with the name that it has on the Hub
-            metrics = read_json(root / METRICS) if METRICS in names else None
-            contents[CARD] = model_card(read_json(root / CONFIG), metrics, f"{HUB}{repo_id}").encode()
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in contents.items()]
+            files.pop(CARD, None)
+        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in files.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     except (HfHubHTTPError, HFValidationError) as error:
-        kind = PermissionError if _status(error) in (401, 403) else ValueError
-        raise kind(f"{repo_id}: {_reason(error, repo_id, revision or '')}") from error
+        kind = PermissionError if status_of(error) in (401, 403) else ValueError
+        raise kind(f"{repo_id}: {reason_of(error, repo_id, revision or '')}") from error
     except Exception as error:  # whatever the client's HTTP library has for a network that is not there
         why = f"the Hub cannot be reached ({error}); push again where there is a network."
         raise ConnectionError(f"{repo_id}: {why}") from error
@@ -102,30 +105,3 @@ def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> b
     except EntryNotFoundError:
         return False
     return MARK not in Path(path).read_text(encoding="utf-8")
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _reason(error: Exception, repository: str, revision: str) -> str:
-    """One line: what is wrong, and what to do about it."""
-    from huggingface_hub import errors
-
-    reasons = {
-        errors.HFValidationError: f"{repository!r} is no name of a repository; write org/name.",
-        errors.GatedRepoError: f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}.",
-        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}; leave it out, or name a branch, "
-        "tag or commit that is there.",
-        errors.RepositoryNotFoundError: f"there is no such repository, or it is private; check the name, or {LOG_IN}.",
-    }
-    if found := next((reason for kind, reason in reasons.items() if isinstance(error, kind)), None):
-        return found
-    if _status(error) in (401, 403):
-        return f"the Hub refuses access ({_status(error)}); {LOG_IN} as one who may."
-    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-            return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once, where there is a network."
-        return "it is not in the cache, and the Hub cannot be reached; connect once, or copy its folder (local-dir:)."
-    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return f"the Hub did not give it ({type(error).__name__}: {first}); try again."

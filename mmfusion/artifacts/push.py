@@ -1,11 +1,13 @@
 """``push(config)``: a saved model to the Hugging Face Hub."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmfusion.artifacts.config import PushConfig
 from mmfusion.artifacts.folder import resolve_artifact
-from mmfusion.artifacts.hub import push_to_hub
-from mmfusion.artifacts.names import HUB
+from mmfusion.artifacts.hub import contents, push_to_hub
+from mmfusion.artifacts.names import CARD, CONFIG, HUB
+from mmfusion.files import read_json
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,51 @@ class Pushed:
         return f"{self.commit}\nload it with mmfusion.create_model('{HUB}{self.repo}')"
 
 
-def push(config: PushConfig) -> Pushed:
-    """Push a saved model to the Hugging Face Hub, in one commit."""
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push would send.
+
+    Attributes:
+        repo: ``org/name`` on the Hub.
+        private: Whether the repository is private if it is made.
+        files: Name -> bytes.
+        license: Licence of the weights, as the card has it; None where it has none.
+        card: Text of the card; None where the folder has none.
+    """
+
+    repo: str
+    private: bool
+    files: dict[str, int]
+    license: str | None
+    card: str | None
+
+    def summary(self) -> str:
+        """Files, bytes, licence and card."""
+        access = "private" if self.private else "public"
+        width = max(map(len, self.files))
+        lines = [f"to {self.repo} ({access} where it is new):"]
+        lines += [f"  {name:{width}}  {size:>12,} bytes" for name, size in self.files.items()]
+        lines += [f"  {'together':{width}}  {sum(self.files.values()):>12,} bytes"]
+        lines += [f"licence: {self.license or 'none given; set card.license'}", "card:", self.card or "none"]
+        return "\n".join([*lines, "nothing was sent (dry_run)"])
+
+
+def _plan(folder: Path, config: PushConfig) -> PushPlan:
+    found = {
+        name: data.read_bytes() if name == CARD and isinstance(data, Path) else data
+        for name, data in contents(folder, config.repo).items()
+    }
+    sizes = {name: data.stat().st_size if isinstance(data, Path) else len(data) for name, data in found.items()}
+    card, about = found.get(CARD), read_json(folder / CONFIG).get("card") or {}
+    text = card.decode() if isinstance(card, bytes) else None
+    return PushPlan(config.repo, config.private, sizes, about.get("license"), text)
+
+
+def push(config: PushConfig) -> Pushed | PushPlan:
+    """Push a saved model to the Hugging Face Hub, in one commit; or tell what would be sent."""
     folder = resolve_artifact(config.model)
+    if config.dry_run:
+        return _plan(folder, config)
     print(f"pushing {folder} to {config.repo}")
-    options = {name: value for name, value in vars(config).items() if name not in ("model", "repo")}
+    options = {name: value for name, value in vars(config).items() if name not in ("model", "repo", "dry_run")}
     return Pushed(config.repo, push_to_hub(folder, config.repo, **options))

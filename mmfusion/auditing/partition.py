@@ -36,7 +36,9 @@ def check_groups(data: AuditedData) -> Iterator[Finding]:
             fix = f"If it names a patient or a lesion, set dataset.group_column: {name}."
             yield Finding("possible_group", "warning", f"{name!r} looks like a group, and {where}", fix, leaked)
     message = "no column says which rows belong to one patient, so that nothing keeps them in one split"
-    fix = "Name one with dataset.group_column where there are several rows a patient."
+    called = [repr(name) for name in data.cases.metadata if _GROUP_NAME.search(name)]
+    meant = f" ({' or '.join(called)} by the name)" if called else ""
+    fix = f"Name one with dataset.group_column where there are several rows a patient{meant}."
     yield Finding("no_group", "note", message, fix)
 
 

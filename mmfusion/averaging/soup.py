@@ -1,6 +1,7 @@
 """Model soups: one model whose weights are the mean of several runs' (Wortsman et al., ICML 2022)."""
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.locating import portable_name
 from mmfusion.averaging.alike import check_alike, check_same_rows, shared
 from mmfusion.averaging.weights import average_weights, batch_norms, estimate_batch_norm
 from mmfusion.data import CaseTable, DatasetConfig
@@ -93,7 +95,7 @@ class _Candidate:
 
 
 def make_soup(
-    models: Sequence[str | Predictor],
+    models: Sequence[str | os.PathLike[str] | Predictor],
     output: str | Path,
     *,
     data: str | Path | None = None,
@@ -162,16 +164,16 @@ def make_soup(
     )
 
 
-def _candidates(models: Sequence[str | Predictor]) -> list[_Candidate]:
+def _candidates(models: Sequence[str | os.PathLike[str] | Predictor]) -> list[_Candidate]:
     """The models, loaded where they are named."""
-    distinct = {resolve_artifact(model) if isinstance(model, str) else id(model) for model in models}
+    distinct = {id(model) if isinstance(model, Predictor) else resolve_artifact(model).resolve() for model in models}
     if len(distinct) < max(2, len(models)):
-        names = [model if isinstance(model, str) else model.name for model in models]
+        names = [model.name if isinstance(model, Predictor) else os.fspath(model) for model in models]
         raise ValueError(f"A soup is of two different models at least, got {', '.join(names) or 'none'}.")
     return [_candidate(model) for model in models]
 
 
-def _candidate(model: str | Predictor) -> _Candidate:
+def _candidate(model: str | os.PathLike[str] | Predictor) -> _Candidate:
     if isinstance(model, Predictor):
         return _Candidate(model)
     weights = read_config(resolve_artifact(model)).get("weights_sha256")

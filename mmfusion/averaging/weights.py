@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmfusion.data.processor import NOT_INPUTS
-
 
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of floating-point tensors, taken in float64; other tensors are the first's."""
@@ -50,7 +48,7 @@ def estimate_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]
         norm.train()
     count = 0
     for batch in batches:
-        model(**{name: value for name, value in batch.items() if name not in NOT_INPUTS})
+        model(**{name: value for name, value in batch.items() if name != "labels"})
         count += 1
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

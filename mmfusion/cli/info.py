@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
+from mmfusion.artifacts.locating import folder_of, model_in
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
 from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
@@ -28,6 +29,9 @@ def list_names(config: ListConfig) -> Text:
     if not known:
         print(f"This version brings no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
     elif not found:
+        if config.pattern.rstrip("s") in registry.KINDS:
+            kind = config.pattern.rstrip("s")
+            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists what there is of it.")
         raise ValueError(f"No {config.kind} matches {config.pattern!r}; {did_you_mean(config.pattern, known)}")
     return Text("\n".join("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name for name in found))
 
@@ -39,16 +43,16 @@ def info(config: InfoConfig) -> Text:
         ValueError: Unknown name; the message gives the nearest ones.
     """
     name = config.name
-    if ":" in name or "." in name:
+    kinds = [] if any(mark in name for mark in ":./") else [k for k in registry.KINDS if name in registry.names(k)]
+    if any(mark in name for mark in ":./") or (not kinds and model_in(folder_of(name)) is not None):
         return Text(_rows(_saved(name)))
-    if name in list_models():
+    if "model" in kinds:
         # a model of columns alone is of as many as the data have; it is shown with one
         columns: dict[str, Any] = (
             {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
         )
         model = create_model(name, **columns)
         return Text(_rows(_model(name, model, _summary("model", name), model.pretrained_cfg.get("input_size"))))
-    kinds = [kind for kind in registry.KINDS if name in registry.names(kind)]
     if not kinds:
         known = [known for kind in registry.KINDS for known in registry.names(kind)]
         raise ValueError(f"There is no model or part {name!r}; {did_you_mean(name, known)}")

@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
 
             config = parse(name, argv[1:])
+            from mmfusion.cli.early import check  # nor this for --help
+
+            check(name, config)
             if summary := resolve_name(f"mmfusion.{COMMANDS[name].verb}")(config).summary():
                 print(summary)
         else:

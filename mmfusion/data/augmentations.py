@@ -199,6 +199,9 @@ def report_augmentation(
     and vertical flip, each with probability 0.5; rotation by up to 30 degrees; translation by up to 5 % of the side;
     grayscale with probability 0.1. (ImageNet training crops down to 8 % of the area: a lesion would be lost.)
 
+    The published code of MIBF-Net does crop down to 8 %, flips vertically with probability 0.1, and translates by up to
+    10 % of the side.
+
     Args:
         image: RGB image.
         size: Side of the result in pixels.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.problems import BadRowsError, Problem, ProblemKind
+from mmfusion.data.problems import BadRowsError, Problem, ProblemKind, no_such_split
 from mmfusion.data.splits import group_split
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class CaseTable:
         source: The table's name in messages.
         known_labels: Class names given to :func:`read_cases`, if any.
         layout: What an ``image`` cell holds: ``image``, one path; ``slices``, a tuple of paths in their order;
-            ``views``, a tuple with a path or None for every view. A case without any image has None in all three.
+            ``views``, a tuple with a path or None for every view; ``bags``, the path of a bag of feature vectors. A
+            case without any image has None in all of them.
         regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
         image_rows: Image -> its data row, where rows are the images of one case.
     """
@@ -56,6 +57,11 @@ class CaseTable:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def one_path(self) -> bool:
+        """Whether an ``image`` cell is one path, not a tuple of several."""
+        return self.layout in ("image", "bags")
 
     @property
     def labels(self) -> list[str]:
@@ -124,8 +130,12 @@ class CaseTable:
         rows = len({problem.row for problem in bad})
         count = f"{len(bad)} problem{'s' if len(bad) > 1 else ''} in {rows} of {len(self)} rows"
         lines = [f"{self.source}: {count}; correct them, or leave those rows out with --on-bad-row skip:"]
-        lines += [f"  {problem}" for problem in sorted(bad, key=lambda problem: problem.row)[:_LISTED]]
-        return "\n".join([*lines, *([f"  ... and {len(bad) - _LISTED} more"] if len(bad) > _LISTED else [])])
+        told, labels = _by_label(bad)
+        lines += [f"  {line}" for line in told[:_LISTED]]
+        lines += [f"  ... and {len(told) - _LISTED} more"] if len(told) > _LISTED else []
+        if labels and self.known_labels is not None:
+            lines.append(f"  dataset.label_map renames classes: {{{labels[0]}: {self.known_labels[0]}, ...}}")
+        return "\n".join(lines)
 
     def untrained_labels(self) -> Iterator[Problem]:
         """Rows outside the training split whose class no (good) training row has."""
@@ -146,8 +156,7 @@ class CaseTable:
         """
         frame = self.frame[self.frame["split"] == split]
         if not len(frame):
-            there = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
-            raise ValueError(f"{self.source} has no rows of the split {split!r}; it has {there}.")
+            raise no_such_split(self.source, split, self.splits)
         rows = set(frame.index)
         problems = [problem for problem in self.problems if problem.case in rows]
         # The classes stay those of the whole table: a test split may lack one.
@@ -172,6 +181,18 @@ class CaseTable:
         for row in self.frame.sort_values("id", kind="stable").itertuples(index=False, name=None):
             digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         return digest.hexdigest()
+
+
+def _by_label(problems: Sequence[Problem]) -> tuple[list[str], list[str | None]]:
+    """Problems in words, a label that nobody knows once for all of its rows; and these labels."""
+    rows: dict[str | None, list[Problem]] = {}
+    for problem in problems:
+        if problem.kind is ProblemKind.UNKNOWN_LABEL:
+            rows.setdefault(problem.value, []).append(problem)
+    many = {label: found for label, found in rows.items() if len(found) > 1}
+    others = [p for p in problems if p.kind is not ProblemKind.UNKNOWN_LABEL or p.value not in many]
+    told = [f"{p[0].column} {label!r} in {len(p):,} rows: {p[0].message}" for label, p in many.items()]
+    return [*told, *map(str, sorted(others, key=lambda problem: problem.row))], list(rows)
 
 
 def object_array(cells: Sequence[Any]) -> np.ndarray:

@@ -7,6 +7,7 @@ from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.formats import folder_labels, image_column
 from mmfusion.data.reading import Columns, Reading
+from mmfusion.names import near
 from mmfusion.text.template import cell_text, template_fields
 
 
@@ -30,7 +31,7 @@ def find_columns(reading: Reading) -> Reading:
             missing.append(f"{name!r} (dataset.{option})")
         return name if name in raw.columns else None
 
-    image = config.view_columns[0] if config.view_columns else image_column(raw, config)
+    image = config.bag_column or (config.view_columns[0] if config.view_columns else image_column(raw, config))
     if image is None and raw.format == "report":
         image = next(iter(raw.columns))
     # rows of columns need no image; what was named must be there all the same
@@ -51,12 +52,15 @@ def find_columns(reading: Reading) -> Reading:
         group=find("group_column", config.group_column, "group", required=required),
         split=find("split_column", split, required=required and split != DatasetConfig.split_column),
     )
-    for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns"):
+    for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns", "bag_column"):
         names = getattr(config, option)
         for name in names if isinstance(names, list) else [names]:
             find(option, name)
     fields = template_fields(config.text_template) if config.text_template else ()
     missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
+    if required and reading.known_labels is None:  # for training; a trained model goes on without some of its columns
+        lacking = {name: near(name, raw.columns) for name in config.named_columns if name not in raw.columns}
+        missing += [f"{name!r} (named as an input{f'; is it {it!r}?' if it else ''})" for name, it in lacking.items()]
     if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
         raise ValueError(f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas.")
     if missing:

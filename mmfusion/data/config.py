@@ -13,6 +13,10 @@ _APART = (
     ("roi_columns", "view_columns", "roi_columns and cases of several images"),
     ("image_column", "view_columns", "image_column and view_columns"),
     ("views", "view_columns", "views (of view_column) and view_columns"),
+    *(
+        ("bag_column", other, f"bag_column (features in place of images) and {other}")
+        for other in ("image_column", "view_columns", "study_column", "roi_columns")
+    ),
 )
 #: An option, one that it needs, and what that one does.
 _NEEDS = (
@@ -70,6 +74,9 @@ class DatasetConfig:
             is a missing view.
         roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the upright image, x1 and
             y1 exclusive. A row without one takes the centre, half as wide and high as the image.
+        bag_column: Column with the path, below the image root, of a bag of feature vectors (``.h5``, ``.npz`` or
+            ``.safetensors`` with an array ``features``, vectors by width), in place of ``image_column``; for models
+            with ``image_encoder: features``.
         val_fraction: Share of the groups for validation when the split is drawn.
         test_fraction: Share of the groups for test when the split is drawn.
         missing_values: Cell texts (any case) that count as missing in metadata columns.
@@ -105,6 +112,7 @@ class DatasetConfig:
     views: list[str] = field(default_factory=list)
     view_columns: list[str] = field(default_factory=list)
     roi_columns: list[str] = field(default_factory=list)
+    bag_column: str | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.15
     missing_values: list[str] = field(default_factory=lambda: ["", "nan", "na", "n/a", "none", "null", "unknown"])

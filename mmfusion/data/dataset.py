@@ -18,11 +18,12 @@ from mmfusion.data.table_columns import EncodedTable
 class MultimodalDataset(Dataset[dict[str, Any]]):
     """Rows of a :class:`CaseTable` as encoded cases; batch them with :meth:`collate`.
 
-    Augmentation of a row depends on (``seed``, epoch, row id) alone: workers, processes and the order of rows do not
-    matter, and no global generator is touched. Call :meth:`set_epoch` before each epoch. transformers' Trainer does so
+    Augmentation of a row depends on (``seed``, epoch, row id) alone: the order of rows does not matter, and no global
+    generator is touched. Unless :meth:`set_epoch` tells the epoch, it is the number of times that the row was drawn
+    before, so that each pass over the rows is augmented anew. Epoch and counts lie in shared memory, where all loader
+    workers see them. Several processes, or a resumed run, need :meth:`set_epoch`. transformers' Trainer calls it
     through accelerate in one process, but not where a sampler with a ``set_epoch`` of its own is sharded over
-    several: call it from a callback there. The epoch lies in shared memory, so that workers which stay alive from one
-    epoch to the next (``persistent_workers``) see it too.
+    several: call it from a callback there.
 
     The columns are held as flat arrays, without a Python object a row: memory grows neither with epochs nor, by
     reference counts, in forked workers.
@@ -37,7 +38,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     Attributes:
         ids: (rows,) array of row ids.
         labels: (rows,) int64 positions of the classes, -1 where a row has no label.
-        layout: Layout of the table: ``image``, ``slices`` or ``views``.
+        layout: Layout of the table: ``image``, ``slices``, ``views`` or ``bags``.
 
     Raises:
         ValueError: Unresolved problems, an unknown label or augmentation.
@@ -67,7 +68,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
         self.labels = np.array(labels, dtype=np.int64)
         images = frame["image"].tolist()
-        if self.layout != "image":
+        self._several = not cases.one_path
+        if self._several:
             images = [tuple(paths or ()) for paths in images]
             self._starts = np.cumsum([0, *map(len, images)])
             images = [path for paths in images for path in paths]
@@ -82,7 +84,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         self._table: EncodedTable | None = None
         if processor.table is not None:
             self._table = processor.table.encode_columns(frame, processor.missing_values)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()  # below 0: not told
+        self._draws = torch.zeros(len(self.ids) if augment else 0, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,7 +110,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return self.processor.collate(items)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes, for the augmentation and the size of the images."""
+        """Tell which epoch comes, from 0, for augmentation and size of the images; draws are no longer counted."""
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
@@ -118,25 +121,32 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             ValueError: The image cannot be decoded; the message names it.
         """
         i, epoch = range(len(self))[i], int(self._epoch)
-        size = self._image_sizes[epoch] if epoch < len(self._image_sizes) else None
+        size = self._image_sizes[epoch] if 0 <= epoch < len(self._image_sizes) else None
         return self.processor.encode(
             **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
             table=None if self._table is None else (self._table.numeric_values[i], self._table.category_ids[i]),
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
-            index=i,
             augment=self._augmentation,
-            rng=row_rng(self.seed, epoch, str(self.ids[i])) if self.augment else None,
+            rng=row_rng(self.seed, self._epoch_of(i), str(self.ids[i])) if self.augment else None,
             image_size=size,
         )
 
+    def _epoch_of(self, i: int) -> int:
+        """The epoch, or the number of earlier draws of the row; this one is counted."""
+        if (epoch := int(self._epoch)) >= 0:
+            return epoch
+        self._draws[i] += 1
+        return int(self._draws[i]) - 1
+
     def _images_of(self, i: int) -> dict[str, Any]:
         """Image, slices or views of a row as paths, and its region of interest."""
-        if self.layout != "image":
+        if self._several:
             paths = self._images[self._starts[i] : self._starts[i + 1]]
             return {self.layout: [self.image_root / path if path is not None else None for path in paths]}
         image = self._images[i]
-        images: dict[str, Any] = {"image": self.image_root / image if image is not None else None}
+        path = self.image_root / image if image is not None else None
+        images: dict[str, Any] = {"bag" if self.layout == "bags" else "image": path}
         if self._regions is not None:
             region = self._regions[i]
             images["roi"] = "centre" if np.isnan(region[0]) else tuple(region.tolist())

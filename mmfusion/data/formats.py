@@ -1,7 +1,9 @@
 """Step 1: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +75,25 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
     if not images:
         raise FileNotFoundError(f"{root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor images.")
     return "imagefolder" if has_labels and None not in folder_labels(images) else "folder"
+
+
+def find_split_table(name: str, folder: Path) -> Path:
+    """The path of ``dataset.split_table``: relative to the working directory, where commands write it, or to the data.
+
+    Raises:
+        FileNotFoundError: It is in neither.
+    """
+    here = Path(name).expanduser()
+    path = here if here.is_file() else folder / here
+    if not path.is_file():
+        raise FileNotFoundError(f"The split table {here} (dataset.split_table) is neither here nor below {folder}.")
+    return path
+
+
+def has_table(path: Path) -> bool:
+    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
+    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()
 
 
 def _files_in(root: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -185,3 +206,13 @@ def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
 def _stem(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def file_name(id_: str, taken: set[str]) -> str:
+    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
+    stem, _, suffix = id_.rpartition(".")
+    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
+    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name

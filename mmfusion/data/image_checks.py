@@ -1,12 +1,14 @@
 """Every image decoded once, before a training run finds the one that cannot be."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from PIL import Image, ImageOps
 
+from mmfusion.data.bags import open_bag
 from mmfusion.data.cases import CaseTable, object_array
 from mmfusion.data.checks import emptied_cases
 from mmfusion.data.problems import Problem, ProblemKind
@@ -26,7 +28,7 @@ def check_images(
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
     An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
-    its image.
+    its image. Bags of feature vectors are read whole too, and have to be as wide as most of them.
 
     Args:
         cases: The table; cases that are bad already are not looked at again.
@@ -45,25 +47,31 @@ def check_images(
         (row, id_, image)
         for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)
         if row not in bad
-        for image in ((images,) if cases.layout == "image" else images or ())
+        for image in ((images,) if cases.one_path else images or ())
         if image is not None
     ]
     undecoded: dict[int, set[str]] = {}
+    widths: dict[int, int] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look), chunk)
+            if cases.layout == "bags":
+                reasons = pool.map(lambda case: _bag_problem(cases, case[0], case[2], widths), chunk)
+            else:
+                reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look), chunk)
             for (row, id_, image), reason in zip(chunk, reasons, strict=True):
                 bar.update()
                 if reason is None:
                     continue
                 place, part_of = row, None
-                if cases.layout != "image":
+                if not cases.one_path:
                     place, part_of = cases.image_rows.get(image, row), row
                     undecoded.setdefault(row, set()).add(image)
                 kind, message = reason
                 cases.problems.append(Problem.of_row(kind, place, id_, "image", image, message, part_of))
+    if cases.layout == "bags":
+        cases.problems += _odd_widths(cases, widths)
     if undecoded:
         cases.frame = cases.frame.assign(image=object_array(list(_without(cases, undecoded))))
         cases.problems += emptied_cases(cases)
@@ -78,6 +86,28 @@ def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[
             images = tuple(None if image in gone else image for image in images)
             images = images if cases.layout == "views" else tuple(filter(None, images))
         yield images if images is not None and any(images) else None
+
+
+def _bag_problem(cases: CaseTable, row: int, name: str, widths: dict[int, int]) -> tuple[ProblemKind, str] | None:
+    """Read a bag whole, and note the width of its vectors."""
+    try:
+        widths[row] = open_bag(cases.image_root / name).shape[1]
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        return ProblemKind.UNREADABLE_BAG, str(error).splitlines()[0] if str(error) else type(error).__name__
+    return None
+
+
+def _odd_widths(cases: CaseTable, widths: dict[int, int]) -> Iterator[Problem]:
+    """A problem for each bag whose vectors are not as wide as those of most bags."""
+    counts = Counter(widths.values())
+    common = max(counts, key=lambda width: (counts[width], width), default=0)
+    for row, width in widths.items():
+        if width != common:
+            id_, image = cases.frame.at[row, "id"], cases.frame.at[row, "image"]
+            message = f"its vectors are {width:,} wide, and those of most bags {common:,}"
+            yield Problem.of_row(ProblemKind.UNREADABLE_BAG, row, id_, "image", image, message)
 
 
 def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> tuple[ProblemKind, str] | None:

@@ -24,8 +24,8 @@ class ImagePathError(ValueError):
 class ImageFolder:
     """Finds images below one folder and refuses what lies outside it. Each folder is listed once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> None:
+        self.root, self._suffixes = root, suffixes
         self._listing = lru_cache(maxsize=None)(self._list)
 
     def find(self, value: str) -> str:
@@ -59,7 +59,7 @@ class ImageFolder:
         with os.scandir(path) as entries:
             links = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
         by_stem: dict[str, str] = {}
-        for suffix in IMAGE_SUFFIXES:
+        for suffix in self._suffixes:
             for name in sorted(name for name in links if name.lower().endswith(suffix)):
                 by_stem.setdefault(name[: -len(suffix)], name)
         return links, by_stem

@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from mmfusion.data.bags import BAG_SUFFIXES
 from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
-from mmfusion.data.formats import SPLIT_NAMES, folder_labels, folder_splits
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.formats import IMAGE_SUFFIXES, SPLIT_NAMES, folder_labels, folder_splits
 from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
@@ -55,14 +57,19 @@ def to_normal_form(reading: Reading) -> Reading:
     problems = _Problems(reading, normal["id"])
     image_root = find_image_root(reading.folder, config, values)
     if images:
-        normal["image"] = _find_images(images, ImageFolder(image_root), problems, several=bool(config.view_columns))
+        folder = ImageFolder(image_root, BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES)
+        normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
     normal["label"] = _name_labels(normal["label"], reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
-    frame, layout = pd.DataFrame(cells, index=index, dtype=object), "views" if config.view_columns else "image"
+    frame, layout = pd.DataFrame(cells, index=index, dtype=object), _layout(config)
     cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
     return replace(reading, cases=cases)
+
+
+def _layout(config: DatasetConfig) -> str:
+    return "bags" if config.bag_column else "views" if config.view_columns else "image"
 
 
 class _Problems:

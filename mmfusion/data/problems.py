@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -30,6 +31,7 @@ class ProblemKind(Enum):
     MISSING_IMAGE = "missing image file"
     OUTSIDE_ROOT = "image outside the root"
     UNREADABLE_IMAGE = "unreadable image"
+    UNREADABLE_BAG = "unreadable bag"
     NO_CONTENT = "neither an image nor a text"
     MISSING_LABEL = "missing label"
     UNKNOWN_LABEL = "unknown label"
@@ -114,6 +116,12 @@ class Problem:
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value!r}"
         return f"row {self.row} ({self.id}), {self.column}{value}: {self.message}"
+
+
+def no_such_split(source: str, split: str, there: Mapping[str, int]) -> ValueError:
+    """The error of a table without rows of a split, which names the splits that it has, with their rows."""
+    has = ", ".join(f"{name} ({count})" for name, count in there.items()) or "none"
+    return ValueError(f"{source} has no rows of the split {split!r}; it has {has}.")
 
 
 class BadRowsError(ValueError):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mmfusion.artifacts.folder import update_config
 from mmfusion.artifacts.names import CONFIG
+from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from mmfusion.data.augmentations import Augmentation
-
-#: Entries of a collated batch that are not arguments of a model.
-NOT_INPUTS = ("labels", "index")
 
 
 @dataclass(eq=False)
@@ -49,6 +47,7 @@ class Processor:
         max_length: Token budget of a text, special tokens included.
         table: Columns that are inputs of their own, as the training rows say; None makes no column inputs.
         missing_values: Texts (any case) that count as missing in metadata.
+        bag_dim: Width of the feature vectors of a bag; None makes no inputs of bags.
 
     Raises:
         ValueError: A value out of range, or the tokenizer has no padding token.
@@ -65,6 +64,7 @@ class Processor:
     max_length: int = 256
     table: TableColumns | None = None
     missing_values: Sequence[str] = field(default_factory=lambda: DatasetConfig().missing_values)
+    bag_dim: int | None = None
 
     def __post_init__(self) -> None:
         self.labels = [str(label) for label in self.labels]
@@ -117,7 +117,7 @@ class Processor:
 
         Any of them may be absent. Keywords are those of :meth:`encode`.
         """
-        given = {name: row.get(name) for name in ("image", "slices", "views", "roi", "label")}
+        given = {name: row.get(name) for name in ("image", "slices", "views", "roi", "label", "bag")}
         return self.encode(**{"text": self.text_of(row), "table": row, **given, **kwargs})
 
     def encode(
@@ -129,8 +129,8 @@ class Processor:
         slices: Sequence[ImageLike] | None = None,
         views: Sequence[ImageLike | None] | None = None,
         roi: Sequence[float] | Literal["centre"] | None = None,
+        bag: str | os.PathLike[str] | np.ndarray | None = None,
         table: Mapping[str, Any] | tuple[Any, Any] | None = None,
-        index: int = 0,
         augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
         image_size: int | None = None,
@@ -146,9 +146,9 @@ class Processor:
             roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
                 reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
                 training: the region that ``GlobalLocalTower`` takes by default where it gets none.
+            bag: File of a bag of feature vectors, or the vectors (N, D); None where the case has none.
             table: Row with the columns of :attr:`table`, any of which may be absent; or its numbers (C,) and category
                 ids (K,), encoded before.
-            index: Position of the row, to find it again.
             augment: Training augmentation, or its name, which draws from ``rng``.
             rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
             image_size: Side of the images in place of the processor's own.
@@ -156,10 +156,11 @@ class Processor:
         Returns:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
             (S, 3, H, W) and ``slice_mask`` (S,), with ``views`` (V, 3, H, W) and ``view_mask`` (V,); with ``roi``
-            ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once.
+            ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once. Of a bag
+            ``bag_values`` (N, D) in half precision and ``image_present``.
             ``numeric_values`` (C,) float32 with NaN for a missing cell and ``category_ids`` (K,) int64, where the
             processor has columns of these kinds, and ``table_present``, False where all cells are missing.
-            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one; ``index``.
+            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one.
 
         Raises:
             FileNotFoundError: No such image.
@@ -169,7 +170,7 @@ class Processor:
         several = slices is not None or views is not None
         if (several and (image is not None or roi is not None)) or (slices is not None and views is not None):
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
-        item: dict[str, Any] = {"index": index}
+        item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = image_size or self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
             encoder = ImageEncoder(*shown, augment, rng)
@@ -179,6 +180,8 @@ class Processor:
                 item |= encoder.several(views, "view_mask")
             else:
                 item |= encoder.one(image, roi)
+        if self.bag_dim is not None:
+            item |= encode_bag(bag, self.bag_dim)
         if self.tokenizer is not None:
             text = (text or "").strip()
             tokens = self.tokenizer(text, truncation=True, max_length=self.max_length) if text else {"input_ids": []}
@@ -194,7 +197,7 @@ class Processor:
     def collate(
         self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A batch of encoded cases, its texts padded to the longest of them.
+        """A batch of encoded cases, its texts padded to the longest of them: keyword tensors, ``model(**batch)``.
 
         Args:
             items: Results of :meth:`encode`.
@@ -203,10 +206,11 @@ class Processor:
         Returns:
             ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, where the processor handles images;
             of studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, of views
-            (B, V, 3, H, W) and ``view_mask`` (B, V) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
+            (B, V, 3, H, W) and ``view_mask`` (B, V) bool; of bags ``bag_values`` (B, N, D) float16, padded likewise,
+            and ``bag_mask`` (B, N) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
             without text has an all-zero mask); ``numeric_values`` (B, C), ``category_ids`` (B, K) and ``table_present``
-            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one; ``index`` (B,) int64.
+            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -215,6 +219,8 @@ class Processor:
             mask = next((name for name in ("slice_mask", "view_mask") if name in items[0]), None)
             if mask is not None:
                 batch |= pad_images(columns.pop("pixel_values"), columns.pop(mask), mask)
+        if self.bag_dim is not None:
+            batch |= pad_bags(columns.pop("bag_values"))
         if self.tokenizer is not None:
             batch |= self._pad(columns.pop("input_ids"), pad_to_multiple_of or 1)
         for name, values in columns.items():
@@ -238,7 +244,7 @@ class Processor:
         table: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | pd.DataFrame | None = None,
         labels: Sequence[str | int | None] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """A batch from images, texts and rows of columns, for applications.
+        """A batch from images, texts and rows of columns, for applications: ``model(**processor(...))``.
 
         Args:
             images: One image per case, None where a case has none; a single image is a batch of one.
@@ -259,8 +265,8 @@ class Processor:
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
             raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
-        cases = enumerate(zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True))
-        return self.collate([self.encode(a, b, c, table=row, index=i) for i, (a, b, c, row) in cases])
+        cases = zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True)
+        return self.collate([self.encode(image, words, label, table=row) for image, words, label, row in cases])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one.
@@ -269,6 +275,8 @@ class Processor:
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if self.bag_dim is None:
+            del values["bag_dim"]  # read by earlier versions too
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}
 
@@ -280,7 +288,7 @@ class Processor:
             ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
         """
         names = {f.name for f in fields(cls)}
-        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {"table"})
+        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {"bag_dim", "table"})
         if unknown or missing:
             raise ValueError(f"Processor settings: unknown {unknown or 'none'}, missing {missing or 'none'}.")
         if values["tokenizer"] != (tokenizer is not None):
@@ -299,8 +307,8 @@ class Processor:
             self.tokenizer.save_pretrained(str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the key ``processor`` of ``folder/config.json``, leaving its other keys, and the tokenizer's files."""
-        update_config(Path(folder), {"processor": self.to_dict()})
+        """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
+        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
         self.save_tokenizer(Path(folder))
 
     @classmethod

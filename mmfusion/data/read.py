@@ -7,12 +7,10 @@ from pathlib import Path
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.checks import check_cases
-from mmfusion.data.columns import find_columns
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.folds import split_by_fold
-from mmfusion.data.formats import only_table, read_files
+from mmfusion.data.early import LIGHT_STEPS
+from mmfusion.data.formats import only_table
 from mmfusion.data.grouping import group_rows
-from mmfusion.data.labels_table import join_labels
 from mmfusion.data.normal_form import to_normal_form
 from mmfusion.data.reading import Reading
 from mmfusion.data.regions import read_regions
@@ -21,10 +19,7 @@ from mmfusion.data.tables import read_parts
 
 #: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
 STEPS: tuple[Callable[[Reading], Reading], ...] = (
-    read_files,
-    join_labels,
-    split_by_fold,
-    find_columns,
+    *LIGHT_STEPS,
     to_normal_form,
     group_rows,
     read_regions,

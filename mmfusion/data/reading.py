@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pandas as pd
-
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.problems import Problem
@@ -48,7 +46,7 @@ class Reading:
     folder: Path = Path()
     raw: RawTable = field(default_factory=lambda: RawTable("", {}))
     columns: Columns = Columns()
-    cases: CaseTable = field(default_factory=lambda: CaseTable(pd.DataFrame(), Path()))
+    cases: CaseTable = field(default=None)  # type: ignore[assignment]  # step 5 makes it; pandas is not light
 
     def with_problems(self, found: Iterable[Problem]) -> Reading:
         """The same with more problems."""

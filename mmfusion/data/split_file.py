@@ -11,7 +11,7 @@ from typing import Any
 from mmfusion.data.cases import CaseTable, object_array
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import with_fold_split
-from mmfusion.data.formats import SPLIT_NAMES
+from mmfusion.data.formats import SPLIT_NAMES, find_split_table
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable, read_table
 
@@ -41,11 +41,7 @@ def apply_split_table(reading: Reading) -> Reading:
     config, cases = reading.config, reading.cases
     if config.split_table is None or not reading.require_labels:
         return reading
-    # Relative to the working directory, where commands write it, or to the data set.
-    name, folder = Path(config.split_table).expanduser(), reading.folder
-    path = name if name.is_file() else folder / name
-    if not path.is_file():
-        raise FileNotFoundError(f"The split table {name} (dataset.split_table) is neither here nor below {folder}.")
+    path = find_split_table(config.split_table, reading.folder)
     table = read_table(path)
     splits = _splits(table, path, config)
     if not splits.keys() & set(cases.frame["id"]):

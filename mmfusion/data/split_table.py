@@ -34,6 +34,9 @@ class DrawnSplit:
             counts = rows["label"].value_counts().sort_index()
             classes = ", ".join(f"{label} {count:,}" for label, count in counts.items())
             lines.append(f"  {column} {name}: {len(rows):,} rows ({classes})")
+            if absent := sorted({*frame["label"].dropna()} - {*counts.index}):
+                how = "merge classes (dataset.label_map), or deal folds (--folds) and pool them"
+                lines.append(f"  WARNING: {column} {name} has no row of {', '.join(absent)}: too few groups; {how}")
         how = f"--dataset.split_table {config.output}"
         if config.folds is not None:
             how += " --dataset.fold_column fold --dataset.folds '{test: [0], val: [1]}'"

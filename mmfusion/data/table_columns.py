@@ -23,7 +23,7 @@ MISSING, UNSEEN = 0, 1
 #: The largest number that the model's precision holds.
 LARGEST = float(np.finfo(np.float32).max)
 #: A number is far outside the training range when it lies further out than this share of the range's width.
-FAR = 0.25
+FAR = 0.5
 #: Numbers further from the median than so many standard deviations (by the quartiles) count as lying there, for mean
 #: and scale alone: one slip of the pen among a thousand ages changes neither.
 _CLIPPED = 5.0

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mmfusion.evaluation.report import write_report as write_report
     from mmfusion.evaluation.run import evaluate as evaluate
     from mmfusion.evaluation.selective import risk_coverage as risk_coverage, selective_figures as selective_figures
+    from mmfusion.evaluation.sensitivity import modality_sensitivity as modality_sensitivity
     from mmfusion.evaluation.subgroups import subgroup_figures as subgroup_figures
     from mmfusion.evaluation.temperature import fit_temperature as fit_temperature, temper as temper
     from mmfusion.evaluation.thresholds import (

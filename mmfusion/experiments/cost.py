@@ -12,7 +12,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmfusion.data import CaseTable, Processor, read_cases
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.models import load_model
@@ -40,8 +39,8 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
         model.freeze_encoders()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     cases = read_cases(config.data, config.dataset).resolve(config.dataset.on_bad_row)
-    batch = processor.collate(_first_rows(cases.select("test") if "test" in cases.splits else cases, processor))
-    inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+    rows = _first_rows(cases.select("test") if "test" in cases.splits else cases, processor)
+    inputs = {name: value for name, value in processor.collate(rows).items() if name != "labels"}
     if resolve_channels_last(config.train.channels_last):
         model.to(memory_format=torch.channels_last)
     model.eval()
@@ -59,7 +58,7 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
             began = time.perf_counter()
             model(**inputs)
             seconds.append(time.perf_counter() - began)
-    count = len(batch["index"])
+    count = len(rows)
     return {
         "parameters": parameters,
         "trained_parameters": trained,

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mmfusion.experiments.config import ExperimentConfig
+from mmfusion.experiments.config import ExperimentConfig, SweepConfig
 from mmfusion.settings import with_settings
 from mmfusion.training.config import RunConfig
 
@@ -55,6 +55,16 @@ class Run:
         return f"{self.row}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
 
 
+def base_run(config: ExperimentConfig | SweepConfig) -> RunConfig:
+    """The run that an experiment or a search starts from.
+
+    Raises:
+        ValueError: a setting that a run does not have.
+    """
+    base = with_settings(config.run, config.base)
+    return base if config.data is None else replace(base, data=config.data)
+
+
 def plan_rows(experiment: ExperimentConfig) -> list[Row]:
     """The rows of an experiment: the base first, then the baselines, then the variants in the order of the file.
 
@@ -64,9 +74,7 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
         ValueError: nothing varies, a setting that a run does not have, two rows of one name, or the base has one
             modality only and baselines are asked for.
     """
-    base = with_settings(experiment.run, experiment.base)
-    if experiment.data is not None:
-        base = replace(base, data=experiment.data)
+    base = base_run(experiment)
     own: list[str] = []
     variants: list[Row] = []
     for setting, values in experiment.vary.items():

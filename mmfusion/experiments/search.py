@@ -11,6 +11,7 @@ import yaml
 from mmfusion.data import read_cases
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import SweepConfig
+from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.registry import load_plugins
 from mmfusion.settings import flat, with_settings
@@ -78,8 +79,7 @@ def sweep(config: SweepConfig) -> SweepResult:
     from optuna.storages.journal import JournalFileBackend
 
     load_plugins(config.run.plugins)
-    base = with_settings(config.run, config.base)
-    base = base if config.data is None else replace(base, data=config.data)
+    base = base_run(config)
     metric = config.metric or base.train.metric
     base = replace(base, train=replace(base.train, metric=metric))
     _check(config, base)

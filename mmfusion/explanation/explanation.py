@@ -13,7 +13,6 @@ from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
 from mmfusion.data.images import centre_square, open_image
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.explanation.attention import attention_maps
 from mmfusion.explanation.columns import column_contributions
 from mmfusion.explanation.contributions import Contributions, modality_contributions
@@ -43,6 +42,7 @@ class Explanation(ModelOutput):
         boxes: picture -> (left, top, right, bottom), the part of the picture that the model saw, in its pixels.
         attention: name -> (h, w), where the text looks in the image, in attention fusion.
         words: (word, relevance) pairs of the text; above 0 speaks for the class.
+        instances: (N,) attention to each vector of a bag, where the aggregator has any; their sum is 1.
         columns: (column, Shapley value) pairs of the row's known cells, in units of the probability; above 0 speaks for
             the class.
         gates: name -> values of gates, level weights and stream weights, as the model gives them.
@@ -61,6 +61,7 @@ class Explanation(ModelOutput):
     boxes: dict[str, tuple[float, float, float, float]] | None = None
     attention: dict[str, NDArray[np.float32]] | None = None
     words: list[tuple[str, float]] | None = None
+    instances: NDArray[np.float32] | None = None
     columns: list[tuple[str, float]] | None = None
     gates: dict[str, NDArray[np.float32]] | None = None
     experts: NDArray[np.float32] | None = None
@@ -92,7 +93,7 @@ def explain_item(
     model, processor = explainable(predictor), predictor.processor
     device = next(model.parameters()).device
     batch = processor.collate([item])
-    inputs = {name: value.to(device) for name, value in batch.items() if name not in NOT_INPUTS}
+    inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
     with attributing(model), torch.no_grad():
         output = model(**inputs)
     probabilities = class_probabilities(output.logits, predictor.calibration)[0].tolist()
@@ -107,7 +108,10 @@ def explain_item(
         "experts": _array(output.router_probs[0]) if output.router_probs is not None else None,
         "contributions": modality_contributions(model, inputs, target, calibration=predictor.calibration),
     }
-    if has_modality(model, inputs, "image"):
+    if model.image_layout == "bags" and has_modality(model, inputs, "image"):
+        weights = (output.attentions or {}).get("slices")
+        found["instances"] = None if weights is None else _array(weights[0].mean(dim=(0, 1)))
+    elif has_modality(model, inputs, "image"):
         found |= _image_part(model, processor, inputs, target, method, level, image)
         sizes = [relevance.shape for relevance in found["relevance"].values()]
         if method == "grad_cam" and level == -1 and len(sizes) == 1:

@@ -1,7 +1,5 @@
 """``explain(config)``: the rows of a data set, each explained in a picture and a JSON file."""
 
-import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +8,11 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.formats import file_name
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
+from mmfusion.inference.contents import tell_contents, use_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
 from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of
@@ -71,7 +70,10 @@ def explain_path(
     explainable(predictor)
     if options.get("label") is not None:
         predictor.processor.label_id(options["label"])
-    cases = read_unlabelled(data, dataset or predictor.dataset, predictor.labels)
+    dataset = dataset or predictor.dataset
+    use_template(predictor, dataset)
+    cases = read_unlabelled(data, dataset, predictor.labels)
+    tell_contents(predictor, cases)
     encoded = AllRows(cases, predictor.processor, refuse_empty=True)
     places: dict[str, int] = {}  # the first row of each id, in the order of the rows
     for place, id_ in enumerate(encoded.ids):
@@ -90,16 +92,6 @@ def explain_path(
         image = images[places[id_]]
         original = cases.image_root / image if isinstance(image, str) else None
         explanation = explain_item(predictor, item, image=original, **options)
-        save_explanation(explanation, Path(output) / _file_name(id_, names))
+        save_explanation(explanation, Path(output) / file_name(id_, names))
         results[id_] = None
     return Explained(Path(output), results)
-
-
-def _file_name(id_: str, taken: set[str]) -> str:
-    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
-    stem, _, suffix = id_.rpartition(".")
-    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
-    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name

@@ -1,10 +1,11 @@
 """An exported model as a folder: the program, and all that makes rows its inputs and names its outputs."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, read_metrics, resolve_artifact, write_artifact
+from mmfusion.artifacts.folder import read_config, write_artifact
 from mmfusion.artifacts.names import CONFIG
 from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
@@ -36,7 +37,7 @@ class Exported:
 
 
 def export_model(
-    model: str | Predictor, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4
+    model: str | os.PathLike[str] | Predictor, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4
 ) -> Exported:
     """Export a saved model, and compare what was written with the model.
 
@@ -71,7 +72,7 @@ def export_model(
     if is_file:
         return Exported(output, write_program(network, output, **traced))
     # the figures of a saved model hold for its program too
-    metrics = read_metrics(resolve_artifact(model)) if isinstance(model, str) else None
+    metrics = predictor.metrics
     with replacing(output) as partial:
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)

@@ -1,7 +1,10 @@
 """The mixture-of-experts head."""
 
+from typing import Literal
+
 from mmfusion.heads.base import Head
-from mmfusion.layers.moe import Experts, TopKRouter, balance_loss
+from mmfusion.layers.moe import Experts, TopKRouter, balance_loss, switch_balance_loss
+from mmfusion.names import check_choice
 from mmfusion.outputs import Fused, FusionOutput
 from mmfusion.registry import register
 
@@ -10,8 +13,8 @@ from mmfusion.registry import register
 class MoeHead(Head):
     """y = sum_k g_k f_k(x) over the ``top_k`` likeliest experts of g = softmax(W_g x) (report eq. 7-8).
 
-    ``router_probs`` is the whole softmax (B, K); ``aux_loss`` is ``balance_weight`` times
-    :func:`~mmfusion.losses.balance_loss` of it, which every loss adds.
+    ``router_probs`` is the whole softmax (B, K); ``aux_loss`` is ``balance_weight`` times a balance loss of it, which
+    every loss adds.
 
     Args:
         num_experts: K.
@@ -19,9 +22,12 @@ class MoeHead(Head):
         hidden_features: hidden width of each expert.
         balance_weight: of the balance loss.
         dropout: within the experts.
+        balance: ``mean`` pulls the mean probabilities together (:func:`~mmfusion.losses.balance_loss`, report eq. 8);
+            ``switch`` also sees how many samples each expert gets (:func:`~mmfusion.losses.switch_balance_loss`).
 
     Raises:
-        ValueError: ``top_k`` is not between 1 and ``num_experts``, or ``balance_weight`` is negative.
+        ValueError: ``top_k`` is not between 1 and ``num_experts``, ``balance_weight`` is negative, or ``balance`` is
+            unknown.
     """
 
     def __init__(
@@ -33,19 +39,22 @@ class MoeHead(Head):
         hidden_features: int = 256,
         balance_weight: float = 0.01,
         dropout: float = 0.1,
+        balance: Literal["mean", "switch"] = "mean",
     ) -> None:
         super().__init__(in_features, num_classes)
+        check_choice("balance", balance, ("mean", "switch"))
         if balance_weight < 0:
             raise ValueError(f"balance_weight={balance_weight} is negative.")
-        self.balance_weight = balance_weight
+        self.balance, self.balance_weight = balance, balance_weight
         self.router = TopKRouter(in_features, num_experts, top_k)
         self.experts = Experts(num_experts, in_features, hidden_features, num_classes, dropout)
 
     def classify(self, fused: Fused) -> FusionOutput:
         """Pooled (B, in_features) -> logits (B, C), router probabilities and balance loss."""
         weights, experts, probs = self.router(fused.pooled)
+        loss = balance_loss(probs) if self.balance == "mean" else switch_balance_loss(probs, self.router.top_k)
         return FusionOutput(
             logits=self.experts(fused.pooled, weights, experts),
             router_probs=probs,
-            aux_loss=self.balance_weight * balance_loss(probs),
+            aux_loss=self.balance_weight * loss,
         )

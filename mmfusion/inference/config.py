@@ -1,4 +1,4 @@
-"""Options of ``mmfusion predict``."""
+"""Options of predict and embed."""
 
 from dataclasses import dataclass, field
 
@@ -27,3 +27,41 @@ class PredictConfig:
     tta: bool = False
     calibrated: bool = True
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+@dataclass
+class EmbedConfig:
+    """Options of embed.
+
+    Attributes:
+        data: folder of images, folder of a data set, or a table. Labels and splits are not needed.
+        output: folder to write to: a file of vectors for each case, and the table ``bags.csv``.
+        model: trained model whose image encoder is used: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        encoder: in place of a trained model an encoder with its published weights: timm name, ``hf-hub:ORG/NAME``
+            (timm or transformers) or a folder.
+        format: of the files, ``h5`` (``mmfusion[bags]``), ``npz`` or ``safetensors``.
+        dtype: of the numbers, ``float16`` or ``float32``.
+        image_size: side of the images in pixels, with ``encoder``; None takes the encoder's own.
+        batch_size: cases per step.
+        workers: loader processes.
+        dataset: how to read the data; what the model was trained with, unless said otherwise.
+    """
+
+    data: str
+    output: str
+    model: str | None = None
+    encoder: str | None = None
+    format: str = "npz"
+    dtype: str = "float16"
+    image_size: int | None = None
+    batch_size: int = 32
+    workers: int = 0
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.encoder is None):
+            raise ValueError("embed takes a trained --model, or an --encoder with its published weights: one of them.")
+        if self.format not in ("h5", "npz", "safetensors"):
+            raise ValueError(f"format is h5, npz or safetensors, not {self.format!r}.")
+        if self.dtype not in ("float16", "float32"):
+            raise ValueError(f"dtype is float16 or float32, not {self.dtype!r}.")

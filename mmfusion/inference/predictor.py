@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,22 +16,24 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
+from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
+from mmfusion.inference.description import described
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
-from mmfusion.models import FusionModel, load_model, save_model
-from mmfusion.models.saved import model_config
+from mmfusion.models import FusionModel, load_model
+from mmfusion.models.saving import model_config, save_pretrained
 from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
     from mmfusion.explanation import Explanation
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Predictor:
     """A trained model.
 
@@ -41,6 +45,7 @@ class Predictor:
             probabilities as the network gives them.
         provenance: How the model was made: the ``training`` entry of its ``config.json``.
         card: What the model card says beside that: the ``card`` entry of its ``config.json``.
+        metrics: What was measured of the model, as ``metrics.json`` has it; None where nothing was.
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
@@ -51,6 +56,7 @@ class Predictor:
     calibration: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] | None = None
     name: str = "the model"
     dtype: torch.dtype | None = None
     channels_last: bool = False
@@ -63,7 +69,7 @@ class Predictor:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Sequence[str],
+        name: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -73,9 +79,9 @@ class Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
         Args:
-            name: ``local-dir:FOLDER`` (a run folder stands for its ``best``; a folder that ``mmfusion export`` wrote is
-                run by ONNX Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several predict the mean of their
-                calibrated probabilities; the data are read as those of the first were.
+            name: Folder (a run folder stands for its ``best``; one that ``mmfusion export`` wrote is run by ONNX
+                Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several predict the mean of their calibrated
+                probabilities; the data are read as those of the first were.
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
@@ -88,7 +94,7 @@ class Predictor:
                 ``dtype`` with an exported model, which computes in float32.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
-        names = [name] if isinstance(name, str) else list(name)
+        names = [name] if isinstance(name, str | os.PathLike) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
@@ -97,14 +103,35 @@ class Predictor:
     def save_pretrained(
         self, folder: str | Path, metrics: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
     ) -> Path:
-        """Write the model's folder: what :func:`~mmfusion.models.save_model` does, and processor and tokenizer too.
+        """Write the model's folder: weights, configuration, processor, tokenizer, metrics and card.
+
+        Args:
+            folder: Folder to write to; it is made where there is none.
+            metrics: What was measured; None writes :attr:`metrics`.
+            dtype: Type of the weights in the file; None keeps theirs.
 
         Raises:
             ValueError: The model is an exported one, or several.
         """
-        folder = save_model(self.network(), folder, metadata=self._entries(), metrics=metrics, dtype=dtype)
-        self.processor.save_tokenizer(folder)
-        return folder
+        measured = self.metrics if metrics is None else metrics
+        about: dict[str, Any] = {"metadata": self._entries(), "metrics": measured, "dtype": dtype}
+        return save_pretrained(self.network(), folder, self.processor, **about)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Push the model, as :meth:`save_pretrained` writes it, to the Hugging Face Hub, in one commit.
+
+        Args:
+            repo_id: ``org/name``; a new repository is private.
+            options: ``private``, ``revision``, ``overwrite_card`` and ``message`` of :func:`mmfusion.push_to_hub`.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return push_to_hub(self.save_pretrained(folder), repo_id, **options)
 
     def config(self) -> dict[str, Any]:
         """The content of ``config.json``, but for the hash of the weights."""
@@ -126,11 +153,8 @@ class Predictor:
             raise ValueError(f"{self.name} is an exported model, or several; take the one that it was made of.")
         return self.model
 
-    def __str__(self) -> str:
-        """The name, and the temperature that the probabilities are at."""
-        if self.calibration is None:
-            return self.name
-        return f"{self.name}, calibrated with temperature {self.calibration['temperature']:.3f}"
+    def __repr__(self) -> str:
+        return described(self)
 
     @property
     def labels(self) -> list[str]:
@@ -317,7 +341,12 @@ class Ensemble(Predictor):
 
 
 def _load(
-    name: str, device: str | torch.device | None, calibrated: bool, *, dtype: torch.dtype | None, channels_last: bool
+    name: str | os.PathLike[str],
+    device: str | torch.device | None,
+    calibrated: bool,
+    *,
+    dtype: torch.dtype | None,
+    channels_last: bool,
 ) -> Predictor:
     """A saved or an exported model with all that its folder says."""
     folder = resolve_artifact(name)
@@ -339,7 +368,8 @@ def _load(
         calibration=config.get("calibration") if calibrated else None,
         provenance=config.get("training") or {},
         card=config.get("card") or {},
-        name=name,
+        metrics=read_metrics(folder),
+        name=full_name(os.fspath(name)),
         dtype=dtype,
         channels_last=channels_last,
     )

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.data.formats import has_table
 from mmfusion.data.read import stream_cases
-from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +30,13 @@ def stream_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence
 
 
 def _config(path: str | Path, dataset: DatasetConfig) -> DatasetConfig:
-    return dataset if _has_table(Path(path)) else DatasetConfig(format="folder")
+    return dataset if has_table(Path(path)) else DatasetConfig(format="folder")
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:
     """Warn of images that cannot be read, where their cases have others."""
-    if cases.layout != "image":
+    if not cases.one_path:
         for problem in check_images(cases).problems:
             if problem.part_of is not None:
                 logger.warning("%s: %s; its case goes on without it", cases.source, problem)
     return cases
-
-
-def _has_table(path: Path) -> bool:
-    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
-    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
-    return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()

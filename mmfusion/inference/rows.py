@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
 #: what a row may hold beside the model's columns and the metadata of the text template.
-ROW_KEYS = ("id", "image", "images", "roi", "text")
+ROW_KEYS = ("id", "image", "images", "roi", "bag", "text")
 
 #: modality -> what it is called where a row has none.
 _KINDS = {"image": "image", "text": "text", "table": "column"}
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
-_NOT_TEXT = ("label", "image", "images", "roi")
+_NOT_TEXT = ("label", "image", "images", "roi", "bag")
 
 
 def reason_of(error: Exception) -> str:
@@ -106,7 +106,8 @@ class DictRows:
     Args:
         rows: As :meth:`mmfusion.Predictor.predict` takes them.
         processor: How a row becomes tensors.
-        layout: What the model's image tower reads per sample: ``image``, ``slices`` or ``views``; None for no images.
+        layout: What the model's image tower reads per sample: ``image``, ``slices``, ``views`` or ``bags``; None for no
+            images.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -141,6 +142,8 @@ class DictRows:
         """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
         if self.layout is None:
             return {}
+        if self.layout == "bags":
+            return {"bag": row.get("bag")}
         images = row.get("images")
         images = [row.get("image")] if images is None else list(images)
         if self.layout == "views":

@@ -11,6 +11,8 @@ from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
+from mmfusion.inference.contents import tell_contents, use_template
+from mmfusion.inference.description import at_temperature
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
@@ -45,7 +47,7 @@ def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predicto
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
     c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
-    print(f"predicting {c.data} with {predictor}")
+    print(f"predicting {c.data} with {predictor.name}{at_temperature(predictor.calibration)}")
     return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
 
 
@@ -69,12 +71,14 @@ def predict_path(
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
     dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    use_template(predictor, dataset)
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
                 warn_of(column_lines(predictor, dataset, cases.metadata))
+                tell_contents(predictor, cases)
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)

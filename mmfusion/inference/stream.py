@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.inference.rows import ROW_ERRORS, reason_of
 from mmfusion.inference.shares import shares_of
 from mmfusion.inference.temperature import class_probabilities
@@ -54,7 +53,7 @@ class Prediction:
         return np.exp(self.log_probabilities)
 
 
-class _Guarded(Dataset[Any]):
+class Guarded(Dataset[Any]):
     """A data set whose unreadable rows come out as the text of their error."""
 
     def __init__(self, rows: Any) -> None:
@@ -70,7 +69,7 @@ class _Guarded(Dataset[Any]):
             return reason_of(error)
 
 
-def _collated(
+def collated(
     items: list[Any], collate: Callable[[list[Any]], dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[str | None]]:
     """The batch of the rows that could be read, None without any; and the errors of all."""
@@ -112,7 +111,7 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    guarded, collate_fn = _Guarded(dataset), partial(_collated, collate=collate)
+    guarded, collate_fn = Guarded(dataset), partial(collated, collate=collate)
     start = 0
     model.eval()
     for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):
@@ -120,7 +119,7 @@ def predict_rows(
         result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
         shares: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
-            inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k not in NOT_INPUTS}
+            inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k != "labels"}
             with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 outputs = [model(**view) for view in (views_of(inputs) if tta else [inputs])]
                 result = _spread(mean_log_probabilities([output.logits for output in outputs]), readable)

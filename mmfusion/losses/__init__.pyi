@@ -2,6 +2,7 @@
 
 # made by `make docs`; do not edit
 from mmfusion.layers.moe import balance_loss as balance_loss
+from mmfusion.layers.moe import switch_balance_loss as switch_balance_loss
 from mmfusion.losses.base import Loss as Loss
 from mmfusion.losses.classification import CrossEntropy as CrossEntropy
 from mmfusion.losses.classification import FocalLoss as FocalLoss

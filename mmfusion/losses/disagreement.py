@@ -21,8 +21,9 @@ class ModalityDisagreementLoss(Loss):
     """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more
     (MIBF-Net).
 
-    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. The gradient flows through the weight as well, as
-    in the equation: disagreement itself is penalised.
+    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. They answer from one modality each where the
+    fusion block gives them one each: most do, and ``ibfa`` with ``auxiliary="own"``; by default its heads read both.
+    The gradient flows through the weight as well, as in the equation: disagreement itself is penalised.
 
     With ``gate_entropy`` the weight is exp(KL) * 2 (1 - w), w the local expert's share of a ``dual_expert`` head
     (``gates["local_expert"]``): conflict and uncertainty together get more attention (report section 2.6.2). Under the
@@ -36,8 +37,8 @@ class ModalityDisagreementLoss(Loss):
     multiplied; here, and in the equation, they are multiplied per sample.
 
     Args:
-        alpha: weight of the image-only head.
-        beta: weight of the text-only head.
+        alpha: weight of the image head, ``image_logits``.
+        beta: weight of the text head, ``text_logits``.
         gamma: weight of the fused prediction.
         max_kl: KL is clipped here before exp, so that no sample counts more than exp(max_kl) times.
         warmup_steps: training steps over which KL fades in from nothing; 0 uses all of it from the start.

@@ -1,6 +1,7 @@
 """``create_model`` and its kin: names in, modules out."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 from torch import nn
 
 from mmfusion import registry
-from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact
-from mmfusion.artifacts.shipped import shipped
+from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, shipped_weights
+from mmfusion.artifacts.names import LOCAL
+from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.parts import count_towers, occupied_sides
+from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
 from mmfusion.models.saved import load_model
 from mmfusion.names import did_you_mean
+from mmfusion.towers.bags import FEATURES
 
 #: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
 SWAPPABLE = {
@@ -27,7 +30,10 @@ SWAPPABLE = {
 
 
 def register_model(entrypoint: Callable[..., FusionModel]) -> Callable[..., FusionModel]:
-    """Decorator that registers a function as the architecture of its name."""
+    """Decorator that registers a function as the architecture of its name, as timm's does.
+
+    The function takes keywords of ``FusionModel`` (``num_classes`` and ``encoder_weights`` among them) and returns one.
+    """
     return registry.register("model", entrypoint.__name__)(entrypoint)
 
 
@@ -51,6 +57,8 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
         if name not in known:
             raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, known)}")
     config = dict(architecture)
+    if overrides.get("image_encoder") == FEATURES:
+        overrides = {"image_tower": "bags", **overrides}  # what the architecture's own tower was told does not go
     for part, args in SWAPPABLE.items():
         if part in overrides and overrides[part] != architecture.get(part):
             for name in args:
@@ -89,64 +97,86 @@ def resolve_config(name: str, **overrides: Any) -> dict[str, Any]:
 
 
 def create_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     pretrained: bool = False,
     num_classes: int | None = None,
-    encoder_weights: str | None = None,
+    encoder_weights: EncoderWeights = None,
+    processor: Any | None = None,
     **overrides: Any,
 ) -> FusionModel:
     """Create a model by name.
 
     Args:
         name: an architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
-            saved model: ``"local-dir:FOLDER"`` or ``"hf-hub:org/name@revision"``.
+            saved model: ``"local-dir:FOLDER"`` (or a ``Path``) or ``"hf-hub:org/name@revision"``.
         pretrained: load the weights of the architecture's (first) tag.
         num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
-        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights. Only then, or with a
-            hub id, is the network touched.
+        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights; a dict names the
+            modalities (``{"image": "default"}``). Only then, or with a hub id, is the network touched.
+        processor: :class:`mmfusion.data.Processor` that the model is to fit: a built-in text encoder without weights
+            gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. What is
+            given beside it takes precedence; what then does not fit is refused.
         overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 
     Raises:
-        ValueError: unknown name (the message gives the nearest ones), or no weights under it.
+        ValueError: unknown name (the message gives the nearest ones), no weights under it, or a processor that does not
+            fit the model.
         TypeError: a keyword that the model or the chosen part does not take.
     """
+    name = name if isinstance(name, str) else f"{LOCAL}{os.fspath(name)}"
     architecture, _, tag = name.partition(".")
     is_saved = name.startswith(PREFIXES)
     if encoder_weights is not None and (is_saved or pretrained or tag):
         raise ValueError(
             f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
         )
+    if processor is not None and num_classes is None:
+        num_classes = len(processor.labels) or None
+    if not is_saved and not registry.is_known("model", architecture):
+        refuse_path(name)
     if is_saved:
-        return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
-    refuse_path(name)
-    entrypoint = registry.get("model", architecture)
-    if pretrained or tag:
-        return load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
-    chosen = {} if num_classes is None else {"num_classes": num_classes}
-    model: FusionModel = entrypoint(encoder_weights=encoder_weights, **chosen, **overrides)
-    model.architecture = architecture
+        model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
+    elif pretrained or tag:
+        registry.get("model", architecture)
+        model = load_model(shipped_weights(name).folder, num_classes=num_classes, **overrides)
+    else:
+        chosen = {} if num_classes is None else {"num_classes": num_classes}
+        model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)
+    if processor is not None:
+        check_fit(model, processor)
     return model
 
 
-def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names of the architectures that match a wildcard, in natural order.
+def _new_model(name: str, processor: Any | None, **keywords: Any) -> FusionModel:
+    """The model of an architecture, with new weights (but those of ``encoder_weights``), as the processor asks."""
+    entrypoint = registry.get("model", name)
+    if processor is not None:
+        given = {key: value for key, value in keywords.items() if key not in ("num_classes", "encoder_weights")}
+        config = resolve_config(name, **given) | {"encoder_weights": keywords["encoder_weights"]}
+        keywords |= fitted(config, given, processor)
+    model: FusionModel = entrypoint(**keywords)
+    model.architecture = name
+    if processor is not None:
+        set_columns(model, processor)
+    return model
+
+
+def create(kind: str, name: str, **kwargs: Any) -> Any:
+    """Build a part of any kind by name, e.g. ``create("head", "mlp", in_features=512, num_classes=7)``.
 
     Args:
-        pattern: shell wildcard, e.g. ``"mibf*"``.
-        pretrained: list the weights that come with the package instead, as ``"arch.tag"``. Such a name is a string with
-            ``metrics``, ``dataset``, ``license`` and ``size``, and shows them.
+        kind: ``model`` (as :func:`create_model`), or a kind of :func:`list_components`.
+        name: Name under that kind.
+        kwargs: Keywords of the part.
+
+    Raises:
+        ValueError: Unknown kind or name; the message gives the nearest ones.
+        TypeError: A keyword that the part does not take, or a required one that is missing.
     """
-    if not pretrained:
-        return registry.names("model", pattern)
-    return [name for name in shipped() if any(registry.matches(n, pattern) for n in (name, name.split(".")[0]))]
-
-
-def list_components(kind: str, pattern: str = "*") -> list[str]:
-    """Names of the parts of a kind: fusion, head, aggregator, image_tower, text_tower, table_tower, tower, loss."""
-    return registry.names(kind, pattern)
+    return create_model(name, **kwargs) if kind == "model" else registry.create(kind, name, **kwargs)
 
 
 def create_fusion(name: str, **kwargs: Any) -> nn.Module:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.layers import MissingModality
+from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
+from mmfusion.models.configuration import ModelConfig
+from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
+from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
-from mmfusion.names import did_you_mean
-from mmfusion.outputs import Fused, FusionOutput
+from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.towers.base import Tower
-from mmfusion.towers.stages import early_parts
 
 
-class FusionModel(nn.Module):
+class FusionModel(Freezable):
     """Towers, one per modality, fused and classified.
 
     Every argument is a name or a plain value: ``FusionModel(**model.config)`` rebuilds the architecture.
 
     Args:
         num_classes: C; 0 returns the fused features as logits.
-        image_encoder: timm name of the image backbone, or None.
+        image_encoder: timm name, ``hf-hub:org/name`` or folder of the image backbone, ``features`` for bags of feature
+            vectors in place of images, or None.
         image_tower: How the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: Keywords of the image tower.
         stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
@@ -51,7 +56,8 @@ class FusionModel(nn.Module):
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
-        encoder_weights: ``default`` starts the towers from pretrained weights. Not part of ``config``.
+        encoder_weights: ``default`` starts the towers from pretrained weights; or a dict, modality -> ``default`` or
+            None. Not part of ``config``.
 
     Attributes:
         config: The arguments, tower configurations inlined.
@@ -61,11 +67,15 @@ class FusionModel(nn.Module):
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
         held: Parameters that :meth:`hold_encoders` keeps for a while.
+        origins: modality -> where the weights that its encoder started from came from, and their terms.
 
     Raises:
         ValueError: Parts that do not go together, an unknown name, or a value out of range.
         TypeError: A keyword that the chosen part does not take, or a part that lacks what it has to declare.
     """
+
+    #: to transformers' Trainer: the loss is the mean over the batch, and takes no further arguments.
+    accepts_loss_kwargs = False
 
     image_tower: Any
     image_missing: Any
@@ -98,13 +108,14 @@ class FusionModel(nn.Module):
         aux_hidden: int = 512,
         modality_dropout: float = 0.0,
         towers: dict[str, dict[str, Any]] | None = None,
-        encoder_weights: str | None = None,
+        encoder_weights: parts.EncoderWeights = None,
     ) -> None:
         given = locals()
         super().__init__()
         config: dict[str, Any] = {name: given[name] for name in ("num_classes", *model_keywords())}
         for name in parts.NESTED:
             config[name] = dict(config[name] or {})
+        parts.settle_features(config)
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.text_tower = self.table_tower = None
         self.image_missing = self.text_missing = self.table_missing = None
@@ -123,21 +134,15 @@ class FusionModel(nn.Module):
         absent += [] if table_encoder is not None else ["table_encoder", "table_args"]
         for name in absent:
             del config[name]
-        self.config = config
+        self.config = ModelConfig(config)
         self.architecture: str | None = None
-        self.frozen: list[nn.Module] = []
-        self.held: list[nn.Parameter] = []
+        self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
     @property
     def towers(self) -> dict[str, Tower]:
         """modality -> tower: image, text, table, further ones."""
         return {modality: getattr(self, f"{modality}_tower") for modality in self.modalities}
-
-    @property
-    def encoders(self) -> list[Tower]:
-        """Towers that may start from pretrained weights."""
-        return [tower for tower in self.towers.values() if not tower.from_scratch]
 
     @property
     def num_classes(self) -> int:
@@ -150,6 +155,16 @@ class FusionModel(nn.Module):
         return self.config["modality_dropout"]
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the floating-point weights."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """Input size, normalization, interpolation and crop of the image tower, the architecture and the classes."""
         cfg = dict(self.image_tower.pretrained_cfg) if self.image_tower is not None else {}
@@ -157,7 +172,7 @@ class FusionModel(nn.Module):
 
     @property
     def image_layout(self) -> str | None:
-        """What ``pixel_values`` holds per sample: ``image``, ``slices`` or ``views``; None without an image tower."""
+        """What a sample's image is: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:
@@ -197,10 +212,17 @@ class FusionModel(nn.Module):
 
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""
+        return self.fuse(self.tower_features(*args, **inputs))
+
+    def tower_features(self, *args: Any, **inputs: Any) -> dict[str, Features]:
+        """modality -> features, its learned token where a sample lacks it; arguments as in :meth:`forward`."""
         inputs |= dict(zip(STANDARD_INPUTS[: len(args)], args, strict=True))
         parts.check_inputs(inputs, self.towers, STANDARD_INPUTS)
         tokens = {m: getattr(self, f"{m}_missing") for m in self.modalities}
-        features = observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
+        return observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
+
+    def fuse(self, features: Mapping[str, Features]) -> Fused:
+        """What :meth:`tower_features` returned -> what the head classifies."""
         return parts.fuse(self.fusion, self.config["fusion"], self.sides(features))
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
@@ -223,6 +245,7 @@ class FusionModel(nn.Module):
         category_ids: Tensor | None = None,
         table_present: Tensor | None = None,
         table_features: dict[str, Tensor] | None = None,
+        labels: Tensor | None = None,
         **further: Any,
     ) -> FusionOutput:
         """Classify a batch.
@@ -248,10 +271,12 @@ class FusionModel(nn.Module):
             category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
             table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
             table_features: As ``image_features``, of the table tower.
+            labels: (B,) int64 classes, which fill ``loss``; no output but that depends on them.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:
-            ValueError: No modality that the model has was given, or shapes that do not fit.
+            ValueError: No modality that the model has was given, shapes that do not fit, or labels for a model without
+                classes.
             TypeError: A further input that no tower reads.
         """
         # fmt: off
@@ -261,11 +286,14 @@ class FusionModel(nn.Module):
         )
         # fmt: on
         if self.num_classes == 0:
+            if labels is not None:
+                raise ValueError("The model has num_classes=0 and labels were given; model.reset_classifier(C) first.")
             output = FusionOutput(logits=fused.pooled)
         else:
             output = parts.checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
         aux = self.aux_heads
         return FusionOutput(
+            loss=None if labels is None else plain_loss(output, labels),
             logits=output.logits,
             image_logits=None if aux is None else aux["image"](fused.image).logits,
             text_logits=None if aux is None else aux["text"](fused.text).logits,
@@ -275,67 +303,6 @@ class FusionModel(nn.Module):
             router_probs=output.router_probs,
             aux_loss=output.aux_loss,
         )
-
-    def freeze_encoders(self, **modalities: bool) -> None:
-        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``.
-
-        Args:
-            modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
-                frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
-        """
-        unknown = [name for name in modalities if name not in ("image", "text", "table", *self.modalities)]
-        if unknown:
-            raise TypeError(f"freeze_encoders got {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
-        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
-        self._freeze([tower.backbone for tower in chosen.values()])
-
-    def freeze_stages(self, count: int) -> None:
-        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
-
-        Nothing of these stages is kept for the backward pass, which ends behind them.
-
-        Args:
-            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
-
-        Raises:
-            ValueError: No image backbone of timm, or one without so many stages.
-        """
-        backbones = getattr(self.image_tower, "backbones", [])
-        if not backbones:
-            raise ValueError("freeze_stages needs an image tower that reads images through a backbone of timm.")
-        try:
-            self._freeze([part for backbone in backbones for part in early_parts(backbone.model, count)])
-        except ValueError as error:
-            raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
-
-    def freeze_norm(self) -> None:
-        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
-        backbones = [tower.backbone for tower in self.encoders]
-        self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
-
-    def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
-        for part in parts:
-            part.requires_grad_(False)
-        self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module)]
-
-    def hold_encoders(self, hold: bool) -> None:
-        """Keep the encoders as they are for a while, as :meth:`freeze_encoders` does for good; False lets them go."""
-        backbones = [tower.backbone for tower in self.encoders]
-        if hold and not self.held:
-            self.held = [p for backbone in backbones for p in backbone.parameters() if p.requires_grad]
-        for parameter in self.held:
-            parameter.requires_grad_(not hold)
-        if not hold:
-            self.held = []
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> FusionModel:
-        """Training mode, except for what is frozen."""
-        super().train(mode)
-        held = [tower.backbone for tower in self.encoders] if self.held else []
-        for module in (*self.frozen, *held):
-            module.eval()
-        return self
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are not decayed: those that a module names in ``no_weight_decay()``, as in timm."""
@@ -360,11 +327,15 @@ class FusionModel(nn.Module):
         rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
         return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
 
+    def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
+        """Write the model's folder; see :func:`mmfusion.save_pretrained`."""
+        return save_pretrained(self, folder, processor)
+
 
 def model_keywords() -> list[str]:
     """Keywords that ``create_model`` passes on."""
     return [name for name in keywords(FusionModel) if name not in ("num_classes", "encoder_weights")]
 
 
-#: inputs of :meth:`FusionModel.forward`, in their order.
-STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1:-1]
+#: inputs of :meth:`FusionModel.forward` that towers read, in their order.
+STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1 : -len(("labels", "further"))]

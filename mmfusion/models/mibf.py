@@ -11,7 +11,8 @@ arch(
     """MIBF-Net with the published network: ResNet-50 and BERT-base, pooled IBFA of width 768.
 
     Image weights, normalization, augmentation and optimizer are those of mmfusion; so is the loss ``mp``, whose weights
-    0.3 and 0.6 the published code puts on the opposite streams.
+    0.3 and 0.6 the published code puts on the opposite streams. docs/parts/mibf.md lists every difference, and
+    examples/mibf_published.yaml trains as published as far as possible.
     """,
     RESNET50 | PUBLISHED,
     dim=768,

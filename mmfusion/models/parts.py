@@ -10,11 +10,15 @@ from mmfusion import registry
 from mmfusion.models.sides import SideWidths, merged
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.base import STANDARD, AdoptedTower, Side, Tower, declared
-from mmfusion.towers.image import check_image_encoder
+from mmfusion.towers.encoders import check_image_encoder
 from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
+
+#: ``default`` or None for all towers, or for each modality.
+EncoderWeights = str | Mapping[str, str | None] | None
 
 #: keywords of a model that hold keywords.
 NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers")
@@ -34,7 +38,20 @@ def count_towers(config: Mapping[str, Any]) -> int:
     return len(named) + len(config.get("towers") or {})
 
 
-def check_combination(config: dict[str, Any], encoder_weights: str | None) -> None:
+def settle_features(config: dict[str, Any]) -> None:
+    """Put the tower of bags where ``image_encoder`` is ``features``: vectors computed before, no pictures.
+
+    Raises:
+        ValueError: Another image tower was named, or the tower of bags with another encoder.
+    """
+    encoder, tower = config["image_encoder"], config["image_tower"]
+    if encoder == FEATURES and tower == "single":
+        config["image_tower"] = "bags"
+    elif encoder == FEATURES and tower in ("slices", "views", "global_local"):
+        raise ValueError(f"image_encoder 'features' reads bags of vectors; image_tower {tower!r} reads pictures.")
+
+
+def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -> None:
     """Refuse keywords of a model that do not go together.
 
     Raises:
@@ -68,7 +85,8 @@ def check_combination(config: dict[str, Any], encoder_weights: str | None) -> No
             raise ValueError(fault)
     for name in absent:
         raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
-    check_choice("encoder_weights", encoder_weights, (None, "default"))
+    for weights in encoder_weights.values() if isinstance(encoder_weights, Mapping) else [encoder_weights]:
+        check_choice("encoder_weights", weights, (None, "default"))
 
 
 def check_stem(config: dict[str, Any]) -> None:
@@ -94,6 +112,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
         TypeError: A keyword that the part does not take.
     """
     config = {**config, **{name: config.get(name) or {} for name in NESTED}}
+    settle_features(config)
     check_combination(config, config["encoder_weights"])
     check_stem(config)
     for kind, name, modality, holder, key, *encoder in _named_towers(config):
@@ -102,7 +121,8 @@ def check_parts(config: Mapping[str, Any]) -> None:
         if not encoder or not registry.get(kind, name).__module__.startswith("mmfusion."):
             continue  # a tower of a user's own knows its encoders itself
         if modality == "image":
-            check_image_encoder(encoder[0])
+            if args.get("config") is None and encoder[0] != FEATURES:
+                check_image_encoder(encoder[0])
         elif modality == "text":
             build_config(encoder[0], args.get("config"), args.get("vocab_size"))
     for kind in ("aggregator", "fusion", "head"):
@@ -119,7 +139,7 @@ def _check_keywords(kind: str, name: str, keywords: Mapping[str, Any]) -> None:
         raise TypeError(f"{kind} {name!r}: {error}; it takes {taken}.") from None
 
 
-def build_towers(config: dict[str, Any], encoder_weights: str | None) -> Iterator[Tower]:
+def build_towers(config: dict[str, Any], encoder_weights: EncoderWeights) -> Iterator[Tower]:
     """The towers of a model: image, text, table, and further ones in the order of ``config["towers"]``.
 
     Each tower's keywords in ``config`` are replaced by those that rebuild it anywhere.
@@ -162,8 +182,9 @@ def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _tower(
-    kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: str | None, num_levels: int
+    kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: EncoderWeights, num_levels: int
 ) -> Tower:
+    weights = weights.get(modality) if isinstance(weights, Mapping) else weights
     taken = registry.keywords(registry.get(kind, name))
     # a further tower has no levels unless it says so, and it and one of columns have no pretrained weights; the others
     # refuse what they cannot give

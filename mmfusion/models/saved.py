@@ -1,4 +1,4 @@
-"""Models written to folders and built from them again, without a network and without pickle."""
+"""Saved models built from their folders again, without a network and without pickle."""
 
 import os
 import threading
@@ -10,105 +10,27 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmfusion import registry
-from mmfusion.artifacts.folder import read_config, write_artifact
+from mmfusion.artifacts.folder import read_config
 from mmfusion.artifacts.names import CONFIG, WEIGHTS
-from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_tensors
-from mmfusion.files import read_json, sha256, written_whole
+from mmfusion.artifacts.versions import renamed_tensors
+from mmfusion.files import sha256
 from mmfusion.models.fusion_model import FusionModel, model_keywords
+from mmfusion.models.saving import named_parts
 from mmfusion.names import did_you_mean
-from mmfusion.untrusted import is_outside
 
 #: files that torch and others unpickle.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
-def save_model(
-    model: FusionModel,
-    folder: str | os.PathLike[str],
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    dtype: torch.dtype | None = None,
-) -> Path:
-    """Write ``config.json``, ``model.safetensors``, ``metrics.json`` and the model card into a folder.
-
-    Other entries of a ``config.json`` that is there stay, the processor's for one, and so does a ``README.md`` that
-    somebody else wrote. :meth:`mmfusion.Predictor.save_pretrained` saves a model with its processor.
-
-    Args:
-        model: Model to save.
-        folder: Folder to write to; it is made where there is none.
-        metadata: Further top-level entries of ``config.json``, e.g. provenance.
-        metrics: Metrics to travel with the model.
-        dtype: Type of the floating-point weights in the file, e.g. ``torch.float16`` for half the size; None keeps
-            theirs. Buffers (means and scales) keep theirs. A loaded model computes in full precision all the same.
-
-    Returns:
-        The folder.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if dtype is not None:
-        # weights alone: a mean of 250,000 cells per microlitre is infinite in half precision
-        weights = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
-        state = {name: tensor.to(dtype) if name in weights else tensor for name, tensor in state.items()}
-    with written_whole(folder / WEIGHTS) as partial:
-        save_file(state, partial, metadata={"format": "pt"})
-    path = folder / CONFIG
-    # a temperature belongs to the weights that it was fitted with
-    entries = {**(read_json(path) if path.exists() else {}), "calibration": None, **(metadata or {})}
-    write_artifact(folder, model_config(model, entries) | {"weights_sha256": sha256(folder / WEIGHTS)}, metrics)
-    return folder
-
-
-def model_config(model: FusionModel, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a model's ``config.json``, but for the hash of its weights.
-
-    Args:
-        model: The model.
-        entries: Further top-level entries. With one ``processor``, input size and normalization are the processor's:
-            what the model saw need not be what its backbone was made for.
-    """
-    cfg, processor = model.pretrained_cfg, entries.get("processor") or {}
-    if size := processor.get("image_size"):
-        cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
-    plugins = _plugins(model.config)
-    kept = {name: value for name, value in entries.items() if name != "plugins"}
-    kept |= {"plugins": plugins} if plugins else {}
-    kept |= {"format_version": FORMAT_VERSION, "architecture": model.architecture, "model": _portable(model.config)}
-    return kept | {name: cfg.get(name) for name in ("input_size", "mean", "std")}
-
-
-def _parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Entry of ``plugins``, kind and name of every part that a model's keywords name."""
-    yield from ((kind, kind, name) for kind, name in model.items() if kind in registry.KINDS and name is not None)
-    if model.get("table_encoder") is not None:
-        yield "table_tower", "table_tower", model["table_encoder"]
-    yield from ((f"tower.{name}", "tower", name) for name in model.get("towers") or {})
-
-
-def _plugins(model: dict[str, Any]) -> dict[str, str]:
-    """Part -> the module that brought it, of parts that are not built in."""
-    origins = {entry: registry.origin(kind, name) for entry, kind, name in _parts(model)}
-    return {entry: module for entry, module in origins.items() if module}
-
-
 def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
     """Refuse a model whose parts are not registered. No module is imported because a folder names it."""
-    for entry, kind, name in _parts(model):
+    for entry, kind, name in named_parts(model):
         if entry in plugins and not registry.is_known(kind, name):
             raise ValueError(registry.missing_hint(kind, name, plugins[entry]))
-
-
-def _portable(model: dict[str, Any]) -> dict[str, Any]:
-    """The keywords without this machine's folders: the text encoder's configuration is among them, not read there."""
-    encoder = model["text_encoder"]
-    return {**model, "text_encoder": Path(encoder).name} if is_outside(encoder) else model
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
@@ -142,6 +64,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     model.architecture = stored.get("architecture")
+    model.origins = stored.get("encoders") or {}
     own = model.state_dict()
     state = _checked_weights(folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,

@@ -43,6 +43,7 @@ class Tower(nn.Module):
         stream_features: Width of the streams, for heads that read them; None without streams.
         max_length: Largest size of the dimension in ``free``; None without a limit.
         pretrained_cfg: Input size, normalization and origin as in timm; empty for other modalities than images.
+        origin: Where pretrained weights come from (``source``, ``license``, ``gated``); empty where they are random.
         backbone: Module that :meth:`encode` runs, frozen by ``freeze_encoders``; the tower itself where it has none.
     """
 
@@ -62,6 +63,7 @@ class Tower(nn.Module):
     stream_features: int | None = None
     max_length: int | None = None
     pretrained_cfg: Mapping[str, Any] = _EMPTY
+    origin: Mapping[str, Any] = _EMPTY
     backbone: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

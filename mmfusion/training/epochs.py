@@ -51,8 +51,9 @@ def mean_over_processes(value: float) -> float:
 class EpochLog(TrainerCallback, ExportableState):
     """One record per epoch, in ``metrics.jsonl`` and in the resumable state.
 
-    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures, ``lr``
-    (of everything but the encoders, at the end of the epoch) and ``seconds``.
+    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures (with
+    several modalities ``moved_by_<modality>`` too), ``lr`` (of everything but the encoders, at the end of the epoch)
+    and ``seconds``.
 
     Args:
         path: JSON lines file.

@@ -123,7 +123,7 @@ class FeatureCache:
                     present = inputs[f"{side}_present"]
                     encoded = {"present": present, **tower.encode(**tower.shown(tower.select(inputs), present))}
                     yield {name: value.cpu().numpy() for name, value in encoded.items()}
-                    bar.update(len(batch["index"]))
+                    bar.update(len(present))
         finally:
             self.model.train(was_training)
 

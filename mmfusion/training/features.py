@@ -162,9 +162,9 @@ class FeatureRows(Dataset[dict[str, Any]]):
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Features of each modality, whether it is there, the label and the position."""
+        """Features of each modality, whether it is there, and the label."""
         i = range(len(self))[i]
-        item: dict[str, Any] = {**(self._live[i] if self._live is not None else {}), "index": i}
+        item: dict[str, Any] = dict(self._live[i]) if self._live is not None else {}
         for side, stores in self._views.items():
             store, places = stores[int(self._epoch) % len(stores)]
             features = store[places[i]]
@@ -174,8 +174,8 @@ class FeatureRows(Dataset[dict[str, Any]]):
         return item
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A batch: ``<modality>_features``, name -> (B, ...), ``<modality>_present``, ``labels`` and ``index`` (B,)."""
-        kept = ["index", *(f"{side}_present" for side in self._views)]
+        """A batch: ``<modality>_features``, name -> (B, ...), ``<modality>_present`` and ``labels`` (B,)."""
+        kept = [f"{side}_present" for side in self._views]
         kept += ["labels"] if all("labels" in item for item in items) else []
         batch: dict[str, Any] = {}
         if self._live is not None:

@@ -1,6 +1,7 @@
 """The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
+from mmfusion.training.lora import without_adapters
+from mmfusion.training.modalities import modalities_of, warnings_of
 from mmfusion.training.rows import Rows
 from mmfusion.training.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,12 @@ class TrainResult:
 
 
 def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
-    """Write a model folder whole."""
+    """Write a model folder whole, adapters of the encoders merged into their weights."""
+    network = predictor.network()
+    plain = without_adapters(network)
+    ordinary = predictor if plain is network else replace(predictor, model=plain)
     with replacing(folder) as partial:
-        predictor.save_pretrained(partial, metrics)
+        ordinary.save_pretrained(partial, metrics)
 
 
 def finish(
@@ -102,7 +110,11 @@ def finish(
         if split is not None:
             on_bad_row = config.dataset.on_bad_row
             evaluation = measure(chosen, cases.select(split), output=folder.root, on_bad_row=on_bad_row, **inference)
-            save(chosen, folder.best, {**evaluation.to_dict(), "split": split, "epoch": best["epoch"], "val": val})
+            about: dict[str, Any] = {"split": split, "epoch": best["epoch"], "val": val}
+            about |= {"moved_by": moved} if (moved := modalities_of(best)) else {}
+            save(chosen, folder.best, {**evaluation.to_dict(), **about})
+        for line in warnings_of(best):
+            logger.warning(line)
     return TrainResult(
         folder=folder.root,
         best=folder.best,

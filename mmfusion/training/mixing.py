@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmfusion.data.augmentations import row_rng
-
 
 @dataclass(frozen=True)
 class Mixed:
@@ -27,7 +25,7 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Draws how a batch is mixed, from the seed, the epoch and the first row of the batch alone.
+    """Draws how a batch is mixed, from the seed and the step alone: batches and processes of one step draw alike.
 
     Each picture is mixed with its mirror in the order of those that are there; text, columns and the like stay the
     sample's own. Where both are on, each batch takes one of them, as often as the other.
@@ -42,7 +40,7 @@ class Mixing:
     cutmix: float | None
     seed: int
 
-    def __call__(self, inputs: dict[str, Tensor], epoch: int) -> Mixed:
+    def __call__(self, inputs: dict[str, Tensor], step: int) -> Mixed:
         """Mix the pictures of a collated batch.
 
         Raises:
@@ -51,7 +49,7 @@ class Mixing:
         pixels = inputs.get("pixel_values")
         if pixels is None or pixels.ndim != 4 or "roi_values" in inputs:
             raise ValueError("train.mixup and train.cutmix mix single images: set them to null for other inputs.")
-        rng = row_rng(self.seed, epoch, f"mixed batch of row {int(inputs['index'][0])}")
+        rng = random.Random(f"mixing {self.seed}/{step}")
         partner = torch.arange(len(pixels), device=pixels.device)
         there = partner[inputs["image_present"]] if "image_present" in inputs else partner.clone()
         partner[there] = there.flip(0)

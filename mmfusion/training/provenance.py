@@ -6,12 +6,13 @@ from importlib.metadata import version
 from typing import Any
 
 from mmfusion._version import __version__
-from mmfusion.artifacts.folder import portable_name, read_config, resolve_artifact
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
+from mmfusion.artifacts.locating import portable_name
 from mmfusion.data import CaseTable
 from mmfusion.data.table_columns import TableColumns
-from mmfusion.training.build import is_saved
 from mmfusion.training.columns import with_column_names
 from mmfusion.training.config import RunConfig
+from mmfusion.training.weights import tower_starts
 
 PACKAGES = ("torch", "timm", "transformers", "accelerate")
 
@@ -19,7 +20,7 @@ PACKAGES = ("torch", "timm", "transformers", "accelerate")
 def provenance_of(
     config: RunConfig, cases: CaseTable, processes: int, table: TableColumns | None = None
 ) -> dict[str, Any]:
-    """Data (rows of all splits), seed, loss, number of processes that share each step, and versions of a run.
+    """Data (rows of all splits), seed, starts of the towers, loss, number of processes, and versions of a run.
 
     Columns that were found are named: a saved model does not look for others.
     """
@@ -31,6 +32,7 @@ def provenance_of(
         "seed": config.seed,
         "processes": processes,
         "dataset": asdict(with_column_names(config.dataset, table)),
+        "towers": {start.tower: start.words for start in tower_starts(config)},
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},
     }

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -14,11 +15,15 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
 from mmfusion.training.feature_cache import FeatureCache
 from mmfusion.training.features import FeatureRows
+from mmfusion.training.modality_check import check_modalities
 
 
 def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     """The sound rows, each in a split; ValueError of bad rows, or of too few rows or classes to train on."""
     cases = read_cases(config.data, config.dataset)
+    line = check_modalities(config, cases)  # before a look at every image
+    if PartialState().is_main_process:
+        print(line)
     cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)
     cases = cases.split_or_draw(config.dataset, config.seed)
     count = cases.splits.get("train", 0)

@@ -17,15 +17,25 @@ from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_loss, build_predictor, class_counts, columns_of, needs_aux_heads, with_parts
+from mmfusion.training.build import (
+    build_loss,
+    build_predictor,
+    class_counts,
+    columns_of,
+    needs_aux_heads,
+    with_parts,
+    with_saved_columns,
+)
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
+from mmfusion.training.modalities import moved_by
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
+from mmfusion.training.weights import words
 
 
 @contextmanager
@@ -64,6 +74,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     """
     registry.load_plugins(config.plugins)
     check_settings(config)
+    config = with_saved_columns(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
     args = trainer_arguments(config, folder.states)  # joins the other processes
@@ -84,7 +95,8 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        print("\n".join(filter(None, (columns.summary(), *told, _first_line(config, args, predictor, cases)))))
+        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)
+        print("\n".join(filter(None, lines)))
         _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
@@ -108,7 +120,10 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         args,
         config=config.train,
         rows=rows,
-        metrics=lambda labels, logits: _metrics(labels, logits, predictor.labels),
+        metrics=lambda labels, logits: (
+            _metrics(labels, logits, predictor.labels)
+            | moved_by(predictor.network(), rows.val, batch_size=config.train.batch_size, workers=config.train.workers)
+        ),
         callbacks=[ProgressBar(), log],
         on_loss=log.add,
     )

@@ -14,7 +14,6 @@ from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
-from mmfusion.data.processor import NOT_INPUTS
 from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
@@ -76,9 +75,9 @@ class Task(nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
 
-    def forward(self, **inputs: Tensor) -> FusionOutput:
-        """The model's output on a batch; the loss is taken outside, in full precision."""
-        return self.model(**{name: value for name, value in inputs.items() if name not in NOT_INPUTS})
+    def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> FusionOutput:
+        """The model's output on a batch; the run's own loss is taken outside, in full precision."""
+        return self.model(**inputs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Weights and buffers that training changes, by name."""
@@ -203,7 +202,7 @@ class FusionTrainer(Trainer):
             output = model(**inputs)
             value = self._loss(output, labels)
         else:
-            mixed = self.mixing(inputs, self.rows.order.epoch)
+            mixed = self.mixing(inputs, self.state.global_step)
             output = model(**{**inputs, "pixel_values": mixed.pixel_values})
             other = self._loss(output, labels[mixed.partner])
             value = mixed.share * self._loss(output, labels) + (1 - mixed.share) * other

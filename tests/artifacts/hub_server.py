@@ -19,6 +19,8 @@ class Repository:
 
     def __init__(self, private: bool) -> None:
         self.private = private
+        self.gated: bool | str = False
+        self.card: dict[str, Any] | None = None
         self.commits: dict[str, dict[str, bytes]] = {}
         self.refs: dict[str, str] = {}
         self.commit("main", {})
@@ -145,9 +147,8 @@ class Handler(BaseHTTPRequestHandler):
         if sha is None:
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         siblings = [{"rfilename": file} for file in repository.commits[sha]]
-        return self._json(
-            {"id": name, "modelId": name, "sha": sha, "private": repository.private, "siblings": siblings}
-        )
+        about = {"id": name, "modelId": name, "sha": sha, "private": repository.private, "siblings": siblings}
+        return self._json(about | {"gated": repository.gated, "cardData": repository.card})
 
     def _tree(self, _: str, repository: Repository, __: bytes, revision: str) -> None:
         files = repository.commits[self._sha(repository, revision.partition("/")[0]) or ""]

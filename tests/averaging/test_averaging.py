@@ -139,7 +139,8 @@ def test_batch_norm_is_the_mean_over_batches_without_dropout() -> None:
 
     net = Net()
     net.norm.running_mean.fill_(100)
-    batches = [{"x": torch.tensor([[1.0, 2.0], [3.0, 6.0]])}, {"x": torch.tensor([[5.0, 0.0], [5.0, 0.0]]), "index": 0}]
+    second = {"x": torch.tensor([[5.0, 0.0], [5.0, 0.0]]), "labels": torch.tensor([0, 1])}
+    batches = [{"x": torch.tensor([[1.0, 2.0], [3.0, 6.0]])}, second]
     estimate_batch_norm(net, iter(batches))
     assert net.norm.running_mean.tolist() == [3.5, 2.0]
     assert net.norm.running_var.tolist() == [1.0, 4.0]  # of variances 2 and 8, and 0 and 0, with n - 1

@@ -37,12 +37,14 @@ def _batches(
 ) -> dict[str, torch.Tensor]:
     """Row id -> pixels."""
     dataset.set_epoch(epoch)
-    loader = DataLoader(dataset, 8, sampler=order, num_workers=workers, collate_fn=dataset.processor.collate)
-    return {
-        str(dataset.ids[int(i)]): pixels
-        for batch in loader
-        for i, pixels in zip(batch["index"], batch["pixel_values"], strict=True)
-    }
+    order = range(len(dataset)) if order is None else order
+    return dict(zip(dataset.ids[order].tolist(), _drawn(dataset, order, workers), strict=True))
+
+
+def _drawn(dataset: MultimodalDataset, order: Sequence[int], workers: int = 0) -> torch.Tensor:
+    """Pixels of rows, as an own loop gets them."""
+    loader = DataLoader(dataset, 8, sampler=order, num_workers=workers, collate_fn=dataset.collate)
+    return torch.cat([batch["pixel_values"] for batch in loader])
 
 
 def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -56,14 +58,14 @@ def test_rows(cases: CaseTable, processor: Processor) -> None:
     for i in (0, 17, 59):
         row = cases.frame.iloc[i].to_dict()
         image = cases.image_root / row["image"] if row["image"] else None
-        expected = processor.encode_row({**row, "image": image}, index=i)
+        expected = processor.encode_row({**row, "image": image})
         item = dataset[i]
         assert item.keys() == expected.keys()
         assert torch.equal(item["pixel_values"], expected["pixel_values"])
         assert item["input_ids"] == expected["input_ids"] and item["labels"] == expected["labels"]
     with pytest.raises(IndexError):
         dataset[60]
-    assert dataset[-1]["index"] == 59
+    assert torch.equal(dataset[-1]["pixel_values"], dataset[59]["pixel_values"])
 
 
 def test_missing_modalities_are_told(cases: CaseTable, processor: Processor) -> None:
@@ -98,8 +100,24 @@ def test_the_epoch_reaches_workers_that_stay_alive(cases: CaseTable, processor: 
         assert torch.equal(pixels, torch.stack([dataset[i]["pixel_values"] for i in range(60)]))
 
 
+def test_an_own_loop_draws_anew_each_time_without_being_told_the_epoch(cases: CaseTable, processor: Processor) -> None:
+    """The n-th draw of a row is that of epoch n, whatever the order of the rows and however many workers draw."""
+    told = MultimodalDataset(cases, processor, augment="report", seed=4)
+    epochs = [_batches(told, epoch) for epoch in range(3)]
+    for workers in (0, 2):
+        free = MultimodalDataset(cases, processor, augment="report", seed=4)
+        for epoch, order in enumerate((list(range(60)), list(range(59, -1, -1)), list(range(60)))):
+            drawn = _drawn(free, order, workers)
+            assert torch.equal(drawn, torch.stack([epochs[epoch][str(free.ids[i])] for i in order]))
+    free.set_epoch(1)  # who tells the epoch gets that epoch, as often as rows are drawn
+    assert all(torch.equal(free[3]["pixel_values"], epochs[1][str(free.ids[3])]) for _ in range(2))
+    plain = MultimodalDataset(cases, processor)
+    assert torch.equal(plain[3]["pixel_values"], plain[3]["pixel_values"]) and len(plain._draws) == 0
+
+
 def test_no_global_generator_is_touched(cases: CaseTable, processor: Processor) -> None:
     dataset = MultimodalDataset(cases, processor, augment="report")
+    dataset.set_epoch(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first = dataset[0]["pixel_values"]
     assert torch.equal(torch.get_rng_state(), before[0])

@@ -42,10 +42,8 @@ def test_batch_keys_shapes_and_types(processor: Processor) -> None:
         "attention_mask": ((2, 12), torch.int64),
         "text_present": ((2,), torch.bool),
         "labels": ((2,), torch.int64),
-        "index": ((2,), torch.int64),
     }
     assert batch["labels"].tolist() == [1, 0]
-    assert batch["index"].tolist() == [0, 1]
     expected = to_tensor(eval_image(_picture(1), 16), processor.mean, processor.std)
     torch.testing.assert_close(batch["pixel_values"][1], expected)
 
@@ -87,8 +85,8 @@ def test_missing_modalities(processor: Processor) -> None:
 
 
 def test_one_modality_makes_no_keys_of_the_other(tokenizer: Any) -> None:
-    assert set(Processor(image_size=8)(images=_picture())) == {"pixel_values", "image_present", "index"}
-    keys = {"input_ids", "attention_mask", "text_present", "index"}
+    assert set(Processor(image_size=8)(images=_picture())) == {"pixel_values", "image_present"}
+    keys = {"input_ids", "attention_mask", "text_present"}
     assert set(Processor(tokenizer=tokenizer)(text="male")) == keys
 
 
@@ -102,8 +100,8 @@ def test_text_of_a_row(processor: Processor) -> None:
 
 def test_encode_row(processor: Processor, tmp_path: Path) -> None:
     _picture().save(tmp_path / "a.png")
-    item = processor.encode_row({"image": tmp_path / "a.png", "sex": "male", "label": "nv"}, index=7)
-    assert (item["labels"], item["index"], item["image_present"], item["text_present"]) == (1, 7, True, True)
+    item = processor.encode_row({"image": tmp_path / "a.png", "sex": "male", "label": "nv"})
+    assert (item["labels"], item["image_present"], item["text_present"]) == (1, True, True)
     assert item["input_ids"] == processor.encode(text="male")["input_ids"]
     torch.testing.assert_close(item["pixel_values"], processor.encode(image=_picture())["pixel_values"])
     with pytest.raises(ValueError, match="Unknown label 'bcc'; the labels are mel, nv"):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.data.formats import file_name
 from mmfusion.data.images import open_image
 from mmfusion.explanation import image_relevance, save_explanation
-from mmfusion.explanation.run import _file_name
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
 
@@ -59,9 +59,7 @@ def test_explanation_of_a_row(root: Path) -> None:
     assert [word for word, _ in found.words] == ["30", "-", "year", "-", "old", "female", ".", "grows"]
     assert found.contributions.values["image+text"] == pytest.approx(found.probability, abs=1e-6)
 
-    inputs = {
-        k: v for k, v in predictor.processor([row["image"]], [predictor.processor.text_of(row)]).items() if k != "index"
-    }
+    inputs = predictor.processor([row["image"]], [predictor.processor.text_of(row)])
     (relevance,) = image_relevance(predictor.model, inputs, LABELS.index(found.label))
     np.testing.assert_array_equal(found.relevance["image"], relevance.numpy())
     assert found.heat_map.shape == (64, 64) and found.heat_map.min() >= 0
@@ -92,9 +90,7 @@ def test_gates_are_the_models(root: Path) -> None:
     predictor = predictor_of("test_concat", fusion="gated")
     row = row_of(root)
     found = predictor.explain(row)
-    inputs = {
-        k: v for k, v in predictor.processor([row["image"]], [predictor.processor.text_of(row)]).items() if k != "index"
-    }
+    inputs = predictor.processor([row["image"]], [predictor.processor.text_of(row)])
     with torch.no_grad():
         gates = predictor.model(**inputs).gates
     assert list(found.gates) == list(gates)
@@ -135,7 +131,7 @@ def test_other_methods(root: Path, method: str) -> None:
 
 def test_file_names() -> None:
     taken: set[str] = set()
-    names = [_file_name(id_, taken) for id_ in ("a/b.jpg", "a-b.png", "../x", "1.2", "é ü", "..")]
+    names = [file_name(id_, taken) for id_ in ("a/b.jpg", "a-b.png", "../x", "1.2", "é ü", "..")]
     assert names == ["a-b", "a-b-2", "x", "1.2", "é-ü", "row"]
 
 

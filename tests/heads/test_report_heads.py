@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import mmfusion
-from mmfusion.losses import balance_loss
+from mmfusion.losses import balance_loss, switch_balance_loss
 from mmfusion.outputs import Fused
 
 B, N, D, C = 4, 5, 12, 3
@@ -94,6 +94,11 @@ def test_moe_head_reports_the_router_and_its_balance():
     mmfusion.create_loss("ce")(out, torch.arange(64) % C)["loss"].backward()
     assert all(p.grad.abs().sum() > 0 for p in part.parameters())
     assert part.experts.weight1.grad.flatten(1).abs().sum(1).min() > 0, "every expert learns"
+    switch = head("moe", num_experts=4, top_k=2, hidden_features=8, balance_weight=0.5, balance="switch")
+    out = switch(x)
+    assert_close(out.aux_loss, 0.5 * switch_balance_loss(out.router_probs, 2))
+    with pytest.raises(ValueError, match="balance='x'"):
+        head("moe", balance="x")
     with pytest.raises(ValueError, match="balance_weight=-1"):
         head("moe", balance_weight=-1)
 

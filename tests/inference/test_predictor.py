@@ -102,7 +102,6 @@ def test_probabilities_are_those_of_the_model(predictor, root):
     (result,) = predictor.predict([{"image": str(image), "text": text}])
     with torch.inference_mode():
         batch = predictor.processor([image], [text])
-        batch.pop("index")
         expected = predictor.model(**batch).logits.softmax(-1)[0]
     torch.testing.assert_close(torch.tensor(list(result["probabilities"].values())), expected, rtol=1e-6, atol=1e-6)
     (averaged,) = predictor.predict([{"image": str(image), "text": text}], tta=True)
@@ -206,7 +205,7 @@ def test_commands(capsys, run, root, tmp_path):
     assert cli.main(["predict", *model, "--data", str(root), "--output", output, "--tta"]) == 0
     assert "9 rows" in capsys.readouterr().out and len(read(tmp_path / "p.csv")) == 9
     assert cli.main(["predict", *model, "--data", str(tmp_path / "nowhere"), "--output", output]) == 2
-    assert cli.main(["predict", "--model", str(run), "--data", str(root)]) == 2
+    assert cli.main(["predict", "--model", str(run / "gone"), "--data", str(root)]) == 2
     capsys.readouterr()
     assert cli.main(["info", model[1]]) == 0
     text = capsys.readouterr().out

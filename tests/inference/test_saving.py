@@ -41,7 +41,15 @@ def test_what_is_saved_is_what_is_loaded(predictor: mmfusion.Predictor, tmp_path
     assert config["mean"] == [0.1, 0.2, 0.3] and config["input_size"] == [3, 32, 32]
     assert {name: config[name] for name in config if name != "weights_sha256"} == predictor.config()
     assert json.loads((tmp_path / "m" / "metrics.json").read_text()) == {"accuracy": 0.5}
-    assert str(again) == f"{name}, calibrated with temperature 2.000"
+    assert config["label_names"] == list(predictor.labels)
+    assert again.metrics == {"accuracy": 0.5}
+    again.save_pretrained(tmp_path / "n")  # what was measured travels with the model
+    assert json.loads((tmp_path / "n" / "metrics.json").read_text()) == {"accuracy": 0.5}
+    lines = str(again).splitlines()
+    assert lines == repr(again).splitlines() and lines[0] == f"Predictor: {name}"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["classes", "inputs", "temperature", "size"]
+    count = sum(p.numel() for p in again.model.parameters())
+    assert "2.000" in lines[3] and lines[4] == f"  size: {count / 1e6:.1f} M parameters"
 
 
 def test_the_temperature_is_applied_once(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
@@ -68,4 +76,5 @@ def test_several_models_are_not_saved_as_one(predictor: mmfusion.Predictor, tmp_
     with pytest.raises(ValueError, match=r"the mean of 2 models.*is an exported model, or several"):
         together.save_pretrained(tmp_path / "m")
     assert not (tmp_path / "m").exists()
-    assert str(together) == "the mean of 2 models: the model, the model" and together.calibration is None
+    assert str(together).splitlines()[0] == "Ensemble: the mean of 2 models: the model, the model"
+    assert "temperature" not in str(together) and together.calibration is None

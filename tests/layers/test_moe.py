@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from mmfusion.layers import Experts, TopKRouter
 from mmfusion.layers.moe import SORT_FROM
-from mmfusion.losses import balance_loss
+from mmfusion.losses import balance_loss, switch_balance_loss
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,24 @@ def test_balance_loss_trains_a_skewed_router_to_use_all():
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] > 0.3 and losses[-1] < 0.01
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_switch_balance_loss_is_that_of_mixtral(top_k):
+    logits = torch.randn(33, 5, requires_grad=True)
+    expected = load_balancing_loss_func((logits,), num_experts=5, top_k=top_k)
+    found = switch_balance_loss(logits.softmax(-1), top_k)
+    assert_close(found, expected)
+    assert_close(torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits))
+
+
+def test_switch_balance_loss_sees_loads_that_equation_8_does_not():
+    even, one = torch.eye(4)[[0, 1, 2, 3]], torch.eye(4)[[2, 2, 2]]
+    assert switch_balance_loss(even).item() == 1 and switch_balance_loss(one).item() == 4
+    skewed = torch.tensor([[0.26, 0.26, 0.24, 0.24]] * 8)
+    assert balance_loss(skewed).item() == pytest.approx(4e-4)
+    assert switch_balance_loss(skewed, 2).item() == pytest.approx(4 * 2 * 0.26), "2 where loads are even"
+    assert switch_balance_loss(skewed.double(), 2).dtype == torch.float64
 
 
 def test_dropout_and_wrong_values():

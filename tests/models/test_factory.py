@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import mmfusion
+from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.data.table_columns import TableColumns
 from mmfusion.models import resolve_artifact
 from mmfusion.outputs import Fused
 
@@ -34,7 +37,11 @@ def test_list_models_wildcards_and_natural_order():
             FileNotFoundError,
             "'hf-hub:no/such': it is not in the cache, and HF_HUB_OFFLINE is set",
         ),
-        (lambda: resolve_artifact("runs/exp1"), ValueError, "'local-dir:runs/exp1'"),
+        (
+            lambda: resolve_artifact("runs/exp1"),
+            FileNotFoundError,
+            "no such folder; a model on the Hub is 'hf-hub:runs/",
+        ),
         (lambda: mmfusion.create_model("concat_resnet18", pretrained=True), ValueError, "No pretrained weights"),
         (lambda: mmfusion.create_model("test_concat", modality_dropout=1.5), ValueError, "modality_dropout=1.5"),
         (lambda: mmfusion.create_model("test_concat", text_encoder=None, fusion="gated"), ValueError, "both sides"),
@@ -77,8 +84,12 @@ def test_mibf_v2_differs_from_the_published_form_in_four_keywords(size):
     with torch.device("meta"):
         swapped = mmfusion.create_model(f"mibf_v2_{size}", fusion="concat")
         image_only = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None)
+        table = {"table_encoder": "table_mlp", "table_args": {"numeric": 2, "categories": [3]}}
+        columns = mmfusion.create_model(f"mibf_v2_{size}", text_encoder=None, **table)
     assert swapped.config["fusion_args"] == {} and swapped.config["text_args"]["pooling"] == "mean"
     assert image_only.config["text_args"] == {} and image_only.fusion is None
+    assert columns.config["text_args"] == {} and columns.config["fusion_args"] == keywords
+    assert columns.modalities == ["image", "table"] and columns.aux_heads is not None
 
 
 def test_a_block_of_ones_own_is_a_name_like_any_other():
@@ -117,3 +128,72 @@ def test_encoders_stay_frozen_one_after_the_other():
     model.train()
     assert not any(module.training for module in model.image_tower.backbone.modules())
     assert not any(module.training for module in model.text_tower.backbone.modules())
+
+
+def test_unfreezing_undoes_freezing():
+    model = mmfusion.create_model("test_concat").train()
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    model.freeze_encoders()
+    model.freeze_encoders()
+    assert len(model.frozen) == 2
+    model.unfreeze_encoders(text=False)
+    assert all(module.training for module in model.image_tower.backbone.modules())
+    assert not any(p.requires_grad for p in model.text_tower.backbone.parameters())
+    model.unfreeze_encoders()
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == trainable and model.frozen == []
+    assert all(module.training for module in model.eval().train().modules())
+    with pytest.raises(TypeError, match="no modality 'imge'; did you mean 'image'"):
+        model.unfreeze_encoders(imge=True)
+
+
+def test_labels_fill_the_loss_that_the_plain_objective_has():
+    model = mmfusion.create_model("test_concat", num_classes=3, head="moe").eval()
+    labels = torch.tensor([0, 2])
+    inputs = {"pixel_values": torch.randn(2, 3, 48, 48), "input_ids": torch.randint(5, 100, (2, 6))}
+    output = model(**inputs, labels=labels)
+    assert output.aux_loss > 0
+    expected = -output.logits.log_softmax(dim=-1)[[0, 1], labels].mean() + output.aux_loss
+    torch.testing.assert_close(output.loss, expected)
+    torch.testing.assert_close(output.loss, mmfusion.create_loss("ce")(output, labels)["loss"])
+    plain = model(**inputs)
+    assert plain.loss is None and plain.to_tuple()[0] is plain.logits
+    assert all(torch.equal(output[name], plain[name]) for name in ("logits", "features", "router_probs", "aux_loss"))
+    with pytest.raises(TypeError, match="No tower of the model reads the input 'label'"):
+        model(**inputs, label=labels)
+
+
+def test_a_processor_gives_vocabulary_and_classes():
+    tokenizer = fit_wordpiece(["a red spot", "a blue spot"])
+    processor = Processor(["x", "y"], image_size=32, tokenizer=tokenizer)
+    model = mmfusion.create_model("test_mibf", processor=processor)
+    assert (model.text_tower.vocab_size, model.num_classes) == (len(tokenizer), 2)
+    same = mmfusion.create_model("test_mibf", num_classes=2, text_args={"vocab_size": len(tokenizer)})
+    assert model.config == same.config
+    roomy = mmfusion.create_model("test_mibf", processor=processor, text_args={"vocab_size": 300})
+    assert roomy.text_tower.vocab_size == 300
+    with pytest.raises(ValueError, match="The model has 4 classes, the processor 2: x, y"):
+        mmfusion.create_model("test_mibf", processor=processor, num_classes=4)
+
+
+def test_a_processor_gives_columns_and_their_statistics():
+    frame = pd.DataFrame({"age": [20.0, 40.0, 60.0, 80.0] * 10, "site": ["back", "face"] * 20})
+    table = TableColumns.fit(frame, numeric=["age"], categorical=["site"])
+    processor = Processor(["x", "y"], image_size=32, table=table)
+    model = mmfusion.create_model("test_image", fusion="concat", table_encoder="table_mlp", processor=processor)
+    assert model.config["table_args"]["numeric"] == 1 and len(model.config["table_args"]["categories"]) == 1
+    told = mmfusion.create_model(
+        "test_image", fusion="concat", table_encoder="table_mlp", table_args=table.table_args()
+    )
+    told.towers["table"].set_statistics(*table.statistics())
+    buffers = dict(told.towers["table"].named_buffers())
+    assert buffers and all(torch.equal(buffers[n], b) for n, b in model.towers["table"].named_buffers())
+    batch = processor(images=[None], table=[{"age": 50, "site": "back"}], labels=["y"])
+    assert torch.isfinite(model(**batch).loss)
+    with pytest.raises(ValueError, match="reads 2 numeric and 0 categorical columns, the processor gives 1 and 1"):
+        mmfusion.models.save_pretrained(
+            mmfusion.create_model(
+                "test_image", num_classes=2, fusion="concat", table_encoder="table_mlp", table_args={"numeric": 2}
+            ),
+            "never",
+            processor,
+        )

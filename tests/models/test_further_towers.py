@@ -16,6 +16,7 @@ from zoo import batch
 import mmfusion
 from mmfusion import registry
 from mmfusion.data import Processor
+from mmfusion.evaluation import modality_sensitivity
 from mmfusion.exporting.inputs import free_sizes, input_names
 from mmfusion.models import save_model
 from mmfusion.outputs import Features, Fused, FusionOutput
@@ -62,6 +63,12 @@ def with_labs(name: str = "mibf_lite0", **parts: Any) -> mmfusion.FusionModel:
     torch.manual_seed(0)
     model = mmfusion.create_model(name, **{**TINY, **LABS, **parts})
     return model
+
+
+def test_each_modality_is_exchanged_alone() -> None:
+    model = with_labs()
+    found = modality_sensitivity(model, [every_input(model)])
+    assert list(found) == ["image", "text", "lab_values"] and all(value > 0 for value in found.values())
 
 
 def test_a_fourth_modality_is_trained_saved_and_loaded_bit_equal(tmp_path: Path) -> None:

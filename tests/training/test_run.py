@@ -19,15 +19,18 @@ import yaml
 from safetensors.torch import load_file
 from transformers import set_seed
 
+from mmfusion import registry
 from mmfusion.data import DatasetConfig, Processor
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model, list_models, load_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
+from mmfusion.outputs import Features, Fused
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
 from mmfusion.training.build import build_predictor
 from mmfusion.training.check import check_settings
+from mmfusion.training.modalities import warnings_of
 from mmfusion.training.rows import read_training_cases
 
 MakeConfig = Callable[..., RunConfig]
@@ -102,7 +105,8 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
-    assert [line[:9] for line in printed[1:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert [line.partition(":")[0] for line in printed[1:3]] == ["image tower test_resnet", "text tower bert_tiny"]
+    assert [line[:9] for line in printed[3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     measured, best = result.summary().splitlines()
     assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
     assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
@@ -470,3 +474,49 @@ def test_all_validation_rows_are_measured(make_config: MakeConfig) -> None:
     """24 training rows in batches of 23 leave a batch of one out; the 7 validation rows are not a batch of 23."""
     result = train(make_config(batch_size=23, epochs=1, metric="accuracy"))
     assert result.val["accuracy"] * 7 == pytest.approx(round(result.val["accuracy"] * 7))
+
+
+class _ImageAlone(torch.nn.Module):
+    """Concatenation that gives the text no weight."""
+
+    def __init__(self, image_dim: int, text_dim: int, dim: int) -> None:
+        super().__init__()
+        self.image, self.text = torch.nn.Linear(image_dim, dim), torch.nn.Linear(text_dim, dim)
+
+    def forward(self, image: Features, text: Features) -> Fused:
+        return Fused(pooled=self.image(image.pooled) + 0 * self.text(text.pooled))
+
+
+def test_a_modality_that_is_not_read_is_told_in_one_line(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.register("fusion", "image_alone")(_ImageAlone)
+    try:
+        result = train(make_config("alone", {"name": "test_concat", "fusion": "image_alone"}, epochs=3))
+    finally:
+        registry.unregister("fusion", "image_alone")
+    found = json.loads((result.best / "metrics.json").read_text())["moved_by"]
+    assert found["text"] == 0 and found["image"] > 0
+    history = records(result.folder)
+    assert [record["moved_by_text"] for record in history] == [0, 0, 0]
+    assert history[result.best_epoch - 1]["moved_by_image"] == found["image"]
+    (line,) = [r.getMessage() for r in caplog.records if "does not read" in r.getMessage()]
+    assert line.startswith("The model does not read the text") and "0.0000" in line and "docs/parts/mibf.md" in line
+
+
+def test_modalities_that_are_read_or_nothing_learned_give_no_line() -> None:
+    assert warnings_of({"moved_by_image": 0.2, "moved_by_text": 0.01, "nll": 0.0}) == []
+    assert warnings_of({"moved_by_image": 0.002, "moved_by_text": 0.001}) == []
+    assert warnings_of({"epoch": 1}) == []
+    (line,) = warnings_of({"moved_by_image": 0.004, "moved_by_text": 0.5})
+    assert "does not read the image" in line and "by 0.0040 (the text by 0.5000)" in line
+
+
+def test_looking_at_the_modalities_changes_nothing(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(make_config("first"))
+    monkeypatch.setattr("mmfusion.training.run.moved_by", lambda *_, **__: {})
+    plain = train(make_config("plain"))
+    looked = [{k: v for k, v in record.items() if not k.startswith("moved_by")} for record in records(first.folder)]
+    assert looked == records(plain.folder) and len(looked[0]) < len(records(first.folder)[0])
+    a, b = (load_file(run.last / "model.safetensors") for run in (first, plain))
+    assert all(torch.equal(a[name], b[name]) for name in a)

@@ -41,7 +41,7 @@ class Points(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         self.seen.append(i)
-        return {"pixel_values": self.points[i], "labels": self.labels[i], "index": torch.tensor(i)}
+        return {"pixel_values": self.points[i], "labels": self.labels[i]}
 
 
 class Model(nn.Module):

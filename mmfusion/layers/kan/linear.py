@@ -44,7 +44,7 @@ class GroupKANLinear(nn.Linear):
         num_groups: functions; channel j has number ``j * num_groups // in_features``.
         basis: ``bspline`` (true B-splines on a uniform grid), ``rational`` (Group-Rational KAT), ``rbf`` (Gaussians at
             the grid points) or ``chebyshev`` (as many Chebyshev polynomials over the whole grid as there are B-splines,
-            grid_size + degree).
+            grid_size + degree). The default is the report's equation; the published GroupKAN is rational only.
         grid_size: intervals of the grid.
         degree: of the splines, or of the rational numerator (the published function has 5 over 4, here ``degree=5``);
             at least 2.

@@ -1,0 +1,39 @@
+"""Folders of saved models: which folder a name means, and what a folder is called elsewhere."""
+
+import os
+from pathlib import Path
+
+from mmfusion.artifacts.names import CONFIG, LOCAL
+
+
+def saved_in(name: str | os.PathLike[str]) -> Path:
+    """The saved model in a folder; a run folder stands for its ``best``.
+
+    Args:
+        name: The folder, with or without ``local-dir:``.
+
+    Raises:
+        FileNotFoundError: No such folder, or no saved model in it.
+    """
+    folder = folder_of(name)
+    if (found := model_in(folder)) is not None:
+        return found
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{os.fspath(name)!r}: there is no folder {folder}.")
+    raise FileNotFoundError(f"{os.fspath(name)!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
+
+
+def folder_of(name: str | os.PathLike[str]) -> Path:
+    """A name as a path, without ``local-dir:``."""
+    return Path(os.fspath(name).removeprefix(LOCAL)).expanduser()
+
+
+def model_in(folder: Path) -> Path | None:
+    """The folder itself, or its ``best``, whichever holds a saved model; None where neither does."""
+    return next((each for each in (folder, folder / "best") if (each / CONFIG).is_file()), None)
+
+
+def portable_name(name: str) -> str:
+    """A model's name for files that leave this machine: of a local folder only the last part is kept."""
+    is_local = name.startswith(LOCAL) or model_in(folder_of(name)) is not None
+    return f"{LOCAL}{folder_of(name).resolve().name}" if is_local else name

@@ -1,0 +1,56 @@
+"""Mistakes in the options of a command, told before torch is imported, by the functions that check them later."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.data.early import check_data
+from mmfusion.experiments.config import ExperimentConfig, SweepConfig
+from mmfusion.experiments.plan import base_run, plan_rows
+from mmfusion.training.config import RunConfig
+from mmfusion.training.early import check_run
+from mmfusion.training.run_folder import RunFolder
+
+#: commands that read rows without labels.
+UNLABELLED = ("predict", "explain", "narrate")
+
+
+def check(name: str, config: Any) -> None:
+    """Check the options of a command as far as no heavy library is needed.
+
+    Raises:
+        FileNotFoundError: A model, the data or one of their files is not there.
+        FileExistsError: The run folder holds a run.
+        ValueError: No part of a name, no such column, or no such split.
+    """
+    for run in _runs(config):
+        check_run(run)
+    if isinstance(config, RunConfig):
+        RunFolder(config.output).check(config)
+        return
+    for model in _models(config):
+        read_config(resolve_artifact(model))
+    if getattr(config, "dataset", None) is not None and config.data is not None:
+        drawn = name == "split" or (name == "audit" and config.split != "auto")
+        dataset = config.dataset.without_split() if drawn else config.dataset
+        subgroups = [column.partition(":")[0] for column in getattr(config, "subgroups", ())]
+        split = config.split if name == "evaluate" else None
+        check_data(config.data, dataset, require_labels=name not in UNLABELLED, split=split, columns=subgroups)
+
+
+def _runs(config: Any) -> Iterable[RunConfig]:
+    """The training runs that a command starts."""
+    if isinstance(config, RunConfig):
+        return [config]
+    if isinstance(config, ExperimentConfig):
+        runs = [row.config for row in plan_rows(config)]
+        # the folds are dealt to the splits later
+        return [replace(run, dataset=run.dataset.without_split()) for run in runs] if config.cross_validate else runs
+    return [base_run(config)] if isinstance(config, SweepConfig) else []
+
+
+def _models(config: Any) -> list[str]:
+    """Names of the trained models that a command is given."""
+    names = [getattr(config, "model", None), *(getattr(config, "models", None) or ())]
+    return [each for name in names if name for each in ([name] if isinstance(name, str) else name)]

@@ -1,0 +1,60 @@
+"""What the rows of a data set hold: how many have an image, a text, and each column."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mmfusion.data.cases import CaseTable
+from mmfusion.text.template import render, template_fields
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What rows hold.
+
+    Attributes:
+        rows: Number of rows.
+        image: Rows with an image at least.
+        text: Rows with a text, given or made by the template.
+        columns: Column -> rows that have it, of the columns that a model reads, in its template or as inputs.
+    """
+
+    rows: int
+    image: int
+    text: int
+    columns: dict[str, int]
+
+    def line(self, what: str = "rows") -> str:
+        """One line, such as ``426 rows: image 426, text 0, columns age 80 %, sex 100 %``."""
+        shares = ", ".join(f"{name} {_percent(count, self.rows)}" for name, count in self.columns.items())
+        columns = f", columns {shares}" if shares else ""
+        return f"{self.rows:,} {what}: image {self.image:,}, text {self.text:,}{columns}"
+
+
+def contents_of(
+    cases: CaseTable, *, template: str | None, missing_values: Iterable[str], columns: Sequence[str] = ()
+) -> Contents:
+    """Count what rows hold.
+
+    Args:
+        cases: The rows.
+        template: Text template that a model reads; None where it has none.
+        missing_values: Cell texts that count as missing.
+        columns: Further columns that the model reads.
+    """
+    frame, fields = cases.frame, template_fields(template) if template else ()
+    has_text = frame["text"].notna()
+    if template:
+        there = [name for name in fields if name in frame.columns]
+        cells = list(frame[there].itertuples(index=False, name=None))
+        missing = tuple(missing_values)
+        made = {cell: bool(render(template, dict(zip(there, cell, strict=True)), missing)) for cell in set(cells)}
+        has_text |= [made[cell] for cell in cells]
+    named = dict.fromkeys((*fields, *columns))
+    present = {name: int(frame[name].notna().sum()) if name in frame.columns else 0 for name in named}
+    return Contents(len(frame), int(frame["image"].notna().sum()), int(has_text.sum()), present)
+
+
+def _percent(count: int, rows: int) -> str:
+    """A share in whole per cent, of which 0 and 100 are none and all."""
+    share = 100 * count / max(rows, 1)
+    return f"{round(share) if count in (0, rows) else min(max(round(share), 1), 99)} %"

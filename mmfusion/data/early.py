@@ -1,0 +1,86 @@
+"""What of a data set can be checked before any heavy library is imported: files, columns, splits."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmfusion.data.cases import NORMAL_COLUMNS
+from mmfusion.data.columns import find_columns
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.folds import split_by_fold
+from mmfusion.data.formats import SPLIT_NAMES, find_split_table, has_table, only_table, read_files
+from mmfusion.data.image_folder import find_image_root
+from mmfusion.data.labels_table import join_labels
+from mmfusion.data.problems import no_such_split
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import read_parts
+from mmfusion.names import did_you_mean
+
+#: The steps of reading that take plain lists of cells, in order.
+LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (read_files, join_labels, split_by_fold, find_columns)
+
+#: splits that an evaluation may name.
+SPLITS = ("train", "val", "test", "all")
+
+
+def check_data(
+    path: str | Path,
+    config: DatasetConfig,
+    *,
+    require_labels: bool = True,
+    split: str | None = None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Find what reading a data set would refuse later: files, columns and splits that are not there.
+
+    Args:
+        path: The data set's folder, its table, or one image.
+        config: How to read it.
+        require_labels: As for :func:`~mmfusion.data.read.read_cases`; without them a folder may hold images alone.
+        split: Split whose rows are wanted; None wants none in particular.
+        columns: Names of metadata columns that are wanted.
+
+    Raises:
+        FileNotFoundError: A file or folder is not there.
+        ValueError: A column, the split, or something in the table is not as asked for.
+    """
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r}; it is one of {', '.join(SPLITS)}.")
+    if split == "all":
+        config = config.without_split()
+    if not require_labels and not has_table(Path(path)):
+        return  # images alone
+    # a table's header is enough, unless it matters what its cells say
+    whole = bool(config.folds) or split not in (None, "all")
+    reading = _opened(Reading(Path(path), config, require_labels), whole)
+    for step in LIGHT_STEPS[1:]:
+        reading = step(reading)
+    if config.image_root is not None:
+        find_image_root(reading.folder, config, ())
+    if require_labels and config.split_table is not None:
+        find_split_table(config.split_table, reading.folder)
+    known = [*reading.raw.columns]
+    for name in columns:
+        if name not in (*known, *NORMAL_COLUMNS):
+            raise ValueError(f"{reading.raw.source} has no column {name!r}; {did_you_mean(name, known)}")
+    if split not in (None, "all"):
+        _check_split(reading, str(split))
+
+
+def _opened(reading: Reading, whole: bool) -> Reading:
+    """The files of a data set; of a lone table the first row, unless the ``whole`` is wanted."""
+    table = None if whole else only_table(reading)
+    if table is None:
+        return read_files(reading)
+    folder = table.parent if reading.path.is_file() else reading.path
+    return replace(reading, raw=next(read_parts(table, 1)), folder=folder)
+
+
+def _check_split(reading: Reading, split: str) -> None:
+    """Refuse a split that no row of a table with a split column has. Where one is drawn, every split has rows."""
+    cells = reading.raw.columns[reading.columns.split] if reading.columns.split else []
+    names = Counter(SPLIT_NAMES.get(str(cell).strip().lower()) for cell in cells)
+    there = {name: names[name] for name in SPLITS if names[name]}
+    if there and split not in there:
+        raise no_such_split(reading.raw.source, split, there)

@@ -1,0 +1,195 @@
+"""``embed(config)``: the vectors of an image encoder, one file a case, as ``dataset.bag_column`` reads them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mmfusion.data import CaseTable, Processor, check_images, read_cases
+from mmfusion.data.bags import KEY
+from mmfusion.data.formats import file_name
+from mmfusion.files import written_whole
+from mmfusion.inference.config import EmbedConfig
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Guarded, collated
+from mmfusion.towers.image import Backbone
+from mmfusion.towers.several import each_present
+
+#: images or slices (B, ..., 3, H, W) of a batch -> vectors (B, N, D) and which are there (B, N).
+Encode = Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+
+TABLE, COLUMN = "bags.csv", "bag"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was written.
+
+    Attributes:
+        folder: Folder of the files, with the table ``bags.csv``.
+        rows: Number of cases.
+        width: Width of the vectors; 0 where no case could be read.
+        unreadable: How many cases could not be read, and hold their reason under ``error``.
+    """
+
+    folder: Path
+    rows: int
+    width: int
+    unreadable: int
+
+    def summary(self) -> str:
+        """Cases, width and folder, and how to train on them."""
+        failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        use = f"--data {self.folder} --dataset.bag_column {COLUMN} --model.image_encoder features"
+        return f"{self.rows:,} bags of vectors {self.width:,} wide in {self.folder}{failed}\ntrain on them with {use}"
+
+
+def embed(config: EmbedConfig) -> Embedded:
+    """Encode the images of a data set, and write one file of vectors for each case and a table of them.
+
+    A case of one image gives one vector, one of slices or views a vector for each that is there, in half precision.
+    The table has the cases' other columns too, so that a model can be trained on the folder.
+
+    Raises:
+        FileNotFoundError: There are no such data, model or encoder.
+        FileExistsError: The folder holds a table of bags already.
+        ValueError: The model reads no images, or other ones than the data have.
+        ImportError: ``h5`` files are asked for, and h5py is not installed.
+    """
+    folder, write = Path(config.output), partial(_WRITERS[config.format], dtype=np.dtype(config.dtype))
+    if config.format == "h5":
+        _h5py()
+    if (folder / TABLE).exists():
+        raise FileExistsError(f"{folder} holds {TABLE} already; choose another --output.")
+    cases = read_cases(config.data, config.dataset, require_labels=False)
+    encode, processor = _of_model(config, cases) if config.model is not None else _of_encoder(config)
+    print(f"embedding {config.data} with {config.model or config.encoder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = sorted(set(cases.frame["label"].dropna()))
+    rows = AllRows(check_images(cases), replace(processor, labels=classes), refuse_empty=True)
+    names: list[str | None] = []
+    errors: list[str | None] = []
+    taken: set[str] = set()
+    width = 0
+    stream = tqdm(_stream(rows, encode, config), total=len(rows), desc="Embedding", unit="row", disable=None)
+    for id_, (vectors, error) in zip(rows.ids, stream, strict=True):
+        name = None
+        if vectors is not None:
+            name, width = f"{file_name(id_, taken)}.{config.format}", vectors.shape[1]
+            write(folder / name, vectors)
+        names.append(name)
+        errors.append(error)
+    _write_table(folder / TABLE, cases, names, errors)
+    return Embedded(folder, len(names), width, sum(error is not None for error in errors))
+
+
+def _of_model(config: EmbedConfig, cases: CaseTable) -> tuple[Encode, Processor]:
+    predictor = Predictor.from_pretrained(str(config.model))
+    network = predictor.network()
+    tower = network.image_tower
+    if network.image_layout not in ("image", "slices", "views"):
+        raise ValueError(f"{config.model} reads no images, and has nothing to embed with.")
+    if cases.layout not in ("image", network.image_layout):
+        raise ValueError(f"The data have {cases.layout}, and {config.model} reads {network.image_layout}.")
+    backbone = next((module for module in tower.modules() if isinstance(module, Backbone)), None)
+    if backbone is None:
+        raise ValueError(f"{type(tower).__name__} has no image encoder of timm or transformers to embed with.")
+    device = next(backbone.parameters()).device
+
+    def encode(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs = {name: batch[name].to(device) for name in tower.inputs if name in batch}
+        if "vectors" in tower.padded:  # slices, with the stem that the encoder was trained behind
+            encoded = tower.encode(**inputs)
+            return encoded["vectors"], encoded["mask"]
+        return _vectors(backbone, inputs)
+
+    return encode, replace(predictor.processor, tokenizer=None, text_template=None)
+
+
+def _of_encoder(config: EmbedConfig) -> tuple[Encode, Processor]:
+    backbone = Backbone(str(config.encoder), "default").eval()
+    backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    cfg = backbone.model.pretrained_cfg
+    shown = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if cfg.get(name) is not None}
+    size = config.image_size or (cfg.get("input_size") or (3, 224, 224))[-1]
+    device = next(backbone.parameters()).device
+    encode = lambda batch: _vectors(backbone, {name: value.to(device) for name, value in batch.items()})  # noqa: E731
+    return encode, Processor(image_size=size, **shown)
+
+
+def _vectors(backbone: Backbone, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The pooled vector of each image that is there."""
+    pixels = inputs["pixel_values"]
+    images = pixels.unsqueeze(1) if pixels.ndim == 4 else pixels
+    mask = next((inputs[name].bool() for name in ("slice_mask", "view_mask") if name in inputs), None)
+    mask = images.new_ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
+    (vectors,) = each_present(lambda x: (backbone(x).pooled,), images, mask, backbone)
+    return vectors, mask
+
+
+def _stream(rows: AllRows, encode: Encode, config: EmbedConfig) -> Iterator[tuple[NDArray[Any] | None, str | None]]:
+    """Vectors (N, D) or error of each row, in their order."""
+    collate = partial(collated, collate=rows.collate)
+    loader: Any = DataLoader(
+        Guarded(rows), batch_size=config.batch_size, num_workers=config.workers, collate_fn=collate
+    )
+    for batch, errors in loader:
+        found: Iterator[NDArray[Any]] = iter(())
+        if batch is not None:
+            with torch.inference_mode():
+                vectors, mask = encode(batch)
+            found = (v[m].float().cpu().numpy() for v, m in zip(vectors, mask, strict=True))
+        for error in errors:
+            yield (None, error) if error is not None else (next(found), None)
+
+
+def _write_table(path: Path, cases: CaseTable, names: list[str | None], errors: list[str | None]) -> None:
+    """The cases, with the file of each in place of its images."""
+    frame = cases.frame.drop(columns=["image"]).dropna(axis="columns", how="all")
+    with written_whole(path) as partial_path, partial_path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        has_errors = any(error is not None for error in errors)
+        table.writerow([COLUMN, *frame.columns, *["error"] * has_errors])
+        for name, cells, error in zip(names, frame.itertuples(index=False, name=None), errors, strict=True):
+            row = (name, *cells, *[error] * has_errors)
+            table.writerow(["" if cell is None else cell for cell in row])
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError('Files in h5 are written by h5py; pip install "mmfusion[bags]", or --format npz.') from None
+    return h5py
+
+
+def _write_h5(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    with written_whole(path) as partial_path, _h5py().File(partial_path, "w") as file:
+        file[KEY] = vectors.astype(dtype)
+
+
+def _write_npz(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    with written_whole(path) as partial_path:
+        np.savez(partial_path, **{KEY: vectors.astype(dtype)})
+
+
+def _write_safetensors(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    from safetensors.numpy import save_file
+
+    with written_whole(path) as partial_path:
+        save_file({KEY: vectors.astype(dtype)}, partial_path)
+
+
+_WRITERS: dict[str, Callable[..., None]] = {"h5": _write_h5, "npz": _write_npz, "safetensors": _write_safetensors}

@@ -1,0 +1,73 @@
+"""Model and processor, made to fit each other: vocabulary, columns and classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmfusion.towers.text import BUILT_IN
+
+
+def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: Any) -> dict[str, Any]:
+    """The overrides of ``create_model``, with what follows from a processor; what is given there takes precedence.
+
+    A built-in text encoder without pretrained weights gets the tokenizer's vocabulary, and a table tower the columns.
+
+    Args:
+        config: All keywords of the model, without the processor.
+        overrides: Those that the caller gave.
+        processor: The :class:`mmfusion.data.Processor` that makes the model's inputs.
+    """
+    overrides, found = dict(overrides), {}
+    own_vocabulary = config["text_encoder"] in BUILT_IN and config["encoder_weights"] is None
+    if own_vocabulary and processor.tokenizer is not None and "config" not in (overrides.get("text_args") or {}):
+        found["text_args"] = {"vocab_size": len(processor.tokenizer)}
+    if processor.table is not None and config.get("table_encoder") is not None:
+        found["table_args"] = processor.table.table_args()
+    return overrides | {name: {**args, **(overrides.get(name) or {})} for name, args in found.items()}
+
+
+def set_columns(model: Any, processor: Any) -> None:
+    """Tell a new model's table tower the means, scales and bins of the processor's columns."""
+    if "table" in model.towers and processor.table is not None:
+        model.towers["table"].set_statistics(*processor.table.statistics())
+
+
+def check_fit(model: Any, processor: Any) -> None:
+    """Refuse a processor whose inputs or class names are not the model's.
+
+    Raises:
+        ValueError: The processor makes no inputs for a tower, its tokenizer has word pieces that the text encoder does
+            not know, or the numbers of columns or of classes differ.
+    """
+    tower, tokenizer = model.text_tower, processor.tokenizer
+    if tower is not None and tokenizer is None:
+        raise ValueError("The model reads text, and the processor has no tokenizer; give it one (mmfusion.data).")
+    if model.image_tower is not None and processor.image_size is None:
+        raise ValueError("The model reads images, and the processor has no image_size; give it one.")
+    if (
+        tower is not None
+        and tokenizer is not None
+        and len(tokenizer) > (known := getattr(tower, "vocab_size", 1 << 62))
+    ):
+        how = "create_model(..., processor=processor) makes a model that fits"
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} word pieces, the model's text encoder knows {known}; {how}."
+        )
+    _check_columns(model, processor.table)
+    if processor.labels and model.num_classes not in (0, len(processor.labels)):
+        names = ", ".join(processor.labels)
+        raise ValueError(f"The model has {model.num_classes} classes, the processor {len(processor.labels)}: {names}.")
+
+
+def _check_columns(model: Any, table: Any) -> None:
+    if "table" not in model.towers:
+        return
+    if table is None:
+        raise ValueError("The model reads columns, and the processor has none; give it table=TableColumns.fit(...).")
+    args, own = model.config.get("table_args") or {}, table.table_args()
+    counts = [(each.get("numeric", 0), len(each.get("categories") or [])) for each in (args, own)]
+    if counts[0] != counts[1]:
+        (numeric, categorical), (given, others) = counts
+        raise ValueError(
+            f"The model reads {numeric} numeric and {categorical} categorical columns, the processor gives {given} and "
+            f"{others}; create_model(..., processor=processor) makes a model that fits."
+        )

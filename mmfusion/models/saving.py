@@ -1,0 +1,129 @@
+"""Models written to folders: JSON, text and safetensors, no pickle."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mmfusion import registry
+from mmfusion.artifacts.folder import write_artifact
+from mmfusion.artifacts.names import CONFIG, LOCAL, WEIGHTS
+from mmfusion.artifacts.versions import FORMAT_VERSION
+from mmfusion.files import read_json, sha256, written_whole
+from mmfusion.models.fitting import check_fit
+from mmfusion.untrusted import is_outside
+
+
+def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any | None = None, **options: Any) -> Path:
+    """Write a model's folder, with the processor that makes its inputs: all that ``Predictor.from_pretrained`` takes.
+
+    Args:
+        model: A ``FusionModel``, trained by whatever loop.
+        folder: Folder to write to; it is made where there is none.
+        processor: :class:`mmfusion.data.Processor` with the model's class names; None writes the model alone, as
+            :func:`save_model` does.
+        options: ``metadata``, ``metrics`` and ``dtype`` of :func:`save_model`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: Model and processor do not fit each other.
+        TypeError: What is given is no model.
+    """
+    if not isinstance(model, nn.Module):
+        how = "a Predictor saves itself, with predictor.save_pretrained(folder)"
+        raise TypeError(f"save_pretrained takes a model, not {type(model).__name__}; {how}.")
+    if processor is None:
+        return save_model(model, folder, **options)
+    check_fit(model, processor)
+    options["metadata"] = {**(options.get("metadata") or {}), "processor": processor.to_dict()}
+    folder = save_model(model, folder, **options)
+    processor.save_tokenizer(folder)
+    return folder
+
+
+def save_model(
+    model: Any,
+    folder: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write ``config.json``, ``model.safetensors``, ``metrics.json`` and the model card into a folder.
+
+    Other entries of a ``config.json`` that is there stay, the processor's for one, and so does a ``README.md`` that
+    somebody else wrote. :func:`save_pretrained` saves a model with its processor.
+
+    Args:
+        model: Model to save.
+        folder: Folder to write to; it is made where there is none.
+        metadata: Further top-level entries of ``config.json``, e.g. provenance.
+        metrics: Metrics to travel with the model.
+        dtype: Type of the floating-point weights in the file, e.g. ``torch.float16`` for half the size; None keeps
+            theirs. Buffers (means and scales) keep theirs. A loaded model computes in full precision all the same.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if dtype is not None:
+        # weights alone: a mean of 250,000 cells per microlitre is infinite in half precision
+        weights = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
+        state = {name: tensor.to(dtype) if name in weights else tensor for name, tensor in state.items()}
+    with written_whole(folder / WEIGHTS) as partial:
+        save_file(state, partial, metadata={"format": "pt"})
+    path = folder / CONFIG
+    # a temperature belongs to the weights that it was fitted with
+    entries = {**(read_json(path) if path.exists() else {}), "calibration": None, **(metadata or {})}
+    write_artifact(folder, model_config(model, entries) | {"weights_sha256": sha256(folder / WEIGHTS)}, metrics)
+    return folder
+
+
+def model_config(model: Any, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a model's ``config.json``, but for the hash of its weights.
+
+    Args:
+        model: The model.
+        entries: Further top-level entries. With one ``processor``, ``label_names``, input size and normalization are
+            the processor's: what the model saw need not be what its backbone was made for.
+    """
+    cfg, processor = model.pretrained_cfg, entries.get("processor") or {}
+    if size := processor.get("image_size"):
+        cfg |= {"input_size": [3, size, size], "mean": processor["mean"], "std": processor["std"]}
+    plugins = _plugins(model.config)
+    kept = {name: value for name, value in entries.items() if name not in ("plugins", "encoders")}
+    kept |= {"plugins": plugins} if plugins else {}
+    kept |= {"encoders": model.origins} if model.origins else {}
+    kept |= {"label_names": processor["labels"]} if processor.get("labels") else {}
+    kept |= {"format_version": FORMAT_VERSION, "architecture": model.architecture, "model": _portable(model.config)}
+    return kept | {name: cfg.get(name) for name in ("input_size", "mean", "std")}
+
+
+def named_parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Entry of ``plugins``, kind and name of every part that a model's keywords name."""
+    yield from ((kind, kind, name) for kind, name in model.items() if kind in registry.KINDS and name is not None)
+    if model.get("table_encoder") is not None:
+        yield "table_tower", "table_tower", model["table_encoder"]
+    yield from ((f"tower.{name}", "tower", name) for name in model.get("towers") or {})
+
+
+def _plugins(model: dict[str, Any]) -> dict[str, str]:
+    """Part -> the module that brought it, of parts that are not built in."""
+    origins = {entry: registry.origin(kind, name) for entry, kind, name in named_parts(model)}
+    return {entry: module for entry, module in origins.items() if module}
+
+
+def _portable(model: dict[str, Any]) -> dict[str, Any]:
+    """The keywords without this machine's folders: an encoder's configuration is among them, not read there."""
+    names = {name: model[name] for name in ("image_encoder", "text_encoder") if isinstance(model[name], str)}
+    paths = {name: value.removeprefix(LOCAL) for name, value in names.items()}
+    outside = {name: Path(path).name for name, path in paths.items() if path != names[name] or is_outside(path)}
+    return {**model, **outside}

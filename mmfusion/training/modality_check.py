@@ -1,0 +1,41 @@
+"""The modalities of a run's model against its training rows, before any image is opened."""
+
+from typing import Any
+
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
+from mmfusion.data import CaseTable
+from mmfusion.data.contents import contents_of
+from mmfusion.models.factory import resolve_config
+from mmfusion.training.config import RunConfig
+
+
+def check_modalities(config: RunConfig, cases: CaseTable) -> str:
+    """What the training rows hold, in one line. Before a split is drawn all rows are looked at.
+
+    Raises:
+        ValueError: The model reads images or texts, and no training row has one. Where columns are chosen, a text tower
+            that nobody named is left out later instead.
+    """
+    model, dataset = config.model, config.dataset
+    saved = read_config(resolve_artifact(model.name)) if is_saved(model.name) else None
+    parts: dict[str, Any] = resolve_config(model.name, **model.overrides()) if saved is None else saved["model"]
+    processor = (saved or {}).get("processor") or {}
+    rows = cases.select("train") if cases.splits.get("train") else cases
+    template = dataset.text_template or processor.get("text_template")
+    found = contents_of(rows, template=template, missing_values=dataset.missing_values, columns=dataset.named_columns)
+    dispensable = dataset.reads_columns and saved is None and model.text_encoder is None
+    if parts["image_encoder"] is not None and not found.image:
+        ways = ["name their column with --dataset.image_column"]
+        raise _absent(cases, config, "an image", ways, "images", "image", saved is None)
+    if parts["text_encoder"] is not None and not found.text and not dispensable:
+        ways = ["name their column with --dataset.text_column", "make them of columns with --dataset.text_template"]
+        raise _absent(cases, config, "a text", ways, "texts", "text", saved is None)
+    return found.line("training rows")
+
+
+def _absent(
+    cases: CaseTable, config: RunConfig, what: str, ways: list[str], several: str, modality: str, is_new: bool
+) -> ValueError:
+    ways += [f"leave the {several} out with --model.{modality}_encoder none"] if is_new else []
+    told = f"{', '.join(ways[:-1])}, or {ways[-1]}" if len(ways) > 1 else ways[0]
+    return ValueError(f"{cases.source}: no training row has {what}, which {config.model.name} reads; {told}.")

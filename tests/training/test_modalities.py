@@ -1,0 +1,83 @@
+"""A training run refuses a modality of its model that no training row has, before it opens an image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mmfusion.data import DatasetConfig
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.run import predict_path
+from mmfusion.training import RunConfig, train
+
+
+def without(toy: Path, folder: Path, column: str) -> Path:
+    """The toy data with the cells of a column empty, and images that cannot be opened."""
+    folder.mkdir()
+    rows = list(csv.DictReader((toy / "cases.csv").open()))
+    for row in rows:
+        (folder / row["image"]).write_bytes(b"no image")
+        row[column] = ""
+    with (folder / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("text", ["no training row has a text", "--dataset.text_column", "--dataset.text_template"]),
+        ("image", ["no training row has an image", "--dataset.image_column"]),
+    ],
+)
+def test_a_modality_that_no_training_row_has(
+    make_config: Callable[..., RunConfig], toy: Path, tmp_path: Path, column: str, words: list[str]
+) -> None:
+    config = replace(make_config(), data=str(without(toy, tmp_path / "data", column)), dataset=DatasetConfig())
+    with pytest.raises(ValueError, match=words[0]) as error:
+        train(config)
+    assert all(word in str(error.value) for word in [*words, f"--model.{column}_encoder none"])
+
+
+def test_the_first_line_says_what_the_training_rows_hold(
+    make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make_config(epochs=1))
+    assert capsys.readouterr().out.splitlines()[0] == "24 training rows: image 24, text 19"
+
+
+def test_a_model_of_two_modalities_on_images_alone_says_so(
+    trained: RunConfig,
+    toy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    predictor = Predictor.from_pretrained(f"local-dir:{trained.output}")
+    (tmp_path / "cases.csv").write_text("image\ncase0.png\ncase1.png\n")
+    for name in ("case0.png", "case1.png"):
+        (tmp_path / name).write_bytes((toy / name).read_bytes())
+    predict_path(predictor, tmp_path, tmp_path / "out.csv")
+    assert "2 rows: image 2, text 0" in capsys.readouterr().out
+    assert "no row has a text: the model judges from the image alone" in caplog.text
+
+
+def test_a_template_that_is_given_makes_the_texts(
+    trained: RunConfig, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("case0.png", "case1.png"):
+        (tmp_path / name).write_bytes((toy / name).read_bytes())
+    (tmp_path / "cases.csv").write_text("image,hue\ncase0.png,red\ncase1.png,red\n")
+    plain, told = tmp_path / "plain.csv", tmp_path / "told.csv"
+    name = f"local-dir:{trained.output}"
+    predict_path(Predictor.from_pretrained(name), tmp_path, plain, dataset=DatasetConfig())
+    predict_path(Predictor.from_pretrained(name), tmp_path, told, dataset=DatasetConfig(text_template="a {hue} spot"))
+    said = capsys.readouterr().out
+    assert "text 0" in said and "text 2, columns hue 100 %" in said and "texts by 'a {hue} spot'" in said
+    assert plain.read_text() != told.read_text()
