@@ -285,9 +285,10 @@ class Evaluation:
         yield from self._decision_lines()
         if self.missing_modality == []:
             yield "no modality to take away: the model reads one, or no row has both"
+        width = max([18, *(len(row.shown) for row in self.missing_modality or ())])
         for row in self.missing_modality or ():
-            figure = row.figures["balanced_accuracy"]
-            yield f"  {row.shown:18} balanced accuracy {figure}, {row.changed:.1%} named otherwise  ({row.n:,} rows)"
+            told = f"balanced accuracy {row.figures['balanced_accuracy']}, {row.changed:.1%} named otherwise"
+            yield f"  {row.shown:{width}} {told}  ({row.n:,} rows)"
         used = {"experts": self.expert_use} if self.expert_use else {}
         used |= {f"gate {name}": shares for name, shares in (self.gates or {}).items()}
         for name, shares in used.items():

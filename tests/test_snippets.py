@@ -116,7 +116,7 @@ def test_timm_own_loop_and_save(rows: MultimodalDataset) -> None:
 
 def test_transformers_call_and_loss(rows: MultimodalDataset) -> None:
     model, processor = mmfusion.create_model("test_mibf", processor=rows.processor).eval(), rows.processor
-    inputs = processor(images=picture(), text="55-year-old male, lesion on the back")
+    inputs = processor(images=picture(), text="55-year-old male, lesion on the back", return_tensors="pt")
     assert set(inputs) == {"pixel_values", "image_present", "input_ids", "attention_mask", "text_present"}
     outputs = model(**inputs, labels=torch.tensor([2]))
     loss, logits = outputs[:2]

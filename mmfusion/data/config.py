@@ -26,7 +26,7 @@ _NEEDS = (
     ("views", "view_column", "names the view of each row"),
 )
 #: Options that name a column with a meaning of its own for the data set, so that it is no input.
-_ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "image", "text")
+_ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "bag", "image", "text")
 
 
 @dataclass

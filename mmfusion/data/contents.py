@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mmfusion.data.cases import CaseTable
 from mmfusion.text.template import render, template_fields
 
@@ -48,7 +50,7 @@ def contents_of(
         cells = list(frame[there].itertuples(index=False, name=None))
         missing = tuple(missing_values)
         made = {cell: bool(render(template, dict(zip(there, cell, strict=True)), missing)) for cell in set(cells)}
-        has_text |= [made[cell] for cell in cells]
+        has_text |= np.array([made[cell] for cell in cells], dtype=bool)
     named = dict.fromkeys((*fields, *columns))
     present = {name: int(frame[name].notna().sum()) if name in frame.columns else 0 for name in named}
     return Contents(len(frame), int(frame["image"].notna().sum()), int(has_text.sum()), present)

@@ -102,7 +102,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             notices.update(self._table.notices)
         else:
             notices.see(len(self))
-        note_texts(notices, self.processor, self.texts)
+        note_texts(notices, self.texts, self.processor.tokenizer, self.processor.max_length)
         return notices
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmfusion.text.tokenizer import unknown_words
 
 if TYPE_CHECKING:
-    from mmfusion.data.processor import Processor
+    from transformers import PreTrainedTokenizerFast
 
 #: different values that a line gives as examples.
 EXAMPLES = 5
@@ -88,20 +88,23 @@ class InputNotices:
             examples[value] = None
 
 
-def note_texts(notices: InputNotices, processor: Processor, texts: Sequence[str | None]) -> None:
-    """Note words that the processor's tokenizer does not know, and texts beyond its token budget.
+def note_texts(
+    notices: InputNotices, texts: Sequence[str | None], tokenizer: PreTrainedTokenizerFast | None, max_length: int
+) -> None:
+    """Note words that a tokenizer does not know, and texts beyond the token budget.
 
     Args:
         notices: Where to note them; the rows are not counted as seen.
-        processor: Processor of the model; one without a tokenizer notes nothing.
         texts: Text of each row; None where it has none.
+        tokenizer: Tokenizer of the model; None notes nothing.
+        max_length: Token budget of a text, special tokens included.
     """
-    if processor.tokenizer is None:
+    if tokenizer is None:
         return
     repeats = Counter(text.strip() for text in texts if text)
-    for (text, rows), (words, length) in zip(repeats.items(), unknown_words(processor.tokenizer, repeats), strict=True):
+    for (text, rows), (words, length) in zip(repeats.items(), unknown_words(tokenizer, repeats), strict=True):
         for _ in range(rows if text else 0):
             if words:
                 notices.add(NoticeKind.UNKNOWN_WORD, "text", *words)
-            if length > processor.max_length:
+            if length > max_length:
                 notices.add(NoticeKind.CUT_TEXT, "text")

@@ -243,6 +243,7 @@ class Processor:
         text: Sequence[str | None] | str | None = None,
         table: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | pd.DataFrame | None = None,
         labels: Sequence[str | int | None] | None = None,
+        return_tensors: str = "pt",
     ) -> dict[str, torch.Tensor]:
         """A batch from images, texts and rows of columns, for applications: ``model(**processor(...))``.
 
@@ -251,10 +252,13 @@ class Processor:
             text: Whole texts, likewise.
             table: Rows, each a dict of the columns, likewise; or a data frame.
             labels: Class names or positions.
+            return_tensors: Only ``pt``, torch tensors; accepted because transformers' processors take it.
 
         Raises:
             ValueError: Nothing is given, or the lengths differ; and as :meth:`encode`.
         """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors={return_tensors!r}: a processor returns torch tensors; use 'pt'.")
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             images = [images]
         text = [text] if isinstance(text, str) else text

@@ -41,10 +41,9 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
     tell_contents(predictor, cases)
-    made = {"dataset": config.dataset, "provenance": predictor.provenance}
-    warn_of_training_rows(config.data, config.split, cases, **made)
+    warn_of_training_rows(config.data, config.split, cases, dataset=config.dataset, provenance=predictor.provenance)
     everything = replace(config, missing_modality=config.missing_modality or config.report)
-    warn_of(column_lines(predictor, config.dataset, cases.metadata))
+    warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
     tell_notices(AllRows(cases, member.processor) for member in predictor.members)
     if config.report:

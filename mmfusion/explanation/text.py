@@ -86,14 +86,17 @@ def blank_text(input_ids: Tensor, tokenizer: Any) -> Tensor:
 
 
 def words_of(tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str]) -> list[tuple[str, float]]:
-    """Pieces of words joined, their relevance summed; special tokens are left out."""
+    """Pieces of words, and digits of numbers, joined, their relevance summed; special tokens are left out."""
     starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
     marked = any(token.startswith(starts) for token in tokens)
     found: list[tuple[str, float]] = []
+    within = False  # a number that is read digit by digit
     for token, value in zip(tokens, relevance, strict=True):
+        digit = len(token) == 1 and token.isdigit()
+        begins = token.startswith(starts) if marked else not (token.startswith("##") or (digit and within))
+        within = digit
         if token in special:
             continue
-        begins = token.startswith(starts) if marked else not token.startswith("##")
         piece = token.lstrip("".join(starts)) if marked else token.removeprefix("##")
         if begins or not found:
             found.append((piece, value))

@@ -1,14 +1,10 @@
 """What is told about columns that a model reads and rows to predict do not have."""
 
 import logging
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
 
 from mmfusion.data import DatasetConfig, Processor
 from mmfusion.names import near
-
-if TYPE_CHECKING:
-    from mmfusion.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +27,14 @@ def lacking_columns(processor: Processor, there: Collection[str]) -> list[str]:
     return [f"the rows have no column {', '.join(lacking)}, which the model reads: it counts as missing{meant}"]
 
 
-def column_lines(predictor: "Predictor", dataset: DatasetConfig, there: Collection[str]) -> list[str]:
-    """The lines about columns for a model, or several: those that rows lack, and those named that no model reads."""
-    members = predictor.members
-    read = {name for member in members if member.processor.table is not None for name in member.processor.table.names}
+def column_lines(processors: Sequence[Processor], dataset: DatasetConfig, there: Collection[str]) -> list[str]:
+    """The lines about columns for the processors of one model or several: those that rows lack, and those that are
+    named and no model reads.
+    """
+    read = {name for each in processors if each.table is not None for name in each.table.names}
     unread = [name for name in dataset.named_columns if name not in read]
     lines = [f"the model does not read the column {', '.join(unread)}, which the options name"] if unread else []
-    return lines + [line for member in members for line in lacking_columns(member.processor, there)]
+    return lines + [line for each in processors for line in lacking_columns(each, there)]
 
 
 def warn_of(lines: Iterable[str]) -> None:

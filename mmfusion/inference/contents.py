@@ -30,8 +30,9 @@ def tell_contents(predictor: "Predictor", cases: CaseTable) -> None:
     """Print what the rows hold; warn of a modality that the model reads and no row has."""
     processor = predictor.members[0].processor
     columns = processor.table.names if processor.table is not None else []
-    read = {"template": processor.text_template, "missing_values": processor.missing_values, "columns": columns}
-    found = contents_of(cases, **read)
+    found = contents_of(
+        cases, template=processor.text_template, missing_values=processor.missing_values, columns=columns
+    )
     print(found.line())
     reads = {
         "image": (processor.image_size is not None, found.image),

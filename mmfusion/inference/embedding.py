@@ -182,7 +182,7 @@ def _write_h5(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:
 
 def _write_npz(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:
     with written_whole(path) as partial_path:
-        np.savez(partial_path, **{KEY: vectors.astype(dtype)})
+        np.savez(partial_path, allow_pickle=False, **{KEY: vectors.astype(dtype)})
 
 
 def _write_safetensors(path: Path, vectors: NDArray[Any], dtype: np.dtype[Any]) -> None:

@@ -127,7 +127,8 @@ class DictRows:
         if (table := self.processor.table) is not None and len(self):
             cells = {name: [row.get(name) for row in self.rows] for name in table.names}
             notices = table.encode_columns(cells, self.processor.missing_values).notices
-        note_texts(notices, self.processor, [self.processor.text_of(self._content(row)) for row in self.rows])
+        texts = [self.processor.text_of(self._content(row)) for row in self.rows]
+        note_texts(notices, texts, self.processor.tokenizer, self.processor.max_length)
         return notices
 
     def __getitem__(self, index: int) -> dict[str, Any]:

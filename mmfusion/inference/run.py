@@ -77,7 +77,7 @@ def predict_path(
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels):
             if not count:
-                warn_of(column_lines(predictor, dataset, cases.metadata))
+                warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
                 tell_contents(predictor, cases)
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):

@@ -113,7 +113,9 @@ def build(encoder: str, config: Mapping[str, Any], folder: Path | None, args: Ma
     cfg = {key: value for key, value in config["pretrained_cfg"].items() if key in _SHOWN}
     file = {} if folder is None else {"file": str(folder / _WEIGHTS)}
     options = {**config["model_args"], **args}
-    model = timm.create_model(name, pretrained=folder is not None, pretrained_cfg=cfg | file, num_classes=0, **options)
+    model: Any = timm.create_model(
+        name, pretrained=folder is not None, pretrained_cfg=cfg | file, num_classes=0, **options
+    )
     model.pretrained_cfg = cfg
     if folder is not None:
         _check_whole(model, folder / _WEIGHTS)

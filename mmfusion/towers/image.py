@@ -70,8 +70,8 @@ def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> t
     state = None if weights is None else offline.image_weights(encoder)
     from_timm = weights is not None and state is None
     try:
-        told = {"pretrained": True, "pretrained_cfg_overlay": _file(encoder)} if from_timm else {}
-        backbone = timm.create_model(encoder, num_classes=0, **told, **args)
+        told: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": _file(encoder)} if from_timm else {}
+        backbone: Any = timm.create_model(encoder, num_classes=0, **told, **args)
     except Exception as error:
         if not from_timm:
             raise

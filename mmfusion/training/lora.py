@@ -73,8 +73,9 @@ def without_adapters(model: FusionModel) -> FusionModel:
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):
             if _is_adapted(child):
-                child.merge(safe_merge=True)
-                setattr(parent, name, child.get_base_layer())
+                layer: Any = child
+                layer.merge(safe_merge=True)
+                setattr(parent, name, layer.get_base_layer())
     return merged.requires_grad_(True)
 
 

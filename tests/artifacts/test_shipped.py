@@ -65,7 +65,7 @@ def test_metadata_that_no_one_reads_are_named(caplog):
     predictor.predict([{"Age": 55, "gender": "male"}, {"image": Image.new("RGB", (20, 20))}])
     (record,) = caplog.records
     assert record.getMessage() == (
-        "No row has any of age, localization, sex, which the model's text is made of; Age, gender is not read."
+        "No row has any of age, localization, sex, which the model reads; Age, gender is not read."
     )
     caplog.clear()
     predictor.predict([{"age": 55, "gender": "male"}])

@@ -122,6 +122,8 @@ def test_words_of_pieces() -> None:
     pieces = ["[CLS]", "mel", "##ody", "on", "[SEP]", "[PAD]"]
     assert words_of(pieces, [9, 1, 2, 3, 9, 0], ["[CLS]", "[SEP]", "[PAD]"]) == [("melody", 3), ("on", 3)]
     assert words_of(["<s>", "mel", "ody", "\u0120on"], [9, 1, 2, 3], ["<s>"]) == [("melody", 3), ("on", 3)]
+    digits = ["5", "7", ".", "5", "year", "30"]
+    assert words_of(digits, [1, 2, 3, 4, 5, 6], []) == [("57", 3), (".", 3), ("5", 4), ("year", 5), ("30", 6)]
 
 
 def test_attention_maps() -> None:
