@@ -33,6 +33,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         processor: How a case becomes tensors.
         augment: Name of an augmentation, such as ``report``; None for evaluation.
         seed: Seed of the augmentation.
+        image_sizes: Side of the images in each epoch, in place of the processor's, which is that of later epochs.
 
     Attributes:
         ids: (rows,) array of row ids.
@@ -44,7 +45,15 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         FileNotFoundError: The image root does not exist.
     """
 
-    def __init__(self, cases: CaseTable, processor: Processor, *, augment: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cases: CaseTable,
+        processor: Processor,
+        *,
+        augment: str | None = None,
+        seed: int = 0,
+        image_sizes: Sequence[int] = (),
+    ) -> None:
         # the function itself, since a worker process may not have imported the module that registers its name
         self._augmentation = registry.get("augmentation", augment) if augment is not None else None
         bad = [problem for problem in cases.problems if not problem.warning]
@@ -53,6 +62,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         if processor.image_size is not None and not cases.image_root.is_dir():
             raise FileNotFoundError(f"The image root {cases.image_root} does not exist.")
         self.processor, self.augment, self.seed = processor, augment, seed
+        self._image_sizes = tuple(image_sizes)
         self.image_root, self.layout, frame = cases.image_root, cases.layout, cases.frame
         self.ids = _texts(frame["id"].tolist())
         labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
@@ -100,7 +110,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return self.processor.collate(items)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes, from 0, for the augmentation; draws are no longer counted."""
+        """Tell which epoch comes, from 0, for augmentation and size of the images; draws are no longer counted."""
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
@@ -110,7 +120,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             FileNotFoundError: The image has gone since it was checked.
             ValueError: The image cannot be decoded; the message names it.
         """
-        i = range(len(self))[i]
+        i, epoch = range(len(self))[i], int(self._epoch)
+        size = self._image_sizes[epoch] if 0 <= epoch < len(self._image_sizes) else None
         return self.processor.encode(
             **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
@@ -118,6 +129,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             label=int(self.labels[i]) if self.labels[i] >= 0 else None,
             augment=self._augmentation,
             rng=row_rng(self.seed, self._epoch_of(i), str(self.ids[i])) if self.augment else None,
+            image_size=size,
         )
 
     def _epoch_of(self, i: int) -> int:

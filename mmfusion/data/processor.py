@@ -133,6 +133,7 @@ class Processor:
         table: Mapping[str, Any] | tuple[Any, Any] | None = None,
         augment: str | Augmentation | None = None,
         rng: random.Random | None = None,
+        image_size: int | None = None,
     ) -> dict[str, Any]:
         """Tensors of one case, for :meth:`collate`.
 
@@ -150,6 +151,7 @@ class Processor:
                 ids (K,), encoded before.
             augment: Training augmentation, or its name, which draws from ``rng``.
             rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
+            image_size: Side of the images in place of the processor's own.
 
         Returns:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
@@ -170,7 +172,7 @@ class Processor:
             raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
         item: dict[str, Any] = {}
         if self.image_size is not None:
-            shown = self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
+            shown = image_size or self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
             encoder = ImageEncoder(*shown, augment, rng)
             if slices is not None:
                 item |= encoder.several(slices, "slice_mask")

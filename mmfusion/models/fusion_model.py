@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmfusion.layers import MissingModality
 from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
 from mmfusion.models.configuration import ModelConfig
+from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
 from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
-from mmfusion.names import did_you_mean
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.towers.base import Tower
-from mmfusion.towers.stages import early_parts
 
 
-class FusionModel(nn.Module):
+class FusionModel(Freezable):
     """Towers, one per modality, fused and classified.
 
     Every argument is a name or a plain value: ``FusionModel(**model.config)`` rebuilds the architecture.
@@ -68,6 +66,7 @@ class FusionModel(nn.Module):
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
+        held: Parameters that :meth:`hold_encoders` keeps for a while.
         origins: modality -> where the weights that its encoder started from came from, and their terms.
 
     Raises:
@@ -137,7 +136,6 @@ class FusionModel(nn.Module):
             del config[name]
         self.config = ModelConfig(config)
         self.architecture: str | None = None
-        self.frozen: list[nn.Module] = []
         self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
@@ -306,85 +304,28 @@ class FusionModel(nn.Module):
             aux_loss=output.aux_loss,
         )
 
-    def freeze_encoders(self, **modalities: bool) -> None:
-        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``.
-
-        Args:
-            modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
-                frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
-        """
-        self._check_modalities(modalities)
-        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
-        self._freeze([tower.backbone for tower in chosen.values()])
-
-    def freeze_stages(self, count: int) -> None:
-        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
-
-        Nothing of these stages is kept for the backward pass, which ends behind them.
-
-        Args:
-            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
-
-        Raises:
-            ValueError: No image backbone of timm, or one without so many stages.
-        """
-        backbones = getattr(self.image_tower, "backbones", [])
-        if not backbones:
-            raise ValueError("freeze_stages needs an image tower that reads images through a backbone of timm.")
-        try:
-            self._freeze([part for backbone in backbones for part in early_parts(backbone.model, count)])
-        except ValueError as error:
-            raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
-
-    def freeze_norm(self) -> None:
-        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
-        backbones = [tower.backbone for tower in self.towers.values()]
-        self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
-
-    def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
-        for part in parts:
-            part.requires_grad_(False)
-        self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module) and part not in self.frozen]
-
-    def unfreeze_encoders(self, **modalities: bool) -> None:
-        """Undo all freezing of the encoders: gradients again, and the model's own mode.
-
-        Args:
-            modalities: ``image=False`` leaves that one as it is; all are made trainable by default.
-        """
-        self._check_modalities(modalities)
-        for backbone in (tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)):
-            own = set(backbone.modules())
-            self.frozen = [module for module in self.frozen if module not in own]
-            backbone.requires_grad_(True).train(self.training)
-
-    def _check_modalities(self, modalities: dict[str, bool]) -> None:
-        unknown = [name for name in modalities if name not in ("image", "text", "table", *self.modalities)]
-        if unknown:
-            raise TypeError(f"The model has no modality {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
-
-    def train(self, mode: bool = True) -> FusionModel:
-        """Training mode, except for what is frozen."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
-
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that are not decayed: those that a module names in ``no_weight_decay()``, as in timm."""
         return undecayed(self)
 
     def param_groups(
-        self, lr: float, weight_decay: float = 0.05, encoder_lr_scale: float = 0.1
+        self, lr: float, weight_decay: float = 0.05, encoder_lr_scale: float = 0.1, layer_decay: float = 1.0
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
         A tower that is always trained from scratch, such as one of columns, belongs to the rest.
         Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed, nor are those of
         :meth:`no_weight_decay`: position embeddings of transformers, and the dynamics of a state space.
+
+        Args:
+            lr: Learning rate of everything but the encoders.
+            weight_decay: Of weights.
+            encoder_lr_scale: Learning rate of the encoders' last layers, as a share of ``lr``.
+            layer_decay: Factor from each layer of an encoder to the one below it (BEiT; Bao et al. 2022), layers as
+                timm counts them.
         """
-        backbones = [tower.backbone for tower in self.towers.values() if not tower.from_scratch]
-        return grouped(self, backbones, lr=lr, weight_decay=weight_decay, encoder_lr_scale=encoder_lr_scale)
+        rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
+        return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
 
     def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
         """Write the model's folder; see :func:`mmfusion.save_pretrained`."""

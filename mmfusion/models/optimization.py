@@ -1,8 +1,11 @@
 """Which parameters of a model an optimizer trains, how fast, and which of them it decays."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
+
+from mmfusion.towers.base import Tower
 
 
 def undecayed(model: nn.Module) -> set[str]:
@@ -16,20 +19,38 @@ def undecayed(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
+def steps_from_the_top(towers: Iterable[Tower]) -> dict[int, int]:
+    """For each parameter of the backbones, by its id, how many layers lie above its own."""
+    above: dict[int, int] = {}
+    for tower in towers:
+        numbers = tower.layer_numbers()
+        last = max(numbers.values(), default=0)
+        above |= {id(p): last - numbers.get(name, last) for name, p in tower.backbone.named_parameters()}
+    return above
+
+
 def grouped(
-    model: nn.Module, encoders: list[nn.Module], *, lr: float, weight_decay: float, encoder_lr_scale: float
+    model: nn.Module,
+    towers: Sequence[Tower],
+    *,
+    lr: float,
+    weight_decay: float,
+    encoder_lr_scale: float,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Parameter groups of a model, those of its encoders apart; see :meth:`mmfusion.FusionModel.param_groups`."""
     kept = undecayed(model)
-    slow = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
-    groups: dict[str, dict[str, Any]] = {
-        f"{part}_{suffix}": {"name": f"{part}_{suffix}", "params": [], "lr": rate, "weight_decay": decay}
-        for part, rate in (("encoders", lr * encoder_lr_scale), ("rest", lr))
-        for suffix, decay in (("decay", weight_decay), ("no_decay", 0.0))
-    }
+    above = dict.fromkeys((id(p) for tower in towers for p in tower.backbone.parameters()), 0)
+    if layer_decay != 1:
+        above = steps_from_the_top(towers)
+    groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = "encoders" if id(parameter) in slow else "rest"
-            suffix = "no_decay" if parameter.ndim <= 1 or name in kept else "decay"
-            groups[f"{part}_{suffix}"]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
+            part, rate = "rest", lr
+            if (steps := above.get(id(parameter))) is not None:
+                part, rate = f"encoders{-steps or ''}", lr * encoder_lr_scale * layer_decay**steps
+            suffix, decay = ("no_decay", 0.0) if parameter.ndim <= 1 or name in kept else ("decay", weight_decay)
+            key = f"{part}_{suffix}"
+            group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay})
+            group["params"].append(parameter)
+    return sorted(groups.values(), key=lambda group: (group["name"].startswith("rest"), group["lr"], group["name"]))

@@ -133,6 +133,10 @@ class Tower(nn.Module):
         """Inputs -> Features; see :meth:`encode` and :meth:`assemble`."""
         return self.assemble(self.encode(*args, **inputs))
 
+    def layer_numbers(self) -> dict[str, int]:
+        """Number of the layer of each of the backbone's parameters, first layer first; by default all are of one."""
+        return {}
+
     @property
     def can_encode(self) -> bool:
         """Whether the backbone can be run alone, so that its features can be cached."""

@@ -15,6 +15,7 @@ from mmfusion.registry import register
 from mmfusion.repositories import HUB, check_answers
 from mmfusion.towers import encoders, offline
 from mmfusion.towers.base import Tower, numbered
+from mmfusion.towers.stages import stages_of
 
 #: keywords of timm that are not the user's to set.
 _RESERVED = ("num_classes", "features_only", "cache_dir", "scriptable")
@@ -195,6 +196,15 @@ class TimmTower(Tower):
     def backbones(self) -> list[Backbone]:
         """All backbones of the tower."""
         return [module for module in self.backbone.modules() if isinstance(module, Backbone)]
+
+    def layer_numbers(self) -> dict[str, int]:
+        """timm's layers of each backbone; stem 0."""
+        names = {id(parameter): name for name, parameter in self.backbone.named_parameters()}
+        layers: dict[str, int] = {}
+        for backbone in self.backbones:
+            numbers = stages_of(backbone.model, coarse=False)
+            layers |= {names[id(p)]: numbers[name] for name, p in backbone.model.named_parameters()}
+        return layers
 
     def noise(self, present: Tensor, shape: Sequence[int | None], generator: torch.Generator) -> Tensor:
         """Random images (B, *shape); zeros where a sample has none."""

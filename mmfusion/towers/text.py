@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -249,6 +250,13 @@ class TextTower(Tower):
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D) -> (B, D)."""
         return tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, mask)
+
+    def layer_numbers(self) -> dict[str, int]:
+        """Embeddings 0, transformer blocks from 1, what follows them with the last."""
+        names = [name for name, _ in self.backbone.named_parameters()]
+        blocks = {name: int(found[1]) + 1 for name in names if (found := re.search(r"\blayers?\.(\d+)\.", name))}
+        last = max(blocks.values(), default=0)
+        return {name: blocks.get(name, 0 if "embed" in name else last) for name in names}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory."""

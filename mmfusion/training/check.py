@@ -29,6 +29,9 @@ def check_settings(config: RunConfig) -> None:
         raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")
     if augment != "none":
         registry.get("augmentation", augment)
+    if train.image_sizes and train.image_sizes[-1] != config.processor.image_size:
+        own = config.processor.image_size
+        raise ValueError(f"train.image_sizes must end with processor.image_size, {own}; got {train.image_sizes}.")
     resolve_precision(train.precision)
     aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
     if not is_saved(config.model.name):

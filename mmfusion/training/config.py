@@ -97,13 +97,14 @@ class ProcessorConfig:
     Attributes:
         image_size: side of the square input in pixels; None takes the image backbone's own.
         max_length: token budget of a text.
-        augment: ``report`` (random resized crop, flips, rotation, slight translation, grayscale), or ``none``.
+        augment: ``basic`` (crop, slight rotation and change of color, no flip), ``dermoscopy`` (any rotation, flips),
+            ``mri``, ``report``, another one of ``mmfusion list augmentation``, or ``none``.
         vocab_size: at most this many word pieces, where the tokenizer is fitted on the training text.
     """
 
     image_size: int | None = None
     max_length: int = 256
-    augment: str = "report"
+    augment: str = "basic"
     vocab_size: int = 4096
 
     def __post_init__(self) -> None:
@@ -140,6 +141,8 @@ class TrainConfig:
         lr: peak learning rate of everything but the encoders.
         encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
         freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
+        layer_decay: factor of the learning rate from each layer of an encoder to the one below; 1 gives all the same.
+        head_epochs: first epochs in which the encoders stay as they are and the rest learns.
         encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
             low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
             are merged into the weights of every saved model.
@@ -154,6 +157,11 @@ class TrainConfig:
         weight_decay: AdamW's, on weights only (not on biases, norms and tokens of missing modalities).
         warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
         grad_clip: largest gradient norm.
+        mixup: alpha of mixup, which shows the weighted mean of two pictures and takes that of their losses; None is
+            off.
+        cutmix: alpha of CutMix, which shows a part of one picture in another, likewise.
+        image_sizes: sides of the training images over the run, each for an equal share of the epochs, small ones first;
+            the last is ``processor.image_size``. Empty trains at that size throughout.
         ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None
             takes the weights themselves.
         loss: name of the loss.
@@ -174,6 +182,8 @@ class TrainConfig:
     gradient_accumulation: int = 1
     lr: float = 1e-3
     encoder_lr_scale: float = 0.1
+    layer_decay: float = 1.0
+    head_epochs: int = 0
     freeze_encoders: bool = False
     encoder_tuning: str = "full"
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -184,6 +194,9 @@ class TrainConfig:
     weight_decay: float = 0.05
     warmup_ratio: float = 0.1
     grad_clip: float = 1.0
+    mixup: float | None = None
+    cutmix: float | None = None
+    image_sizes: list[int] = field(default_factory=list)
     ema: float | None = None
     loss: str = "ce"
     loss_args: dict[str, Any] = field(default_factory=dict)
@@ -199,11 +212,18 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         cached = self.feature_cache is not None
+        without_cache = " (null with train.feature_cache)" if cached else ""
+        sizes = "empty with train.feature_cache" if cached else "sizes of at least 1 pixel"
         freezes = self.freeze_encoders or self.freeze_stages is not None
         rules = {
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
             "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
+            "head_epochs": (0 <= self.head_epochs < self.epochs, "at least 0 and below train.epochs"),
+            "mixup": (self.mixup is None or (self.mixup > 0 and not cached), f"above 0, or null{without_cache}"),
+            "cutmix": (self.cutmix is None or (self.cutmix > 0 and not cached), f"above 0, or null{without_cache}"),
+            "image_sizes": (min(self.image_sizes, default=1) >= 1 and not (cached and self.image_sizes), sizes),
             "encoder_tuning": (
                 self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
                 "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",

@@ -112,7 +112,7 @@ class EpochLog(TrainerCallback, ExportableState):
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Record what training gave; the validation figures follow, where there is a validation."""
         self.loss_sum = mean_over_processes(self.loss_sum)
-        group, steps = kwargs["optimizer"].param_groups[0], steps_per_epoch(state)
+        group, steps = kwargs["optimizer"].param_groups[-1], steps_per_epoch(state)
         self.record: Record = {"epoch": state.global_step // steps, "step": state.global_step}
         self.record |= {"train_loss": self.loss_sum / steps, "lr": self.config.lr * group["lr"] / group["initial_lr"]}
         if args.eval_strategy == IntervalStrategy.NO:

@@ -88,7 +88,7 @@ class Rows:
     open_rows: Callable[[CaseTable], FeatureRows] | None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, for the order and the augmentation."""
+        """Choose the epoch, from 0, for the order, the augmentation and the size of the images."""
         self.order.set_epoch(epoch)
         self.train.set_epoch(epoch)
 
@@ -103,6 +103,8 @@ def open_rows(config: RunConfig, cases: CaseTable, predictor: Predictor, process
     if t.feature_cache is not None:
         cached = FeatureCache(t.feature_cache, predictor, cases, workers=t.workers).rows
         drawn["views"] = t.feature_views
+    elif t.image_sizes:
+        drawn["image_sizes"] = [t.image_sizes[epoch * len(t.image_sizes) // t.epochs] for epoch in range(t.epochs)]
     opened: Any = cached or partial(MultimodalDataset, processor=predictor.processor)
     train, val = opened(train_cases, **drawn), None if val_cases is None else opened(val_cases)
     weights = torch.as_tensor(balanced_sampler(train.labels).weights) if t.sampler == "balanced" else None

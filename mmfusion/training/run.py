@@ -108,7 +108,12 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         with trainer.averaged():
             save(predictor, folder.best, record)
 
-    log = EpochLog(folder.metrics, config.train, begin_epoch=rows.begin_epoch, on_best=keep)
+    def begin_epoch(epoch: int) -> None:
+        rows.begin_epoch(epoch)
+        if config.train.head_epochs:
+            predictor.network().hold_encoders(epoch < config.train.head_epochs)
+
+    log = EpochLog(folder.metrics, config.train, begin_epoch=begin_epoch, on_best=keep)
     trainer = FusionTrainer(
         predictor.network(),
         loss,

@@ -18,6 +18,7 @@ from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.mixing import Mixing
 from mmfusion.training.moving_average import MovingAverage
 from mmfusion.training.rows import EpochOrder, Rows
 
@@ -163,6 +164,8 @@ class FusionTrainer(Trainer):
         )
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
+        mixes = config.mixup is not None or config.cutmix is not None
+        self.mixing = Mixing(config.mixup, config.cutmix, args.seed) if mixes else None
         self.average = None if config.ema is None else MovingAverage(self.task, config.ema)
         if self.average is not None:
             self.add_callback(self.average)
@@ -177,8 +180,9 @@ class FusionTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the model's own parameter groups."""
         if self.optimizer is None:
-            rates = self.config.lr, self.config.weight_decay, self.config.encoder_lr_scale
-            self.optimizer = torch.optim.AdamW(self.task.model.param_groups(*rates))
+            names = ("lr", "weight_decay", "encoder_lr_scale", "layer_decay")
+            rates = {name: getattr(self.config, name) for name in names}
+            self.optimizer = torch.optim.AdamW(self.task.model.param_groups(**rates))
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
@@ -193,15 +197,25 @@ class FusionTrainer(Trainer):
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """This batch's part of the mean loss over the step's rows, times the processes: DDP averages over them."""
-        loss = self.task.loss
-        if hasattr(loss, "step"):
-            loss.step = self.state.global_step
         labels = inputs["labels"]
-        output = model(**inputs)
-        value = loss(output, labels)["loss"]
+        if self.mixing is None:
+            output = model(**inputs)
+            value = self._loss(output, labels)
+        else:
+            mixed = self.mixing(inputs, self.state.global_step)
+            output = model(**{**inputs, "pixel_values": mixed.pixel_values})
+            other = self._loss(output, labels[mixed.partner])
+            value = mixed.share * self._loss(output, labels) + (1 - mixed.share) * other
         if num_items_in_batch is not None:
             value = value * (len(labels) * self.accelerator.num_processes / num_items_in_batch)
         return (value, output) if return_outputs else value
+
+    def _loss(self, output: FusionOutput, labels: Tensor) -> Tensor:
+        loss = self.task.loss
+        if hasattr(loss, "step"):
+            loss.step = self.state.global_step
+        value: Tensor = loss(output, labels)["loss"]
+        return value
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one batch, stopped by a loss that is not finite."""

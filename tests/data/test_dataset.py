@@ -182,3 +182,12 @@ def test_an_augmentation_of_ones_own(cases: CaseTable, processor: Processor) -> 
         registry.unregister("augmentation", "grey_of_the_row")
     with pytest.raises(ValueError, match="Unknown augmentation 'grey_of_the_row'"):
         MultimodalDataset(cases, processor, augment="grey_of_the_row")
+
+
+def test_the_size_of_the_images_may_differ_by_epoch(cases: CaseTable, processor: Processor) -> None:
+    dataset = MultimodalDataset(cases, processor, image_sizes=[16, 24])
+    sides = []
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        sides.append(dataset[0]["pixel_values"].shape[-1])
+    assert sides == [16, 24, 32]

@@ -8,7 +8,7 @@ from torch import nn
 
 import mmfusion
 from mmfusion.models import FusionModel
-from mmfusion.towers.stages import early_parts
+from mmfusion.towers.stages import early_parts, stages_of
 
 #: a backbone and the parameters of its stem and first two stages.
 FAMILIES = {
@@ -106,3 +106,46 @@ def test_refusals() -> None:
         text.freeze_stages(1)
     with pytest.raises(ValueError, match="timm does not divide Linear into stages"):
         early_parts(nn.Linear(2, 2), 1)
+
+
+def test_held_encoders_are_let_go_again() -> None:
+    model = image_model("test_efficientnet")
+    model.freeze_stages(0)
+    before = {name for name, p in model.named_parameters() if p.requires_grad}
+    model.train()
+    for _ in range(2):
+        model.hold_encoders(True)
+    assert not any(p.requires_grad for p in model.image_tower.backbone.parameters())
+    assert not any(m.training for m in model.image_tower.backbone.modules()) and model.head.training
+    model.hold_encoders(False)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == before
+    assert model.image_tower.backbone.training and not any(m.training for m in model.frozen)
+
+
+def test_layers_learn_at_rates_by_hand() -> None:
+    """An encoder's last layer at lr * scale, each one below it at half of that; the rest at lr."""
+    model = image_model("test_convnext")
+    rates = {
+        id(p): group["lr"] for group in model.param_groups(1.0, 0.1, 0.5, layer_decay=0.5) for p in group["params"]
+    }
+    assert len(rates) == len(list(model.parameters()))
+    named = {name: rates[id(p)] for name, p in model.named_parameters()}
+    layers = stages_of(model.image_tower.backbone.model, coarse=False)
+    last = max(layers.values())
+    for name, rate in named.items():
+        own = name.removeprefix("image_tower.backbone.model.")
+        assert rate == (1.0 if own == name else 0.5 * 0.5 ** (last - layers[own]))
+    assert layers["stem.0.weight"] == 0 and layers["head.norm.weight"] == last > 4
+
+
+def test_layers_of_a_text_encoder() -> None:
+    model = mmfusion.create_model("text_bert_tiny", num_classes=3, text_args={"vocab_size": 64})
+    groups = model.param_groups(1.0, 0.1, 1.0, layer_decay=0.5)
+    names = {id(p): name.removeprefix("text_tower.backbone.") for name, p in model.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    assert (
+        rates["embeddings.word_embeddings.weight"] == 0.25
+        and rates["encoder.layer.0.attention.self.query.weight"] == 0.5
+    )
+    assert rates["encoder.layer.1.output.dense.weight"] == 1.0
+    assert groups[-1]["lr"] == 1.0 and groups[-1]["name"].startswith("rest")

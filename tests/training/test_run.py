@@ -203,7 +203,8 @@ def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConf
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, start: Any) -> None:
     """Seven validation rows on two processes: each counts once."""
-    one, two = make_config("one", model="plain", batch_size=8), make_config("two", model="plain", batch_size=4)
+    options = {"model": "plain", "ema": 0.9, "head_epochs": 1, "freeze_stages": 0}
+    one, two = make_config("one", batch_size=8, **options), make_config("two", batch_size=4, **options)
     process = start(two, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
@@ -218,6 +219,18 @@ def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, s
         assert a == pytest.approx(b, rel=1e-4)
     a, b = (load_file(Path(config.output) / "last/model.safetensors") for config in (one, two))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_options_younger_than_a_run_have_their_defaults(trained: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(trained.output, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    path.write_text("".join(line for line in path.open() if not line.startswith(("  ema:", "  layer_decay:"))))
+    config = replace(trained, output=str(tmp_path / "run"), train=replace(trained.train, resume=True))
+    assert len(train(config).history) == 1
+    changed = replace(config, train=replace(config.train, ema=0.9))
+    path.write_text("".join(line for line in path.open() if not line.startswith("  ema:")))
+    with pytest.raises(ValueError, match=r"another configuration: train\.ema \(None -> 0\.9\); set"):
+        train(changed)
 
 
 def test_a_folder_with_a_run_is_not_written_over(trained: RunConfig) -> None:

@@ -55,7 +55,9 @@ class Model(nn.Module):
     def forward(self, pixel_values: Tensor) -> FusionOutput:
         return FusionOutput(logits=self.head(self.dropout(self.encoder(pixel_values).tanh())))
 
-    def param_groups(self, lr: float, weight_decay: float, encoder_lr_scale: float) -> list[dict[str, Any]]:
+    def param_groups(
+        self, lr: float, weight_decay: float, encoder_lr_scale: float, layer_decay: float
+    ) -> list[dict[str, Any]]:
         return [
             {"params": [*self.encoder.parameters()], "lr": lr * encoder_lr_scale, "weight_decay": weight_decay},
             {"params": [*self.head.parameters()], "lr": lr, "weight_decay": 0.0},

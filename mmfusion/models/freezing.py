@@ -1,0 +1,118 @@
+"""Parts of a model that stay as they are: whole encoders, their first stages, their BatchNorm; for good or a while."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmfusion.names import did_you_mean
+from mmfusion.towers.base import Tower
+from mmfusion.towers.stages import early_parts
+
+
+class Freezable(nn.Module):
+    """What of a :class:`mmfusion.FusionModel` freezes its encoders.
+
+    Attributes:
+        frozen: Modules that are frozen for good.
+        held: Parameters that are held for a while.
+    """
+
+    config: Any
+    modalities: list[str]
+    image_tower: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen: list[nn.Module] = []
+        self.held: list[nn.Parameter] = []
+
+    @property
+    @abstractmethod
+    def towers(self) -> dict[str, Tower]:
+        """modality -> tower."""
+
+    @property
+    def encoders(self) -> list[Tower]:
+        """Towers that may start from pretrained weights."""
+        return [tower for tower in self.towers.values() if not tower.from_scratch]
+
+    def freeze_encoders(self, **modalities: bool) -> None:
+        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``.
+
+        Args:
+            modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
+                frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
+        """
+        self._check_modalities(modalities)
+        chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
+        self._freeze([tower.backbone for tower in chosen.values()])
+
+    def freeze_stages(self, count: int) -> None:
+        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
+
+        Nothing of these stages is kept for the backward pass, which ends behind them.
+
+        Args:
+            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
+
+        Raises:
+            ValueError: No image backbone of timm, or one without so many stages.
+        """
+        backbones = getattr(self.image_tower, "backbones", [])
+        if not backbones:
+            raise ValueError("freeze_stages needs an image tower that reads images through a backbone of timm.")
+        try:
+            self._freeze([part for backbone in backbones for part in early_parts(backbone.model, count)])
+        except ValueError as error:
+            raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
+
+    def freeze_norm(self) -> None:
+        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
+        backbones = [tower.backbone for tower in self.encoders]
+        self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
+
+    def _freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
+        for part in parts:
+            part.requires_grad_(False)
+        self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module) and part not in self.frozen]
+
+    def unfreeze_encoders(self, **modalities: bool) -> None:
+        """Undo all freezing of the encoders: gradients again, and the model's own mode.
+
+        Args:
+            modalities: ``image=False`` leaves that one as it is; all are made trainable by default.
+        """
+        self._check_modalities(modalities)
+        for backbone in (tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)):
+            own = set(backbone.modules())
+            self.frozen = [module for module in self.frozen if module not in own]
+            backbone.requires_grad_(True).train(self.training)
+
+    def _check_modalities(self, modalities: dict[str, bool]) -> None:
+        unknown = [name for name in modalities if name not in ("image", "text", "table", *self.modalities)]
+        if unknown:
+            raise TypeError(f"The model has no modality {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
+
+    def hold_encoders(self, hold: bool) -> None:
+        """Keep the encoders as they are for a while, as :meth:`freeze_encoders` does for good; False lets them go."""
+        backbones = [tower.backbone for tower in self.encoders]
+        if hold and not self.held:
+            self.held = [p for backbone in backbones for p in backbone.parameters() if p.requires_grad]
+        for parameter in self.held:
+            parameter.requires_grad_(not hold)
+        if not hold:
+            self.held = []
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, except for what is frozen."""
+        super().train(mode)
+        held = [tower.backbone for tower in self.encoders] if self.held else []
+        for module in (*self.frozen, *held):
+            module.eval()
+        return self
