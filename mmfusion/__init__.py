@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         sweep as sweep,
         train as train,
     )
+    from mmfusion.estimators.classifier import FusionClassifier as FusionClassifier
     from mmfusion.exporting import export_model as export_model
     from mmfusion.inference.predictor import Predictor as Predictor
     from mmfusion.models import (

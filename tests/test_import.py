@@ -80,6 +80,7 @@ def modules_after(code: str) -> set[str]:
         "import mmfusion.registry",
         "import mmfusion; mmfusion.register",
         "import mmfusion; dir(mmfusion)",
+        "import mmfusion; mmfusion.train, mmfusion.predict",
         "import mmfusion.data.config",
         "import mmfusion.training.config",
         "import mmfusion.artifacts.push, mmfusion.artifacts.folder",

@@ -11,8 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmfusion.cli.calls import configured, run
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -204,6 +202,8 @@ def push(model: Any = None, repo: str | None = None, *, config: Any = None, **op
 
 
 def _called(name: str, config: Any, **options: Any) -> Any:
+    from mmfusion.cli.calls import configured, run  # the parser is not needed to have the names
+
     return run(name, configured(name, config, **options))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmfusion.data.memory import as_setting
+from mmfusion.names import check_choice
 
 #: Two options that exclude each other, and how the message names them.
 _APART = (
@@ -84,6 +85,8 @@ class DatasetConfig:
         test_fraction: Share of the groups for test when the split is drawn.
         missing_values: Cell texts (any case) that count as missing in metadata columns.
         on_bad_row: ``fail`` stops with the list of bad rows before training; ``skip`` leaves them out and says so.
+        on_bad_column: ``fail`` stops where a column that is named as an input had better not be one (it identifies
+            rows, tells the label, says nothing); ``keep`` reads it all the same, with a warning.
 
     Raises:
         ValueError: Options that do not go together, or one out of range.
@@ -120,8 +123,10 @@ class DatasetConfig:
     test_fraction: float = 0.15
     missing_values: list[str] = field(default_factory=lambda: ["", "nan", "na", "n/a", "none", "null", "unknown"])
     on_bad_row: str = "fail"
+    on_bad_column: str = "fail"
 
     def __post_init__(self) -> None:
+        check_choice("dataset.on_bad_column", self.on_bad_column, ("fail", "keep"))
         for one, other, what in _APART:
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"dataset: {what} do not go together; leave one of them out.")

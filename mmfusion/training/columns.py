@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from mmfusion.data.table_columns import TableColumns, has_decimal_comma, read_nu
 from mmfusion.inference.rows import ROW_KEYS
 from mmfusion.names import did_you_mean
 from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
+
+logger = logging.getLogger(__name__)
 
 #: A column is one of numbers when this share of its cells are; of a column that the user calls numeric, half.
 _NUMBERS, _NUMBERS_AT_LEAST = 0.95, 0.5
@@ -89,7 +92,10 @@ def choose_columns(cases: CaseTable, dataset: DatasetConfig, min_patients: int =
     reasons |= dict.fromkeys(told, "tells the split of a row: each of its values lies in one split alone")
     if refused := {name: reason for name, reason in reasons.items() if name in named}:
         why = "; ".join(f"{name!r} {reason}" for name, reason in refused.items())
-        raise ValueError(f"{cases.source}: a column that is named as an input may not be one: {why}. Leave it out.")
+        if dataset.on_bad_column == "fail":
+            raise ValueError(f"{cases.source}: a column that is named as an input may not be one: {why}. Leave it out.")
+        logger.warning("%s: read all the same, since they are named as inputs: %s", cases.source, why)
+        reasons = {name: reason for name, reason in reasons.items() if name not in refused}
     taken = [name for name in wanted if name not in reasons]
     if not taken:
         why = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items()) or "there are no further columns"

@@ -1,0 +1,10 @@
+"""Estimators as scikit-learn has them."""
+
+from typing import TYPE_CHECKING
+
+from mmfusion.lazy import attach
+
+if TYPE_CHECKING:
+    from mmfusion.estimators.classifier import FusionClassifier as FusionClassifier
+
+__getattr__, __dir__ = attach(__name__)

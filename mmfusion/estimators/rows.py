@@ -1,0 +1,117 @@
+"""What an estimator is given, as a table in memory and the settings by which it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfusion.data import DatasetConfig
+from mmfusion.data.cases import NORMAL_COLUMNS
+from mmfusion.data.memory import is_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Which columns of ``X`` a model reads, decided in ``fit``.
+
+    Attributes:
+        image: Column with the image paths; None for none.
+        text: Column with the texts; None for none.
+        numeric: Columns read as numbers.
+        categorical: Columns read as categories.
+        auto: Whether training is to choose among the further columns.
+        is_array: Whether ``X`` is numbers and nothing else.
+    """
+
+    image: str | None = None
+    text: str | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    auto: bool = False
+    is_array: bool = False
+
+    def dataset(self, **options: Any) -> DatasetConfig:
+        """The settings by which :func:`table_of` is read."""
+        columns: dict[str, Any] = {"numeric_columns": list(self.numeric), "categorical_columns": list(self.categorical)}
+        columns |= {"table_columns": "auto" if self.auto else None, "on_bad_column": "keep"}
+        return DatasetConfig(image_column=self.image, text_column=self.text, split_column=None, **columns, **options)
+
+
+def is_plain_array(X: Any, image_column: str | None, text_columns: Sequence[str | None]) -> bool:
+    """Whether X is an array, or a frame of numbers without images and texts."""
+    if not is_frame(X):
+        return True
+    frame = pandas_of(X)
+    special = {image_column, *text_columns} & {*map(str, frame.columns)}
+    return not special and all(_is_numeric(frame[name]) for name in frame.columns)
+
+
+def inputs_of(frame: pd.DataFrame, image: str | None, text: str | None, columns: str | Sequence[str] | None) -> Inputs:
+    """The columns of a frame that a model reads.
+
+    Args:
+        frame: The frame.
+        image: Column with the image paths, where the frame has it.
+        text: Column with the texts, likewise.
+        columns: Names of further columns to read; ``auto`` takes all, and leaves the choice to training where there are
+            images or texts beside them.
+
+    Raises:
+        ValueError: A column that is not there.
+    """
+    image, text = (name if name in frame.columns else None for name in (image, text))
+    others = [str(name) for name in frame.columns if name not in {image, text, *NORMAL_COLUMNS}]
+    auto = columns == "auto"
+    chosen = others if auto else [columns] if isinstance(columns, str) else list(columns or [])
+    if unknown := [name for name in chosen if name not in frame.columns]:
+        raise ValueError(
+            f"X has no column {', '.join(map(repr, unknown))}; it has {', '.join(map(str, frame.columns))}."
+        )
+    if auto and (image or text):
+        return Inputs(image, text, auto=bool(others))
+    numeric = tuple(name for name in chosen if _is_numeric(frame[name]))
+    return Inputs(image, text, numeric, tuple(name for name in chosen if name not in numeric))
+
+
+def table_of(X: Any, names: Sequence[str], inputs: Inputs, more: dict[str, Any]) -> pd.DataFrame:
+    """The rows as a table to read: a frame as it is, an array with names; and further columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame(X, columns=list(names)) if inputs.is_array else X
+    nothing = {} if inputs.image or inputs.numeric or inputs.categorical or inputs.auto else {"image": None}
+    return frame.assign(**nothing, **more)
+
+
+def label_names(classes: NDArray[Any]) -> list[str]:
+    """The classes as the names of labels; whole numbers without their ``.0``, numbered where two would be one."""
+    from mmfusion.text.template import cell_text
+
+    names = [cell_text(value) for value in classes.tolist()]
+    told = [name for name in names if name is not None]
+    return told if len(set(told)) == len(names) else [f"class {number}" for number in range(len(names))]
+
+
+def pandas_of(X: Any) -> pd.DataFrame:
+    """A pandas frame of a pandas or pyarrow table."""
+    frame: pd.DataFrame = X.to_pandas() if hasattr(X, "to_pandas") else X
+    return frame
+
+
+def _is_numeric(column: Any) -> bool:
+    from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(column) and not is_bool_dtype(column) and not is_complex_dtype(column)
+
+
+def in_order(probabilities: NDArray[np.float32], labels: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
+    """Probabilities (N, C) in another order of the classes, summing to one in double precision."""
+    ordered = probabilities[:, [list(labels).index(name) for name in names]].astype(np.float64)
+    found: NDArray[np.float64] = ordered / ordered.sum(axis=1, keepdims=True)
+    return found
