@@ -17,7 +17,7 @@ from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import read_json, update_json, write_json, write_text
-from mmfusion.untrusted import asks_for_code, keys_of, paths_outside
+from mmfusion.untrusted import asks_for_code, is_outside, keys_of, paths_outside
 
 #: beginnings of the names of saved models that are not shipped.
 PREFIXES = (LOCAL, HUB)
@@ -165,7 +165,8 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
         what = "the configuration of its text encoder (text_args.config)"
         raise ValueError(f"{path} lacks {what}; save the model again.")
-    if "/" in (model.get("image_encoder") or "") and not (model.get("image_args") or {}).get("config"):
+    encoder = model.get("image_encoder") or ""
+    if "/" in encoder and not is_outside(encoder) and not (model.get("image_args") or {}).get("config"):
         what = "the configuration of its image encoder (image_args.config)"
         raise ValueError(f"{path} lacks {what}; save the model again.")
     for args in ("image_args", "text_args"):

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mmfusion.data.cases import CaseTable
 from mmfusion.text.template import render, template_fields
 
@@ -44,16 +42,17 @@ def contents_of(
         columns: Further columns that the model reads.
     """
     frame, fields = cases.frame, template_fields(template) if template else ()
-    has_text = frame["text"].notna()
+    has_text = frame["text"].notna().tolist()
     if template:
-        there = [name for name in fields if name in frame.columns]
-        cells = list(frame[there].itertuples(index=False, name=None))
+        nothing = [None] * len(frame)
+        columns_there = [frame[name].tolist() if name in frame.columns else nothing for name in fields]
+        cells = list(zip(*columns_there, strict=True)) if fields else [()] * len(frame)
         missing = tuple(missing_values)
-        made = {cell: bool(render(template, dict(zip(there, cell, strict=True)), missing)) for cell in set(cells)}
-        has_text |= np.array([made[cell] for cell in cells], dtype=bool)
+        made = {cell: bool(render(template, dict(zip(fields, cell, strict=True)), missing)) for cell in set(cells)}
+        has_text = [given or made[cell] for given, cell in zip(has_text, cells, strict=True)]
     named = dict.fromkeys((*fields, *columns))
     present = {name: int(frame[name].notna().sum()) if name in frame.columns else 0 for name in named}
-    return Contents(len(frame), int(frame["image"].notna().sum()), int(has_text.sum()), present)
+    return Contents(len(frame), int(frame["image"].notna().sum()), sum(has_text), present)
 
 
 def _percent(count: int, rows: int) -> str:

@@ -32,4 +32,4 @@ def check_run(config: RunConfig) -> None:
     for kind, name in parts.items():
         if name not in (None, "none"):
             registry.check_written(kind, str(name))
-    check_data(config.data, config.dataset, columns=config.dataset.named_columns)
+    check_data(config.data, config.dataset)

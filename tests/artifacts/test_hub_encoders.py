@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hub_server import TOKEN, Hub, Repository
 
 sys.path.append(str(Path(__file__).parents[1] / "towers"))
@@ -62,11 +63,13 @@ def test_encoders_of_both_libraries_are_fetched_once(hub: Hub, client: Callable[
 
     # without weights the configuration alone is fetched, and the numbers are random
     hub.requests_seen.clear()
-    bare = client(BUILD.format(name="hf-hub:org/vit", weights=None, folder=tmp_path / "bare"), cache="bare")
+    publish(hub, "org/bare", tmp_path / "vit")
+    bare = client(BUILD.format(name="hf-hub:org/bare", weights=None, folder=tmp_path / "bare"))
     assert bare.returncode == 0 and '{}, "transformers"' in bare.stdout
     assert not any("safetensors" in request for request in hub.requests_seen)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_told_at_once(hub: Hub, client: Callable[..., object], tmp_path: Path) -> None:
     folder = transformers_folder(tmp_path / "vit", "vit")
     repository = publish(hub, "org/vit", folder)

@@ -32,7 +32,13 @@ MISTAKES = {
     ("train", "--data", "DATA", "--model.name", "local-dir:no"): "'local-dir:no': there is no folder no.",
     ("train", "--data", "DATA", "--dataset.label_column", "dx"): "has no column 'dx' (dataset.label_column); it has ",
     ("train", "--data", "DATA", "--dataset.text_template", "{agee}"): "no column 'agee' (dataset.text_template)",
-    ("train", "--data", "DATA", "--dataset.numeric_columns", "agee"): "has no column 'agee'; did you mean 'age'",
+    (
+        "train",
+        "--data",
+        "DATA",
+        "--dataset.numeric_columns",
+        "agee",
+    ): "no column 'agee' (named as an input",
     ("train", "--data", "DATA", "--dataset.image_root", "pics"): "(dataset.image_root) does not exist.",
     ("train", "--data", "DATA", "--dataset.split_table", "s.csv"): "The split table s.csv (dataset.split_table)",
     ("evaluate", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
@@ -92,6 +98,7 @@ def test_a_part_of_a_plugin_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_split_that_no_row_has(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = (data / "metadata.csv").read_text().replace(",test,", ",train,").replace(",test\n", ",train\n")
     (tmp_path / "metadata.csv").write_text(table)
-    argv = ["evaluate", *WEIGHTS, "--data", str(tmp_path), "--dataset.text_template", "{age}"]
+    (tmp_path / "images").mkdir()
+    argv = ["evaluate", *WEIGHTS, "--data", str(tmp_path), "--dataset.group_column", "patient_id"]
     assert cli.main(argv) == 2
     assert "metadata.csv has no rows of the split 'test'; it has train (" in capsys.readouterr().err

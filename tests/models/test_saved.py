@@ -217,7 +217,7 @@ class TestArtifact:
                 {"text_args": {"config": {"model_type": "bert", "auto_map": {}}}},
                 "has 'auto_map', which could fetch code",
             ),
-            ({"image_encoder": "hf-hub:org/name"}, "Unknown image_encoder 'hf-hub:org/name'"),
+            ({"image_encoder": "hf-hub:org/name"}, "lacks the configuration of its image encoder"),
         ],
     )
     def test_a_config_may_not_look_elsewhere(self, folder, change, words):

@@ -63,7 +63,7 @@ def test_a_model_of_two_modalities_on_images_alone_says_so(
     (tmp_path / "cases.csv").write_text("image\ncase0.png\ncase1.png\n")
     for name in ("case0.png", "case1.png"):
         (tmp_path / name).write_bytes((toy / name).read_bytes())
-    predict_path(predictor, tmp_path, tmp_path / "out.csv")
+    predict_path(predictor, tmp_path, tmp_path.parent / f"{tmp_path.name}.csv")
     assert "2 rows: image 2, text 0" in capsys.readouterr().out
     assert "no row has a text: the model judges from the image alone" in caplog.text
 
@@ -74,7 +74,7 @@ def test_a_template_that_is_given_makes_the_texts(
     for name in ("case0.png", "case1.png"):
         (tmp_path / name).write_bytes((toy / name).read_bytes())
     (tmp_path / "cases.csv").write_text("image,hue\ncase0.png,red\ncase1.png,red\n")
-    plain, told = tmp_path / "plain.csv", tmp_path / "told.csv"
+    plain, told = (tmp_path.parent / f"{tmp_path.name}-{name}.csv" for name in ("plain", "told"))
     name = f"local-dir:{trained.output}"
     predict_path(Predictor.from_pretrained(name), tmp_path, plain, dataset=DatasetConfig())
     predict_path(Predictor.from_pretrained(name), tmp_path, told, dataset=DatasetConfig(text_template="a {hue} spot"))
