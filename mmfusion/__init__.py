@@ -25,6 +25,21 @@ if TYPE_CHECKING:
         training as training,
     )
     from mmfusion.averaging import make_soup as make_soup
+    from mmfusion.cli.verbs import (
+        audit as audit,
+        compare as compare,
+        embed as embed,
+        evaluate as evaluate,
+        explain as explain,
+        export as export,
+        narrate as narrate,
+        predict as predict,
+        push as push,
+        soup as soup,
+        split as split,
+        sweep as sweep,
+        train as train,
+    )
     from mmfusion.exporting import export_model as export_model
     from mmfusion.inference.predictor import Predictor as Predictor
     from mmfusion.models import (

@@ -33,6 +33,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
+    """Write nested plain values; a table in memory, which stands where the path of a data set does, as its text."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """It knows the subclasses of str."""
+
+    Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str(text)))
+    path.write_text(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, atomically."""
     with written_whole(path) as partial:

@@ -63,9 +63,11 @@ def names_of(page: str) -> dict[str, Any]:
 
 def smaller(code: str) -> str:
     """A training run as a test can afford it; all other snippets run as they stand."""
-    if "train(RunConfig" not in code:
+    if "train(" not in code and "compare(" not in code:
         return code
-    return code.replace("mibf_lite0", "test_mibf").replace("epochs=20", "epochs=1, batch_size=8")
+    for written, tried in (("mibf_lite0", "test_mibf"), ("epochs=20", "epochs=1, batch_size=8")):
+        code = code.replace(written, tried)
+    return code.replace('"epochs": 20', '"epochs": 1, "batch_size": 8')
 
 
 HUB = """

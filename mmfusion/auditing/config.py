@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 SPLITS = ("auto", "drawn", "random")
 
@@ -33,5 +34,6 @@ class AuditConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:
+        self.data = as_setting(self.data)
         if self.split not in SPLITS:
             raise ValueError(f"Unknown split {self.split!r} to audit; it is one of {', '.join(SPLITS)}.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 @dataclass
@@ -28,3 +29,6 @@ class SoupConfig:
     metric: str = "balanced_accuracy"
     batch_size: int = 64
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data) if self.data is not None else None

@@ -17,6 +17,7 @@ from mmfusion.artifacts.locating import portable_name
 from mmfusion.averaging.alike import check_alike, check_same_rows, shared
 from mmfusion.averaging.weights import average_weights, batch_norms, estimate_batch_norm
 from mmfusion.data import CaseTable, DatasetConfig
+from mmfusion.data.memory import DataSource
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS, metric_value
@@ -98,7 +99,7 @@ def make_soup(
     models: Sequence[str | os.PathLike[str] | Predictor],
     output: str | Path,
     *,
-    data: str | Path | None = None,
+    data: DataSource | None = None,
     dataset: DatasetConfig | None = None,
     method: str | None = None,
     metric: str = "balanced_accuracy",
@@ -186,7 +187,7 @@ class _Mixer:
     def __init__(
         self,
         candidates: Sequence[_Candidate],
-        data: str | Path | None,
+        data: DataSource | None,
         dataset: DatasetConfig | None,
         metric: str,
         batch_size: int,

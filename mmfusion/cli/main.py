@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pkgutil import resolve_name
 
 from mmfusion._version import __version__
 from mmfusion.cli.commands import COMMANDS
@@ -31,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
 
             config = parse(name, argv[1:])
-            from mmfusion.cli.early import check  # nor this for --help
+            from mmfusion.cli.calls import run  # nor this for --help
 
-            check(name, config)
-            if summary := resolve_name(f"mmfusion.{COMMANDS[name].verb}")(config).summary():
+            if summary := run(name, config).summary():
                 print(summary)
         else:
             _overview(argv)

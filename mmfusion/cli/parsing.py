@@ -50,6 +50,11 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     return build(config, parsed)
 
 
+def known_options(name: str) -> Mapping[str, Any]:
+    """The options of a command, dotted, and their types."""
+    return _parser(name, resolve_name(f"mmfusion.{COMMANDS[name].config}")).hints
+
+
 class Parser(jsonargparse.ArgumentParser):
     """jsonargparse's parser with one-line messages."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mmfusion.data.memory import as_setting
+
 #: Two options that exclude each other, and how the message names them.
 _APART = (
     ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
@@ -37,7 +39,8 @@ class DatasetConfig:
         format: ``table`` (rows of CSV, TSV, JSON lines or Parquet), ``report`` (``image.csv`` + ``response.json``),
             ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone), or ``auto``.
         table: Table file, relative to the root; None looks for the only table there.
-        image_root: Folder of the images, relative to the root; None tries the root and ``images``.
+        image_root: Folder of the images, relative to the root; None tries the root and ``images``. Of a table in
+            memory, relative to the working directory; None takes paths that are absolute or relative to that.
         image_column: Column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
         label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
         label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
@@ -190,3 +193,6 @@ class SplitConfig:
     folds: int | None = None
     seed: int = 0
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)

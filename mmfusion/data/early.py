@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.columns import find_columns
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import split_by_fold
-from mmfusion.data.formats import SPLIT_NAMES, find_split_table, has_table, only_table, read_files
+from mmfusion.data.formats import SPLIT_NAMES, find_split_table, folder_of, has_table, only_table, read_files
 from mmfusion.data.image_folder import find_image_root
 from mmfusion.data.labels_table import join_labels
+from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.problems import no_such_split
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import read_parts
@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test", "all")
 
 
 def check_data(
-    path: str | Path,
+    data: DataSource,
     config: DatasetConfig,
     *,
     require_labels: bool = True,
@@ -35,7 +35,7 @@ def check_data(
     """Find what reading a data set would refuse later: files, columns and splits that are not there.
 
     Args:
-        path: The data set's folder, its table, or one image.
+        data: The data set's folder, its table, or one image; or a table in memory.
         config: How to read it.
         require_labels: As for :func:`~mmfusion.data.read.read_cases`; without them a folder may hold images alone.
         split: Split whose rows are wanted; None wants none in particular.
@@ -49,11 +49,12 @@ def check_data(
         raise ValueError(f"Unknown split {split!r}; it is one of {', '.join(SPLITS)}.")
     if split == "all":
         config = config.without_split()
-    if not require_labels and not has_table(Path(path)):
+    path = data_set(data)
+    if not require_labels and not has_table(path):
         return  # images alone
     # a table's header is enough, unless it matters what its cells say
     whole = bool(config.folds) or split not in (None, "all")
-    reading = _opened(Reading(Path(path), config, require_labels), whole)
+    reading = _opened(Reading(path, config, require_labels), whole)
     for step in LIGHT_STEPS[1:]:
         reading = step(reading)
     if config.image_root is not None:
@@ -73,8 +74,7 @@ def _opened(reading: Reading, whole: bool) -> Reading:
     table = None if whole else only_table(reading)
     if table is None:
         return read_files(reading)
-    folder = table.parent if reading.path.is_file() else reading.path
-    return replace(reading, raw=next(read_parts(table, 1)), folder=folder)
+    return replace(reading, raw=next(read_parts(table, 1)), folder=folder_of(reading, table))
 
 
 def _check_split(reading: Reading, split: str) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import MemoryTable
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
 from mmfusion.names import natural_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: Format of a table in memory.
+MEMORY = "memory"
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
 #: Name of a split in a table or a folder -> its name here.
 SPLIT_NAMES = {
@@ -26,7 +29,9 @@ _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def read_files(reading: Reading) -> Reading:
-    """Read the files below ``reading.path``, which is a folder, a table, or one image.
+    """Read the files below ``reading.path``, which is a folder, a table (a file, or one in memory), or one image.
+
+    What a table in memory names by relative paths lies below the working directory.
 
     Raises:
         FileNotFoundError: The path, or a file that the format asks for, does not exist.
@@ -35,6 +40,10 @@ def read_files(reading: Reading) -> Reading:
     root, config = reading.path, reading.config
     if config.format not in FORMATS:
         raise ValueError(f"Unknown dataset.format {config.format!r}; the formats are {', '.join(FORMATS)}.")
+    if isinstance(root, MemoryTable):
+        if config.format not in ("auto", "table"):
+            raise ValueError(f"dataset.format {config.format!r} does not go with a table in memory.")
+        return replace(reading, raw=RawTable(str(root), dict(root.columns), format=MEMORY), folder=Path.cwd())
     if not root.exists():
         raise FileNotFoundError(f"The data set {root} does not exist.")
     if root.is_file():
@@ -52,12 +61,19 @@ def only_table(reading: Reading) -> Path | None:
         FileNotFoundError: As for :func:`read_files`, like ValueError.
     """
     root, config = reading.path, reading.config
+    if isinstance(root, MemoryTable):
+        return None
     if root.is_file():
         return None if root.suffix.lower() in IMAGE_SUFFIXES else root
     if not root.is_dir() or config.format not in ("auto", "table"):
         return None
     name = config.format if config.format == "table" else _detect(root, config, has_labels=reading.require_labels)
     return _table_below(root, config) if name == "table" else None
+
+
+def folder_of(reading: Reading, table: Path) -> Path:
+    """The folder of a data set that is all in one file: the path itself, unless it is that of the file."""
+    return table.parent if reading.path == table else Path(reading.path)
 
 
 def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
@@ -90,8 +106,10 @@ def find_split_table(name: str, folder: Path) -> Path:
     return path
 
 
-def has_table(path: Path) -> bool:
+def has_table(path: Path | MemoryTable) -> bool:
     """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    if isinstance(path, MemoryTable):
+        return True
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
     return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()
 

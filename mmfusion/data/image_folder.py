@@ -31,10 +31,12 @@ class ImageFolder:
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
+        An absolute path that lies below the root is taken as well.
+
         Raises:
             ImagePathError: There is no such file, or it lies outside the root.
         """
-        path = PurePosixPath(value)
+        path = PurePosixPath(self._below_root(value))
         if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
             outside = f"the path must lie below the image root {self.root}, without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
@@ -47,6 +49,11 @@ class ImageFolder:
             outside = f"the file is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         return name if folder == "." else f"{folder}/{name}"
+
+    def _below_root(self, value: str) -> str:
+        """A path without the root where it begins with it, as another library's table may have it."""
+        root = os.path.abspath(self.root)
+        return Path(value).relative_to(root).as_posix() if Path(value).is_relative_to(root) else value
 
     def _list(self, folder: str) -> tuple[dict[str, bool], dict[str, str]]:
         """Files of a folder -> whether they are links, and image ids -> files."""
@@ -68,6 +75,18 @@ class ImageFolder:
 def _is_inside(path: Path, root: Path) -> bool:
     """Whether a path, its links followed, lies in a folder or is that folder."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def find_shared_root(paths: Sequence[str]) -> Path:
+    """The folder of the images of a table in memory: the working directory, or else what all of them lie in.
+
+    Args:
+        paths: Absolute paths of the images.
+    """
+    here = Path.cwd()
+    if all(Path(path).is_relative_to(here) for path in paths):
+        return here
+    return Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
 
 
 def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | None]) -> Path:

@@ -1,5 +1,6 @@
 """Step 5: the cells as a table of cases in normal form, images looked up, labels and splits by their own names."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -10,8 +11,8 @@ import pandas as pd
 from mmfusion.data.bags import BAG_SUFFIXES
 from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES, SPLIT_NAMES, folder_labels, folder_splits
-from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root
+from mmfusion.data.formats import IMAGE_SUFFIXES, MEMORY, SPLIT_NAMES, folder_labels, folder_splits
+from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root, find_shared_root
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
 from mmfusion.text.template import cell_text
@@ -55,7 +56,11 @@ def to_normal_form(reading: Reading) -> Reading:
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
 
     problems = _Problems(reading, normal["id"])
-    image_root = find_image_root(reading.folder, config, values)
+    if raw.format == MEMORY and config.image_root is None:
+        images = {name: [cell and os.path.abspath(cell) for cell in cells] for name, cells in images.items()}
+        image_root = find_shared_root([cell for cells in images.values() for cell in cells if cell])
+    else:
+        image_root = find_image_root(reading.folder, config, values)
     if images:
         folder = ImageFolder(image_root, BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES)
         normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))

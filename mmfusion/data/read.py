@@ -3,14 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.checks import check_cases
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.early import LIGHT_STEPS
-from mmfusion.data.formats import only_table
+from mmfusion.data.formats import folder_of, only_table
 from mmfusion.data.grouping import group_rows
+from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.normal_form import to_normal_form
 from mmfusion.data.reading import Reading
 from mmfusion.data.regions import read_regions
@@ -35,7 +35,7 @@ _DEPENDENT = ("labels_table", "join_on", "study_column", "split_table", "fold_co
 
 
 def read_cases(
-    root: str | Path,
+    root: DataSource,
     config: DatasetConfig | None = None,
     *,
     processor_labels: Sequence[str] | None = None,
@@ -46,7 +46,8 @@ def read_cases(
     Images are looked for but not opened: :func:`check_images` does that.
 
     Args:
-        root: The data set's folder, its table, or one image.
+        root: The data set's folder, its table, or one image; or a pandas or pyarrow table in memory, whose images
+            lie below ``dataset.image_root``, or have paths that are absolute or relative to the working directory.
         config: How to read it.
         processor_labels: Class names that a trained model knows; any other label is a problem. None takes the classes
             of the training rows.
@@ -58,11 +59,11 @@ def read_cases(
         ValueError: The format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
     known_labels = tuple(processor_labels) if processor_labels is not None else None
-    return _through(STEPS, Reading(Path(root), config or DatasetConfig(), require_labels, known_labels))
+    return _through(STEPS, Reading(data_set(root), config or DatasetConfig(), require_labels, known_labels))
 
 
 def stream_cases(
-    root: str | Path, config: DatasetConfig, *, processor_labels: Sequence[str], rows: int = PART
+    root: DataSource, config: DatasetConfig, *, processor_labels: Sequence[str], rows: int = PART
 ) -> Iterator[CaseTable]:
     """Read data to predict on, so many rows at a time where rows do not depend on each other: memory does not grow.
 
@@ -70,13 +71,13 @@ def stream_cases(
         root: As for :func:`read_cases`, like ``config``, ``processor_labels`` and what is raised.
         rows: Rows of a part.
     """
-    reading = Reading(Path(root), config, require_labels=False, known_labels=tuple(processor_labels))
+    reading = Reading(data_set(root), config, require_labels=False, known_labels=tuple(processor_labels))
     table = only_table(reading) if not any(getattr(config, option) for option in _DEPENDENT) else None
     if table is None:
         yield _through(STEPS, reading)
         return
     for raw in read_parts(table, rows):
-        part = replace(reading, config=config, raw=raw, folder=table.parent if reading.path.is_file() else reading.path)
+        part = replace(reading, config=config, raw=raw, folder=folder_of(reading, table))
         cases = _through(STEPS[1:], part)
         yield cases
         # where the first rows have their images, all have them

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import MemoryTable
 from mmfusion.data.problems import Problem
 from mmfusion.data.tables import RawTable
 
@@ -29,7 +30,7 @@ class Reading:
     """A data set on its way from files to cases. A step takes one and returns another, and changes nothing in place.
 
     Attributes:
-        path: The data set's folder, or its table.
+        path: The data set's folder, or its table: a file, or one in memory.
         config: How to read it.
         require_labels: False where the data are only predicted: labels, groups and splits may be absent.
         known_labels: Class names of a trained model; None takes those of the training rows.
@@ -39,7 +40,7 @@ class Reading:
         cases: The rows in normal form, with the problems found so far.
     """
 
-    path: Path
+    path: Path | MemoryTable
     config: DatasetConfig
     require_labels: bool = True
     known_labels: tuple[str, ...] | None = None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 @dataclass
@@ -41,3 +42,6 @@ class EvaluateConfig:
     missing_modality: bool = False
     report: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmfusion.data.memory import as_setting
 from mmfusion.training.config import RunConfig
 
 
@@ -45,6 +46,9 @@ class ExperimentConfig:
     level: float = 0.95
     keep_models: bool = False
 
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data) if self.data is not None else None
+
 
 @dataclass
 class DemoConfig:
@@ -86,3 +90,6 @@ class SweepConfig:
     data: str | None = None
     output: str = "runs/sweep"
     keep_models: bool = False
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data) if self.data is not None else None

@@ -13,6 +13,7 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import run_once, settled
+from mmfusion.files import write_yaml
 from mmfusion.registry import load_plugins
 from mmfusion.settings import flat, with_settings
 from mmfusion.training import RunConfig
@@ -161,7 +162,7 @@ def _begin(config: SweepConfig, base: RunConfig, path: Path) -> None:
             raise ValueError(
                 f"{path.parent} holds another sweep ({changed} differ); set them back, or choose another --output."
             )
-    path.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_yaml(path, told)
 
 
 def _take_up(study: Study) -> None:
@@ -190,7 +191,6 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> SweepRe
     study.trials_dataframe().to_csv(output / "trials.csv", index=False)
     best = study.best_trial
     config = with_settings(base, {**best.params, "output": str(output / "best")})
-    text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-    (output / "best.yaml").write_text(text, encoding="utf-8")
+    write_yaml(output / "best.yaml", asdict(config))
     assert best.value is not None
     return SweepResult(config, best.params, metric, best.value, best.user_attrs["test"], _finished(study), output)

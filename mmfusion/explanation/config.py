@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 @dataclass
@@ -33,3 +34,6 @@ class ExplainConfig:
     level: int = -1
     text_method: str = "integrated_gradients"
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
 from mmfusion.data.formats import file_name
+from mmfusion.data.memory import DataSource
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
@@ -49,7 +50,7 @@ def explain(config: ExplainConfig) -> Explained:
 
 def explain_path(
     predictor: Predictor,
-    data: str | Path,
+    data: DataSource,
     output: str | Path,
     *,
     rows: Sequence[str] | None = None,

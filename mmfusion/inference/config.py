@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 @dataclass
@@ -27,6 +28,9 @@ class PredictConfig:
     tta: bool = False
     calibrated: bool = True
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)
 
 
 @dataclass
@@ -59,6 +63,7 @@ class EmbedConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:
+        self.data = as_setting(self.data)
         if (self.model is None) == (self.encoder is None):
             raise ValueError("embed takes a trained --model, or an --encoder with its published weights: one of them.")
         if self.format not in ("h5", "npz", "safetensors"):

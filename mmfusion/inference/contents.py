@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmfusion.data import CaseTable, DatasetConfig, read_cases
 from mmfusion.data.contents import contents_of
+from mmfusion.data.memory import DataSource
 
 if TYPE_CHECKING:
     from mmfusion.inference.predictor import Predictor
@@ -47,7 +47,7 @@ def tell_contents(predictor: "Predictor", cases: CaseTable) -> None:
 
 
 def warn_of_training_rows(
-    data: str | Path, split: str, cases: CaseTable, *, dataset: DatasetConfig, provenance: Mapping[str, Any]
+    data: DataSource, split: str, cases: CaseTable, *, dataset: DatasetConfig, provenance: Mapping[str, Any]
 ) -> None:
     """Warn where rows to measure on are known to have trained the model: its figures are then too good.
 

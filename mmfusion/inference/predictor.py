@@ -30,6 +30,8 @@ from mmfusion.models.saving import model_config, save_pretrained
 from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mmfusion.explanation import Explanation
 
 
@@ -178,7 +180,7 @@ class Predictor:
         return [self]
 
     def predict(
-        self, rows: Iterable[Mapping[str, Any]], *, tta: bool = False, batch_size: int = 32
+        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool = False, batch_size: int = 32
     ) -> list[dict[str, Any]]:
         """Diagnose rows.
 
@@ -186,7 +188,8 @@ class Predictor:
             rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the columns that the model reads, as
                 inputs of their own or in its text template, any of which may be absent. ``id`` is handed through. A
                 model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
-                ``roi`` (x0, y0, x1, y1), in pixels of the image.
+                ``roi`` (x0, y0, x1, y1), in pixels of the image. Or a pandas or pyarrow table of such rows, whose
+                columns may also bear the names that they had in training.
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
@@ -197,7 +200,7 @@ class Predictor:
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
-        given = checked_rows(rows, self.processor)
+        given = checked_rows(rows, self.processor, self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
         results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in given]
         for part in self.stream(encoded, tta=tta, batch_size=batch_size):
@@ -206,6 +209,27 @@ class Predictor:
                 result |= {"error": error} if error else self._diagnosis(probabilities)
         tell_notices(encoded)
         return results
+
+    def predict_proba(
+        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool = False, batch_size: int = 32
+    ) -> NDArray[np.float64]:
+        """The probabilities of rows, as scikit-learn gives them: (N, C), in the order of :attr:`classes_`.
+
+        The arguments are those of :meth:`predict`.
+
+        Raises:
+            ValueError: A row cannot be read.
+        """
+        found = self.predict(rows, tta=tta, batch_size=batch_size)
+        for number, row in enumerate(found, start=1):
+            if "error" in row:
+                raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")
+        return np.array([list(row["probabilities"].values()) for row in found]).reshape(-1, len(self.labels))
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """Class names, in the order of the probabilities, as an array (C,)."""
+        return np.array(self.labels)
 
     def predict_cases(
         self,

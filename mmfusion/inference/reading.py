@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
 from mmfusion.data.formats import has_table
+from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.read import stream_cases
 
 logger = logging.getLogger(__name__)
 
 
-def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[str]) -> CaseTable:
-    """The rows to diagnose, labelled or not: of a folder of images, the folder of a data set, or its table.
+def read_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence[str]) -> CaseTable:
+    """The rows to diagnose, labelled or not: of a folder of images, the folder of a data set, or a table.
 
     A folder that holds no table is read as images alone. A case goes on without those of its images that cannot be
     read, which the log names. Labels that the model does not know are left out.
@@ -21,16 +21,16 @@ def read_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[s
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    return _looked_at(read_cases(path, _config(path, dataset), processor_labels=labels, require_labels=False))
+    return _looked_at(read_cases(data, _config(data, dataset), processor_labels=labels, require_labels=False))
 
 
-def stream_unlabelled(path: str | Path, dataset: DatasetConfig, labels: Sequence[str]) -> Iterator[CaseTable]:
+def stream_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence[str]) -> Iterator[CaseTable]:
     """The same in parts, where the rows of a long table do not depend on each other: memory does not grow with them."""
-    yield from map(_looked_at, stream_cases(path, _config(path, dataset), processor_labels=labels))
+    yield from map(_looked_at, stream_cases(data, _config(data, dataset), processor_labels=labels))
 
 
-def _config(path: str | Path, dataset: DatasetConfig) -> DatasetConfig:
-    return dataset if has_table(Path(path)) else DatasetConfig(format="folder")
+def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
+    return dataset if has_table(data_set(data)) else DatasetConfig(format="folder")
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from mmfusion.data import CaseTable, MultimodalDataset, Processor
+from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor
+from mmfusion.data.memory import MemoryTable, is_frame
 from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, warn_of
 from mmfusion.text.template import template_fields
@@ -164,15 +165,33 @@ class DictRows:
         return any(row.get("roi") is not None for row in self.rows)
 
 
-def checked_rows(rows: Any, processor: Processor) -> list[Mapping[str, Any]]:
+def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
+    """The rows of a pandas or pyarrow table as dicts; parts that have another name in the data set get that of a row.
+
+    Args:
+        frame: The table.
+        dataset: How the data set is read that the model was trained on.
+    """
+    rows = MemoryTable.of(frame).rows()
+    parts = {"image": dataset.image_column, "text": dataset.text_column, "bag": dataset.bag_column}
+    for row in rows:
+        row |= {part: row[name] for part, name in parts.items() if name in row and part not in row}
+        if views := [name for name in dataset.view_columns if name in row]:
+            row.setdefault("images", [row[name] for name in views])
+    return rows
+
+
+def checked_rows(rows: Any, processor: Processor, dataset: DatasetConfig) -> list[Mapping[str, Any]]:
     """The rows that an application gave, as a list; a warning says which metadata no one reads.
+
+    Those of a table are dicts then, see :func:`frame_rows`.
 
     Raises:
         TypeError: it is a single row, or holds something other than dicts.
     """
     if isinstance(rows, Mapping | str):
         raise TypeError("predict takes a list of rows; put a single row in a list.")
-    rows = list(rows)
+    rows = frame_rows(rows, dataset) if is_frame(rows) else list(rows)
     for row in rows:
         check_row(row)
     table = processor.table.names if processor.table is not None else []

@@ -1,12 +1,16 @@
 """``predict(config)``: from a folder of images or a table to a CSV of predictions."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
+from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
@@ -17,6 +21,9 @@ from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
 from mmfusion.inference.rows import AllRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,14 @@ class Predicted:
     path: Path
     rows: int
     unreadable: int
+
+    def frame(self) -> pd.DataFrame:
+        """The file's rows."""
+        import pandas as pd
+
+        texts = dict.fromkeys(("id", "label", "inputs", "error"), object)
+        # a class may be called None: only an empty cell is missing
+        return pd.read_csv(self.path, dtype=texts, keep_default_na=False, na_values=[""])
 
     def summary(self) -> str:
         """Rows and file, in one line."""
@@ -53,7 +68,7 @@ def predict(config: PredictConfig) -> Predicted:
 
 def predict_path(
     predictor: Predictor,
-    data: str | Path,
+    data: DataSource,
     output: str | Path,
     *,
     dataset: DatasetConfig | None = None,

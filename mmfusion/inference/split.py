@@ -1,19 +1,19 @@
 """The rows of a split, as they were when a model was trained."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.data.memory import DataSource
 
 
 def read_split(
-    data: str | Path, split: str, *, dataset: DatasetConfig, labels: Sequence[str], provenance: Mapping[str, Any]
+    data: DataSource, split: str, *, dataset: DatasetConfig, labels: Sequence[str], provenance: Mapping[str, Any]
 ) -> CaseTable:
     """The rows of a data set to measure a trained model on.
 
     Args:
-        data: root folder of the data set, or its table.
+        data: root folder of the data set, or its table (a file, or one in memory).
         split: ``train``, ``val``, ``test``, or ``all``.
         dataset: how to read it.
         labels: the classes that the model knows.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 @dataclass
@@ -56,3 +57,6 @@ class NarrateConfig:
     output: str
     narrative: NarrativeConfig = field(default_factory=NarrativeConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)

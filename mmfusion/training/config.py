@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
@@ -299,3 +300,6 @@ class RunConfig:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     card: CardConfig = field(default_factory=CardConfig)
     plugins: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)

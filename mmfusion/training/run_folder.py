@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import read_json, recover, write_json
+from mmfusion.files import read_json, recover, write_json, write_yaml
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
@@ -80,15 +80,12 @@ class RunFolder:
 
     def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
         """Create the folder, write what the run is told, and clear away what a killed run left half-written."""
-        import yaml
-
         self.states.mkdir(parents=True, exist_ok=True)
         for saved in (self.best, self.last):
             recover(saved)
         checkpoints.prune(self.states)
         write_json(self.provenance, provenance)
-        text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-        self.config.write_text(text, encoding="utf-8")
+        write_yaml(self.config, asdict(config))
 
 
 def _complete(values: dict[str, Any]) -> dict[str, Any]:

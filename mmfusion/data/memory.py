@@ -1,0 +1,97 @@
+"""Data sets in memory: a pandas or pyarrow table wherever the path of a data set is taken. Light to import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    #: what names a data set: a path, or a table in memory.
+    DataSource: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | pa.Table"
+else:
+    DataSource: TypeAlias = Any
+
+
+class MemoryTable(str):
+    """A table in memory, which stands where a configuration has the path of a data set.
+
+    As a text it is what messages and saved configurations say: ``table in memory, 426 rows``. Never changed, so that
+    copies of a configuration share it.
+
+    Attributes:
+        columns: Name -> one cell per row.
+    """
+
+    columns: Mapping[str, list[Any]]
+
+    @classmethod
+    def of(cls, frame: Any) -> MemoryTable:
+        """The cells of a pandas DataFrame or a pyarrow Table. An index is no column.
+
+        Raises:
+            TypeError: It is neither.
+            ValueError: No rows, or a column name twice.
+        """
+        if not is_frame(frame):
+            raise TypeError(f"A data set is a path, a pandas DataFrame or a pyarrow Table, not {type(frame).__name__}.")
+        names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"The table has the column {', '.join(map(repr, repeated))} more than once.")
+        if not len(frame):
+            raise ValueError("The table has no rows.")
+        columns = [_cells(frame, position) for position in range(len(names))]
+        table = cls(f"table in memory, {len(frame):,} rows")
+        table.columns = dict(zip(names, columns, strict=True))
+        return table
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as dicts, a missing cell (NaN, NaT, NA) as None."""
+        names = list(self.columns)
+        cells = [[None if _is_missing(cell) else cell for cell in column] for column in self.columns.values()]
+        return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+
+    def __deepcopy__(self, memo: Any) -> MemoryTable:
+        return self
+
+
+def is_frame(value: Any) -> bool:
+    """Whether a value is a pandas DataFrame or a pyarrow Table; imports neither library."""
+    homes = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(value).__mro__}
+    return bool(homes & {("pandas", "DataFrame"), ("pyarrow", "Table")})
+
+
+def data_set(source: DataSource) -> Path | MemoryTable:
+    """The path of a data set, or the table in memory that takes its place.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: As :meth:`MemoryTable.of`.
+    """
+    if isinstance(source, MemoryTable):
+        return source
+    return Path(source) if isinstance(source, str | os.PathLike) else MemoryTable.of(source)
+
+
+def as_setting(source: DataSource) -> str:
+    """The same as the value of a setting, which is a text in both cases."""
+    if isinstance(source, str):
+        return source
+    return os.fspath(source) if isinstance(source, os.PathLike) else MemoryTable.of(source)
+
+
+def _cells(frame: Any, position: int) -> list[Any]:
+    """The cells of one column as plain values."""
+    if hasattr(frame, "column_names"):
+        cells: list[Any] = frame.column(position).to_pylist()
+    else:
+        cells = frame.iloc[:, position].astype(object).tolist()
+    return cells
+
+
+def _is_missing(cell: Any) -> bool:
+    return (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NaTType", "NAType")
