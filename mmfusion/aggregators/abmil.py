@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.aggregators.base import Aggregator
+from mmfusion.layers.precision import at_least_float32
 from mmfusion.outputs import Features
 from mmfusion.registry import register
 
@@ -31,7 +32,7 @@ class ABMILAggregator(Aggregator):
         hidden = self.value(x).tanh()
         if self.gate is not None:
             hidden = hidden * self.gate(x).sigmoid()
-        scores = self.score(self.dropout(hidden)).squeeze(-1).float()
+        scores = at_least_float32(self.score(self.dropout(hidden)).squeeze(-1))
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1)

@@ -215,7 +215,9 @@ def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, s
         "rng_state_1.pth",
     }
     train(one)
-    for a, b in zip(records(two.output), records(one.output), strict=True):
+    for pair in zip(records(two.output), records(one.output), strict=True):
+        # what moves the model is exchanged within a batch, whose size differs
+        a, b = ({name: x for name, x in record.items() if not name.startswith("moved_by")} for record in pair)
         assert a == pytest.approx(b, rel=1e-4)
     a, b = (load_file(Path(config.output) / "last/model.safetensors") for config in (one, two))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
