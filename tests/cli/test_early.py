@@ -59,7 +59,7 @@ MISTAKES = {
 def test_a_mistake_is_one_line_before_any_command_begins(
     argv: tuple[str, ...], data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "resolve_name", lambda name: pytest.fail(f"{name} was imported"))
+    monkeypatch.setattr("mmfusion.cli.calls.resolve_name", lambda name: pytest.fail(f"{name} was imported"))
     assert cli.main([str(data) if word == "DATA" else word for word in argv]) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"mmfusion {argv[0]}: error: ") and line.count("\n") == 1
