@@ -41,7 +41,7 @@ def check_fit(model: Any, processor: Any) -> None:
     tower, tokenizer = model.text_tower, processor.tokenizer
     if tower is not None and tokenizer is None:
         raise ValueError("The model reads text, and the processor has no tokenizer; give it one (mmfusion.data).")
-    if model.image_tower is not None and processor.image_size is None:
+    if "pixel_values" in getattr(model.image_tower, "inputs", ()) and processor.image_size is None:
         raise ValueError("The model reads images, and the processor has no image_size; give it one.")
     if (
         tower is not None
