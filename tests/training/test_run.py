@@ -419,7 +419,7 @@ def test_heads_and_encoders_are_what_loss_and_settings_ask_for(make_config: Make
     assert last.config["aux_heads"] is False
     set_seed(config.seed)
     cases = read_training_cases(config, images_checked=True)
-    start = build_predictor(config, cases, aux_heads=False, provenance={}, card={}).model
+    start = build_predictor(config, cases, aux_heads=False, table=None, provenance={}, card={}).model
     moved = [name for (name, a), b in zip(last.state_dict().items(), start.state_dict().values(), strict=True)
              if not torch.equal(a, b)]  # fmt: skip
     assert moved and not [name for name in moved if "_tower.backbone." in name]
