@@ -124,7 +124,7 @@ def main() -> None:
             processor = ProcessorConfig(image_size=options.size, augment="none", max_length=32)
             config = RunConfig(options.data, dataset=dataset, model=model_config, processor=processor)
             torch.manual_seed(seed)
-            predictor = build_predictor(config, cases, aux_heads=True, provenance={}, card={})
+            predictor = build_predictor(config, cases, aux_heads=True, table=None, provenance={}, card={})
             model: Any = predictor.network()
             for split in ("train", "test"):
                 if split not in features:
