@@ -171,8 +171,18 @@ class NumericEmbeddings(nn.Module):
         known = ~values.isnan()
         # a NaN that is only masked afterwards would come back in the gradient
         z = self.standardize(torch.where(known, values, 0))
-        embedded = self.embed(z.to(self.missing.dtype))
+        embedded = self._embedded(z.to(self.missing.dtype))
         return torch.where(known.unsqueeze(-1), embedded, self.missing.to(embedded.dtype))
+
+    def _embedded(self, z: Tensor) -> Tensor:
+        """Scaled numbers (B, C) -> (B, C, dim)."""
+        if not any(self.edges):
+            embedded: Tensor = self.embed(z)
+            return embedded
+        # what the package computes, by bmm: torch.export takes its matmul for several rows at once only
+        steps = torch.bmm(self.embed.impl(z).transpose(0, 1), self.embed.linear.weight).transpose(0, 1)
+        line: Tensor = self.embed.linear0(z)
+        return line + steps
 
 
 def _no_steps() -> Tensor:
