@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfusion.explanation.contributions import shapley_value
 from mmfusion.explanation.forward import attributing, captum_attr, computed_once
 from mmfusion.inference.temperature import class_probabilities
+from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
 
 #: known cells up to which every set of them is tried; beyond, as many random orders as :data:`ORDERS`.
@@ -19,7 +20,7 @@ ORDERS = 32
 
 
 def column_contributions(
-    model: nn.Module,
+    model: FusionModel,
     inputs: Mapping[str, Tensor],
     target: int,
     names: Sequence[str],
@@ -62,7 +63,7 @@ def column_contributions(
         values = class_probabilities(logits, calibration) if output == "probability" else logits.float()
         return values[:, target].double()
 
-    others = [tower for name, tower in model.towers.items() if name != "table"]  # type: ignore[operator,union-attr]
+    others = [tower for name, tower in model.towers.items() if name != "table"]
     with ExitStack() as stack:
         stack.enter_context(attributing(model))
         stack.enter_context(torch.no_grad())

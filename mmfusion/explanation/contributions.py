@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfusion.explanation.forward import attributing, computed_once, has_modality
 from mmfusion.inference.temperature import class_probabilities
+from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
 
 
@@ -35,7 +36,7 @@ class Contributions:
 
 
 def modality_contributions(
-    model: nn.Module,
+    model: FusionModel,
     inputs: Mapping[str, Tensor],
     target: int,
     *,
@@ -59,9 +60,9 @@ def modality_contributions(
         ValueError: unknown output, or the sample has no modality.
     """
     check_choice("output", output, ("probability", "logit"))
-    players = [name for name in model.towers if has_modality(model, inputs, name)]  # type: ignore[union-attr]
+    players = [name for name in model.towers if has_modality(model, inputs, name)]
     if not players:
-        raise ValueError(f"The sample has none of {', '.join(model.towers)} to take away.")  # type: ignore[arg-type]
+        raise ValueError(f"The sample has none of {', '.join(model.towers)} to take away.")
     sets = [frozenset(s) for count in range(len(players) + 1) for s in itertools.combinations(players, count)]
     batch = {name: value.expand(len(sets), *value.shape[1:]) for name, value in inputs.items()}
     device = next(iter(inputs.values())).device

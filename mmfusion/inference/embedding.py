@@ -125,7 +125,10 @@ def _of_encoder(config: EmbedConfig) -> tuple[Encode, Processor]:
     shown = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if cfg.get(name) is not None}
     size = config.image_size or (cfg.get("input_size") or (3, 224, 224))[-1]
     device = next(backbone.parameters()).device
-    encode = lambda batch: _vectors(backbone, {name: value.to(device) for name, value in batch.items()})  # noqa: E731
+
+    def encode(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return _vectors(backbone, {name: value.to(device) for name, value in batch.items()})
+
     return encode, Processor(image_size=size, **shown)
 
 

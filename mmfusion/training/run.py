@@ -122,7 +122,7 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
         rows=rows,
         metrics=lambda labels, logits: (
             _metrics(labels, logits, predictor.labels)
-            | moved_by(predictor.network(), rows.val, batch_size=config.train.batch_size, workers=config.train.workers)
+            | moved_by(predictor.network(), rows.val, workers=config.train.workers)
         ),
         callbacks=[ProgressBar(), log],
         on_loss=log.add,
