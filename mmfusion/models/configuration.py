@@ -4,7 +4,7 @@ import json
 from typing import Any, ClassVar
 
 
-class ModelConfig(dict[str, Any]):
+class FusionConfig(dict[str, Any]):
     """The keywords that rebuild a model: ``FusionModel(**config)``.
 
     The Trainer and its trackers set and read attributes, which are no keywords, and call the two methods.

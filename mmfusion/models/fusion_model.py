@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmfusion.layers import MissingModality
 from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
-from mmfusion.models.configuration import ModelConfig
+from mmfusion.models.configuration import FusionConfig
 from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
@@ -134,7 +134,7 @@ class FusionModel(Freezable):
         absent += [] if table_encoder is not None else ["table_encoder", "table_args"]
         for name in absent:
             del config[name]
-        self.config = ModelConfig(config)
+        self.config = FusionConfig(config)
         self.architecture: str | None = None
         self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)

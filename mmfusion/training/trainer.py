@@ -65,7 +65,6 @@ def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
 class Task(nn.Module):
     """Model and loss as the one module that the Trainer moves, wraps and saves.
 
-    It hides the model's ``config``, which is a plain dict here, where the Trainer and its trackers expect an object.
     Its state is what a resumed run cannot make again: all weights and buffers but those of frozen modules.
     """
 
