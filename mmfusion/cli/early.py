@@ -13,7 +13,7 @@ from mmfusion.training.early import check_run
 from mmfusion.training.run_folder import RunFolder
 
 #: commands that read rows without labels.
-UNLABELLED = ("predict", "explain", "narrate")
+UNLABELLED = ("predict", "explain", "narrate", "embed")
 
 
 def check(name: str, config: Any) -> None:
@@ -36,7 +36,8 @@ def check(name: str, config: Any) -> None:
         dataset = config.dataset.without_split() if drawn else config.dataset
         subgroups = [column.partition(":")[0] for column in getattr(config, "subgroups", ())]
         split = config.split if name == "evaluate" else None
-        check_data(config.data, dataset, require_labels=name not in UNLABELLED, split=split, columns=subgroups)
+        what = {"require_labels": name not in UNLABELLED, "is_trained": bool(_models(config))}
+        check_data(config.data, dataset, **what, split=split, columns=subgroups)
 
 
 def _runs(config: Any) -> Iterable[RunConfig]:

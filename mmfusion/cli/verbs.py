@@ -72,10 +72,10 @@ def predict(data: DataSource | None = None, *, config: Any = None, **options: An
     Returns:
         One row for each of the data, in their order: ``id, label, probability, p_<class>..., error``.
     """
-    if config is not None or "output" in options:
+    if config is not None or options.get("output") is not None:
         return _predicted(config, data=data, **options)
     with tempfile.TemporaryDirectory() as folder:
-        return _predicted(None, data=data, output=Path(folder, "predictions.csv"), **options)
+        return _predicted(None, data=data, **options | {"output": Path(folder, "predictions.csv")})
 
 
 def explain(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Explained:

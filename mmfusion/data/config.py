@@ -8,6 +8,7 @@ from typing import Any
 from mmfusion.data.memory import as_setting
 from mmfusion.names import check_choice
 
+FORMATS = ("auto", "table", "report", "imagefolder", "folder")
 #: Two options that exclude each other, and how the message names them.
 _APART = (
     ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
@@ -126,6 +127,8 @@ class DatasetConfig:
     on_bad_column: str = "fail"
 
     def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"Unknown dataset.format {self.format!r}; the formats are {', '.join(FORMATS)}.")
         check_choice("dataset.on_bad_column", self.on_bad_column, ("fail", "keep"))
         for one, other, what in _APART:
             if getattr(self, one) and getattr(self, other):
@@ -170,10 +173,6 @@ class DatasetConfig:
         several = {name: f"dataset.{option}" for option in lists for name in getattr(self, option)}
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
-
-    def without_columns(self) -> DatasetConfig:
-        """The same data set, of which no column is an input."""
-        return replace(self, table_columns=None, numeric_columns=[], categorical_columns=[])
 
     def without_split(self) -> DatasetConfig:
         """The same data set as if nothing said which rows are for training."""

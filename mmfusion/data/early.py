@@ -29,6 +29,7 @@ def check_data(
     config: DatasetConfig,
     *,
     require_labels: bool = True,
+    is_trained: bool = False,
     split: str | None = None,
     columns: Sequence[str] = (),
 ) -> None:
@@ -38,6 +39,7 @@ def check_data(
         data: The data set's folder, its table, or one image; or a table in memory.
         config: How to read it.
         require_labels: As for :func:`~mmfusion.data.read.read_cases`; without them a folder may hold images alone.
+        is_trained: Whether a trained model reads them, which goes on without some of its columns.
         split: Split whose rows are wanted; None wants none in particular.
         columns: Names of metadata columns that are wanted.
 
@@ -54,7 +56,7 @@ def check_data(
         return  # images alone
     # a table's header is enough, unless it matters what its cells say
     whole = bool(config.folds) or split not in (None, "all")
-    reading = _opened(Reading(path, config, require_labels), whole)
+    reading = _opened(Reading(path, config, require_labels, () if is_trained else None), whole)
     for step in LIGHT_STEPS[1:]:
         reading = step(reading)
     if config.image_root is not None:

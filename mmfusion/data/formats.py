@@ -18,7 +18,6 @@ from mmfusion.names import natural_key
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: Format of a table in memory.
 MEMORY = "memory"
-FORMATS = ("auto", "table", "report", "imagefolder", "folder")
 #: Name of a split in a table or a folder -> its name here.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -35,11 +34,9 @@ def read_files(reading: Reading) -> Reading:
 
     Raises:
         FileNotFoundError: The path, or a file that the format asks for, does not exist.
-        ValueError: The format is unknown, or a file cannot be read.
+        ValueError: A file cannot be read.
     """
     root, config = reading.path, reading.config
-    if config.format not in FORMATS:
-        raise ValueError(f"Unknown dataset.format {config.format!r}; the formats are {', '.join(FORMATS)}.")
     if isinstance(root, MemoryTable):
         if config.format not in ("auto", "table"):
             raise ValueError(f"dataset.format {config.format!r} does not go with a table in memory.")

@@ -90,6 +90,11 @@ class Processor:
             self.table = TableColumns.from_dict(self.table)
         self._label_ids = {label: i for i, label in enumerate(self.labels)}
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether images are read, or bags of their features."""
+        return self.image_size is not None or self.bag_dim is not None
+
     def text_of(self, row: Mapping[str, Any]) -> str | None:
         """A row's text: the sentence made from its metadata, then its free text; None when it has neither.
 

@@ -81,7 +81,8 @@ def stream_cases(
         cases = _through(STEPS[1:], part)
         yield cases
         # where the first rows have their images, all have them
-        config = replace(config, image_root=os.path.abspath(cases.image_root))
+        if cases.frame["image"].notna().any():
+            config = replace(config, image_root=os.path.abspath(cases.image_root))
 
 
 def _through(steps: Sequence[Callable[[Reading], Reading]], reading: Reading) -> CaseTable:

@@ -114,7 +114,8 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
     skipped = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for table in file.iter_batches(rows or max(1, file.metadata.num_rows)):
+            # a batch ends with its row group, however large it may be
+            for table in [file.read()] if rows is None else file.iter_batches(rows):
                 # pandas writes its index as a column of this kind of name.
                 names = [name for name in table.schema.names if not name.startswith("__index_level_")]
                 yield RawTable(path.name, {name: table[name].to_pylist() for name in names}, skipped=skipped)

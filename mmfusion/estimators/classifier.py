@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -190,7 +192,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _inputs_of(self, X: Any) -> Inputs:
         if not is_frame(X):
-            return Inputs(numeric=tuple(self._columns()), is_array=True)
+            frame = pd.DataFrame(X, columns=self._columns())
+            return replace(inputs_of(frame, None, None, self.columns), is_array=True)
         return inputs_of(X, self.image_column, self.text_column or "text", self.columns)
 
     def _dataset(self, **options: Any) -> Any:

@@ -53,18 +53,13 @@ def _complete(cases: CaseTable, processor: Processor) -> CaseTable:
     """The rows that have all that the model reads; of the columns, any."""
     frame = cases.frame
     has = np.ones(len(frame), dtype=bool)
-    if _reads_images(processor):
+    if processor.reads_images:
         has &= [cell is not None and (cases.layout != "views" or all(cell)) for cell in frame["image"]]
     if processor.tokenizer is not None:
         has &= [bool(processor.text_of(row)) for row in frame.to_dict("records")]
     if processor.table is not None:
         has &= processor.table.encode_columns(frame, processor.missing_values).present
     return replace(cases, frame=frame[has], problems=[])
-
-
-def _reads_images(processor: Processor) -> bool:
-    """Whether pictures are read, or bags of their features."""
-    return processor.image_size is not None or processor.bag_dim is not None
 
 
 def _with_own_columns(cases: CaseTable, processor: Processor) -> tuple[CaseTable, Processor]:
@@ -80,7 +75,7 @@ def _with_own_columns(cases: CaseTable, processor: Processor) -> tuple[CaseTable
 def _conditions(cases: CaseTable, processor: Processor) -> Iterator[tuple[str, CaseTable, Processor]]:
     """What is shown, the rows that show it, and the processor that reads them."""
     read = {
-        "image": _reads_images(processor),
+        "image": processor.reads_images,
         "text": processor.tokenizer is not None,
         "columns": processor.table is not None,
     }

@@ -11,7 +11,7 @@ from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
-from mmfusion.inference.contents import tell_contents, use_template, warn_of_training_rows
+from mmfusion.inference.contents import tell_contents, warn_of_training_rows, with_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
 from mmfusion.inference.split import read_split
@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if config.report and len(config.model) > 1:
         raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
-    use_template(predictor, config.dataset)
+    predictor = with_template(predictor, config.dataset)
     cases = read_split(config.data, config.split, **read)
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")

@@ -13,7 +13,7 @@ from mmfusion.data.memory import DataSource
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
-from mmfusion.inference.contents import tell_contents, use_template
+from mmfusion.inference.contents import tell_contents, with_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
 from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of
@@ -72,7 +72,7 @@ def explain_path(
     if options.get("label") is not None:
         predictor.processor.label_id(options["label"])
     dataset = dataset or predictor.dataset
-    use_template(predictor, dataset)
+    predictor = with_template(predictor, dataset)
     cases = read_unlabelled(data, dataset, predictor.labels)
     tell_contents(predictor, cases)
     encoded = AllRows(cases, predictor.processor, refuse_empty=True)

@@ -1,49 +1,65 @@
 """What is said of the rows before a trained model reads them: what they hold, and what it will not find."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, read_cases
-from mmfusion.data.contents import contents_of
+from mmfusion.data.contents import Contents, contents_of
 from mmfusion.data.memory import DataSource
-
-if TYPE_CHECKING:
-    from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.columns import warn_of
+from mmfusion.inference.predictor import Ensemble, Predictor
 
 logger = logging.getLogger(__name__)
 
 
-def use_template(predictor: "Predictor", dataset: DatasetConfig) -> None:
-    """Make texts by the template that the user gives, where it is another than the model was trained with."""
+def with_template(predictor: Predictor, dataset: DatasetConfig) -> Predictor:
+    """The predictor that makes texts by the template of a data set, where it is another than that of its training."""
     given = dataset.text_template
     if given is None or given == predictor.dataset.text_template:
-        return
-    for member in predictor.members:
-        if member.processor.tokenizer is not None and member.processor.text_template != given:
-            print(f"texts by {given!r}, in place of the model's own {member.processor.text_template!r}")
-            member.processor = replace(member.processor, text_template=given)
+        return predictor
+    members = [_with_template(member, given) for member in predictor.members]
+    return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def tell_contents(predictor: "Predictor", cases: CaseTable) -> None:
-    """Print what the rows hold; warn of a modality that the model reads and no row has."""
+def _with_template(member: Predictor, given: str) -> Predictor:
+    processor = member.processor
+    if processor.tokenizer is None or processor.text_template == given:
+        return member
+    print(f"texts by {given!r}, in place of the model's own {processor.text_template!r}")
+    return replace(member, processor=replace(processor, text_template=given))
+
+
+def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
+    """What the rows hold of what a model reads."""
     processor = predictor.members[0].processor
     columns = processor.table.names if processor.table is not None else []
-    found = contents_of(
-        cases, template=processor.text_template, missing_values=processor.missing_values, columns=columns
-    )
-    print(found.line())
+    template, missing_values = processor.text_template, processor.missing_values
+    return contents_of(cases, template=template, missing_values=missing_values, columns=columns)
+
+
+def absent_lines(predictor: Predictor, found: Contents) -> Iterator[str]:
+    """A line for each modality that the model reads and no row has."""
+    processor = predictor.members[0].processor
+    columns = processor.table.names if processor.table is not None else []
     reads = {
-        "image": (processor.image_size is not None, found.image),
+        "image": (processor.reads_images, found.image),
         "text": (processor.tokenizer is not None, found.text),
         "columns": (bool(columns), sum(found.columns[name] for name in columns)),
     }
-    there = [name for name, (is_read, count) in reads.items() if is_read and count]
+    there = " and the ".join(name for name, (is_read, count) in reads.items() if is_read and count)
     for name, (is_read, count) in reads.items():
         if is_read and not count and there:
             what = "any of the columns" if name == "columns" else f"{'an' if name == 'image' else 'a'} {name}"
-            logger.warning("no row has %s: the model judges from the %s alone", what, " and the ".join(there))
+            yield f"no row has {what}: the model judges from the {there} alone"
+
+
+def tell_contents(predictor: Predictor, cases: CaseTable) -> None:
+    """Print what the rows hold; warn of a modality that the model reads and no row has."""
+    found = contents_for(predictor, cases)
+    print(found.line())
+    warn_of(absent_lines(predictor, found))
 
 
 def warn_of_training_rows(
@@ -59,7 +75,7 @@ def warn_of_training_rows(
         provenance: The ``training`` entry of the model's ``config.json``.
     """
     count, made_of = 0, provenance.get("rows") or {}
-    if split == "train":
+    if split == "train" and len(cases) == made_of.get("train"):
         count = len(cases)
     elif split == "all" and len(cases) == sum(made_of.values()):
         whole = read_cases(data, dataset).split_or_draw(dataset, provenance.get("seed", 0))

@@ -30,7 +30,9 @@ def at_temperature(calibration: Mapping[str, Any] | None) -> str:
 def _inputs(predictor: Any) -> str:
     processor, members, found = predictor.processor, predictor.members, []
     layout = members[0].image_layout
-    if processor.image_size is not None and layout is not None:
+    if processor.bag_dim is not None:
+        found.append(f"bags (vectors {processor.bag_dim} wide)")
+    elif processor.image_size is not None and layout is not None:
         found.append(f"{layout} ({processor.image_size} x {processor.image_size} pixels)")
     if processor.tokenizer is not None:
         found.append(f'text ("{processor.text_template}")' if processor.text_template else "text")

@@ -115,7 +115,7 @@ def _of_model(config: EmbedConfig, cases: CaseTable) -> tuple[Encode, Processor]
             return encoded["vectors"], encoded["mask"]
         return _vectors(backbone, inputs)
 
-    return encode, replace(predictor.processor, tokenizer=None, text_template=None)
+    return encode, replace(predictor.processor, tokenizer=None, text_template=None, table=None)
 
 
 def _of_encoder(config: EmbedConfig) -> tuple[Encode, Processor]:

@@ -178,6 +178,9 @@ def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
         row |= {part: row[name] for part, name in parts.items() if name in row and part not in row}
         if views := [name for name in dataset.view_columns if name in row]:
             row.setdefault("images", [row[name] for name in views])
+        if dataset.roi_columns and all(name in row for name in dataset.roi_columns):
+            corners = [row[name] for name in dataset.roi_columns]
+            row.setdefault("roi", None if None in corners else tuple(map(float, corners)))
     return rows
 
 
@@ -209,8 +212,7 @@ def checked_rows(rows: Any, processor: Processor, dataset: DatasetConfig) -> lis
 
 def tell_notices(datasets: Iterable[Any]) -> None:
     """Warn of inputs unlike the training rows; what several models of an ensemble have in common is told once."""
-    for line in dict.fromkeys(line for rows in datasets for line in rows.notices().lines()):
-        logger.warning("%s", line)
+    warn_of(line for rows in datasets for line in rows.notices().lines())
 
 
 def check_row(row: Any) -> None:

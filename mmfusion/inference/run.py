@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
+from mmfusion.data.contents import Contents
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
+from mmfusion.data.read import PART
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
-from mmfusion.inference.contents import tell_contents, use_template
+from mmfusion.inference.contents import absent_lines, contents_for, with_template
 from mmfusion.inference.description import at_temperature
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
@@ -86,21 +88,29 @@ def predict_path(
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
     dataset, count, unreadable = dataset or predictor.dataset, 0, 0
-    use_template(predictor, dataset)
+    predictor = with_template(predictor, dataset)
+    contents: Contents | None = None
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels):
-            if not count:
+            found = contents_for(predictor, cases)
+            if contents is None:
+                print(found.line("rows" if len(cases) < PART else "first rows"))
                 warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
-                tell_contents(predictor, cases)
+            contents = found if contents is None else contents + found
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)
                 unreadable += sum(error is not None for error in part.errors)
                 bar.update(len(part.errors))
             count += len(cases)
-            for found, each in zip(notices, rows, strict=True):
-                found.update(each.notices())
-    warn_of(dict.fromkeys(line for found in notices for line in found.lines()))
+            for noted, each in zip(notices, rows, strict=True):
+                noted.update(each.notices())
+    warn_of(
+        [
+            *(absent_lines(predictor, contents) if contents is not None else ()),
+            *(line for noted in notices for line in noted.lines()),
+        ]
+    )
     return Predicted(Path(output), count, unreadable)

@@ -28,7 +28,7 @@ def read_split(
     dataset = dataset.without_split() if split == "all" else dataset
     cases = read_cases(data, dataset, processor_labels=labels)
     drawn = split != "all" and not cases.splits
-    if drawn or cases.layout != "image":
+    if drawn or not cases.one_path:
         # a split was drawn from the sound rows; a case goes on without those of its images that cannot be read
         check_images(cases)
     if not drawn:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import mmfusion
 from mmfusion.cli import verbs
 from mmfusion.cli.calls import configured
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.cli.parsing import parse
+from mmfusion.data import Processor
 from mmfusion.data.memory import MemoryTable
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
@@ -124,3 +126,15 @@ def test_train_evaluate_predict(toy: Path, tmp_path: Path, monkeypatch: pytest.M
     assert sorted(drawn.cases.frame["fold"].value_counts()) == [18, 19] and (tmp_path / "split.csv").is_file()
     audited = mmfusion.audit(frame, output=tmp_path / "audit")
     assert (tmp_path / "audit" / "audit.md").is_file() and audited.summary()
+
+
+def test_embed_takes_a_folder_of_images_alone(toy: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("case0.png", "case1.png"):
+        (photos / name).write_bytes((toy / name).read_bytes())
+    torch.manual_seed(0)
+    model = mmfusion.create_model("test_image", num_classes=2)
+    mmfusion.save_pretrained(model, tmp_path / "model", Processor(["a", "b"], image_size=32))
+    done = mmfusion.embed(photos, model=tmp_path / "model", output=tmp_path / "bags")
+    assert len(list((tmp_path / "bags").iterdir())) == 3 and "2" in done.summary()

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
+from mmfusion.data.tables import read_table
 
 HEADER = "image,label,age,sex,patient,split,text\n"
 
@@ -502,3 +503,17 @@ def test_a_table_of_another_separator_or_a_spreadsheet_is_told(tmp_path):
     (tmp_path / "cases.csv").rename(tmp_path / "cases.xlsx")
     with pytest.raises(ValueError, match=r"spreadsheet cases\.xlsx"):
         read_cases(tmp_path)
+
+
+def test_parquet_of_several_row_groups_with_categories_keeps_all_rows(tmp_path: Path) -> None:
+    """A dictionary-encoded column ends a batch of pyarrow with its row group."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    labels = pd.Series([f"class {i % 3}" for i in range(300)], dtype="category")
+    table = pyarrow.Table.from_pandas(pd.DataFrame({"image": [f"{i}.png" for i in range(300)], "label": labels}))
+    parquet.write_table(table, tmp_path / "cases.parquet", row_group_size=100)
+    assert read_table(tmp_path / "cases.parquet").columns["label"] == labels.tolist()
+
+
+def test_an_unknown_format_is_refused_wherever_it_is_given() -> None:
+    with pytest.raises(ValueError, match=r"Unknown dataset\.format 'tabel'"):
+        DatasetConfig(format="tabel")

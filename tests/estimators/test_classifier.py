@@ -113,3 +113,11 @@ def test_what_is_odd_is_kept_with_a_word(caplog: pytest.LogCaptureFixture) -> No
     assert clf.predictor_.processor.table.names == ["constant", "leak", "site"]
     told = [record.getMessage() for record in caplog.records if "read all the same" in record.getMessage()]
     assert len(told) == 1 and "'constant' has one value" in told[0] and "'leak'" in told[0]
+
+
+def test_the_columns_of_a_frame_of_numbers_are_those_that_are_named() -> None:
+    X = pd.DataFrame({"a": np.linspace(0, 1, 30), "leak": np.arange(30) % 2})
+    clf = FusionClassifier(columns=["a"], epochs=1).fit(X, np.arange(30) % 2)
+    assert clf.predictor_.processor.table.names == ["a"]
+    with pytest.raises(ValueError, match="X has no column 'b'"):
+        FusionClassifier(columns=["b"], epochs=1).fit(X, np.arange(30) % 2)

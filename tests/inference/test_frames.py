@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mmfusion.data import Processor, fit_wordpiece
+from mmfusion.data import DatasetConfig, Processor, fit_wordpiece
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import frame_rows
 from mmfusion.inference.run import predict_path
 from mmfusion.models import create_model
 
@@ -59,3 +61,18 @@ def test_predict_path_of_a_table(predictor: Predictor, frame: pd.DataFrame, tmp_
     found = pd.read_csv(done.path)
     assert done.rows == 6 and done.unreadable == 0
     assert np.abs(found[["p_a", "p_b", "p_c"]].to_numpy() - predictor.predict_proba(frame)).max() < 1e-5
+
+
+def test_a_template_given_once_does_not_stay(predictor: Predictor, frame: pd.DataFrame, tmp_path: Path) -> None:
+    dataset = replace(predictor.dataset, image_column="image", text_column=None)
+    plain = predict_path(predictor, frame, tmp_path / "a.csv", dataset=dataset).frame()
+    templated = replace(dataset, text_template="{other} spot")
+    predict_path(predictor, frame.assign(other="green"), tmp_path / "b.csv", dataset=templated)
+    assert predictor.processor.text_template is None
+    pd.testing.assert_frame_equal(predict_path(predictor, frame, tmp_path / "c.csv", dataset=dataset).frame(), plain)
+
+
+def test_regions_of_a_table_are_those_of_training(predictor: Predictor) -> None:
+    dataset = DatasetConfig(roi_columns=["x0", "y0", "x1", "y1"])
+    frame = pd.DataFrame({"image": ["a.png", "b.png"], "x0": [1, None], "y0": [2, 2], "x1": [30, 3], "y1": [40, 4]})
+    assert [row["roi"] for row in frame_rows(frame, dataset)] == [(1.0, 2.0, 30.0, 40.0), None]
