@@ -24,6 +24,7 @@ from mmfusion.evaluation import classification_metrics, modality_sensitivity
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig
 from mmfusion.training.build import build_predictor
+from mmfusion.training.weights import encoder_weights, tower_starts
 from timing import machine
 
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -124,7 +125,8 @@ def main() -> None:
             processor = ProcessorConfig(image_size=options.size, augment="none", max_length=32)
             config = RunConfig(options.data, dataset=dataset, model=model_config, processor=processor)
             torch.manual_seed(seed)
-            predictor = build_predictor(config, cases, aux_heads=True, table=None, provenance={}, card={})
+            made = {"table": None, "weights": encoder_weights(tower_starts(config)), "provenance": {}, "card": {}}
+            predictor = build_predictor(config, cases, aux_heads=True, **made)
             model: Any = predictor.network()
             for split in ("train", "test"):
                 if split not in features:

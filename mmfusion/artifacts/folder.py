@@ -32,7 +32,12 @@ def is_saved(name: str) -> bool:
 
 def full_name(name: str) -> str:
     """A model's name; that of shipped weights with the tag that was left out."""
-    return next((str(tag) for tag in shipped() if name in (tag, tag.partition(".")[0])), name)
+    return str(_shipped_as(name) or name)
+
+
+def _shipped_as(name: str) -> Weights | None:
+    """The shipped weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant."""
+    return next((tag for tag in shipped() if name in (tag, tag.partition(".")[0])), None)
 
 
 def refuse_path(name: str) -> None:
@@ -59,14 +64,14 @@ def resolve_artifact(name: str | os.PathLike[str]) -> Path:
         return saved_in(name)
     if name.startswith(HUB):
         return fetch(name)
-    is_shipped = any(name in (tag, tag.partition(".")[0]) for tag in shipped())
+    weights = _shipped_as(name)
     if (folder := model_in(folder_of(name))) is not None:
-        if is_shipped:
+        if weights is not None:
             other = "the package's weights of that name are loaded from another folder, or after renaming this one"
             warnings.warn(f"{name!r} is taken as the folder {folder.resolve()}; {other}.", stacklevel=2)
         return folder
-    if is_shipped:
-        return shipped_weights(name).folder
+    if weights is not None:
+        return weights.folder
     if folder_of(name).is_dir():
         return saved_in(name)  # which tells what is missing there
     if "/" in name or "\\" in name:
@@ -80,15 +85,15 @@ def shipped_weights(name: str) -> Weights:
     Raises:
         ValueError: There are none.
     """
-    tags = shipped()
-    found = [tag for tag in tags if name in (tag, tag.partition(".")[0])]
-    if not found:
+    weights = _shipped_as(name)
+    if weights is None:
+        tags = shipped()
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
         raise ValueError(
             f"No pretrained weights for {name!r}; {have}. A new model whose encoders start from published weights is "
             f'create_model({name.partition(".")[0]!r}, encoder_weights="default").'
         )
-    return found[0]
+    return weights
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class ExperimentConfig:
         vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
         rows: name -> dotted settings, for rows that have to change several settings to vary one thing (a loss and its
             keywords).
-        baselines: also run the base without its text and without its images.
+        baselines: also run each modality of the base (image, text, columns) alone.
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.

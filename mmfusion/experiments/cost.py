@@ -1,6 +1,7 @@
 """What a model costs: parameters, arithmetic and time per case."""
 
 import contextlib
+import copy
 import statistics
 import time
 import warnings
@@ -15,6 +16,7 @@ from mmfusion.data import CaseTable, Processor, read_cases
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.models import load_model
+from mmfusion.training.build import freeze
 from mmfusion.training.config import RunConfig
 
 #: cases that are run at once, and how often, for the time per case.
@@ -35,9 +37,9 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
     """
     model, processor = load_model(folder), Processor.from_pretrained(folder)
     parameters = sum(p.numel() for p in model.parameters())
-    if config.train.freeze_encoders:
-        model.freeze_encoders()
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    tuned = copy.deepcopy(model)  # adapters would count as the model's own work
+    freeze(tuned, config.train)
+    trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     cases = read_cases(config.data, config.dataset).resolve(config.dataset.on_bad_row)
     rows = _first_rows(cases.select("test") if "test" in cases.splits else cases, processor)
     inputs = {name: value for name, value in processor.collate(rows).items() if name != "labels"}

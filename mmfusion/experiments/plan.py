@@ -18,8 +18,8 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "image": {
         "model.image_encoder": "none",
         **dict.fromkeys(_IMAGE_PARTS),
-        "train.feature_views": 0,
-        "processor.augment": "none",
+        **{"train.feature_views": 0, "processor.augment": "none", "train.image_sizes": []},
+        **dict.fromkeys(("train.freeze_stages", "train.mixup", "train.cutmix")),
     },
     "text": {"model.text_encoder": "none", "model.text_args": None},
     "columns": {

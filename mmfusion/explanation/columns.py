@@ -13,6 +13,7 @@ from mmfusion.explanation.forward import attributing, captum_attr, computed_once
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
+from mmfusion.towers.table import known_cells
 
 #: known cells up to which every set of them is tried; beyond, as many random orders as :data:`ORDERS`.
 EXACT = 8
@@ -48,7 +49,7 @@ def column_contributions(
         ImportError: captum is not installed, and there are more than 8 known cells.
     """
     check_choice("output", output, ("probability", "logit"))
-    known = _known(inputs)
+    known = known_cells(inputs)[0]
     if len(names) != len(known):
         raise ValueError(f"The row has {len(known)} columns, and {len(names)} names were given.")
     players = known.nonzero().flatten().tolist()
@@ -69,15 +70,9 @@ def column_contributions(
         stack.enter_context(torch.no_grad())
         for tower in others:
             stack.enter_context(computed_once(tower))
-        values = _exact(score, len(players), known.device) if len(players) <= EXACT else _sampled(score, len(players))
+        shapley = _exact if len(players) <= EXACT else _sampled
+        values = shapley(score, len(players), known.device)
     return [(names[column], value) for column, value in zip(players, values, strict=True)]
-
-
-def _known(inputs: Mapping[str, Tensor]) -> Tensor:
-    """(C + K,) bool, True where a cell of the only row is known."""
-    cells = [~inputs["numeric_values"][0].isnan()] if inputs.get("numeric_values") is not None else []
-    cells += [inputs["category_ids"][0] != 0] if inputs.get("category_ids") is not None else []
-    return torch.cat(cells)
 
 
 def _with_cells(inputs: Mapping[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
@@ -99,9 +94,11 @@ def _exact(score: Any, count: int, device: torch.device) -> list[float]:
     return [shapley_value(player, value) for player in range(count)]
 
 
-def _sampled(score: Any, count: int) -> list[float]:
+def _sampled(score: Any, count: int, device: torch.device) -> list[float]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the orders are drawn on the CPU
         method = captum_attr().ShapleyValueSampling(score)
-        found = method.attribute(torch.ones(1, count), baselines=0.0, n_samples=ORDERS, perturbations_per_eval=64)
+        found = method.attribute(
+            torch.ones(1, count, device=device), baselines=0.0, n_samples=ORDERS, perturbations_per_eval=64
+        )
     return found[0].tolist()

@@ -85,14 +85,23 @@ def blank_text(input_ids: Tensor, tokenizer: Any) -> Tensor:
     return torch.where(keep, input_ids, torch.full_like(input_ids, tokenizer.pad_token_id))
 
 
-def words_of(tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str]) -> list[tuple[str, float]]:
-    """Pieces of words, and digits of numbers, joined, their relevance summed; special tokens are left out."""
+def words_of(
+    tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str], *, digits: bool = True
+) -> list[tuple[str, float]]:
+    """Pieces of words, and digits of numbers, joined, their relevance summed; special tokens are left out.
+
+    Args:
+        tokens: N pieces.
+        relevance: N numbers.
+        special: Tokens that are no part of the text.
+        digits: Whether the tokenizer takes numbers apart into digits; if not, digits side by side are two numbers.
+    """
     starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
     marked = any(token.startswith(starts) for token in tokens)
     found: list[tuple[str, float]] = []
     within = False  # a number that is read digit by digit
     for token, value in zip(tokens, relevance, strict=True):
-        digit = len(token) == 1 and token.isdigit()
+        digit = digits and len(token) == 1 and token.isdigit()
         begins = token.startswith(starts) if marked else not (token.startswith("##") or (digit and within))
         within = digit
         if token in special:

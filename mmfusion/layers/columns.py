@@ -133,6 +133,10 @@ class NumericEmbeddings(nn.Module):
             self.embed = LinearEmbeddings(num_columns, dim)
         self.missing = nn.Parameter(torch.zeros(num_columns, dim))
 
+    def no_weight_decay(self) -> set[str]:
+        """Biases of columns and vectors of missing cells, which have two dimensions as weights have."""
+        return {name for name, _ in self.named_parameters() if name == "missing" or name.endswith("bias")}
+
     def set_statistics(self, mean: Tensor, scale: Tensor, edges: Sequence[Tensor] = ()) -> None:
         """Take what was fitted on the training rows, in the user's units.
 
@@ -228,6 +232,10 @@ class CategoryEmbeddings(nn.Module):
         with torch.no_grad():
             for start in starts:
                 self.embed.weight[start : start + RESERVED] = 0
+
+    def no_weight_decay(self) -> set[str]:
+        """The columns' biases, which have two dimensions as weights have."""
+        return {"bias"}
 
     def check(self, ids: Tensor) -> None:
         """Raise ValueError, with column and id, where an id is none of its column's."""

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmfusion.towers.text import BUILT_IN
+from mmfusion.models.parts import weights_of
+from mmfusion.towers.bags import FEATURES
+from mmfusion.towers.text import BUILT_IN, hub_id
 
 
 def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: Any) -> dict[str, Any]:
@@ -17,11 +19,15 @@ def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: A
         processor: The :class:`mmfusion.data.Processor` that makes the model's inputs.
     """
     overrides, found = dict(overrides), {}
-    own_vocabulary = config["text_encoder"] in BUILT_IN and config["encoder_weights"] is None
+    encoder = config["text_encoder"]
+    pretrained = weights_of(config["encoder_weights"], "text") is not None and encoder in BUILT_IN
+    own_vocabulary = encoder in BUILT_IN and not (pretrained and hub_id(encoder) is not None)
     if own_vocabulary and processor.tokenizer is not None and "config" not in (overrides.get("text_args") or {}):
         found["text_args"] = {"vocab_size": len(processor.tokenizer)}
     if processor.table is not None and config.get("table_encoder") is not None:
         found["table_args"] = processor.table.table_args()
+    if processor.bag_dim is not None and config["image_encoder"] == FEATURES:
+        found["image_args"] = {"dim": processor.bag_dim}
     return overrides | {name: {**args, **(overrides.get(name) or {})} for name, args in found.items()}
 
 
@@ -52,6 +58,9 @@ def check_fit(model: Any, processor: Any) -> None:
         raise ValueError(
             f"The tokenizer has {len(tokenizer)} word pieces, the model's text encoder knows {known}; {how}."
         )
+    if model.image_layout == "bags" and model.image_tower.dim != processor.bag_dim:
+        widths = f"The model reads vectors {model.image_tower.dim} wide, the processor makes them {processor.bag_dim}"
+        raise ValueError(f"{widths}; set bag_dim.")
     _check_columns(model, processor.table)
     if processor.labels and model.num_classes not in (0, len(processor.labels)):
         names = ", ".join(processor.labels)

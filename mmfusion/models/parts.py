@@ -85,6 +85,11 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
             raise ValueError(fault)
     for name in absent:
         raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
+    if isinstance(encoder_weights, Mapping):
+        known = ["image", "text", "table", *towers]
+        for name in encoder_weights:
+            if name not in known:
+                raise ValueError(f"encoder_weights names the modality {name!r}; {did_you_mean(name, known)}")
     for weights in encoder_weights.values() if isinstance(encoder_weights, Mapping) else [encoder_weights]:
         check_choice("encoder_weights", weights, (None, "default"))
 
@@ -181,10 +186,15 @@ def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     yield from (("tower", name, name, config["towers"], name) for name in list(config["towers"]))
 
 
+def weights_of(weights: EncoderWeights, modality: str) -> str | None:
+    """What one tower starts from, of weights for all towers alike or by modality."""
+    return weights.get(modality) if isinstance(weights, Mapping) else weights
+
+
 def _tower(
     kind: str, name: str, modality: str, *encoder: str, args: dict[str, Any], weights: EncoderWeights, num_levels: int
 ) -> Tower:
-    weights = weights.get(modality) if isinstance(weights, Mapping) else weights
+    weights = weights_of(weights, modality)
     taken = registry.keywords(registry.get(kind, name))
     # a further tower has no levels unless it says so, and it and one of columns have no pretrained weights; the others
     # refuse what they cannot give

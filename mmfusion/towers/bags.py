@@ -69,10 +69,6 @@ class BagsTower(Tower):
         self.aggregator = registry.create("aggregator", aggregator, **options)
         self.num_features = self.aggregator.num_features
 
-    def shown(self, inputs: dict[str, Any], present: Tensor) -> dict[str, Any]:
-        """A sample without a bag shows nothing, which gives zeros."""
-        return inputs
-
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
         """A mask of all vectors where none is given."""

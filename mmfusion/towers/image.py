@@ -83,9 +83,10 @@ def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> t
         offline.load_in_order(backbone, state)
     cfg = backbone.pretrained_cfg
     cfg.pop("file", None)  # a path on this machine
-    if not from_timm or not cfg.get("hf_hub_id"):
+    if weights is None:
         return backbone, {}
-    return backbone, {"source": f"{HUB}{cfg['hf_hub_id']}", "license": cfg.get("license"), "gated": False}
+    source = f"{HUB}{cfg['hf_hub_id']}" if from_timm and cfg.get("hf_hub_id") else encoder
+    return backbone, {"source": source, "license": cfg.get("license"), "gated": False}
 
 
 def _file(encoder: str) -> dict[str, str]:

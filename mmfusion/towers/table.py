@@ -88,9 +88,7 @@ class TableTower(Tower):
 
     def present(self, inputs: Mapping[str, Any]) -> Tensor:
         """(B,) bool, True where some cell of the row is known and ``table_present``, if given, does not deny it."""
-        cells = [~inputs["numeric_values"].isnan()] if self.numeric is not None else []
-        cells += [inputs["category_ids"] != 0] if self.categories is not None else []
-        found = torch.cat(cells, dim=1).any(dim=1)
+        found = known_cells({name: inputs[name] for name in self.inputs}).any(dim=1)
         flag: Tensor | None = inputs.get("table_present")
         return found if flag is None else found & flag.bool()
 
@@ -134,6 +132,13 @@ class TableTower(Tower):
                 ids = torch.where((drawn < 1) & (ids >= RESERVED), (drawn < 0.5).long(), ids)
             found.append(self.categories(ids))
         return torch.cat(found, dim=1)
+
+
+def known_cells(inputs: Mapping[str, Any]) -> Tensor:
+    """(B, C + K) bool, True where a cell of the columns that are given is known."""
+    cells = [~inputs["numeric_values"].isnan()] if inputs.get("numeric_values") is not None else []
+    cells += [inputs["category_ids"] != 0] if inputs.get("category_ids") is not None else []
+    return torch.cat(cells, dim=1)
 
 
 def _checked(name: str, value: Tensor | None, columns: int) -> Tensor:

@@ -18,6 +18,7 @@ from mmfusion.names import check_choice, did_you_mean
 from mmfusion.registry import register
 from mmfusion.repositories import HUB, LOCAL, check_answers, terms
 from mmfusion.towers.base import Tower, numbered
+from mmfusion.towers.capturing import install_hooks
 from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
 
@@ -122,15 +123,6 @@ def _origin(encoder: str) -> dict[str, Any]:
     return {"source": f"{HUB}{hub}", **terms(f"{HUB}{hub}", folder)}
 
 
-def _install_hooks(backbone: Any) -> None:
-    """Install the hooks that collect hidden states now: the first forward would, under a lock no compiler traces."""
-    try:
-        from transformers.utils.output_capturing import maybe_install_capturing_hooks
-    except ImportError:  # not every version collects them with hooks
-        return
-    maybe_install_capturing_hooks(backbone)
-
-
 @register("text_tower", "transformer")
 class TextTower(Tower):
     """A transformers encoder.
@@ -180,7 +172,7 @@ class TextTower(Tower):
         self.level_indices = tuple(round((i + 1) * depth / num_levels) for i in range(num_levels))
         self.level_dims = [self.num_features] * num_levels
         if self.level_indices:
-            _install_hooks(self.backbone)
+            install_hooks(self.backbone)
 
     @property
     def vocab_size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.names import did_you_mean
+from mmfusion.towers.capturing import install_hooks
 from mmfusion.untrusted import asks_for_code
 
 
@@ -139,25 +141,27 @@ class VisionEncoder(nn.Module):
         for parameter_name, parameter in self.net.named_parameters():
             if parameter_name.endswith("mask_token"):  # of pretraining; nothing here reads it
                 parameter.requires_grad_(False)
-        _install_hooks(self.net)
+        install_hooks(self.net)
         self.pretrained_cfg = dict(pretrained_cfg)
         self.num_prefix_tokens = (self.family.prefix or 0) + int(getattr(whole, "num_register_tokens", 0) or 0)
         widths, names = _widths(whole), _level_modules(self.net, len(_widths(whole)))
         self.feature_info = [{"num_chs": w, "module": f"net.{n}"} for w, n in zip(widths, names, strict=True)]
         self.num_features = self.head_hidden_size = widths[-1]
+        self._stack = re.split(r"\.\d+", names[0])[0]  # the module list whose members are the levels
+        self._interpolates = "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
 
     def _run(self, x: Tensor, levels: bool = False) -> Any:
         options: dict[str, Any] = {"output_hidden_states": levels}
         size = getattr(self.net.config, "image_size", None)
         size = (size, size) if isinstance(size, int) else size
-        if "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters and size is not None:
+        if self._interpolates and size is not None:
             options["interpolate_pos_encoding"] = tuple(x.shape[-2:]) != tuple(size)
         return self.net(pixel_values=x, **options)
 
     def _final(self, out: Any, x: Tensor) -> Tensor:
         final: Tensor = out.last_hidden_state
         norm = getattr(self.net, "post_layernorm", None)
-        if self.family == FAMILIES["clip_vision_model"] and norm is not None:
+        if self.family.pooled == "class" and norm is not None:
             return norm(final)  # CLIP normalises what it pools alone
         # a transformer without class token and without a pooling module is a map
         return self._map(final, x) if final.ndim == 3 and self.family == _Family(0, "mean") else final
@@ -203,6 +207,11 @@ class VisionEncoder(nn.Module):
             name = type(self.net).__name__
             warnings.warn(f"{name} has no gradient checkpointing; its memory stays.", stacklevel=3)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Groups of parameters as timm tells them: the embedding, each block, and with the last what follows."""
+        blocks = [(rf"^net\.{re.escape(self._stack)}\.(\d+)", None), (r"^net\.", (99999,))]
+        return {"stem": r"^net\.(?:embeddings|embedder|pre_layrnorm)", "blocks": blocks}
+
     def no_weight_decay(self) -> set[str]:
         """Position embeddings and the tokens that are learned."""
         ends = (
@@ -231,15 +240,6 @@ def _loaded(model_class: Any, folder: Path, config: Any, **options: Any) -> Any:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ValueError(f"{folder} holds no weights for {', '.join(missing[:3])}{more}.")
     return net
-
-
-def _install_hooks(net: Any) -> None:
-    """Install the hooks that collect hidden states now: the first forward would, under a lock no compiler traces."""
-    try:
-        from transformers.utils.output_capturing import maybe_install_capturing_hooks
-    except ImportError:  # not every version collects them with hooks
-        return
-    maybe_install_capturing_hooks(net)
 
 
 def _widths(config: Any) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
-from mmfusion.artifacts.folder import is_saved, resolve_artifact
+from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
 from mmfusion.data import CaseTable, Processor
 from mmfusion.data.bags import bag_width
 from mmfusion.data.table_columns import TableColumns
@@ -16,13 +16,13 @@ from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
+from mmfusion.models.fitting import set_columns
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.lora import add_adapters
-from mmfusion.training.weights import encoder_weights, tower_starts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,8 +39,14 @@ def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
     """
     if not is_saved(config.model.name):
         return choose_columns(cases, config.dataset, config.privacy.min_patients)
-    table = Processor.from_pretrained(resolve_artifact(config.model.name)).table
+    table = _saved_columns(config.model.name)
     return ChosenColumns() if table is None else ChosenColumns(table, column_words(table.to_dict()))
+
+
+def _saved_columns(name: str) -> TableColumns | None:
+    """The columns that a saved model reads."""
+    settings = (read_config(resolve_artifact(name)).get("processor") or {}).get("table")
+    return TableColumns.from_dict(settings) if settings is not None else None
 
 
 def with_saved_columns(config: RunConfig) -> RunConfig:
@@ -52,7 +58,7 @@ def with_saved_columns(config: RunConfig) -> RunConfig:
     dataset, name = config.dataset, config.model.name
     if not is_saved(name):
         return config
-    table = Processor.from_pretrained(resolve_artifact(name)).table
+    table = _saved_columns(name)
     known = table.names if table is not None else []
     asked = dataset.named_columns or (["auto"] if dataset.reads_columns and table is None else [])
     if others := sorted(set(asked) - set(known)):
@@ -94,21 +100,22 @@ def build_predictor(
     *,
     aux_heads: bool,
     table: TableColumns | None,
+    weights: dict[str, str | None],
     provenance: dict[str, Any],
     card: dict[str, Any],
 ) -> Predictor:
     """The model to train, new or saved, and the processor that makes its inputs.
 
     Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
-    tells that the loss needs auxiliary heads; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of
-    the saved model.
+    tells that the loss needs auxiliary heads; ``weights`` says which towers of a new model start from published
+    weights; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of the saved model.
 
     Raises:
         ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
         FileNotFoundError: there are no such weights.
     """
     saved = is_saved(config.model.name)
-    model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table)
+    model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table, weights)
     # one image is a study too
     if (cases.layout == "bags") != (model.image_layout == "bags") and model.image_layout is not None:
         has = "bags of features" if cases.layout == "bags" else "no bags of features (dataset.bag_column)"
@@ -122,27 +129,32 @@ def build_predictor(
             f"a model of {cases.layout} (--model.image_tower {cases.layout}), or read the rows one by one, without "
             "dataset.study_column and dataset.view_columns."
         )
-    if config.train.freeze_encoders:
-        model.freeze_encoders()
-    if config.train.encoder_tuning == "lora":
-        add_adapters(model, config.train.lora)
-    if config.train.freeze_stages is not None:
-        model.freeze_stages(config.train.freeze_stages)
-    if config.train.freeze_norm:
-        model.freeze_norm()
+    freeze(model, config.train)
     channels_last = resolve_channels_last(config.train.channels_last)
     return Predictor(model, processor, provenance=provenance, card=card, channels_last=channels_last)
 
 
+def freeze(model: FusionModel, config: TrainConfig) -> None:
+    """Freeze what a run leaves as it is, and put adapters beside it where it is told to."""
+    if config.freeze_encoders:
+        model.freeze_encoders()
+    if config.encoder_tuning == "lora":
+        add_adapters(model, config.lora)
+    if config.freeze_stages is not None:
+        model.freeze_stages(config.freeze_stages)
+    if config.freeze_norm:
+        model.freeze_norm()
+
+
 def _new(
-    config: RunConfig, cases: CaseTable, aux_heads: bool, table: TableColumns | None
+    config: RunConfig, cases: CaseTable, aux_heads: bool, table: TableColumns | None, weights: dict[str, str | None]
 ) -> tuple[FusionModel, Processor]:
     """An architecture; its vocabulary is that of the tokenizer, which is made first."""
     name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
     if table is not None:
         overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
-    weights, tokenizer = encoder_weights(tower_starts(config)), None
+    tokenizer = None
     if encoder is not None and weights_source(encoder) is not None and (weights["text"] or encoder not in BUILT_IN):
         tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
     elif encoder is not None:
@@ -155,9 +167,6 @@ def _new(
     if tokenizer is not None and len(tokenizer) > known:
         counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
-    if table is not None:
-        tower: Any = model.towers["table"]
-        tower.set_statistics(*table.statistics())
     inputs: dict[str, Any] = {}
     if model.image_layout == "bags":
         inputs["bag_dim"] = model.image_tower.dim
@@ -174,6 +183,7 @@ def _new(
         missing_values=config.dataset.missing_values,
         **inputs,
     )
+    set_columns(model, processor)
     return model, processor
 
 
@@ -214,13 +224,13 @@ def _max_length(config: RunConfig, model: FusionModel) -> int:
 
 def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenizerFast:
     groups, least = cases.select("train").frame["group"].tolist(), config.privacy.min_patients
-    return fit_wordpiece(_texts(config, cases), config.processor.vocab_size, groups=groups, min_groups=least)
+    return fit_wordpiece(list(_texts(config, cases)), config.processor.vocab_size, groups=groups, min_groups=least)
 
 
-def _texts(config: RunConfig, cases: CaseTable) -> list[str]:
+def _texts(config: RunConfig, cases: CaseTable) -> Iterator[str]:
     """Texts of the training rows; a row without one has an empty text."""
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
-    return [reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records")]
+    return (reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records"))
 
 
 def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:

@@ -1,5 +1,7 @@
 """The settings of a run, checked before any data are read."""
 
+from dataclasses import replace
+
 from mmfusion import registry
 from mmfusion.artifacts.folder import is_saved
 from mmfusion.evaluation.metrics import METRICS
@@ -40,4 +42,12 @@ def check_settings(config: RunConfig) -> None:
         if config.dataset.reads_columns and parts.get("table_encoder") is None:
             parts = resolve_config(config.model.name, **overrides, table_encoder=TABLE_ENCODER)
         check_parts(parts)
+        if parts["image_encoder"] is None:
+            asked = [name for name in ("freeze_stages", "mixup", "cutmix") if getattr(train, name) is not None]
+            if asked:
+                raise ValueError(f"train.{asked[0]} is for images, and {config.model.name} reads none; leave it out.")
+        model = config.model
+        if config.dataset.reads_columns and model.text_encoder is None and parts["text_encoder"] is not None:
+            # left out later where no row has a text
+            config = replace(config, model=replace(model, text_encoder="none"))
     tower_starts(config)

@@ -102,7 +102,6 @@ def choose_columns(cases: CaseTable, dataset: DatasetConfig, min_patients: int =
         raise ValueError(f"{cases.source}: dataset.table_columns auto finds no column to read: {why}.")
     cells = {name: data.frame[name].tolist() for name in taken}
     numeric = [name for name in taken if name in dataset.numeric_columns or _is_numeric(cells[name], name, dataset)]
-    numeric = [name for name in numeric if name not in dataset.categorical_columns]
     table = TableColumns.fit(
         cells,
         numeric=numeric,
@@ -234,7 +233,7 @@ def _is_numeric(cells: Sequence[str | None], name: str, dataset: DatasetConfig) 
     """Whether a column is one of numbers, and not of a few codes."""
     numbers = np.array([read_number(cell) for cell in cells if cell is not None])
     found = numbers[~np.isnan(numbers)]
-    if len(found) < _NUMBERS * len(numbers):
+    if name in dataset.categorical_columns or not len(found) or len(found) < _NUMBERS * len(numbers):
         return False
     return not _are_codes(found)
 

@@ -19,9 +19,9 @@ from mmfusion.results import Evaluation
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
 from mmfusion.training.lora import without_adapters
-from mmfusion.training.modalities import modalities_of, warnings_of
 from mmfusion.training.rows import Rows
 from mmfusion.training.run_folder import RunFolder
+from mmfusion.training.unread import modalities_of, warnings_of
 
 logger = logging.getLogger(__name__)
 

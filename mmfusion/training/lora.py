@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from torch import nn
@@ -48,7 +48,7 @@ def _is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Conv2d)
 
 
-def _targets(backbone: nn.Module, ends: Iterator[str] | Any) -> Iterator[str]:
+def _targets(backbone: nn.Module, ends: Collection[str]) -> Iterator[str]:
     """Names of the layers to adapt."""
     for name, module in backbone.named_modules():
         parent, _, last = name.rpartition(".")

@@ -1,6 +1,7 @@
 """What a trained model says about its making: the entries ``training`` and ``card`` of its ``config.json``."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -12,13 +13,13 @@ from mmfusion.data import CaseTable
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.training.columns import with_column_names
 from mmfusion.training.config import RunConfig
-from mmfusion.training.weights import tower_starts
+from mmfusion.training.weights import Start
 
 PACKAGES = ("torch", "timm", "transformers", "accelerate")
 
 
 def provenance_of(
-    config: RunConfig, cases: CaseTable, processes: int, table: TableColumns | None = None
+    config: RunConfig, cases: CaseTable, starts: Sequence[Start], processes: int, table: TableColumns | None = None
 ) -> dict[str, Any]:
     """Data (rows of all splits), seed, starts of the towers, loss, number of processes, and versions of a run.
 
@@ -32,7 +33,7 @@ def provenance_of(
         "seed": config.seed,
         "processes": processes,
         "dataset": asdict(with_column_names(config.dataset, table)),
-        "towers": {start.tower: start.words for start in tower_starts(config)},
+        "towers": {start.tower: start.words for start in starts},
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},
     }

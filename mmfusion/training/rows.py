@@ -13,15 +13,15 @@ from torch.utils.data import Sampler
 from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
+from mmfusion.training.contents import check_contents
 from mmfusion.training.feature_cache import FeatureCache
 from mmfusion.training.features import FeatureRows
-from mmfusion.training.modality_check import check_modalities
 
 
 def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     """The sound rows, each in a split; ValueError of bad rows, or of too few rows or classes to train on."""
     cases = read_cases(config.data, config.dataset)
-    line = check_modalities(config, cases)  # before a look at every image
+    line = check_contents(config, cases)  # before a look at every image
     if PartialState().is_main_process:
         print(line)
     cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)

@@ -1,6 +1,6 @@
 """``train(config)``: from a table of cases to a run folder, step by step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,12 +30,12 @@ from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
-from mmfusion.training.modalities import moved_by
 from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
-from mmfusion.training.weights import words
+from mmfusion.training.unread import moved_by
+from mmfusion.training.weights import encoder_weights, tower_starts, words
 
 
 @contextmanager
@@ -83,24 +83,28 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     cases = read_training_cases(config, images_checked)
     columns = columns_of(config, cases)
     config, told = with_parts(config, cases, columns.table)
-    provenance = provenance_of(config, cases, args.world_size, columns.table)
+    starts = tower_starts(config)
+    provenance = provenance_of(config, cases, starts, args.world_size, columns.table)
     if resuming:
+        folder.check(config, complete=True)
         folder.check_provenance(provenance)
     processes.wait_for_everyone()
 
     loss = build_loss(config.train, class_counts(cases))
     set_seed(config.seed)
-    made: dict[str, Any] = {"table": columns.table, "provenance": provenance, "card": card_of(config)}
+    made: dict[str, Any] = {"table": columns.table, "weights": encoder_weights(starts)}
+    made |= {"provenance": provenance, "card": card_of(config)}
     predictor = build_predictor(config, cases, aux_heads=needs_aux_heads(loss), **made)
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(config)
+        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(starts, config.train)
         print("\n".join(filter(None, lines)))
-        _print_notices(predictor, cases)
     processes.wait_for_everyone()
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
+    if is_main:
+        _print_notices(predictor, cases, {"train": rows.train, "val": rows.val})
     if rows.val is None:
         args.eval_strategy = IntervalStrategy.NO
 
@@ -144,11 +148,13 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
     )
 
 
-def _print_notices(predictor: Predictor, cases: CaseTable) -> None:
+def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any]) -> None:
     """What the model cannot learn from the rows of each split, or has not learned."""
     reader = replace(predictor.processor, image_size=None)
     for split in cases.splits:
-        for line in MultimodalDataset(cases.select(split), reader).notices().lines():
+        rows = opened.get(split)
+        rows = rows if isinstance(rows, MultimodalDataset) else MultimodalDataset(cases.select(split), reader)
+        for line in rows.notices().lines():
             print(f"{split}: {line}")
 
 

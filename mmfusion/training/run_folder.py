@@ -39,8 +39,13 @@ class RunFolder:
         self.split, self.metrics = self.root / "split.csv", self.root / "metrics.jsonl"
         self.states, self.best, self.last = self.root / "checkpoints", self.root / "best", self.root / "last"
 
-    def check(self, config: RunConfig) -> bool:
-        """Whether a run is to go on here (True) or to begin (False); an error where it may do neither."""
+    def check(self, config: RunConfig, *, complete: bool = False) -> bool:
+        """Whether a run is to go on here (True) or to begin (False); an error where it may do neither.
+
+        Args:
+            config: The run.
+            complete: Whether what a run fills in is filled in already, and has to be as it was.
+        """
         import yaml
 
         if self.root.exists() and not self.root.is_dir():
@@ -55,7 +60,8 @@ class RunFolder:
         before = flat(_complete(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
         now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        free = (*FREE_TO_CHANGE, *(key for key in FILLED_IN if now.get(key) is None))
+        filled_later = () if complete else tuple(key for key in FILLED_IN if now.get(key) is None)
+        free = (*FREE_TO_CHANGE, *filled_later)
         changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
         if changed:
             raise ValueError(

@@ -80,7 +80,7 @@ class Task(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Weights and buffers that training changes, by name."""
-        modules = getattr(self.model, "frozen", ())
+        modules = set(getattr(self.model, "frozen", ()))
         frozen = tuple(f"{name}." for name, module in self.named_modules() if module in modules)
         return {n: x for n, x in super().state_dict(*args, **kwargs).items() if not n.startswith(frozen)}
 

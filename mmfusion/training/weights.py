@@ -1,6 +1,6 @@
 """What the towers of a run start from: published weights that are on this machine, or random numbers. Never unsaid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ from mmfusion import registry, wheels
 from mmfusion.artifacts.folder import full_name, is_saved
 from mmfusion.artifacts.locating import portable_name
 from mmfusion.models.factory import resolve_config
+from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.offline import Source, image_source, text_source
 from mmfusion.towers.text import hub_id
-from mmfusion.training.config import RunConfig
+from mmfusion.training.config import RunConfig, TrainConfig
 
 RANDOM = "random numbers"
 UNPUBLISHED = f"{RANDOM}; no weights of it are published"
@@ -63,12 +64,18 @@ def encoder_weights(starts: list[Start]) -> dict[str, str | None]:
     return {start.modality: start.weights for start in starts}
 
 
-def words(config: RunConfig) -> str:
+def words(starts: Sequence[Start], train: TrainConfig) -> str:
     """A line for each tower; a frozen one that knows nothing is pointed out."""
-    starts = tower_starts(config)
-    lines, random = [*map(str, starts)], [start.tower for start in starts if start.words.startswith(RANDOM)]
-    if random and config.train.freeze_encoders:
-        lines.append(f"WARNING: train.freeze_encoders leaves the random numbers of {' and '.join(random)} as they are.")
+    lines = [*map(str, starts)]
+    freezing = (
+        ("train.freeze_encoders", ("image", "text"), train.freeze_encoders),
+        ("train.encoder_tuning lora", ("image", "text"), train.encoder_tuning == "lora"),
+        ("train.freeze_stages", ("image",), train.freeze_stages is not None),
+    )
+    for option, modalities, is_on in freezing:
+        random = [start.tower for start in starts if start.modality in modalities and start.words.startswith(RANDOM)]
+        if is_on and random:
+            lines.append(f"WARNING: {option} leaves the random numbers of {' and '.join(random)} as they are.")
     return "\n".join(lines)
 
 
@@ -78,7 +85,9 @@ def _starts(config: RunConfig) -> Iterator[Start]:
         if (encoder := built[f"{modality}_encoder"]) is None:
             continue
         tower, part = f"{modality} tower {encoder}", built[f"{modality}_tower"]
-        if not registry.get(f"{modality}_tower", part).__module__.startswith("mmfusion."):
+        if encoder == FEATURES:
+            yield Start(tower, modality, "features that another encoder computed")
+        elif not registry.get(f"{modality}_tower", part).__module__.startswith("mmfusion."):
             yield Start(tower, modality, f"as {part} makes it", choice if choice == "default" else None)
         elif (source := _source(modality, encoder)) is None:
             yield Start(tower, modality, UNPUBLISHED)

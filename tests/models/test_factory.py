@@ -197,3 +197,17 @@ def test_a_processor_gives_columns_and_their_statistics():
             "never",
             processor,
         )
+
+
+def test_encoder_weights_name_modalities_of_the_model() -> None:
+    with pytest.raises(ValueError, match="encoder_weights names the modality 'imgae'; did you mean 'image'"):
+        mmfusion.create_model("test_mibf", encoder_weights={"imgae": "default"})
+
+
+def test_biases_of_columns_and_vectors_of_missing_cells_are_not_decayed() -> None:
+    model = mmfusion.create_model("table_mlp", num_classes=2, table_args={"numeric": 2, "categories": [3]})
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {names[id(p)] for group in model.param_groups(lr=1.0) if group["weight_decay"] for p in group["params"]}
+    assert "table_tower.numeric.embed.weight" in decayed and "table_tower.categories.embed.weight" in decayed
+    kept = {"table_tower.numeric.missing", "table_tower.numeric.embed.bias", "table_tower.categories.bias"}
+    assert not kept & decayed

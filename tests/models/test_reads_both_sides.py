@@ -9,7 +9,7 @@ from torch import Tensor
 
 import mmfusion
 from mmfusion.evaluation import modality_sensitivity
-from mmfusion.training.modalities import UNREAD
+from mmfusion.training.unread import UNREAD
 
 
 def drawn(model: Any, rows: int) -> tuple[dict[str, Any], Tensor]:

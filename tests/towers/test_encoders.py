@@ -192,3 +192,16 @@ def test_single_precision_whatever_the_file_holds(tmp_path):
     tower = ImageTower(str(folder), "default")
     assert {p.dtype for p in tower.parameters()} == {torch.float32}
     assert isinstance(tower.backbone.model, VisionEncoder)
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2", "clip_vision_model", "convnext", "swin"])
+def test_early_stages_freeze_and_layers_have_their_rates(kind, tmp_path):
+    """The embedding is the stem, each block or stage a group, and what follows goes with the last."""
+    folder = transformers_folder(tmp_path / "encoder", kind)
+    model = mmfusion.create_model("test_image", image_encoder=str(folder), num_classes=2)
+    model.freeze_stages(0)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad and not name.endswith("mask_token")}
+    assert frozen and all("embed" in name or "pre_layrnorm" in name for name in frozen)
+    model.unfreeze_encoders()
+    rates = {g["lr"] for g in model.param_groups(lr=1.0, encoder_lr_scale=1.0, layer_decay=0.5)}
+    assert {1.0, 0.5} < rates and min(rates) <= 0.25

@@ -16,7 +16,7 @@ from tiny_runs import run_config
 
 import mmfusion
 from mmfusion.data import DatasetConfig, read_cases
-from mmfusion.training import RunConfig, train
+from mmfusion.training import ModelConfig, RunConfig, TrainConfig, train
 from mmfusion.training.columns import choose_columns
 
 ROWS = 150
@@ -250,3 +250,30 @@ def test_a_missing_cell_changes_nothing_of_other_rows(table: Path, tmp_path: Pat
     alone = predictor.predict([row])[0]["probabilities"]
     among = predictor.predict([{"age": None, "sex": "female"}, row, {"stage": 1}])[1]["probabilities"]
     assert torch.allclose(torch.tensor(list(alone.values())), torch.tensor(list(among.values())), atol=1e-6)
+
+
+def test_a_run_is_not_resumed_with_another_table_tower(table: Path, tmp_path: Path) -> None:
+    """Its folder is as before the refusal, so that the right setting goes on with it."""
+    dataset = DatasetConfig(table_columns="auto")
+    model: dict[str, Any] = {"name": "test_text", "table_encoder": "ft_transformer", "encoder_weights": "none"}
+
+    def config(**part: Any) -> RunConfig:
+        own = ModelConfig(**{**model, **part, "text_encoder": "none"})
+        return RunConfig(str(table), str(tmp_path / "run"), dataset=dataset, model=own, train=TrainConfig(epochs=1))
+
+    train(config())
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    again = config(table_encoder=None)
+    again.train.resume = True
+    with pytest.raises(ValueError, match=r"model\.table_encoder"):
+        train(again)
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_an_empty_column_that_is_kept_is_a_category_without_values(tmp_path: Path) -> None:
+    rows = [{**row, "empty": ""} for row in clinic()]
+    kept = chosen(write(tmp_path, rows), table_columns=None, categorical_columns=["empty", "sex"], on_bad_column="keep")
+    assert [(column.name, column.values) for column in kept.table.categorical] == [
+        ("empty", []),
+        ("sex", ["female", "male"]),
+    ]

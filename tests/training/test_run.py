@@ -30,8 +30,8 @@ from mmfusion.outputs import Features, Fused
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
 from mmfusion.training.build import build_predictor
 from mmfusion.training.check import check_settings
-from mmfusion.training.modalities import warnings_of
 from mmfusion.training.rows import read_training_cases
+from mmfusion.training.unread import warnings_of
 
 MakeConfig = Callable[..., RunConfig]
 ROOT = Path(__file__).parents[2]
@@ -419,7 +419,8 @@ def test_heads_and_encoders_are_what_loss_and_settings_ask_for(make_config: Make
     assert last.config["aux_heads"] is False
     set_seed(config.seed)
     cases = read_training_cases(config, images_checked=True)
-    start = build_predictor(config, cases, aux_heads=False, table=None, provenance={}, card={}).model
+    made: dict[str, Any] = {"table": None, "weights": {"text": None}, "provenance": {}, "card": {}}
+    start = build_predictor(config, cases, aux_heads=False, **made).model
     moved = [name for (name, a), b in zip(last.state_dict().items(), start.state_dict().values(), strict=True)
              if not torch.equal(a, b)]  # fmt: skip
     assert moved and not [name for name in moved if "_tower.backbone." in name]

@@ -35,6 +35,10 @@ def run_of(frozen: bool = False, **model: Any) -> RunConfig:
     return config
 
 
+def told(config: RunConfig) -> str:
+    return words(tower_starts(config), config.train)
+
+
 @needs_wheels
 @pytest.mark.parametrize(
     ("model", "lines", "weights"),
@@ -70,12 +74,12 @@ def test_each_tower_says_what_it_starts_from(
     model: dict[str, Any], lines: list[str], weights: dict[str, str | None]
 ) -> None:
     config = run_of(**model)
-    assert words(config).splitlines() == lines
+    assert told(config).splitlines() == lines
     assert encoder_weights(tower_starts(config)) == weights
 
 
 def test_trained_weights_are_named_with_their_tag() -> None:
-    assert words(run_of(name="mibf_lite0.ham10000")) == "all towers: the trained weights of mibf_lite0.ham10000"
+    assert told(run_of(name="mibf_lite0.ham10000")) == "all towers: the trained weights of mibf_lite0.ham10000"
 
 
 def test_what_would_have_to_be_fetched_stops_the_run_before_anything_is_read() -> None:
@@ -87,7 +91,7 @@ def test_what_would_have_to_be_fetched_stops_the_run_before_anything_is_read() -
 
 def test_frozen_random_numbers_are_pointed_out() -> None:
     line = "WARNING: train.freeze_encoders leaves the random numbers of image tower test_resnet as they are."
-    assert line in words(run_of(frozen=True, name="test_image")) and "WARNING" not in words(run_of(name="test_image"))
+    assert line in told(run_of(frozen=True, name="test_image")) and "WARNING" not in told(run_of(name="test_image"))
 
 
 def test_a_value_that_is_none_of_the_three() -> None:
@@ -123,7 +127,7 @@ def test_weights_in_the_cache_are_taken_without_a_question(
     cached_resnet: dict[str, torch.Tensor], no_network: None
 ) -> None:
     config = run_of(name="test_image", encoder_weights="default")
-    assert words(config) == "image tower test_resnet: weights of timm/test_resnet.r160_in1k from the cache"
+    assert told(config) == "image tower test_resnet: weights of timm/test_resnet.r160_in1k from the cache"
     loaded = mmfusion.create_model("test_image", encoder_weights="default").image_tower.backbone.model.state_dict()
     assert loaded.keys() < cached_resnet.keys()
     assert all(torch.equal(value, cached_resnet[name]) for name, value in loaded.items())
@@ -164,3 +168,18 @@ def test_a_run_says_what_it_starts_from_and_keeps_it(
     assert all(f"{tower}: {start}\n" in said for tower, start in lines.items())
     assert json.loads((done.best / "config.json").read_text())["training"]["towers"] == lines
     assert "- Towers started from: image tower test_resnet: random numbers" in (done.best / "README.md").read_text()
+
+
+def test_only_what_is_frozen_is_pointed_out() -> None:
+    """A table tower is never frozen; adapters and stages freeze as freeze_encoders does; bags are no random numbers."""
+    columns: dict[str, Any] = {"table_encoder": "table_mlp", "table_args": {"numeric": 1}}
+    config = run_of(frozen=True, name="test_mibf", **columns)
+    assert told(config).splitlines()[-1] == (
+        "WARNING: train.freeze_encoders leaves the random numbers of image tower test_resnet and text tower bert_tiny "
+        "as they are."
+    )
+    config = run_of(name="test_image")
+    config.train.encoder_tuning = "lora"
+    assert told(config).splitlines()[-1].startswith("WARNING: train.encoder_tuning lora leaves the random numbers")
+    bags = run_of(name="test_image", image_encoder="features", image_args={"dim": 8})
+    assert told(bags) == "image tower features: features that another encoder computed"

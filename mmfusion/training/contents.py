@@ -9,7 +9,7 @@ from mmfusion.models.factory import resolve_config
 from mmfusion.training.config import RunConfig
 
 
-def check_modalities(config: RunConfig, cases: CaseTable) -> str:
+def check_contents(config: RunConfig, cases: CaseTable) -> str:
     """What the training rows hold, in one line. Before a split is drawn all rows are looked at.
 
     Raises:
