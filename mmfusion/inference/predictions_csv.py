@@ -15,7 +15,7 @@ Write = Callable[..., None]
 
 @contextmanager
 def prediction_writer(path: str | Path, class_names: Sequence[str], *, true_labels: bool = False) -> Iterator[Write]:
-    """Write a CSV of predictions, ``id, label, probability, p_<class>..., error``; it is there once the block ends.
+    """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
     Args:
         path: File to write; its folder is made.
@@ -27,16 +27,19 @@ def prediction_writer(path: str | Path, class_names: Sequence[str], *, true_labe
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         truth = ["true_label"] if true_labels else []
-        table.writerow(["id", *truth, "label", "probability", *(f"p_{name}" for name in class_names), "error"])
+        table.writerow(
+            ["id", *truth, "label", "probability", *(f"p_{name}" for name in class_names), "inputs", "error"]
+        )
 
         def write(ids: Sequence[Any], predicted: Prediction, labels: Sequence[str] = ()) -> None:
             truths = [[name] for name in labels] if true_labels else [[]] * len(ids)
-            for name, truth, row, error in zip(ids, truths, predicted.probabilities, predicted.errors, strict=True):
+            parts = predicted.probabilities, predicted.inputs, predicted.errors
+            for name, truth, row, inputs, error in zip(ids, truths, *parts, strict=True):
                 if error is None:
                     best = int(row.argmax())
-                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), ""]
+                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, ""]
                 else:
-                    cells = ["", "", *([""] * len(row)), error]
+                    cells = ["", "", *([""] * len(row)), "", error]
                 table.writerow([name, *truth, *cells])
 
         yield write

@@ -19,11 +19,14 @@ from tqdm.auto import tqdm
 from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
+from mmfusion.data.config import handed_on
 from mmfusion.inference.cases import Predictions, kept
+from mmfusion.inference.columns import check_columns, unseen_modalities, warn_of
 from mmfusion.inference.description import described
+from mmfusion.inference.diagnoses import diagnoses
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import prediction_writer
-from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
+from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, named_row, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
 from mmfusion.models.saving import model_config, save_pretrained
@@ -51,6 +54,7 @@ class Predictor:
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
+        columns: Name of a column or key that the model reads -> its name in the rows to predict.
     """
 
     model: FusionModel | OnnxModel | nn.Module
@@ -62,6 +66,7 @@ class Predictor:
     name: str = "the model"
     dtype: torch.dtype | None = None
     channels_last: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -77,6 +82,7 @@ class Predictor:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
+        columns: Mapping[str, str] | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
@@ -89,6 +95,7 @@ class Predictor:
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Divide the logits by the temperature that came with the model, where one did; False leaves the
                 probabilities as the network gives them.
+            columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
@@ -100,7 +107,9 @@ class Predictor:
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
-        return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+        predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+        predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
+        return predictor
 
     def save_pretrained(
         self, folder: str | Path, metrics: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
@@ -166,7 +175,7 @@ class Predictor:
     @property
     def dataset(self) -> DatasetConfig:
         """How the data that the model was trained on are read; the default for further data."""
-        return DatasetConfig(**self.provenance.get("dataset", {}))
+        return DatasetConfig(**handed_on(self.provenance.get("dataset") or {}), columns=dict(self.columns))
 
     @property
     def image_layout(self) -> str | None:
@@ -193,20 +202,17 @@ class Predictor:
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
-            One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
-            ``error`` where the row cannot be read. With ``id`` where the row has one. A warning counts words that the
-            model does not know, and texts that were cut.
+            One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
+            (what it was judged on, such as ``image+text``); or ``error`` where the row cannot be read. With ``id``
+            where the row has one. A warning counts unknown words and cut texts.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
-        given = checked_rows(rows, self.processor, self.dataset)
+        given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in given]
-        for part in self.stream(encoded, tta=tta, batch_size=batch_size):
-            found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
-            for result, probabilities, error in found:
-                result |= {"error": error} if error else self._diagnosis(probabilities)
+        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.labels)
+        warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
 
@@ -293,7 +299,7 @@ class Predictor:
         """
         from mmfusion.explanation import explain_item
 
-        check_row(row)
+        row = named_row(check_row(row), self.columns)
         item = DictRows([row], self.processor, self.members[0].image_layout)[0]
         return explain_item(self, item, image=row.get("image"), **options)
 
@@ -321,11 +327,6 @@ class Predictor:
         own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
         own |= {"num_classes": len(self.labels), "calibration": self.calibration}
         return predict_rows(self.model, rows, rows.collate, **own, **options)
-
-    def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-        by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
-        label = max(by_class, key=by_class.__getitem__)
-        return {"label": label, "probability": by_class[label], "probabilities": by_class}
 
 
 class Ensemble(Predictor):

@@ -187,7 +187,9 @@ def test_the_steps_of_reading() -> None:
     assert [step.__name__ for step in STEPS] == [
         "read_files",
         "join_labels",
+        "rename_columns",
         "split_by_fold",
+        "read_label_columns",
         "find_columns",
         "to_normal_form",
         "group_rows",
