@@ -67,7 +67,7 @@ def base_run(config: ExperimentConfig | SweepConfig) -> RunConfig:
     base = with_settings(config.run, config.base)
     base = base if config.data is None else replace(base, data=config.data)
     if not base.data:
-        raise ValueError("Missing data: neither --data nor the base run (run.data) names a data set.")
+        raise ValueError("Missing run.data: neither the base run nor --data names a data set.")
     return base
 
 
