@@ -94,5 +94,5 @@ def test_options_that_only_training_reads_are_refused(tmp_path: Path) -> None:
         mmfusion.compare("data", runs=runs, seeds=[1])
     with pytest.raises(ValueError, match="Two different runs at least"):
         mmfusion.compare(runs=[runs[0], runs[0]])
-    with pytest.raises(ValueError, match="Missing run.data: neither"):
+    with pytest.raises(ValueError, match=r"Missing run\.data: neither"):
         mmfusion.compare(vary={"model.fusion": ["add"]})
