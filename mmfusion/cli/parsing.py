@@ -97,6 +97,8 @@ class Parser(jsonargparse.ArgumentParser):
             message = f"--{key} expects {wanted}; got {value[1]!r}."
         elif path := re.search(r"Unable to load config '([^']*)'", message):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
+            if f"{key}.name" in self.hints and not path[1].endswith((".yaml", ".yml")):
+                message = f"--{key} takes a file of settings; the {key} is named by --{key}.name {path[1]}."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 

@@ -22,7 +22,7 @@ from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.description import described
 from mmfusion.inference.onnx_model import OnnxModel
-from mmfusion.inference.predictions_csv import prediction_writer
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
@@ -260,9 +260,10 @@ class Predictor:
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
         ids, labels, names = read[0].ids, read[0].labels, self.labels
         truth = [names[label] if label >= 0 else "" for label in labels]
+        groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
         options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
-        with prediction_writer(output, names, true_labels=True) if output else nullcontext() as write:
+        with prediction_writer(output, names, known=MEASURED) if output else nullcontext() as write:
             for part in self.stream(read, description=description, **options):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -271,7 +272,7 @@ class Predictor:
                         )
                 parts.append(part)
                 if write:
-                    write(ids[part.rows], part, truth[part.rows])
+                    write(ids[part.rows], part, truth[part.rows], groups[part.rows])
         return kept(cases, labels, parts, len(names))
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
