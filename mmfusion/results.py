@@ -66,7 +66,8 @@ class Bootstrap:
 class Calibration:
     """A temperature, above 1 of a model that had been too sure, fitted on ``n`` rows of the split ``fitted_on``.
 
-    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it.
+    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it;
+    ``prior_strength`` is the part of the log prior that is put back.
     """
 
     temperature: float
@@ -74,6 +75,15 @@ class Calibration:
     n: int
     before: dict[str, float]
     after: dict[str, float]
+    prior_strength: float | None = field(default=None, metadata=OPTIONAL)
+
+
+def calibration_words(calibration: Mapping[str, Any]) -> str:
+    """A calibration in words: ``temperature 1.455 from 1,002 val rows, prior put back with strength 0.5``."""
+    rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
+    strength = calibration.get("prior_strength")
+    prior = f", prior put back with strength {strength:g}" if strength else ""
+    return f"temperature {calibration['temperature']:.3f}{rows}{prior}"
 
 
 @dataclass(frozen=True)
@@ -275,8 +285,7 @@ class Evaluation:
         yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
             changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in ("ece", "nll"))
-            fitted = f"temperature {found.temperature:.3f} ({found.fitted_on}, {found.n:,} rows)"
-            yield f"calibrated with {fitted}: {changes}; --calibrated false leaves it out"
+            yield f"calibrated with {calibration_words(vars(found))}: {changes}; --calibrated false leaves it out"
         for column, parts in (self.subgroups or {}).items():
             yield f"balanced accuracy by {column}:"
             for part in parts:
@@ -332,4 +341,13 @@ class Evaluation:
                 for name, own in self.per_class.items()
             ]
             parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
+        if found := self.thresholds:
+            how = f"chosen on {found.fitted_on:,} validation rows"
+            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and what they do on these rows:")
+            limits = [
+                (name, f"{each.threshold:.4f}", str(each.sensitivity), str(each.specificity))
+                for name, each in found.per_class.items()
+                if each.threshold is not None
+            ]
+            parts.append(table(("class", "from probability", "sensitivity", "specificity"), limits))
         return "\n\n".join(parts)
