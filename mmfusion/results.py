@@ -208,6 +208,30 @@ class Thresholds:
     per_class: dict[str, Threshold]
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """That figures are those of a cross-validation's models together, each on the rows of its own fold.
+
+    The saved weights are those of one: ``seed`` and ``fold`` say which; on its own ``n`` test rows it has ``figures``.
+    """
+
+    folds: int
+    seed: str
+    fold: str
+    n: int
+    figures: dict[str, float | None]
+
+    def words(self) -> str:
+        """What a reader must know before comparing."""
+        known = {name.replace("_", " "): value for name, value in self.figures.items() if value is not None}
+        own = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+        return (
+            f"These are the figures of {self.folds} models together, each trained without a fold and tested on it. The "
+            f"saved weights are those of one of them, seed {self.seed}, tested on fold {self.fold}; there, on "
+            f"{self.n:,} rows, they have {own}."
+        )
+
+
 @dataclass
 class Evaluation:
     """A model measured on rows with labels.
@@ -231,6 +255,7 @@ class Evaluation:
         conformal: Conformal sets, from validation rows.
         thresholds: Decision thresholds, from validation rows.
         missing_modality: The same rows with a modality taken away; empty where there is none to take.
+        pooled: That the figures are of several models; None where they are of one.
         split: Which rows these are, of a model that was saved with its evaluation.
         epoch: Best epoch of its training, from 1.
         val: Validation figures of that epoch.
@@ -256,6 +281,7 @@ class Evaluation:
     conformal: ConformalResult | None = field(default=None, metadata=OPTIONAL)
     thresholds: Thresholds | None = field(default=None, metadata=OPTIONAL)
     missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
+    pooled: Pooled | None = field(default=None, metadata=OPTIONAL)
     split: str | None = field(default=None, metadata=OPTIONAL)
     epoch: int | None = field(default=None, metadata=OPTIONAL)
     val: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
@@ -331,6 +357,8 @@ class Evaluation:
         told += f", {self.n:,} rows" if self.n else ""
         if drawn := self.bootstrap:
             told += f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups"
+        if self.pooled:
+            told = f"{self.pooled.words()}\n\n{told}"
         known = {name: end for name, end in self.intervals.figures.items() if end.low is not None}
         ends = {name: f" [{end.low:.4f}, {end.high:.4f}]" for name, end in known.items()}
         rows = [(name.replace("_", " "), f"{value:.4f}{ends.get(name, '')}") for name, value in shown.items()]
@@ -343,7 +371,8 @@ class Evaluation:
             parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
         if found := self.thresholds:
             how = f"chosen on {found.fitted_on:,} validation rows"
-            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and what they do on these rows:")
+            where = f"the {self.pooled.n:,} test rows of its own fold" if self.pooled else "these rows"
+            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and what they do on {where}:")
             limits = [
                 (name, f"{each.threshold:.4f}", str(each.sensitivity), str(each.specificity))
                 for name, each in found.per_class.items()

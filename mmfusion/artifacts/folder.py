@@ -15,7 +15,7 @@ from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
 from mmfusion.artifacts.locating import folder_of, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
-from mmfusion.artifacts.shipped import Weights, shipped
+from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import read_json, update_json, write_json, write_text
 from mmfusion.untrusted import asks_for_code, is_outside, keys_of, paths_outside
@@ -37,8 +37,14 @@ def full_name(name: str) -> str:
 
 
 def _shipped_as(name: str) -> Weights | None:
-    """The shipped weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant."""
-    return next((tag for tag in shipped() if name in (tag, tag.partition(".")[0])), None)
+    """The installed weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant, mmfusion's own first.
+
+    Raises:
+        ValueError: Two packages have weights of that name.
+    """
+    found = [tag for tag in shipped() if name in (tag, tag.partition(".")[0])]
+    refuse_clash(found)
+    return min(found, key=lambda tag: tag.package != "mmfusion", default=None)
 
 
 def refuse_path(name: str) -> None:

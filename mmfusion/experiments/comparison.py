@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,20 +148,18 @@ def _predictions(
     row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]]
 ) -> dict[int, RunPredictions]:
     """Seed -> test predictions of a row, all folds together; seeds in which a run failed are left out."""
-    tables: dict[int, list[pd.DataFrame]] = {}
+    folders: dict[int, list[Path]] = {}
     failed = {seed for (name, seed, _), result in finished.items() if name == row.name and "error" in result}
     for run in runs:
         if run.row == row.name and run.seed not in failed:
-            tables.setdefault(run.seed, []).append(_table(Path(run.config.output)))
-    return {seed: _together(parts) for seed, parts in tables.items()}
+            folders.setdefault(run.seed, []).append(Path(run.config.output))
+    return {seed: read_predictions(parts) for seed, parts in folders.items()}
 
 
-def _table(folder: Path) -> pd.DataFrame:
-    """The predictions of a run, as text: a class may be called None, and an id NA."""
-    return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
-
-
-def _together(parts: list[pd.DataFrame]) -> RunPredictions:
+def read_predictions(folders: Sequence[Path]) -> RunPredictions:
+    """The labelled test predictions that runs left in their folders, one run after the other."""
+    # as text: a class may be called None, and an id NA
+    parts = [pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False) for folder in folders]
     table = pd.concat(parts, ignore_index=True)
     table = table[(table["true_label"] != "") & (table["error"] == "")]
     columns = [name for name in table.columns if name.startswith("p_")]
