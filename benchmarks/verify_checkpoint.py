@@ -8,6 +8,7 @@ Figures may differ by 0.005: weights are rounded to half precision, and kernels 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 
 import mmfusion
@@ -20,26 +21,26 @@ from mmfusion.inference.split import read_split
 TOLERANCE = 0.005
 
 
-def rows_of(predictor: Predictor, split: str, folders: Sequence[str]) -> CaseTable | None:
-    """The rows of a split as they were in training, from the first data set that has them."""
+def rows_of(predictor: Predictor, split: str, count: int, folders: Sequence[str]) -> CaseTable | None:
+    """The rows of a split as they were in training, from the first data set that has as many."""
+    read = {"dataset": predictor.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     for folder in folders:
-        try:
-            return read_split(
-                folder, split, dataset=predictor.dataset, labels=predictor.labels, provenance=predictor.provenance
-            )
-        except (ValueError, FileNotFoundError):
-            continue
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            cases = read_split(folder, split, **read)
+            if len(cases) == count:
+                return cases
     return None
 
 
 def verified(weights: Weights, folders: Sequence[str]) -> float | None:
     """Largest difference of a figure from the card; None without data."""
     predictor, split = Predictor.from_pretrained(weights), weights.metrics.get("split", "test")
-    cases = rows_of(predictor, split, folders)
+    told = weights.metrics.get("pooled") or weights.metrics
+    cases = rows_of(predictor, split, told["n"], folders)
     if cases is None:
-        print(f"\n{weights}: no data ({weights.dataset}) given")
+        print(f"\n{weights}: none of these data sets has its {told['n']:,} rows of {split} ({weights.dataset})")
         return None
-    card = (weights.metrics.get("pooled") or {}).get("figures") or weights.metrics
+    card = told.get("figures") or told
     print(f"\n{weights}, {len(cases):,} rows of {split}\n{'figure':<20}{'card':>8}{'now':>8}")
     worst = 0.0
     for figure, value in measure(predictor, cases).figures.items():
