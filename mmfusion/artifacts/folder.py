@@ -12,7 +12,7 @@ from typing import Any
 from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
-from mmfusion.artifacts.locating import folder_of, model_in, saved_in
+from mmfusion.artifacts.locating import folder_of, members_in, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
@@ -58,8 +58,25 @@ def resolve_artifact(name: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: No such folder, repository or revision, or no saved model in it.
-        ValueError: No such weights.
+        ValueError: No such weights, or a folder of an ensemble, which is several models.
     """
+    folder, *others = resolve_members(name)
+    if others:
+        raise ValueError(f"{os.fspath(name)!r} is an ensemble; name one of its members, such as {folder}.")
+    return folder
+
+
+def resolve_members(name: str | os.PathLike[str]) -> list[Path]:
+    """The folders of all trained models that a name means: one, or the members of an ensemble's folder.
+
+    As :func:`resolve_artifact` otherwise.
+    """
+    folder = _located(name)
+    return members_in(folder) or [folder]
+
+
+def _located(name: str | os.PathLike[str]) -> Path:
+    """The folder that a name means."""
     if not isinstance(name, str) or name.startswith(LOCAL):
         return saved_in(name)
     if name.startswith(HUB):
