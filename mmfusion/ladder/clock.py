@@ -11,6 +11,8 @@ from transformers import TrainerCallback
 FORWARD = 0.4
 #: share of a network's time that is planned: a machine that others use too is not always as fast as measured.
 PLANNED = 0.9
+#: share of an epoch for which a run is worth its while.
+LEAST = 0.5
 
 
 class OutOfTimeError(Exception):
@@ -75,8 +77,12 @@ class Pace:
         return self.factor * step * (steps + FORWARD * val_steps)
 
     def epochs(self, epoch: float, budget: float, most: int) -> int:
-        """How many epochs of so many seconds are planned for a run that has ``budget`` seconds, ``most`` at most."""
-        return max(0, min(most, int(PLANNED * (budget - self.fixed) / epoch)))
+        """How many epochs of so many seconds are planned for a run that has ``budget`` seconds, ``most`` at most.
+
+        One where half of it fits: the time limit ends it then.
+        """
+        fitting = max(0.0, PLANNED * (budget - self.fixed) / epoch)
+        return min(most, int(fitting) or int(fitting >= LEAST))
 
     def learn(self, foretold: float, real: float, fixed: float) -> None:
         """Take in a run: seconds of an epoch, as :meth:`epoch` said and as they were, and those beside its epochs."""

@@ -249,7 +249,7 @@ class Ladder:
             if epochs < 1:
                 left = in_words(max(share - self.pace.fixed, 0))
                 return f"skipped: one epoch takes about {in_words(foretold)}, and {left} are left for it"
-            self._say(f"  {epochs} epochs of about {in_words(foretold)} each")
+            self._say(f"  {epochs} epoch{'s' * (epochs > 1)} of about {in_words(foretold)}")
         settings = replace(run.train, epochs=epochs, head_epochs=min(run.train.head_epochs, epochs - 1), resume=True)
         run = replace(run, output=str(folder), train=settings)
         until = self.clock.left - share + self.pace.fixed

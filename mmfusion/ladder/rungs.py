@@ -24,6 +24,9 @@ from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.settling import settle
 from mmfusion.training.weights import RANDOM, tower_starts
 
+#: training steps that are timed, after one that warms up.
+_MEASURED = 2
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -102,7 +105,13 @@ def _is_random(config: RunConfig, modality: str) -> bool:
 
 
 def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one training step, its batch included: the second of two, with the run's model and augmentation."""
+    """Seconds of one training step, its batch included, with the run's model and augmentation: of the second and third.
+
+    Args:
+        config: The run.
+        cases: Its rows.
+        now: The seconds of a clock.
+    """
     loss = build_loss(config.train, class_counts(cases))
     predictor = settle(config, cases).predictor(cases, aux_heads=needs_aux_heads(loss))
     augment = None if config.processor.augment == "none" else config.processor.augment
@@ -111,8 +120,8 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
     optimizer = torch.optim.AdamW(model.param_groups(config.train.lr))
     is_bf16 = resolve_precision(config.train.precision) == "bf16"
     began = now()
-    for number in range(2):
-        began = now()
+    for number in range(1 + _MEASURED):
+        began = began if number > 1 else now()
         batch = rows.collate([rows[i % len(rows)] for i in _positions(number, config.train.batch_size)])
         inputs = send_to_device(batch, model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
@@ -120,7 +129,7 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
         value: Any = loss(output, inputs["labels"])["loss"]
         value.backward()
         optimizer.step()
-    return now() - began
+    return (now() - began) / _MEASURED
 
 
 def _positions(number: int, count: int) -> range:

