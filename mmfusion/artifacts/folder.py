@@ -5,7 +5,7 @@ No heavy library is imported: a command reads the settings of a saved model befo
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,12 @@ def resolve_members(name: str | os.PathLike[str]) -> list[Path]:
     """
     folder = _located(name)
     return members_in(folder) or [folder]
+
+
+def member_names(name: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
+    """A model's name as it is, or the folders of the members of an ensemble."""
+    found = resolve_members(name)
+    return found if len(found) > 1 else [name]
 
 
 def _located(name: str | os.PathLike[str]) -> Path:

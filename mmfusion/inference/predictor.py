@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact, resolve_members
+from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
@@ -99,7 +99,7 @@ class Predictor:
         names = [name] if isinstance(name, str | os.PathLike) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        names = [each for name in names for each in _members(name)]
+        names = [each for name in names for each in member_names(name)]
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
@@ -363,12 +363,6 @@ class Ensemble(Predictor):
     @property
     def members(self) -> list[Predictor]:
         return self._members
-
-
-def _members(name: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
-    """A name, or the folders of the members of an ensemble."""
-    found = resolve_members(name)
-    return found if len(found) > 1 else [name]
 
 
 def _load(
