@@ -6,14 +6,14 @@ No heavy library is imported: a command reads the settings of a saved model befo
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
-from mmfusion.artifacts.locating import folder_of, model_in, saved_in
+from mmfusion.artifacts.locating import folder_of, members_in, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
@@ -65,8 +65,31 @@ def resolve_artifact(name: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: No such folder, repository or revision, or no saved model in it.
-        ValueError: No such weights.
+        ValueError: No such weights, or a folder of an ensemble, which is several models.
     """
+    folder, *others = resolve_members(name)
+    if others:
+        raise ValueError(f"{os.fspath(name)!r} is an ensemble; name one of its members, such as {folder}.")
+    return folder
+
+
+def resolve_members(name: str | os.PathLike[str]) -> list[Path]:
+    """The folders of all trained models that a name means: one, or the members of an ensemble's folder.
+
+    As :func:`resolve_artifact` otherwise.
+    """
+    folder = _located(name)
+    return members_in(folder) or [folder]
+
+
+def member_names(name: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
+    """A model's name as it is, or the folders of the members of an ensemble."""
+    found = resolve_members(name)
+    return found if len(found) > 1 else [name]
+
+
+def _located(name: str | os.PathLike[str]) -> Path:
+    """The folder that a name means."""
     if not isinstance(name, str) or name.startswith(LOCAL):
         return saved_in(name)
     if name.startswith(HUB):

@@ -186,9 +186,9 @@ def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
     models = parsed.get("models") or parsed.get("model")
     if "dataset" not in parsed or not isinstance(models, str | list) or not models:
         return {}
-    from mmfusion.artifacts.folder import read_config, resolve_artifact  # light, but not for --help
+    from mmfusion.artifacts.folder import read_config, resolve_members  # light, but not for --help
 
-    stored = read_config(resolve_artifact(models if isinstance(models, str) else models[0]))
+    stored = read_config(resolve_members(models if isinstance(models, str) else models[0])[0])
     return (stored.get("training") or {}).get("dataset") or {}
 
 

@@ -174,6 +174,10 @@ class DatasetConfig:
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
 
+    def for_columns(self) -> DatasetConfig:
+        """The same data set, with columns asked for: those that it names, else all that may be inputs."""
+        return self if self.reads_columns else replace(self, table_columns="auto")
+
     def without_split(self) -> DatasetConfig:
         """The same data set as if nothing said which rows are for training."""
         return replace(self, split_column=None, split_table=None, fold_column=None, folds={})

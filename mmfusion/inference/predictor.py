@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
+from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
@@ -84,8 +84,8 @@ class Predictor:
 
         Args:
             name: Folder (a run folder stands for its ``best``; one that ``mmfusion export`` wrote is run by ONNX
-                Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several predict the mean of their calibrated
-                probabilities; the data are read as those of the first were.
+                Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several, or the folder of an ensemble, predict
+                the mean of their calibrated probabilities; the data are read as those of the first were.
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
@@ -101,6 +101,7 @@ class Predictor:
         names = [name] if isinstance(name, str | os.PathLike) else list(name)
         if not names:
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+        names = [each for name in names for each in member_names(name)]
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 

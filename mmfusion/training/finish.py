@@ -1,6 +1,7 @@
 """The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,9 +89,15 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def finish(
-    config: RunConfig, folder: RunFolder, cases: CaseTable, predictor: Predictor, rows: Rows, history: list[Record]
+    config: RunConfig,
+    folder: RunFolder,
+    cases: CaseTable,
+    predictor: Predictor,
+    rows: Rows,
+    history: list[Record],
+    judged_on: Sequence[str],
 ) -> TrainResult:
-    """Save the last weights; calibrate the best on the validation rows, measure them on the test rows (else those).
+    """Save the last weights; calibrate the best on the validation rows, measure them on the first split there is.
 
     The main process alone writes; the others only say what came out. ``folder`` holds the best model, ``predictor`` has
     the last weights, and ``rows`` are those of ``cases`` as they were opened for training.
@@ -99,7 +106,7 @@ def finish(
     assert position is not None
     best = history[position]
     val = {name: best[name] for name in METRICS if name in best}
-    split = next((name for name in ("test", "val") if name in cases.splits), None)
+    split = next((name for name in judged_on if name in cases.splits), None)
     evaluation: Evaluation | None = None
     tta = False
     is_main = PartialState().is_main_process
