@@ -159,14 +159,14 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
         table = np.zeros(2 ** (8 * values.itemsize), dtype=np.uint8)
         codes = np.arange(low, high + 1)
         table[codes & (len(table) - 1)] = _bytes(frame, codes.astype(values.dtype), limits)
-        shown = table[values.view(f"u{values.itemsize}")]
+        shown = table.take(values.view(f"u{values.itemsize}"))
     else:
         shown = _bytes(frame, values, limits)
     picture = Image.fromarray(shown)
     if frame.alpha is not None:
         behind = Image.new(picture.mode, picture.size, _WHITE if picture.mode == "RGB" else 255)
         picture = Image.composite(picture, behind, Image.fromarray((frame.alpha * 255).round().astype(np.uint8)))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else Image.merge("RGB", [picture] * 3)
 
 
 def _bytes(frame: Frame, stored: Values, limits: tuple[float, float] | None) -> Values:
