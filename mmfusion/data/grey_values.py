@@ -43,9 +43,10 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Ima
     for shot in shots:
         if isinstance(shot, Image.Image):
             picture = as_rgb(shot, flat=window is not None)
+            blank = blank and is_blank(picture)
         else:
             picture = _rendered(shot, None if _shown_by_file(shot, window) else limits)
-        blank = blank and is_blank(picture)
+            blank = blank and _has_one_value(shot.values)
         yield picture
     if blank and shots:
         raise BlankImageError("the image is blank: all of its pixels are alike")
@@ -59,6 +60,12 @@ def is_blank(picture: Image.Image) -> bool:
         return False
     extrema = np.array(picture.getextrema())
     return bool(extrema.min() == extrema.max())
+
+
+def _has_one_value(values: Values) -> bool:
+    """Whether values hold nothing to see under any window; what lies outside a window is dark, but no blank image."""
+    real = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return real.size == 0 or bool(real.min() == real.max())
 
 
 def as_rgb(picture: Image.Image, *, flat: bool) -> Image.Image:
