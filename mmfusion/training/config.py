@@ -6,6 +6,7 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
+from mmfusion.data.windows import check_window
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
@@ -100,14 +101,19 @@ class ProcessorConfig:
         augment: ``basic`` (crop, slight rotation and change of color, no flip), ``dermoscopy`` (any rotation, flips),
             ``mri``, ``report``, another one of ``mmfusion list augmentation``, or ``none``.
         vocab_size: at most this many word pieces, where the tokenizer is fitted on the training text.
+        window: which grey values become black and white: ``auto`` (a file's own window, or else its range without
+            outliers), ``full``, ``percentile``, ``dicom`` (the file's own window alone) or ``[center, width]``; None is
+            ``auto``, or what a saved model has.
     """
 
     image_size: int | None = None
     max_length: int = 256
     augment: str = "basic"
     vocab_size: int = 4096
+    window: list[float] | str | None = None
 
     def __post_init__(self) -> None:
+        check_window(self.window)
         _check("processor", self, {}, image_size=1, max_length=3, vocab_size=1)
 
 
