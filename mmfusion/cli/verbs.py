@@ -24,9 +24,25 @@ if TYPE_CHECKING:
     from mmfusion.explanation.run import Explained
     from mmfusion.exporting.artifact import Exported
     from mmfusion.inference.embedding import Embedded
+    from mmfusion.ladder.leaderboard import Leaderboard
     from mmfusion.narrative.run import NarratedData
     from mmfusion.results import Evaluation
     from mmfusion.training.finish import TrainResult
+
+
+def auto(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Leaderboard:
+    """Climb from baselines to an ensemble of networks within a time.
+
+    Args:
+        data: The data set.
+        config: YAML file or :class:`~mmfusion.ladder.AutoConfig`.
+        options: As that has them: ``time_limit``, ``output``, ``dataset={...}``, ``model={...}``, ...
+
+    Returns:
+        The leaderboard (``.frame()``), with ``.winner``, ``.predictor`` and ``.test``.
+    """
+    result: Leaderboard = _called("auto", config, data=data, **options)
+    return result
 
 
 def train(data: DataSource | None = None, *, config: Any = None, **options: Any) -> TrainResult:
@@ -91,12 +107,13 @@ def explain(data: DataSource | None = None, *, config: Any = None, **options: An
 
 
 def compare(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Comparison:
-    """Train variants of a run and judge the differences.
+    """Train variants of a run, or take finished runs (``runs=[...]``), and judge the differences.
 
     Args:
-        data: The data set; None takes the run's own.
+        data: The data set of what is trained; None takes the run's own.
         config: YAML file or :class:`~mmfusion.experiments.config.ExperimentConfig`.
-        options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``vary={...}``, ``seeds``, ...
+        options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``vary={...}``, ``seeds``, ...; or
+            ``runs``, folders of finished runs.
     """
     result: Comparison = _called("compare", config, data=data, **options)
     return result

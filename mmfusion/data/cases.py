@@ -46,6 +46,8 @@ class CaseTable:
         regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
         image_rows: Image -> its data row, where rows are the images of one case.
         notes: What was found out about the files and is to be told, a line each.
+        slice: Slice that stands for a file of several (``dataset.slice``).
+        slices: Slices that are read of a file (``dataset.slices``).
     """
 
     frame: pd.DataFrame
@@ -57,6 +59,8 @@ class CaseTable:
     regions: dict[int, tuple[float, ...]] | None = None
     image_rows: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    slice: int | str | None = None
+    slices: int | str | None = None
 
     def __len__(self) -> int:
         return len(self.frame)

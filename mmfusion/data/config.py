@@ -7,8 +7,10 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mmfusion.data.header_facts import check_facts
 from mmfusion.data.memory import as_setting
 from mmfusion.data.presets import PRESETS
+from mmfusion.data.slices import check_choice_of_slices
 from mmfusion.names import check_choice
 
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
@@ -38,7 +40,7 @@ _HANDED_ON = (
     *("image_column", "label_column", "label_columns", "label_map", "text_column", "missing_values"),
     *("table_columns", "numeric_columns", "categorical_columns"),
     *("study_column", "slice_column", "max_slices", "view_column", "views", "view_columns", "roi_columns"),
-    "bag_column",
+    *("bag_column", "slice", "slices", "header_columns"),
 )
 #: Options that name a column with a meaning of its own for the data set, so that it is no input.
 _ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "bag", "image", "text")
@@ -93,6 +95,12 @@ class DatasetConfig:
             its rows differ are missing.
         slice_column: Number that orders the slices of a study; None takes the last number in the file name.
         max_slices: Number of equally spaced slices that are kept of a longer study; None keeps all.
+        slice: Slice that stands for a file of several (volume, series, multi-page TIFF): its number, from 0, or
+            ``middle``. None refuses such a file where one picture is wanted.
+        slices: Reads each file, or the folder of a DICOM series, as a study of slices in order: ``all``,
+            ``start:stop:step`` (``20:80:2``), or a number of equally spaced ones. None does so for studies alone.
+        header_columns: Metadata column -> fact of the DICOM header that fills it: ``{age: PatientAge, sex:
+            PatientSex}``. What identifies a patient is refused.
         view_column: Column that names the view of each row of a study.
         views: The views, in the model's order (the first attends to the others); rows of other views are left out.
             Empty takes all that ``view_column`` names, in natural order.
@@ -141,6 +149,9 @@ class DatasetConfig:
     study_column: str | None = None
     slice_column: str | None = None
     max_slices: int | None = None
+    slice: int | str | None = None
+    slices: int | str | None = None
+    header_columns: dict[str, str] = field(default_factory=dict)
     view_column: str | None = None
     views: list[str] = field(default_factory=list)
     view_columns: list[str] = field(default_factory=list)
@@ -171,6 +182,8 @@ class DatasetConfig:
         if self.max_slices is not None and (self.max_slices < 1 or self.view_column):
             wrong = "has to be at least 1, and goes with slices, not views"
             raise ValueError(f"dataset.max_slices={self.max_slices} {wrong}.")
+        check_choice_of_slices(self.slice, self.slices)
+        check_facts(self.header_columns)
         word = self.table_columns[0] if isinstance(self.table_columns, list) and len(self.table_columns) == 1 else None
         if word in ("auto", "none") or self.table_columns == []:
             self.table_columns = word
@@ -212,6 +225,10 @@ class DatasetConfig:
     def image_roots(self) -> list[str]:
         """The folders that ``image_root`` names."""
         return [self.image_root] if isinstance(self.image_root, str) else list(self.image_root or ())
+
+    def for_columns(self) -> DatasetConfig:
+        """The same data set, with columns asked for: those that it names, else all that may be inputs."""
+        return self if self.reads_columns else replace(self, table_columns="auto")
 
     def without_split(self) -> DatasetConfig:
         """The same data set as if nothing said which rows are for training."""

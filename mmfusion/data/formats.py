@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,13 +10,13 @@ from typing import Any
 
 from mmfusion.data.class_folders import SPLIT_NAMES, folder_labels, with_patients
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 from mmfusion.data.memory import MemoryTable
 from mmfusion.data.presets import preset_of
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
 from mmfusion.data.walking import walk
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: Format of a table in memory.
 MEMORY = "memory"
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -41,7 +40,7 @@ def read_files(reading: Reading) -> Reading:
         raise FileNotFoundError(f"The data set {root} does not exist.")
     if root.is_file():
         image = RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder")
-        raw = image if root.suffix.lower() in IMAGE_SUFFIXES else read_table(root)
+        raw = image if is_image_file(root) else read_table(root)
         return replace(reading, raw=raw, folder=root.parent)
     name = config.format if config.format != "auto" else _detect(root, config, has_labels=reading.require_labels)
     return replace(reading, raw=replace(_READERS[name](root, config), format=name), folder=root)
@@ -57,7 +56,7 @@ def only_table(reading: Reading) -> Path | None:
     if isinstance(root, MemoryTable):
         return None
     if root.is_file():
-        return None if root.suffix.lower() in IMAGE_SUFFIXES else root
+        return None if is_image_file(root) else root
     if not root.is_dir() or config.format not in ("auto", "table"):
         return None
     name = config.format if config.format == "table" else _detect(root, config, has_labels=reading.require_labels)
@@ -81,9 +80,9 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
     if _files_in(root, SHEET_SUFFIXES):
         return "table"
     below = walk(root, follow_links=config.follow_links)
-    images: list[str | None] = [*below.of(IMAGE_SUFFIXES)]
+    images: list[str | None] = [*below.images]
     if not images:
-        notes = "; ".join(below.notes(IMAGE_SUFFIXES))
+        notes = "; ".join(below.notes())
         raise FileNotFoundError(
             f"{root} holds neither a table ({', '.join((*TABLE_SUFFIXES, *SHEET_SUFFIXES))}) nor images"
             f"{f': {notes}' if notes else ''}."
@@ -156,10 +155,10 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
     if not isinstance(texts, dict):
         raise ValueError(f"{root / 'response.json'} must map image ids to texts, and holds a {type(texts).__name__}.")
     ids = raw.columns[image_column(raw, config) or next(iter(raw.columns))]
-    by_stem = {_stem(key): value for key, value in texts.items()}
+    by_stem = {image_stem(key): value for key, value in texts.items()}
     column: list[Any] = []
     for row, value in enumerate(ids, start=1):
-        text = texts.get(value, by_stem.get(_stem(str(value))))
+        text = texts.get(value, by_stem.get(image_stem(str(value))))
         if not isinstance(text, str | None):
             raw.broken.setdefault(row, f"response.json holds a {type(text).__name__} where a text is expected")
         column.append(text if isinstance(text, str) else None)
@@ -171,9 +170,9 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
     tables = [root / config.table] if config.table else _folder_tables(root)
     if not tables:
         below = walk(root, follow_links=config.follow_links)
-        columns: dict[str, list[Any]] = {"file_name": below.of(IMAGE_SUFFIXES)}
+        columns: dict[str, list[Any]] = {"file_name": below.images}
         told = with_patients(columns, config.label_column, config.group_column)
-        return RawTable(str(root), columns, notes=[*below.notes(IMAGE_SUFFIXES), *told])
+        return RawTable(str(root), columns, notes=[*below.notes(), *told])
     names = ", ".join(path.relative_to(root).as_posix() for path in tables)
     parts = [(path.parent.relative_to(root).as_posix(), read_table(path)) for path in tables]
     joined = RawTable(names, {name: [] for _, raw in parts for name in raw.columns})
@@ -194,8 +193,8 @@ def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
     base = root / (places[0] if len(places) == 1 else ".")
     found = [(place, walk(root / place, follow_links=config.follow_links)) for place in places]
     prefix = "" if len(places) == 1 else "/"
-    images = [f"{place}{prefix}{name}" if prefix else name for place, each in found for name in each.of(IMAGE_SUFFIXES)]
-    notes = [note for _, each in found for note in each.notes(IMAGE_SUFFIXES)]
+    images = [f"{place}{prefix}{name}" if prefix else name for place, each in found for name in each.images]
+    notes = [note for _, each in found for note in each.notes()]
     if images:
         return RawTable(str(base), {config.image_column or "image": images}, notes=notes)
     told = "; ".join(notes)
@@ -211,15 +210,9 @@ def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
     return next((name for name in wanted if name in raw.columns), None)
 
 
-def _stem(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
-
-
 def file_name(id_: str, taken: set[str]) -> str:
     """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
-    stem, _, suffix = id_.rpartition(".")
-    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
+    plain = re.sub(r"[^\w.-]+", "-", image_stem(id_)).strip(".-") or "row"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)
     taken.add(name)

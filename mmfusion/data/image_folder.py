@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import ProblemKind
 from mmfusion.data.walking import walk
 
@@ -47,8 +47,8 @@ class ImageFolder:
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
-        An absolute path that lies below the root is taken as well. What is not there by its path is looked for in all
-        folders below, if it is a plain file name or id.
+        An absolute path that lies below the root is taken as well, and the folder of a DICOM series. What is not there
+        by its path is looked for in all folders below, if it is a plain file name or id.
 
         Raises:
             ImagePathError: There is no such file, there are several, or it lies outside the root.
@@ -87,23 +87,26 @@ class ImageFolder:
         return value
 
     def _in_folder(self, path: PurePosixPath) -> list[str]:
-        """The file of this path, or else those of this id."""
+        """The file of this path, or else those of this id, or else the folder of this path (a series)."""
         folder = path.parent.as_posix()
-        names, stems = self._listing(folder)
-        found = [path.name] if path.name in names else stems.get(path.name, [])
+        names, stems, folders = self._listing(folder)
+        found = [path.name] if path.name in names else stems.get(path.name, [path.name] if path.name in folders else [])
         return [name if folder == "." else f"{folder}/{name}" for name in found]
 
-    def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]]]:
-        """Files of a folder, and image ids -> files."""
+    def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]], set[str]]:
+        """Files of a folder, image ids -> files, and folders in it."""
         path = self.root / folder
         if not path.is_dir():
-            return set(), {}
+            return set(), {}, set()
         if not self._follow and not _is_inside(path, self.root):
             outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         with os.scandir(path) as entries:
-            names = {entry.name for entry in entries if entry.is_file()}
-        return names, self._by_id(sorted(names))
+            names: set[str] = set()
+            folders: set[str] = set()
+            for entry in entries:
+                (folders if entry.is_dir() else names).add(entry.name)
+        return names, self._by_id(sorted(names)), folders
 
     @cached_property
     def _everywhere(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -20,11 +20,12 @@ class KeptChecks:
 
     Args:
         root: The folder.
+        chosen: What is read of its files, where that is not all.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._reader = root, f"mmfusion {__version__}, Pillow {PIL.__version__}"
-        self._path = cache_folder("checked") / f"{short_hash(os.path.realpath(root))}.json"
+    def __init__(self, root: Path, *chosen: int | str | None) -> None:
+        self._root, self._reader = os.fspath(root), f"mmfusion {__version__}, Pillow {PIL.__version__}"
+        self._path = cache_folder("checked") / f"{short_hash([os.path.realpath(root), *chosen])}.json"
         self._sound: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, KeyError):
             kept = read_json(self._path)
@@ -36,12 +37,12 @@ class KeptChecks:
         if (kept := self._sound.get(name)) is None:
             return False
         try:
-            state = os.stat(self._root / name)
+            state = os.stat(os.path.join(self._root, name))
             if state.st_size != kept[0]:
                 return False
             if state.st_mtime_ns == kept[1]:
                 return True
-            is_same = sha256(self._root / name)[:32] == kept[2]
+            is_same = sha256(Path(self._root, name))[:32] == kept[2]
         except OSError:
             return False
         if is_same:
@@ -51,7 +52,7 @@ class KeptChecks:
     def keep(self, name: str) -> None:
         """Remember a sound image."""
         with suppress(OSError):
-            state, digest = os.stat(self._root / name), sha256(self._root / name)[:32]
+            state, digest = os.stat(os.path.join(self._root, name)), sha256(Path(self._root, name))[:32]
             self._sound[name], self._is_changed = [state.st_size, state.st_mtime_ns, digest], True
 
     def save(self) -> None:

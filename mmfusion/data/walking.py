@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from mmfusion.data.image_kinds import is_image_file
 from mmfusion.names import natural_key
 
 #: What an archive of macOS has beside its files.
@@ -20,22 +22,25 @@ class Walked:
     """Files below a folder.
 
     Attributes:
+        root: The folder.
         files: Paths relative to the folder, folder by folder in natural order.
         hidden: Folders that were passed over, since their names begin with a dot, or hold what macOS adds to archives.
         links: Links to folders that were not followed.
     """
 
+    root: Path
     files: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
 
-    def of(self, suffixes: Sequence[str]) -> list[str]:
-        """The files with one of some suffixes, in any case."""
-        return [name for name in self.files if name.lower().endswith(tuple(suffixes))]
+    @cached_property
+    def images(self) -> list[str]:
+        """The files that are images."""
+        return [name for name in self.files if is_image_file(self.root / name)]
 
-    def notes(self, suffixes: Sequence[str]) -> list[str]:
-        """A line for each kind of thing that was left out, where these suffixes are read."""
-        others = set(self.files).difference(self.of(suffixes))
+    def notes(self) -> list[str]:
+        """A line for each kind of thing that is left out where images are read."""
+        others = set(self.files).difference(self.images)
         odd = sorted(name for name in others if Path(name).name.lower() not in _NO_IMAGES)
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in odd)
         counted = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common(5))
@@ -50,7 +55,7 @@ class Walked:
 
 def walk(folder: Path, *, follow_links: bool = False) -> Walked:
     """List the files below a folder. Hidden files are left out; a folder that links lead to twice is listed once."""
-    found, seen = Walked(), {os.path.realpath(folder)}
+    found, seen = Walked(folder), {os.path.realpath(folder)}
     for path, folders, files in os.walk(folder, followlinks=follow_links):
         place = Path(path).relative_to(folder)
         entered = []

@@ -4,43 +4,54 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmfusion.data.memory import as_setting
+from mmfusion.names import check_choice
 from mmfusion.training.config import RunConfig
+
+#: each modality alone, and what is fitted without a network.
+BASELINES = ("modalities", "prior", "gradient_boosting")
 
 
 @dataclass
 class ExperimentConfig:
     """Runs that differ from a base run in one thing each: ``mmfusion compare --config STUDY.yaml``.
 
+    Or runs that are finished, on the same rows: ``mmfusion compare --runs runs/a runs/b``.
+
     Attributes:
+        runs: folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
+            is trained; ``metric``, ``output``, ``replicates`` and ``level`` are the only further options.
         run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
             settings.
         base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
         vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
         rows: name -> dotted settings, for rows that have to change several settings to vary one thing (a loss and its
             keywords).
-        baselines: also run each modality of the base (image, text, columns) alone.
+        baselines: ``true`` also runs each modality of the base (image, text, columns) alone. A list names what is run:
+            ``modalities`` for these, ``prior`` (the class shares) and ``gradient_boosting`` (of the columns).
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
         metric: the figure that the words and the picture are about.
         data: root folder of the data set; None takes the run's own.
-        output: folder of the experiment: its runs, tables and picture. An experiment that was stopped goes on in it.
+        output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
+            ``runs/comparison``, unless said otherwise. An experiment that was stopped goes on in it.
         jobs: runs at a time, each in a process with its share of the cores.
         replicates: draws of the bootstrap.
         level: of the intervals.
         keep_models: keep the best model of each run, and not only its figures and predictions.
     """
 
-    run: RunConfig
+    runs: list[str] = field(default_factory=list)
+    run: RunConfig = field(default_factory=lambda: RunConfig(data=""))
     base: dict[str, Any] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    baselines: bool = True
+    baselines: bool | list[str] = True
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     cross_validate: bool = False
     metric: str = "balanced_accuracy"
     data: str | None = None
-    output: str = "runs/study"
+    output: str = ""
     jobs: int = 1
     replicates: int = 1000
     level: float = 0.95
@@ -48,6 +59,14 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data) if self.data is not None else None
+        self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
+        for name in self.named_baselines:
+            check_choice("baselines", name, BASELINES)
+
+    @property
+    def named_baselines(self) -> list[str]:
+        """The baselines by name."""
+        return self.baselines if isinstance(self.baselines, list) else ["modalities"] * self.baselines
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -194,9 +195,9 @@ def checked_rows(rows: Any, processors: Sequence[Processor], dataset: DatasetCon
     Raises:
         TypeError: it is a single row, or holds something other than dicts.
     """
-    if isinstance(rows, Mapping | str):
-        raise TypeError("predict takes a list of rows; put a single row in a list.")
     of_table = is_frame(rows)
+    if isinstance(rows, Mapping | str) or not (of_table or isinstance(rows, Iterable)):
+        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg', 'text': '...'}]; or a DataFrame.")
     rows = list(rows) if not of_table else frame_rows(rows, dataset)
     rows = [named_row(check_row(row), dataset.columns) for row in rows]
     if rows:
@@ -232,5 +233,6 @@ def tell_notices(datasets: Iterable[Any]) -> None:
 def check_row(row: Any) -> Mapping[str, Any]:
     """The row itself; TypeError where it is no dict."""
     if not isinstance(row, Mapping):
-        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
+        alone = f"; an image alone is {{'image': {row!r}}}" if isinstance(row, str | os.PathLike) else ""
+        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}{alone}.")
     return row

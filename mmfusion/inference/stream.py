@@ -32,7 +32,7 @@ class Prediction:
         inputs: n texts, the modalities that a row was judged on, joined by ``+``; empty in a row with an error.
         shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
             names them; NaN in a row that could not be read, and nothing where no row of the batch could.
-        calibration: The model's, whose ``temperature`` makes :attr:`probabilities`; None leaves them as they are.
+        calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
     """
 
     start: int
@@ -54,7 +54,7 @@ class Prediction:
 
     @property
     def uncalibrated(self) -> NDArray[np.float32]:
-        """(n, C), at temperature 1."""
+        """(n, C), as the network gives them."""
         return np.exp(self.log_probabilities)
 
 

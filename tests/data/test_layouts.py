@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmfusion.data import DatasetConfig, check_images, read_cases
+from mmfusion.data import DatasetConfig, check_images, image_checks, read_cases
 from mmfusion.data.cases import CaseTable
-from mmfusion.data.image_checks import Image as Opened
 from mmfusion.data.labels import in_order, label_faults
 from mmfusion.data.walking import walk
 
 
 def picture(path: Path, level: int = 90) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (level, 20, 40)).save(path)
+    image = Image.new("RGB", (8, 8), (level, 20, 40))
+    image.putpixel((7, 7), (250, 250, 250))  # one color alone is a blank image
+    image.save(path)
     return path
 
 
@@ -248,13 +249,13 @@ def test_sound_images_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.
     (data / "c.png").write_bytes(b"no picture")
     (data / "t.csv").write_text("image,label\na.png,x\nb.png,y\nc.png,y\n")
     decoded: list[str] = []
-    plain = Opened.open
+    plain = image_checks.read_slice
 
-    def noted(path: Path) -> Image.Image:
-        decoded.append(Path(path).name)
-        return plain(path)
+    def noted(path: Path, chosen: object) -> object:
+        decoded.append(path.name)
+        return plain(path, chosen)
 
-    monkeypatch.setattr(Opened, "open", noted)
+    monkeypatch.setattr(image_checks, "read_slice", noted)
     assert len(check_images(read_cases(data)).problems) == 1 and sorted(decoded) == ["a.png", "b.png", "c.png"]
     decoded.clear()
     assert len(check_images(read_cases(data)).problems) == 1 and decoded == ["c.png"]  # only what was bad
@@ -270,8 +271,8 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = walk(tmp_path)
-    assert found.of([".png"]) == ["a.png"]
-    assert found.notes([".png"]) == [
+    assert found.images == ["a.png"]
+    assert found.notes() == [
         "1 files are not read, since their suffix is none of an image (1 .xyz)",
         "2 hidden folders are not read (.git, __MACOSX)",
     ]
