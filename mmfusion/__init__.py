@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmfusion.averaging import make_soup as make_soup
     from mmfusion.cli.verbs import (
         audit as audit,
+        auto as auto,
         compare as compare,
         embed as embed,
         evaluate as evaluate,

@@ -63,7 +63,10 @@ def names_of(page: str) -> dict[str, Any]:
 
 def smaller(code: str) -> str:
     """A training run as a test can afford it; all other snippets run as they stand."""
-    if not any(word in code for word in ("train(RunConfig", "mmfusion.train(", "compare(", "FusionClassifier(")):
+    if not any(
+        word in code
+        for word in ("train(RunConfig", "mmfusion.train(", "mmfusion.auto(", "compare(", "FusionClassifier(")
+    ):
         return code
     for written, tried in (("mibf_lite0", "test_mibf"), ("epochs=20", "epochs=1, batch_size=8")):
         code = code.replace(written, tried)

@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
-from mmfusion.artifacts.names import CONFIG, LOCAL
+from mmfusion.artifacts.names import CONFIG, ENSEMBLE, LOCAL
+from mmfusion.files import read_json
+from mmfusion.untrusted import is_outside
 
 
 def saved_in(name: str | os.PathLike[str]) -> Path:
@@ -29,8 +32,24 @@ def folder_of(name: str | os.PathLike[str]) -> Path:
 
 
 def model_in(folder: Path) -> Path | None:
-    """The folder itself, or its ``best``, whichever holds a saved model; None where neither does."""
-    return next((each for each in (folder, folder / "best") if (each / CONFIG).is_file()), None)
+    """The folder itself, or its ``best``, whichever holds a saved model or an ensemble; None where neither does."""
+    files = (CONFIG, ENSEMBLE)
+    return next((each for each in (folder, folder / "best") if any((each / name).is_file() for name in files)), None)
+
+
+def members_in(folder: Path) -> list[Path]:
+    """The saved models that the folder of an ensemble lists; none where it is that of one model.
+
+    Raises:
+        ValueError: It lists something else than folders below it.
+    """
+    if (folder / CONFIG).is_file() or not (folder / ENSEMBLE).is_file():
+        return []
+    listed: Any = read_json(folder / ENSEMBLE).get("members")
+    known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
+    if not known or any(is_outside(name) for name in listed):
+        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {listed!r}.")
+    return [saved_in(folder / name) for name in listed]
 
 
 def portable_name(name: str) -> str:

@@ -3,3 +3,5 @@
 from mmfusion.repositories import HUB as HUB, LOCAL as LOCAL
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
+#: lists the members of an ensemble.
+ENSEMBLE = "ensemble.json"

@@ -20,6 +20,7 @@ class Command(NamedTuple):
 #: Command -> verb and the name of its dataclass, help.
 _TABLE = {
     "demo": ("experiments.demo:demo DemoConfig", "Compare image, text and fusion models on small synthetic data."),
+    "auto": ("ladder.run:auto AutoConfig", "Climb from baselines to an ensemble within a time, with a leaderboard."),
     "train": ("training.run:train RunConfig", "Train a model on a table of cases."),
     "evaluate": ("evaluation.run:evaluate EvaluateConfig", "Measure a trained model on one split of a data set."),
     "predict": ("inference.run:predict PredictConfig", "Predict a folder of images or a table, and write a CSV."),

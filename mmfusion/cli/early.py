@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import read_config, resolve_members
 from mmfusion.data.early import check_data
 from mmfusion.experiments.config import ExperimentConfig, SweepConfig
 from mmfusion.experiments.plan import base_run, finished_folders, plan_rows
+from mmfusion.ladder.config import AutoConfig
 from mmfusion.training.config import RunConfig
 from mmfusion.training.early import check_run
 from mmfusion.training.run_folder import RunFolder
@@ -30,9 +31,11 @@ def check(name: str, config: Any) -> None:
         finished_folders(config)
     if isinstance(config, RunConfig):
         RunFolder(config.output).check(config)
+    if isinstance(config, RunConfig | AutoConfig):
         return
     for model in _models(config):
-        read_config(resolve_artifact(model))
+        for folder in resolve_members(model):
+            read_config(folder)
     if getattr(config, "dataset", None) is not None and config.data is not None:
         drawn = name == "split" or (name == "audit" and config.split != "auto")
         dataset = config.dataset.without_split() if drawn else config.dataset
@@ -44,8 +47,8 @@ def check(name: str, config: Any) -> None:
 
 def _runs(config: Any) -> Iterable[RunConfig]:
     """The training runs that a command starts."""
-    if isinstance(config, RunConfig):
-        return [config]
+    if isinstance(config, RunConfig | AutoConfig):
+        return [config if isinstance(config, RunConfig) else config.run()]
     if isinstance(config, ExperimentConfig):
         if config.runs:
             return []

@@ -130,7 +130,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
     first.add_argument("--config", action="append", default=[])
     for name, hint in parser.hints.items():
         words: dict[str, Any] = {"nargs": "+"} if _is("list", hint) else {}
-        words = {"nargs": "?", "const": "true"} if hint is bool else words
+        words = {"nargs": "?", "const": "true"} if _is("bool", hint) else words
         if words or name in ALIASES:
             spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
             first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, **words)
@@ -142,7 +142,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
             parser.check_name(option.partition("=")[0].rstrip("+"))
     for name, value in values.items():
         hint = parser.hints[name]
-        if hint is bool and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
+        if _is("bool", hint) and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
             rest, value = [*rest, value], "true"  # the word after a flag is the command's own argument
         rest.append(f"--{name}={value if isinstance(value, str) else _list(name, hint, value)}")
     return files + rest
@@ -186,9 +186,9 @@ def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
     models = parsed.get("models") or parsed.get("model")
     if "dataset" not in parsed or not isinstance(models, str | list) or not models:
         return {}
-    from mmfusion.artifacts.folder import read_config, resolve_artifact  # light, but not for --help
+    from mmfusion.artifacts.folder import read_config, resolve_members  # light, but not for --help
 
-    stored = read_config(resolve_artifact(models if isinstance(models, str) else models[0]))
+    stored = read_config(resolve_members(models if isinstance(models, str) else models[0])[0])
     return (stored.get("training") or {}).get("dataset") or {}
 
 

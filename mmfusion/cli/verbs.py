@@ -24,9 +24,25 @@ if TYPE_CHECKING:
     from mmfusion.explanation.run import Explained
     from mmfusion.exporting.artifact import Exported
     from mmfusion.inference.embedding import Embedded
+    from mmfusion.ladder.leaderboard import Leaderboard
     from mmfusion.narrative.run import NarratedData
     from mmfusion.results import Evaluation
     from mmfusion.training.finish import TrainResult
+
+
+def auto(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Leaderboard:
+    """Climb from baselines to an ensemble of networks within a time.
+
+    Args:
+        data: The data set.
+        config: YAML file or :class:`~mmfusion.ladder.AutoConfig`.
+        options: As that has them: ``time_limit``, ``output``, ``dataset={...}``, ``model={...}``, ...
+
+    Returns:
+        The leaderboard (``.frame()``), with ``.winner``, ``.predictor`` and ``.test``.
+    """
+    result: Leaderboard = _called("auto", config, data=data, **options)
+    return result
 
 
 def train(data: DataSource | None = None, *, config: Any = None, **options: Any) -> TrainResult:

@@ -12,7 +12,7 @@ from mmfusion.evaluation.report import write_report
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, warn_of_training_rows, with_template
-from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
 from mmfusion.inference.split import read_split
 from mmfusion.results import Evaluation
@@ -33,7 +33,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     predictor = Predictor.from_pretrained(
         config.model, channels_last=resolve_channels_last(None), calibrated=config.calibrated
     )
-    if config.report and len(config.model) > 1:
+    if config.report and isinstance(predictor, Ensemble):
         raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     predictor = with_template(predictor, config.dataset)

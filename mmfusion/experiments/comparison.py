@@ -18,6 +18,7 @@ from mmfusion.experiments.differences import RowResult, RunPredictions, compare_
 from mmfusion.experiments.finished import compare_finished
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
 from mmfusion.experiments.predictions import read_predictions
+from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.registry import load_plugins
@@ -130,7 +131,7 @@ def _results(
 
     if experiment.jobs == 1:
         for run in runs:
-            yield run, run_once(run.config, **options(run))
+            yield run, _finished(run, **options(run))
         return
     # the features that all rows share are computed by the first run, and not by each of those that start together
     alone = 1 if runs[0].config.train.feature_cache is not None else 0
@@ -139,12 +140,18 @@ def _results(
     with ProcessPoolExecutor(experiment.jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
             for run in runs[:alone]:
-                yield run, pool.submit(run_once, run.config, **options(run)).result()
-            pending = {pool.submit(run_once, run.config, **options(run)): run for run in runs[alone:]}
+                yield run, pool.submit(_finished, run, **options(run)).result()
+            pending = {pool.submit(_finished, run, **options(run)): run for run in runs[alone:]}
             for future in as_completed(pending):
                 yield pending[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(run: Run, **options: Any) -> dict[str, Any]:
+    if run.reference is not None:
+        return reference_once(run.reference, run.config, images_checked=options["images_checked"])
+    return run_once(run.config, **options)
 
 
 def _predictions(

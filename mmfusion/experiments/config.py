@@ -4,7 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmfusion.data.memory import as_setting
+from mmfusion.names import check_choice
 from mmfusion.training.config import RunConfig
+
+#: each modality alone, and what is fitted without a network.
+BASELINES = ("modalities", "prior", "gradient_boosting")
 
 
 @dataclass
@@ -22,7 +26,8 @@ class ExperimentConfig:
         vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
         rows: name -> dotted settings, for rows that have to change several settings to vary one thing (a loss and its
             keywords).
-        baselines: also run each modality of the base (image, text, columns) alone.
+        baselines: ``true`` also runs each modality of the base (image, text, columns) alone. A list names what is run:
+            ``modalities`` for these, ``prior`` (the class shares) and ``gradient_boosting`` (of the columns).
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
@@ -41,7 +46,7 @@ class ExperimentConfig:
     base: dict[str, Any] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    baselines: bool = True
+    baselines: bool | list[str] = True
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     cross_validate: bool = False
     metric: str = "balanced_accuracy"
@@ -55,6 +60,13 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         self.data = as_setting(self.data) if self.data is not None else None
         self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
+        for name in self.named_baselines:
+            check_choice("baselines", name, BASELINES)
+
+    @property
+    def named_baselines(self) -> list[str]:
+        """The baselines by name."""
+        return self.baselines if isinstance(self.baselines, list) else ["modalities"] * self.baselines
 
 
 @dataclass

@@ -36,23 +36,28 @@ WITHOUT: dict[str, dict[str, Any]] = {
 class Row:
     """One line of an experiment's tables: a configuration (but for seed, fold and folder), trained with each of those.
 
-    Its kind is ``base``, ``baseline`` (one modality alone) or ``variant``.
+    Its kind is ``base``, ``baseline`` (one modality alone, or a ``reference`` in place of a network) or ``variant``.
     """
 
     name: str
     kind: str
     config: RunConfig
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the row of that name, tested on ``fold`` (or None); ``first`` is the first of its row."""
+    """One training of the row of that name, tested on ``fold`` (or None); ``first`` is the first of its row.
+
+    ``reference`` is fitted in place of a network where the row has one.
+    """
 
     row: str
     seed: int
     fold: Any
     config: RunConfig
     first: bool
+    reference: str | None = None
 
     def __str__(self) -> str:
         return f"{self.row}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
@@ -125,11 +130,12 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
     if not variants:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
-    if experiment.baselines:
-        there = _modalities(base)
+    if "modalities" in (asked := experiment.named_baselines):
+        there = modalities(base)
         if len(there) < 2:
             raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
-        baselines = [Row(f"{modality} alone", "baseline", _unimodal(base, modality)) for modality in there]
+        baselines = [Row(f"{modality} alone", "baseline", unimodal(base, modality)) for modality in there]
+    baselines += [Row(name, "baseline", base, name) for name in asked if name != "modalities"]
     rows = [Row(", ".join(own) or "base", "base", base), *baselines, *variants]
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -145,7 +151,7 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
     return rows
 
 
-def _modalities(base: RunConfig) -> list[str]:
+def modalities(base: RunConfig) -> list[str]:
     """What the base reads, as far as its settings tell: beside columns, a text only where they name one."""
     dataset, model = base.dataset, base.model
     told = not dataset.reads_columns or dataset.text_template or dataset.text_column or model.text_encoder is not None
@@ -157,7 +163,7 @@ def _modalities(base: RunConfig) -> list[str]:
     return [modality for modality, is_there in there.items() if is_there]
 
 
-def _unimodal(base: RunConfig, alone: str) -> RunConfig:
+def unimodal(base: RunConfig, alone: str) -> RunConfig:
     """The base with one modality alone: what belongs to the others, or joins them, is left out with them."""
     settings: dict[str, Any] = dict.fromkeys(_JOINING_PARTS)
     for modality, gone in WITHOUT.items():
@@ -185,7 +191,7 @@ def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -
             split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
             config, folder = with_settings(config, {"dataset.folds": split}), folder / f"fold-{_slug(str(fold))}"
         first = seed == experiment.seeds[0] and i == 0
-        yield Run(row.name, seed, fold, replace(config, output=str(folder)), first)
+        yield Run(row.name, seed, fold, replace(config, output=str(folder)), first, row.reference)
 
 
 def _slug(name: str) -> str:

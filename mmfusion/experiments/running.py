@@ -3,20 +3,26 @@
 import contextlib
 import shutil
 import time
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mmfusion.data import CaseTable, DatasetConfig, check_images
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.cost import cost_of
-from mmfusion.files import read_json, write_json
+from mmfusion.files import read_json, write_json, write_yaml
+from mmfusion.settings import flat
 from mmfusion.training.config import RunConfig
 from mmfusion.training.run import train
 from mmfusion.training.run_folder import RunFolder
 
 #: what a run leaves behind for the experiment; its presence says that the run is finished.
 RESULT = "result.json"
+#: what a run printed.
+LOG = "train.log"
 
 
 def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[CaseTable, bool]:
@@ -30,6 +36,12 @@ def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[Cas
     check_images(cases)
     sound = all(problem.warning for problem in cases.problems)
     cases = cases.resolve(dataset.on_bad_row)
+    note_data(cases, output)
+    return cases, sound
+
+
+def note_data(cases: CaseTable, output: Path) -> None:
+    """Write which rows the runs below a folder are of; ValueError where it has runs on others."""
     path = output / "data.json"
     told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
     before = read_json(path) if path.is_file() else told
@@ -40,7 +52,36 @@ def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[Cas
         )
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, told)
-    return cases, sound
+
+
+def begin(path: Path, told: dict[str, Any], free: Collection[str] = ()) -> None:
+    """Write what an experiment is told, or refuse a folder where another one lies.
+
+    Args:
+        path: The file that tells it.
+        told: Its settings.
+        free: Those that may change when it goes on, dotted.
+
+    Raises:
+        ValueError: The file tells another experiment.
+    """
+    if path.exists():
+        before, now = flat(yaml.safe_load(path.read_text(encoding="utf-8"))), flat(told)
+        differ = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        if changed := ", ".join(sorted(differ.difference(free))):
+            raise ValueError(
+                f"{path.parent} holds another {path.stem} ({changed} differ); set them back, or choose another "
+                "--output."
+            )
+    write_yaml(path, told)
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Let what is printed go to the end of a file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
 
 
 def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost: bool) -> dict[str, Any]:
@@ -66,14 +107,9 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
     RunFolder(folder).check(config)
     if (folder / RESULT).is_file():
         return read_json(folder / RESULT)
-    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     result: dict[str, Any]
-    with (
-        (folder / "train.log").open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
+    with logged(folder / LOG):
         try:
             done = train(config, images_checked=images_checked)
             print(done.summary())

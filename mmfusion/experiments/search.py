@@ -6,16 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mmfusion.data import read_cases
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
-from mmfusion.experiments.running import run_once, settled
+from mmfusion.experiments.running import begin, run_once, settled
 from mmfusion.files import write_yaml
 from mmfusion.registry import load_plugins
-from mmfusion.settings import flat, with_settings
+from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
 from mmfusion.training.check import check_settings
 
@@ -86,7 +84,8 @@ def sweep(config: SweepConfig) -> SweepResult:
     _check(config, base)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    _begin(config, base, output / "sweep.yaml")
+    asked = {"space": config.space, "seed": config.seed, "run": asdict(base)}  # more trials may be asked for
+    begin(output / "sweep.yaml", asked, free=("run.data", "run.output"))
     _, sound = settled(read_cases(base.data, base.dataset), base.dataset, output)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -150,19 +149,6 @@ def _suggest(trial: Trial, name: str, space: Any) -> Any:
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, step=space.get("step") or 1, log=log)
     return trial.suggest_float(name, low, high, step=space.get("step"), log=log)
-
-
-def _begin(config: SweepConfig, base: RunConfig, path: Path) -> None:
-    """Write what the sweep is told, or refuse a folder where another one lies. More trials may be asked for."""
-    told = {"space": config.space, "seed": config.seed, "run": asdict(base)}
-    if path.exists():
-        before, now = flat(yaml.safe_load(path.read_text(encoding="utf-8"))), flat(told)
-        differ = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
-        if changed := ", ".join(sorted(differ - {"run.data", "run.output"})):
-            raise ValueError(
-                f"{path.parent} holds another sweep ({changed} differ); set them back, or choose another --output."
-            )
-    write_yaml(path, told)
 
 
 def _take_up(study: Study) -> None:

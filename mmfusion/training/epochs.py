@@ -1,6 +1,7 @@
 """What is known after each epoch: the record of it, the best one, when to stop, and the line on the screen."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +114,9 @@ class EpochLog(TrainerCallback, ExportableState):
         """Record what training gave; the validation figures follow, where there is a validation."""
         self.loss_sum = mean_over_processes(self.loss_sum)
         group, steps = kwargs["optimizer"].param_groups[-1], steps_per_epoch(state)
-        self.record: Record = {"epoch": state.global_step // steps, "step": state.global_step}
-        self.record |= {"train_loss": self.loss_sum / steps, "lr": self.config.lr * group["lr"] / group["initial_lr"]}
+        done = state.global_step % steps or steps  # fewer where a callback stopped the run in mid-epoch
+        self.record: Record = {"epoch": math.ceil(state.global_step / steps), "step": state.global_step}
+        self.record |= {"train_loss": self.loss_sum / done, "lr": self.config.lr * group["lr"] / group["initial_lr"]}
         if args.eval_strategy == IntervalStrategy.NO:
             self._finish(state, control)
 

@@ -1,12 +1,12 @@
 """``train(config)``: from a table of cases to a run folder, step by step."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import IntervalStrategy, TrainingArguments, set_seed
+from transformers import IntervalStrategy, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
@@ -17,25 +17,17 @@ from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
-from mmfusion.training.build import (
-    build_loss,
-    build_predictor,
-    class_counts,
-    columns_of,
-    needs_aux_heads,
-    with_parts,
-    with_saved_columns,
-)
+from mmfusion.training.build import build_loss, class_counts, needs_aux_heads, with_saved_columns
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
 from mmfusion.training.finish import TrainResult, finish, save
-from mmfusion.training.provenance import card_of, provenance_of
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
+from mmfusion.training.settling import settle
 from mmfusion.training.trainer import FusionTrainer, trainer_arguments
 from mmfusion.training.unread import moved_by
-from mmfusion.training.weights import encoder_weights, tower_starts, words
+from mmfusion.training.weights import words
 
 
 @contextmanager
@@ -53,7 +45,13 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @_quiet_transformers()
-def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
+def train(
+    config: RunConfig,
+    *,
+    images_checked: bool = False,
+    judged_on: Sequence[str] = ("test", "val"),
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainResult:
     """Train a model on a table of cases, and leave everything about it in the run folder.
 
     All rows are checked before training starts. Class names come from the training rows. The best epoch is chosen on
@@ -63,6 +61,9 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     Args:
         config: The run.
         images_checked: Whether the images are known to be sound, as those of an experiment are from its second run on.
+        judged_on: Splits that the best model may be measured on; the first that the data have is taken.
+        callbacks: Further callbacks of the transformers Trainer. One that stops it in mid-epoch has that part of an
+            epoch validated and recorded as one, and the run ends with the best epoch so far.
 
     Raises:
         FileExistsError: the run folder holds a run, and ``train.resume`` is not set.
@@ -81,24 +82,20 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
     is_main, processes = args.process_index == 0, args.distributed_state
 
     cases = read_training_cases(config, images_checked)
-    columns = columns_of(config, cases)
-    config, told = with_parts(config, cases, columns.table)
-    starts = tower_starts(config)
-    provenance = provenance_of(config, cases, starts, args.world_size, columns.table)
+    settled = settle(config, cases, args.world_size)
+    config, provenance = settled.config, settled.provenance
     if resuming:
         folder.check(config, complete=True)
         folder.check_provenance(provenance)
     processes.wait_for_everyone()
 
     loss = build_loss(config.train, class_counts(cases))
-    set_seed(config.seed)
-    made: dict[str, Any] = {"table": columns.table, "weights": encoder_weights(starts)}
-    made |= {"provenance": provenance, "card": card_of(config)}
-    predictor = build_predictor(config, cases, aux_heads=needs_aux_heads(loss), **made)
+    predictor = settled.predictor(cases, aux_heads=needs_aux_heads(loss))
     if is_main:
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
-        lines = columns.summary(), *told, _first_line(config, args, predictor, cases), words(starts, config.train)
+        towers = words(settled.starts, config.train)
+        lines = settled.columns.summary(), *settled.told, _first_line(config, args, predictor, cases), towers
         print("\n".join(filter(None, lines)))
     processes.wait_for_everyone()
     with processes.main_process_first():
@@ -128,12 +125,12 @@ def train(config: RunConfig, *, images_checked: bool = False) -> TrainResult:
             _metrics(labels, logits, predictor.labels)
             | moved_by(predictor.network(), rows.val, workers=config.train.workers)
         ),
-        callbacks=[ProgressBar(), log],
+        callbacks=[ProgressBar(), log, *callbacks],
         on_loss=log.add,
     )
     _train_or_resume(trainer, log, folder, config)
     with trainer.averaged():
-        return finish(config, folder, cases, predictor, rows, log.history)
+        return finish(config, folder, cases, predictor, rows, log.history, judged_on)
 
 
 def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor, cases: CaseTable) -> str:
@@ -174,7 +171,10 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
     history = restored(saved["stateful_callbacks"])["history"]
     if trainer.is_world_process_zero():
         print(f"going on from {state} ({len(history)} epochs done)")
-    if len(history) >= config.train.epochs or should_stop(history, config.train.metric, config.train.patience):
+    in_midst = saved["global_step"] % (saved["max_steps"] // saved["num_train_epochs"]) != 0
+    was_stopped = bool(history) and in_midst and history[-1]["step"] == saved["global_step"]
+    ended = len(history) >= config.train.epochs or was_stopped
+    if ended or should_stop(history, config.train.metric, config.train.patience):
         log.history = history
         trainer.load_state(state)
     else:

@@ -47,6 +47,20 @@ def test_a_base_that_no_value_names_is_called_base() -> None:
     assert [row.name for row in plan_rows(study(vary={"train.lr": [1.0]}, baselines=False))] == ["base", "lr=1"]
 
 
+def test_baselines_by_name() -> None:
+    names = {"modalities", "prior", "gradient_boosting"}
+    rows = plan_rows(study(vary={"train.lr": [0.5]}, baselines=["prior", "gradient_boosting"]))
+    assert [(row.name, row.kind, row.reference) for row in rows[1:]] == [
+        ("prior", "baseline", "prior"),
+        ("gradient_boosting", "baseline", "gradient_boosting"),
+        ("lr=0.5", "variant", None),
+    ]
+    assert rows[1].config == rows[0].config
+    assert len(plan_rows(study(vary={"train.lr": [0.5]}, baselines=sorted(names)))) == 6
+    with pytest.raises(ValueError, match="baselines='knn' is not one of"):
+        study(baselines=["knn"])
+
+
 def test_one_modality_has_no_disagreement() -> None:
     run = RunConfig(data="d", train=TrainConfig(loss="mp", loss_args={"alpha": 0.5}))
     rows = plan_rows(ExperimentConfig(run=run, vary={"train.lr": [0.1]}))

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import mmfusion
+from mmfusion.artifacts.ensemble import write_ensemble
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import classification_metrics
+from mmfusion.files import write_json
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.stream import Prediction, mean_of
 
@@ -124,3 +126,33 @@ def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
         together.explain({"text": "red"})
     with pytest.raises(ValueError, match="looks into one model"):
         measure(together, read_cases(toy), missing_modality=True)
+
+
+def test_the_folder_of_an_ensemble(names: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "best"
+    write_ensemble(folder, {name.rpartition("/")[2]: Path(name.removeprefix("local-dir:")) for name in names[:2]})
+    rows = [{"image": np.full((40, 40, 3), 90, np.uint8), "text": "a red spot"}]
+    expected = values(Predictor.from_pretrained(names[:2]).predict(rows))
+    for name in (folder, str(tmp_path / "run"), f"local-dir:{folder}"):
+        found = Predictor.from_pretrained(name)
+        assert isinstance(found, Ensemble) and np.array_equal(values(found.predict(rows)), expected)
+    assert len(Predictor.from_pretrained([folder, names[2]]).members) == 3
+    # it may be moved; where one model is meant it names them
+    moved = folder.rename(tmp_path / "moved")
+    assert np.array_equal(values(Predictor.from_pretrained(moved).predict(rows)), expected)
+    with pytest.raises(ValueError, match=r"is an ensemble; name one of its members, such as .*moved/members/one"):
+        mmfusion.create_model(moved)
+    write_json(moved / "ensemble.json", {"members": ["members/one", "../one"]})
+    with pytest.raises(ValueError, match="lists no two members, as folders below it"):
+        Predictor.from_pretrained(moved)
+
+
+def test_commands_take_the_folder_of_an_ensemble(
+    names: list[str], toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_ensemble(tmp_path / "e", {str(i): Path(name.removeprefix("local-dir:")) for i, name in enumerate(names[:2])})
+    given = ["--model", str(tmp_path / "e"), "--data", str(toy), "--output"]
+    assert cli.main(["predict", *given, str(tmp_path / "p.csv")]) == 0
+    assert cli.main(["evaluate", *given, str(tmp_path / "v")]) == 0
+    assert cli.main(["evaluate", *given, str(tmp_path / "r"), "--report"]) == 2
+    assert "evaluate the models of an ensemble one by one" in capsys.readouterr().err

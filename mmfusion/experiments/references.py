@@ -1,0 +1,100 @@
+"""Lines to beat: what the class shares and the columns of the table predict, without any network."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfusion.data import CaseTable
+from mmfusion.data.table_columns import TableColumns
+from mmfusion.evaluation.metrics import METRICS, classification_metrics
+from mmfusion.experiments.running import RESULT
+from mmfusion.files import read_json, write_json
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
+from mmfusion.inference.stream import Prediction
+from mmfusion.training.columns import choose_columns
+from mmfusion.training.config import RunConfig
+from mmfusion.training.rows import read_training_cases
+
+#: scikit-learn bins the values of a column into so many, missing and unseen ones included.
+_MOST_CATEGORIES = 253
+
+
+def class_shares(cases: CaseTable, rows: CaseTable) -> NDArray[np.float64]:
+    """The shares of the classes in the training rows of ``cases``, as the prediction of each of ``rows``: (N, C)."""
+    counts = cases.select("train").frame["label"].value_counts()
+    shares = np.array([counts.get(label, 0) for label in cases.labels], dtype=np.float64)
+    return np.tile(shares / shares.sum(), (len(rows), 1))
+
+
+def gradient_boosting(
+    cases: CaseTable, rows: CaseTable, columns: TableColumns, *, seed: int = 0, iterations: int = 100
+) -> NDArray[np.float64]:
+    """What scikit-learn's ``HistGradientBoostingClassifier``, fitted on columns, predicts: (N, C).
+
+    Args:
+        cases: The table, with the training rows that it is fitted on.
+        rows: The N rows to predict.
+        columns: The columns that are read.
+        seed: Of the classifier.
+        iterations: Its boosting iterations.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    trained = cases.select("train").frame
+    few = [len(column.values) <= _MOST_CATEGORIES for column in columns.categorical]
+    model = HistGradientBoostingClassifier(
+        max_iter=iterations,
+        early_stopping=False,
+        categorical_features=[*[False] * len(columns.numeric), *few],
+        random_state=seed,
+    )
+    model.fit(_inputs(trained, columns), trained["label"].to_numpy(dtype=str))
+    found = model.predict_proba(_inputs(rows.frame, columns))
+    order: NDArray[np.float64] = found[:, [model.classes_.tolist().index(label) for label in cases.labels]]
+    return order
+
+
+def _inputs(frame: Any, columns: TableColumns) -> NDArray[np.float64]:
+    encoded = columns.encode_columns(frame)
+    return np.hstack([encoded.numeric_values, encoded.category_ids]).astype(np.float64)
+
+
+def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dict[str, Any]:
+    """Fit a reference on the training rows of a run and predict its test rows, or take what it left when it was done.
+
+    Args:
+        name: ``prior`` or ``gradient_boosting``.
+        config: The run that the reference stands beside: its data, split, seed and columns.
+        images_checked: See :func:`~mmfusion.training.train`.
+
+    Returns:
+        ``figures`` (headline, test rows) and ``seconds``; the predictions are in ``predictions.csv``.
+
+    Raises:
+        ValueError: The data have no column to read, or no test rows.
+    """
+    folder = Path(config.output)
+    if (folder / RESULT).is_file():
+        return read_json(folder / RESULT)
+    cases, began = read_training_cases(config, images_checked), time.monotonic()
+    rows, names = cases.select("test"), cases.labels
+    if name == "prior":
+        probabilities = class_shares(cases, rows)
+    else:
+        asked = config.dataset.for_columns()
+        table = choose_columns(cases, asked, config.privacy.min_patients).table
+        assert table is not None
+        probabilities = gradient_boosting(cases, rows, table, seed=config.seed)
+    truth = rows.frame["label"].fillna("").tolist()
+    predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows))
+    with prediction_writer(folder / "predictions.csv", names, known=MEASURED) as write:
+        write(rows.frame["id"].tolist(), predicted, truth, rows.frame["group"].fillna("").astype(str).tolist())
+    labelled = [label != "" for label in truth]
+    labels = np.array([names.index(label) for label in truth if label])
+    figures = classification_metrics(labels, probabilities[labelled], names)
+    result = {"figures": {metric: figures[metric] for metric in METRICS}, "seconds": time.monotonic() - began}
+    write_json(folder / RESULT, result)
+    return result

@@ -1,0 +1,87 @@
+"""Options of auto. Importing this module loads no heavy library."""
+
+import re
+from dataclasses import dataclass, field, fields
+
+from mmfusion.artifacts.folder import is_saved
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.memory import as_setting
+from mmfusion.training.config import CardConfig, ModelConfig, PrivacyConfig, ProcessorConfig, RunConfig, TrainConfig
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_TIME = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS))
+
+
+def _dataset() -> DatasetConfig:
+    return DatasetConfig(table_columns="auto")
+
+
+def _model() -> ModelConfig:
+    return ModelConfig(name="mibf_v2_lite0")
+
+
+def _processor() -> ProcessorConfig:
+    return ProcessorConfig(image_size=112)
+
+
+def _train() -> TrainConfig:
+    return TrainConfig(
+        epochs=40, encoder_lr_scale=0.6, weight_decay=0.02, ema=0.998, freeze_stages=3, metric="macro_auroc"
+    )
+
+
+@dataclass
+class AutoConfig:
+    """Options of auto. The defaults of ``model``, ``processor`` and ``train`` suit a few cores without a GPU.
+
+    Attributes:
+        data: Root folder of the data set, or its table. It needs validation rows, or no split at all.
+        output: Folder of the leaderboard and of all that is trained; a second call goes on in it.
+        time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds.
+        seed: Fixes a drawn split, weights, order and augmentation.
+        dataset: How to read the data. Columns that may be inputs are read unless ``table_columns`` is ``none``.
+        model: The architecture of all networks; what the data have nothing for is left out.
+        processor: How rows become tensors.
+        train: How networks are trained: ``epochs`` at most, as many as the time allows. ``metric`` is what the
+            leaderboard is sorted by, and chooses epochs and winner. ``freeze_stages`` holds for published weights only.
+        privacy: What a saved model may hold of single patients.
+        card: What the model cards say beyond the figures.
+        plugins: Modules that register parts of your own.
+
+    Raises:
+        ValueError: No such time, or a trained model in place of an architecture.
+    """
+
+    data: str
+    output: str = "runs/auto"
+    time_limit: float | str = "1h"
+    seed: int = 0
+    dataset: DatasetConfig = field(default_factory=_dataset)
+    model: ModelConfig = field(default_factory=_model)
+    processor: ProcessorConfig = field(default_factory=_processor)
+    train: TrainConfig = field(default_factory=_train)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    card: CardConfig = field(default_factory=CardConfig)
+    plugins: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.data = as_setting(self.data)
+        if self.seconds <= 0:
+            raise ValueError(f"time_limit must be above 0; got {self.time_limit!r}.")
+        if is_saved(self.model.name):
+            raise ValueError(f"auto starts from an architecture, not from the trained {self.model.name!r}; see train.")
+
+    @property
+    def seconds(self) -> float:
+        """The time limit."""
+        text = str(self.time_limit).strip().lower()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        found = _TIME.fullmatch(text)
+        if found is None or not text:
+            raise ValueError(f"time_limit is a time such as 45s, 20m or 1h30m; got {self.time_limit!r}.")
+        return sum(float(count) * _UNITS[unit] for unit, count in found.groupdict().items() if count)
+
+    def run(self) -> RunConfig:
+        """The training run that all networks are variants of."""
+        return RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})

@@ -1,0 +1,92 @@
+"""Logistic regression on the features of a frozen tower, kept as the linear head of an ordinary model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from mmfusion.data import CaseTable, MultimodalDataset
+from mmfusion.inference.predictor import Predictor
+from mmfusion.models import FusionModel
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+#: strengths that are tried (scikit-learn's C, of standardized features); the validation rows choose.
+STRENGTHS = (1e-3, 1e-2, 1e-1)
+
+
+def features_of(
+    predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: Callable[[], None]
+) -> NDArray[np.float64]:
+    """What the head of a model classifies, of each row: (N, num_features); ``on_batch`` is called before each batch."""
+    model, rows = predictor.network().eval(), MultimodalDataset(cases, predictor.processor)
+    found = []
+    with torch.inference_mode():
+        for batch in DataLoader(rows, batch_size=batch_size, collate_fn=rows.collate):  # type: ignore[arg-type]
+            on_batch()
+            inputs = send_to_device({name: value for name, value in batch.items() if name != "labels"}, model.device)
+            found.append(model.forward_features(**inputs).pooled.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: Callable[[], None]) -> str:
+    """Fit logistic regression on the training rows, and give it to the linear head of a model.
+
+    Args:
+        predictor: A model whose head is ``linear``; its towers stay as they are.
+        cases: A table with training and validation rows; the latter choose the strength of the penalty.
+        batch_size: Rows that are encoded at once.
+        on_batch: Called before each batch; what it raises ends the fit.
+
+    Returns:
+        Which strength was chosen, in words.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    x, val_x = (features_of(predictor, cases.select(split), batch_size, on_batch) for split in ("train", "val"))
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale[scale < 1e-6] = 1.0
+    y, val_y = (_positions(cases.select(split), predictor.labels) for split in ("train", "val"))
+    fitted = [LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / scale, y) for strength in STRENGTHS]
+
+    def loss(regression: LogisticRegression) -> float:
+        probabilities = regression.predict_proba((val_x[val_y >= 0] - mean) / scale)
+        return float(log_loss(val_y[val_y >= 0], probabilities, labels=range(len(predictor.labels))))
+
+    best = min(fitted, key=loss)
+    into_head(predictor.network(), best, mean, scale)
+    return f"penalty C={best.C:g}"
+
+
+def into_head(
+    model: FusionModel, regression: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> None:
+    """Write the weights of a logistic regression on standardized features into the linear head of a model.
+
+    Args:
+        model: Its head ``linear`` has as many classes as the regression.
+        regression: Fitted on ``(features - mean) / scale``.
+        mean: (num_features,) of the features.
+        scale: (num_features,) likewise, above 0.
+    """
+    weight, bias = regression.coef_ / scale, regression.intercept_.copy()
+    bias -= weight @ mean
+    if len(weight) == 1:  # of two classes the second's log-odds
+        weight, bias = np.vstack([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
+    head: Any = model.head
+    with torch.no_grad():
+        head.fc.weight.copy_(torch.from_numpy(weight))
+        head.fc.bias.copy_(torch.from_numpy(bias))
+
+
+def _positions(cases: CaseTable, labels: list[str]) -> NDArray[np.int64]:
+    """(N,) the class of each row, -1 where it has none."""
+    return np.array([-1 if label is None else labels.index(label) for label in cases.frame["label"]])

@@ -1,0 +1,143 @@
+"""The rungs of a ladder: which networks the data allow, and how each is trained within its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import yaml
+from accelerate.utils import send_to_device
+
+from mmfusion.data import CaseTable, MultimodalDataset
+from mmfusion.data.contents import contents_of
+from mmfusion.experiments.plan import WITHOUT, unimodal
+from mmfusion.hardware import resolve_precision
+from mmfusion.models.factory import resolve_config
+from mmfusion.settings import with_settings
+from mmfusion.training.build import build_loss, class_counts, needs_aux_heads
+from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
+from mmfusion.training.config import RunConfig
+from mmfusion.training.run_folder import RunFolder
+from mmfusion.training.settling import settle
+from mmfusion.training.weights import RANDOM, tower_starts
+
+#: training steps that are timed, after one that warms up.
+_MEASURED = 2
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that a data set allows.
+
+    Attributes:
+        columns: The columns that may be inputs.
+        frozen: The run of the frozen tower whose features logistic regression reads; None where there is none.
+        tuned: Name -> run of each network that is fine-tuned, in their order.
+        told: What was decided, a line each.
+    """
+
+    columns: ChosenColumns
+    frozen: RunConfig | None
+    tuned: dict[str, RunConfig]
+    told: list[str]
+
+
+def plan_networks(base: RunConfig, cases: CaseTable) -> Networks:
+    """The networks of a ladder, of what the training rows hold.
+
+    Args:
+        base: The run that all are variants of.
+        cases: The rows, each in a split.
+
+    Raises:
+        ValueError: The rows hold nothing that the model reads.
+    """
+    columns, told = _columns(base, cases)
+    base = replace(base, dataset=with_column_names(base.dataset, columns.table))
+    if columns.table is None:
+        base = with_settings(base, WITHOUT["columns"])
+    parts, rows = resolve_config(base.model.name, **base.model.overrides()), cases.select("train")
+    template, missing = base.dataset.text_template, base.dataset.missing_values
+    found = contents_of(rows, template=template, missing_values=missing)
+    there = {
+        "image": bool(found.image) and parts["image_encoder"] is not None,
+        "text": bool(found.text) and parts["text_encoder"] is not None,
+        "columns": columns.table is not None,
+    }
+    modalities = [name for name, is_there in there.items() if is_there]
+    if not modalities:
+        raise ValueError(f"{cases.source}: the rows hold nothing that {base.model.name} reads; see dataset and model.")
+    told.append(f"the networks read {' and '.join(modalities)}")
+    if there["image"] and base.train.freeze_stages is not None and _is_random(base, "image"):
+        base = with_settings(base, {"train.freeze_stages": None})
+        told.append("the image tower starts from random numbers: train.freeze_stages is left out")
+    alone = {name: unimodal(base, name) for name in modalities}
+    if len(modalities) == 1:
+        tuned = alone
+    else:
+        absent = [settings for name, settings in WITHOUT.items() if not there[name]]
+        fusion = with_settings(base, {name: value for settings in absent for name, value in settings.items()})
+        tuned = {name: alone[name] for name in modalities[:1] if name == "image"} | {"fusion": fusion}
+    encoded = next((name for name in ("image", "text") if there[name] and not _is_random(alone[name], name)), None)
+    head = {"model.head": "linear", "model.head_args": None, "processor.augment": "none", "train.freeze_stages": None}
+    frozen = None if encoded is None else with_settings(alone[encoded], {**head, "train.freeze_encoders": True})
+    return Networks(columns, frozen, tuned, told)
+
+
+def _columns(base: RunConfig, cases: CaseTable) -> tuple[ChosenColumns, list[str]]:
+    if not base.dataset.reads_columns:
+        return ChosenColumns(), []
+    try:
+        columns = choose_columns(cases, base.dataset, base.privacy.min_patients)
+    except ValueError as error:
+        if base.dataset.named_columns:
+            raise
+        return ChosenColumns(), [str(error)]
+    return columns, [columns.summary()]
+
+
+def _is_random(config: RunConfig, modality: str) -> bool:
+    """Whether a tower starts from random numbers."""
+    return any(start.modality == modality and start.words.startswith(RANDOM) for start in tower_starts(config))
+
+
+def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one training step, its batch included, with the run's model and augmentation: of the second and third.
+
+    Args:
+        config: The run.
+        cases: Its rows.
+        now: The seconds of a clock.
+    """
+    loss = build_loss(config.train, class_counts(cases))
+    predictor = settle(config, cases).predictor(cases, aux_heads=needs_aux_heads(loss))
+    augment = None if config.processor.augment == "none" else config.processor.augment
+    rows = MultimodalDataset(cases.select("train"), predictor.processor, augment=augment, seed=config.seed)
+    model = predictor.network().to(torch.accelerator.current_accelerator(check_available=True) or "cpu").train()
+    optimizer = torch.optim.AdamW(model.param_groups(config.train.lr))
+    is_bf16 = resolve_precision(config.train.precision) == "bf16"
+    began = now()
+    for number in range(1 + _MEASURED):
+        began = began if number > 1 else now()
+        batch = rows.collate([rows[i % len(rows)] for i in _positions(number, config.train.batch_size)])
+        inputs = send_to_device(batch, model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
+            output = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        value: Any = loss(output, inputs["labels"])["loss"]
+        value.backward()
+        optimizer.step()
+    return (now() - began) / _MEASURED
+
+
+def _positions(number: int, count: int) -> range:
+    return range(number * count, (number + 1) * count)
+
+
+def begun_epochs(folder: RunFolder) -> int | None:
+    """The epochs that a run in a folder was told when it began; None where none did."""
+    if not folder.config.exists():
+        return None
+    return int(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["train"]["epochs"])
