@@ -15,7 +15,9 @@ import torch
 
 import mmfusion
 from mmfusion import lazy, registry
+from mmfusion.artifacts.shipped import Weights, shipped
 from mmfusion.models.factory import resolve_config
+from mmfusion.results import Evaluation
 
 ROOT = Path(mmfusion.__file__).parents[1]
 NUM_CLASSES = 7
@@ -34,6 +36,8 @@ TITLES = {
     "retriever": "Retrievers",
     "metric": "Metrics",
 }
+#: figures of the table of weights -> heading.
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC", "ece": "ECE"}
 #: packages that export the classes of their modules.
 PART_PACKAGES = ("aggregators", "fusion", "heads", "losses", "towers")
 
@@ -61,6 +65,33 @@ def models() -> list[str]:
         cells = " | ".join(f"`{part}`" if part else "" for part in parts)
         lines.append(f"| `{name}` | {cells} | {count / 1e6:.1f} M | {summary(registry.get('model', name))} |")
     return lines
+
+
+def weights() -> list[str]:
+    """Table of the trained weights that come with the package, not of those in other wheels on this machine."""
+    lines = [
+        "| weights | measured on | " + " | ".join(METRICS.values()) + " | MB | rows/s | licence |",
+        "|---|---|" + "---|" * len(METRICS) + "--:|--:|---|",
+    ]
+    for name in own_weights():
+        found = Evaluation.from_dict(name.metrics)
+        pooled = f", {found.pooled.folds} folds pooled" if found.pooled else ""
+        figures = " | ".join(str(found.intervals.figures.get(metric, "")) for metric in METRICS)
+        speed = name.metrics.get("speed") or {}
+        rate = f"{speed['rows_per_second']:g} ({speed['machine']})" if speed else ""
+        where = f"{name.dataset} {found.split}, {found.n:,} rows{pooled}"
+        lines.append(f"| `{name}` | {where} | {figures} | {name.size / 1e6:.1f} | {rate} | {name.terms} |")
+    return lines
+
+
+def research_only() -> list[str]:
+    """One line on the terms of the weights."""
+    bound = ", ".join(f"`{name}`" for name in own_weights() if "research only" in name.terms)
+    return [f"For research only, by the licence of the data that they were trained on: {bound}."] if bound else []
+
+
+def own_weights() -> list[Weights]:
+    return [each for each in shipped() if each.package == "mmfusion"]
 
 
 def components(kind: str) -> list[str]:
@@ -93,6 +124,14 @@ def page() -> str:
         "## Models",
         "",
         *models(),
+        "",
+        "## Trained weights",
+        "",
+        "Loaded with `create_model(name)` or `Predictor.from_pretrained(name)`; in brackets 95 % intervals by group.",
+        "",
+        *weights(),
+        "",
+        *research_only(),
     ]
     for kind, title in TITLES.items():
         if mmfusion.list_components(kind):
@@ -104,7 +143,8 @@ def readme() -> str:
     """``README.md`` with its tables of parts made anew, each between two marks."""
 
     def table(block: re.Match[str]) -> str:
-        return "\n".join([block["begin"], *short(block["kind"]), block["end"]])
+        lines = research_only() if block["kind"] == "terms" else short(block["kind"])
+        return "\n".join([block["begin"], *lines, block["end"]])
 
     blocks = re.compile(r"(?P<begin><!-- (?P<kind>\w+): by make docs -->).*?(?P<end><!-- end -->)", re.DOTALL)
     return blocks.sub(table, (ROOT / "README.md").read_text(encoding="utf-8"))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         sweep as sweep,
         train as train,
     )
+    from mmfusion.data import Processor as Processor
     from mmfusion.estimators.classifier import FusionClassifier as FusionClassifier
     from mmfusion.exporting import export_model as export_model
     from mmfusion.inference.predictor import Predictor as Predictor
@@ -64,4 +65,14 @@ if TYPE_CHECKING:
     from mmfusion.outputs import Features as Features, Fused as Fused, FusionOutput as FusionOutput
     from mmfusion.registry import register as register
 
-__getattr__, __dir__ = attach(__name__)
+#: what other libraries call it -> what it is here.
+_ELSEWHERE = {
+    "AutoModel": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
+    "AutoProcessor": "Processor.from_pretrained(FOLDER) loads the processor of a model",
+    "Trainer": "mmfusion.train trains, and the Trainer of transformers takes a model as it is",
+    "load_model": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
+    "pipeline": "Predictor.from_pretrained(NAME).predict(rows) predicts",
+    "save_model": "save_pretrained(model, FOLDER, processor) saves a model",
+}
+
+__getattr__, __dir__ = attach(__name__, elsewhere=_ELSEWHERE)

@@ -11,17 +11,20 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def attach(package: str, *, parts: bool = False) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(
+    package: str, *, parts: bool = False, elsewhere: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package: its public names and its modules.
 
     Args:
         package: Its ``__name__``.
         parts: Export also the public classes of the package's modules, found by folder. Type checkers read them in
             ``__init__.pyi``, which ``make docs`` writes.
+        elsewhere: Names of other libraries, and what the error about each says.
     """
 
     def find(name: str) -> Any:
@@ -40,7 +43,8 @@ def attach(package: str, *, parts: bool = False) -> tuple[Callable[[str], Any], 
         try:
             return find(name)
         except KeyError:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+            hint = f"; {elsewhere[name]}" if elsewhere and name in elsewhere else ""
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}") from None
 
     def names() -> list[str]:
         own = [name for name in vars(sys.modules[package]) if name.startswith("__")]

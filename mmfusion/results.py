@@ -66,7 +66,8 @@ class Bootstrap:
 class Calibration:
     """A temperature, above 1 of a model that had been too sure, fitted on ``n`` rows of the split ``fitted_on``.
 
-    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it.
+    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it;
+    ``prior_strength`` is the part of the log prior that is put back.
     """
 
     temperature: float
@@ -74,6 +75,15 @@ class Calibration:
     n: int
     before: dict[str, float]
     after: dict[str, float]
+    prior_strength: float | None = field(default=None, metadata=OPTIONAL)
+
+
+def calibration_words(calibration: Mapping[str, Any]) -> str:
+    """A calibration in words: ``temperature 1.455 from 1,002 val rows, prior put back with strength 0.5``."""
+    rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
+    strength = calibration.get("prior_strength")
+    prior = f", prior put back with strength {strength:g}" if strength else ""
+    return f"temperature {calibration['temperature']:.3f}{rows}{prior}"
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,30 @@ class Thresholds:
     per_class: dict[str, Threshold]
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """That figures are those of a cross-validation's models together, each on the rows of its own fold.
+
+    The saved weights are those of one: ``seed`` and ``fold`` say which; on its own ``n`` test rows it has ``figures``.
+    """
+
+    folds: int
+    seed: str
+    fold: str
+    n: int
+    figures: dict[str, float | None]
+
+    def words(self) -> str:
+        """What a reader must know before comparing."""
+        known = {name.replace("_", " "): value for name, value in self.figures.items() if value is not None}
+        own = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+        return (
+            f"These are the figures of {self.folds} models together, each trained without a fold and tested on it. The "
+            f"saved weights are those of one of them, seed {self.seed}, tested on fold {self.fold}; there, on "
+            f"{self.n:,} rows, they have {own}."
+        )
+
+
 @dataclass
 class Evaluation:
     """A model measured on rows with labels.
@@ -221,6 +255,7 @@ class Evaluation:
         conformal: Conformal sets, from validation rows.
         thresholds: Decision thresholds, from validation rows.
         missing_modality: The same rows with a modality taken away; empty where there is none to take.
+        pooled: That the figures are of several models; None where they are of one.
         split: Which rows these are, of a model that was saved with its evaluation.
         epoch: Best epoch of its training, from 1.
         val: Validation figures of that epoch.
@@ -246,6 +281,7 @@ class Evaluation:
     conformal: ConformalResult | None = field(default=None, metadata=OPTIONAL)
     thresholds: Thresholds | None = field(default=None, metadata=OPTIONAL)
     missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
+    pooled: Pooled | None = field(default=None, metadata=OPTIONAL)
     split: str | None = field(default=None, metadata=OPTIONAL)
     epoch: int | None = field(default=None, metadata=OPTIONAL)
     val: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
@@ -275,8 +311,7 @@ class Evaluation:
         yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
             changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in ("ece", "nll"))
-            fitted = f"temperature {found.temperature:.3f} ({found.fitted_on}, {found.n:,} rows)"
-            yield f"calibrated with {fitted}: {changes}; --calibrated false leaves it out"
+            yield f"calibrated with {calibration_words(vars(found))}: {changes}; --calibrated false leaves it out"
         for column, parts in (self.subgroups or {}).items():
             yield f"balanced accuracy by {column}:"
             for part in parts:
@@ -322,6 +357,8 @@ class Evaluation:
         told += f", {self.n:,} rows" if self.n else ""
         if drawn := self.bootstrap:
             told += f"; in brackets {drawn.level:.0%} bootstrap intervals over {drawn.groups:,} groups"
+        if self.pooled:
+            told = f"{self.pooled.words()}\n\n{told}"
         known = {name: end for name, end in self.intervals.figures.items() if end.low is not None}
         ends = {name: f" [{end.low:.4f}, {end.high:.4f}]" for name, end in known.items()}
         rows = [(name.replace("_", " "), f"{value:.4f}{ends.get(name, '')}") for name, value in shown.items()]
@@ -332,4 +369,14 @@ class Evaluation:
                 for name, own in self.per_class.items()
             ]
             parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
+        if found := self.thresholds:
+            how = f"chosen on {found.fitted_on:,} validation rows"
+            where = f"the {self.pooled.n:,} test rows of its own fold" if self.pooled else "these rows"
+            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and what they do on {where}:")
+            limits = [
+                (name, f"{each.threshold:.4f}", str(each.sensitivity), str(each.specificity))
+                for name, each in found.per_class.items()
+                if each.threshold is not None
+            ]
+            parts.append(table(("class", "from probability", "sensitivity", "specificity"), limits))
         return "\n\n".join(parts)

@@ -18,21 +18,21 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.slow
-def test_half_precision(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train(
         RunConfig(
             data=str(toy),
             output=str(tmp_path / "run"),
             model=ModelConfig(name="test_concat"),
             processor=ProcessorConfig(image_size=32, augment="none"),
-            train=TrainConfig(epochs=1, batch_size=8, precision="fp32"),
+            train=TrainConfig(epochs=1, batch_size=8, precision="fp32", sensitivity=0.9),
             card=CardConfig(dataset="Toy", license="mit"),
         )
     )
     small = tmp_path / "small"
-    arguments = ["half_precision.py", "--model", f"local-dir:{run.folder}", "--data", str(toy), "--output", str(small)]
+    arguments = ["ship.py", "--model", f"local-dir:{run.folder}", "--data", str(toy), "--output", str(small)]
     monkeypatch.setattr(sys, "argv", arguments)
-    runpy.run_path(str(EXAMPLES / "half_precision.py"), run_name="__main__")
+    runpy.run_path(str(EXAMPLES / "ship.py"), run_name="__main__")
 
     assert (small / "model.safetensors").stat().st_size < 0.6 * (run.best / "model.safetensors").stat().st_size
     weights = load_file(small / "model.safetensors")
@@ -41,7 +41,8 @@ def test_half_precision(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {x.dtype for name, x in weights.items() if name not in learned} <= {torch.float32, torch.int64}
     metrics, config = (json.loads((small / f"{name}.json").read_text()) for name in ("metrics", "config"))
     full = json.loads((run.best / "config.json").read_text())
-    assert metrics["split"] == "test" and metrics["n"] == 6
+    assert metrics["split"] == "test" and metrics["n"] == 6 and metrics["speed"]["rows_per_second"] > 0
+    assert metrics["thresholds"]["wanted"] == 0.9 and metrics["thresholds"]["fitted_on"] == 7
     assert config["card"] == full["card"] and config["training"] == full["training"]
     assert config["card"]["dataset"] == "Toy" and "- Licence of the weights: mit" in (small / "README.md").read_text()
     row = {"image": str(toy / "case36.png"), "text": "a red spot"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -166,7 +167,7 @@ def test_transformers_push_without_a_token_says_what_to_do(
     rows: MultimodalDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    predictor = mmfusion.Predictor(mmfusion.create_model("test_mibf", processor=rows.processor), rows.processor)
+    predictor = untrained(rows)
     with pytest.raises(PermissionError, match=r"org/name: there is no token to push with; log in with `hf auth login`"):
         predictor.push_to_hub("org/name")
 
@@ -174,15 +175,73 @@ def test_transformers_push_without_a_token_says_what_to_do(
 # ---- scikit-learn
 
 
-def test_sklearn_predict_on_the_records_of_a_frame(rows: MultimodalDataset) -> None:
-    import pandas as pd
+def untrained(rows: MultimodalDataset) -> mmfusion.Predictor:
+    return mmfusion.Predictor(mmfusion.create_model("test_mibf", processor=rows.processor), rows.processor)
 
-    predictor = mmfusion.Predictor(mmfusion.create_model("test_mibf", processor=rows.processor), rows.processor)
+
+def test_sklearn_predict_on_the_records_of_a_frame(rows: MultimodalDataset) -> None:
+    predictor = untrained(rows)
     frame = pd.DataFrame({"image": [picture(), picture()], "age": [55, 60], "sex": ["male", "female"]})
     found = predictor.predict(frame.to_dict("records"))
     proba = np.array([[row["probabilities"][label] for label in predictor.labels] for row in found])
     assert proba.shape == (2, 5)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> pd.DataFrame:
+    """30 rows of 10 patients of two classes, with absolute paths, a text and an age."""
+    rows = []
+    for i in range(30):
+        path = tmp_path / f"{i}.png"
+        picture().save(path)
+        age = 30.0 + 40 * (i // 3 % 2) + i / 30
+        rows.append({"image": str(path), "text": f"aged {age:.0f}", "age": age, "patient": i // 3})
+    frame = pd.DataFrame(rows)
+    return frame.assign(label=np.where(frame["age"] > 50, "mel", "nv"))
+
+
+TINY: dict[str, Any] = {"epochs": 1, "batch_size": 8, "settings": {"processor.image_size": 32}}
+
+
+def test_sklearn_cross_validation_by_patient(patients: pd.DataFrame) -> None:
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+
+    clf = mmfusion.FusionClassifier("test_mibf", **TINY)
+    X, y, groups = patients[["image", "text", "age"]], patients["label"], patients["patient"]
+    scores = cross_val_score(clf, X, y, groups=groups, cv=StratifiedGroupKFold(2), error_score="raise")
+    assert scores.shape == (2,) and ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_sklearn_search_over_fusion_blocks(patients: pd.DataFrame, tmp_path: Path) -> None:
+    from sklearn.model_selection import GridSearchCV
+
+    clf = mmfusion.FusionClassifier("test_mibf", **TINY)
+    grid = {"fusion": ["concat", "gated"], "head": ["linear"]}
+    search = GridSearchCV(clf, grid, cv=2, scoring="roc_auc", error_score="raise").fit(
+        patients[["image", "text"]], patients["label"]
+    )
+    config = search.best_estimator_.predictor_.model.config
+    assert (config["fusion"], config["head"]) == (search.best_params_["fusion"], "linear")
+    folder = search.best_estimator_.save_pretrained(tmp_path / "best")
+    assert mmfusion.Predictor.from_pretrained(folder).labels == ["mel", "nv"]
+    with pytest.raises(ValueError, match=r"no parameter 'image_size'.*Other settings .*'processor\.image_size'"):
+        clf.set_params(image_size=32)
+
+
+def test_sklearn_pipeline_of_columns(patients: pd.DataFrame) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.inspection import permutation_importance
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    clf = mmfusion.FusionClassifier(epochs=40, batch_size=8, lr=1e-2)
+    X = patients[["age"]].assign(noise=np.random.default_rng(0).normal(size=30)).to_numpy()
+    X[3, 1] = np.nan
+    pipe = make_pipeline(SimpleImputer(), StandardScaler(), clf).fit(X, patients["label"])
+    assert pipe.score(X, patients["label"]) == 1.0
+    found = permutation_importance(pipe, X, patients["label"], n_repeats=3, random_state=0)
+    assert found.importances_mean.argmax() == 0
 
 
 def wrong_tokenizer(rows: MultimodalDataset) -> None:
@@ -214,6 +273,13 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
     ("typed", "told"),
     [
         (
+            lambda rows: mmfusion.AutoModel,
+            r"no attribute 'AutoModel'; create_model\('local-dir:FOLDER'\), or Predictor",
+        ),
+        (lambda rows: untrained(rows).predict("a.jpg"), r"predict takes a list of rows, such as \[\{'image': 'a\.jpg'"),
+        (lambda rows: untrained(rows).predict(["a.jpg"]), r"not str; an image alone is \{'image': 'a\.jpg'\}"),
+        (lambda rows: mmfusion.train(".", model="mibf_lite0"), r"the model is named by model=\{'name': 'mibf_lite0'\}"),
+        (
             wrong_tokenizer,
             "input_ids hold the word piece 700, and the text encoder knows 0 to 127: the tokenizer is not",
         ),
@@ -225,7 +291,7 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
     ],
 )
 def test_what_does_not_fit_is_one_line(typed: Callable[[Any], None], told: str, rows: MultimodalDataset) -> None:
-    with pytest.raises((ValueError, TypeError), match=told) as caught:
+    with pytest.raises((ValueError, TypeError, AttributeError), match=told) as caught:
         typed(rows)
     assert "\n" not in str(caught.value)
     assert not Path("x").exists()

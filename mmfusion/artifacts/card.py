@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmfusion.markdown import table
-from mmfusion.results import Evaluation
+from mmfusion.results import Evaluation, calibration_words
 from mmfusion.text.template import template_fields
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         columns=column_words((config.get("processor") or {}).get("table") or NO_COLUMNS, most=100),
         labels=(config.get("processor") or {}).get("labels") or training.get("labels") or [],
         card=config.get("card") or {},
+        calibration=calibration_words(config["calibration"]) if config.get("calibration") else None,
         text=_text(config),
         training=training,
         evaluation=evaluation,

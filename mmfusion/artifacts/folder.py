@@ -3,6 +3,7 @@
 No heavy library is imported: a command reads the settings of a saved model before it loads torch.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.hub import fetch
 from mmfusion.artifacts.locating import folder_of, members_in, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
-from mmfusion.artifacts.shipped import Weights, shipped
+from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import read_json, update_json, write_json, write_text
 from mmfusion.untrusted import asks_for_code, is_outside, keys_of, paths_outside
@@ -36,8 +37,14 @@ def full_name(name: str) -> str:
 
 
 def _shipped_as(name: str) -> Weights | None:
-    """The shipped weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant."""
-    return next((tag for tag in shipped() if name in (tag, tag.partition(".")[0])), None)
+    """The installed weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant, mmfusion's own first.
+
+    Raises:
+        ValueError: Two packages have weights of that name.
+    """
+    found = [tag for tag in shipped() if name in (tag, tag.partition(".")[0])]
+    refuse_clash(found)
+    return min(found, key=lambda tag: tag.package != "mmfusion", default=None)
 
 
 def refuse_path(name: str) -> None:
@@ -140,7 +147,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     config["model"] = renamed_model(config["model"], version)
-    _check_calibration(path, config.get("calibration"))
+    _check_decisions(path, config)
     _check_model(path, config["model"])
     export = config.get("export")
     if export is not None and not (isinstance(export, dict) and {"format", "file", "sha256"} <= export.keys()):
@@ -177,13 +184,23 @@ def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str
         write_text(card, model_card(config, metrics))
 
 
-def _check_calibration(path: Path, calibration: Any) -> None:
-    whole = isinstance(calibration, dict) and {"temperature", "fitted_on", "n"} <= calibration.keys()
-    temperature = calibration["temperature"] if whole else None
+def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
+    """What was chosen on validation rows: the calibration, and whether test-time views are averaged."""
+    calibration = config.get("calibration")
+    fitted = calibration if isinstance(calibration, dict) else {}
+    temperature = fitted["temperature"] if {"temperature", "fitted_on", "n"} <= fitted.keys() else None
     if calibration is not None and not (isinstance(temperature, int | float) and 0 < temperature < float("inf")):
         raise ValueError(
             f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
         )
+    if strength := fitted.get("prior_strength"):
+        prior, classes = fitted.get("log_prior"), config["model"].get("num_classes")
+        numbers = [strength, *prior] if isinstance(prior, list) and len(prior) == classes else [None]
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            what = f"prior_strength and log_prior are a number and {classes}, of the classes"
+            raise ValueError(f"{path}: {what}; got {strength!r} and {prior!r}; save the model again.")
+    if not isinstance(config.get("tta", False), bool):
+        raise ValueError(f"{path}: tta is true or false, not {config['tta']!r}; save the model again.")
 
 
 def _check_model(path: Path, model: Mapping[str, Any]) -> None:

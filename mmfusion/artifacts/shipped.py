@@ -1,9 +1,16 @@
-"""Trained weights that come with the package: one saved model a folder, ``checkpoints/arch.tag``."""
+"""Trained weights that come in installed packages: mmfusion's own, and those of the entry-point group.
+
+One saved model a folder, ``arch.tag``. mmfusion's own lie in ``mmfusion/checkpoints``. Another distribution offers an
+entry point of the group ``mmfusion.weights`` whose value is the package that has such folders beside its
+``__init__.py``; no code of it is run.
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
-from importlib import resources
+import logging
+from collections.abc import Iterator
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +18,39 @@ from mmfusion.artifacts.names import CONFIG, METRICS, WEIGHTS
 from mmfusion.files import read_json
 from mmfusion.names import natural_key
 
+logger = logging.getLogger(__name__)
+
+#: entry-point group of packages with weights.
+GROUP = "mmfusion.weights"
+
 #: figures that a list shows.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_auroc")
 
 
 class Weights(str):
-    """The name of shipped weights, ``arch.tag``: a string that also knows what they are.
+    """The name of installed weights, ``arch.tag``: a string that also knows what they are.
 
     Attributes:
         folder: the saved model.
+        package: the package that they lie in.
         config: its ``config.json``.
-        metrics: its ``metrics.json``.
+        metrics: its ``metrics.json``; empty where it has none.
         dataset: name of the data set that it was trained on.
         license: of the weights, as the Hub spells it.
+        terms: the license in words, with what a user must know of it.
         size: of the weights in bytes.
     """
 
     folder: Path
+    package: str
 
-    def __new__(cls, folder: Path) -> Weights:
+    def __new__(cls, folder: Path, package: str = "mmfusion") -> Weights:
         name = super().__new__(cls, folder.name)
-        name.folder = folder
+        name.folder, name.package = folder, package
         return name
 
-    def __reduce__(self) -> tuple[type[Weights], tuple[Path]]:
-        return Weights, (self.folder,)
+    def __reduce__(self) -> tuple[type[Weights], tuple[Path, str]]:
+        return Weights, (self.folder, self.package)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -43,32 +58,80 @@ class Weights(str):
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        return read_json(self.folder / METRICS)
+        path = self.folder / METRICS
+        return read_json(path) if path.is_file() else {}
 
     @property
     def dataset(self) -> str | None:
-        return self.config["card"]["dataset"]
+        return (self.config.get("card") or {}).get("dataset")
 
     @property
     def license(self) -> str | None:
-        return self.config["card"]["license"]
+        return (self.config.get("card") or {}).get("license")
+
+    @property
+    def terms(self) -> str:
+        if self.license is None:
+            return "licence not told"
+        return f"{self.license} (for research only)" if "-nc" in self.license.lower() else self.license
 
     @property
     def size(self) -> int:
         return (self.folder / WEIGHTS).stat().st_size
 
     def facts(self) -> list[str]:
-        """Data set, figures on its rows, size and licence, in words."""
-        figures = [f"{name.replace('_', ' ')} {self.metrics[name]:.3f}" for name in SHOWN]
-        where = f"{self.dataset} {self.metrics['split']}"
-        return [where, *figures, f"{self.size / 1e6:.1f} MB", str(self.license)]
+        """Data set, figures on its rows, size, licence and (of weights from elsewhere) the package, in words."""
+        known = {name: self.metrics.get(name) for name in SHOWN}
+        figures = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items() if value is not None]
+        where = " ".join(filter(None, (self.dataset, self.metrics.get("split"))))
+        package = [] if self.package == "mmfusion" else [f"from {self.package}"]
+        return [*filter(None, [where]), *figures, f"{self.size / 1e6:.1f} MB", self.terms, *package]
 
     def __repr__(self) -> str:
         return f"<{self}: {', '.join(self.facts())}>"
 
 
 def shipped() -> list[Weights]:
-    """What comes with the package, in natural order."""
-    root = Path(str(resources.files("mmfusion"))) / "checkpoints"
-    folders = [path for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
-    return [Weights(path) for path in sorted(folders, key=lambda path: natural_key(path.name))]
+    """All weights of installed packages, in natural order; :func:`refuse_clash` tells those that share a name."""
+    found = [Weights(path, package) for package, root in _roots().items() for path in _models_in(root, package)]
+    return sorted(found, key=natural_key)
+
+
+def refuse_clash(weights: list[Weights]) -> None:
+    """Raise ValueError where two packages bring weights of one name: neither may stand for the other."""
+    packages: dict[str, str] = {}
+    for each in weights:
+        if (other := packages.setdefault(str(each), each.package)) != each.package:
+            raise ValueError(f"{each} comes with {other} and with {each.package}; uninstall one of the two.")
+
+
+@cache
+def tell_terms(weights: Weights) -> None:
+    """Say once in a process under which terms weights are used."""
+    logger.warning("%s: weights under %s, from %s", weights, weights.terms, weights.package)
+
+
+@cache
+def _roots() -> dict[str, Path]:
+    """Package -> the folder that has its weights."""
+    from importlib.metadata import entry_points
+
+    roots = {"mmfusion": Path(__file__).parents[1] / "checkpoints"}
+    for entry in entry_points(group=GROUP):
+        package, *inner = entry.value.split(".")
+        spec = find_spec(package) if all(map(str.isidentifier, (package, *inner))) else None
+        if spec is None or not spec.submodule_search_locations:
+            logger.warning("The entry point %r of %s names no package: %r", entry.name, GROUP, entry.value)
+        else:
+            roots[entry.value] = Path(spec.submodule_search_locations[0]).joinpath(*inner)
+    return roots
+
+
+def _models_in(root: Path, package: str) -> Iterator[Path]:
+    """Folders ``arch.tag`` below a package's folder; one that leads out of it is left out, and told."""
+    for path in root.iterdir() if root.is_dir() else ():
+        if "." in path.name and (path / CONFIG).is_file():
+            if (path / WEIGHTS).resolve().is_relative_to(root.resolve()):
+                yield path
+            else:
+                logger.warning("%s of the package %s leads out of its folder, and is left out", path.name, package)

@@ -14,7 +14,7 @@ class SoupConfig:
         models: runs of one architecture, two at least: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
         output: folder to make.
         data: root folder of the data set that they were trained on. With it the soup is measured and calibrated on the
-            validation rows; null averages without measuring, and without a temperature.
+            validation rows; null averages without measuring and calibrating.
         method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
             their order, each if the soup is then no worse. Null is greedy with data and uniform without.
         metric: validation metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.

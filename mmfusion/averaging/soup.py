@@ -70,7 +70,7 @@ class Soup:
         lines = [f"  {name}: {scores.get(name, '')}in the soup" for name in self.ingredients]
         lines += [f"  {name}: {scores.get(name, '')}left out" for name in self.left_out]
         if self.score is None:
-            lines.append("not measured, and without a temperature: give --data for both")
+            lines.append("not measured, and not calibrated: give --data for both")
         else:
             count = len(self.ingredients)
             what = f"the soup of {count}" if count > 1 else "no other helps it: the best"
@@ -140,7 +140,7 @@ def make_soup(
     chosen, score = mixer.greedy(candidates) if method == "greedy" else (candidates, mixer.score(candidates))
     left_out = [each for each in candidates if each not in chosen]
     batch_norm = mixer.mix(chosen)
-    metrics = mixer.measure()
+    metrics = mixer.measure(chosen)
     ingredients = [
         {"model": portable_name(each.name), "weights_sha256": each.weights_sha256, metric: each.score}
         for each in chosen
@@ -245,11 +245,19 @@ class _Mixer:
                 chosen, best = [*chosen, each], score
         return chosen, best
 
-    def measure(self) -> dict[str, Any] | None:
-        """Calibrate the model on the validation rows and measure it there; None without any."""
+    def measure(self, chosen: Sequence[_Candidate]) -> dict[str, Any] | None:
+        """Calibrate the model on the validation rows and measure it there; None without any.
+
+        Where an ingredient puts back a part of the prior, or averages over views, that is chosen anew.
+        """
         if self.val is None:
             return None
-        calibrate(self.predictor, self.val, batch_size=self.batch_size)
+        ingredients = [each.predictor for each in chosen]
+        priors = [p.calibration["log_prior"] for p in ingredients if p.calibration and "log_prior" in p.calibration]
+        decisions: dict[str, Any] = {"tta": any(p.tta for p in ingredients) and "auto"}
+        if priors:
+            decisions |= {"prior_strength": "auto", "class_counts": np.exp(priors[0])}
+        calibrate(self.predictor, self.val, batch_size=self.batch_size, **decisions)
         found = measure(self.predictor, self.val, on_bad_row="skip", batch_size=self.batch_size)
         return found.to_dict() | {"split": "val"}
 

@@ -46,6 +46,7 @@ def configured(name: str, config: Any = None, **options: Any) -> Any:
         parsed = parse(name, [*([f"--config={os.fspath(config)}"] if is_file else []), *words])
     except argparse.ArgumentError as error:
         message = re.sub(r"; see mmfusion \w+ --help", "", " ".join(str(error).split()))
+        message = re.sub(r"--(\w+)\.name (.+)\.$", r"\1={'name': '\2'}.", message)
         raise ValueError(f"mmfusion.{name}: {message.removeprefix('--')}") from None
     for option in sources:
         *path, last = option.split(".")

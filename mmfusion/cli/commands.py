@@ -28,7 +28,7 @@ _TABLE = {
     "explain": ("explanation.run:explain ExplainConfig", "Show what a prediction rests on: places, words, modalities."),
     "compare": (
         "experiments.comparison:compare ExperimentConfig",
-        "Train variants of a run and judge the differences.",
+        "Train variants of a run, or take finished runs, and judge the differences.",
     ),
     "sweep": ("experiments.search:sweep SweepConfig", "Search ranges of settings for the best validation metric."),
     "narrate": ("narrative.run:narrate NarrateConfig", "Write a text for each row, from metadata and knowledge."),

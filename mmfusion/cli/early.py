@@ -7,7 +7,7 @@ from typing import Any
 from mmfusion.artifacts.folder import read_config, resolve_members
 from mmfusion.data.early import check_data
 from mmfusion.experiments.config import ExperimentConfig, SweepConfig
-from mmfusion.experiments.plan import base_run, plan_rows
+from mmfusion.experiments.plan import base_run, finished_folders, plan_rows
 from mmfusion.ladder.config import AutoConfig
 from mmfusion.training.config import RunConfig
 from mmfusion.training.early import check_run
@@ -27,6 +27,8 @@ def check(name: str, config: Any) -> None:
     """
     for run in _runs(config):
         check_run(run)
+    if isinstance(config, ExperimentConfig) and config.runs:
+        finished_folders(config)
     if isinstance(config, RunConfig):
         RunFolder(config.output).check(config)
     if isinstance(config, RunConfig | AutoConfig):
@@ -48,6 +50,8 @@ def _runs(config: Any) -> Iterable[RunConfig]:
     if isinstance(config, RunConfig | AutoConfig):
         return [config if isinstance(config, RunConfig) else config.run()]
     if isinstance(config, ExperimentConfig):
+        if config.runs:
+            return []
         runs = [row.config for row in plan_rows(config)]
         # the folds are dealt to the splits later
         return [replace(run, dataset=run.dataset.without_split()) for run in runs] if config.cross_validate else runs

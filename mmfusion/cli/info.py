@@ -8,6 +8,7 @@ from typing import Any, cast
 from mmfusion import registry
 from mmfusion.artifacts.card import column_words
 from mmfusion.artifacts.locating import folder_of, model_in
+from mmfusion.artifacts.shipped import shipped
 from mmfusion.cli.config import InfoConfig, ListConfig, Text
 from mmfusion.files import read_json
 from mmfusion.models import FusionModel, create_model, list_models, load_model, read_config, resolve_artifact
@@ -64,6 +65,8 @@ def _saved(name: str) -> Iterator[tuple[str, str]]:
     stored = read_config(folder)
     about = f"saved model, architecture {stored['architecture']}"
     yield from _model(name, load_model(folder), about, stored.get("input_size"))
+    if (weights := next((each for each in shipped() if each.folder == folder), None)) is not None:
+        yield "licence", f"{weights.terms}; with the package {weights.package}"
     processor = stored.get("processor") or {}
     if processor.get("table"):
         stored["processor"] = processor | {"table": column_words(processor["table"], most=20)}

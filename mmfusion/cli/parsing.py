@@ -97,6 +97,8 @@ class Parser(jsonargparse.ArgumentParser):
             message = f"--{key} expects {wanted}; got {value[1]!r}."
         elif path := re.search(r"Unable to load config '([^']*)'", message):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
+            if f"{key}.name" in self.hints and not path[1].endswith((".yaml", ".yml")):
+                message = f"--{key} takes a file of settings; the {key} is named by --{key}.name {path[1]}."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 
@@ -128,7 +130,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
     first.add_argument("--config", action="append", default=[])
     for name, hint in parser.hints.items():
         words: dict[str, Any] = {"nargs": "+"} if _is("list", hint) else {}
-        words = {"nargs": "?", "const": "true"} if hint is bool else words
+        words = {"nargs": "?", "const": "true"} if _is("bool", hint) else words
         if words or name in ALIASES:
             spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
             first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, **words)
@@ -140,7 +142,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
             parser.check_name(option.partition("=")[0].rstrip("+"))
     for name, value in values.items():
         hint = parser.hints[name]
-        if hint is bool and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
+        if _is("bool", hint) and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
             rest, value = [*rest, value], "true"  # the word after a flag is the command's own argument
         rest.append(f"--{name}={value if isinstance(value, str) else _list(name, hint, value)}")
     return files + rest

@@ -107,12 +107,13 @@ def explain(data: DataSource | None = None, *, config: Any = None, **options: An
 
 
 def compare(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Comparison:
-    """Train variants of a run and judge the differences.
+    """Train variants of a run, or take finished runs (``runs=[...]``), and judge the differences.
 
     Args:
-        data: The data set; None takes the run's own.
+        data: The data set of what is trained; None takes the run's own.
         config: YAML file or :class:`~mmfusion.experiments.config.ExperimentConfig`.
-        options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``vary={...}``, ``seeds``, ...
+        options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``vary={...}``, ``seeds``, ...; or
+            ``runs``, folders of finished runs.
     """
     result: Comparison = _called("compare", config, data=data, **options)
     return result

@@ -44,6 +44,8 @@ class CaseTable:
             case without any image has None in all of them.
         regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
         image_rows: Image -> its data row, where rows are the images of one case.
+        slice: Slice that stands for a file of several (``dataset.slice``).
+        slices: Slices that are read of a file (``dataset.slices``).
     """
 
     frame: pd.DataFrame
@@ -54,6 +56,8 @@ class CaseTable:
     layout: str = "image"
     regions: dict[int, tuple[float, ...]] | None = None
     image_rows: dict[str, int] = field(default_factory=dict)
+    slice: int | str | None = None
+    slices: int | str | None = None
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mmfusion.data.header_facts import check_facts
 from mmfusion.data.memory import as_setting
+from mmfusion.data.slices import check_choice_of_slices
 from mmfusion.names import check_choice
 
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")
@@ -72,6 +74,12 @@ class DatasetConfig:
             its rows differ are missing.
         slice_column: Number that orders the slices of a study; None takes the last number in the file name.
         max_slices: Number of equally spaced slices that are kept of a longer study; None keeps all.
+        slice: Slice that stands for a file of several (volume, series, multi-page TIFF): its number, from 0, or
+            ``middle``. None refuses such a file where one picture is wanted.
+        slices: Reads each file, or the folder of a DICOM series, as a study of slices in order: ``all``,
+            ``start:stop:step`` (``20:80:2``), or a number of equally spaced ones. None does so for studies alone.
+        header_columns: Metadata column -> fact of the DICOM header that fills it: ``{age: PatientAge, sex:
+            PatientSex}``. What identifies a patient is refused.
         view_column: Column that names the view of each row of a study.
         views: The views, in the model's order (the first attends to the others); rows of other views are left out.
             Empty takes all that ``view_column`` names, in natural order.
@@ -115,6 +123,9 @@ class DatasetConfig:
     study_column: str | None = None
     slice_column: str | None = None
     max_slices: int | None = None
+    slice: int | str | None = None
+    slices: int | str | None = None
+    header_columns: dict[str, str] = field(default_factory=dict)
     view_column: str | None = None
     views: list[str] = field(default_factory=list)
     view_columns: list[str] = field(default_factory=list)
@@ -139,6 +150,8 @@ class DatasetConfig:
         if self.max_slices is not None and (self.max_slices < 1 or self.view_column):
             wrong = "has to be at least 1, and goes with slices, not views"
             raise ValueError(f"dataset.max_slices={self.max_slices} {wrong}.")
+        check_choice_of_slices(self.slice, self.slices)
+        check_facts(self.header_columns)
         word = self.table_columns[0] if isinstance(self.table_columns, list) and len(self.table_columns) == 1 else None
         if word in ("auto", "none") or self.table_columns == []:
             self.table_columns = word

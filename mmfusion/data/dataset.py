@@ -1,6 +1,7 @@
 """Cases as a torch data set."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"{cases.source} has {len(bad)} unresolved problems; call cases.resolve() first.")
         if processor.image_size is not None and not cases.image_root.is_dir():
             raise FileNotFoundError(f"The image root {cases.image_root} does not exist.")
+        if cases.slice is not None or cases.slices is not None:
+            processor = replace(processor, slice=cases.slice, slices=cases.slices)
         self.processor, self.augment, self.seed = processor, augment, seed
         self._image_sizes = tuple(image_sizes)
         self.image_root, self.layout, frame = cases.image_root, cases.layout, cases.frame

@@ -9,6 +9,7 @@ from mmfusion.data.columns import find_columns
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import split_by_fold
 from mmfusion.data.formats import SPLIT_NAMES, find_split_table, folder_of, has_table, only_table, read_files
+from mmfusion.data.header_columns import add_header_columns
 from mmfusion.data.image_folder import find_image_root
 from mmfusion.data.labels_table import join_labels
 from mmfusion.data.memory import DataSource, data_set
@@ -18,7 +19,13 @@ from mmfusion.data.tables import read_parts
 from mmfusion.names import did_you_mean
 
 #: The steps of reading that take plain lists of cells, in order.
-LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (read_files, join_labels, split_by_fold, find_columns)
+LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (
+    read_files,
+    add_header_columns,
+    join_labels,
+    split_by_fold,
+    find_columns,
+)
 
 #: splits that an evaluation may name.
 SPLITS = ("train", "val", "test", "all")

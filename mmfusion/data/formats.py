@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 from mmfusion.data.memory import MemoryTable
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
 from mmfusion.names import natural_key
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: Format of a table in memory.
 MEMORY = "memory"
 #: Name of a split in a table or a folder -> its name here.
@@ -45,7 +45,7 @@ def read_files(reading: Reading) -> Reading:
         raise FileNotFoundError(f"The data set {root} does not exist.")
     if root.is_file():
         image = RawTable(root.name, {config.image_column or "image": [root.name]}, format="folder")
-        raw = image if root.suffix.lower() in IMAGE_SUFFIXES else read_table(root)
+        raw = image if is_image_file(root) else read_table(root)
         return replace(reading, raw=raw, folder=root.parent)
     name = config.format if config.format != "auto" else _detect(root, config, has_labels=reading.require_labels)
     return replace(reading, raw=replace(_READERS[name](root, config), format=name), folder=root)
@@ -61,7 +61,7 @@ def only_table(reading: Reading) -> Path | None:
     if isinstance(root, MemoryTable):
         return None
     if root.is_file():
-        return None if root.suffix.lower() in IMAGE_SUFFIXES else root
+        return None if is_image_file(root) else root
     if not root.is_dir() or config.format not in ("auto", "table"):
         return None
     name = config.format if config.format == "table" else _detect(root, config, has_labels=reading.require_labels)
@@ -153,10 +153,10 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
     if not isinstance(texts, dict):
         raise ValueError(f"{root / 'response.json'} must map image ids to texts, and holds a {type(texts).__name__}.")
     ids = raw.columns[image_column(raw, config) or next(iter(raw.columns))]
-    by_stem = {_stem(key): value for key, value in texts.items()}
+    by_stem = {image_stem(key): value for key, value in texts.items()}
     column: list[Any] = []
     for row, value in enumerate(ids, start=1):
-        text = texts.get(value, by_stem.get(_stem(str(value))))
+        text = texts.get(value, by_stem.get(image_stem(str(value))))
         if not isinstance(text, str | None):
             raw.broken.setdefault(row, f"response.json holds a {type(text).__name__} where a text is expected")
         column.append(text if isinstance(text, str) else None)
@@ -196,7 +196,7 @@ def _images_below(folder: Path) -> Iterator[str]:
     """Images below a folder as relative paths, folder by folder in natural order; links to folders are not followed."""
     for path, folders, files in os.walk(folder):
         folders.sort(key=natural_key)
-        images = sorted((name for name in files if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
+        images = sorted((name for name in files if is_image_file(Path(path) / name)), key=natural_key)
         yield from ((Path(path).relative_to(folder) / name).as_posix() for name in images)
 
 
@@ -218,15 +218,9 @@ def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
     return next((name for name in wanted if name in raw.columns), None)
 
 
-def _stem(name: str) -> str:
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
-
-
 def file_name(id_: str, taken: set[str]) -> str:
     """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
-    stem, _, suffix = id_.rpartition(".")
-    plain = re.sub(r"[^\w.-]+", "-", stem if f".{suffix.lower()}" in IMAGE_SUFFIXES else id_).strip(".-") or "row"
+    plain = re.sub(r"[^\w.-]+", "-", image_stem(id_)).strip(".-") or "row"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)
     taken.add(name)

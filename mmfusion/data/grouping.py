@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mmfusion.data.cases import object_array
+from mmfusion.data.dicom_files import place_in_series
+from mmfusion.data.image_kinds import image_kind, may_be_dicom
 from mmfusion.data.problems import Problem, ProblemKind
 from mmfusion.data.reading import Reading
+from mmfusion.data.slices import equally_spaced
 from mmfusion.names import natural_key
 from mmfusion.text.template import cell_number, cell_text
 
@@ -29,13 +31,6 @@ def slice_number(image: str) -> float | None:
     """The last number in a file's name, by which a study is ordered; None where there is none."""
     numbers = re.findall(r"\d+", PurePosixPath(image).stem)
     return float(numbers[-1]) if numbers else None
-
-
-def equally_spaced(count: int, most: int | None) -> list[int]:
-    """Positions of at most ``most`` of ``count`` slices, the first and the last among them; of one, the middle."""
-    if most is None or count <= most:
-        return list(range(count))
-    return [count // 2] if most == 1 else [int(i) for i in np.linspace(0, count - 1, most).round()]
 
 
 def group_rows(reading: Reading) -> Reading:
@@ -134,6 +129,9 @@ class _Grouping:
         if self.config.slice_column:
             cell = self.numbers[row - 1]
             return cell_number(cell), self.config.slice_column, cell, "the slice number is missing or no number"
+        if may_be_dicom(image) and image_kind(path := self.cases.image_root / image) == "dicom":
+            nowhere = "the DICOM file has neither a position nor an instance number; name a dataset.slice_column"
+            return place_in_series(path), "image", image, nowhere
         return slice_number(image), "image", image, "the file name has no slice number; name a dataset.slice_column"
 
     def _record(self, study: Any, case: int, rows: list[int], images: tuple[str | None, ...] | None) -> dict[str, Any]:

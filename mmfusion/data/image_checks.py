@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmfusion.data.bags import open_bag
 from mmfusion.data.cases import CaseTable, object_array
 from mmfusion.data.checks import emptied_cases
+from mmfusion.data.grey_values import BlankImageError, rgb_pictures
+from mmfusion.data.image_files import read_slice, read_slices
+from mmfusion.data.images import reason_of
 from mmfusion.data.problems import Problem, ProblemKind
 
 #: Called with an image's path in the table and the decoded image.
@@ -27,7 +30,8 @@ def check_images(
 ) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
 
-    An image is decoded whole, since a truncated file opens as well as any other. A region of interest has to lie within
+    An image is decoded whole, since a truncated file opens as well as any other, and has to show something; of a study,
+    one slice has to. A region of interest has to lie within
     its image. Bags of feature vectors are read whole too, and have to be as wide as most of them.
 
     Args:
@@ -50,8 +54,9 @@ def check_images(
         for image in ((images,) if cases.one_path else images or ())
         if image is not None
     ]
-    undecoded: dict[int, set[str]] = {}
+    unreadable: dict[int, list[Problem]] = {}
     widths: dict[int, int] = {}
+    blank: dict[int, list[Problem]] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
@@ -64,22 +69,27 @@ def check_images(
                 bar.update()
                 if reason is None:
                     continue
-                place, part_of = row, None
-                if not cases.one_path:
-                    place, part_of = cases.image_rows.get(image, row), row
-                    undecoded.setdefault(row, set()).add(image)
                 kind, message = reason
-                cases.problems.append(Problem.of_row(kind, place, id_, "image", image, message, part_of))
+                place, part_of = (row, None) if cases.one_path else (cases.image_rows.get(image, row), row)
+                problem = Problem.of_row(kind, place, id_, "image", image, message, part_of)
+                found = blank if kind is ProblemKind.BLANK_IMAGE and cases.layout == "slices" else unreadable
+                found.setdefault(row, []).append(problem)
+    blank = {row: found for row, found in blank.items() if len(found) == len(cases.frame.at[row, "image"])}
+    cases.problems += [problem for found in (unreadable, blank) for of_row in found.values() for problem in of_row]
     if cases.layout == "bags":
         cases.problems += _odd_widths(cases, widths)
-    if undecoded:
+    if not cases.one_path and (unreadable or blank):
+        undecoded = {
+            row: {problem.value for each in (unreadable, blank) for problem in each.get(row, ())}
+            for row in {*unreadable, *blank}
+        }
         cases.frame = cases.frame.assign(image=object_array(list(_without(cases, undecoded))))
         cases.problems += emptied_cases(cases)
     cases.problems.sort(key=lambda problem: problem.row)
     return cases
 
 
-def _without(cases: CaseTable, left_out: dict[int, set[str]]) -> Iterator[tuple[str | None, ...] | None]:
+def _without(cases: CaseTable, left_out: dict[int, set[str | None]]) -> Iterator[tuple[str | None, ...] | None]:
     """The image cells of a table of studies, without some of their images."""
     for row, images in cases.frame["image"].items():
         if gone := left_out.get(row):
@@ -112,15 +122,20 @@ def _odd_widths(cases: CaseTable, widths: dict[int, int]) -> Iterator[Problem]:
 
 def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> tuple[ProblemKind, str] | None:
     region = (cases.regions or {}).get(row)
+    several = cases.layout == "slices"
     try:
-        with Image.open(cases.image_root / name) as image:
-            image.load()
-            width, height = ImageOps.exif_transpose(image).size if region else image.size
-            if look is not None:
-                look(name, image)
+        path = cases.image_root / name
+        shots = read_slices(path, cases.slices) if several else [read_slice(path, cases.slice)]
+        pictures = list(rgb_pictures(shots))
+        width, height = shots[0].size if isinstance(shots[0], Image.Image) else pictures[0].size
+        if look is not None:
+            look(name, shots[0] if isinstance(shots[0], Image.Image) else pictures[0])
+    except ImportError:
+        raise
+    except BlankImageError as error:
+        return ProblemKind.BLANK_IMAGE, str(error)
     except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return ProblemKind.UNREADABLE_IMAGE, f"the image cannot be decoded: {reason}"
+        return ProblemKind.UNREADABLE_IMAGE, f"the image cannot be decoded: {reason_of(error)}"
     if region and not (region[0] >= 0 and region[2] <= width and region[1] >= 0 and region[3] <= height):
         message = f"the region of interest {region} does not lie in the image, which is {width} x {height} pixels"
         return ProblemKind.REGION_OUTSIDE_IMAGE, message

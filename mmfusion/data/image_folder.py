@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import ProblemKind
 
 _PROBED = 200
@@ -31,7 +31,7 @@ class ImageFolder:
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
-        An absolute path that lies below the root is taken as well.
+        An absolute path that lies below the root is taken as well, and the folder of a DICOM series.
 
         Raises:
             ImagePathError: There is no such file, or it lies outside the root.
@@ -41,8 +41,8 @@ class ImageFolder:
             outside = f"the path must lie below the image root {self.root}, without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         folder = path.parent.as_posix()
-        links, by_stem = self._listing(folder)
-        name = path.name if path.name in links else by_stem.get(path.name)
+        links, by_name = self._listing(folder)
+        name = by_name.get(path.name)
         if name is None:
             raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file does not exist below {self.root}")
         if links[name] and not _is_inside(self.root / folder / name, self.root):
@@ -56,7 +56,7 @@ class ImageFolder:
         return Path(value).relative_to(root).as_posix() if Path(value).is_relative_to(root) else value
 
     def _list(self, folder: str) -> tuple[dict[str, bool], dict[str, str]]:
-        """Files of a folder -> whether they are links, and image ids -> files."""
+        """What is in a folder -> whether it is a link, and the names and ids of images -> files, or else folders."""
         path = self.root / folder
         if not path.is_dir():
             return {}, {}
@@ -65,11 +65,14 @@ class ImageFolder:
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         with os.scandir(path) as entries:
             links = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
-        by_stem: dict[str, str] = {}
+        by_name = {name: name for name in links}
         for suffix in self._suffixes:
             for name in sorted(name for name in links if name.lower().endswith(suffix)):
-                by_stem.setdefault(name[: -len(suffix)], name)
-        return links, by_stem
+                by_name.setdefault(name[: -len(suffix)], name)
+        with os.scandir(path) as entries:
+            folders = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
+        by_name = {name: name for name in folders} | by_name
+        return folders | links, by_name
 
 
 def _is_inside(path: Path, root: Path) -> bool:

@@ -14,7 +14,16 @@ from PIL import Image
 
 from mmfusion import registry
 from mmfusion.data.augmentations import Augmentation
-from mmfusion.data.images import INTERPOLATIONS, ImageLike, centre_square, eval_image, open_image, region_box, to_tensor
+from mmfusion.data.images import (
+    INTERPOLATIONS,
+    ImageLike,
+    centre_square,
+    eval_image,
+    open_pictures,
+    region_box,
+    to_tensor,
+)
+from mmfusion.data.windows import Window
 
 
 @dataclass
@@ -29,6 +38,9 @@ class ImageEncoder:
         crop_pct: Share of the shorter side that an image keeps without augmentation.
         augment: Augmentation, or its name; None for evaluation.
         rng: Generator that the augmentation draws from.
+        window: Which values become black and white.
+        slice: Slice that stands for a file of several.
+        slices: Slices that are read of a file of a study.
 
     Raises:
         ValueError: An unknown augmentation, or one without a generator.
@@ -41,6 +53,9 @@ class ImageEncoder:
     crop_pct: float
     augment: str | Augmentation | None = None
     rng: random.Random | None = None
+    window: Window = "auto"
+    slice: int | str | None = None
+    slices: int | str | None = None
 
     def __post_init__(self) -> None:
         if self.augment is not None and self.rng is None:
@@ -55,18 +70,32 @@ class ImageEncoder:
         if image is None:
             item = {"pixel_values": torch.zeros(3, self.size, self.size), "image_present": False}
             return item if roi is None else {**item, "roi_values": item["pixel_values"]}
-        picture = open_image(image, size=self.size if roi is None else None)
+        picture = open_pictures([image], size=self._decoded_size(roi), window=self.window, slice=self.slice)[0]
         item = {"pixel_values": self._tensor(picture), "image_present": True}
         return item if roi is None else {**item, "roi_values": self._region(picture, roi)}
 
     def several(self, images: Sequence[ImageLike | None], mask: str) -> dict[str, Any]:
-        """``pixel_values`` (N, 3, H, W) of slices or views, which of them are there under ``mask``, and whether any."""
+        """``pixel_values`` (N, 3, H, W) of slices or views, which of them are there under ``mask``, and whether any.
+
+        A file of a study stands for all of its slices, and all slices are under one window.
+        """
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             raise TypeError("slices and views are a list of images; put a single image in a list.")
-        pixels = [self.one(image)["pixel_values"] for image in images]
+        if mask == "slice_mask":
+            files = [image for image in images if image is not None]
+            found = open_pictures(
+                files, size=self._decoded_size(), window=self.window, slices=self.slices, several=True
+            )
+            pixels, present = [self._tensor(picture) for picture in found], [True] * len(found)
+        else:
+            pixels = [self.one(image)["pixel_values"] for image in images]
+            present = [image is not None for image in images]
         stacked = torch.stack(pixels) if pixels else torch.zeros(0, 3, self.size, self.size)
-        present = [image is not None for image in images]
         return {"pixel_values": stacked, mask: present, "image_present": any(present)}
+
+    def _decoded_size(self, roi: Any = None) -> int | None:
+        """What a JPEG may be decoded smaller for: nothing that asks for pixels, or for their statistics."""
+        return self.size if roi is None and self.window in (None, "auto", "full", "dicom") else None
 
     def _region(self, picture: Image.Image, roi: Sequence[float] | Literal["centre"]) -> torch.Tensor:
         box = centre_square(picture.size, self.crop_pct / 2) if roi == "centre" else region_box(roi, picture.size)

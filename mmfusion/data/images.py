@@ -1,12 +1,19 @@
 """From an image of any kind to a normalized tensor. Pillow does the work, on 8-bit pixels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
+
+from mmfusion.data.frames import Frame, Shot
+from mmfusion.data.grey_values import BlankImageError, rgb_pictures
+from mmfusion.data.image_files import read_slice, read_slices
+from mmfusion.data.picture_files import shot_of
+from mmfusion.data.windows import Window
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
@@ -18,54 +25,103 @@ INTERPOLATIONS = {
 }
 
 
-def open_image(source: ImageLike, *, size: int | None = None) -> Image.Image:
-    """Load an image as 8-bit RGB, turned as its EXIF orientation says.
+def open_image(
+    source: ImageLike, *, size: int | None = None, window: Window = "auto", slice: int | str | None = None
+) -> Image.Image:
+    """Load an image as 8-bit RGB, turned as its EXIF orientation says: what models see before it is resized.
 
     Args:
-        source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of numbers.
         size: Side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
             half, quarter or eighth, which is much faster. None decodes it whole.
+        window: Which values become black and white; see :func:`~mmfusion.data.grey_values.rgb_pictures`.
+        slice: Slice of a file of several: its position, or ``middle``.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: The file cannot be decoded; the message names it.
+        ValueError: The file cannot be decoded, is blank, or holds several slices and none is chosen; the message names
+            it.
         TypeError: The array has another shape or type.
+        ImportError: The library that reads the format is not installed.
     """
-    if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source))
-    if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source))
+    return open_pictures([source], size=size, window=window, slice=slice)[0]
+
+
+def open_pictures(
+    sources: Sequence[ImageLike],
+    *,
+    size: int | None = None,
+    window: Window = "auto",
+    slice: int | str | None = None,
+    slices: int | str | None = None,
+    several: bool = False,
+) -> list[Image.Image]:
+    """Pictures of one case, as :func:`open_image` loads them, all under one window.
+
+    Args:
+        sources: Paths, Pillow images or arrays.
+        size: As for :func:`open_image`, like ``window``, ``slice`` and what is raised.
+        window: Which values become black and white.
+        slice: Slice of a file of several, where files are not read as ``several``.
+        slices: Slices of a file, as ``dataset.slices`` takes them.
+        several: Whether a file stands for all of its slices.
+    """
+    shots: list[Shot] = []
+    for source in sources:
+        if isinstance(source, np.ndarray):
+            shots.append(_from_array(source))
+            continue
+        with named_errors(source):
+            if isinstance(source, Image.Image):
+                shots.append(shot_of(source))
+            elif several:
+                shots.extend(read_slices(source, slices, size))
+            else:
+                shots.append(read_slice(source, slice, size))
+    with named_errors(sources[0] if len(sources) else ""):
+        return list(rgb_pictures(shots, window))
+
+
+@contextmanager
+def named_errors(source: ImageLike) -> Iterator[None]:
+    """Errors of a file in one line that names it; those of a file that is not there, and of a library, stay."""
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "given"
     try:
-        with Image.open(source) as image:
-            if size is not None:
-                image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"The image {os.fspath(source)} does not exist.") from None
+        yield
+    except ImportError:
+        raise
     except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
-        raise ValueError(f"The image {os.fspath(source)} cannot be decoded: {error}") from error
+        if isinstance(error, FileNotFoundError) and not os.path.exists(name):
+            raise FileNotFoundError(f"The image {name} does not exist.") from None
+        kind = BlankImageError if isinstance(error, BlankImageError) else ValueError
+        raise kind(f"The image {name} cannot be decoded: {reason_of(error)}") from error
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype not in (np.uint8, np.uint16) or array.ndim < 2 or array.shape[2:] not in ((), (1,), (3,), (4,)):
-        wanted = "(H, W) or (H, W, 1|3|4) of uint8 or uint16"
+def reason_of(error: Exception) -> str:
+    """Why an image cannot be decoded, in one line."""
+    if isinstance(error, Image.DecompressionBombError):
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        return f"it has more than {2 * limit:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is none of the formats that are read (PNG, JPEG, TIFF, DICOM, ...), or is damaged"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _from_array(array: np.ndarray) -> Shot:
+    shape = array.shape[2:] in ((), (1,), (3,), (4,)) and array.ndim >= 2 and 0 not in array.shape
+    if not shape or array.dtype.kind not in "biuf":
+        wanted = "(H, W) or (H, W, 1|3|4) of numbers"
         raise TypeError(f"An image array is {wanted}, not {array.shape} of {array.dtype}.")
     array = array[:, :, 0] if array.shape[2:] == (1,) else array
-    return Image.fromarray(_to_8_bit(array) if array.dtype == np.uint16 else array)
-
-
-def _to_8_bit(array: np.ndarray) -> np.ndarray:
-    """Stretch the image's own range to 0-255: scanners leave the upper bits of 16 empty, by makes that differ."""
-    values = array.astype(np.float32)
-    low, high = values.min(), values.max()
-    return ((values - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_8_bit(np.asarray(image)))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    if array.dtype.kind == "b":
+        array = array * np.uint8(255)
+    if array.dtype == np.uint8:
+        return Image.fromarray(array)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.shape[2:] != (4,):
+        return Frame(array)
+    opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1.0
+    return Frame(array[:, :, :3], alpha=np.clip(array[:, :, 3] / np.float64(opaque), 0, 1))
 
 
 def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Image.Image:

@@ -11,8 +11,9 @@ import pandas as pd
 from mmfusion.data.bags import BAG_SUFFIXES
 from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import IMAGE_SUFFIXES, MEMORY, SPLIT_NAMES, folder_labels, folder_splits
+from mmfusion.data.formats import MEMORY, SPLIT_NAMES, folder_labels, folder_splits
 from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root, find_shared_root
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
 from mmfusion.text.template import cell_text
@@ -64,16 +65,21 @@ def to_normal_form(reading: Reading) -> Reading:
     if images:
         folder = ImageFolder(image_root, BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES)
         normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
+        if config.slices is not None and not config.study_column:
+            normal["image"] = [(image,) if image is not None else None for image in normal["image"]]
     normal["label"] = _name_labels(normal["label"], reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), _layout(config)
     cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
+    cases.slice, cases.slices = config.slice, config.slices
     return replace(reading, cases=cases)
 
 
 def _layout(config: DatasetConfig) -> str:
+    if config.slices is not None and not config.study_column:
+        return "slices"
     return "bags" if config.bag_column else "views" if config.view_columns else "image"
 
 

@@ -31,6 +31,7 @@ class ProblemKind(Enum):
     MISSING_IMAGE = "missing image file"
     OUTSIDE_ROOT = "image outside the root"
     UNREADABLE_IMAGE = "unreadable image"
+    BLANK_IMAGE = "blank image"
     UNREADABLE_BAG = "unreadable bag"
     NO_CONTENT = "neither an image nor a text"
     MISSING_LABEL = "missing label"

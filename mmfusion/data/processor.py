@@ -18,7 +18,9 @@ from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.images import INTERPOLATIONS, ImageLike
+from mmfusion.data.slices import check_choice_of_slices
 from mmfusion.data.table_columns import MISSING, TableColumns
+from mmfusion.data.windows import Window, check_window
 from mmfusion.files import read_json
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from mmfusion.data.augmentations import Augmentation
+
+#: Settings that files do not hold where they are None.
+_OPTIONAL = ("bag_dim", "window", "slice", "slices")
 
 
 @dataclass(eq=False)
@@ -48,6 +53,11 @@ class Processor:
         table: Columns that are inputs of their own, as the training rows say; None makes no column inputs.
         missing_values: Texts (any case) that count as missing in metadata.
         bag_dim: Width of the feature vectors of a bag; None makes no inputs of bags.
+        window: Which grey values become black and white: ``auto``, ``full``, ``percentile``, ``dicom`` or ``[center,
+            width]``, see :func:`mmfusion.data.grey_values.rgb_pictures`. None is ``auto``, but that pictures of 8 bits
+            lose their opacity, as for models that were saved without a window.
+        slice: Slice that stands for a file of several, its number or ``middle``; None refuses such a file.
+        slices: Slices that are read of a file of a study, as ``dataset.slices``; None reads all.
 
     Raises:
         ValueError: A value out of range, or the tokenizer has no padding token.
@@ -65,6 +75,9 @@ class Processor:
     table: TableColumns | None = None
     missing_values: Sequence[str] = field(default_factory=lambda: DatasetConfig().missing_values)
     bag_dim: int | None = None
+    window: Window = "auto"
+    slice: int | str | None = None
+    slices: int | str | None = None
 
     def __post_init__(self) -> None:
         self.labels = [str(label) for label in self.labels]
@@ -80,6 +93,8 @@ class Processor:
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; known: {', '.join(INTERPOLATIONS)}.")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct lies in (0, 1], got {self.crop_pct}.")
+        check_window(self.window)
+        check_choice_of_slices(self.slice, self.slices)
         if self.max_length < 3:
             raise ValueError(f"max_length must be at least 3 ([CLS], a token, [SEP]), got {self.max_length}.")
         if self.tokenizer is not None and self.tokenizer.pad_token_id is None:
@@ -178,7 +193,7 @@ class Processor:
         item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = image_size or self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
-            encoder = ImageEncoder(*shown, augment, rng)
+            encoder = ImageEncoder(*shown, augment, rng, self.window, self.slice, self.slices)
             if slices is not None:
                 item |= encoder.several(slices, "slice_mask")
             elif views is not None:
@@ -284,8 +299,9 @@ class Processor:
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        if self.bag_dim is None:
-            del values["bag_dim"]  # read by earlier versions too
+        for name in _OPTIONAL:
+            if values.get(name, 0) is None:
+                del values[name]  # read by earlier versions too
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}
 
@@ -297,13 +313,13 @@ class Processor:
             ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
         """
         names = {f.name for f in fields(cls)}
-        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {"bag_dim", "table"})
+        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {*_OPTIONAL, "table"})
         if unknown or missing:
             raise ValueError(f"Processor settings: unknown {unknown or 'none'}, missing {missing or 'none'}.")
         if values["tokenizer"] != (tokenizer is not None):
             raise ValueError(f"Processor settings say tokenizer: {values['tokenizer']}; give one just then.")
         try:
-            return cls(**{**values, "tokenizer": tokenizer})
+            return cls(**{"window": None, **values, "tokenizer": tokenizer})
         except (TypeError, AttributeError) as error:
             raise ValueError(f"Processor settings: {error}.") from error
 

@@ -1,4 +1,71 @@
-"""Which slices lie beside a slice."""
+"""Which slices of a volume are read, and which lie beside a slice. Light to import."""
+
+
+def check_choice_of_slices(slice_: int | str | None, slices: int | str | None) -> None:
+    """Refuse values of ``dataset.slice`` and ``dataset.slices`` that say nothing, and both together.
+
+    Raises:
+        ValueError: So it is.
+    """
+    if slice_ is not None and slices is not None:
+        raise ValueError("dataset.slice (one picture) and dataset.slices (a sequence) do not go together; choose one.")
+    if slice_ is not None and slice_ != "middle" and (not isinstance(slice_, int) or slice_ < 0):
+        raise ValueError(f"dataset.slice is the number of a slice, from 0, or middle; got {slice_!r}.")
+    if slices is not None:
+        chosen_slices(slices, 2)
+
+
+def one_slice(choice: int | str | None, count: int) -> int:
+    """Position of the slice that stands for a file of ``count`` slices; of a single one it is the first.
+
+    Args:
+        choice: Position, or ``middle``; None takes none of several.
+        count: Number of slices.
+
+    Raises:
+        ValueError: There is no such slice, or none of several is chosen.
+    """
+    if count == 1:
+        return 0
+    if choice is None:
+        ways = f"dataset.slice takes one (0 to {count - 1}, or middle), dataset.slices all gives a model of slices all"
+        raise ValueError(f"it holds {count} slices, and one picture is wanted; {ways}")
+    position = count // 2 if choice == "middle" else int(choice)
+    if not 0 <= position < count:
+        raise ValueError(f"it holds {count} slices, 0 to {count - 1}; dataset.slice {choice} is none of them")
+    return position
+
+
+def chosen_slices(choice: int | str | None, count: int) -> list[int]:
+    """Positions of the slices that are read of a file.
+
+    Args:
+        choice: ``all``; ``start:stop:step`` as Python slices lists, such as ``20:80:2``; or a number of equally spaced
+            ones. None takes all.
+        count: Number of slices.
+
+    Raises:
+        ValueError: The choice is none of these.
+    """
+    if choice is None or choice == "all":
+        return list(range(count))
+    if isinstance(choice, int) and choice > 0:
+        return equally_spaced(count, choice)
+    try:
+        bounds = [int(part) if part else None for part in str(choice).split(":")]
+        if not 2 <= len(bounds) <= 3:
+            raise ValueError
+        return list(range(count))[slice(*bounds)]
+    except ValueError:
+        wanted = "all, start:stop:step such as 20:80:2, or a number of slices"
+        raise ValueError(f"dataset.slices is {wanted}; got {choice!r}.") from None
+
+
+def equally_spaced(count: int, most: int | None) -> list[int]:
+    """Positions of at most ``most`` of ``count`` slices, the first and the last among them; of one, the middle."""
+    if most is None or count <= most:
+        return list(range(count))
+    return [count // 2] if most == 1 else [round(i * ((count - 1) / (most - 1))) for i in range(most)]
 
 
 def neighbour_slices(i: int, n: int, mode: str = "replicate") -> tuple[int, int, int]:

@@ -45,6 +45,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             training leaves out: they identify a row, tell the label, or say nothing.
         image_root: Folder of the images; None takes paths that are absolute or relative to the working directory.
         label_column: Column of ``X`` with the classes where ``fit`` is given no ``y``; it is never an input.
+        fusion: As ``model.fusion``; None takes the architecture's, as with ``head``.
+        head: As ``model.head``.
         encoder_weights: As ``model.encoder_weights``: None, ``default`` or ``none``.
         epochs: Passes over the rows.
         batch_size: Rows per step; at most as many as there are.
@@ -73,6 +75,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         columns: str | Sequence[str] | None = "auto",
         image_root: str | None = None,
         label_column: str = "label",
+        fusion: str | None = None,
+        head: str | None = None,
         encoder_weights: str | None = None,
         epochs: int = 10,
         batch_size: int = 32,
@@ -90,6 +94,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.columns = columns
         self.image_root = image_root
         self.label_column = label_column
+        self.fusion = fusion
+        self.head = head
         self.encoder_weights = encoder_weights
         self.epochs = epochs
         self.batch_size = batch_size
@@ -155,6 +161,15 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self)
         return self.predictor_.save_pretrained(folder)
 
+    def set_params(self, **params: Any) -> FusionClassifier:
+        """Set parameters, as scikit-learn's ``set_params``; other settings of a run belong into ``settings``."""
+        for name in params.keys() - self.get_params().keys():
+            raise ValueError(
+                f"FusionClassifier has no parameter {name!r}; it has {', '.join(self.get_params())}. Other settings of "
+                "a run are values of settings, such as {'processor.image_size': 64}."
+            )
+        return super().set_params(**params)  # type: ignore[no-any-return]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -216,14 +231,15 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _model(self) -> ModelConfig:
         """The model, without the encoders for which X has nothing."""
-        model = ModelConfig(name=self.model, encoder_weights=self.encoder_weights)
+        model = ModelConfig(name=self.model, encoder_weights=self.encoder_weights, fusion=self.fusion, head=self.head)
         if is_saved(self.model):
             return model
         reads = resolve_config(self.model)
         wants_image, wants_text = reads["image_encoder"] is not None, reads["text_encoder"] is not None
         has_text = self._inputs.text is not None or self.text_template is not None
         if self._inputs.image is None and not has_text:
-            return ModelConfig(name="table_mlp") if wants_image or wants_text else model
+            alone = ModelConfig(name="table_mlp", fusion=self.fusion, head=self.head)
+            return alone if wants_image or wants_text else model
         model.image_encoder = "none" if wants_image and self._inputs.image is None else None
         model.text_encoder = "none" if wants_text and not has_text else None
         return model

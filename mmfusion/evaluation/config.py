@@ -16,8 +16,9 @@ class EvaluateConfig:
         split: rows to evaluate on: ``train``, ``val``, ``test`` or ``all``.
         output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
         batch_size: rows per step.
-        tta: average over test-time augmentations.
-        calibrated: apply the temperature that was fitted at the end of training, where there is one.
+        tta: average over test-time augmentations; null does as the model was saved.
+        calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
+            put back, where there is one.
         subgroups: columns whose values part the rows; numbers go into thirds, ``age:10`` into bands of ten.
         validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
         coverage: wanted share of conformal sets with the true class.
@@ -33,7 +34,7 @@ class EvaluateConfig:
     split: str = "test"
     output: str | None = None
     batch_size: int = 64
-    tta: bool = False
+    tta: bool | None = None
     calibrated: bool = True
     subgroups: list[str] = field(default_factory=list)
     validation: bool = False

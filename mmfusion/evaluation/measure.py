@@ -1,7 +1,7 @@
 """Measure a model on a table of cases: figures, predictions and plots."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -76,7 +76,7 @@ def measure(
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
     predicted = predictor.predict_cases(cases, output=folder / "predictions.csv" if folder else None, **inference)
-    found = _figures(predicted, predictor)
+    found = figures_of(predicted, predictor.labels, predictor.calibration)
     _warn(found)
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
@@ -93,9 +93,11 @@ def measure(
     return found
 
 
-def _figures(predicted: Predictions, predictor: Predictor) -> Evaluation:
-    """What every evaluation has."""
-    y, p, groups, names = predicted.labels, predicted.probabilities, predicted.groups, list(predictor.labels)
+def figures_of(
+    predicted: Predictions, class_names: Sequence[str], calibration: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """What every evaluation has, from predictions of a model with that calibration."""
+    y, p, groups, names = predicted.labels, predicted.probabilities, predicted.groups, list(class_names)
     plain = classification_metrics(y, p, names)
     shares = mean_shares(predicted.shares, y, names)
     return Evaluation(
@@ -106,7 +108,7 @@ def _figures(predicted: Predictions, predictor: Predictor) -> Evaluation:
         intervals=metric_intervals(y, p, groups, class_names=names, **BOOTSTRAP),
         expert_use=shares.pop(EXPERTS, None),
         gates=shares or None,
-        calibration=calibration_figures(predictor.calibration, y, predicted.uncalibrated, p),
+        calibration=calibration_figures(calibration, y, predicted.uncalibrated, p),
         selective=selective_figures(y, p),
         worst_errors=_worst_errors(predicted, names),
     )

@@ -166,7 +166,7 @@ def _laid_over(picture: Any, heat: Any, box: tuple[float, float, float, float]) 
 
 def _small(path: Path) -> str | None:
     try:
-        picture = open_image(path)
+        picture = open_image(path, slice="middle")
     except ROW_ERRORS:
         return None
     picture.thumbnail((SIDE, SIDE))

@@ -27,7 +27,7 @@ def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"A temperature is a number above 0; got {temperature}.")
-    return softmax(_log(probabilities) / temperature, axis=-1)
+    return softmax(as_logits(probabilities) / temperature, axis=-1)
 
 
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
@@ -45,7 +45,7 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     y, p = checked(labels, p, range(p.shape[-1]))
     if (p.argmax(axis=1) == y).all():
         return 1.0
-    logits, rows = _log(p), np.arange(len(y))
+    logits, rows = as_logits(p), np.arange(len(y))
 
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, y].mean())
@@ -55,8 +55,8 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def _log(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Logits up to a constant per row."""
+def as_logits(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Logits of probabilities (N, C), up to a constant per row, finite."""
     p = np.asarray(probabilities, dtype=np.float64)
     # a softmax in float32 says 0 for what is less than this
     return np.log(p.clip(np.finfo(np.float32).smallest_subnormal))

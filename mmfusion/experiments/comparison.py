@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable, read_cases
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
+from mmfusion.experiments.finished import compare_finished
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
+from mmfusion.experiments.predictions import read_predictions
 from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
@@ -38,11 +37,12 @@ class Comparison:
 
     def summary(self) -> str:
         """The tables and sentences, and where they are."""
-        return f"\n{self.text}\nresults.md, results.csv, runs.csv and differences.png are in {self.config.output}"
+        tables = "results.md, results.csv" if self.config.runs else "results.md, results.csv, runs.csv"
+        return f"\n{self.text}\n{tables} and differences.png are in {self.config.output}"
 
 
 def compare(experiment: ExperimentConfig) -> Comparison:
-    """Run an experiment, or go on with one, and write its tables.
+    """Run an experiment, or go on with one, and write its tables; or compare finished runs (``experiment.runs``).
 
     All rows are trained on the same split with the same seeds. A run that fails (a learning rate that diverges) is told
     in the tables and stops no other. ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png`` are left in
@@ -50,10 +50,13 @@ def compare(experiment: ExperimentConfig) -> Comparison:
 
     Raises:
         ValueError: a setting that does not exist, or that the data do not allow.
-        FileNotFoundError: the data are missing.
+        FileNotFoundError: the data, or the predictions of a finished run, are missing.
     """
     load_plugins(experiment.run.plugins)
     _check(experiment)
+    if experiment.runs:
+        results = compare_finished(experiment)
+        return Comparison(experiment, results, write_results(experiment, results, Path(experiment.output)))
     rows = plan_rows(experiment)
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -155,24 +158,9 @@ def _predictions(
     row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]]
 ) -> dict[int, RunPredictions]:
     """Seed -> test predictions of a row, all folds together; seeds in which a run failed are left out."""
-    tables: dict[int, list[pd.DataFrame]] = {}
+    folders: dict[int, list[Path]] = {}
     failed = {seed for (name, seed, _), result in finished.items() if name == row.name and "error" in result}
     for run in runs:
         if run.row == row.name and run.seed not in failed:
-            tables.setdefault(run.seed, []).append(_table(Path(run.config.output)))
-    return {seed: _together(parts) for seed, parts in tables.items()}
-
-
-def _table(folder: Path) -> pd.DataFrame:
-    """The predictions of a run, as text: a class may be called None, and an id NA."""
-    return pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
-
-
-def _together(parts: list[pd.DataFrame]) -> RunPredictions:
-    table = pd.concat(parts, ignore_index=True)
-    table = table[(table["true_label"] != "") & (table["error"] == "")]
-    columns = [name for name in table.columns if name.startswith("p_")]
-    names = [name.removeprefix("p_") for name in columns]
-    labels = np.array([names.index(label) for label in table["true_label"]])
-    probabilities: NDArray[np.float64] = table[columns].astype(np.float64).to_numpy()
-    return RunPredictions(table["id"].tolist(), labels, probabilities, names)
+            folders.setdefault(run.seed, []).append(Path(run.config.output))
+    return {seed: read_predictions(parts)[0] for seed, parts in folders.items()}

@@ -15,7 +15,11 @@ BASELINES = ("modalities", "prior", "gradient_boosting")
 class ExperimentConfig:
     """Runs that differ from a base run in one thing each: ``mmfusion compare --config STUDY.yaml``.
 
+    Or runs that are finished, on the same rows: ``mmfusion compare --runs runs/a runs/b``.
+
     Attributes:
+        runs: folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
+            is trained; ``metric``, ``output``, ``replicates`` and ``level`` are the only further options.
         run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
             settings.
         base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
@@ -29,14 +33,16 @@ class ExperimentConfig:
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
         metric: the figure that the words and the picture are about.
         data: root folder of the data set; None takes the run's own.
-        output: folder of the experiment: its runs, tables and picture. An experiment that was stopped goes on in it.
+        output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
+            ``runs/comparison``, unless said otherwise. An experiment that was stopped goes on in it.
         jobs: runs at a time, each in a process with its share of the cores.
         replicates: draws of the bootstrap.
         level: of the intervals.
         keep_models: keep the best model of each run, and not only its figures and predictions.
     """
 
-    run: RunConfig
+    runs: list[str] = field(default_factory=list)
+    run: RunConfig = field(default_factory=lambda: RunConfig(data=""))
     base: dict[str, Any] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,7 +51,7 @@ class ExperimentConfig:
     cross_validate: bool = False
     metric: str = "balanced_accuracy"
     data: str | None = None
-    output: str = "runs/study"
+    output: str = ""
     jobs: int = 1
     replicates: int = 1000
     level: float = 0.95
@@ -53,6 +59,7 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data) if self.data is not None else None
+        self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
         for name in self.named_baselines:
             check_choice("baselines", name, BASELINES)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -70,6 +71,8 @@ def compare_rows(
     rows: list[Row],
     predictions: Mapping[str, Mapping[int, RunPredictions]],
     groups: Mapping[str, Any],
+    *,
+    fewest_seeds: int = FEWEST_SEEDS,
 ) -> list[RowResult]:
     """Figures of every row, and their differences to the first.
 
@@ -82,6 +85,7 @@ def compare_rows(
         rows: the base first.
         predictions: row name -> seed -> predictions.
         groups: row id -> its group, None where it has none.
+        fewest_seeds: a row of fewer is not judged; 1 judges the models that there are, and not how they were trained.
 
     Raises:
         ValueError: two rows were tested on different cases, or no run of the base was finished.
@@ -102,7 +106,8 @@ def compare_rows(
         }
         of_base = of_base or samples
         named = METRICS if samples else ()
-        figures = {name: _figure(name, samples, of_base, experiment, row is rows[0]) for name in named}
+        judge = partial(_figure, experiment=experiment, is_base=row is rows[0], fewest_seeds=fewest_seeds)
+        figures = {name: judge(name, samples, of_base) for name in named}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
     return results
 
@@ -129,8 +134,10 @@ def _figure(
     name: str,
     samples: Mapping[int, dict[str, NDArray[np.float64]]],
     base: Mapping[int, dict[str, NDArray[np.float64]]],
+    *,
     experiment: ExperimentConfig,
     is_base: bool,
+    fewest_seeds: int,
 ) -> Estimate:
     own = np.stack([sample[name] for sample in samples.values()])
     spread = float(own[:, 0].std(ddof=1)) if len(own) > 1 else None
@@ -140,7 +147,8 @@ def _figure(
         return figure
     paired = np.stack([samples[seed][name] - base[seed][name] for seed in shared])
     low, high = mean_interval(paired, experiment.level)
-    change, judged = float(paired[:, 0].mean()), verdict(name, low, high, len(shared))
+    change = float(paired[:, 0].mean())
+    judged = verdict(name, low, high, enough_seeds=len(shared) >= fewest_seeds)
     return replace(figure, difference=change, difference_low=low, difference_high=high, verdict=judged)
 
 
@@ -173,9 +181,9 @@ def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, flo
     return low + below - wider * float(np.hypot(below, extra)), high - above + wider * float(np.hypot(above, extra))
 
 
-def verdict(metric: str, low: float, high: float, seeds: int) -> Verdict:
+def verdict(metric: str, low: float, high: float, *, enough_seeds: bool) -> Verdict:
     """What the interval of a difference says: ``better`` or ``worse`` only where it does not hold zero."""
-    if seeds < FEWEST_SEEDS:
+    if not enough_seeds:
         return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"

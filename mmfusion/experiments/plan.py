@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.locating import folder_of
 from mmfusion.experiments.config import ExperimentConfig, SweepConfig
 from mmfusion.settings import with_settings
 from mmfusion.training.config import RunConfig
 
 _IMAGE_PARTS = ("model.image_tower", "model.image_args", "model.stem", "model.aggregator", "model.aggregator_args")
 _JOINING_PARTS = ("model.fusion", "model.fusion_args", "model.dim", "model.modality_dropout")
+#: what a finished run leaves of each of its test rows.
+PREDICTIONS = "predictions.csv"
 #: modality -> the settings of a run without it.
 WITHOUT: dict[str, dict[str, Any]] = {
     "image": {
@@ -64,10 +67,43 @@ def base_run(config: ExperimentConfig | SweepConfig) -> RunConfig:
     """The run that an experiment or a search starts from.
 
     Raises:
-        ValueError: a setting that a run does not have.
+        ValueError: a setting that a run does not have, or no data.
     """
     base = with_settings(config.run, config.base)
-    return base if config.data is None else replace(base, data=config.data)
+    base = base if config.data is None else replace(base, data=config.data)
+    if not base.data:
+        raise ValueError("Missing run.data: neither the base run nor --data names a data set.")
+    return base
+
+
+def finished_folders(experiment: ExperimentConfig) -> dict[str, Path]:
+    """The folders with the predictions of the finished runs, by the names that they were given.
+
+    Raises:
+        FileNotFoundError: a folder that is not there, or without predictions.
+        ValueError: fewer than two runs, one run twice, or settings that only training reads.
+    """
+    plain = ExperimentConfig(run=RunConfig(data="", plugins=experiment.run.plugins))
+    free = ("runs", "metric", "output", "replicates", "level")
+    differing = [f.name for f in fields(plain) if getattr(plain, f.name) != getattr(experiment, f.name)]
+    if unused := [name for name in differing if name not in free]:
+        raise ValueError(
+            f"Finished runs are compared by their predictions alone, without {', '.join(unused)}; on other data, "
+            "measure each with mmfusion evaluate --output FOLDER, and name these folders."
+        )
+    folders: dict[str, Path] = {}
+    for name in experiment.runs:
+        folder = folder_of(name)
+        folder = folder.parent if folder.name in ("best", "last") else folder
+        if not (folder / PREDICTIONS).is_file():
+            there = "has no" if folder.is_dir() else "does not exist, nor its"
+            raise FileNotFoundError(
+                f"{name} {there} {PREDICTIONS}; name folders of mmfusion train, or of mmfusion evaluate --output."
+            )
+        folders[name] = folder
+    if len({folder.resolve() for folder in folders.values()}) < max(2, len(experiment.runs)):
+        raise ValueError(f"Two different runs at least are compared; got {', '.join(experiment.runs)}.")
+    return folders
 
 
 def plan_rows(experiment: ExperimentConfig) -> list[Row]:

@@ -12,7 +12,7 @@ from mmfusion.data.table_columns import TableColumns
 from mmfusion.evaluation.metrics import METRICS, classification_metrics
 from mmfusion.experiments.running import RESULT
 from mmfusion.files import read_json, write_json
-from mmfusion.inference.predictions_csv import prediction_writer
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import Prediction
 from mmfusion.training.columns import choose_columns
 from mmfusion.training.config import RunConfig
@@ -89,10 +89,9 @@ def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dic
         assert table is not None
         probabilities = gradient_boosting(cases, rows, table, seed=config.seed)
     truth = rows.frame["label"].fillna("").tolist()
-    with prediction_writer(folder / "predictions.csv", names, true_labels=True) as write:
-        write(
-            rows.frame["id"].tolist(), Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows)), truth
-        )
+    predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows))
+    with prediction_writer(folder / "predictions.csv", names, known=MEASURED) as write:
+        write(rows.frame["id"].tolist(), predicted, truth, rows.frame["group"].fillna("").astype(str).tolist())
     labelled = [label != "" for label in truth]
     labels = np.array([names.index(label) for label in truth if label])
     figures = classification_metrics(labels, probabilities[labelled], names)

@@ -35,15 +35,19 @@ COSTS = {
 def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], folder: Path) -> str:
     """Write ``results.md``, whose text is returned, ``results.csv``, ``runs.csv`` and ``differences.png``.
 
+    Of finished runs, ``results.csv`` says all that ``runs.csv`` would.
+
     Args:
         experiment: metric and level.
         results: the base first.
         folder: where to.
     """
-    text = markdown(experiment, results)
+    text = (finished_markdown if experiment.runs else markdown)(experiment, results)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text(text, encoding="utf-8")
     pd.DataFrame(list(_lines(results))).to_csv(folder / "results.csv", index=False)
-    pd.DataFrame(list(_runs(results))).to_csv(folder / "runs.csv", index=False)
+    if not experiment.runs:
+        pd.DataFrame(list(_runs(results))).to_csv(folder / "runs.csv", index=False)
     plot_differences(experiment, results, folder / "differences.png")
     return text
 
@@ -72,6 +76,42 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
         few = "One seed says nothing" if len(experiment.seeds) == 1 else "Two seeds say little"
         lines += ["", f"{few} about how much the outcome depends on the seed."]
     return "\n".join(lines) + "\n"
+
+
+def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
+    """The tables and sentences about finished runs, paired by row."""
+    base, *others = results
+    grouped = base.groups != base.cases
+    drawn = f"whole groups ({base.groups:,})" if grouped else "rows: they are in no groups"
+    lines = [
+        f"# {Path(experiment.output).name}",
+        "",
+        f"The same {base.cases:,} rows, measured by each run. Intervals ({experiment.level:.0%}) are from "
+        f"{experiment.replicates:,} draws of {drawn}, the same draws for each run.",
+    ]
+    for row in others:
+        head = ["figure", base.row.name, row.row.name, "difference", f"{experiment.level:.0%} interval", ""]
+        pairs = [(name, base.figures[name], row.figures[name]) for name in METRICS]
+        lines += ["", f"## {row.row.name}, beside {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
+    if len(others) > 1:
+        lines += ["", f"{len(others)} runs are compared: of so many intervals some miss the truth by chance alone."]
+    lines += [
+        "",
+        "This is about these models on such rows, and not about how they were trained: other seeds may differ.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _paired(name: str, base: Estimate, own: Estimate) -> list[str]:
+    told = [METRICS[name].title, *(f"{figure.mean:.3f}" for figure in (base, own))]
+    if own.difference is None or own.difference != own.difference:
+        return [*told, "undefined", "", ""]
+    return [
+        *told,
+        f"{own.difference:+.3f}",
+        f"{own.difference_low:+.3f} to {own.difference_high:+.3f}",
+        f"{own.verdict}",
+    ]
 
 
 def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:

@@ -160,7 +160,7 @@ def _image_part(
     heat = dict(zip(views, map(_array, shares), strict=True))
     boxes = {name: (0.0, 0.0, float(view.shape[1]), float(view.shape[0])) for name, view in views.items()}
     if image is not None and not isinstance(image, list | tuple) and list(views) == ["image"]:
-        picture = open_image(image)
+        picture = open_image(image, window=processor.window, slice=processor.slice)
         views, boxes = {"image": np.asarray(picture)}, {"image": centre_square(picture.size, processor.crop_pct)}
     return {
         "heat_map": next(iter(heat.values())),

@@ -24,7 +24,7 @@ class Predictions:
         frame: Those N rows of ``CaseTable.frame``.
         labels: (N,) positions of the true classes.
         probabilities: (N, C) float32, calibrated where the model is.
-        uncalibrated: (N, C) float32, at temperature 1.
+        uncalibrated: (N, C) float32, as the network gives them.
         unreadable: Number of rows left out because they could not be read.
         shares: What router and gates gave each row, name -> (N, n); see
             :func:`~mmfusion.inference.shares.shares_of`. Empty for an ensemble.

@@ -15,8 +15,9 @@ class PredictConfig:
         data: folder of images, folder of a data set, or a table (CSV, Parquet). Labels and splits are not needed.
         output: CSV file to write.
         batch_size: rows per step.
-        tta: average over test-time augmentations.
-        calibrated: apply the temperature that was fitted at the end of training, where there is one.
+        tta: average over test-time augmentations; null does as the model was saved.
+        calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
+            put back, where there is one.
         dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
             table is read as images alone.
     """
@@ -25,7 +26,7 @@ class PredictConfig:
     data: str
     output: str = "predictions.csv"
     batch_size: int = 64
-    tta: bool = False
+    tta: bool | None = None
     calibrated: bool = True
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 

@@ -1,30 +1,36 @@
-"""A predictor in a few lines: its name, classes, inputs, temperature and size."""
+"""A predictor in a few lines: its name, classes, inputs, calibration and size."""
 
-from collections.abc import Mapping
 from typing import Any
+
+from mmfusion.results import calibration_words
 
 #: class names that are shown; of more, the number is told.
 SHOWN = 12
 
+#: how a model predicts that averages over test-time augmentations.
+VIEWS = "mean over test-time augmentations"
+
 
 def described(predictor: Any) -> str:
-    """Name, classes, inputs, temperature and size, a line each."""
+    """Name, classes, inputs, calibration, test-time views and size, a line each."""
     processor, members = predictor.processor, predictor.members
     labels = list(processor.labels)
     names = ", ".join(labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
     lines = {"classes": f"{len(labels)} ({names})", "inputs": _inputs(predictor)}
     if len(members) == 1:
         fitted = predictor.calibration
-        rows = f" (fitted on {fitted['n']:,} {fitted['fitted_on']} rows)" if fitted else ""
-        lines["temperature"] = f"{fitted['temperature']:.3f}{rows}" if fitted else "none"
+        lines["calibration"] = calibration_words(fitted) if fitted else "none"
+        if predictor.tta:
+            lines["views"] = f"{VIEWS}, unless tta=False"
     count = sum(parameter.numel() for parameter in predictor.model.parameters())
     lines["size"] = f"{count / 1e6:,.1f} M parameters" if count else "an exported program"
     return "\n".join([f"{type(predictor).__name__}: {predictor.name}", *(f"  {k}: {v}" for k, v in lines.items())])
 
 
-def at_temperature(calibration: Mapping[str, Any] | None) -> str:
-    """The end of a line about a model: the temperature that its probabilities are at."""
-    return f", calibrated with temperature {calibration['temperature']:.3f}" if calibration else ""
+def how_it_predicts(predictor: Any, tta: bool | None = None) -> str:
+    """The end of a line about a model: how its probabilities are calibrated, and whether they are means over views."""
+    calibrated = f", calibrated with {calibration_words(predictor.calibration)}" if predictor.calibration else ""
+    return calibrated + (f", {VIEWS}" if (predictor.tta if tta is None else tta) else "")
 
 
 def _inputs(predictor: Any) -> str:

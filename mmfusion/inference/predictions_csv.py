@@ -9,34 +9,36 @@ from typing import Any
 from mmfusion.files import written_whole
 from mmfusion.inference.stream import Prediction
 
-#: Appends rows: n ids, their n predictions, and with ``true_labels`` their n labels, empty where unknown.
+#: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
 Write = Callable[..., None]
+
+#: what is known of rows that a model is measured on.
+MEASURED = ("true_label", "group")
 
 
 @contextmanager
-def prediction_writer(path: str | Path, class_names: Sequence[str], *, true_labels: bool = False) -> Iterator[Write]:
+def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = ()) -> Iterator[Write]:
     """Write a CSV of predictions, ``id, label, probability, p_<class>..., error``; it is there once the block ends.
 
     Args:
         path: File to write; its folder is made.
         class_names: The C names, in the order of the probabilities.
-        true_labels: Also write the known labels, as ``true_label`` after the id.
+        known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        truth = ["true_label"] if true_labels else []
-        table.writerow(["id", *truth, "label", "probability", *(f"p_{name}" for name in class_names), "error"])
+        table.writerow(["id", *known, "label", "probability", *(f"p_{name}" for name in class_names), "error"])
 
-        def write(ids: Sequence[Any], predicted: Prediction, labels: Sequence[str] = ()) -> None:
-            truths = [[name] for name in labels] if true_labels else [[]] * len(ids)
-            for name, truth, row, error in zip(ids, truths, predicted.probabilities, predicted.errors, strict=True):
+        def write(ids: Sequence[Any], predicted: Prediction, *told: Sequence[str]) -> None:
+            own = list(zip(*told, strict=True)) if told else [()] * len(ids)
+            for name, facts, row, error in zip(ids, own, predicted.probabilities, predicted.errors, strict=True):
                 if error is None:
                     best = int(row.argmax())
                     cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), ""]
                 else:
                     cells = ["", "", *([""] * len(row)), error]
-                table.writerow([name, *truth, *cells])
+                table.writerow([name, *facts, *cells])
 
         yield write

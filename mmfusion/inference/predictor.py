@@ -22,7 +22,7 @@ from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.description import described
 from mmfusion.inference.onnx_model import OnnxModel
-from mmfusion.inference.predictions_csv import prediction_writer
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
@@ -43,14 +43,15 @@ class Predictor:
         model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` where the folder
             holds an export.
         processor: How rows become tensors, and the class names.
-        calibration: The ``temperature``, the rows it was ``fitted_on`` and their number ``n``; None leaves the
-            probabilities as the network gives them.
+        calibration: The ``temperature``, the rows it was ``fitted_on``, their number ``n``, and the part of the prior
+            that is put back; None leaves the probabilities as the network gives them.
         provenance: How the model was made: the ``training`` entry of its ``config.json``.
         card: What the model card says beside that: the ``card`` entry of its ``config.json``.
         metrics: What was measured of the model, as ``metrics.json`` has it; None where nothing was.
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
+        tta: Whether predictions average over test-time augmentations where nothing else is said.
     """
 
     model: FusionModel | OnnxModel | nn.Module
@@ -62,6 +63,7 @@ class Predictor:
     name: str = "the model"
     dtype: torch.dtype | None = None
     channels_last: bool = False
+    tta: bool = False
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -87,8 +89,8 @@ class Predictor:
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
-            calibrated: Divide the logits by the temperature that came with the model, where one did; False leaves the
-                probabilities as the network gives them.
+            calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
+                the prior that is put back; False leaves the probabilities as the network gives them.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
@@ -116,19 +118,15 @@ class Predictor:
         Raises:
             ValueError: The model is an exported one, or several.
         """
-        measured = self.metrics if metrics is None else metrics
-        about: dict[str, Any] = {"metadata": self._entries(), "metrics": measured, "dtype": dtype}
-        return save_pretrained(self.network(), folder, self.processor, **about)
+        about: dict[str, Any] = {"metrics": self.metrics if metrics is None else metrics, "dtype": dtype}
+        return save_pretrained(self.network(), folder, self.processor, metadata=self._entries(), **about)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Push the model, as :meth:`save_pretrained` writes it, to the Hugging Face Hub, in one commit.
+        """Push the model, as :meth:`save_pretrained` writes it, to the Hub in one commit, whose address is returned.
 
         Args:
             repo_id: ``org/name``; a new repository is private.
             options: ``private``, ``revision``, ``overwrite_card`` and ``message`` of :func:`mmfusion.push_to_hub`.
-
-        Returns:
-            Address of the commit.
 
         Raises:
             ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.
@@ -146,6 +144,7 @@ class Predictor:
             "processor": self.processor.to_dict(),
             "vocabulary": vocabulary_of(self.processor.tokenizer),
             "calibration": self.calibration,
+            "tta": self.tta,
             "training": self.provenance,
             "card": self.card,
         }
@@ -181,7 +180,7 @@ class Predictor:
         return [self]
 
     def predict(
-        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool = False, batch_size: int = 32
+        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
     ) -> list[dict[str, Any]]:
         """Diagnose rows.
 
@@ -212,7 +211,7 @@ class Predictor:
         return results
 
     def predict_proba(
-        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool = False, batch_size: int = 32
+        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
     ) -> NDArray[np.float64]:
         """The probabilities of rows, as scikit-learn gives them: (N, C), in the order of :attr:`classes_`.
 
@@ -239,7 +238,7 @@ class Predictor:
         output: str | Path | None = None,
         on_bad_row: str = "fail",
         batch_size: int = 64,
-        tta: bool = False,
+        tta: bool | None = None,
         workers: int = 0,
         open_rows: Callable[[CaseTable], Any] | None = None,
         description: str = "Evaluating",
@@ -261,9 +260,10 @@ class Predictor:
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
         ids, labels, names = read[0].ids, read[0].labels, self.labels
         truth = [names[label] if label >= 0 else "" for label in labels]
+        groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
         options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
-        with prediction_writer(output, names, true_labels=True) if output else nullcontext() as write:
+        with prediction_writer(output, names, known=MEASURED) if output else nullcontext() as write:
             for part in self.stream(read, description=description, **options):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -272,7 +272,7 @@ class Predictor:
                         )
                 parts.append(part)
                 if write:
-                    write(ids[part.rows], part, truth[part.rows])
+                    write(ids[part.rows], part, truth[part.rows], groups[part.rows])
         return kept(cases, labels, parts, len(names))
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
@@ -299,14 +299,14 @@ class Predictor:
         return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self, rows: Sequence[Any], *, batch_size: int, tta: bool = False, workers: int = 0, description: str = ""
+        self, rows: Sequence[Any], *, batch_size: int, tta: bool | None = None, workers: int = 0, description: str = ""
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
         Args:
             rows: One data set for each of :attr:`members`, the rows as that one encodes them.
             batch_size: Rows per step.
-            tta: Average over test-time augmentations.
+            tta: Average over test-time augmentations; None does as each model was saved.
             workers: Loader processes.
             description: What the progress bar says; without it there is none.
         """
@@ -318,9 +318,10 @@ class Predictor:
                 yield part
                 bar.update(len(part.errors))
 
-    def _stream(self, rows: Any, **options: Any) -> Iterator[Prediction]:
+    def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
         own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
         own |= {"num_classes": len(self.labels), "calibration": self.calibration}
+        options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
     def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -333,7 +334,7 @@ class Ensemble(Predictor):
     """Several models that answer as one, with the mean of their calibrated probabilities.
 
     Each reads the rows with its own processor: image sizes and tokenizers may differ, the classes may not. Processor
-    and provenance are those of the first, the temperatures its members' own.
+    and provenance are those of the first, calibrations and test-time augmentations its members' own.
 
     Args:
         members: Two models at least.
@@ -391,6 +392,7 @@ def _load(
         model,
         processor,
         calibration=config.get("calibration") if calibrated else None,
+        tta=config.get("tta", False),
         provenance=config.get("training") or {},
         card=config.get("card") or {},
         metrics=read_metrics(folder),

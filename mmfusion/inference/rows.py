@@ -1,6 +1,7 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -192,8 +193,8 @@ def checked_rows(rows: Any, processor: Processor, dataset: DatasetConfig) -> lis
     Raises:
         TypeError: it is a single row, or holds something other than dicts.
     """
-    if isinstance(rows, Mapping | str):
-        raise TypeError("predict takes a list of rows; put a single row in a list.")
+    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
+        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg', 'text': '...'}]; or a DataFrame.")
     rows = frame_rows(rows, dataset) if is_frame(rows) else list(rows)
     for row in rows:
         check_row(row)
@@ -218,4 +219,5 @@ def tell_notices(datasets: Iterable[Any]) -> None:
 def check_row(row: Any) -> None:
     """Refuse a row that is no dict, with a TypeError."""
     if not isinstance(row, Mapping):
-        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}.")
+        alone = f"; an image alone is {{'image': {row!r}}}" if isinstance(row, str | os.PathLike) else ""
+        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}{alone}.")

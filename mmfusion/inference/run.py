@@ -18,7 +18,7 @@ from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
 from mmfusion.inference.contents import absent_lines, contents_for, with_template
-from mmfusion.inference.description import at_temperature
+from mmfusion.inference.description import how_it_predicts
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
@@ -64,7 +64,7 @@ def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predicto
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
     c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
-    print(f"predicting {c.data} with {predictor.name}{at_temperature(predictor.calibration)}")
+    print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
 
 
@@ -74,7 +74,7 @@ def predict_path(
     output: str | Path,
     *,
     dataset: DatasetConfig | None = None,
-    tta: bool = False,
+    tta: bool | None = None,
     batch_size: int = 64,
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.

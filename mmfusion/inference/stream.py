@@ -28,7 +28,7 @@ class Prediction:
         errors: n texts, None where the row could be read.
         shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
             names them; NaN in a row that could not be read, and nothing where no row of the batch could.
-        calibration: The model's, whose ``temperature`` makes :attr:`probabilities`; None leaves them as they are.
+        calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
     """
 
     start: int
@@ -49,7 +49,7 @@ class Prediction:
 
     @property
     def uncalibrated(self) -> NDArray[np.float32]:
-        """(n, C), at temperature 1."""
+        """(n, C), as the network gives them."""
         return np.exp(self.log_probabilities)
 
 

@@ -1,4 +1,4 @@
-"""Temperature: from logits to the probabilities that a calibrated model gives."""
+"""From logits to the probabilities of a calibrated model: the prior that is put back, and the temperature."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,17 @@ from torch import Tensor
 
 
 def class_probabilities(logits: Tensor, calibration: Mapping[str, Any] | None = None) -> Tensor:
-    """``softmax(logits / T)`` in float32, (B, C).
+    """``softmax((logits + s log pi) / T)`` in float32, (B, C).
 
     Args:
         logits: (B, C), or log-probabilities, which are logits too.
-        calibration: Entry ``calibration`` of a saved model, with the ``temperature`` T; None takes 1.
+        calibration: Entry ``calibration`` of a saved model, with the ``temperature`` T, and where a part of the prior
+            is put back its strength s (``prior_strength``) and log pi (``log_prior``, C numbers); None takes T = 1 and
+            s = 0.
     """
     logits = logits.float()
-    return (logits if calibration is None else logits / calibration["temperature"]).softmax(dim=-1)
+    if calibration is None:
+        return logits.softmax(dim=-1)
+    if strength := calibration.get("prior_strength"):
+        logits = logits + strength * logits.new_tensor(calibration["log_prior"])
+    return (logits / calibration["temperature"]).softmax(dim=-1)

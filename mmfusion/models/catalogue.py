@@ -5,7 +5,7 @@ from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import shipped_weights
-from mmfusion.artifacts.shipped import shipped
+from mmfusion.artifacts.shipped import refuse_clash, shipped
 
 
 def list_models(
@@ -16,10 +16,17 @@ def list_models(
     Args:
         filter: Shell wildcard, e.g. ``"mibf*"``, or several.
         exclude_filters: Wildcards of names to leave out.
-        pretrained: List the weights that come with the package instead, as ``"arch.tag"``; a wildcard may be of the
-            architecture alone. Such a name is a string with ``metrics``, ``dataset``, ``license`` and ``size``.
+        pretrained: List the weights of installed packages instead, as ``"arch.tag"``: mmfusion's own, and those of the
+            entry-point group ``mmfusion.weights``. A wildcard may be of the architecture alone. Such a name is a string
+            with ``metrics``, ``dataset``, ``license``, ``package`` and ``size``.
+
+    Raises:
+        ValueError: Two packages bring weights of one name.
     """
-    known: Sequence[str] = shipped() if pretrained else registry.names("model")
+    known: Sequence[str] = registry.names("model")
+    if pretrained:
+        known = weights = shipped()
+        refuse_clash(weights)
     return [name for name in known if _matches(name, filter or "*") and not _matches(name, exclude_filters)]
 
 
@@ -51,7 +58,7 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
 
     Returns:
         ``architecture``, ``tag``, ``num_classes``, ``label_names``, ``input_size``, ``mean``, ``std``,
-        ``interpolation``, ``crop_pct``, ``dataset``, ``license``, ``size`` (bytes), ``metrics``.
+        ``interpolation``, ``crop_pct``, ``dataset``, ``license``, ``package``, ``size`` (bytes), ``metrics``.
 
     Raises:
         ValueError: There are no such weights.
@@ -62,4 +69,4 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
     cfg = {"architecture": architecture, "tag": tag, "num_classes": config["model"]["num_classes"]}
     cfg |= {"label_names": processor["labels"], "input_size": config["input_size"]}
     cfg |= {key: processor[key] for key in ("mean", "std", "interpolation", "crop_pct")}
-    return cfg | {key: getattr(weights, key) for key in ("dataset", "license", "size", "metrics")}
+    return cfg | {key: getattr(weights, key) for key in ("dataset", "license", "package", "size", "metrics")}

@@ -11,6 +11,7 @@ from torch import nn
 from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, shipped_weights
 from mmfusion.artifacts.names import LOCAL
+from mmfusion.artifacts.shipped import tell_terms
 from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
@@ -141,7 +142,9 @@ def create_model(
         model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     elif pretrained or tag:
         registry.get("model", architecture)
-        model = load_model(shipped_weights(name).folder, num_classes=num_classes, **overrides)
+        weights = shipped_weights(name)
+        tell_terms(weights)
+        model = load_model(weights.folder, num_classes=num_classes, **overrides)
     else:
         chosen = {} if num_classes is None else {"num_classes": num_classes}
         model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)

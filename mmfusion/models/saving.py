@@ -81,8 +81,9 @@ def save_model(
     with written_whole(folder / WEIGHTS) as partial:
         save_file(state, partial, metadata={"format": "pt"})
     path = folder / CONFIG
-    # a temperature belongs to the weights that it was fitted with
-    entries = {**(read_json(path) if path.exists() else {}), "calibration": None, **(metadata or {})}
+    # a calibration belongs to the weights that it was fitted with
+    chosen = {"calibration": None, "tta": False}
+    entries = {**(read_json(path) if path.exists() else {}), **chosen, **(metadata or {})}
     write_artifact(folder, model_config(model, entries) | {"weights_sha256": sha256(folder / WEIGHTS)}, metrics)
     return folder
 

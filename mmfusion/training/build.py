@@ -181,6 +181,9 @@ def _new(
         max_length=_max_length(config, model),
         table=table,
         missing_values=config.dataset.missing_values,
+        window=config.processor.window or "auto",
+        slice=config.dataset.slice,
+        slices=config.dataset.slices,
         **inputs,
     )
     set_columns(model, processor)
@@ -211,6 +214,9 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
         labels=labels,
         image_size=config.processor.image_size or saved.image_size,
         text_template=config.dataset.text_template or saved.text_template,
+        window=config.processor.window or saved.window,
+        slice=config.dataset.slice,
+        slices=config.dataset.slices,
         max_length=_max_length(config, model),
     )
     return model, processor

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
+from mmfusion.data.windows import check_window
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
@@ -100,14 +101,19 @@ class ProcessorConfig:
         augment: ``basic`` (crop, slight rotation and change of color, no flip), ``dermoscopy`` (any rotation, flips),
             ``mri``, ``report``, another one of ``mmfusion list augmentation``, or ``none``.
         vocab_size: at most this many word pieces, where the tokenizer is fitted on the training text.
+        window: which grey values become black and white: ``auto`` (a file's own window, or else its range without
+            outliers), ``full``, ``percentile``, ``dicom`` (the file's own window alone) or ``[center, width]``; None is
+            ``auto``, or what a saved model has.
     """
 
     image_size: int | None = None
     max_length: int = 256
     augment: str = "basic"
     vocab_size: int = 4096
+    window: list[float] | str | None = None
 
     def __post_init__(self) -> None:
+        check_window(self.window)
         _check("processor", self, {}, image_size=1, max_length=3, vocab_size=1)
 
 
@@ -168,6 +174,13 @@ class TrainConfig:
         loss_args: its keywords.
         sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
         metric: validation figure that chooses the best epoch.
+        prior_strength: how much of the log prior of the training rows is added to the logits of the trained model,
+            after a loss or a sampler that took it out: 0 nothing, 0.5 half; ``auto`` takes the best macro F1 on the
+            validation rows.
+        tta: whether the model averages over test-time augmentations where nothing else is said; ``auto`` does so where
+            that makes the validation rows more likely.
+        sensitivity: wanted of each class's decision threshold, chosen on the validation rows and measured with the test
+            rows; None chooses none.
         patience: epochs without improvement before stopping; None trains all epochs.
         precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
         channels_last: memory format of images and image weights; None decides by the machine.
@@ -202,6 +215,9 @@ class TrainConfig:
     loss_args: dict[str, Any] = field(default_factory=dict)
     sampler: str = "shuffle"
     metric: str = "balanced_accuracy"
+    prior_strength: float | str = 0.0
+    tta: bool | str = False
+    sensitivity: float | None = None
     patience: int | None = None
     precision: str = "auto"
     channels_last: bool | None = None
@@ -214,6 +230,8 @@ class TrainConfig:
         cached = self.feature_cache is not None
         without_cache = " (null with train.feature_cache)" if cached else ""
         sizes = "empty with train.feature_cache" if cached else "sizes of at least 1 pixel"
+        no_views = " (false with train.feature_cache)" if cached else ""
+        strength, share = self.prior_strength, self.sensitivity
         freezes = self.freeze_encoders or self.freeze_stages is not None
         rules = {
             "lr": (self.lr > 0, "above 0"),
@@ -228,6 +246,12 @@ class TrainConfig:
                 self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
                 "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",
             ),
+            "prior_strength": (
+                self.prior_strength == "auto" or (not isinstance(strength, str) and 0 <= strength <= 1),
+                "between 0 and 1, or auto",
+            ),
+            "tta": (self.tta in (False, True, "auto") and not (cached and self.tta), f"true, false or auto{no_views}"),
+            "sensitivity": (share is None or 0 < share <= 1, "above 0 and at most 1, or null"),
             "ema": (self.ema is None or 0 < self.ema < 1, "above 0 and below 1, or null"),
             "sampler": (self.sampler in ("shuffle", "balanced"), "shuffle or balanced"),
             "feature_views": (cached or not self.feature_views, "0 without train.feature_cache"),

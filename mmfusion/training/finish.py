@@ -15,8 +15,10 @@ from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.files import replacing
+from mmfusion.inference.description import VIEWS
 from mmfusion.inference.predictor import Predictor
-from mmfusion.results import Evaluation
+from mmfusion.results import Evaluation, calibration_words
+from mmfusion.training.build import class_counts
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
 from mmfusion.training.lora import without_adapters
@@ -42,6 +44,7 @@ class TrainResult:
         evaluation: Metrics of the best model on ``split``; None without test and validation rows, and in all processes
             but the main one.
         split: Rows that the best model was measured on: ``test``, else ``val``, else None.
+        tta: Whether the best model averages over test-time augmentations.
         is_main: Whether this process is the one that writes the run folder.
     """
 
@@ -54,6 +57,7 @@ class TrainResult:
     history: list[Record]
     evaluation: Evaluation | None = None
     split: str | None = None
+    tta: bool = False
     is_main: bool = True
 
     @cached_property
@@ -69,8 +73,9 @@ class TrainResult:
         if self.evaluation is not None:
             intervals, fitted = self.evaluation.intervals, self.evaluation.calibration
             lines.append(f"{self.split}: {', '.join(f'{name} {intervals[name]}' for name in METRICS)}")
-        temperature = f", temperature {fitted.temperature:.3f} from {fitted.n:,} val rows" if fitted else ""
-        lines.append(f"best epoch {self.best_epoch} of {len(self.history)}{temperature}; saved in {self.best}")
+        chosen = f", {calibration_words(vars(fitted))}" if fitted else ""
+        chosen += f", {VIEWS}" if self.tta else ""
+        lines.append(f"best epoch {self.best_epoch} of {len(self.history)}{chosen}; saved in {self.best}")
         return "\n".join(lines)
 
 
@@ -103,6 +108,7 @@ def finish(
     val = {name: best[name] for name in METRICS if name in best}
     split = next((name for name in judged_on if name in cases.splits), None)
     evaluation: Evaluation | None = None
+    tta = False
     is_main = PartialState().is_main_process
     if is_main:
         save(predictor, folder.last, history[-1])
@@ -113,10 +119,15 @@ def finish(
         inference: dict[str, Any] = {"batch_size": config.train.batch_size, "workers": config.train.workers}
         inference["open_rows"] = rows.open_rows
         if "val" in cases.splits:
-            calibrate(chosen, cases.select("val"), **inference)
+            decisions: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
+            calibrate(chosen, cases.select("val"), class_counts=class_counts(cases), **decisions, **inference)
+            tta = chosen.tta
         if split is not None:
             on_bad_row = config.dataset.on_bad_row
-            evaluation = measure(chosen, cases.select(split), output=folder.root, on_bad_row=on_bad_row, **inference)
+            asked: dict[str, Any] = {"output": folder.root, "on_bad_row": on_bad_row}
+            if config.train.sensitivity is not None and split == "test" and "val" in cases.splits:
+                asked |= {"validation": cases.select("val"), "sensitivity": config.train.sensitivity}
+            evaluation = measure(chosen, cases.select(split), **asked, **inference)
             about: dict[str, Any] = {"split": split, "epoch": best["epoch"], "val": val}
             about |= {"moved_by": moved} if (moved := modalities_of(best)) else {}
             save(chosen, folder.best, {**evaluation.to_dict(), **about})
@@ -132,5 +143,6 @@ def finish(
         history=history,
         evaluation=evaluation,
         split=split,
+        tta=tta,
         is_main=is_main,
     )

@@ -33,8 +33,11 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
         raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
-    if config.train.patience is not None and "val" not in cases.splits:
-        raise ValueError("train.patience needs validation rows, and there are none; set it to null, or add some.")
+    by_validation = {"patience": None, "prior_strength": 0.0, "tta": False, "sensitivity": None}
+    asked = [name for name, off in by_validation.items() if getattr(config.train, name) != off]
+    if asked and "val" not in cases.splits:
+        off = "null" if by_validation[asked[0]] is None else str(by_validation[asked[0]]).lower()
+        raise ValueError(f"train.{asked[0]} needs validation rows, and there are none; set it to {off}, or add some.")
     return cases
 
 

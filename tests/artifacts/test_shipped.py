@@ -9,6 +9,10 @@ import pytest
 from PIL import Image
 
 import mmfusion
+from mmfusion.artifacts.shipped import _roots, tell_terms
+from mmfusion.cli.config import InfoConfig
+from mmfusion.cli.info import info
+from mmfusion.data import Processor
 from mmfusion.models import load_model
 
 #: probabilities of akiec, bcc, bkl, df, mel, nv, vasc for two rows.
@@ -70,3 +74,68 @@ def test_metadata_that_no_one_reads_are_named(caplog):
     caplog.clear()
     predictor.predict([{"age": 55, "gender": "male"}])
     assert not caplog.records
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """Installs a distribution that offers the folder of a package as weights; an untrained model is in it."""
+    _roots.cache_clear()
+    monkeypatch.syspath_prepend(tmp_path)
+    model = mmfusion.create_model("test_image", num_classes=2)
+    card = {"dataset": "Toy", "license": "cc-by-nc-4.0"}
+
+    def install(package, value=None, name="test_image.toy"):
+        metadata = tmp_path / f"{package}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[mmfusion.weights]\n{package} = {value or package}\n")
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('weights need no code')")
+        predictor = mmfusion.Predictor(model, Processor(["no", "yes"], image_size=32), card=card)
+        _roots.cache_clear()
+        return predictor.save_pretrained(tmp_path / package / name)
+
+    yield install
+    _roots.cache_clear()
+    tell_terms.cache_clear()
+
+
+def test_weights_of_another_wheel_are_found(wheel, caplog):
+    folder = wheel("toy_weights")
+    assert mmfusion.list_pretrained() == [*SHIPPED, "test_image.toy"] and mmfusion.is_model("test_image.toy")
+    (name,) = mmfusion.list_models("test_image*", pretrained=True)
+    assert repr(name).endswith("cc-by-nc-4.0 (for research only), from toy_weights>")
+    cfg = mmfusion.get_pretrained_cfg("test_image")
+    assert (cfg["tag"], cfg["license"], cfg["package"], cfg["metrics"]) == ("toy", "cc-by-nc-4.0", "toy_weights", {})
+    expected = load_model(folder).state_dict()
+    for _ in range(2):
+        model = mmfusion.create_model("test_image", pretrained=True)
+        assert all((x == expected[key]).all() for key, x in model.state_dict().items())
+    told = "test_image.toy: weights under cc-by-nc-4.0 (for research only), from toy_weights"
+    assert [record.getMessage() for record in caplog.records] == [told]
+    assert "cc-by-nc-4.0 (for research only); with the package toy_weights" in info(InfoConfig("test_image.toy"))
+    assert mmfusion.Predictor.from_pretrained("test_image.toy").labels == ["no", "yes"]
+
+
+def test_two_wheels_with_weights_of_one_name_are_refused_by_that_name(wheel):
+    folder = wheel("toy_weights")
+    wheel("other_weights")
+    for ask in (mmfusion.list_pretrained, lambda: mmfusion.create_model("test_image.toy")):
+        with pytest.raises(ValueError, match=r"test_image\.toy comes with \w+_weights and with \w+_weights; uninstall"):
+            ask()
+    assert mmfusion.Predictor.from_pretrained(f"local-dir:{folder}").labels == ["no", "yes"]
+    assert mmfusion.create_model(SHIPPED[0], pretrained=True).num_classes == 7
+
+
+@pytest.mark.parametrize("value", ["..", "toy_weights.checkpoints:x", "no_such_package", "json.decoder"])
+def test_an_entry_point_that_is_no_package_with_weights_brings_none(wheel, value, caplog):
+    wheel("toy_weights", value)
+    assert mmfusion.list_pretrained() == SHIPPED
+    assert value == "json.decoder" or "names no package" in caplog.text
+
+
+def test_a_folder_that_leads_out_of_its_package_is_left_out(wheel, tmp_path, caplog):
+    folder = wheel("toy_weights")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert mmfusion.list_pretrained() == SHIPPED and "leads out of its folder" in caplog.text

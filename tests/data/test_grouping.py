@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, image_inputs, read_cases
+from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, images, read_cases
 from mmfusion.data.augmentations import row_rng
 from mmfusion.data.grouping import equally_spaced, slice_number
 from mmfusion.data.images import region_box
@@ -23,7 +23,7 @@ from mmfusion.layers.cropping import centre_crop
 
 def _picture(path: Path, value: int, size: tuple[int, int] = (24, 20)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (value, value, value)).save(path)
+    Image.new("RGB", size, (value, value, value ^ 1)).save(path)
 
 
 @pytest.fixture
@@ -214,9 +214,9 @@ def test_each_slice_is_decoded_once_and_augmented_alike(root, monkeypatch) -> No
     for name in ("s_9", "s_10", "s_11"):
         Image.fromarray(ramp.astype(np.uint8)).save(folder / f"{name}.png")
     opened: list[str] = []
-    open_image = image_inputs.open_image
+    read_slices = images.read_slices
     monkeypatch.setattr(
-        image_inputs, "open_image", lambda path, **kwargs: (opened.append(path.name), open_image(path, **kwargs))[1]
+        images, "read_slices", lambda path, *args: (opened.append(path.name), read_slices(path, *args))[1]
     )
     cases = read_cases(folder, DatasetConfig(study_column="study")).resolve()
     dataset = MultimodalDataset(cases, Processor(labels=["x", "y"], image_size=8), augment="report", seed=1)
@@ -229,13 +229,13 @@ def test_each_slice_is_decoded_once_and_augmented_alike(root, monkeypatch) -> No
 
 def test_a_study_without_images_is_a_missing_image() -> None:
     one = Processor(image_size=8)
-    items = [one.encode(slices=[]), one.encode(slices=[Image.new("L", (9, 9))] * 2)]
+    items = [one.encode(slices=[]), one.encode(slices=[Image.radial_gradient("L")] * 2)]
     batch = one.collate(items)
     assert batch["image_present"].tolist() == [False, True]
     assert batch["slice_mask"].tolist() == [[False, False], [True, True]]
     assert one.collate(items[:1])["pixel_values"].shape == (1, 1, 3, 8, 8)
     with pytest.raises(ValueError, match="or views"):
-        one.encode(Image.new("L", (9, 9)), slices=[])
+        one.encode(Image.radial_gradient("L"), slices=[])
     with pytest.raises(TypeError, match="put a single image in a list"):
         one.encode(slices="a.png")
 

@@ -52,7 +52,7 @@ def plain(tmp_path: Path) -> tuple[Path, DatasetConfig]:
 def studies(tmp_path: Path) -> tuple[Path, DatasetConfig]:
     """Studies with a problem of nearly every kind that they can have."""
     for i in range(9):
-        Image.new("L", (8, 8), 9 * i).save(tmp_path / f"{i}.png")
+        Image.new("RGB", (8, 8), (9 * i, 9, 200)).save(tmp_path / f"{i}.png")
     (tmp_path / "8.png").write_bytes(b"no picture")
     rows = [
         ("0.png", "A", "1", "x", "g1", "train"),
@@ -186,6 +186,7 @@ def test_the_steps_of_reading() -> None:
     assert len(set(modules)) == len(STEPS)
     assert [step.__name__ for step in STEPS] == [
         "read_files",
+        "add_header_columns",
         "join_labels",
         "split_by_fold",
         "find_columns",

@@ -11,12 +11,13 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.inspection import permutation_importance
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mmfusion
 from mmfusion import FusionClassifier
+from mmfusion.data import make_demo
 
 TINY: dict[str, Any] = {"model": "test_mibf", "epochs": 1, "batch_size": 8}
 SETTINGS = {"processor.image_size": 32}
@@ -58,24 +59,29 @@ def test_images_texts_and_columns(
         clf.predict(X[:1].assign(image="nowhere.png"))
 
 
-def test_the_same_folds_as_a_run(toy: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
-    X, y = frame[["image", "text", "age"]], frame["label"]
-    folds = list(GroupKFold(2).split(X, y, frame["patient"]))
-    clf = FusionClassifier(**TINY, settings=SETTINGS, image_root=str(toy))
-    scores = cross_val_score(
-        clf, X, y, groups=frame["patient"], cv=GroupKFold(2), scoring="neg_log_loss", error_score="raise"
-    )
-    for number, (_, held_out) in enumerate(folds):
+@pytest.mark.parametrize(
+    ("folds", "demo"), [(2, False), pytest.param(5, True, marks=pytest.mark.slow, id="five folds of the demo data")]
+)
+def test_the_same_folds_as_a_run(toy: Path, frame: pd.DataFrame, tmp_path: Path, folds: int, demo: bool) -> None:
+    root, groups, inputs = toy, frame["patient"], ["image", "text", "age"]
+    if demo:
+        root = make_demo(tmp_path / "demo", n=100) / "images"
+        frame, inputs = pd.read_csv(root.parent / "metadata.csv"), [*inputs, "sex", "localization"]
+        groups = frame["patient_id"]
+    X, y, cv = frame[inputs], frame["label"], StratifiedGroupKFold(folds)
+    clf = FusionClassifier(**TINY, settings=SETTINGS, image_root=str(root))
+    scores = cross_val_score(clf, X, y, groups=groups, cv=cv, scoring="neg_log_loss", error_score="raise")
+    for number, (_, held_out) in enumerate(cv.split(X, y, groups)):
         split = np.where(np.isin(np.arange(len(frame)), held_out), "test", "train")
         run = mmfusion.train(
             X.assign(label=y, split=split),
             output=tmp_path / str(number),
             model={"name": "test_mibf"},
-            dataset={"image_root": str(toy), "table_columns": "auto"},
+            dataset={"image_root": str(root), "table_columns": "auto"},
             processor={"image_size": 32},
             train={"epochs": 1, "batch_size": 8, "lr": 1e-3},
         )
-        assert run.evaluation is not None
+        assert run.evaluation is not None and run.predictor.processor.table is not None
         assert abs(run.evaluation.figures["nll"] + scores[number]) < 1e-6
 
 

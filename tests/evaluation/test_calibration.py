@@ -7,12 +7,14 @@ import pytest
 import torch
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.metrics import f1_score
 from torch import nn
 
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.evaluation.calibration import calibration_figures, reliability
+from mmfusion.evaluation.calibration import STRENGTHS, calibrate, calibration_figures, reliability
 from mmfusion.evaluation.metrics import classification_metrics, expected_calibration_error
 from mmfusion.evaluation.temperature import fit_temperature, temper
+from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.stream import predict_rows
 from mmfusion.inference.temperature import class_probabilities
@@ -104,6 +106,10 @@ def test_the_temperature_is_in_every_probability():
     torch.testing.assert_close(tempered, torch.tensor([[1.0, 0.0, -0.5]]).softmax(-1))
     assert plain.numpy() == pytest.approx(temper(tempered.numpy(), 0.5), abs=1e-6)
 
+    put_back = calibration | {"prior_strength": 0.5, "log_prior": [-1.0, -2.0, -0.5]}
+    expected = torch.tensor([[(2 - 0.5) / 2, (0 - 1) / 2, (-1 - 0.25) / 2]]).softmax(-1)
+    torch.testing.assert_close(class_probabilities(logits, put_back), expected)
+
     rows = [{"pixel_values": torch.rand(3, 4, 4)}]
     options = {"num_classes": 3, "calibration": calibration}
     for tta in (False, True):
@@ -154,6 +160,11 @@ def test_the_artefact_keeps_it(tmp_path):
         path.write_text(json.dumps({**config, "calibration": wrong}))
         with pytest.raises(ValueError, match="not a temperature above 0"):
             load_model(tmp_path / "with")
+    for prior in ([0.0], [0.0, float("inf")], None):
+        wrong = {"temperature": 1.0, "fitted_on": "val", "n": 9, "prior_strength": 0.5, "log_prior": prior}
+        path.write_text(json.dumps({**config, "calibration": wrong}))
+        with pytest.raises(ValueError, match="prior_strength and log_prior are a number and 2"):
+            load_model(tmp_path / "with")
 
 
 def test_predictor_with_and_without(tmp_path):
@@ -185,3 +196,69 @@ def test_a_probability_of_zero_is_no_infinite_certainty():
         lambda t: -log_softmax(logits / t, axis=1)[np.arange(300), labels].mean(), bounds=(0.05, 20), method="bounded"
     ).x
     assert fit_temperature(labels, p) == pytest.approx(reference, rel=0.1)
+
+
+class Answers(Predictor):
+    """Labels and what a network says of them, without views and with."""
+
+    def __init__(self, labels, plain, viewed=None) -> None:
+        self.answers = {False: plain, True: plain if viewed is None else viewed}
+        self.truth = labels
+
+    def predict_cases(self, cases, *, tta, **_):
+        return Predictions(None, self.truth, None, softmax(self.answers[tta], axis=1), 0, {})
+
+
+def without_prior(n=3000, seed=0):
+    """Labels of three classes of unequal frequency, and logits log p(x | c) that know nothing of it."""
+    rng, shares = np.random.default_rng(seed), np.array([0.8, 0.15, 0.05])
+    labels = rng.choice(3, n, p=shares)
+    x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels]
+    return labels, 1.5 * x, shares
+
+
+def test_half_the_prior_is_put_back_before_the_temperature():
+    labels, logits, shares = without_prior()
+    predictor = Answers(labels, logits)
+    calibrate(predictor, None, class_counts=shares * 2000, prior_strength=0.5)
+    found = predictor.calibration
+    assert found["prior_strength"] == 0.5 and np.exp(found["log_prior"]) == pytest.approx(shares)
+    put_back = logits + 0.5 * np.log(shares)
+    assert found["temperature"] == pytest.approx(fit_temperature(labels, softmax(put_back, axis=1)), rel=1e-4)
+    given = class_probabilities(torch.tensor(logits), found).numpy()
+    assert given == pytest.approx(softmax(put_back / found["temperature"], axis=1), abs=1e-5)
+    calibrate(predictor, None)
+    assert predictor.calibration.keys() == {"temperature", "fitted_on", "n"} and predictor.tta is False
+
+
+def test_auto_takes_the_strength_of_the_best_macro_f1():
+    labels, logits, shares = without_prior()
+    predictor = Answers(labels, logits)
+    calibrate(predictor, None, class_counts=shares, prior_strength="auto")
+    scores = [f1_score(labels, (logits + s * np.log(shares)).argmax(1), average="macro") for s in STRENGTHS]
+    assert np.argmax(scores) > 0 and predictor.calibration["prior_strength"] == STRENGTHS[np.argmax(scores)]
+    calibrate(predictor, None, class_counts=[1, 1, 1], prior_strength="auto")  # nothing to put back: the smallest
+    assert "prior_strength" not in predictor.calibration
+
+
+def test_with_few_rows_a_given_strength_is_applied_and_nothing_fitted():
+    labels, logits, shares = without_prior(20)
+    predictor = Answers(labels, logits)
+    for strength, expected in ((0.5, 0.5), ("auto", None)):
+        calibrate(predictor, None, class_counts=shares, prior_strength=strength, tta="auto")
+        found = predictor.calibration or {}
+        assert found.get("prior_strength") == expected and found.get("temperature", 1) == 1 and not predictor.tta
+
+
+def test_views_are_kept_where_they_pay():
+    labels, logits, _ = without_prior()
+    noise = np.random.default_rng(1).normal(size=logits.shape)
+    for plain, viewed, kept in ((logits + 2 * noise, logits, True), (logits, logits + 2 * noise, False)):
+        predictor = Answers(labels, plain, viewed)
+        calibrate(predictor, None, tta="auto")
+        assert predictor.tta is kept
+        temperature = fit_temperature(labels, softmax(logits, axis=1))
+        assert predictor.calibration["temperature"] == pytest.approx(temperature, rel=1e-5)
+    predictor = Answers(labels, logits, logits + 1e-9 * noise)  # the same but for chance
+    calibrate(predictor, None, tta="auto")
+    assert predictor.tta is False

@@ -108,7 +108,7 @@ def test_ungrouped_agrees_with_scipy():
     surprise = -np.log(probabilities[np.arange(400), labels])
     found = metric_intervals(labels, probabilities, replicates=4000)
     for name, sample in (("accuracy", right), ("nll", surprise)):
-        reference = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="percentile", rng=0)
+        reference = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="percentile", random_state=0)
         low, high = reference.confidence_interval
         # two bootstraps of the same sample differ by their draws alone
         assert found[name].low == pytest.approx(low, abs=0.15 * (high - low) / 2)

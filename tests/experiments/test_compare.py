@@ -14,8 +14,9 @@ import pytest
 import mmfusion
 from mmfusion.data import DatasetConfig, Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.metrics import HEADLINE
-from mmfusion.experiments import ExperimentConfig, compare, comparison, running
+from mmfusion.experiments import ExperimentConfig, compare, running
 from mmfusion.experiments.cost import cost_of
+from mmfusion.experiments.predictions import read_predictions
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.rows import AllRows
 from mmfusion.inference.stream import Prediction
@@ -154,15 +155,15 @@ def test_two_jobs_give_what_one_gives(study: ExperimentConfig, tmp_path: Path) -
 
 
 def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None:
-    with prediction_writer(tmp_path / "predictions.csv", ["None", "mild"], true_labels=True) as write:
+    with prediction_writer(tmp_path / "predictions.csv", ["None", "mild"], known=("true_label",)) as write:
         write(
             ["NA", "2", "3", "4"],
             Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"]),
             ["None", "mild", "", "mild"],
         )
-    found = comparison._together([comparison._table(tmp_path)])
+    found, groups = read_predictions([tmp_path])
     assert found.ids == ["NA", "2"] and found.labels.tolist() == [0, 1]
-    assert found.probabilities.tolist() == [[0.75, 0.25]] * 2
+    assert found.probabilities.tolist() == [[0.75, 0.25]] * 2 and groups == {}
 
 
 def saved(folder: Path, name: str, **parts: Any) -> tuple[Path, Processor]:

@@ -105,8 +105,8 @@ def test_other_test_rows_are_refused() -> None:
     ],
 )
 def test_verdicts(metric: str, low: float, high: float, expected: str) -> None:
-    assert verdict(metric, low, high, 3) == expected
-    assert verdict(metric, low, high, 2) == "not judged: fewer than 3 seeds"
+    assert verdict(metric, low, high, enough_seeds=True) == expected
+    assert verdict(metric, low, high, enough_seeds=False) == "not judged: fewer than 3 seeds"
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.01, 0.02])

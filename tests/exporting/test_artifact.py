@@ -24,6 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 LABELS = ["a", "b", "c"]
 TEMPERATURE = 2.5
+PRIOR = {"prior_strength": 0.5, "log_prior": [-0.2, -1.9, -3.1]}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = fit_wordpiece(["a red green blue spot, patient of 30 years"], 128)
     processor = Processor(LABELS, image_size=32, tokenizer=tokenizer, max_length=24)
     model = mmfusion.create_model("test_mibf", num_classes=3, text_args={"vocab_size": len(tokenizer)})
-    calibration = {"temperature": TEMPERATURE, "fitted_on": "val", "n": 60}
+    calibration = {"temperature": TEMPERATURE, "fitted_on": "val", "n": 60, **PRIOR}
     predictor = mmfusion.Predictor(model, processor, calibration, {"dataset": {}, "seed": 0})
     predictor.save_pretrained(run / "best", {"accuracy": 0.5})
     return run
@@ -89,7 +90,7 @@ def test_calibration_can_be_left_out(run: Path, exported: Path, toy: Path) -> No
         for folder, c in ((exported, False), (run, False), (exported, True))
     )
     np.testing.assert_allclose(plain, expected, atol=1e-4)
-    powers = plain ** (1 / TEMPERATURE)
+    powers = (plain * np.exp(0.5 * np.array(PRIOR["log_prior"]))) ** (1 / TEMPERATURE)
     np.testing.assert_allclose(calibrated, powers / powers.sum(), atol=1e-5)
 
 

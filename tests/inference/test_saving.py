@@ -47,7 +47,7 @@ def test_what_is_saved_is_what_is_loaded(predictor: mmfusion.Predictor, tmp_path
     assert json.loads((tmp_path / "n" / "metrics.json").read_text()) == {"accuracy": 0.5}
     lines = str(again).splitlines()
     assert lines == repr(again).splitlines() and lines[0] == f"Predictor: {name}"
-    assert [line.split(":")[0].strip() for line in lines[1:]] == ["classes", "inputs", "temperature", "size"]
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["classes", "inputs", "calibration", "size"]
     count = sum(p.numel() for p in again.model.parameters())
     assert "2.000" in lines[3] and lines[4] == f"  size: {count / 1e6:.1f} M parameters"
 
@@ -60,6 +60,25 @@ def test_the_temperature_is_applied_once(predictor: mmfusion.Predictor, tmp_path
     given = np.array([list(row["probabilities"].values()) for row in plain.predict(ROWS)])
     powers = given ** (1 / CALIBRATION["temperature"])
     np.testing.assert_allclose(tempered, powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_a_model_averages_over_views_where_it_was_saved_so(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
+    rows = [{"image": np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)}]
+    plain, viewed = predictor.predict(rows), predictor.predict(rows, tta=True)
+    assert plain != viewed and predictor.predict(rows, tta=False) == plain
+    predictor.save_pretrained(tmp_path)
+    assert "test-time" not in (tmp_path / "README.md").read_text()
+    predictor.tta = True
+    predictor.save_pretrained(tmp_path)
+    again = mmfusion.Predictor.from_pretrained(tmp_path, device="cpu")
+    assert again.predict(rows) == viewed and again.predict(rows, tta=False) == plain
+    single = mmfusion.Predictor(predictor.model, predictor.processor, CALIBRATION)
+    both = [[*row[0]["probabilities"].values()] for row in (plain, viewed)]
+    mixed = Ensemble([single, again]).predict(rows)  # each as it was saved
+    assert [*mixed[0]["probabilities"].values()] == pytest.approx(np.mean(both, axis=0), abs=1e-6)
+    assert "mean over test-time augmentations" in str(again) and "test-time" in (tmp_path / "README.md").read_text()
+    mmfusion.models.save_model(predictor.network(), tmp_path)  # other weights
+    assert mmfusion.Predictor.from_pretrained(tmp_path, device="cpu").tta is False
 
 
 def test_other_weights_lose_the_temperature_and_keep_the_processor(

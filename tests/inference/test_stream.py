@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmfusion.inference.predictions_csv import prediction_writer
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import Prediction, predict_rows
 from mmfusion.outputs import FusionOutput
 
@@ -109,9 +109,10 @@ def test_csv(tmp_path):
         ["x", "b", "0.75", "0.25", "0.75", ""],
         ["y", "", "", "", "", "no, image"],
     ]
-    with prediction_writer(path, ["a", "b"], true_labels=True) as write:
-        write(["x", "y"], predicted, ["a", ""])
-    assert [row[:3] for row in read(path)] == [["id", "true_label", "label"], ["x", "a", "b"], ["y", "", ""]]
+    with prediction_writer(path, ["a", "b"], known=MEASURED) as write:
+        write(["x", "y"], predicted, ["a", ""], ["p", ""])
+    head = [["id", "true_label", "group", "label"], ["x", "a", "p", "b"], ["y", "", "", ""]]
+    assert [row[:4] for row in read(path)] == head
 
 
 def test_an_interrupted_csv_leaves_the_old_one(tmp_path):

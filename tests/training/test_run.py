@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -118,20 +120,31 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
 
 def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig, monkeypatch: Any) -> None:
     monkeypatch.setattr("mmfusion.evaluation.calibration.FEWEST", 7)
-    result = train(make_config(epochs=2, lr=1e-5, model="plain"))
+    decided = {"prior_strength": 0.5, "tta": True, "sensitivity": 0.8}
+    result = train(make_config(epochs=2, lr=1e-5, model="plain", **decided))
     config = json.loads((result.best / "config.json").read_text())["calibration"]
     assert config["fitted_on"] == "val" and config["n"] == 7 and config["temperature"] != 1
+    assert config["prior_strength"] == 0.5 and np.exp(config["log_prior"]) == pytest.approx([1 / 3] * 3)
     last = json.loads((result.last / "config.json").read_text())
     assert last["calibration"] is None and Predictor.from_pretrained(f"local-dir:{result.best}").calibration == config
     assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
     val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
-    assert (
-        f"Calibrated: temperature {config['temperature']:.3f}, from 7 val rows"
-        in (result.best / "README.md").read_text()
-    )
-    assert f"temperature {config['temperature']:.3f} from 7 val rows" in result.summary()
-    assert result.predictor.calibration == config
+    told = f"temperature {config['temperature']:.3f} from 7 val rows, prior put back with strength 0.5"
+    card = (result.best / "README.md").read_text()
+    assert f"Calibrated: {told}\n- Predicts the mean over test-time augmentations" in card
+    assert f"{told}, mean over test-time augmentations; saved in" in result.summary()
+    assert result.predictor.calibration == config and result.predictor.tta and result.tta
+    assert result.evaluation.thresholds.wanted == 0.8 and result.evaluation.thresholds.fitted_on == 7
+    assert "Thresholds for a sensitivity of 80%, chosen on 7 validation rows" in card
+
+
+def test_what_validation_rows_choose_needs_some(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(toy / "cases.csv")
+    table[table["split"] == "train"].to_csv(tmp_path / "cases.csv", index=False)
+    config = replace(make_config(tta="auto"), data=str(tmp_path), dataset=DatasetConfig(image_root=str(toy)))
+    with pytest.raises(ValueError, match=r"train\.tta needs validation rows, and there are none; set it to false"):
+        train(config)
 
 
 def test_it_learns(make_config: MakeConfig) -> None:
@@ -459,7 +472,7 @@ def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: py
         ({"avx512_bf16": True}, "bf16"),
         ({"amx_bf16": True}, "bf16"),
     ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
         assert resolve_precision("auto") == expected
     assert resolve_precision("fp32") == "fp32"
     with pytest.raises(ValueError, match="fp16 needs a GPU"):

@@ -1,0 +1,79 @@
+"""A finished run as a folder to ship: weights of half the size, measured again as they are written.
+
+    python examples/ship.py --model runs/first --data DIR --output mmfusion/checkpoints/mibf_lite0.ham10000
+
+DIR is the data set that the model was trained on. Card and `metrics.json` get the figures of the rounded weights with
+their intervals, decision thresholds where the run chose some (`train.sensitivity`), and rows per second on this
+machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool` tells the figures of all
+folds of that seed together, and that the weights are those of one:
+
+    python examples/ship.py --pool --model runs/study/runs/base/seed-0/fold-1 --data DIR --output runs/shipped
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmfusion.data import CaseTable, read_cases
+from mmfusion.evaluation.measure import measure
+from mmfusion.experiments.pooling import pooled
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_split
+
+#: rows whose speed is taken.
+TIMED = 512
+
+
+def speed(predictor: Predictor, cases: CaseTable) -> dict[str, Any]:
+    """Rows read and predicted in a second: of one core's own time, however busy the machine, or of a GPU's."""
+    on_cpu = next(predictor.network().parameters()).device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    predictor.predict_cases(replace(cases, frame=cases.frame.head(32)), on_bad_row="skip")
+    timed = replace(cases, frame=cases.frame.head(TIMED))
+    start = clock()
+    predictor.predict_cases(timed, on_bad_row="skip")
+    seconds = clock() - start
+    torch.set_num_threads(threads)
+    machine = "one CPU core" if on_cpu else torch.cuda.get_device_name()
+    return {"rows_per_second": round(len(timed) / seconds, 1), "machine": f"torch {torch.__version__}, {machine}"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="run folder, or another trained model")
+    parser.add_argument("--data", required=True, help="the data set that it was trained on")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the copy")
+    parser.add_argument("--split", default="test", help="rows to measure it on")
+    parser.add_argument("--pool", action="store_true", help="the model is of one fold: tell the figures of all")
+    options = parser.parse_args()
+
+    full = Predictor.from_pretrained(options.model)
+    full.save_pretrained(options.output, dtype=torch.float16)
+    small = Predictor.from_pretrained(options.output)
+    read: dict[str, Any] = {"dataset": small.dataset, "labels": small.labels, "provenance": small.provenance}
+    cases = read_split(options.data, options.split, **read)
+    chosen = (full.metrics or {}).get("thresholds")
+    asked: dict[str, Any] = {}
+    if chosen and options.split == "test":
+        asked = {"validation": read_split(options.data, "val", **read), "sensitivity": chosen["wanted"]}
+    found = measure(small, cases, **asked)
+    if options.pool:
+        every = read_cases(options.data, small.dataset.without_split(), processor_labels=small.labels)
+        found = pooled(options.model, found, every)
+    metrics = found.to_dict() | {"split": options.split, "speed": speed(small, cases)}
+    small.save_pretrained(options.output, metrics, dtype=torch.float16)
+    print(", ".join(f"{name} {value:.4f}" for name, value in found.figures.items() if value is not None))
+    size = (options.output / "model.safetensors").stat().st_size
+    print(f"{size / 1e6:.1f} MB of weights (12 at most to be shipped) in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

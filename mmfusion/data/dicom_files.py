@@ -1,0 +1,219 @@
+"""DICOM by pydicom: a file, a file of several frames, or a folder that holds a series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmfusion.data.frames import Frame, Shot, Stack, Values, library
+from mmfusion.data.image_kinds import image_kind, may_be_dicom
+
+#: Elements that order the slices of a series.
+_ORDER = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "SeriesInstanceUID", "NumberOfFrames")
+#: Functional groups of a file of several frames that say how a frame is read.
+_GROUPS = (
+    *("PixelValueTransformationSequence", "FrameVOILUTSequence"),
+    *("PlanePositionSequence", "PlaneOrientationSequence"),
+)
+_RESCALED = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
+#: What the functions of pydicom look up beside those.
+_DISPLAY = ("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "VOILUTSequence")
+
+
+def dicom_stack(path: str | os.PathLike[str]) -> Stack:
+    """The frames of a DICOM file, along the scan where each says where it lies.
+
+    Raises:
+        ImportError: pydicom, or the decoder of its compression, is not installed.
+        ValueError: The file holds no picture, or is damaged.
+    """
+    dataset = _read(path, force=True)
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        what = dataset.get("Modality") or "DICOM without a modality"
+        raise ValueError(f"it holds no picture ({what})")
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if count == 1:
+        return Stack(1, lambda _: _shot(dataset, 0))
+    places = [_place(_of_frame(dataset, i)) for i in range(count)]
+    distinct = {place for place in places if place is not None}
+    order = sorted(range(count), key=lambda i: places[i] or 0) if len(distinct) == count else list(range(count))
+    return Stack(count, lambda position: _shot(dataset, order[position]))
+
+
+def series_stack(folder: str | os.PathLike[str]) -> Stack:
+    """The slices of the one series of DICOM files below a folder, in the order of the scan.
+
+    They go up, back or left, whichever the scan does most, by the position of each; where positions repeat or are
+    missing, in the order of their instance numbers.
+
+    Raises:
+        ImportError: pydicom is not installed.
+        ValueError: There is no series, more than one, or its order is not told.
+    """
+    paths = [Path(base) / name for base, _, names in os.walk(folder) for name in names if not name.startswith(".")]
+    files = sorted(path for path in paths if may_be_dicom(path.name) and image_kind(path) == "dicom")
+    if not files:
+        raise ValueError("the folder holds no DICOM files")
+    heads = [read_header(path, _ORDER) for path in files]
+    series = {str(head.get("SeriesInstanceUID")) for head in heads}
+    if len(series) > 1:
+        raise ValueError(f"the folder holds {len(series)} DICOM series; name a folder with one of them")
+    if len(files) == 1:
+        return dicom_stack(files[0])
+    if any(int(head.get("NumberOfFrames") or 1) > 1 for head in heads):
+        raise ValueError("the folder holds several DICOM files of several frames; name one of them")
+    order = _ordered([_place(head) for head in heads]) or _ordered([_instance(head) for head in heads])
+    if order is None:
+        raise ValueError("its DICOM files tell no order: neither positions nor instance numbers differ in all of them")
+    return Stack(len(files), lambda position: dicom_stack(files[order[position]]).read(0))
+
+
+def read_header(path: str | os.PathLike[str], elements: Sequence[str]) -> Any:
+    """The named elements of a DICOM file, without its pixels, as a mapping.
+
+    Raises:
+        ImportError: pydicom is not installed.
+        ValueError: The file is damaged.
+    """
+    return _read(path, stop_before_pixels=True, specific_tags=list(elements))
+
+
+def place_in_series(path: str | os.PathLike[str]) -> float | None:
+    """Where a DICOM file lies along its scan, in millimetres, or else its instance number; None where it says neither.
+
+    Raises:
+        ImportError: pydicom is not installed.
+    """
+    head = read_header(path, _ORDER)
+    place = _place(head)
+    return place if place is not None else _instance(head)
+
+
+def _read(path: str | os.PathLike[str], **how: Any) -> Any:
+    pydicom = library("pydicom", "dicom", f"{os.path.basename(path)} is a DICOM file, and reading it")
+    try:
+        return pydicom.dcmread(path, **how)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _instance(head: Any) -> float | None:
+    number = head.get("InstanceNumber")
+    return float(number) if number not in (None, "") else None
+
+
+def _place(head: Any) -> float | None:
+    """Position along the normal of the slice, which points up, back or left, whichever it does most."""
+    position, orientation = head.get("ImagePositionPatient"), head.get("ImageOrientationPatient")
+    if position is None or orientation is None or len(position) != 3 or len(orientation) != 6:
+        return None
+    row, column = np.array(orientation, dtype=float).reshape(2, 3)
+    normal = np.cross(row, column)
+    return round(float(np.dot(normal * np.sign(normal[np.abs(normal).argmax()]), np.array(position, dtype=float))), 3)
+
+
+def _ordered(keys: Sequence[float | None]) -> list[int] | None:
+    """Positions of the keys in ascending order; None where one is missing or stands twice."""
+    known = [key for key in keys if key is not None]
+    if len({*known}) < len(keys):
+        return None
+    return sorted(range(len(keys)), key=lambda i: known[i])
+
+
+def _of_frame(dataset: Any, index: int) -> Any:
+    """What holds for one frame: its own and the shared functional groups, before what the file says of all."""
+    groups = [
+        *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
+        *(dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1],
+    ]
+    own = {name: item for group in groups for name in _GROUPS for item in (group.get(name) or [])[:1]}
+    if not own:
+        return dataset
+    merged = library("pydicom", "dicom", "DICOM").Dataset()
+    merged.file_meta = dataset.file_meta
+    for name in (*_RESCALED, *_DISPLAY):
+        if name in dataset:
+            merged[name] = dataset[name]
+    for item in own.values():
+        merged.update(item)
+    return merged
+
+
+def _shot(dataset: Any, index: int) -> Shot:
+    """One frame: as a picture where its 8 bits are for the screen as they are, else in its own values."""
+    pixels = library("pydicom.pixels", "dicom", "DICOM")
+    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
+    values = _decoded(pixels, dataset, index)
+    if photometric == "PALETTE COLOR":
+        values = pixels.apply_color_lut(values, dataset)
+        # Entries of 16 bits may hold 8, in their upper half or, in files of big-endian order, their lower.
+        return Image.fromarray((values >> 8 if values.max() > 255 else values).astype(np.uint8))
+    head = _of_frame(dataset, index)
+    rescaled = any(name in head for name in _RESCALED) and not _is_identity(head)
+    window_given = all(head.get(name) not in (None, "") for name in ("WindowWidth", "WindowCenter"))
+    windowed = bool(head.get("VOILUTSequence")) or window_given
+    bits, inverted = int(dataset.get("BitsStored", 8)), photometric == "MONOCHROME1"
+    if values.ndim == 3 and values.dtype == np.uint8:
+        return Image.fromarray(values)
+    if values.dtype == np.uint8 and not rescaled and not windowed:
+        screen = values if bits == 8 else (values * (255 / (2**bits - 1))).round().astype(np.uint8)
+        return Image.fromarray(255 - screen if inverted else screen)
+    if values.ndim == 3:
+        return Frame(values)
+    rescale = partial(pixels.apply_modality_lut, ds=head) if rescaled else None
+    window = partial(_window, pixels, head) if windowed else None
+    return Frame(values, rescale, window, inverted, _padding(dataset))
+
+
+def _decoded(pixels: Any, dataset: Any, index: int) -> Values:
+    try:
+        values: Values = pixels.pixel_array(dataset, index=index)
+    except RuntimeError as error:  # no decoder, or a damaged stream
+        reason = " ".join(str(error).split())
+        if "missing dependencies" in reason or "plugins are missing" in reason:
+            needs = 'DICOM of this compression needs pylibjpeg: pip install "mmfusion[dicom]"'
+            raise ImportError(f"{needs}; {reason}") from None
+        raise ValueError(reason) from error
+    return values
+
+
+def _is_identity(head: Any) -> bool:
+    unchanged = float(head.get("RescaleSlope") or 1) == 1 and float(head.get("RescaleIntercept") or 0) == 0
+    return unchanged and "ModalityLUTSequence" not in head
+
+
+def _window(pixels: Any, head: Any, units: Values) -> Values:
+    """Physical units as the file's own lookup table or first window shows them, 0 to 1."""
+    shown = pixels.apply_voi_lut(units, head).astype(np.float32)
+    low, high = _reach(head)
+    return (shown - low) / (high - low)
+
+
+def _reach(head: Any) -> tuple[float, float]:
+    """What pydicom makes of black and white: the ends of a lookup table, or of the stored values in physical units."""
+    tables = head.get("VOILUTSequence")
+    if tables:
+        return 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
+    bits, signed = int(head.get("BitsStored", 16)), head.get("PixelRepresentation", 0) == 1
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if tables := head.get("ModalityLUTSequence"):
+        return 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
+    slope, intercept = float(head.get("RescaleSlope", 1) or 1), float(head.get("RescaleIntercept", 0) or 0)
+    return low * slope + intercept, high * slope + intercept
+
+
+def _padding(dataset: Any) -> tuple[float, float] | None:
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = (value, limit if isinstance(limit, int) else value)
+    return float(min(ends)), float(max(ends))

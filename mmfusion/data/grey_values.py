@@ -1,0 +1,188 @@
+"""Which values of an image become black and white: one decision for every format, ``processor.window``."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from mmfusion.data.frames import Frame, Shot, Values
+from mmfusion.data.windows import Window
+
+#: Percentiles between which most values lie.
+_MOST = (0.5, 99.5)
+#: Values are set apart where the gap beside them is larger than this share of the span of all others, where they are
+#: one value or no more than this share of the pixels, and where the others are no mere handful of classes.
+_GAP, _RARE, _FEW = 0.25, 0.005, 16
+_WHITE = (255, 255, 255)
+
+
+class BlankImageError(ValueError):
+    """An image shows nothing: all of its pixels are alike, or none is a number."""
+
+
+def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Image.Image]:
+    """Slices of one image or study as 8-bit RGB, all under one window.
+
+    Args:
+        shots: The slices.
+        window: ``auto``: a file's own window, or else the range of the values of all slices, without values that are
+            set apart (dead pixels, burnt-in text, padding). ``full``: the smallest value is black, the largest white.
+            ``percentile``: the percentiles 0.5 and 99.5. ``[center, width]``: these, in the file's units. ``dicom``:
+            the file's own window. A picture of 8 bits is shown as it is, unless a percentile or a center and width are
+            asked for.
+
+    Raises:
+        BlankImageError: All slices are blank; raised behind the last.
+        ValueError: ``dicom``, and a slice has no window of its own.
+    """
+    if window not in (None, "auto", "full", "dicom"):
+        shots = [_as_frame(shot) if isinstance(shot, Image.Image) else shot for shot in shots]
+    frames = [shot for shot in shots if isinstance(shot, Frame) and not _shown_by_file(shot, window)]
+    limits = _limits(frames, window) if frames else (0.0, 1.0)
+    blank = True
+    for shot in shots:
+        if isinstance(shot, Image.Image):
+            picture = as_rgb(shot, flat=window is not None)
+            blank = blank and is_blank(picture)
+        else:
+            picture = _rendered(shot, None if _shown_by_file(shot, window) else limits)
+            blank = blank and _has_one_value(shot.values)
+        yield picture
+    if blank and shots:
+        raise BlankImageError("the image is blank: all of its pixels are alike")
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Whether all pixels are alike and grey."""
+    width, height = picture.size
+    corners = {picture.getpixel((x * (width - 1) // 3, y * (height - 1) // 3)) for x in range(4) for y in range(4)}
+    if len(corners) > 1:
+        return False
+    extrema = np.array(picture.getextrema())
+    return bool(extrema.min() == extrema.max())
+
+
+def _has_one_value(values: Values) -> bool:
+    """Whether values hold nothing to see under any window; what lies outside a window is dark, but no blank image."""
+    real = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return real.size == 0 or bool(real.min() == real.max())
+
+
+def as_rgb(picture: Image.Image, *, flat: bool) -> Image.Image:
+    """A picture of 8 bits as RGB; a transparent one on white where it is made ``flat``, else without its opacity."""
+    if flat and (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (*_WHITE, 255)), layer).convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _as_frame(picture: Image.Image) -> Frame:
+    grey = picture.mode in ("1", "L")
+    return Frame(np.asarray(picture.convert("L") if grey else as_rgb(picture, flat=True)))
+
+
+def _shown_by_file(frame: Frame, window: Window) -> bool:
+    """Whether a slice is shown by its file's own window."""
+    if window == "dicom" and frame.window is None:
+        raise ValueError("processor.window is dicom, and the file has no window of its own")
+    return frame.window is not None and window in (None, "auto", "dicom")
+
+
+def _limits(frames: Sequence[Frame], window: Window) -> tuple[float, float]:
+    """The values that become black and white."""
+    if window is not None and not isinstance(window, str):
+        center, width = window
+        return center - width / 2, center + width / 2
+    levels, counts = _levels(frames)
+    if not len(levels):
+        raise BlankImageError("the image is blank: none of its values is a number")
+    if window == "full":
+        return float(levels[0]), float(levels[-1])
+    if window == "percentile":
+        reached = np.cumsum(counts)
+        low, high = (float(levels[np.searchsorted(reached, share / 100 * reached[-1])]) for share in _MOST)
+        if high > low:
+            return low, high
+    levels, _ = _without_outliers(levels, counts)
+    return float(levels[0]), float(levels[-1])
+
+
+def _levels(frames: Sequence[Frame]) -> tuple[Values, Values]:
+    """The values of the slices in ascending order, each once, and how often it is there."""
+    found = []
+    for frame in frames:
+        stored, counts = _stored_levels(frame)
+        if frame.padding is not None:
+            kept = (stored < frame.padding[0]) | (stored > frame.padding[1])
+            stored, counts = (stored[kept], counts[kept]) if kept.any() else (stored, counts)
+        units = frame.units(stored)
+        real = np.isfinite(units)
+        found.append((units[real].astype(np.float64), counts[real]))
+    levels, places = np.unique(np.concatenate([units for units, _ in found]), return_inverse=True)
+    counts = np.bincount(places, weights=np.concatenate([counts for _, counts in found]), minlength=len(levels))
+    return levels, counts
+
+
+def _stored_levels(frame: Frame) -> tuple[Values, Values]:
+    values = frame.values if frame.alpha is None else frame.values[frame.alpha > 0]
+    if _has_table(values) and values.size:
+        low = int(values.min())
+        counts = np.bincount(values.ravel().astype(np.int64) - low)
+        there = np.flatnonzero(counts)
+        return there + low, counts[there]
+    return np.unique(values, return_counts=True)
+
+
+def _has_table(values: Values) -> bool:
+    return values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+
+
+def _without_outliers(levels: Values, counts: Values) -> tuple[Values, Values]:
+    """The values without those at either end that are set apart from all others: a single one, or rare ones."""
+    while True:
+        kept = _below_gap(levels, counts)
+        above = len(levels) - _below_gap(-levels[:kept][::-1], counts[:kept][::-1]) if kept else 0
+        above -= len(levels) - kept
+        if kept == len(levels) and not above:
+            return levels, counts
+        levels, counts = levels[above:kept], counts[above:kept]
+
+
+def _below_gap(levels: Values, counts: Values) -> int:
+    """How many of the ascending values lie below the first gap that sets the others apart."""
+    reached = np.cumsum(counts)
+    wide = np.diff(levels) > _GAP * (levels[:-1] - levels[0])
+    few = reached[-1] - reached[:-1] <= _RARE * reached[-1]
+    few[-1:] = True
+    found = np.flatnonzero((wide & few)[_FEW - 1 :])
+    return int(found[0]) + _FEW if len(found) else len(levels)
+
+
+def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
+    """A slice between two values, None as its file says."""
+    values = frame.values
+    if _has_table(values) and values.size > 2**12:
+        low, high = int(values.min()), int(values.max())
+        table = np.zeros(2 ** (8 * values.itemsize), dtype=np.uint8)
+        codes = np.arange(low, high + 1)
+        table[codes & (len(table) - 1)] = _bytes(frame, codes.astype(values.dtype), limits)
+        shown = table.take(values.view(f"u{values.itemsize}"))
+    else:
+        shown = _bytes(frame, values, limits)
+    picture = Image.fromarray(shown)
+    if frame.alpha is not None:
+        behind = Image.new(picture.mode, picture.size, _WHITE if picture.mode == "RGB" else 255)
+        picture = Image.composite(picture, behind, Image.fromarray((frame.alpha * 255).round().astype(np.uint8)))
+    return picture if picture.mode == "RGB" else Image.merge("RGB", [picture] * 3)
+
+
+def _bytes(frame: Frame, stored: Values, limits: tuple[float, float] | None) -> Values:
+    """Stored values as grey levels 0 to 255; what is no number is black."""
+    units = frame.units(stored)
+    if limits is None and frame.window is not None:
+        share = frame.window(units)
+    else:
+        low, high = limits or (0.0, 1.0)
+        share = (units.astype(np.float64) - low) / max(high - low, 1e-12)
+    share = 1 - share if frame.inverted else share
+    return np.rint(255 * np.clip(np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)).astype(np.uint8)

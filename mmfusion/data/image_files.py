@@ -1,0 +1,58 @@
+"""From the path of an image to its slices, by the reader of its kind."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from mmfusion.data.dicom_files import dicom_stack, series_stack
+from mmfusion.data.frames import Shot, Stack
+from mmfusion.data.image_kinds import image_kind
+from mmfusion.data.picture_files import heic_stack, picture_stack
+from mmfusion.data.slices import chosen_slices, one_slice
+from mmfusion.data.volume_files import itk_stack, nifti_stack
+
+_READERS: dict[str, Callable[[Any], Stack]] = {
+    "series": series_stack,
+    "dicom": dicom_stack,
+    "nifti": nifti_stack,
+    "itk": itk_stack,
+    "heic": heic_stack,
+}
+
+
+def read_slice(path: str | os.PathLike[str], choice: int | str | None, size: int | None = None) -> Shot:
+    """The one picture of a file.
+
+    Args:
+        path: File, or the folder of a DICOM series.
+        choice: Which of several slices: its position, or ``middle``; None takes none.
+        size: As for :func:`~mmfusion.data.images.open_image`.
+
+    Raises:
+        ValueError: None of several slices is chosen.
+    """
+    stack = _stack(path, size)
+    return stack.read(one_slice(choice, stack.count))
+
+
+def read_slices(path: str | os.PathLike[str], choice: int | str | None, size: int | None = None) -> list[Shot]:
+    """The slices of a file in their order, each decoded once.
+
+    Args:
+        path: File, or the folder of a DICOM series.
+        choice: Which of several, as :func:`~mmfusion.data.slices.chosen_slices` takes it; None takes all.
+        size: As for :func:`~mmfusion.data.images.open_image`.
+
+    Raises:
+        ValueError: The file has none of these slices.
+    """
+    stack = _stack(path, size)
+    positions = chosen_slices(choice, stack.count) if stack.count > 1 else [0]
+    if not positions:
+        raise ValueError(f"it holds {stack.count} slices, and dataset.slices {choice} takes none of them")
+    return [stack.read(position) for position in positions]
+
+
+def _stack(path: str | os.PathLike[str], size: int | None) -> Stack:
+    kind = image_kind(path)
+    return picture_stack(path, size) if kind == "picture" else _READERS[kind](path)

@@ -1,0 +1,59 @@
+"""Which reader takes an image file: by its first bytes, and by its name where they do not tell. Light to import."""
+
+import os
+from pathlib import Path
+
+#: Ends of names by reader; an id without one is looked for with each in turn.
+PICTURE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"),
+    *(".jpe", ".jfif", ".gif", ".jp2", ".j2k", ".avif", ".ppm", ".pgm", ".apng", ".heic", ".heif"),
+)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+NIFTI_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
+
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+#: The two halves of a NIfTI file in two.
+_NIFTI_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
+
+
+def image_kind(path: str | os.PathLike[str]) -> str:
+    """``series`` (a folder), ``dicom``, ``nifti``, ``itk`` (MetaImage, NRRD), ``heic`` or ``picture``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    name = os.fspath(path).lower()
+    if os.path.isdir(path):
+        return "series"
+    with open(path, "rb") as file:
+        head = file.read(132)
+    if head[128:] == b"DICM":
+        return "dicom"
+    if name.endswith((*NIFTI_SUFFIXES, *_NIFTI_PAIR)):
+        return "nifti"
+    if name.endswith(ITK_SUFFIXES) or head.startswith(b"NRRD"):
+        return "itk"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return "heic"
+    return "dicom" if name.endswith(DICOM_SUFFIXES) else "picture"
+
+
+def may_be_dicom(name: str) -> bool:
+    """Whether a file's name is that of a DICOM file: by its end, or for want of a word as its end (``IM0001``)."""
+    suffix = os.path.splitext(name)[1][1:].lower()
+    return f".{suffix}" in DICOM_SUFFIXES or not suffix or suffix.isdigit()
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image by its name, or else a DICOM file by its first bytes."""
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    return may_be_dicom(path.name) and not path.name.startswith(".") and image_kind(path) == "dicom"
+
+
+def image_stem(name: str) -> str:
+    """A file's name without the end that tells an image."""
+    end = next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(end)]

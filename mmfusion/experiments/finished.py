@@ -1,0 +1,48 @@
+"""Finished runs on the same rows: what their predictions differ by. Nothing is trained."""
+
+import numpy as np
+
+from mmfusion.experiments.config import ExperimentConfig
+from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
+from mmfusion.experiments.plan import Row, finished_folders
+from mmfusion.experiments.predictions import read_predictions
+
+
+def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
+    """Figures of every finished run, and their differences to the first, paired by row.
+
+    Raises:
+        FileNotFoundError: A folder without predictions.
+        ValueError: Runs of other rows, labels, classes or groups than the first.
+    """
+    folders = finished_folders(experiment)
+    read = {name: read_predictions([folder]) for name, folder in folders.items()}
+    base, (first, _) = next(iter(read.items()))
+    groups: dict[str, str] = {}
+    for name, (own, own_groups) in read.items():
+        _check_same(name, own, base, first)
+        if other := [id_ for id_, group in own_groups.items() if groups.setdefault(id_, group) != group]:
+            raise ValueError(f"{name} has other groups than {base}, such as that of the row {other[0]!r}.")
+    rows = [Row(name, "variant" if name != base else "base", experiment.run) for name in read]
+    return compare_rows(experiment, rows, {name: {0: own} for name, (own, _) in read.items()}, groups, fewest_seeds=1)
+
+
+def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions) -> None:
+    if own.class_names != first.class_names:
+        raise ValueError(
+            f"{name} tells {', '.join(own.class_names)} apart, {base} {', '.join(first.class_names)}; "
+            "only runs of the same classes are compared."
+        )
+    if extra := set(own.ids) ^ set(first.ids):
+        raise ValueError(
+            f"{name} was measured on other rows than {base}: {len(extra):,} are in one of them alone, such as "
+            f"{min(extra)!r}; measure both with mmfusion evaluate on the same --data and --split."
+        )
+    known = dict(zip(first.ids, first.labels, strict=True))
+    truth = np.array([known[id_] for id_ in own.ids])
+    for place in np.flatnonzero(truth != own.labels)[:1]:
+        now, then = own.class_names[own.labels[place]], first.class_names[truth[place]]
+        raise ValueError(
+            f"{name} and {base} disagree on what is true of {(truth != own.labels).sum():,} rows, such as "
+            f"{own.ids[place]!r}: {now}, and {then}; measure both on the same labels."
+        )

@@ -1,0 +1,195 @@
+"""DICOM, volumes and other files of several slices, against the libraries that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
+from mmfusion.data.images import open_pictures
+from mmfusion.data.problems import ProblemKind
+
+pydicom = pytest.importorskip("pydicom")
+nibabel = pytest.importorskip("nibabel")
+sitk = pytest.importorskip("SimpleITK")
+
+RAMP = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))
+
+
+def _dicom(path: Path, values: np.ndarray, **elements: Any) -> None:
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    made = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    made.Rows, made.Columns = values.shape[-2:]
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, elements.pop("photometric", "MONOCHROME2")
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 0
+    made.PixelData = values.astype("<u2").tobytes()
+    for name, value in elements.items():
+        setattr(made, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path, enforce_file_format=True)
+
+
+def _grey(*args: Any, **kwargs: Any) -> np.ndarray:
+    return np.asarray(open_image(*args, **kwargs))[:, :, 0].astype(float)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_dicom_is_shown_as_pydicom_shows_it(tmp_path: Path, photometric: str, function: str) -> None:
+    window = {"WindowCenter": 300, "WindowWidth": 900, "RescaleSlope": 2, "RescaleIntercept": -1024}
+    _dicom(tmp_path / "IM0001", RAMP, photometric=photometric, VOILUTFunction=function, **window)
+    made = pydicom.dcmread(tmp_path / "IM0001")
+    units = pydicom.pixels.apply_modality_lut(made.pixel_array, made)
+    shown = pydicom.pixels.apply_voi_lut(units, made)
+    expected = (shown + 1024) / (2 * 4095) * 255
+    expected = 255 - expected if photometric == "MONOCHROME1" else expected
+    assert np.abs(_grey(tmp_path / "IM0001") - expected).max() <= 1
+    assert np.abs(_grey(tmp_path / "IM0001", window="dicom") - expected).max() <= 1
+    whole = np.clip((units - units.min()) / np.ptp(units) * 255, 0, 255)
+    whole = 255 - whole if photometric == "MONOCHROME1" else whole
+    assert np.abs(_grey(tmp_path / "IM0001", window="full") - whole).max() <= 1
+    chosen = np.clip((units - 0) / 400 * 255, 0, 255)
+    chosen = 255 - chosen if photometric == "MONOCHROME1" else chosen
+    assert np.abs(_grey(tmp_path / "IM0001", window=[200, 400]) - chosen).max() <= 1
+
+
+def test_a_series_lies_in_the_order_of_its_positions(tmp_path: Path) -> None:
+    for number, z in enumerate([30.0, -10.0, 10.0]):
+        place = {"ImagePositionPatient": [0, 0, z], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        _dicom(tmp_path / "S" / f"a{number}", RAMP // 2 + np.uint16(10 * z + 100), InstanceNumber=number, **place)
+    shown = open_pictures([tmp_path / "S"], several=True)
+    assert [picture.getpixel((0, 0))[0] for picture in shown] == [0, 21, 42]  # of 0, 200 and 400 in 0 to 2416
+    assert [p.getpixel((0, 0))[0] for p in open_pictures([tmp_path / "S"], several=True, slices="1:")] == [0, 23]
+    with pytest.raises(ValueError, match=r"S cannot be decoded: it holds 3 slices.*dataset\.slice takes one"):
+        open_image(tmp_path / "S")
+    (tmp_path / "t.csv").write_text("image,study,label\nS/a0,x,a\nS/a1,x,a\nS/a2,x,a\n")
+    cases = read_cases(tmp_path, DatasetConfig(study_column="study", image_root="."))
+    assert cases.frame["image"].tolist() == [("S/a1", "S/a2", "S/a0")]
+    _dicom(tmp_path / "S" / "a9", RAMP, SeriesInstanceUID="1.2.9")
+    with pytest.raises(ValueError, match="holds 2 DICOM series"):
+        open_pictures([tmp_path / "S"], several=True)
+
+
+def test_a_file_of_frames_has_their_own_windows_and_positions(tmp_path: Path) -> None:
+    groups = []
+    for z, center in ((5.0, 1000), (1.0, 3000)):
+        frame = pydicom.Dataset()
+        frame.PlanePositionSequence = [pydicom.Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, z]
+        frame.PlaneOrientationSequence = [pydicom.Dataset()]
+        frame.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        frame.FrameVOILUTSequence = [pydicom.Dataset()]
+        frame.FrameVOILUTSequence[0].WindowCenter, frame.FrameVOILUTSequence[0].WindowWidth = center, 2
+        groups.append(frame)
+    _dicom(tmp_path / "e.dcm", np.stack([RAMP, RAMP]), NumberOfFrames=2, PerFrameFunctionalGroupsSequence=groups)
+    white = [(np.asarray(p)[0, :, 0] > 0).sum() for p in open_pictures([tmp_path / "e.dcm"], several=True)]
+    assert white == [64 - 47, 64 - 16]  # the frame at z = 1, whose window is at 3000, comes first
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize(("spacing", "plane"), [((1, 1, 4), 0), ((4, 1, 1), 2), ((1, 4, 1), 1), ((1, 1, 1), 0)])
+def test_a_volume_is_cut_as_it_was_scanned(tmp_path: Path, suffix: str, spacing: tuple, plane: int) -> None:
+    values = np.random.default_rng(0).integers(-1000, 1000, (6, 7, 8)).astype(np.int16)  # z, y, x of LPS
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(spacing)
+    image = sitk.DICOMOrient(image, "SAR")  # stored along other directions
+    path = tmp_path / f"v{suffix}"
+    sitk.WriteImage(image, str(path))
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
+    np.testing.assert_array_equal(back, values)
+    upright = values if plane == 0 else values[::-1]  # the head on top
+    expected = (np.moveaxis(upright, plane, 0) + 400.0) / 800 * 255
+    shown = open_pictures([path], several=True, window=[0, 800])
+    assert len(shown) == values.shape[plane]
+    for picture, slice_ in zip(shown, expected, strict=True):
+        assert np.abs(np.asarray(picture)[:, :, 0] - np.clip(slice_, 0, 255)).max() <= 1
+    if suffix == ".nii.gz":
+        canonical = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
+        np.testing.assert_array_equal(canonical[::-1, ::-1].T, values)
+
+
+def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 5), np.float32), np.eye(4)), tmp_path / "4d.nii")
+    (tmp_path / "bad.nii.gz").write_bytes(b"nothing")
+    (tmp_path / "bad.mha").write_bytes(b"nothing")
+    (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    _dicom(tmp_path / "plan.dcm", RAMP, Modality="RTPLAN")
+    made = pydicom.dcmread(tmp_path / "plan.dcm")
+    del made.PixelData
+    made.save_as(tmp_path / "plan.dcm")
+    reasons = {
+        "4d.nii": "dimensions of time",
+        "bad.nii.gz": "bad",
+        "bad.mha": "bad",
+        "a.eps": "none of the formats",
+        "plan.dcm": r"no picture \(RTPLAN\)",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(ValueError, match=rf"{name} cannot be decoded: .*{reason}") as raised:
+            open_image(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_format_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _dicom(tmp_path / "a.dcm", RAMP)
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "a.mha").write_bytes(b"")
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    def missing(name: str, *_: Any) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    for name, extra in (("a.dcm", "dicom"), ("a.nii.gz", "volumes"), ("a.mha", "volumes"), ("a.heic", "heic")):
+        with pytest.raises(ImportError, match=rf'{name} is .* pip install "mmfusion\[{extra}\]"'):
+            open_image(tmp_path / name)
+
+
+def test_volumes_are_studies_and_one_slice_is_a_picture(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        volume = sitk.GetImageFromArray(rng.normal(size=(5, 12, 12)).astype(np.float32))
+        sitk.WriteImage(volume, str(tmp_path / f"{name}.mha"))
+    (tmp_path / "t.csv").write_text("image,label\na,x\nb.mha,y\n")
+
+    def item(**options: Any) -> dict[str, Any]:
+        cases = check_images(read_cases(tmp_path, DatasetConfig(**options)), progress=False).resolve()
+        return MultimodalDataset(cases, Processor(cases.labels, image_size=8))[0]
+
+    assert item(slices="all")["pixel_values"].shape == (5, 3, 8, 8)
+    assert item(slices="0:5:2")["slice_mask"] == [True] * 3 and item(slices=2)["slice_mask"] == [True] * 2
+    middle = item(slice="middle")["pixel_values"]
+    assert middle.shape == (3, 8, 8) and middle.equal(item(slice=2)["pixel_values"])
+    found = check_images(read_cases(tmp_path), progress=False).problems
+    assert {problem.kind for problem in found} == {ProblemKind.UNREADABLE_IMAGE}
+    assert "dataset.slice takes one (0 to 4, or middle)" in found[0].message
+    with pytest.raises(ValueError, match=r"dataset\.slices is all, start:stop:step"):
+        DatasetConfig(slices="1-5")
+
+
+def test_facts_of_headers_are_columns_and_identifiers_are_not(tmp_path: Path) -> None:
+    _dicom(tmp_path / "a.dcm", RAMP, PatientAge="055Y", PatientSex="F", BodyPartExamined="CHEST", PatientName="Doe")
+    _dicom(tmp_path / "b.dcm", RAMP, PatientAge="006M")
+    (tmp_path / "t.csv").write_text("image,label\na.dcm,x\nb.dcm,y\n")
+    facts = {"age": "PatientAge", "sex": "PatientSex", "site": "BodyPartExamined"}
+    frame = read_cases(tmp_path, DatasetConfig(header_columns=facts)).frame
+    assert frame[["age", "sex", "site"]].values.tolist() == [["55", "female", "chest"], ["0.5", None, None]]
+    for identifier in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate"):
+        with pytest.raises(ValueError, match=f"'{identifier}', which may identify a patient"):
+            DatasetConfig(header_columns={"x": identifier})
+
+
+def test_pages_of_a_tiff_and_an_animation(tmp_path: Path) -> None:
+    pages = [Image.fromarray((RAMP // 16 + i).astype(np.uint8)) for i in range(3)]
+    for name in ("a.tif", "a.gif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        with pytest.raises(ValueError, match="holds 3 slices"):
+            open_image(tmp_path / name)
+        assert open_image(tmp_path / name, slice=2).getpixel((5, 5))[0] == pages[2].getpixel((5, 5))
+        assert len(open_pictures([tmp_path / name], several=True)) == 3
