@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmfusion.data.frames import Frame, Shot, Stack, Values, library
+from mmfusion.data.frames import Frame, Shot, Stack, Values, of_extra
 from mmfusion.data.image_kinds import image_kind, may_be_dicom
 
 #: Elements that order the slices of a series.
@@ -96,7 +96,8 @@ def place_in_series(path: str | os.PathLike[str]) -> float | None:
 
 
 def _read(path: str | os.PathLike[str], **how: Any) -> Any:
-    pydicom = library("pydicom", "dicom", f"{os.path.basename(path)} is a DICOM file, and reading it")
+    with of_extra("dicom", path, "a DICOM file"):
+        import pydicom
     try:
         return pydicom.dcmread(path, **how)
     except OSError:
@@ -137,7 +138,9 @@ def _of_frame(dataset: Any, index: int) -> Any:
     own = {name: item for group in groups for name in _GROUPS for item in (group.get(name) or [])[:1]}
     if not own:
         return dataset
-    merged = library("pydicom", "dicom", "DICOM").Dataset()
+    from pydicom import Dataset
+
+    merged: Any = Dataset()
     merged.file_meta = dataset.file_meta
     for name in (*_RESCALED, *_DISPLAY):
         if name in dataset:
@@ -149,7 +152,8 @@ def _of_frame(dataset: Any, index: int) -> Any:
 
 def _shot(dataset: Any, index: int) -> Shot:
     """One frame: as a picture where its 8 bits are for the screen as they are, else in its own values."""
-    pixels = library("pydicom.pixels", "dicom", "DICOM")
+    from pydicom import pixels
+
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     values = _decoded(pixels, dataset, index)
     if photometric == "PALETTE COLOR":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,18 +56,20 @@ class Stack:
     read: Callable[[int], Shot]
 
 
-def library(name: str, extra: str, what: str) -> Any:
-    """The library that reads a format.
+@contextmanager
+def of_extra(extra: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Imports of a library that reads a format.
 
     Args:
-        name: Module.
         extra: Extra of this package that brings it.
-        what: The format, for the message.
+        path: File to read, for the message.
+        kind: What the file is, for the message.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: It is not installed; the line names the format and the extra.
     """
     try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ImportError(f'{what} needs {name.split(".")[0]}: pip install "mmfusion[{extra}]".') from None
+        yield
+    except ImportError as error:
+        needs = f"{os.path.basename(path)} is {kind}, and reading it needs {str(error.name).split('.')[0]}"
+        raise ImportError(f'{needs}: pip install "mmfusion[{extra}]".') from None
