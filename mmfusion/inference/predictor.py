@@ -98,10 +98,9 @@ class Predictor:
                 ``dtype`` with an exported model, which computes in float32.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
-        names = [name] if isinstance(name, str | os.PathLike) else list(name)
-        if not names:
+        given = [name] if isinstance(name, str | os.PathLike) else name
+        if not (names := [each for one in given for each in member_names(one)]):
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        names = [each for name in names for each in member_names(name)]
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
 
@@ -378,8 +377,7 @@ def _load(
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
         model = OnnxModel(folder, device)
     else:
-        model = load_model(folder)
-        model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
         raise ValueError(f"{folder}: {counts}; save them again, together.")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
 from mmfusion.data.formats import has_table
@@ -30,7 +31,11 @@ def stream_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence
 
 
 def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
-    return dataset if has_table(data_set(data)) else DatasetConfig(format="folder")
+    path = data_set(data)
+    named = dataset.table is not None and isinstance(path, Path) and (path / dataset.table).is_file()
+    if named or has_table(path):
+        return dataset
+    return DatasetConfig(format="folder", slice=dataset.slice, slices=dataset.slices)
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:
