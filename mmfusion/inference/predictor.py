@@ -366,19 +366,14 @@ class Ensemble(Predictor):
 
 
 def _load(
-    name: str | os.PathLike[str],
-    device: str | torch.device | None,
-    calibrated: bool,
-    *,
-    dtype: torch.dtype | None,
-    channels_last: bool,
+    name: str | os.PathLike[str], device: str | torch.device | None, calibrated: bool, **computing: Any
 ) -> Predictor:
-    """A saved or an exported model with all that its folder says."""
+    """A saved or an exported model with all that its folder says; ``computing`` are ``dtype`` and ``channels_last``."""
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
     if "export" in config:
-        if dtype is not None:
+        if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
         model = OnnxModel(folder, device)
     else:
@@ -395,6 +390,5 @@ def _load(
         card=config.get("card") or {},
         metrics=read_metrics(folder),
         name=full_name(os.fspath(name)),
-        dtype=dtype,
-        channels_last=channels_last,
+        **computing,
     )
