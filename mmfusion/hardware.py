@@ -27,7 +27,7 @@ def resolve_precision(precision: str) -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    cpu: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 does not tell
+    cpu = torch.cpu.get_capabilities()
     return "bf16" if not has_accelerator() and (cpu.get("amx_bf16") or cpu.get("avx512_bf16")) else "fp32"
 
 

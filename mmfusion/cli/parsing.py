@@ -106,6 +106,8 @@ class Parser(jsonargparse.ArgumentParser):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
             if f"{key}.name" in self.hints and not path[1].endswith((".yaml", ".yml")):
                 message = f"--{key} takes a file of settings; the {key} is named by --{key}.name {path[1]}."
+        if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.required:
+            message += f"; values follow their options, such as --{self.required[0]} VALUE."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmfusion.data.frames import Frame, Shot, Stack, Values, library
+from mmfusion.data.frames import Frame, OwnWindow, Rescale, Shot, Stack, Values, of_extra
 from mmfusion.data.image_kinds import image_kind, may_be_dicom
 
 #: Elements that order the slices of a series.
@@ -21,9 +21,11 @@ _GROUPS = (
     *("PixelValueTransformationSequence", "FrameVOILUTSequence"),
     *("PlanePositionSequence", "PlaneOrientationSequence"),
 )
-_RESCALED = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
-#: What the functions of pydicom look up beside those.
-_DISPLAY = ("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "VOILUTSequence")
+#: Elements of a file that hold for frames without such groups of their own.
+_DISPLAY = (
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
+    *("PhotometricInterpretation", "BitsStored", "PixelRepresentation"),
+)
 
 
 def dicom_stack(path: str | os.PathLike[str]) -> Stack:
@@ -96,7 +98,8 @@ def place_in_series(path: str | os.PathLike[str]) -> float | None:
 
 
 def _read(path: str | os.PathLike[str], **how: Any) -> Any:
-    pydicom = library("pydicom", "dicom", f"{os.path.basename(path)} is a DICOM file, and reading it")
+    with of_extra("dicom", path, "a DICOM file"):
+        import pydicom
     try:
         return pydicom.dcmread(path, **how)
     except OSError:
@@ -137,9 +140,11 @@ def _of_frame(dataset: Any, index: int) -> Any:
     own = {name: item for group in groups for name in _GROUPS for item in (group.get(name) or [])[:1]}
     if not own:
         return dataset
-    merged = library("pydicom", "dicom", "DICOM").Dataset()
+    from pydicom import Dataset
+
+    merged: Any = Dataset()
     merged.file_meta = dataset.file_meta
-    for name in (*_RESCALED, *_DISPLAY):
+    for name in _DISPLAY:
         if name in dataset:
             merged[name] = dataset[name]
     for item in own.values():
@@ -149,27 +154,22 @@ def _of_frame(dataset: Any, index: int) -> Any:
 
 def _shot(dataset: Any, index: int) -> Shot:
     """One frame: as a picture where its 8 bits are for the screen as they are, else in its own values."""
-    pixels = library("pydicom.pixels", "dicom", "DICOM")
+    from pydicom import pixels
+
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     values = _decoded(pixels, dataset, index)
     if photometric == "PALETTE COLOR":
         values = pixels.apply_color_lut(values, dataset)
         # Entries of 16 bits may hold 8, in their upper half or, in files of big-endian order, their lower.
         return Image.fromarray((values >> 8 if values.max() > 255 else values).astype(np.uint8))
+    if values.ndim == 3:
+        return Image.fromarray(values) if values.dtype == np.uint8 else Frame(values)
     head = _of_frame(dataset, index)
-    rescaled = any(name in head for name in _RESCALED) and not _is_identity(head)
-    window_given = all(head.get(name) not in (None, "") for name in ("WindowWidth", "WindowCenter"))
-    windowed = bool(head.get("VOILUTSequence")) or window_given
+    rescale, window = _rescale(head), _window(head)
     bits, inverted = int(dataset.get("BitsStored", 8)), photometric == "MONOCHROME1"
-    if values.ndim == 3 and values.dtype == np.uint8:
-        return Image.fromarray(values)
-    if values.dtype == np.uint8 and not rescaled and not windowed:
+    if values.dtype == np.uint8 and rescale is None and window is None:
         screen = values if bits == 8 else (values * (255 / (2**bits - 1))).round().astype(np.uint8)
         return Image.fromarray(255 - screen if inverted else screen)
-    if values.ndim == 3:
-        return Frame(values)
-    rescale = partial(pixels.apply_modality_lut, ds=head) if rescaled else None
-    window = partial(_window, pixels, head) if windowed else None
     return Frame(values, rescale, window, inverted, _padding(dataset))
 
 
@@ -185,29 +185,37 @@ def _decoded(pixels: Any, dataset: Any, index: int) -> Values:
     return values
 
 
-def _is_identity(head: Any) -> bool:
-    unchanged = float(head.get("RescaleSlope") or 1) == 1 and float(head.get("RescaleIntercept") or 0) == 0
-    return unchanged and "ModalityLUTSequence" not in head
+def _rescale(head: Any) -> Callable[[Values], Values] | None:
+    """Stored values -> physical units."""
+    from pydicom.pixels import apply_modality_lut
+
+    if head.get("ModalityLUTSequence"):
+        return partial(apply_modality_lut, ds=head)
+    slope, intercept = float(head.get("RescaleSlope") or 1), float(head.get("RescaleIntercept") or 0)
+    return None if (slope, intercept) == (1, 0) else Rescale(slope, intercept)
 
 
-def _window(pixels: Any, head: Any, units: Values) -> Values:
-    """Physical units as the file's own lookup table or first window shows them, 0 to 1."""
-    shown = pixels.apply_voi_lut(units, head).astype(np.float32)
-    low, high = _reach(head)
-    return (shown - low) / (high - low)
+def _window(head: Any) -> Callable[[Values], Values] | None:
+    """Physical units -> 0 to 1 by the file's own lookup table or first window."""
+    if tables := head.get("VOILUTSequence"):
+        return partial(_looked_up, head, float(2 ** int(tables[0].LUTDescriptor[2]) - 1))
+    center, width = _first(head.get("WindowCenter")), _first(head.get("WindowWidth"))
+    if center is None or width is None:
+        return None
+    function = str(head.get("VOILUTFunction") or "LINEAR").upper()
+    return OwnWindow(center, width, function)
 
 
-def _reach(head: Any) -> tuple[float, float]:
-    """What pydicom makes of black and white: the ends of a lookup table, or of the stored values in physical units."""
-    tables = head.get("VOILUTSequence")
-    if tables:
-        return 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
-    bits, signed = int(head.get("BitsStored", 16)), head.get("PixelRepresentation", 0) == 1
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if tables := head.get("ModalityLUTSequence"):
-        return 0.0, float(2 ** int(tables[0].LUTDescriptor[2]) - 1)
-    slope, intercept = float(head.get("RescaleSlope", 1) or 1), float(head.get("RescaleIntercept", 0) or 0)
-    return low * slope + intercept, high * slope + intercept
+def _first(value: Any) -> float | None:
+    values = [value] if isinstance(value, int | float | str) or value is None else list(value)
+    return float(values[0]) if values and values[0] not in (None, "") else None
+
+
+def _looked_up(head: Any, highest: float, units: Values) -> Values:
+    from pydicom.pixels import apply_voi_lut
+
+    shown: Values = apply_voi_lut(units, head)
+    return shown / highest
 
 
 def _padding(dataset: Any) -> tuple[float, float] | None:

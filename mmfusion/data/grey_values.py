@@ -1,6 +1,8 @@
 """Which values of an image become black and white: one decision for every format, ``processor.window``."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,7 +48,8 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Ima
             blank = blank and is_blank(picture)
         else:
             picture = _rendered(shot, None if _shown_by_file(shot, window) else limits)
-            blank = blank and _has_one_value(shot.values)
+            # by its values: what lies outside its window is dark, but there
+            blank = blank and (shot.ends is None or shot.ends[0] == shot.ends[1])
         yield picture
     if blank and shots:
         raise BlankImageError("the image is blank: all of its pixels are alike")
@@ -60,12 +63,6 @@ def is_blank(picture: Image.Image) -> bool:
         return False
     extrema = np.array(picture.getextrema())
     return bool(extrema.min() == extrema.max())
-
-
-def _has_one_value(values: Values) -> bool:
-    """Whether values hold nothing to see under any window; what lies outside a window is dark, but no blank image."""
-    real = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    return real.size == 0 or bool(real.min() == real.max())
 
 
 def as_rgb(picture: Image.Image, *, flat: bool) -> Image.Image:
@@ -141,11 +138,10 @@ def _without_outliers(levels: Values, counts: Values) -> tuple[Values, Values]:
     """The values without those at either end that are set apart from all others: a single one, or rare ones."""
     while True:
         kept = _below_gap(levels, counts)
-        above = len(levels) - _below_gap(-levels[:kept][::-1], counts[:kept][::-1]) if kept else 0
-        above -= len(levels) - kept
-        if kept == len(levels) and not above:
+        first = kept - _below_gap(-levels[:kept][::-1], counts[:kept][::-1])
+        if kept == len(levels) and not first:
             return levels, counts
-        levels, counts = levels[above:kept], counts[above:kept]
+        levels, counts = levels[first:kept], counts[first:kept]
 
 
 def _below_gap(levels: Values, counts: Values) -> int:
@@ -162,10 +158,10 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
     """A slice between two values, None as its file says."""
     values = frame.values
     if _has_table(values) and values.size > 2**12:
-        low, high = int(values.min()), int(values.max())
-        table = np.zeros(2 ** (8 * values.itemsize), dtype=np.uint8)
-        codes = np.arange(low, high + 1)
-        table[codes & (len(table) - 1)] = _bytes(frame, codes.astype(values.dtype), limits)
+        # As many codes as bits are in use, so that the slices of a series have one table.
+        bits = max((end if end >= 0 else ~end).bit_length() for end in map(int, frame.ends or (0, 0)))
+        make = _table if frame.is_plain else _table.__wrapped__
+        table = make(frame.rescale, frame.window, frame.inverted, limits, values.dtype, bits)
         shown = table.take(values.view(f"u{values.itemsize}"))
     else:
         shown = _bytes(frame, values, limits)
@@ -174,6 +170,15 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
         behind = Image.new(picture.mode, picture.size, _WHITE if picture.mode == "RGB" else 255)
         picture = Image.composite(picture, behind, Image.fromarray((frame.alpha * 255).round().astype(np.uint8)))
     return picture if picture.mode == "RGB" else Image.merge("RGB", [picture] * 3)
+
+
+@lru_cache(maxsize=64)
+def _table(rescale: Any, window: Any, inverted: bool, limits: Any, dtype: Any, bits: int) -> Values:
+    """Grey level of every value of so many bits, by its position as an unsigned number."""
+    codes = np.arange(-(2**bits) if dtype.kind == "i" else 0, 2**bits)
+    table = np.zeros(2 ** (8 * dtype.itemsize), dtype=np.uint8)
+    table[codes & (len(table) - 1)] = _bytes(Frame(codes, rescale, window, inverted), codes.astype(dtype), limits)
+    return table
 
 
 def _bytes(frame: Frame, stored: Values, limits: tuple[float, float] | None) -> Values:

@@ -27,6 +27,8 @@ def image_kind(path: str | os.PathLike[str]) -> str:
     name = os.fspath(path).lower()
     if os.path.isdir(path):
         return "series"
+    if name.endswith(DICOM_SUFFIXES):
+        return "dicom"
     with open(path, "rb") as file:
         head = file.read(132)
     if head[128:] == b"DICM":
@@ -37,7 +39,7 @@ def image_kind(path: str | os.PathLike[str]) -> str:
         return "itk"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
         return "heic"
-    return "dicom" if name.endswith(DICOM_SUFFIXES) else "picture"
+    return "picture"
 
 
 def may_be_dicom(name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmfusion.data.frames import Frame, Shot, Stack, Values, library
+from mmfusion.data.frames import Frame, Shot, Stack, Values, of_extra
 
 #: Formats that are opened; PostScript, which runs a program, is none of them.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
@@ -57,9 +57,9 @@ def heic_stack(path: str | os.PathLike[str]) -> Stack:
     Raises:
         ImportError: pillow-heif is not installed.
     """
-    image = library("pillow_heif", "heic", f"{os.path.basename(path)} is a HEIC picture, and reading it").read_heif(
-        path
-    )
+    with of_extra("heic", path, "a HEIC picture"):
+        import pillow_heif
+    image = pillow_heif.read_heif(path)
     return Stack(1, lambda _: image.to_pillow())
 
 

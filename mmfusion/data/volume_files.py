@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmfusion.data.frames import Frame, Stack, Values, library
+from mmfusion.data.frames import Frame, Stack, Values, of_extra
 
 #: Classes of nibabel whose files say how the volume lies in the patient.
 _NIFTI = ("Nifti1Image", "Nifti1Pair", "Nifti2Image", "Nifti2Pair", "MGHImage")
@@ -21,8 +21,9 @@ def nifti_stack(path: str | os.PathLike[str]) -> Stack:
         ImportError: nibabel is not installed.
         ValueError: The file has no orientation, or more than three dimensions.
     """
-    nibabel = library("nibabel", "volumes", f"{os.path.basename(path)} is a volume, and reading it")
-    image = nibabel.load(path)
+    with of_extra("volumes", path, "a volume"):
+        import nibabel
+    image: Any = nibabel.load(path)
     if type(image).__name__ not in _NIFTI:
         raise ValueError(f"{type(image).__name__} does not say how the volume lies in the patient")
     _check_dimensions(image.shape[3:], "of time, directions or channels beside its three")
@@ -45,7 +46,8 @@ def itk_stack(path: str | os.PathLike[str]) -> Stack:
         ImportError: SimpleITK is not installed.
         ValueError: The file is damaged, or has more than three dimensions.
     """
-    sitk = library("SimpleITK", "volumes", f"{os.path.basename(path)} is a volume, and reading it")
+    with of_extra("volumes", path, "a volume"):
+        import SimpleITK as sitk
     try:
         image = sitk.ReadImage(os.fspath(path))
     except RuntimeError as error:

@@ -105,10 +105,9 @@ class Predictor:
                 ``dtype`` with an exported model, which computes in float32.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
-        names = [name] if isinstance(name, str | os.PathLike) else list(name)
-        if not names:
+        given = [name] if isinstance(name, str | os.PathLike) else name
+        if not (names := [each for one in given for each in member_names(one)]):
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        names = [each for name in names for each in member_names(name)]
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
@@ -365,24 +364,18 @@ class Ensemble(Predictor):
 
 
 def _load(
-    name: str | os.PathLike[str],
-    device: str | torch.device | None,
-    calibrated: bool,
-    *,
-    dtype: torch.dtype | None,
-    channels_last: bool,
+    name: str | os.PathLike[str], device: str | torch.device | None, calibrated: bool, **computing: Any
 ) -> Predictor:
-    """A saved or an exported model with all that its folder says."""
+    """A saved or an exported model with all that its folder says; ``computing`` are ``dtype`` and ``channels_last``."""
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
     if "export" in config:
-        if dtype is not None:
+        if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
         model = OnnxModel(folder, device)
     else:
-        model = load_model(folder)
-        model.to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
         raise ValueError(f"{folder}: {counts}; save them again, together.")
@@ -395,6 +388,5 @@ def _load(
         card=config.get("card") or {},
         metrics=read_metrics(folder),
         name=full_name(os.fspath(name)),
-        dtype=dtype,
-        channels_last=channels_last,
+        **computing,
     )

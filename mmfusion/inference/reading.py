@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
@@ -36,9 +37,12 @@ def stream_unlabelled(
 
 
 def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
-    if has_table(data_set(data)):
+    path = data_set(data)
+    named = dataset.table is not None and isinstance(path, Path) and (path / dataset.table).is_file()
+    if named or has_table(path):
         return dataset
-    return DatasetConfig(format="folder", image_root=dataset.image_root, follow_links=dataset.follow_links)
+    kept = {name: getattr(dataset, name) for name in ("image_root", "follow_links", "slice", "slices")}
+    return DatasetConfig(format="folder", **kept)
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:

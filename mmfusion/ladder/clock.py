@@ -23,13 +23,14 @@ class Clock:
     """Time that runs.
 
     Args:
-        limit: Seconds from now on.
+        limit: Seconds from the beginning on.
+        began: The beginning; None takes now.
         now: The seconds of a clock.
     """
 
-    def __init__(self, limit: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: float, began: float | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
         self.limit, self.now = limit, now
-        self.began = now()
+        self.began = now() if began is None else began
 
     @property
     def spent(self) -> float:

@@ -1,6 +1,7 @@
 """Options of auto. Importing this module loads no heavy library."""
 
 import re
+import time
 from dataclasses import dataclass, field, fields
 
 from mmfusion.artifacts.folder import is_saved
@@ -37,7 +38,8 @@ class AutoConfig:
     Attributes:
         data: Root folder of the data set, or its table. It needs validation rows, or no split at all.
         output: Folder of the leaderboard and of all that is trained; a second call goes on in it.
-        time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds.
+        time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds. It runs from when
+            the options are read: importing the libraries counts.
         seed: Fixes a drawn split, weights, order and augmentation.
         dataset: How to read the data. Columns that may be inputs are read unless ``table_columns`` is ``none``.
         model: The architecture of all networks; what the data have nothing for is left out.
@@ -65,6 +67,7 @@ class AutoConfig:
     plugins: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.began = time.monotonic()  # no setting, and so no field
         self.data = as_setting(self.data)
         if self.seconds <= 0:
             raise ValueError(f"time_limit must be above 0; got {self.time_limit!r}.")

@@ -60,7 +60,7 @@ def auto(config: AutoConfig) -> Leaderboard:
         FileExistsError: The folder holds something else.
         ValueError: The folder holds another ladder or one on other data, bad rows, or no validation rows.
     """
-    clock = Clock(config.seconds)
+    clock = Clock(config.seconds, config.began)
     load_plugins(config.plugins)
     base, output = config.run(), Path(config.output)
     cases = read_cases(base.data, base.dataset)
@@ -268,7 +268,8 @@ class Ladder:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         shutil.rmtree(folder / "last", ignore_errors=True)
         what = "all modalities" if name == "fusion" else f"{name} alone"
-        return {"about": f"{run.model.name}, {what}; epoch {done.best_epoch} of {len(done.history)}"}
+        cut = ", stopped by the time" if done.history[-1]["step"] < epochs * steps else ""
+        return {"about": f"{run.model.name}, {what}; epoch {done.best_epoch} of {len(done.history)}{cut}"}
 
     def _step(self, run: RunConfig) -> float:
         """Seconds of a training step of a network, measured once for each."""
@@ -279,8 +280,8 @@ class Ladder:
         return self.measured[key]
 
     def _budget(self) -> float:
-        """Seconds that are left for training: the end of the ladder costs about as much as the end of a run."""
-        return self.clock.left - self.pace.fixed
+        """Seconds that are left for training: ensemble and test rows cost about as much as the ends of two runs."""
+        return self.clock.left - 2 * self.pace.fixed
 
     def _members(self) -> list[str]:
         """Networks that make the ensemble: those that were fine-tuned, and logistic regression where that is one."""
@@ -292,6 +293,8 @@ class Ladder:
         members = self._members()
         if len(members) < 2:
             return "skipped: it takes two networks"
+        if self.pace.fixed > self.clock.left:
+            return f"skipped: it takes about {in_words(self.pace.fixed)}, and {in_words(self.clock.left)} are left"
         with logged(folder / LOG):
             measure(self._opened(members), self.val, output=folder)
         return {"about": f"mean of {' and '.join(members)}", "members": members}

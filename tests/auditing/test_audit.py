@@ -298,7 +298,9 @@ def test_sizes_modes_and_blanks(rows: Rows, write: Write) -> None:
     picture(0).resize((20, 16)).save(root / rows[0]["image"])
     picture(4001).resize((480, 384)).save(root / rows[1]["image"])
     picture(4002).convert("L").save(root / rows[2]["image"])
-    Image.new("RGB", SIZE, (9, 9, 9)).save(root / rows[3]["image"])
+    grey = Image.new("RGB", SIZE, (9, 9, 9))
+    grey.putpixel((0, 0), (9, 9, 10))  # of one grey altogether it were a bad row
+    grey.save(root / rows[3]["image"])
     outcome = look(root)
     assert the(outcome, "small_image").rows == [rows[0]["image"]]
     assert the(outcome, "odd_size").rows == [rows[1]["image"]]

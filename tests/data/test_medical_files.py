@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,8 @@ def test_a_format_without_its_library_names_the_extra(tmp_path: Path, monkeypatc
     (tmp_path / "a.mha").write_bytes(b"")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
 
-    def missing(name: str, *_: Any) -> Any:
-        raise ImportError(name)
-
-    monkeypatch.setattr("importlib.import_module", missing)
+    for name in ("pydicom", "nibabel", "SimpleITK", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, name, None)
     for name, extra in (("a.dcm", "dicom"), ("a.nii.gz", "volumes"), ("a.mha", "volumes"), ("a.heic", "heic")):
         with pytest.raises(ImportError, match=rf'{name} is .* pip install "mmfusion\[{extra}\]"'):
             open_image(tmp_path / name)

@@ -29,7 +29,7 @@ class Knows(nn.Module):
 @pytest.fixture
 def cases(tmp_path) -> CaseTable:
     for name in "ab":
-        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+        Image.radial_gradient("L").save(tmp_path / f"{name}.png")
     images = [("a.png", "b.png"), ("a.png", None), ("b.png", "a.png"), None]
     columns = {"id": list("wxyz"), "image": images, "label": ["yes"] * 4, "text": None, "group": None, "split": "test"}
     frame = pd.DataFrame(columns, index=pd.RangeIndex(1, 5), dtype=object)

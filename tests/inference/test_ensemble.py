@@ -136,7 +136,8 @@ def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
 def test_the_folder_of_an_ensemble(names: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run" / "best"
     write_ensemble(folder, {name.rpartition("/")[2]: Path(name.removeprefix("local-dir:")) for name in names[:2]})
-    rows = [{"image": np.full((40, 40, 3), 90, np.uint8), "text": "a red spot"}]
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    rows = [{"image": pixels, "text": "a red spot"}]
     expected = values(Predictor.from_pretrained(names[:2]).predict(rows))
     for name in (folder, str(tmp_path / "run"), f"local-dir:{folder}"):
         found = Predictor.from_pretrained(name)

@@ -14,7 +14,8 @@ from mmfusion.data import Processor
 from mmfusion.inference import Ensemble
 
 CALIBRATION = {"temperature": 2.0, "fitted_on": "val", "n": 60}
-ROWS = [{"image": np.full((32, 32, 3), value, dtype=np.uint8)} for value in (30, 200)]
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+ROWS = [{"image": pixels} for pixels in PIXELS]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_no_times(text: str) -> None:
 
 def test_a_clock_of_ones_own() -> None:
     now = [100.0]
-    clock = Clock(60, lambda: now[0])
+    clock = Clock(60, now=lambda: now[0])
     now[0] = 145.0
     assert (clock.spent, clock.left) == (45, 15)
     clock.check(14)
@@ -71,7 +71,7 @@ def test_a_run_ends_in_mid_epoch_with_what_it_has(toy: Path, tmp_path: Path) -> 
     settings = replace(ladder.run(), dataset=DatasetConfig(), output=str(tmp_path / "r"), train=how)
     # each step takes a second: 10 are left after the fourth of six steps
     now, lines = [0.0], list[str]()
-    clock = Clock(14, lambda: now[0])
+    clock = Clock(14, now=lambda: now[0])
 
     class Limit(TimeLimit):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:

@@ -472,7 +472,7 @@ def test_precision_is_bf16_only_where_the_machine_computes_in_it(monkeypatch: py
         ({"avx512_bf16": True}, "bf16"),
         ({"amx_bf16": True}, "bf16"),
     ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
         assert resolve_precision("auto") == expected
     assert resolve_precision("fp32") == "fp32"
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
