@@ -193,8 +193,8 @@ def checked_rows(rows: Any, processor: Processor, dataset: DatasetConfig) -> lis
     Raises:
         TypeError: it is a single row, or holds something other than dicts.
     """
-    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
-        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg', 'text': '...'}]; or a DataFrame.")
+    if isinstance(rows, Mapping | str) or not (is_frame(rows) or isinstance(rows, Iterable)):
+        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg'}], or a DataFrame, not a single row.")
     rows = frame_rows(rows, dataset) if is_frame(rows) else list(rows)
     for row in rows:
         check_row(row)
