@@ -16,6 +16,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def short_hash(values: Any) -> str:
+    """A name of 16 characters for plain values, the same whenever they are."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the user's cache: below ``MMFUSION_CACHE``, else ``mmfusion`` in the cache of the user's account."""
+    own = os.environ.get("MMFUSION_CACHE")
+    home = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmfusion"
+    return home / name
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, beside ``path`` and of the same suffix, that takes its place once the block has ended.

@@ -6,6 +6,7 @@ import csv
 import gc
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["MMFUSION_CACHE"] = tempfile.mkdtemp(prefix="mmfusion-cache-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 import torch

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 
 from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.config import DatasetConfig
+from mmfusion.data.labels import label_faults
+from mmfusion.text.template import join_text
 
 #: fewer rows of a class than this make its figures a matter of chance.
 FEW = 10
+#: a text of more words is longer than the default ``processor.max_length``, 256 tokens with two special ones.
+WORDS = 254
 _GROUP_NAME = re.compile(r"(^|[_\W])(patient|lesion|subject|person|case|study|exam|group)s?([_\W]|$|id)", re.IGNORECASE)
 
 
@@ -42,6 +48,18 @@ def check_groups(data: AuditedData) -> Iterator[Finding]:
     yield Finding("no_group", "note", message, fix)
 
 
+def group_lines(cases: CaseTable, dataset: DatasetConfig) -> list[str]:
+    """What is to be said of groups before a run: which column they are, or what the audit finds of them."""
+    groups = cases.frame["group"].dropna()
+    lines = []
+    if len(groups):
+        named = dataset.group_column or dataset.study_column
+        how = "" if named else ", by its name; dataset.group_column none takes no groups"
+        lines.append(f"groups: {groups.nunique():,} in {len(groups):,} rows (column {named or 'group'!r}{how})")
+    findings = check_groups(AuditedData(cases, dataset, {}))
+    return lines + [f"{found.severity}: {found.message}. {found.fix}" for found in findings]
+
+
 def _shared(data: AuditedData, column: str) -> tuple[int, list[str]]:
     """How many values of a column lie in several splits; ids of rows outside training whose value training has too."""
     frame = data.frame[data.frame[column].notna()]
@@ -49,6 +67,24 @@ def _shared(data: AuditedData, column: str) -> tuple[int, list[str]]:
     is_trained = frame[column].isin(frame.loc[frame["split"] == "train", column])
     leaked = frame[is_torn & is_trained & (frame["split"] != "train")]
     return int(frame.loc[is_torn, column].nunique()), leaked["id"].tolist()
+
+
+def check_labels(data: AuditedData) -> Iterator[Finding]:
+    """Labels that training refuses as names of classes."""
+    for fault in label_faults(data.labels, data.dataset.label_column) if not data.dataset.label_map else ():
+        message, _, fix = fault.rpartition("; ")
+        yield Finding("no_classes", "error", message, f"{fix[0].upper()}{fix[1:]}.")
+
+
+def check_texts(data: AuditedData) -> Iterator[Finding]:
+    """Texts that are surely longer than the token budget that a model has by default."""
+    joined = [join_text(sentence, text) for sentence, text in zip(data.sentences, data.frame["text"], strict=True)]
+    lengths = [len(text.split()) for text in joined if text is not None]
+    if cut := sum(length > WORDS for length in lengths):
+        share = f"{cut:,} of {len(lengths):,} texts ({cut / len(lengths):.0%})"
+        message = f"{share} have more than {WORDS} words, the longest {max(lengths):,}: a model cuts them by default"
+        fix = "Give a larger processor.max_length, or shorter texts."
+        yield Finding("long_texts", "warning", message, fix)
 
 
 def check_classes(data: AuditedData) -> Iterator[Finding]:

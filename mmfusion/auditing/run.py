@@ -42,7 +42,9 @@ def audit(config: AuditConfig) -> Audit:
     known = {label: terms for field in list_synonyms() for label, terms in read_synonyms(field).items()}
     findings = [
         *rows,
+        *partition.check_labels(data),
         *partition.check_groups(data),
+        *partition.check_texts(data),
         *images.check_duplicates(data),
         *leaks.check_columns(data, evidence),
         *leaks.check_words(data, known | synonyms),

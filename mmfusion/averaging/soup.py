@@ -202,7 +202,7 @@ class _Mixer:
         if data is not None:
             provenance = _provenance(candidates)
             check_same_rows([each.predictor for each in candidates])
-            read = dataset or DatasetConfig(**provenance.get("dataset", {}))
+            read = dataset or first.dataset
             given: dict[str, Any] = {"dataset": read, "labels": first.labels, "provenance": provenance}
             self.val = read_split(data, "val", **given)
             if self.norms:

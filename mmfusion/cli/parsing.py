@@ -6,6 +6,7 @@ It adds lists of several words, flags without a value, files that yield to optio
 import argparse
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -18,6 +19,8 @@ import yaml
 from docstring_parser import parse as parse_docstring
 
 from mmfusion.cli.commands import COMMANDS
+from mmfusion.cli.unused import without_unused
+from mmfusion.data.config import DatasetConfig, handed_on
 from mmfusion.registry import load_plugins
 from mmfusion.settings import build, leaves
 from mmfusion.training.config import RunConfig
@@ -47,6 +50,10 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     for key in parser.plugins:
         parsed[key] = list(dict.fromkeys([*parsed["plugins"], *parsed[key]]))
         load_plugins(parsed[key])
+    if "dataset" in parsed:
+        typed = {word.partition("=")[0].removeprefix("--") for word in argv}
+        dataset, untouched = vars(parsed["dataset"]), vars(DatasetConfig()) | saved
+        parsed["dataset"] = jsonargparse.Namespace(**without_unused(name, dataset, untouched, typed))
     return build(config, parsed)
 
 
@@ -184,14 +191,28 @@ def _config_file(path: str, config: type) -> str:
 
 
 def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
-    """The dataset settings that came with the (first) trained model that the command is given."""
+    """The dataset settings of the (first) trained model that the command is given.
+
+    Those that it hands on; all those of its run where the data are the run's own.
+    """
     models = parsed.get("models") or parsed.get("model")
     if "dataset" not in parsed or not isinstance(models, str | list) or not models:
         return {}
     from mmfusion.artifacts.folder import read_config, resolve_members  # light, but not for --help
 
-    stored = read_config(resolve_members(models if isinstance(models, str) else models[0])[0])
-    return (stored.get("training") or {}).get("dataset") or {}
+    folder = resolve_members(models if isinstance(models, str) else models[0])[0]
+    handed = handed_on((read_config(folder).get("training") or {}).get("dataset") or {})
+    return handed | _of_run(folder, parsed.get("data"))
+
+
+def _of_run(folder: Path, data: Any) -> dict[str, Any]:
+    """How the run that a model came from reads its data, where these are they; a template is the processor's."""
+    try:
+        run = yaml.safe_load((folder.parent / "config.yaml").read_text(encoding="utf-8"))
+        is_own = os.path.abspath(run["data"]) == os.path.abspath(data)
+        return {name: value for name, value in run["dataset"].items() if name != "text_template"} if is_own else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        return {}
 
 
 def _is(kind: str, hint: Any) -> bool:

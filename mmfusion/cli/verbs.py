@@ -86,7 +86,7 @@ def predict(data: DataSource | None = None, *, config: Any = None, **options: An
             given.
 
     Returns:
-        One row for each of the data, in their order: ``id, label, probability, p_<class>..., error``.
+        One row for each of the data, in their order: ``id, label, probability, p_<class>..., inputs, error``.
     """
     if config is not None or options.get("output") is not None:
         return _predicted(config, data=data, **options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
+from mmfusion.data.labels import in_order, label_faults
 from mmfusion.data.problems import BadRowsError, Problem, ProblemKind, no_such_split
 from mmfusion.data.splits import group_split
 
@@ -44,6 +45,7 @@ class CaseTable:
             case without any image has None in all of them.
         regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
         image_rows: Image -> its data row, where rows are the images of one case.
+        notes: What was found out about the files and is to be told, a line each.
         slice: Slice that stands for a file of several (``dataset.slice``).
         slices: Slices that are read of a file (``dataset.slices``).
     """
@@ -56,6 +58,7 @@ class CaseTable:
     layout: str = "image"
     regions: dict[int, tuple[float, ...]] | None = None
     image_rows: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     slice: int | str | None = None
     slices: int | str | None = None
 
@@ -73,7 +76,7 @@ class CaseTable:
         if self.known_labels is not None:
             return list(self.known_labels)
         rows = self.frame[self.frame["split"] == "train"] if self.splits else self.frame
-        return sorted(set(rows["label"].dropna()))
+        return in_order(set(rows["label"].dropna()))
 
     @property
     def splits(self) -> dict[str, int]:
@@ -138,8 +141,20 @@ class CaseTable:
         lines += [f"  {line}" for line in told[:_LISTED]]
         lines += [f"  ... and {len(told) - _LISTED} more"] if len(told) > _LISTED else []
         if labels and self.known_labels is not None:
-            lines.append(f"  dataset.label_map renames classes: {{{labels[0]}: {self.known_labels[0]}, ...}}")
+            named = ", ".join(f"{label}: ..." for label in labels[:_LISTED])
+            lines.append(f"  dataset.label_map names these classes as the model does: {{{named}}}")
         return "\n".join(lines)
+
+    def check_labels(self, config: DatasetConfig) -> CaseTable:
+        """The table itself, whose labels are names of classes.
+
+        Raises:
+            ValueError: They are spellings of one name, numbers, or several in a cell; each has its line.
+        """
+        column = ", ".join(config.label_columns) or config.label_column
+        if not config.label_map and (faults := list(label_faults(self.frame["label"], column))):
+            raise ValueError(f"{self.source}: {'; '.join(faults)}.")
+        return self
 
     def untrained_labels(self) -> Iterator[Problem]:
         """Rows outside the training split whose class no (good) training row has."""
@@ -176,7 +191,17 @@ class CaseTable:
             return self
         labels, groups = self.frame["label"].fillna("").tolist(), self.frame["group"].tolist()
         val, test = config.val_fraction, config.test_fraction
-        drawn = group_split(labels, groups, fractions={"train": 1 - val - test, "val": val, "test": test}, seed=seed)
+        fractions = {"train": 1 - val - test, "val": val, "test": test}
+        try:
+            drawn = group_split(labels, groups, fractions=fractions, seed=seed)
+        except ValueError as error:
+            if not self.frame["group"].notna().any():
+                raise
+            column = config.group_column or config.study_column or "group"
+            raise ValueError(
+                f"{error} The groups are the values of {column!r}; if these are no patients, take another column with "
+                "dataset.group_column, or none with dataset.group_column none."
+            ) from None
         return replace(self, frame=self.frame.assign(split=drawn))
 
     def fingerprint(self) -> str:

@@ -60,7 +60,9 @@ def _check_content(reading: Reading) -> Iterator[Problem]:
         read = {name for name in metadata if name not in config.roles}.union(config.named_columns) & set(frame.columns)
         empty &= frame[sorted(read)].isna().all(axis=1)
     for row in frame.index[empty]:
-        if row in settled or render(config.text_template or "", frame.loc[row].to_dict(), config.missing_values):
+        if row in settled or render(
+            config.text_template or reading.template or "", frame.loc[row].to_dict(), config.missing_values
+        ):
             continue
         yield Problem.of_row(ProblemKind.NO_CONTENT, row, frame.at[row, "id"], column, None, message)
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmfusion.data.cases import NORMAL_COLUMNS
+from mmfusion.data.class_folders import folder_labels
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import folder_labels, image_column
+from mmfusion.data.formats import image_column
+from mmfusion.data.one_hot import layout_hint
 from mmfusion.data.reading import Columns, Reading
 from mmfusion.names import near
 from mmfusion.text.template import cell_text, template_fields
@@ -43,13 +45,14 @@ def find_columns(reading: Reading) -> Reading:
         split = None
     elif config.fold_column:  # the column that folds make is read even where the table's own is not to be
         split = split or "split"
+    no_group = config.group_column == "none" and "none" not in raw.columns
     by_folder = image is not None and _labelled_by_folder(reading, image)
     columns = Columns(
         image=image or "",
         label=None if by_folder else find("label_column", config.label_column, required=required),
         id=find("id_column", config.id_column),
         text=find("text_column", config.text_column, "text"),
-        group=find("group_column", config.group_column, "group", required=required),
+        group=None if no_group else find("group_column", config.group_column, "group", required=required),
         split=find("split_column", split, required=required and split != DatasetConfig.split_column),
     )
     for option in ("study_column", "slice_column", "view_column", "view_columns", "roi_columns", "bag_column"):
@@ -61,11 +64,10 @@ def find_columns(reading: Reading) -> Reading:
     if required and reading.known_labels is None:  # for training; a trained model goes on without some of its columns
         lacking = {name: near(name, raw.columns) for name in config.named_columns if name not in raw.columns}
         missing += [f"{name!r} (named as an input{f'; is it {it!r}?' if it else ''})" for name, it in lacking.items()]
-    if missing and len(raw.columns) == 1 and {";", "\t"}.intersection(*raw.columns):
-        raise ValueError(f"{raw.source} is not separated by commas: {next(iter(raw.columns))!r}; save it with commas.")
     if missing:
         fix = "Name the right column in the option given, or add the column."
-        raise ValueError(f"{raw.source} has no column {', '.join(missing)}; it has {', '.join(raw.columns)}. {fix}")
+        there = f"{', '.join(raw.columns)}. {fix}{layout_hint(reading)}"
+        raise ValueError(f"{raw.source} has no column {', '.join(missing)}; it has {there}")
     _check_template(fields, columns, config)
     return replace(reading, columns=columns)
 

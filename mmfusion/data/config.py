@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmfusion.data.header_facts import check_facts
 from mmfusion.data.memory import as_setting
+from mmfusion.data.presets import PRESETS
 from mmfusion.data.slices import check_choice_of_slices
 from mmfusion.names import check_choice
 
@@ -31,6 +34,14 @@ _NEEDS = (
     ("max_slices", "study_column", "says what rows are one case"),
     ("views", "view_column", "names the view of each row"),
 )
+#: Options that a trained model hands on to the data of others: how its inputs and labels are called, and no folder,
+#: table, group or split of its author. The text template is the processor's.
+_HANDED_ON = (
+    *("image_column", "label_column", "label_columns", "label_map", "text_column", "missing_values"),
+    *("table_columns", "numeric_columns", "categorical_columns"),
+    *("study_column", "slice_column", "max_slices", "view_column", "views", "view_columns", "roi_columns"),
+    *("bag_column", "slice", "slices", "header_columns"),
+)
 #: Options that name a column with a meaning of its own for the data set, so that it is no input.
 _ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "bag", "image", "text")
 
@@ -40,13 +51,23 @@ class DatasetConfig:
     """How to read a data set below its root folder.
 
     Attributes:
-        format: ``table`` (rows of CSV, TSV, JSON lines or Parquet), ``report`` (``image.csv`` + ``response.json``),
-            ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone), or ``auto``.
+        preset: Public data set, whose layout fills the options that are not given: ``ham10000_kaggle``, ``isic2018``,
+            ``isic2019``, or ``ham10000`` (``metadata.csv`` and ``images``).
+        format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``report`` (``image.csv`` +
+            ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone),
+            or ``auto``.
         table: Table file, relative to the root; None looks for the only table there.
-        image_root: Folder of the images, relative to the root; None tries the root and ``images``. Of a table in
-            memory, relative to the working directory; None takes paths that are absolute or relative to that.
+        columns: Name that a column has here (for a trained model: in its training) -> name in the table, e.g.
+            ``{age: Age, sex: gender}``. All other options use the names on the left.
+        image_root: Folder of the images, relative to the root, or a list of such folders; None tries the root and
+            ``images``. An image that is not there by its path is looked for by file name or id in the folders below. Of
+            a table in memory, relative to the working directory; None takes paths that are absolute or relative to it.
+        follow_links: Whether links are followed that lead out of the image root.
+        check_images: Whether every image is decoded once before training. What was found sound is kept in the user's
+            cache, and not decoded again while size and time of the file stay.
         image_column: Column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
         label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
+        label_columns: Columns with one class each (one-hot), in place of ``label_column``: exactly one of them is 1.
         label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
             "4 or more"}``. Then every value must be named. Empty takes the values.
         id_column: Column that identifies a row in reports and predictions; None takes the image value.
@@ -59,7 +80,7 @@ class DatasetConfig:
         numeric_columns: Columns that the model reads as numbers, whatever their cells look like.
         categorical_columns: Columns that the model reads as categories, likewise.
         group_column: Patient or lesion; rows of one group never lie on both sides of a split. None takes ``group``
-            where there is such a column.
+            where there is such a column, and ``none`` no column.
         split_column: Column with ``train``, ``val`` and ``test``; without such a column (or with null), a grouped,
             stratified split is drawn.
         split_table: Table that ``mmfusion split`` wrote, or any with ``id`` and ``split`` (or ``fold_column``),
@@ -101,11 +122,16 @@ class DatasetConfig:
         ValueError: Options that do not go together, or one out of range.
     """
 
+    preset: str | None = None
     format: str = "auto"
     table: str | None = None
-    image_root: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    image_root: str | list[str] | None = None
+    follow_links: bool = False
+    check_images: bool = True
     image_column: str | None = None
     label_column: str = "label"
+    label_columns: list[str] = field(default_factory=list)
     label_map: dict[str, str] = field(default_factory=dict)
     id_column: str | None = None
     text_column: str | None = None
@@ -138,6 +164,12 @@ class DatasetConfig:
     on_bad_column: str = "fail"
 
     def __post_init__(self) -> None:
+        if self.preset is not None:
+            check_choice("dataset.preset", self.preset, (None, *PRESETS))
+            untouched = DatasetConfig()
+            for option, value in PRESETS[self.preset].items():
+                if getattr(self, option) == getattr(untouched, option):
+                    setattr(self, option, copy(value))
         if self.format not in FORMATS:
             raise ValueError(f"Unknown dataset.format {self.format!r}; the formats are {', '.join(FORMATS)}.")
         check_choice("dataset.on_bad_column", self.on_bad_column, ("fail", "keep"))
@@ -160,7 +192,9 @@ class DatasetConfig:
         if both := sorted(set(self.numeric_columns) & set(self.categorical_columns)):
             named = "dataset.numeric_columns and dataset.categorical_columns"
             raise ValueError(f"{named} both name {', '.join(both)}; leave it in one of them.")
-        for option in ("views", "view_columns", "roi_columns"):
+        if len(set(self.columns.values())) < len(self.columns):
+            raise ValueError(f"dataset.columns names one column of the table twice: {self.columns}.")
+        for option in ("views", "view_columns", "roi_columns", "label_columns"):
             names = getattr(self, option)
             if len(set(names)) < len(names):
                 raise ValueError(f"dataset.{option} names one thing twice: {', '.join(names)}.")
@@ -187,6 +221,11 @@ class DatasetConfig:
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
 
+    @property
+    def image_roots(self) -> list[str]:
+        """The folders that ``image_root`` names."""
+        return [self.image_root] if isinstance(self.image_root, str) else list(self.image_root or ())
+
     def for_columns(self) -> DatasetConfig:
         """The same data set, with columns asked for: those that it names, else all that may be inputs."""
         return self if self.reads_columns else replace(self, table_columns="auto")
@@ -194,6 +233,11 @@ class DatasetConfig:
     def without_split(self) -> DatasetConfig:
         """The same data set as if nothing said which rows are for training."""
         return replace(self, split_column=None, split_table=None, fold_column=None, folds={})
+
+
+def handed_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings that a model was trained with, those that hold for the data of others."""
+    return {name: settings[name] for name in _HANDED_ON if name in settings}
 
 
 @dataclass

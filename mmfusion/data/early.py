@@ -5,16 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mmfusion.data.cases import NORMAL_COLUMNS
+from mmfusion.data.class_folders import SPLIT_NAMES
 from mmfusion.data.columns import find_columns
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import split_by_fold
-from mmfusion.data.formats import SPLIT_NAMES, find_split_table, folder_of, has_table, only_table, read_files
+from mmfusion.data.formats import find_split_table, folder_of, has_table, only_table, read_files
 from mmfusion.data.header_columns import add_header_columns
 from mmfusion.data.image_folder import find_image_root
 from mmfusion.data.labels_table import join_labels
 from mmfusion.data.memory import DataSource, data_set
+from mmfusion.data.one_hot import read_label_columns
 from mmfusion.data.problems import no_such_split
 from mmfusion.data.reading import Reading
+from mmfusion.data.renaming import rename_columns
 from mmfusion.data.tables import read_parts
 from mmfusion.names import did_you_mean
 
@@ -23,7 +26,9 @@ LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (
     read_files,
     add_header_columns,
     join_labels,
+    rename_columns,
     split_by_fold,
+    read_label_columns,
     find_columns,
 )
 
@@ -66,7 +71,7 @@ def check_data(
     reading = _opened(Reading(path, config, require_labels, () if is_trained else None), whole)
     for step in LIGHT_STEPS[1:]:
         reading = step(reading)
-    if config.image_root is not None:
+    if config.image_roots:
         find_image_root(reading.folder, config, ())
     if require_labels and config.split_table is not None:
         find_split_table(config.split_table, reading.folder)

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from mmfusion.data.class_folders import SPLIT_NAMES
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import SPLIT_NAMES
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable
 from mmfusion.text.template import cell_text

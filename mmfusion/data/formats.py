@@ -2,28 +2,23 @@
 
 import itertools
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmfusion.data.class_folders import SPLIT_NAMES, folder_labels, with_patients
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 from mmfusion.data.memory import MemoryTable
+from mmfusion.data.presets import preset_of
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
-from mmfusion.names import natural_key
+from mmfusion.data.walking import walk
 
 #: Format of a table in memory.
 MEMORY = "memory"
-#: Name of a split in a table or a folder -> its name here.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -82,11 +77,16 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
         return "imagefolder"
     if _files_in(root, TABLE_SUFFIXES):
         return "table"
-    if sheets := _files_in(root, SHEET_SUFFIXES):
-        raise ValueError(f"{root} has the spreadsheet {sheets[0].name}, which is not read; save it as CSV.")
-    images: list[str | None] = [*_images_below(root)]
+    if _files_in(root, SHEET_SUFFIXES):
+        return "table"
+    below = walk(root, follow_links=config.follow_links)
+    images: list[str | None] = [*below.images]
     if not images:
-        raise FileNotFoundError(f"{root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor images.")
+        notes = "; ".join(below.notes())
+        raise FileNotFoundError(
+            f"{root} holds neither a table ({', '.join((*TABLE_SUFFIXES, *SHEET_SUFFIXES))}) nor images"
+            f"{f': {notes}' if notes else ''}."
+        )
     return "imagefolder" if has_labels and None not in folder_labels(images) else "folder"
 
 
@@ -126,19 +126,21 @@ def _read_only_table(root: Path, config: DatasetConfig) -> RawTable:
 
 
 def _table_below(root: Path, config: DatasetConfig) -> Path:
-    tables = _files_in(root, TABLE_SUFFIXES)
+    tables = _files_in(root, TABLE_SUFFIXES) or _files_in(root, SHEET_SUFFIXES)
     names = ", ".join(path.name for path in tables)
     if config.table is None:
         if len(tables) != 1:
             found = f"{len(tables)} tables ({names})" if tables else "no table"
-            raise ValueError(f"{root} holds {found}; name the one to read with dataset.table.")
+            preset = preset_of({path.name for path in tables})
+            known = f", or read it as it is published with dataset.preset {preset}" if preset else ""
+            raise ValueError(f"{root} holds {found}; name the one to read with dataset.table{known}.")
         return tables[0]
-    if not (root / config.table).is_file():
-        raise FileNotFoundError(
-            f"The table {root / config.table} does not exist; the folder has {names or 'none'}. A trained model looks "
-            "for the table of its own data, unless dataset.table names another."
-        )
-    return root / config.table
+    # an archive may have been unpacked into a folder of its own
+    places = [root / config.table, *sorted(root.glob(f"*/{config.table}"))]
+    found_at = next((path for path in places if path.is_file()), None)
+    if found_at is None:
+        raise FileNotFoundError(f"The table {root / config.table} does not exist; the folder has {names or 'none'}.")
+    return found_at
 
 
 def _read_report(root: Path, config: DatasetConfig) -> RawTable:
@@ -167,7 +169,10 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
 def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
     tables = [root / config.table] if config.table else _folder_tables(root)
     if not tables:
-        return RawTable(str(root), {"file_name": list(_images_below(root))})
+        below = walk(root, follow_links=config.follow_links)
+        columns: dict[str, list[Any]] = {"file_name": below.images}
+        told = with_patients(columns, config.label_column, config.group_column)
+        return RawTable(str(root), columns, notes=[*below.notes(), *told])
     names = ", ".join(path.relative_to(root).as_posix() for path in tables)
     parts = [(path.parent.relative_to(root).as_posix(), read_table(path)) for path in tables]
     joined = RawTable(names, {name: [] for _, raw in parts for name in raw.columns})
@@ -178,38 +183,25 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
             if name == column and folder != ".":
                 values = [f"{folder}/{value}" if value else value for value in values]
             cells.extend(values)
+        joined.notes += raw.notes
         joined.broken.update({start + row: why for row, why in raw.broken.items()})
     return joined
 
 
 def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
-    folder = root / (config.image_root or ".")
-    if images := list(_images_below(folder)):
-        return RawTable(str(folder), {config.image_column or "image": images})
-    raise FileNotFoundError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+    places = config.image_roots or ["."]
+    base = root / (places[0] if len(places) == 1 else ".")
+    found = [(place, walk(root / place, follow_links=config.follow_links)) for place in places]
+    prefix = "" if len(places) == 1 else "/"
+    images = [f"{place}{prefix}{name}" if prefix else name for place, each in found for name in each.images]
+    notes = [note for _, each in found for note in each.notes()]
+    if images:
+        return RawTable(str(base), {config.image_column or "image": images}, notes=notes)
+    told = "; ".join(notes)
+    raise FileNotFoundError(f"{base} holds no images ({', '.join(IMAGE_SUFFIXES)}){f': {told}' if told else ''}.")
 
 
 _READERS = {"table": _read_only_table, "report": _read_report, "imagefolder": _read_imagefolder, "folder": _read_folder}
-
-
-def _images_below(folder: Path) -> Iterator[str]:
-    """Images below a folder as relative paths, folder by folder in natural order; links to folders are not followed."""
-    for path, folders, files in os.walk(folder):
-        folders.sort(key=natural_key)
-        images = sorted((name for name in files if is_image_file(Path(path) / name)), key=natural_key)
-        yield from ((Path(path).relative_to(folder) / name).as_posix() for name in images)
-
-
-def folder_labels(images: list[str | None]) -> list[str | None]:
-    """Class of each image by its folder (``train/cat/1.png`` is a ``cat``); ``images`` or a split's name is none."""
-    folders = [[None, *(image or "").split("/")][-2] for image in images]
-    return [name if name is not None and name.lower() not in (*SPLIT_NAMES, "images") else None for name in folders]
-
-
-def folder_splits(images: list[str | None]) -> list[str | None]:
-    """Split of each image by its first folder; None where that is no split's name."""
-    firsts = (image.split("/")[0] if image and "/" in image else "" for image in images)
-    return [first if first.lower() in SPLIT_NAMES else None for first in firsts]
 
 
 def image_column(raw: RawTable, config: DatasetConfig) -> str | None:

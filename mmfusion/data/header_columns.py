@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmfusion.data.formats import image_column
 from mmfusion.data.header_facts import fact_text
-from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root
-from mmfusion.data.image_kinds import image_kind
+from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root, open_image_folder
+from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_kind
 from mmfusion.data.reading import Reading
 
 
@@ -26,7 +26,8 @@ def add_header_columns(reading: Reading) -> Reading:
     if there := sorted(wanted.keys() & raw.columns.keys()):
         raise ValueError(f"dataset.header_columns: {raw.source} has a column {there[0]!r} already; give another name.")
     values = [str(cell).strip() if cell else None for cell in raw.columns[column]]
-    folder = ImageFolder(find_image_root(reading.folder, reading.config, values))
+    root = find_image_root(reading.folder, reading.config, values)
+    folder = open_image_folder(reading.folder, root, reading.config, IMAGE_SUFFIXES)
     facts = [_facts(folder, value, set(wanted.values())) for value in values]
     cells = {name: [found.get(fact) for found in facts] for name, fact in wanted.items()}
     return replace(reading, raw=replace(raw, columns={**raw.columns, **cells}))

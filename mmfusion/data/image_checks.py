@@ -14,6 +14,7 @@ from mmfusion.data.checks import emptied_cases
 from mmfusion.data.grey_values import BlankImageError, rgb_pictures
 from mmfusion.data.image_files import read_slice, read_slices
 from mmfusion.data.images import reason_of
+from mmfusion.data.kept_checks import KeptChecks
 from mmfusion.data.problems import Problem, ProblemKind
 
 #: Called with an image's path in the table and the decoded image.
@@ -29,6 +30,8 @@ def check_images(
     look: Look | None = None,
 ) -> CaseTable:
     """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
+
+    What was found sound before, and has not changed, is not decoded again (:mod:`mmfusion.data.kept_checks`).
 
     An image is decoded whole, since a truncated file opens as well as any other, and has to show something; of a study,
     one slice has to. A region of interest has to lie within
@@ -47,12 +50,18 @@ def check_images(
     from tqdm import tqdm
 
     bad = cases.bad_rows
+    # where an image is only decoded, what was found sound before is not decoded again
+    kept = (
+        KeptChecks(cases.image_root, cases.slice, cases.slices)
+        if look is None and not cases.regions and cases.layout != "bags"
+        else None
+    )
     todo = [
         (row, id_, image)
         for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)
         if row not in bad
         for image in ((images,) if cases.one_path else images or ())
-        if image is not None
+        if image is not None and not (kept is not None and kept.is_sound(image))
     ]
     unreadable: dict[int, list[Problem]] = {}
     widths: dict[int, int] = {}
@@ -64,7 +73,7 @@ def check_images(
             if cases.layout == "bags":
                 reasons = pool.map(lambda case: _bag_problem(cases, case[0], case[2], widths), chunk)
             else:
-                reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look), chunk)
+                reasons = pool.map(lambda case: _image_problem(cases, case[0], case[2], look, kept), chunk)
             for (row, id_, image), reason in zip(chunk, reasons, strict=True):
                 bar.update()
                 if reason is None:
@@ -74,6 +83,8 @@ def check_images(
                 problem = Problem.of_row(kind, place, id_, "image", image, message, part_of)
                 found = blank if kind is ProblemKind.BLANK_IMAGE and cases.layout == "slices" else unreadable
                 found.setdefault(row, []).append(problem)
+    if kept is not None:
+        kept.save()
     blank = {row: found for row, found in blank.items() if len(found) == len(cases.frame.at[row, "image"])}
     cases.problems += [problem for found in (unreadable, blank) for of_row in found.values() for problem in of_row]
     if cases.layout == "bags":
@@ -120,7 +131,9 @@ def _odd_widths(cases: CaseTable, widths: dict[int, int]) -> Iterator[Problem]:
             yield Problem.of_row(ProblemKind.UNREADABLE_BAG, row, id_, "image", image, message)
 
 
-def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> tuple[ProblemKind, str] | None:
+def _image_problem(
+    cases: CaseTable, row: int, name: str, look: Look | None, kept: KeptChecks | None
+) -> tuple[ProblemKind, str] | None:
     region = (cases.regions or {}).get(row)
     several = cases.layout == "slices"
     try:
@@ -139,4 +152,6 @@ def _image_problem(cases: CaseTable, row: int, name: str, look: Look | None) -> 
     if region and not (region[0] >= 0 and region[2] <= width and region[1] >= 0 and region[3] <= height):
         message = f"the region of interest {region} does not lie in the image, which is {width} x {height} pixels"
         return ProblemKind.REGION_OUTSIDE_IMAGE, message
+    if kept is not None:
+        kept.keep(name)
     return None

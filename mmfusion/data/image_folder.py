@@ -3,14 +3,16 @@
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import ProblemKind
+from mmfusion.data.walking import walk
 
 _PROBED = 200
+_FOLLOW = "dataset.follow_links true follows it"
 
 
 class ImagePathError(ValueError):
@@ -22,57 +24,110 @@ class ImagePathError(ValueError):
 
 
 class ImageFolder:
-    """Finds images below one folder and refuses what lies outside it. Each folder is listed once."""
+    """Finds images below one folder and refuses what lies outside it. Each folder is listed once.
 
-    def __init__(self, root: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> None:
-        self.root, self._suffixes = root, suffixes
+    Args:
+        root: The folder.
+        suffixes: Suffixes that an id is completed with.
+        within: Folders below the root that paths are relative to.
+        follow_links: Whether links that lead out of the root are followed.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        suffixes: Sequence[str] = IMAGE_SUFFIXES,
+        *,
+        within: Sequence[str] = (".",),
+        follow_links: bool = False,
+    ) -> None:
+        self.root, self._suffixes, self._within, self._follow = root, suffixes, within, follow_links
         self._listing = lru_cache(maxsize=None)(self._list)
 
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
-        An absolute path that lies below the root is taken as well, and the folder of a DICOM series.
+        An absolute path that lies below the root is taken as well, and the folder of a DICOM series. What is not there
+        by its path is looked for in all folders below, if it is a plain file name or id.
 
         Raises:
-            ImagePathError: There is no such file, or it lies outside the root.
+            ImagePathError: There is no such file, there are several, or it lies outside the root.
         """
-        path = PurePosixPath(self._below_root(value))
+        below = self._below_root(value)
+        path = PurePosixPath(below)
         if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
             outside = f"the path must lie below the image root {self.root}, without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
-        folder = path.parent.as_posix()
-        links, by_name = self._listing(folder)
-        name = by_name.get(path.name)
-        if name is None:
+        places = [PurePosixPath(".")] if below != value else [PurePosixPath(place) for place in self._within]
+        found = [name for place in places for name in self._in_folder(place / path)]
+        if not found and len(path.parts) == 1:
+            names, stems = self._everywhere
+            found = names.get(path.name) or stems.get(path.name) or []
+        if not found:
             raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file does not exist below {self.root}")
-        if links[name] and not _is_inside(self.root / folder / name, self.root):
+        if len(found) > 1:
+            several = f"{len(found)} files have this name or id, {found[0]} and {found[1]}; give the path of one"
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, several)
+        if not self._follow and (self.root / found[0]).is_symlink() and not _is_inside(self.root / found[0], self.root):
             outside = f"the file is a link that leads out of the image root {self.root}"
-            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
-        return name if folder == "." else f"{folder}/{name}"
+            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
+        return found[0]
+
+    def there(self, value: str) -> bool:
+        """Whether an image is there by its path, not looked for elsewhere."""
+        return any(self._in_folder(PurePosixPath(place) / self._below_root(value)) for place in self._within)
 
     def _below_root(self, value: str) -> str:
         """A path without the root where it begins with it, as another library's table may have it."""
-        root = os.path.abspath(self.root)
-        return Path(value).relative_to(root).as_posix() if Path(value).is_relative_to(root) else value
+        if not os.path.isabs(value):
+            return value
+        for root in (os.path.abspath(self.root), os.path.realpath(self.root)):
+            if Path(value).is_relative_to(root):
+                return Path(value).relative_to(root).as_posix()
+        return value
 
-    def _list(self, folder: str) -> tuple[dict[str, bool], dict[str, str]]:
-        """What is in a folder -> whether it is a link, and the names and ids of images -> files, or else folders."""
+    def _in_folder(self, path: PurePosixPath) -> list[str]:
+        """The file of this path, or else those of this id, or else the folder of this path (a series)."""
+        folder = path.parent.as_posix()
+        names, stems, folders = self._listing(folder)
+        found = [path.name] if path.name in names else stems.get(path.name, [path.name] if path.name in folders else [])
+        return [name if folder == "." else f"{folder}/{name}" for name in found]
+
+    def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]], set[str]]:
+        """Files of a folder, image ids -> files, and folders in it."""
         path = self.root / folder
         if not path.is_dir():
-            return {}, {}
-        if not _is_inside(path, self.root):
+            return set(), {}, set()
+        if not self._follow and not _is_inside(path, self.root):
             outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
-            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
+            raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         with os.scandir(path) as entries:
-            links = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
-        by_name = {name: name for name in links}
-        for suffix in self._suffixes:
-            for name in sorted(name for name in links if name.lower().endswith(suffix)):
-                by_name.setdefault(name[: -len(suffix)], name)
-        with os.scandir(path) as entries:
-            folders = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
-        by_name = {name: name for name in folders} | by_name
-        return folders | links, by_name
+            names: set[str] = set()
+            folders: set[str] = set()
+            for entry in entries:
+                (folders if entry.is_dir() else names).add(entry.name)
+        return names, self._by_id(sorted(names)), folders
+
+    @cached_property
+    def _everywhere(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """File names, and image ids, -> paths of all files in the folders below."""
+        paths: list[str] = []
+        for place in self._within:
+            found = walk(self.root / place, follow_links=self._follow).files
+            paths += [(PurePosixPath(place) / name).as_posix() for name in found]
+        names: dict[str, list[str]] = {}
+        for path in paths:
+            names.setdefault(PurePosixPath(path).name, []).append(path)
+        return names, self._by_id(paths)
+
+    def _by_id(self, paths: Sequence[str]) -> dict[str, list[str]]:
+        """Image id, the file name without its suffix, -> paths."""
+        stems: dict[str, list[str]] = {}
+        for path in paths:
+            name = PurePosixPath(path).name
+            if suffix := next((each for each in self._suffixes if name.lower().endswith(each)), None):
+                stems.setdefault(name[: -len(suffix)], []).append(path)
+        return stems
 
 
 def _is_inside(path: Path, root: Path) -> bool:
@@ -93,27 +148,44 @@ def find_shared_root(paths: Sequence[str]) -> Path:
 
 
 def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | None]) -> Path:
-    """The folder of the images: the one named, or of the root and ``images`` the one where the first images are."""
-    if config.image_root is not None:
-        root = folder / config.image_root
-        if not root.is_dir():
-            raise FileNotFoundError(f"The image root {root} (dataset.image_root) does not exist.")
-        return root
+    """The folder of the images: the one named (of several, what they lie in), or of the root and ``images`` the one
+    where the first images are.
+    """
+    if config.image_roots:
+        roots = [folder / name for name in config.image_roots]
+        for root in roots:
+            if not root.is_dir():
+                raise FileNotFoundError(f"The image root {root} (dataset.image_root) does not exist.")
+        return roots[0] if len(roots) == 1 else Path(os.path.commonpath(roots))
     images = folder / "images"
     if not images.is_dir():
         return folder
     probes = [value for value in values if value is not None][:_PROBED]
     if _count_found(images, probes) <= _count_found(folder, probes):
         return folder
-    if not _is_inside(images, folder):
+    if not config.follow_links and not _is_inside(images, folder):
         raise ValueError(f"{images} is a link out of {folder}; if that is meant, set dataset.image_root: images.")
     return images
 
 
+def open_image_folder(folder: Path, root: Path, config: DatasetConfig, suffixes: Sequence[str]) -> ImageFolder:
+    """The folder of the images of a data set.
+
+    Args:
+        folder: The data set's.
+        root: What :func:`find_image_root` found.
+        config: How the data set is read.
+        suffixes: Suffixes of the files.
+    """
+    roots = [Path(os.path.relpath(folder / name, root)).as_posix() for name in config.image_roots]
+    within = roots if len(roots) > 1 else ["."]
+    return ImageFolder(root, suffixes, within=within, follow_links=config.follow_links)
+
+
 def _count_found(root: Path, values: Iterable[str]) -> int:
+    """How many of the images lie in a folder by their paths."""
     images, found = ImageFolder(root), 0
     for value in values:
         with suppress(ImagePathError):
-            images.find(value)
-            found += 1
+            found += bool(images.there(value))
     return found

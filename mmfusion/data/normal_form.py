@@ -10,9 +10,16 @@ import pandas as pd
 
 from mmfusion.data.bags import BAG_SUFFIXES
 from mmfusion.data.cases import NORMAL_COLUMNS, CaseTable, object_array
+from mmfusion.data.class_folders import SPLIT_NAMES, folder_labels, folder_splits
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.formats import MEMORY, SPLIT_NAMES, folder_labels, folder_splits
-from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root, find_shared_root
+from mmfusion.data.formats import MEMORY
+from mmfusion.data.image_folder import (
+    ImageFolder,
+    ImagePathError,
+    find_image_root,
+    find_shared_root,
+    open_image_folder,
+)
 from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
@@ -57,13 +64,16 @@ def to_normal_form(reading: Reading) -> Reading:
     metadata = {name: _clean(cells, missing) for name, cells in raw.columns.items() if name not in used}
 
     problems = _Problems(reading, normal["id"])
-    if raw.format == MEMORY and config.image_root is None:
+    if raw.image_root is not None:
+        image_root = raw.image_root
+    elif raw.format == MEMORY and config.image_root is None:
         images = {name: [cell and os.path.abspath(cell) for cell in cells] for name, cells in images.items()}
         image_root = find_shared_root([cell for cells in images.values() for cell in cells if cell])
     else:
         image_root = find_image_root(reading.folder, config, values)
     if images:
-        folder = ImageFolder(image_root, BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES)
+        suffixes = BAG_SUFFIXES if config.bag_column else IMAGE_SUFFIXES
+        folder = open_image_folder(reading.folder, image_root, config, suffixes)
         normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
         if config.slices is not None and not config.study_column:
             normal["image"] = [(image,) if image is not None else None for image in normal["image"]]
@@ -72,7 +82,7 @@ def to_normal_form(reading: Reading) -> Reading:
     index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), _layout(config)
-    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout)
+    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout, notes=raw.notes)
     cases.slice, cases.slices = config.slice, config.slices
     return replace(reading, cases=cases)
 
@@ -119,7 +129,8 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     """Class names, by ``dataset.label_map``; without ``require_labels`` one that the model does not know is None."""
     config = reading.config
     if config.label_map:
-        classes = {str(value): name for value, name in config.label_map.items()}
+        own = {name: name for name in reading.known_labels or ()}  # what a model calls so already need not be named
+        classes = own | {str(value): name for value, name in config.label_map.items()}
         column, message = reading.columns.label, f"unknown label; dataset.label_map names {', '.join(classes)}"
         for row, value in enumerate(cells, start=problems.first):
             if reading.require_labels and value is not None and value not in classes:

@@ -77,7 +77,8 @@ class InputNotices:
             values = self._values[column, kind]
             count = f"{values:,}, " if values > rows else ""
             told = f" ({count}e.g. {examples})" if examples else ""
-            lines.append(f"{column}: {rows:,} of {self.rows:,} rows {kind.value}{told}")
+            share = f" ({rows / self.rows:.1%})" if kind is NoticeKind.CUT_TEXT else ""
+            lines.append(f"{column}: {rows:,} of {self.rows:,} rows{share} {kind.value}{told}")
         return lines
 
     def _remember(self, key: tuple[str, NoticeKind], values: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """From the files of a data set to a table of cases: a list of steps."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from mmfusion.data.reading import Reading
 from mmfusion.data.regions import read_regions
 from mmfusion.data.split_file import apply_split_table
 from mmfusion.data.tables import read_parts
+
+logger = logging.getLogger(__name__)
 
 #: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
 STEPS: tuple[Callable[[Reading], Reading], ...] = (
@@ -40,6 +43,7 @@ def read_cases(
     *,
     processor_labels: Sequence[str] | None = None,
     require_labels: bool = True,
+    template: str | None = None,
 ) -> CaseTable:
     """Read a data set, whatever its format, and list what is wrong with its rows.
 
@@ -53,25 +57,32 @@ def read_cases(
             of the training rows.
         require_labels: False where the data are only predicted: labels, groups and splits may be absent, and a label
             that the model does not know reads as None.
+        template: Text template of a trained model; the columns that it names may be absent.
 
     Raises:
         FileNotFoundError: The data set, its table or its image root does not exist.
         ValueError: The format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
     """
     known_labels = tuple(processor_labels) if processor_labels is not None else None
-    return _through(STEPS, Reading(data_set(root), config or DatasetConfig(), require_labels, known_labels))
+    reading = Reading(data_set(root), config or DatasetConfig(), require_labels, known_labels, template)
+    return _through(STEPS, reading)
 
 
 def stream_cases(
-    root: DataSource, config: DatasetConfig, *, processor_labels: Sequence[str], rows: int = PART
+    root: DataSource,
+    config: DatasetConfig,
+    *,
+    processor_labels: Sequence[str],
+    template: str | None = None,
+    rows: int = PART,
 ) -> Iterator[CaseTable]:
     """Read data to predict on, so many rows at a time where rows do not depend on each other: memory does not grow.
 
     Args:
-        root: As for :func:`read_cases`, like ``config``, ``processor_labels`` and what is raised.
+        root: As for :func:`read_cases`, like ``config``, ``processor_labels``, ``template`` and what is raised.
         rows: Rows of a part.
     """
-    reading = Reading(data_set(root), config, require_labels=False, known_labels=tuple(processor_labels))
+    reading = Reading(data_set(root), config, False, tuple(processor_labels), template)
     table = only_table(reading) if not any(getattr(config, option) for option in _DEPENDENT) else None
     if table is None:
         yield _through(STEPS, reading)
@@ -88,4 +99,6 @@ def stream_cases(
 def _through(steps: Sequence[Callable[[Reading], Reading]], reading: Reading) -> CaseTable:
     for step in steps:
         reading = step(reading)
+    for note in reading.cases.notes:
+        logger.warning("%s", note)
     return reading.cases

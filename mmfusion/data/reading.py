@@ -34,6 +34,7 @@ class Reading:
         config: How to read it.
         require_labels: False where the data are only predicted: labels, groups and splits may be absent.
         known_labels: Class names of a trained model; None takes those of the training rows.
+        template: Text template of a trained model, whose columns may be absent; ``dataset.text_template`` is asked for.
         folder: Folder that the files' paths are relative to.
         raw: The rows as they stand in the files.
         columns: Which column of ``raw`` is which.
@@ -44,6 +45,7 @@ class Reading:
     config: DatasetConfig
     require_labels: bool = True
     known_labels: tuple[str, ...] | None = None
+    template: str | None = None
     folder: Path = Path()
     raw: RawTable = field(default_factory=lambda: RawTable("", {}))
     columns: Columns = Columns()

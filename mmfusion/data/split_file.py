@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data.cases import CaseTable, object_array
+from mmfusion.data.class_folders import SPLIT_NAMES
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import with_fold_split
-from mmfusion.data.formats import SPLIT_NAMES, find_split_table
+from mmfusion.data.formats import find_split_table
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable, read_table
 
@@ -47,7 +48,8 @@ def apply_split_table(reading: Reading) -> Reading:
     if not splits.keys() & set(cases.frame["id"]):
         raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); are the ids the same?")
     if "fingerprint" in table.columns:
-        _check_fingerprints(cases, path, dict(zip(splits, table.columns["fingerprint"], strict=True)))
+        expected = dict(zip(splits, table.columns["fingerprint"], strict=True))
+        _check_fingerprints(cases, path, expected, _former_names(config))
     frame = cases.frame.assign(split=object_array([splits.get(id_) for id_ in cases.frame["id"]]))
     return replace(reading, cases=replace(cases, frame=frame))
 
@@ -74,9 +76,24 @@ def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str
     return splits
 
 
-def _check_fingerprints(cases: CaseTable, path: Path, expected: Mapping[str, str]) -> None:
+def _former_names(config: DatasetConfig) -> dict[str, list[str]]:
+    """Class name -> what ``dataset.label_map`` makes it of: a split may have been drawn without the map."""
+    names: dict[str, list[str]] = {}
+    for value, name in config.label_map.items():
+        names.setdefault(name, []).append(str(value))
+    return names
+
+
+def _check_fingerprints(
+    cases: CaseTable, path: Path, expected: Mapping[str, str], former: Mapping[str, list[str]]
+) -> None:
     rows = [row for row in cases.frame.to_dict("records") if row["id"] in expected]
-    changed = [row["id"] for row in rows if _fingerprint(row) != expected[row["id"]]]
+
+    def is_as_drawn(row: Mapping[Any, Any]) -> bool:
+        names = [row["label"], *former.get(row["label"], ())]
+        return any(_fingerprint({**row, "label": name}) == expected[row["id"]] for name in names)
+
+    changed = [row["id"] for row in rows if not is_as_drawn(row)]
     there = {row["id"] for row in rows}
     gone = [id_ for id_ in expected if id_ not in there]
     what = [

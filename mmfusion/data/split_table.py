@@ -56,7 +56,7 @@ def split(config: SplitConfig) -> DrawnSplit:
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it if no result depends on it.")
     dataset = config.dataset.without_split()
-    cases = read_cases(config.data, dataset).resolve(dataset.on_bad_row)
+    cases = read_cases(config.data, dataset).check_labels(dataset).resolve(dataset.on_bad_row)
     if config.folds is None:
         cases = cases.split_or_draw(dataset, config.seed)
     else:

@@ -1,16 +1,18 @@
-"""Tables as they stand in their files: the cells of CSV, TSV, JSON-lines and Parquet."""
+"""Tables as they stand in their files: the cells of CSV, TSV, JSON-lines, Parquet and spreadsheets."""
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+from mmfusion.data.embedded import EmbeddedImages, class_names
+from mmfusion.data.sniffing import encoding_of, sniff
 
-#: Spreadsheets look like tables, and are refused rather than overlooked.
+#: Spreadsheets, of which one is looked for where a folder has no other table.
 SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass
@@ -23,6 +25,8 @@ class RawTable:
         broken: Row (1-based) -> why its line could not be read.
         format: How it was found: ``table``, ``report``, ``imagefolder``, ``folder`` or ``memory``.
         skipped: Rows of the file before the first one here, where a file is read in parts.
+        notes: What was found out about the files and is to be told, a line each.
+        image_root: Folder of the images that the table itself holds; None where it holds none.
     """
 
     source: str
@@ -30,13 +34,17 @@ class RawTable:
     broken: dict[int, str] = field(default_factory=dict)
     format: str = "table"
     skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+    image_root: Path | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
 
 def read_table(path: Path) -> RawTable:
-    """Read one CSV, TSV, JSON-lines or Parquet file. A line that cannot be read is a broken row, never a lost one.
+    """Read one CSV, TSV, JSON-lines or Parquet file, or a spreadsheet.
+
+    A line that cannot be read is a broken row, never a lost one.
 
     Raises:
         FileNotFoundError: No such file.
@@ -46,7 +54,8 @@ def read_table(path: Path) -> RawTable:
 
 
 def read_parts(path: Path, rows: int | None = None) -> Iterator[RawTable]:
-    """Read a table so many rows at a time, in bounded memory; None reads all at once, and so are JSON lines.
+    """Read a table so many rows at a time, in bounded memory; None reads all at once, and so are JSON lines and
+    spreadsheets.
 
     Raises:
         FileNotFoundError: No such file.
@@ -55,46 +64,70 @@ def read_parts(path: Path, rows: int | None = None) -> Iterator[RawTable]:
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} does not exist.")
     suffix = path.suffix.lower()
-    if suffix not in TABLE_SUFFIXES:
-        raise ValueError(f"{path} is not a table; tables end in {', '.join(TABLE_SUFFIXES)}.")
+    if suffix not in (*TABLE_SUFFIXES, *SHEET_SUFFIXES):
+        raise ValueError(f"{path} is not a table; tables end in {', '.join((*TABLE_SUFFIXES, *SHEET_SUFFIXES))}.")
+    readers = {".parquet": _read_parquet, ".jsonl": _read_json_lines} | dict.fromkeys(SHEET_SUFFIXES, _read_sheet)
     empty = True
-    try:
-        for part in {".parquet": _read_parquet, ".jsonl": _read_json_lines}.get(suffix, _read_csv)(path, rows):
-            if len(part):
-                empty = False
-                yield part
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+    for part in readers.get(suffix, _read_csv)(path, rows):
+        if len(part):
+            empty = False
+            yield part
     if empty:
         raise ValueError(f"{path} has no rows.")
 
 
 def _read_csv(path: Path, rows: int | None) -> Iterator[RawTable]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    encoding, delimiter, notes = sniff(path)
+    with path.open(encoding=encoding, newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter)
         try:
-            header = [name.strip() for name in next(lines, [])]
-            if repeated := {name for name in header if name and header.count(name) > 1}:
-                raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
-            raw = RawTable(path.name, {name: [] for name in header if name})
-            for row, line in enumerate(filter(None, lines), start=1):
-                if rows is not None and row - raw.skipped > rows:
-                    yield raw
-                    raw = RawTable(path.name, {name: [] for name in raw.columns}, skipped=row - 1)
-                if len(line) != len(header):
-                    raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
-                for name, cell in zip(header, [*line, *[""] * (len(header) - len(line))], strict=False):
-                    if name:
-                        raw.columns[name].append(cell)
+            yield from _from_lines(path, lines, rows, notes)
         except csv.Error as error:
             raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
+
+
+def _read_sheet(path: Path, _: int | None) -> Iterator[RawTable]:
+    """The first sheet of a workbook."""
+    try:
+        import python_calamine as calamine
+    except ImportError:
+        raise ImportError(
+            f'{path} is a spreadsheet; pip install "mmfusion[excel]" reads it, or save it as CSV.'
+        ) from None
+    try:
+        with calamine.CalamineWorkbook.from_path(str(path)) as book:
+            names, rows = book.sheet_names, book.get_sheet_by_index(0).to_python(skip_empty_area=True)
+    except calamine.CalamineError as error:
+        raise ValueError(f"{path} cannot be read as a spreadsheet: {error}") from error
+    told = f"{path.name} has {len(names)} sheets ({', '.join(names)}), of which the first is read"
+    filled = (row for row in rows if any(cell != "" for cell in row))
+    yield from _from_lines(path, filled, None, [told] if len(names) > 1 else [])
+
+
+def _from_lines(path: Path, lines: Iterator[Sequence[Any]], rows: int | None, notes: list[str]) -> Iterator[RawTable]:
+    """The table of lines of cells, the first of which is the header."""
+    header = [str(name).strip() for name in next(lines, [])]
+    if repeated := {name for name in header if name and header.count(name) > 1}:
+        raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
+    raw = RawTable(path.name, {name: [] for name in header if name}, notes=notes)
+    for row, line in enumerate(filter(None, lines), start=1):
+        if rows is not None and row - raw.skipped > rows:
+            yield raw
+            raw = RawTable(path.name, {name: [] for name in raw.columns}, skipped=row - 1)
+        if len(line) != len(header):
+            raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
+        for name, cell in zip(header, [*line, *[""] * (len(header) - len(line))], strict=False):
+            if name:
+                raw.columns[name].append(cell)
     yield raw
 
 
 def _read_json_lines(path: Path, _: int | None) -> Iterator[RawTable]:
     rows: list[dict[str, Any]] = []
     broken: dict[int, str] = {}
-    with path.open(encoding="utf-8-sig") as file:
+    encoding = encoding_of(path)
+    notes = [f"{path.name} is not UTF-8, and is read as {encoding}"] if not encoding.startswith("utf-8") else []
+    with path.open(encoding=encoding) as file:
         for line in filter(str.strip, file):
             try:
                 value = json.loads(line)
@@ -104,7 +137,7 @@ def _read_json_lines(path: Path, _: int | None) -> Iterator[RawTable]:
                 value, broken[len(rows) + 1] = {}, f"the line is a JSON {type(value).__name__}, not an object"
             rows.append(value)
     names = dict.fromkeys(name for row in rows for name in row)
-    yield RawTable(path.name, {name: [row.get(name) for row in rows] for name in names}, broken)
+    yield RawTable(path.name, {name: [row.get(name) for row in rows] for name in names}, broken, notes=notes)
 
 
 def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
@@ -114,12 +147,22 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
     skipped = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            # pandas writes its index as a column of this kind of name.
+            names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+            embedded, classes = EmbeddedImages(path, file.schema_arrow), class_names(file.schema_arrow)
+            raw = RawTable(path.name, {name: [] for name in names}, image_root=embedded.root)
             # a batch ends with its row group, however large it may be
-            for table in [file.read()] if rows is None else file.iter_batches(rows):
-                # pandas writes its index as a column of this kind of name.
-                names = [name for name in table.schema.names if not name.startswith("__index_level_")]
-                yield RawTable(path.name, {name: table[name].to_pylist() for name in names}, skipped=skipped)
+            for table in file.iter_batches(rows or 4096, columns=names):
+                cells = {name: embedded.unpacked(name, table[name], skipped) for name in names}
+                for name in classes.keys() & cells.keys():
+                    cells[name] = [classes[name].get(cell) for cell in cells[name]]
+                for name in names:
+                    raw.columns[name] += cells[name]
                 skipped += len(table)
+                if rows is not None:
+                    yield raw
+                    raw = RawTable(path.name, {name: [] for name in names}, skipped=skipped, image_root=embedded.root)
+            yield raw
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error

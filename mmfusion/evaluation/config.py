@@ -13,7 +13,8 @@ class EvaluateConfig:
     Attributes:
         model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
         data: root folder of the data set.
-        split: rows to evaluate on: ``train``, ``val``, ``test`` or ``all``.
+        split: rows to evaluate on: ``train``, ``val``, ``test`` or ``all``; None takes ``test``, and ``all`` of data
+            without a split that are not those of the model's training.
         output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
         batch_size: rows per step.
         tta: average over test-time augmentations; null does as the model was saved.
@@ -31,7 +32,7 @@ class EvaluateConfig:
 
     model: list[str]
     data: str
-    split: str = "test"
+    split: str | None = None
     output: str | None = None
     batch_size: int = 64
     tta: bool | None = None

@@ -11,10 +11,10 @@ from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
-from mmfusion.inference.contents import tell_contents, warn_of_training_rows, with_template
+from mmfusion.inference.contents import tell_contents, template_of, warn_of_training_rows, with_template
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
-from mmfusion.inference.split import read_split
+from mmfusion.inference.split import default_split, read_split
 from mmfusion.results import Evaluation
 from mmfusion.settings import command_line
 
@@ -37,6 +37,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     predictor = with_template(predictor, config.dataset)
+    read["template"] = template_of(predictor)
+    if config.split is None:
+        config = replace(config, split=default_split(config.data, config.dataset, predictor.provenance))
+    assert config.split is not None
     cases = read_split(config.data, config.split, **read)
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")

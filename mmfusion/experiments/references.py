@@ -89,7 +89,7 @@ def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dic
         assert table is not None
         probabilities = gradient_boosting(cases, rows, table, seed=config.seed)
     truth = rows.frame["label"].fillna("").tolist()
-    predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows))
+    predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows), [""] * len(rows))
     with prediction_writer(folder / "predictions.csv", names, known=MEASURED) as write:
         write(rows.frame["id"].tolist(), predicted, truth, rows.frame["group"].fillna("").astype(str).tolist())
     labelled = [label != "" for label in truth]

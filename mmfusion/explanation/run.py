@@ -13,10 +13,11 @@ from mmfusion.data.memory import DataSource
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
-from mmfusion.inference.contents import tell_contents, with_template
+from mmfusion.inference.columns import column_lines, warn_of
+from mmfusion.inference.contents import tell_contents, template_of, with_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
-from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of
+from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of, tell_notices
 from mmfusion.inference.run import open_predictor
 from mmfusion.names import did_you_mean
 
@@ -73,8 +74,9 @@ def explain_path(
         predictor.processor.label_id(options["label"])
     dataset = dataset or predictor.dataset
     predictor = with_template(predictor, dataset)
-    cases = read_unlabelled(data, dataset, predictor.labels)
+    cases = read_unlabelled(data, dataset, predictor.labels, template_of(predictor))
     tell_contents(predictor, cases)
+    warn_of(column_lines([predictor.processor], dataset, cases.metadata))
     encoded = AllRows(cases, predictor.processor, refuse_empty=True)
     places: dict[str, int] = {}  # the first row of each id, in the order of the rows
     for place, id_ in enumerate(encoded.ids):
@@ -95,4 +97,5 @@ def explain_path(
         explanation = explain_item(predictor, item, image=original, **options)
         save_explanation(explanation, Path(output) / file_name(id_, names))
         results[id_] = None
+    tell_notices([encoded])
     return Explained(Path(output), results)

@@ -1,14 +1,14 @@
 """What is said of the rows before a trained model reads them: what they hold, and what it will not find."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, read_cases
 from mmfusion.data.contents import Contents, contents_of
 from mmfusion.data.memory import DataSource
-from mmfusion.inference.columns import warn_of
+from mmfusion.inference.columns import alone, warn_of
 from mmfusion.inference.predictor import Ensemble, Predictor
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def with_template(predictor: Predictor, dataset: DatasetConfig) -> Predictor:
     """The predictor that makes texts by the template of a data set, where it is another than that of its training."""
     given = dataset.text_template
-    if given is None or given == predictor.dataset.text_template:
+    if given is None:
         return predictor
     members = [_with_template(member, given) for member in predictor.members]
     return members[0] if len(members) == 1 else Ensemble(members)
@@ -31,6 +31,12 @@ def _with_template(member: Predictor, given: str) -> Predictor:
     return replace(member, processor=replace(processor, text_template=given))
 
 
+def template_of(predictor: Predictor) -> str | None:
+    """The template by which a model makes texts of columns; None where it makes none."""
+    processor = predictor.members[0].processor
+    return processor.text_template if processor.tokenizer is not None else None
+
+
 def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
     """What the rows hold of what a model reads."""
     processor = predictor.members[0].processor
@@ -39,20 +45,13 @@ def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
     return contents_of(cases, template=template, missing_values=missing_values, columns=columns)
 
 
-def absent_lines(predictor: Predictor, found: Contents) -> Iterator[str]:
+def absent_lines(predictor: Predictor, found: Contents) -> list[str]:
     """A line for each modality that the model reads and no row has."""
     processor = predictor.members[0].processor
     columns = processor.table.names if processor.table is not None else []
-    reads = {
-        "image": (processor.reads_images, found.image),
-        "text": (processor.tokenizer is not None, found.text),
-        "columns": (bool(columns), sum(found.columns[name] for name in columns)),
-    }
-    there = " and the ".join(name for name, (is_read, count) in reads.items() if is_read and count)
-    for name, (is_read, count) in reads.items():
-        if is_read and not count and there:
-            what = "any of the columns" if name == "columns" else f"{'an' if name == 'image' else 'a'} {name}"
-            yield f"no row has {what}: the model judges from the {there} alone"
+    read = {"image": processor.reads_images, "text": processor.tokenizer is not None, "table": bool(columns)}
+    there = {"image": found.image, "text": found.text, "table": sum(found.columns[name] for name in columns)}
+    return alone(read, there)
 
 
 def tell_contents(predictor: Predictor, cases: CaseTable) -> None:

@@ -18,7 +18,7 @@ MEASURED = ("true_label", "group")
 
 @contextmanager
 def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = ()) -> Iterator[Write]:
-    """Write a CSV of predictions, ``id, label, probability, p_<class>..., error``; it is there once the block ends.
+    """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
     Args:
         path: File to write; its folder is made.
@@ -29,16 +29,18 @@ def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Se
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["id", *known, "label", "probability", *(f"p_{name}" for name in class_names), "error"])
+        of_classes = [f"p_{name}" for name in class_names]
+        table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", "error"])
 
         def write(ids: Sequence[Any], predicted: Prediction, *told: Sequence[str]) -> None:
             own = list(zip(*told, strict=True)) if told else [()] * len(ids)
-            for name, facts, row, error in zip(ids, own, predicted.probabilities, predicted.errors, strict=True):
+            parts = predicted.probabilities, predicted.inputs, predicted.errors
+            for name, facts, row, inputs, error in zip(ids, own, *parts, strict=True):
                 if error is None:
                     best = int(row.argmax())
-                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), ""]
+                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, ""]
                 else:
-                    cells = ["", "", *([""] * len(row)), error]
+                    cells = ["", "", *([""] * len(row)), "", error]
                 table.writerow([name, *facts, *cells])
 
         yield write

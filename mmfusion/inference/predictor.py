@@ -19,11 +19,14 @@ from tqdm.auto import tqdm
 from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
 from mmfusion.artifacts.hub import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
+from mmfusion.data.config import handed_on
 from mmfusion.inference.cases import Predictions, kept
+from mmfusion.inference.columns import check_columns, unseen_modalities, warn_of
 from mmfusion.inference.description import described
+from mmfusion.inference.diagnoses import diagnoses
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
-from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, tell_notices
+from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, named_row, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
 from mmfusion.models.saving import model_config, save_pretrained
@@ -51,6 +54,7 @@ class Predictor:
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
+        columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
     """
 
@@ -63,6 +67,7 @@ class Predictor:
     name: str = "the model"
     dtype: torch.dtype | None = None
     channels_last: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
     tta: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +84,7 @@ class Predictor:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
+        columns: Mapping[str, str] | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
@@ -91,6 +97,7 @@ class Predictor:
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
+            columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
@@ -102,7 +109,9 @@ class Predictor:
         if not (names := [each for one in given for each in member_names(one)]):
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
-        return loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+        predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
+        predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
+        return predictor
 
     def save_pretrained(
         self, folder: str | Path, metrics: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
@@ -165,7 +174,7 @@ class Predictor:
     @property
     def dataset(self) -> DatasetConfig:
         """How the data that the model was trained on are read; the default for further data."""
-        return DatasetConfig(**self.provenance.get("dataset", {}))
+        return DatasetConfig(**handed_on(self.provenance.get("dataset") or {}), columns=dict(self.columns))
 
     @property
     def image_layout(self) -> str | None:
@@ -192,20 +201,16 @@ class Predictor:
             tta: As for :meth:`stream`, like ``batch_size``.
 
         Returns:
-            One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability); or
-            ``error`` where the row cannot be read. With ``id`` where the row has one. A warning counts words that the
-            model does not know, and texts that were cut.
+            One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
+            (such as ``image+text``); or ``error``. With ``id`` where the row has one. Warnings tell what was not read.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
-        given = checked_rows(rows, self.processor, self.dataset)
+        given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in given]
-        for part in self.stream(encoded, tta=tta, batch_size=batch_size):
-            found = zip(results[part.rows], part.probabilities, part.errors, strict=True)
-            for result, probabilities, error in found:
-                result |= {"error": error} if error else self._diagnosis(probabilities)
+        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.labels)
+        warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
 
@@ -261,14 +266,12 @@ class Predictor:
         truth = [names[label] if label >= 0 else "" for label in labels]
         groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
-        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
         with prediction_writer(output, names, known=MEASURED) if output else nullcontext() as write:
-            for part in self.stream(read, description=description, **options):
+            for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
-                        raise ValueError(
-                            f"Row {id_} cannot be evaluated: {error}; mend it, or leave it out with --on-bad-row skip."
-                        )
+                        way = "mend it, or leave it out with --on-bad-row skip"
+                        raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
                 parts.append(part)
                 if write:
                     write(ids[part.rows], part, truth[part.rows], groups[part.rows])
@@ -293,7 +296,7 @@ class Predictor:
         """
         from mmfusion.explanation import explain_item
 
-        check_row(row)
+        row = named_row(check_row(row), self.columns)
         item = DictRows([row], self.processor, self.members[0].image_layout)[0]
         return explain_item(self, item, image=row.get("image"), **options)
 
@@ -322,11 +325,6 @@ class Predictor:
         own |= {"num_classes": len(self.labels), "calibration": self.calibration}
         options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
-
-    def _diagnosis(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-        by_class = dict(zip(self.labels, map(float, probabilities), strict=True))
-        label = max(by_class, key=by_class.__getitem__)
-        return {"label": label, "probability": by_class[label], "probabilities": by_class}
 
 
 class Ensemble(Predictor):

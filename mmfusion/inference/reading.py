@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
 from mmfusion.data.formats import has_table
@@ -12,7 +13,9 @@ from mmfusion.data.read import stream_cases
 logger = logging.getLogger(__name__)
 
 
-def read_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence[str]) -> CaseTable:
+def read_unlabelled(
+    data: DataSource, dataset: DatasetConfig, labels: Sequence[str], template: str | None = None
+) -> CaseTable:
     """The rows to diagnose, labelled or not: of a folder of images, the folder of a data set, or a table.
 
     A folder that holds no table is read as images alone. A case goes on without those of its images that cannot be
@@ -22,12 +25,15 @@ def read_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence[s
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    return _looked_at(read_cases(data, _config(data, dataset), processor_labels=labels, require_labels=False))
+    given: dict[str, Any] = {"processor_labels": labels, "require_labels": False, "template": template}
+    return _looked_at(read_cases(data, _config(data, dataset), **given))
 
 
-def stream_unlabelled(data: DataSource, dataset: DatasetConfig, labels: Sequence[str]) -> Iterator[CaseTable]:
+def stream_unlabelled(
+    data: DataSource, dataset: DatasetConfig, labels: Sequence[str], template: str | None = None
+) -> Iterator[CaseTable]:
     """The same in parts, where the rows of a long table do not depend on each other: memory does not grow with them."""
-    yield from map(_looked_at, stream_cases(data, _config(data, dataset), processor_labels=labels))
+    yield from map(_looked_at, stream_cases(data, _config(data, dataset), processor_labels=labels, template=template))
 
 
 def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
@@ -35,7 +41,8 @@ def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
     named = dataset.table is not None and isinstance(path, Path) and (path / dataset.table).is_file()
     if named or has_table(path):
         return dataset
-    return DatasetConfig(format="folder", slice=dataset.slice, slices=dataset.slices)
+    kept = {name: getattr(dataset, name) for name in ("image_root", "follow_links", "slice", "slices")}
+    return DatasetConfig(format="folder", **kept)
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:

@@ -1,6 +1,5 @@
 """Rows as encoded items: those of a table, and those that an application gives as dicts."""
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,19 +12,16 @@ from torch.utils.data import Dataset
 from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor
 from mmfusion.data.memory import MemoryTable, is_frame
 from mmfusion.data.notices import InputNotices, note_texts
-from mmfusion.inference.columns import lacking_columns, warn_of
-from mmfusion.text.template import template_fields
-
-logger = logging.getLogger(__name__)
+from mmfusion.inference.columns import lacking_columns, unread_keys, warn_of
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
-#: what a row may hold beside the model's columns and the metadata of the text template.
-ROW_KEYS = ("id", "image", "images", "roi", "bag", "text")
-
 #: modality -> what it is called where a row has none.
 _KINDS = {"image": "image", "text": "text", "table": "column"}
+
+#: what a row's image may be called, as in tables.
+_IMAGE_KEYS = ("image_id", "file_name")
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
 _NOT_TEXT = ("label", "image", "images", "roi", "bag")
@@ -185,30 +181,48 @@ def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def checked_rows(rows: Any, processor: Processor, dataset: DatasetConfig) -> list[Mapping[str, Any]]:
-    """The rows that an application gave, as a list; a warning says which metadata no one reads.
+def checked_rows(rows: Any, processors: Sequence[Processor], dataset: DatasetConfig) -> list[Mapping[str, Any]]:
+    """The rows that an application gave, as a list, by the names that the models read.
 
-    Those of a table are dicts then, see :func:`frame_rows`.
+    Those of a table are dicts then, see :func:`frame_rows`. A warning says which columns the rows lack, and which of
+    their keys no model reads; of a table the columns that are not read are no news.
+
+    Args:
+        rows: As :meth:`mmfusion.Predictor.predict` takes them.
+        processors: Of the model, or of several.
+        dataset: How the data set is read that the model was trained on, with the names of the rows' columns.
 
     Raises:
         TypeError: it is a single row, or holds something other than dicts.
     """
-    if isinstance(rows, Mapping | str) or not (is_frame(rows) or isinstance(rows, Iterable)):
+    of_table = is_frame(rows)
+    if isinstance(rows, Mapping | str) or not (of_table or isinstance(rows, Iterable)):
         raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg'}], or a DataFrame, not a single row.")
-    rows = frame_rows(rows, dataset) if is_frame(rows) else list(rows)
-    for row in rows:
-        check_row(row)
-    table = processor.table.names if processor.table is not None else []
-    known = {*template_fields(processor.text_template or ""), *table}
-    given = {str(key) for row in rows for key in row}
-    unread = sorted(given - known.union(ROW_KEYS))
+    rows = list(rows) if not of_table else frame_rows(rows, dataset)
+    rows = [named_row(check_row(row), dataset.columns) for row in rows]
     if rows:
-        warn_of(lacking_columns(processor, given))
-    # where a row has none of what is read, a name may be a slip of the pen
-    if known and unread and not any(known & row.keys() for row in rows):
-        message = "No row has any of %s, which the model reads; %s is not read."
-        logger.warning(message, ", ".join(sorted(known)), ", ".join(unread))
+        there = {str(key) for row in rows for key in row}
+        lacking = () if "text" in there else (line for each in processors for line in lacking_columns(each, there))
+        warn_of([*lacking, *(() if of_table else unread_keys(rows, processors))])
     return rows
+
+
+def named_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
+    """A row by the names that a model reads; its image may be called as in tables, and is missing where it is empty.
+
+    Args:
+        row: The row.
+        columns: Name that a model reads -> name in the row.
+    """
+    names = {column: name for name, column in columns.items()}
+    renamed = {names.get(key, key): value for key, value in row.items()}
+    if "image" not in renamed and "images" not in renamed:
+        other = next((key for key in _IMAGE_KEYS if key in renamed), None)
+        renamed |= {"image": renamed.pop(other)} if other is not None else {}
+    image = renamed.get("image")
+    if (isinstance(image, str) and not image.strip()) or (isinstance(image, float) and image != image):
+        renamed["image"] = None
+    return renamed
 
 
 def tell_notices(datasets: Iterable[Any]) -> None:
@@ -216,8 +230,9 @@ def tell_notices(datasets: Iterable[Any]) -> None:
     warn_of(line for rows in datasets for line in rows.notices().lines())
 
 
-def check_row(row: Any) -> None:
-    """Refuse a row that is no dict, with a TypeError."""
+def check_row(row: Any) -> Mapping[str, Any]:
+    """The row itself; TypeError where it is no dict."""
     if not isinstance(row, Mapping):
         alone = f"; an image alone is {{'image': {row!r}}}" if isinstance(row, str | os.PathLike) else ""
         raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}{alone}.")
+    return row

@@ -17,7 +17,7 @@ from mmfusion.data.read import PART
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.config import PredictConfig
-from mmfusion.inference.contents import absent_lines, contents_for, with_template
+from mmfusion.inference.contents import absent_lines, contents_for, template_of, with_template
 from mmfusion.inference.description import how_it_predicts
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
@@ -77,7 +77,8 @@ def predict_path(
     tta: bool | None = None,
     batch_size: int = 64,
 ) -> Predicted:
-    """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., error``.
+    """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., inputs,
+    error``.
 
     Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
     that the model does not know, and texts that were cut. The arguments are those of
@@ -93,7 +94,7 @@ def predict_path(
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
-        for cases in stream_unlabelled(data, dataset, predictor.labels):
+        for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             found = contents_for(predictor, cases)
             if contents is None:
                 print(found.line("rows" if len(cases) < PART else "first rows"))

@@ -8,7 +8,13 @@ from mmfusion.data.memory import DataSource
 
 
 def read_split(
-    data: DataSource, split: str, *, dataset: DatasetConfig, labels: Sequence[str], provenance: Mapping[str, Any]
+    data: DataSource,
+    split: str,
+    *,
+    dataset: DatasetConfig,
+    labels: Sequence[str],
+    provenance: Mapping[str, Any],
+    template: str | None = None,
 ) -> CaseTable:
     """The rows of a data set to measure a trained model on.
 
@@ -19,6 +25,7 @@ def read_split(
         labels: the classes that the model knows.
         provenance: the ``training`` entry of the model's ``config.json``. Where the data have no split column, the
             split is drawn as it was for training, which takes the same seed and the same rows.
+        template: the model's text template; the columns that it names may be absent.
 
     Raises:
         FileNotFoundError: there are no such data.
@@ -26,7 +33,7 @@ def read_split(
             again, because these are not the rows that the model was trained on.
     """
     dataset = dataset.without_split() if split == "all" else dataset
-    cases = read_cases(data, dataset, processor_labels=labels)
+    cases = read_cases(data, dataset, processor_labels=labels, template=template)
     drawn = split != "all" and not cases.splits
     if drawn or not cases.one_path:
         # a split was drawn from the sound rows; a case goes on without those of its images that cannot be read
@@ -37,6 +44,20 @@ def read_split(
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(
             f"{cases.source} has no split column, and differs from what the model was trained on, so that its "
-            f"{split!r} rows cannot be told; choose split 'all' for data that the model has not seen."
+            f"{split!r} rows cannot be told. Read them as its run did (--config RUN/config.yaml), or choose "
+            "split 'all' for data that the model has not seen."
         )
     return cases.select(split)
+
+
+def default_split(data: DataSource, dataset: DatasetConfig, provenance: Mapping[str, Any]) -> str:
+    """The split to measure a model on where none is named, and a line about it where that is no test split.
+
+    It is ``test``; of data without a split ``all``, unless they are as many rows as the model was made of: these may
+    be the ones that it was trained on, of which the test rows are to be found.
+    """
+    cases = read_cases(data, dataset, processor_labels=())
+    if cases.splits or len(cases) == sum((provenance.get("rows") or {}).values()):
+        return "test"
+    print(f"{cases.source} has no split: all {len(cases):,} rows are measured, as rows that the model has not seen")
+    return "all"

@@ -17,6 +17,9 @@ from mmfusion.inference.shares import shares_of
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.inference.tta import mean_log_probabilities, views_of
 
+#: The modalities, in the order of their names.
+MODALITIES = ("image", "text", "table")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -26,6 +29,7 @@ class Prediction:
         start: Position of the first row.
         log_probabilities: (n, C) float32, not calibrated; a row with an error holds NaN.
         errors: n texts, None where the row could be read.
+        inputs: n texts, the modalities that a row was judged on, joined by ``+``; empty in a row with an error.
         shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
             names them; NaN in a row that could not be read, and nothing where no row of the batch could.
         calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
@@ -34,6 +38,7 @@ class Prediction:
     start: int
     log_probabilities: NDArray[np.float32]
     errors: list[str | None]
+    inputs: list[str]
     shares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
 
@@ -117,8 +122,11 @@ def predict_rows(
     for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):
         readable = np.array([error is None for error in errors])
         result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
+        judged = [""] * len(errors)
         shares: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
+            for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
+                judged[row] = words
             inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k != "labels"}
             with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 outputs = [model(**view) for view in (views_of(inputs) if tta else [inputs])]
@@ -127,9 +135,16 @@ def predict_rows(
                 shares = {n: _spread(torch.stack([s[n] for s in given]).mean(dim=0), readable) for n in given[0]}
         for row in np.flatnonzero(np.isnan(result).any(axis=1)):
             result[row] = np.nan
-            errors[row] = errors[row] or "The model's output is not finite."
-        yield Prediction(start, result, errors, shares, calibration)
+            errors[row], judged[row] = errors[row] or "The model's output is not finite.", ""
+        yield Prediction(start, result, errors, judged, shares, calibration)
         start += len(errors)
+
+
+def inputs_of(batch: Mapping[str, Any]) -> list[str]:
+    """Which modalities each row of a batch has, joined by ``+``; nothing where the batch does not tell."""
+    present = {kind: batch[f"{kind}_present"].tolist() for kind in MODALITIES if f"{kind}_present" in batch}
+    rows = zip(*present.values(), strict=True)
+    return ["+".join(kind for kind, there in zip(present, row, strict=True) if there) for row in rows]
 
 
 def _spread(values: torch.Tensor, readable: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -161,4 +176,12 @@ def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
         errors = [next((e for e in row if e is not None), None) for row in zip(*(p.errors for p in parts), strict=True)]
         mean = np.stack([part.probabilities for part in parts]).mean(axis=0, dtype=np.float64)
         with np.errstate(divide="ignore"):  # a probability of 0
-            yield Prediction(parts[0].start, np.log(mean).astype(np.float32), errors)
+            yield Prediction(parts[0].start, np.log(mean).astype(np.float32), errors, _joined(parts, errors))
+
+
+def _joined(parts: Sequence[Prediction], errors: Sequence[str | None]) -> list[str]:
+    """What any of several models judged each row on."""
+    rows = zip(*(part.inputs for part in parts), strict=True)
+    found = [{kind for words in row for kind in words.split("+")} for row in rows]
+    each = ["+".join(kind for kind in MODALITIES if kind in kinds) for kinds in found]
+    return [words if error is None else "" for words, error in zip(each, errors, strict=True)]

@@ -16,7 +16,7 @@ from mmfusion.auditing.leaks import identifies, judge_cells, leak_words
 from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.table_columns import TableColumns, has_decimal_comma, read_number
-from mmfusion.inference.rows import ROW_KEYS
+from mmfusion.inference.columns import ROW_KEYS
 from mmfusion.names import did_you_mean
 from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
 

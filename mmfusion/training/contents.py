@@ -6,6 +6,7 @@ from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
 from mmfusion.data import CaseTable
 from mmfusion.data.contents import contents_of
 from mmfusion.models.factory import resolve_config
+from mmfusion.text.template import template_fields
 from mmfusion.training.config import RunConfig
 
 
@@ -23,6 +24,14 @@ def check_contents(config: RunConfig, cases: CaseTable) -> str:
     rows = cases.select("train") if cases.splits.get("train") else cases
     template = dataset.text_template or processor.get("text_template")
     found = contents_of(rows, template=template, missing_values=dataset.missing_values, columns=dataset.named_columns)
+    fields = template_fields(template or "") if dataset.text_template is None else ()
+    lacking = [name for name in fields if name not in cases.metadata]
+    if lacking and rows.frame["text"].isna().all():
+        raise ValueError(
+            f"{cases.source} has no column {', '.join(lacking)}, which {model.name} reads in its text; it has "
+            f"{', '.join(cases.metadata)}. dataset.columns says which is which ({{{lacking[0]}: ...}}), or "
+            "dataset.text_template makes another text."
+        )
     dispensable = dataset.reads_columns and saved is None and model.text_encoder is None
     if parts["image_encoder"] is not None and not found.image:
         ways = ["name their column with --dataset.image_column"]

@@ -10,6 +10,7 @@ from mmfusion._version import __version__
 from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
 from mmfusion.artifacts.locating import portable_name
 from mmfusion.data import CaseTable
+from mmfusion.data.config import handed_on
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.training.columns import with_column_names
 from mmfusion.training.config import RunConfig
@@ -23,7 +24,8 @@ def provenance_of(
 ) -> dict[str, Any]:
     """Data (rows of all splits), seed, starts of the towers, loss, number of processes, and versions of a run.
 
-    Columns that were found are named: a saved model does not look for others.
+    Columns that were found are named: a saved model does not look for others. Folders, tables, groups and splits of
+    its author are not handed on; ``config.yaml`` of the run has them.
     """
     packages = {name: version(name) for name in PACKAGES}
     return {
@@ -32,7 +34,7 @@ def provenance_of(
         "labels": cases.labels,
         "seed": config.seed,
         "processes": processes,
-        "dataset": asdict(with_column_names(config.dataset, table)),
+        "dataset": handed_on(asdict(with_column_names(config.dataset, table))),
         "towers": {start.tower: start.words for start in starts},
         "loss": {"name": config.train.loss, **config.train.loss_args},
         "versions": {"mmfusion": __version__, "python": platform.python_version(), **packages},

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from mmfusion.auditing.partition import group_lines
 from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
@@ -24,8 +25,12 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     line = check_contents(config, cases)  # before a look at every image
     if PartialState().is_main_process:
         print(line)
-    cases = (cases if images_checked else check_images(cases)).resolve(config.dataset.on_bad_row)
+    cases.check_labels(config.dataset)
+    looks = config.dataset.check_images and not images_checked
+    cases = (check_images(cases) if looks else cases).resolve(config.dataset.on_bad_row)
     cases = cases.split_or_draw(config.dataset, config.seed)
+    if PartialState().is_main_process:
+        print("\n".join(group_lines(cases, config.dataset)))
     count = cases.splits.get("train", 0)
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")

@@ -15,7 +15,7 @@ def test_rows_values_and_examples_are_counted() -> None:
         "text: 12 of 500 rows have words that the model's tokenizer does not know "
         "(36, e.g. 'acral', 'lentiginous', 'word0', 'word1', 'word2')",
         "age: 1 of 500 rows have a number far outside the range of the training rows (e.g. '570')",
-        "text: 1 of 500 rows are longer than the model's token budget and were cut",
+        "text: 1 of 500 rows (0.2%) are longer than the model's token budget and were cut",
     ]
 
 

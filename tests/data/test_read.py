@@ -245,11 +245,12 @@ def test_paths_outside_the_image_root(tmp_path: Path) -> None:
     (root / "t.csv").write_text("image,label\n" + "".join(f"{path},x\n" for path in paths))
     cases = read_cases(root)
     below = f"the path must lie below the image root {root}, without '..'"
+    follow = "dataset.follow_links true follows it"
     assert _bad(cases) == [
         (2, "image", below),
         (3, "image", below),
-        (4, "image", f"the file is a link that leads out of the image root {root}"),
-        (5, "image", f"the folder 'sub' is a link that leads out of the image root {root}"),
+        (4, "image", f"the file is a link that leads out of the image root {root}; {follow}"),
+        (5, "image", f"the folder 'sub' is a link that leads out of the image root {root}; {follow}"),
         (6, "image", below),
         (8, "image", below),
     ]
@@ -428,7 +429,6 @@ def test_fingerprint(table: Callable[..., Path]) -> None:
         (b"", "has no rows"),
         (b"image,label\n", "has no rows"),
         (b"image,label,label\na.jpg,x,y\n", "column 'label' more than once"),
-        (b"image,label\na.jpg,caf\xe9\n", "is not UTF-8"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, content: bytes, message: str) -> None:
@@ -468,7 +468,7 @@ def test_where_there_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("image,label\n")
     with pytest.raises(ValueError, match=r"holds 2 tables \(a.csv, b.csv\); name the one to read with dataset.table"):
         read_cases(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"c.csv does not exist; the folder has a.csv, b.csv. A trained"):
+    with pytest.raises(FileNotFoundError, match=r"c.csv does not exist; the folder has a.csv, b.csv."):
         read_cases(tmp_path, DatasetConfig(table="c.csv"))
     with pytest.raises(FileNotFoundError, match=r"image.csv, which does not exist"):
         read_cases(tmp_path, DatasetConfig(format="report"))
@@ -494,15 +494,6 @@ def test_a_template_cannot_name_the_diagnosis_whatever_its_column_is_called(tmp_
     config = DatasetConfig(label_column="dx", text_template="{age} {" + field + "}")
     with pytest.raises(ValueError, match=f"text_template names '{field}'"):
         read_cases(tmp_path, config)
-
-
-def test_a_table_of_another_separator_or_a_spreadsheet_is_told(tmp_path):
-    (tmp_path / "cases.csv").write_text("image;label\na.png;mel\n")
-    with pytest.raises(ValueError, match="not separated by commas"):
-        read_cases(tmp_path)
-    (tmp_path / "cases.csv").rename(tmp_path / "cases.xlsx")
-    with pytest.raises(ValueError, match=r"spreadsheet cases\.xlsx"):
-        read_cases(tmp_path)
 
 
 def test_parquet_of_several_row_groups_with_categories_keeps_all_rows(tmp_path: Path) -> None:

@@ -52,11 +52,16 @@ def values(results: list[dict]) -> np.ndarray:
 def test_mean_of_streams() -> None:
     nothing = [float("nan")] * 2
     read = np.log(np.array([[0.2, 0.8], nothing], np.float32))
-    one = [Prediction(0, read, [None, "no image"], {"experts": np.ones((2, 2))})]
-    two = [Prediction(0, np.log(np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)), [None, None])]
+    one = [Prediction(0, read, [None, "no image"], ["image", ""], {"experts": np.ones((2, 2))})]
+    two = [Prediction(0, np.log(np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)), [None, None], ["text", "text"])]
     (found,) = mean_of([iter(one), iter(two)])
     np.testing.assert_allclose(found.probabilities, [[0.4, 0.6], nothing], atol=1e-7)
-    assert found.errors == [None, "no image"] and found.shares == {} and found.start == 0
+    assert (
+        found.errors == [None, "no image"]
+        and found.shares == {}
+        and found.inputs == ["image+text", ""]
+        and found.start == 0
+    )
     assert list(mean_of([iter(one)])) == one
     with pytest.raises(ValueError, match="shorter"):
         list(mean_of([iter(one), iter([])]))

@@ -77,9 +77,10 @@ def test_rows_of_every_kind(predictor, root):
     ]
     results = predictor.predict(rows, batch_size=3)
     assert [list(r) for r in results[:2]] == [
-        ["id", "label", "probability", "probabilities"],
-        ["label", "probability", "probabilities"],
+        ["id", "label", "probability", "probabilities", "inputs"],
+        ["label", "probability", "probabilities", "inputs"],
     ]
+    assert [result.get("inputs") for result in results[:5]] == ["image+text", "image", "image", "text", None]
     for result in results[:4]:
         assert list(result["probabilities"]) == LABELS
         assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-6)
@@ -112,7 +113,7 @@ def test_table_keeps_every_row_in_order(predictor, root, tmp_path):
     done = predict_path(predictor, root, tmp_path / "out" / "p.csv", batch_size=2)
     rows = read(tmp_path / "out" / "p.csv")
     assert (done.rows, done.unreadable) == (9, 2)
-    assert list(rows[0]) == ["id", "label", "probability", "p_benign", "p_malignant", "p_unsure", "error"]
+    assert list(rows[0]) == ["id", "label", "probability", "p_benign", "p_malignant", "p_unsure", "inputs", "error"]
     assert [row["id"] for row in rows] == [f"case{i}.jpg" for i in range(9)]
     assert [bool(row["error"]) for row in rows] == [i in (4, 7) for i in range(9)]
     assert all(bool(row["label"]) != bool(row["error"]) for row in rows)
@@ -215,7 +216,7 @@ def test_commands(capsys, run, root, tmp_path):
 def test_saved_dataset_settings_are_defaults_that_arguments_beat(run, root):
     argv = ["--model", f"local-dir:{run}", "--data", str(root), "--dataset.label_column", "dx"]
     options = parse("evaluate", argv)
-    assert options.dataset == DatasetConfig(text_template=TEMPLATE, label_column="dx")
+    assert options.dataset == DatasetConfig(label_column="dx")  # the template is the processor's
 
 
 def test_list_and_info(capsys):

@@ -100,14 +100,14 @@ def read(path):
 def test_csv(tmp_path):
     path = tmp_path / "new" / "predictions.csv"
     logarithms = np.log(np.array([[0.25, 0.75], [np.nan, np.nan]], dtype=np.float32))
-    predicted = Prediction(0, logarithms, [None, "no, image"])
+    predicted = Prediction(0, logarithms, [None, "no, image"], ["image+text", ""])
     with prediction_writer(path, ["a", "b"]) as write:
         write(["x", "y"], predicted)
         assert not path.exists()
     assert read(path) == [
-        ["id", "label", "probability", "p_a", "p_b", "error"],
-        ["x", "b", "0.75", "0.25", "0.75", ""],
-        ["y", "", "", "", "", "no, image"],
+        ["id", "label", "probability", "p_a", "p_b", "inputs", "error"],
+        ["x", "b", "0.75", "0.25", "0.75", "image+text", ""],
+        ["y", "", "", "", "", "", "no, image"],
     ]
     with prediction_writer(path, ["a", "b"], known=MEASURED) as write:
         write(["x", "y"], predicted, ["a", ""], ["p", ""])

@@ -19,7 +19,7 @@ from mmfusion.models import create_model
 UNKNOWN = (
     "text: 2 of 5 rows have words that the model's tokenizer does not know (3, e.g. 'Acral', 'lentiginous', 'left')"
 )
-CUT = "text: 1 of 5 rows are longer than the model's token budget and were cut"
+CUT = "text: 1 of 5 rows (20.0%) are longer than the model's token budget and were cut"
 
 ROWS = [
     {"text": "57-year-old male, 3.5 kg"},

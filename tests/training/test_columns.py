@@ -234,7 +234,9 @@ def test_predictions_tell_what_the_model_does_not_know(
     caplog.clear()
     (found,) = predictor.predict([{"Age": 40, "marker": 1, "stage": 1}])
     assert caplog.messages == [
-        "the rows have no column age, sex, which the model reads: it counts as missing; is 'Age' meant for 'age'?"
+        "the rows have no column age, sex, which the model reads: it counts as missing; is 'Age' meant for 'age'? "
+        "dataset.columns says which is which: {age: Age, sex: ...}",
+        "the rows have keys that the model does not read: 'Age' (did you mean 'age'?)",
     ]
     assert "label" in found
     caplog.clear()

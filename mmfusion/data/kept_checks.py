@@ -1,0 +1,65 @@
+"""Images that were found sound before, so that they are not decoded again: kept in the user's cache."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from mmfusion._version import __version__
+from mmfusion.files import cache_folder, read_json, sha256, short_hash, written_whole
+
+
+class KeptChecks:
+    """The sound images below one folder, each with size, time and hash of its file.
+
+    A file of the same size and time is taken as it was; one of another time, such as a copy, if its hash is the same.
+    What another version of the library or of Pillow found is forgotten.
+
+    Args:
+        root: The folder.
+        chosen: What is read of its files, where that is not all.
+    """
+
+    def __init__(self, root: Path, *chosen: int | str | None) -> None:
+        self._root, self._reader = os.fspath(root), f"mmfusion {__version__}, Pillow {PIL.__version__}"
+        self._path = cache_folder("checked") / f"{short_hash([os.path.realpath(root), *chosen])}.json"
+        self._sound: dict[str, list[Any]] = {}
+        with suppress(OSError, ValueError, KeyError):
+            kept = read_json(self._path)
+            self._sound = kept["images"] if kept["reader"] == self._reader else {}
+        self._is_changed = False
+
+    def is_sound(self, name: str) -> bool:
+        """Whether an image, by its path below the folder, was found sound and has not changed."""
+        if (kept := self._sound.get(name)) is None:
+            return False
+        try:
+            state = os.stat(os.path.join(self._root, name))
+            if state.st_size != kept[0]:
+                return False
+            if state.st_mtime_ns == kept[1]:
+                return True
+            is_same = sha256(Path(self._root, name))[:32] == kept[2]
+        except OSError:
+            return False
+        if is_same:
+            self._sound[name], self._is_changed = [kept[0], state.st_mtime_ns, kept[2]], True
+        return is_same
+
+    def keep(self, name: str) -> None:
+        """Remember a sound image."""
+        with suppress(OSError):
+            state, digest = os.stat(os.path.join(self._root, name)), sha256(Path(self._root, name))[:32]
+            self._sound[name], self._is_changed = [state.st_size, state.st_mtime_ns, digest], True
+
+    def save(self) -> None:
+        """Write what is new; a cache that cannot be written to keeps nothing."""
+        if not self._is_changed:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(self._path) as partial:
+                partial.write_text(json.dumps({"reader": self._reader, "images": self._sound}), encoding="utf-8")

@@ -1,0 +1,70 @@
+"""Labels that are no list of classes: spellings of one class, numbers to be predicted, several labels in a cell."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from mmfusion.names import natural_key
+from mmfusion.text.template import cell_number
+
+#: Fractions of more different values than this are measurements, not classes; so are whole numbers of more than
+#: :data:`_MOST_CODES` values with fewer than :data:`_ROWS_A_CODE` rows each.
+_MOST_FRACTIONS, _MOST_CODES, _ROWS_A_CODE = 10, 20, 5
+_SEPARATORS = ("|", ";", ",")
+_SHOWN = 20
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Class names in the order of their text; names that are all numbers, such as grades, in that of the numbers."""
+    names = sorted(labels)
+    numbers = {name: cell_number(name) for name in names}
+    if all(number is not None for number in numbers.values()):
+        return sorted(names, key=lambda name: (numbers[name], name))
+    prefixes = {name.rstrip("0123456789") for name in names}
+    # grades with a word before the number: T1, T2, T10
+    return sorted(names, key=natural_key) if len(prefixes) == 1 and len(names) > 1 else names
+
+
+def label_faults(labels: Iterable[str | None], column: str) -> Iterator[str]:
+    """What is wrong with the labels of a data set as names of classes, each in a line with the way on.
+
+    Args:
+        labels: Label of each row.
+        column: Where they stand.
+    """
+    cells = [label for label in labels if label is not None]
+    names = sorted(set(cells))
+    yield from _spellings(names, column)
+    numbers = [number for name in names if (number := cell_number(name)) is not None]
+    if numbers and len(numbers) == len(names):
+        whole = all(number == round(number) for number in numbers)
+        many = len(names) > (_MOST_CODES if whole else _MOST_FRACTIONS)
+        if many and (not whole or len(cells) < _ROWS_A_CODE * len(names)):
+            yield (
+                f"the label column {column!r} holds {len(names):,} different numbers ({min(numbers):g} to "
+                f"{max(numbers):g}): to predict a number is no classification; dataset.label_map makes classes of them"
+            )
+        return
+    for separator in _SEPARATORS:
+        parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
+        known = set(names).union(*(others for others in parts.values() if len(parts) > 1))
+        several = [name for name, found in parts.items() if all(part in known - {name} for part in found)]
+        if several:
+            yield (
+                f"the label column {column!r} holds several labels in a cell, such as {several[0]!r}: a row has one "
+                "class here; dataset.label_map makes one class of each combination"
+            )
+            return
+
+
+def _spellings(names: list[str], column: str) -> Iterator[str]:
+    """Names that differ in case or spaces alone."""
+
+    def plain(name: str) -> str:
+        return "".join(name.casefold().split())
+
+    alike = [list(group) for _, group in groupby(sorted(names, key=plain), key=plain)]
+    if twice := [group for group in alike if len(group) > 1]:
+        listed = "; ".join(" and ".join(map(repr, group)) for group in twice[:3])
+        mapping = ", ".join(f"{name}: {group[-1]}" for group in alike for name in sorted(group))
+        way = f"{{{mapping}}}" if len(names) <= _SHOWN else "{name: class, ...}"
+        yield f"labels of {column!r} differ in case or spaces alone: {listed}; dataset.label_map joins them: {way}"

@@ -1,0 +1,78 @@
+"""Step 5: the label from columns of which each is a class."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmfusion.data.presets import preset_of
+from mmfusion.data.reading import Reading
+from mmfusion.data.tables import RawTable
+from mmfusion.names import did_you_mean
+from mmfusion.text.template import cell_number, cell_text
+
+#: So many columns of zeros and a one look like classes.
+_CLASSES = 3
+
+
+def read_label_columns(reading: Reading) -> Reading:
+    """Make the label of ``dataset.label_columns``: the name of the one column that is 1 in a row, where others are 0.
+
+    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent.
+
+    Raises:
+        ValueError: A column is not there, or the table has a label column too.
+    """
+    raw, config = reading.raw, reading.config
+    names = config.label_columns
+    if not names:
+        return reading
+    missing = [name for name in names if name not in raw.columns]
+    if missing and not reading.require_labels:
+        return reading
+    if missing:
+        near = did_you_mean(missing[0], list(raw.columns))
+        raise ValueError(f"{raw.source} has no column {missing[0]!r} (dataset.label_columns); {near}")
+    if config.label_column in raw.columns:
+        both = f"{raw.source} has a column {config.label_column!r}, and dataset.label_columns makes one"
+        raise ValueError(f"{both}; leave one of them out.")
+    labels: list[str | None] = []
+    broken: dict[int, str] = {}
+    for row, cells in enumerate(zip(*(raw.columns[name] for name in names), strict=True), start=raw.skipped + 1):
+        numbers = [_number(cell) for cell in cells]
+        chosen = [name for name, number in zip(names, numbers, strict=True) if number == 1]
+        wrong = [name for name, number in zip(names, numbers, strict=True) if number not in (0, 1)]
+        labels.append(chosen[0] if len(chosen) == 1 and not wrong else None)
+        if wrong and reading.require_labels:
+            broken[row] = f"the label column {wrong[0]} is neither 0 nor 1"
+        elif len(chosen) != 1 and reading.require_labels:
+            told = f"{len(chosen)} label columns are 1 ({', '.join(chosen)})" if chosen else "no label column is 1"
+            broken[row] = f"{told}, where one has to be"
+    others = {name: cells for name, cells in raw.columns.items() if name not in names}
+    columns = others | {config.label_column: labels}
+    return replace(reading, raw=replace(raw, columns=columns, broken=broken | raw.broken))
+
+
+def one_hot_columns(raw: RawTable) -> list[str]:
+    """Columns that look like classes: nothing but 0 and 1, and together exactly one 1 a row; none where few do."""
+    names = [name for name, cells in raw.columns.items() if all(_number(cell) in (0, 1) for cell in cells)]
+    rows = zip(*(raw.columns[name] for name in names), strict=True)
+    alone = all(sum(_number(cell) or 0 for cell in row) == 1 for row in rows)
+    return names if len(names) >= _CLASSES and alone and len(raw) else []
+
+
+def layout_hint(reading: Reading) -> str:
+    """What else may be meant where a table lacks a column: a public layout, or labels in several columns."""
+    raw, config = reading.raw, reading.config
+    preset = preset_of({raw.source}) if config.preset is None else None
+    if preset is not None:
+        return f" The data as published are read with dataset.preset {preset}."
+    found = one_hot_columns(raw) if reading.require_labels and not config.label_columns else []
+    return f" The columns {_words(found)} look like one class each: dataset.label_columns names them." if found else ""
+
+
+def _words(names: Sequence[Any]) -> str:
+    return ", ".join(map(str, names))
+
+
+def _number(cell: Any) -> float | None:
+    return cell_number(cell_text(cell))

@@ -1,0 +1,45 @@
+"""Options of public data sets, as they are downloaded. Importing this module loads no heavy library."""
+
+from typing import Any
+
+_TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
+
+#: Name of a layout -> options of :class:`~mmfusion.data.config.DatasetConfig`.
+PRESETS: dict[str, dict[str, Any]] = {
+    # one folder, as the examples have it
+    "ham10000": {
+        "table": "metadata.csv",
+        "image_root": "images",
+        "text_template": _TEMPLATE,
+        "group_column": "lesion_id",
+    },
+    # Kaggle, kmader/skin-cancer-mnist-ham10000; both folders named, since the download has copies of them
+    "ham10000_kaggle": {
+        "table": "HAM10000_metadata.csv",
+        "image_root": ["HAM10000_images_part_1", "HAM10000_images_part_2"],
+        "label_column": "dx",
+        "text_template": _TEMPLATE,
+        "group_column": "lesion_id",
+    },
+    # challenge.isic-archive.com, task 3 of 2018: images and ground truth
+    "isic2018": {
+        "table": "ISIC2018_Task3_Training_GroundTruth.csv",
+        "image_root": "ISIC2018_Task3_Training_Input",
+        "label_columns": ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"],
+    },
+    # challenge.isic-archive.com, 2019: images, ground truth and metadata
+    "isic2019": {
+        "table": "ISIC_2019_Training_GroundTruth.csv",
+        "image_root": "ISIC_2019_Training_Input",
+        "label_columns": ["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"],
+        "labels_table": "ISIC_2019_Training_Metadata.csv",
+        "join_on": "image",
+        "text_template": "{age_approx}-year-old {sex}, lesion on the {anatom_site_general}",
+        "group_column": "lesion_id",
+    },
+}
+
+
+def preset_of(files: set[str]) -> str | None:
+    """The layout whose table is among the names of files; None where there is none, or the name is a common one."""
+    return next((name for name, options in PRESETS.items() if options["table"] in files - {"metadata.csv"}), None)

@@ -1,0 +1,79 @@
+"""The files below a folder, and what of them is passed over."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from mmfusion.data.image_kinds import is_image_file
+from mmfusion.names import natural_key
+
+#: What an archive of macOS has beside its files.
+_ARCHIVE = "__MACOSX"
+_SHOWN = 3
+#: Files that lie in folders of images and are known to be none.
+_NO_IMAGES = ("thumbs.db", "desktop.ini", "license", "license.txt", "readme", "readme.md", "readme.txt")
+
+
+@dataclass
+class Walked:
+    """Files below a folder.
+
+    Attributes:
+        root: The folder.
+        files: Paths relative to the folder, folder by folder in natural order.
+        hidden: Folders that were passed over, since their names begin with a dot, or hold what macOS adds to archives.
+        links: Links to folders that were not followed.
+    """
+
+    root: Path
+    files: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The files that are images."""
+        return [name for name in self.files if is_image_file(self.root / name)]
+
+    def notes(self) -> list[str]:
+        """A line for each kind of thing that is left out where images are read."""
+        others = set(self.files).difference(self.images)
+        odd = sorted(name for name in others if Path(name).name.lower() not in _NO_IMAGES)
+        kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in odd)
+        counted = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common(5))
+        notes = [f"{len(odd):,} files are not read, since their suffix is none of an image ({counted})"] if odd else []
+        if self.hidden:
+            notes.append(f"{len(self.hidden):,} hidden folders are not read ({_first(self.hidden)})")
+        if self.links:
+            how = "dataset.follow_links true follows them"
+            notes.append(f"{len(self.links):,} links to folders are not followed ({_first(self.links)}); {how}")
+        return notes
+
+
+def walk(folder: Path, *, follow_links: bool = False) -> Walked:
+    """List the files below a folder. Hidden files are left out; a folder that links lead to twice is listed once."""
+    found, seen = Walked(folder), {os.path.realpath(folder)}
+    for path, folders, files in os.walk(folder, followlinks=follow_links):
+        place = Path(path).relative_to(folder)
+        entered = []
+        for name in sorted(folders, key=natural_key):
+            below = (place / name).as_posix()
+            real = os.path.realpath(os.path.join(path, name))
+            if name.startswith(".") or name == _ARCHIVE:
+                found.hidden.append(below)
+            elif not follow_links and os.path.islink(os.path.join(path, name)):
+                found.links.append(below)
+            elif real not in seen:
+                seen.add(real)
+                entered.append(name)
+        folders[:] = entered
+        names = sorted((name for name in files if not name.startswith(".")), key=natural_key)
+        found.files += [(place / name).as_posix() for name in names]
+    return found
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,29 @@
+"""What an application gets for its rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmfusion.inference.stream import Prediction
+
+
+def diagnoses(
+    rows: Sequence[Mapping[str, Any]], parts: Iterable[Prediction], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One dict per row, as :meth:`mmfusion.Predictor.predict` returns them.
+
+    Args:
+        rows: The rows, of which an ``id`` is handed through.
+        parts: Their predictions, in order.
+        labels: Class names, in the order of the probabilities.
+    """
+    results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in rows]
+    for part in parts:
+        found = zip(results[part.rows], part.probabilities, part.inputs, part.errors, strict=True)
+        for result, probabilities, inputs, error in found:
+            if error:
+                result["error"] = error
+                continue
+            by_class = dict(zip(labels, map(float, probabilities), strict=True))
+            label = max(by_class, key=by_class.__getitem__)
+            result |= {"label": label, "probability": by_class[label], "probabilities": by_class, "inputs": inputs}
+    return results

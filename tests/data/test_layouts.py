@@ -1,0 +1,294 @@
+"""Data sets as people have them: public layouts, spreadsheets, separators, links, folders of patients."""
+
+import json
+import logging
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mmfusion.data import DatasetConfig, check_images, image_checks, read_cases
+from mmfusion.data.cases import CaseTable
+from mmfusion.data.labels import in_order, label_faults
+from mmfusion.data.walking import walk
+
+
+def picture(path: Path, level: int = 90) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGB", (8, 8), (level, 20, 40))
+    image.putpixel((7, 7), (250, 250, 250))  # one color alone is a blank image
+    image.save(path)
+    return path
+
+
+def messages(cases: CaseTable) -> list[str]:
+    return [problem.message for problem in cases.problems]
+
+
+def test_kaggles_ham10000_as_it_is_downloaded(tmp_path: Path) -> None:
+    rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
+    for i in range(4):
+        picture(tmp_path / f"HAM10000_images_part_{1 + i % 2}" / f"ISIC_{i}.jpg")
+        picture(tmp_path / f"ham10000_images_part_{1 + i % 2}_copy" / f"ISIC_{i}.jpg")  # the download has copies
+        rows.append(f"HAM_{i // 2},ISIC_{i},{'nv' if i // 2 else 'mel'},histo,50.0,male,back")
+    (tmp_path / "HAM10000_metadata.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "hmnist_8_8_L.csv").write_text("pixel0000,label\n1,0\n")
+    with pytest.raises(ValueError, match=r"2 tables.*dataset\.preset ham10000_kaggle"):
+        read_cases(tmp_path)
+    cases = read_cases(tmp_path, DatasetConfig(preset="ham10000_kaggle"))
+    assert messages(cases) == [] and cases.labels == ["mel", "nv"]
+    assert cases.frame["group"].tolist() == ["HAM_0", "HAM_0", "HAM_1", "HAM_1"]
+    assert cases.frame["image"].tolist()[:2] == [f"HAM10000_images_part_{n}/ISIC_{n - 1}.jpg" for n in (1, 2)]
+    own = DatasetConfig(preset="ham10000_kaggle", group_column="dx_type")  # an option wins over the layout
+    assert own.group_column == "dx_type" and own.label_column == "dx"
+    with pytest.raises(ValueError, match="isic2018"):
+        DatasetConfig(preset="isic")
+
+
+def test_one_hot_labels(tmp_path: Path) -> None:
+    for name in "abcd":
+        picture(tmp_path / "ISIC2018_Task3_Training_Input" / f"{name}.jpg")
+    table = tmp_path / "ISIC2018_Task3_Training_GroundTruth" / "ISIC2018_Task3_Training_GroundTruth.csv"
+    table.parent.mkdir()  # as the archive is unpacked
+    head = "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
+    table.write_text(f"{head}a,1.0,0,0,0,0,0,0\nb,0,1.0,0,0,0,0,0\nc,1,1,0,0,0,0,0\nd,0,0,0,0,0,0,0\n")
+    cases = read_cases(tmp_path, DatasetConfig(preset="isic2018"))
+    assert cases.frame["label"].tolist() == ["MEL", "NV", None, None]
+    assert messages(cases) == [
+        "2 label columns are 1 (MEL, NV), where one has to be",
+        "no label column is 1, where one has to be",
+    ]
+    assert cases.metadata == []  # the answer is no input
+    table.write_text(f"{head}a,1.0,0,0,0,0,0,0\nb,0,1.0,0,0,0,0,0\n")
+    images = DatasetConfig(image_root="../ISIC2018_Task3_Training_Input")
+    with pytest.raises(ValueError, match=r"dataset\.preset isic2018"):
+        read_cases(table, images)
+    with pytest.raises(ValueError, match=r"The columns MEL, NV, .* dataset\.label_columns names them"):
+        read_cases(table.rename(table.with_name("truth.csv")), images)
+
+
+def test_images_in_sub_folders_and_in_several_roots(tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/y.png", "b/twice.png", "c/twice.jpg", ".trash/z.png"):
+        picture(tmp_path / name)
+    (tmp_path / "t.csv").write_text("image,label\nx,1\ny.png,2\ntwice,1\nz.png,2\n")
+    cases = read_cases(tmp_path)
+    assert cases.frame["image"].tolist() == ["a/x.png", "b/y.png", "twice", "z.png"]
+    assert "b/twice.png and c/twice.jpg" in messages(cases)[0] and "does not exist" in messages(cases)[1]
+    cases = read_cases(tmp_path, DatasetConfig(image_root=["a", "b"]))
+    assert cases.frame["image"].tolist()[:3] == ["a/x.png", "b/y.png", "b/twice.png"]
+    (tmp_path / "t.csv").write_text(f"image,label\n{tmp_path.resolve() / 'b' / 'y.png'},1\n")
+    assert read_cases(tmp_path).frame["image"].tolist() == ["b/y.png"]
+
+
+def test_links_are_followed_where_that_is_asked_for(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        picture(tmp_path / "store" / name)
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "images" / "one.png").symlink_to(tmp_path / "store" / "one.png")
+    (data / "t.csv").write_text("image,label\none.png,x\n")
+    assert "a link that leads out" in messages(read_cases(data))[0]
+    assert "dataset.follow_links true" in messages(read_cases(data))[0]
+    assert messages(read_cases(data, DatasetConfig(follow_links=True))) == []
+    classes = tmp_path / "classes"
+    classes.mkdir()
+    (classes / "mel").symlink_to(tmp_path / "store")
+    (classes / "loop").symlink_to(classes)
+    with pytest.raises(FileNotFoundError, match="2 links to folders are not followed"):
+        read_cases(classes)
+    assert read_cases(classes, DatasetConfig(follow_links=True)).frame["label"].tolist() == ["mel", "mel"]
+
+
+def test_patients_below_classes_are_groups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("train/mel/p1/1.png", "train/mel/p1/2.png", "train/nv/p2/1.png", "train/nv/p3/1.png"):
+        picture(tmp_path / name)
+    picture(tmp_path / "train/nv/.ipynb_checkpoints/1.png")
+    (tmp_path / "train/nv/p2/notes.docx").touch()
+    with caplog.at_level(logging.WARNING):
+        cases = read_cases(tmp_path)
+    assert cases.frame["label"].tolist() == ["mel", "mel", "nv", "nv"]
+    assert cases.frame["group"].tolist() == ["mel/p1", "mel/p1", "nv/p2", "nv/p3"]
+    told = caplog.text
+    assert "1 files are not read" in told and ".docx" in told and "1 hidden folders" in told and "patients" in told
+    assert read_cases(tmp_path, DatasetConfig(group_column="none")).frame["group"].isna().all()
+    picture(tmp_path / "train/mel/p2/1.png")  # one patient under two classes
+    with pytest.raises(ValueError, match="Which folders are the classes"):
+        read_cases(tmp_path)
+
+
+def test_sites_above_classes_stay_sites(tmp_path: Path) -> None:
+    for name in ("a/mel/1.png", "a/nv/1.png", "b/mel/1.png", "b/nv/1.png"):
+        picture(tmp_path / name)
+    assert read_cases(tmp_path).labels == ["mel", "nv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("image;label;age\na.png;naïve;3,5\n".encode("latin-1"), ["not UTF-8", "semicolons"]),
+        ("image\tlabel\na.png\tnaïve\n".encode("utf-16"), ["utf-16", "tabs"]),
+        ("image|label\na.png|naïve\n".encode(), ["bars"]),
+        ("image,label\na.png,naïve\n".encode("utf-8-sig"), []),
+    ],
+)
+def test_separators_and_encodings_are_found_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, told: list[str]
+) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "cases.csv").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        cases = read_cases(tmp_path)
+    assert cases.frame["label"].tolist() == ["naïve"] and messages(cases) == []
+    assert len(caplog.records) == len(told) and all(word in caplog.text for word in told)
+
+
+def write_workbook(path: Path, rows: list[list[object]]) -> None:
+    """A workbook of one sheet, as little of the format as there may be."""
+    cells = [
+        [
+            f"<c><v>{cell}</v></c>" if isinstance(cell, int) else f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
+            for cell in row
+        ]
+        for row in rows
+    ]
+    sheet = "".join(f"<row>{''.join(row)}</row>" for row in cells)
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    link = '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">{}</Relationships>'
+    to = '<Relationship Id="r1" Type="{}/{}" Target="{}"/>'
+    parts = {
+        "_rels/.rels": link.format(to.format(office, "officeDocument", "xl/workbook.xml")),
+        "xl/_rels/workbook.xml.rels": link.format(to.format(office, "worksheet", "worksheets/sheet1.xml")),
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
+        '<sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>',
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_spreadsheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("python_calamine")
+    picture(tmp_path / "a.png")
+    write_workbook(tmp_path / "cases.xlsx", [["image", "label", "age"], ["a.png", "mel", 55], ["a.png", "nv", ""]])
+    cases = read_cases(tmp_path)
+    assert cases.frame[["image", "label", "age"]].values.tolist() == [["a.png", "mel", "55"], ["a.png", "nv", None]]
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(ImportError, match=r"mmfusion\[excel\]"):
+        read_cases(tmp_path / "cases.xlsx")
+
+
+def test_images_inside_parquet(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": picture(tmp_path / "x.png", i).read_bytes(), "path": "../x.png"} for i in range(3)]
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    table = pa.table({"image": images, "label": [0, 1, 1]})
+    described = json.dumps({"info": {"features": features}})
+    parquet.write_table(table.replace_schema_metadata({"huggingface": described}), tmp_path / "d.parquet")
+    cases = read_cases(tmp_path / "d.parquet")
+    assert cases.frame["label"].tolist() == ["no", "yes", "yes"] and messages(check_images(cases)) == []
+    seen = [Image.open(cases.image_root / name).getpixel((0, 0)) for name in cases.frame["image"]]
+    assert seen == [(i, 20, 40) for i in range(3)]
+
+
+def test_columns_have_the_names_that_the_data_set_says(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,dx,Age,sex\n,mel,50,m\n")
+    config = DatasetConfig(columns={"label": "dx", "age": "Age"}, text_template="{age} {sex}")
+    cases = read_cases(tmp_path, config)
+    assert cases.frame.iloc[0][["label", "age"]].tolist() == ["mel", "50"]
+    with pytest.raises(ValueError, match=r"'Agee' \(dataset\.columns, for 'age'\); did you mean 'Age'"):
+        read_cases(tmp_path, DatasetConfig(columns={"age": "Agee"}))
+    with pytest.raises(ValueError, match="has a column 'sex'"):
+        read_cases(tmp_path, DatasetConfig(columns={"sex": "Age"}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["nevus", "Nevus", "melanoma"], "case or spaces alone: 'Nevus' and 'nevus'"),
+        (["bcc", "b cc"], "case or spaces"),
+        ([f"{0.1 + 0.37 * i:.2f}" for i in range(40)], "40 different numbers (0.1 to 14.53)"),
+        ([str(i) for i in range(30)], "30 different numbers"),
+        (["edema", "edema|effusion", "effusion"], "several labels in a cell, such as 'edema|effusion'"),
+        (["a; b", "b; c", "a"], "several labels in a cell"),
+    ],
+)
+def test_labels_that_are_no_classes(labels: list[str], words: str) -> None:
+    (fault,) = label_faults(labels, "label")
+    assert words in fault and "dataset.label_map" in fault
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["nevus, atypical", "melanoma"],
+        [str(i % 12) for i in range(40)],
+        ["0.5", "1"],
+        [str(i % 30) for i in range(300)],
+    ],
+)
+def test_labels_that_are_classes(labels: list[str]) -> None:
+    assert list(label_faults(labels, "label")) == []
+
+
+def test_grades_are_in_numeric_order() -> None:
+    assert in_order({"10", "2", "0"}) == ["0", "2", "10"]
+    assert in_order({"T10", "T2", "T1"}) == ["T1", "T2", "T10"]
+    assert in_order({"nv", "Mel", "bcc"}) == ["Mel", "bcc", "nv"]
+
+
+def test_sound_images_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "data"
+    for name in "abc":
+        picture(data / f"{name}.png", ord(name))
+    (data / "c.png").write_bytes(b"no picture")
+    (data / "t.csv").write_text("image,label\na.png,x\nb.png,y\nc.png,y\n")
+    decoded: list[str] = []
+    plain = image_checks.read_slice
+
+    def noted(path: Path, chosen: object) -> object:
+        decoded.append(path.name)
+        return plain(path, chosen)
+
+    monkeypatch.setattr(image_checks, "read_slice", noted)
+    assert len(check_images(read_cases(data)).problems) == 1 and sorted(decoded) == ["a.png", "b.png", "c.png"]
+    decoded.clear()
+    assert len(check_images(read_cases(data)).problems) == 1 and decoded == ["c.png"]  # only what was bad
+    (data / "a.png").touch()  # the same content at another time
+    picture(data / "b.png", 7)
+    decoded.clear()
+    check_images(read_cases(data))
+    assert sorted(decoded) == ["b.png", "c.png"]
+
+
+def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.xyz", "Thumbs.db", "._a.png", ".git/c.png", "__MACOSX/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = walk(tmp_path)
+    assert found.images == ["a.png"]
+    assert found.notes() == [
+        "1 files are not read, since their suffix is none of an image (1 .xyz)",
+        "2 hidden folders are not read (.git, __MACOSX)",
+    ]
+
+
+def test_a_split_drawn_before_a_label_map_goes_with_it(tmp_path: Path) -> None:
+    from mmfusion.data.split_file import write_split_table
+
+    rows = "".join(f"{i}.png,{i % 4}\n" for i in range(8))
+    (tmp_path / "t.csv").write_text(f"image,label\n{rows}")
+    for i in range(8):
+        picture(tmp_path / f"{i}.png", i)
+    cases = read_cases(tmp_path / "t.csv")
+    split = tmp_path / "split.csv"
+    frame = cases.frame.assign(split=pd.Series(["train", "test"] * 4, index=cases.frame.index))
+    write_split_table(CaseTable(frame, cases.image_root), split)
+    joined = {"0": "low", "1": "low", "2": "high", "3": "high"}
+    cases = read_cases(tmp_path / "t.csv", DatasetConfig(split_table=str(split), label_map=joined))
+    assert cases.splits == {"train": 4, "test": 4} and cases.labels == ["high", "low"]

@@ -1,0 +1,111 @@
+"""A shipped model on a table of one's own: names that differ, columns that are not there, options that are not used."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import mmfusion
+from mmfusion.cli.parsing import parse
+from mmfusion.data.config import DatasetConfig, handed_on
+from mmfusion.training.config import ModelConfig, RunConfig
+from mmfusion.training.contents import check_contents
+
+MODEL = "mibf_lite0.ham10000"
+NAMES = {"age": "Age", "sex": "gender", "localization": "site"}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures beside tables of the model's names, of other names, and of image and label alone."""
+    root = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(0)
+    facts = [("mel", "55", "male", "back"), ("nv", "30", "female", "face")] * 2
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(root / f"{i}.png")
+    heads = {"right": "image,label,age,sex,localization", "other": "image,label,Age,gender,site", "il": "image,label"}
+    for name, head in heads.items():
+        rows = [",".join([f"{i}.png", *facts[i]][: head.count(",") + 1]) for i in range(4)]
+        (root / f"{name}.csv").write_text("\n".join([head, *rows]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor() -> mmfusion.Predictor:
+    return mmfusion.Predictor.from_pretrained(MODEL, columns=NAMES)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_of_other_names_give_the_same(own: Path, tmp_path: Path, predictor: mmfusion.Predictor) -> None:
+    right = mmfusion.predict(own / "right.csv", model=[MODEL])
+    other = mmfusion.predict(own / "other.csv", model=[MODEL], dataset={"columns": NAMES})
+    pd.testing.assert_frame_equal(right, other)
+    assert right["inputs"].tolist() == ["image+text"] * 4
+    rows = [row | {"image": own / row["image"]} for row in rows_of(own / "other.csv")]
+    found = predictor.predict(rows)
+    assert [each["inputs"] for each in found] == ["image+text"] * 4
+    assert [each["probability"] for each in found] == pytest.approx(right["probability"].tolist(), rel=1e-4)
+    with pytest.raises(ValueError, match="'aeg'; did you mean"):
+        mmfusion.Predictor.from_pretrained(MODEL, columns={"aeg": "Age"})
+
+
+def test_what_is_lacking_is_told(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = mmfusion.predict(own / "other.csv", model=[MODEL])
+    assert found["inputs"].tolist() == ["image"] * 4
+    assert "is 'Age' meant for 'age'" in caplog.text and "{age: Age, sex: ..., localization: ...}" in caplog.text
+    assert "no row has a text: the model judges from the image alone" in caplog.text
+
+
+def test_keys_that_nobody_reads(own: Path, predictor: mmfusion.Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    facts = {"Age": 50, "gender": "male", "site": "back"}
+    with caplog.at_level(logging.WARNING):
+        (blind,) = predictor.predict([{"imge": own / "0.png", **facts}])
+    assert blind["inputs"] == "text"
+    assert "'imge' (did you mean 'image'?)" in caplog.text and "no row has an image" in caplog.text
+    plain, by_id = predictor.predict([{"image": own / "0.png", **facts}, {"image_id": own / "0.png", **facts}])
+    assert plain == by_id
+    (missing, empty) = predictor.predict([{"image": float("nan"), **facts}, {"image": "", **facts}])
+    assert missing == empty and missing["probability"] == pytest.approx(blind["probability"])
+
+
+def test_evaluate_and_explain_on_image_and_label_alone(own: Path, tmp_path: Path, capsys: Any) -> None:
+    found = mmfusion.evaluate(own / "il.csv", model=[MODEL], output=tmp_path)
+    assert "has no split: all 4 rows are measured" in capsys.readouterr().out
+    assert found is not None and {row["inputs"] for row in rows_of(tmp_path / "predictions.csv")} == {"image"}
+    mmfusion.explain(own / "il.csv", model=MODEL, output=tmp_path / "e", limit=1)
+    assert (tmp_path / "e" / "0.json").is_file()
+
+
+def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ["--model", MODEL, "--data", str(own / "il.csv")]
+    with pytest.raises(ValueError, match=r"predict does not use --dataset\.group_column; leave it out"):
+        parse("predict", [*words, "--dataset.group_column", "patient"])
+    file = tmp_path / "run.yaml"
+    file.write_text("dataset: {group_column: patient, columns: {age: Age}}\n")
+    options = parse("predict", [*words, "--config", str(file)])
+    assert options.dataset.group_column is None and options.dataset.columns == {"age": "Age"}
+    assert capsys.readouterr().err == "predict does not use dataset.group_column, which the file has\n"
+    assert parse("evaluate", [*words, "--dataset.group_column", "patient"]).dataset.group_column == "patient"
+
+
+def test_a_model_hands_on_nothing_of_its_authors_files() -> None:
+    author = DatasetConfig(table="t.csv", image_root="images", group_column="lesion_id", label_column="dx")
+    kept = handed_on(vars(author))
+    assert kept["label_column"] == "dx"
+    assert kept.keys().isdisjoint({"table", "image_root", "group_column", "split_column", "columns", "text_template"})
+
+
+def test_fine_tuning_without_the_models_columns_is_refused(own: Path) -> None:
+    config = RunConfig(data=str(own / "other.csv"), model=ModelConfig(name=MODEL))
+    with pytest.raises(ValueError, match=r"no column age, sex, localization.*dataset\.columns"):
+        check_contents(config, mmfusion.data.read_cases(config.data))
