@@ -197,7 +197,7 @@ def checked_rows(rows: Any, processors: Sequence[Processor], dataset: DatasetCon
     """
     of_table = is_frame(rows)
     if isinstance(rows, Mapping | str) or not (of_table or isinstance(rows, Iterable)):
-        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg', 'text': '...'}]; or a DataFrame.")
+        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg'}], or a DataFrame, not a single row.")
     rows = list(rows) if not of_table else frame_rows(rows, dataset)
     rows = [named_row(check_row(row), dataset.columns) for row in rows]
     if rows:

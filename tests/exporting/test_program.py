@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import COLUMNS, batch, larger_siblings, shrunk
+from zoo import COLUMNS, batch, registered_config, shrunk
 
 import mmfusion
 from mmfusion.data import Processor, fit_wordpiece
@@ -13,6 +13,7 @@ from mmfusion.exporting import program
 from mmfusion.exporting.inputs import random_inputs
 from mmfusion.exporting.program import write_program
 from mmfusion.inference import OnnxModel
+from mmfusion.outputs import Features
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -29,12 +30,15 @@ MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_li
 ROWS, LENGTH = 6, 15
 
 
-#: one of each family.
-FAMILIES = [name for name in mmfusion.list_models() if name not in larger_siblings(mmfusion.list_models())]
-
-
-def slow_but(names: tuple[str, ...]) -> list[object]:
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in FAMILIES]
+def one_of_each_kind() -> list[object]:
+    """One model for each kind of towers, stem and aggregator, and the mechanisms; blocks and heads are traced alone."""
+    kinds: dict[tuple[object, ...], str] = {}
+    for name in mmfusion.list_models():
+        config = registered_config(name)
+        towers = (config["image_encoder"] is None, config["text_encoder"] is None, config.get("table_encoder"))
+        kinds.setdefault((*towers, *(config.get(key) for key in ("image_tower", "stem", "aggregator"))), name)
+    names = sorted({*kinds.values(), *MECHANISMS, "mibf_v2_lite0"})
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in MECHANISMS)) for name in names]
 
 
 def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
@@ -66,13 +70,48 @@ def check_numbers(path: Path, model: mmfusion.FusionModel, temperature: float) -
     np.testing.assert_allclose(probabilities, (expected / temperature).softmax(-1).numpy(), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [n for n in slow_but(MECHANISMS) if n.values[0] not in OPTIONAL_INPUTS])
+@pytest.mark.parametrize("name", [n for n in one_of_each_kind() if n.values[0] not in OPTIONAL_INPUTS])
 def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path) -> None:
     model = shrunk(name).eval()
     path = tmp_path / "model.onnx"
     assert write_program(model, path, calibration=CALIBRATION, image_size=SIZE) <= 1e-4
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     check_numbers(path, model, 1.7)
+
+
+class Joined(torch.nn.Module):
+    """A block between tokens of both sides, and a head, without towers."""
+
+    def __init__(self, fusion: str, head: str) -> None:
+        super().__init__()
+        self.fusion = mmfusion.create_fusion(fusion, image_dim=8, text_dim=8, dim=8)
+        self.head = mmfusion.create_head(head, in_features=self.fusion.num_features, num_classes=3)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        sides = [
+            Features(tokens=x, pooled=x[:, 0], mask=m, levels=(x[:, 0], x[:, 1], x[:, 2]))
+            for x, m in ((image, None), (text, mask))
+        ]
+        return self.head(self.fusion(*sides)).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fusion", "head"),
+    [(name, "mlp") for name in mmfusion.list_components("fusion")]
+    + [("concat", name) for name in mmfusion.list_components("head") if name not in ("mlp", "dual_expert")],
+)
+def test_every_block_and_head_in_onnx_at_other_sizes(fusion: str, head: str, tmp_path: Path) -> None:
+    joined = Joined(fusion, head).eval()
+    rows, length = torch.export.Dim("rows", max=64), torch.export.Dim("length", max=64)
+    inputs = (torch.randn(4, 5, 8), torch.randn(4, 9, 8), torch.arange(9) < torch.tensor([[9], [3], [5], [7]]))
+    shapes = ({0: rows}, {0: rows, 1: length}, {0: rows, 1: length})
+    torch.onnx.export(joined, inputs, tmp_path / "block.onnx", dynamic_shapes=shapes, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
+    inputs = (torch.randn(3, 5, 8), torch.randn(3, 7, 8), torch.arange(7) < torch.tensor([[3], [7], [5]]))
+    fed = {node.name: x.numpy() for node, x in zip(session.get_inputs(), inputs, strict=True)}
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, fed)[0], joined(*inputs).numpy(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIONAL_INPUTS)
