@@ -52,7 +52,8 @@ class DatasetConfig:
 
     Attributes:
         preset: Public data set, whose layout fills the options that are not given: ``ham10000_kaggle``, ``isic2018``,
-            ``isic2019``, or ``ham10000`` (``metadata.csv`` and ``images``).
+            ``isic2019``, ``ham10000`` (``metadata.csv`` and ``images``), ``spider_modic_multiview``,
+            ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (as the examples of these names read SPIDER).
         format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``report`` (``image.csv`` +
             ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone),
             or ``auto``.

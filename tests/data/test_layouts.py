@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from mmfusion.data import DatasetConfig, check_images, image_checks, read_cases
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.labels import in_order, label_faults
+from mmfusion.data.presets import PRESETS
 from mmfusion.data.walking import walk
 
 
@@ -46,6 +48,16 @@ def test_kaggles_ham10000_as_it_is_downloaded(tmp_path: Path) -> None:
     assert own.group_column == "dx_type" and own.label_column == "dx"
     with pytest.raises(ValueError, match="isic2018"):
         DatasetConfig(preset="isic")
+
+
+@pytest.mark.parametrize(
+    "name", ["ham10000", "spider_modic_multiview", "spider_modic_sequence", "spider_pfirrmann_25d"]
+)
+def test_layouts_of_the_examples(name: str) -> None:
+    example = Path(__file__).parents[2] / "examples" / f"{name}.yaml"
+    options = yaml.safe_load(example.read_text())["dataset"]
+    assert DatasetConfig(preset=name) == DatasetConfig(preset=name, **options | {"format": "auto"})
+    assert PRESETS[name].items() <= options.items()
 
 
 def test_one_hot_labels(tmp_path: Path) -> None:

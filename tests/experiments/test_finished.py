@@ -29,7 +29,12 @@ def write(folder: Path, skill: float, *, order: int = 1, flipped: int = 0, ids: 
     place = np.arange(ids)[::order]
     with prediction_writer(folder / "predictions.csv", NAMES, known=MEASURED) as rows:
         truth, groups = ([NAMES[told[i]] for i in place], [f"patient {i // 3}" for i in place])
-        rows([f"r{i}" for i in place], Prediction(0, logits[place], [None] * len(place)), truth, groups)
+        rows(
+            [f"r{i}" for i in place],
+            Prediction(0, logits[place], [None] * len(place), ["image"] * len(place)),
+            truth,
+            groups,
+        )
     return (logits.argmax(axis=1) == labels).astype(float)
 
 

@@ -92,7 +92,7 @@ def test_rows_of_every_kind(predictor, root):
     assert results[5] == {"id": "c", "error": "The row has no image and no text for the model to read."}
     assert "image array" in results[6]["error"]
     assert predictor.predict([]) == []
-    with pytest.raises(TypeError, match="single row"):
+    with pytest.raises(TypeError, match="takes a list of rows"):
         predictor.predict(rows[0])
     with pytest.raises(TypeError, match="not str"):
         predictor.predict(["a.jpg"])

@@ -105,8 +105,9 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert provenance["seed"] == 0 and len(provenance["data_fingerprint"]) == 64
     header, first = (folder / "split.csv").read_text().splitlines()[:2]
     assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
-    contents, *printed = capsys.readouterr().out.splitlines()
+    contents, groups, *printed = capsys.readouterr().out.splitlines()
     assert contents == "24 training rows: image 24, text 19"
+    assert groups.startswith("note: no column says which rows belong to one patient")
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
     assert [line.partition(":")[0] for line in printed[1:3]] == ["image tower test_resnet", "text tower bert_tiny"]
     assert [line[:9] for line in printed[3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]

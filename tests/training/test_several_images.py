@@ -81,13 +81,14 @@ def config(spine: Path, output: Path, table: str, model: str, **parts: Any) -> R
     ],
 )
 def test_from_table_to_prediction(spine, tmp_path, table, model, parts, caplog) -> None:
-    result = train(config(spine, tmp_path / "run", table, model, **parts))
+    run = config(spine, tmp_path / "run", table, model, **parts)
+    result = train(run)
     assert result.test is not None and 0 <= result.test["accuracy"] <= 1
     predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'run'}")
     assert (predictor.model.text_tower is None) == ("text_encoder" in parts)
 
     # the folder again: the same probabilities as the evaluation of its test rows
-    done = predict_path(predictor, spine, tmp_path / "p.csv")
+    done = predict_path(predictor, spine, tmp_path / "p.csv", dataset=run.dataset)
     assert (done.rows, done.unreadable) == (12, 0)
     by_id = {row["id"]: row for row in csv.DictReader((tmp_path / "p.csv").open())}
     for row in csv.DictReader((tmp_path / "run" / "predictions.csv").open()):
@@ -121,7 +122,7 @@ def test_a_damaged_slice_is_left_out_of_its_study_and_told(spine, tmp_path, capl
     predictor = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'run'}")
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        done = predict_path(predictor, data, tmp_path / "p.csv")
+        done = predict_path(predictor, data, tmp_path / "p.csv", dataset=run.dataset)
         assert (done.rows, done.unreadable) == (12, 0)
     assert "p2_slice3.png" in caplog.text and "its case goes on without it" in caplog.text
 
