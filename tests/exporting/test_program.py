@@ -98,7 +98,8 @@ class Joined(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "head"),
-    [(name, "mlp") for name in mmfusion.list_components("fusion")]
+    # the scan of ssm is written by the exporter of the house alone: it is among MECHANISMS
+    [(name, "mlp") for name in mmfusion.list_components("fusion") if name != "ssm"]
     + [("concat", name) for name in mmfusion.list_components("head") if name not in ("mlp", "dual_expert")],
 )
 def test_every_block_and_head_in_onnx_at_other_sizes(fusion: str, head: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
-from zoo import batch, shrunk
+from zoo import batch, larger_siblings, shrunk
 
 import mmfusion
 from mmfusion.models import save_model
@@ -248,7 +248,11 @@ EXPORTED = (
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXPORTED)) for name in mmfusion.list_models()],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in EXPORTED))
+        for name in mmfusion.list_models()
+        if name not in larger_siblings(mmfusion.list_models())
+    ],
     indirect=True,
 )
 def test_torch_export(model):
