@@ -59,5 +59,5 @@ def default_split(data: DataSource, dataset: DatasetConfig, provenance: Mapping[
     cases = read_cases(data, dataset, processor_labels=())
     if cases.splits or len(cases) == sum((provenance.get("rows") or {}).values()):
         return "test"
-    print(f"{cases.source} has no split: all {len(cases):,} rows are measured, as rows that the model has not seen")
+    print(f"{cases.source} has no split: all {len(cases):,} rows are measured; any that it was trained on flatter it")
     return "all"
