@@ -108,7 +108,8 @@ def _predictions(predictor: Predictor, data: Path) -> str:
     """Three test cases, and one of them again without its text and without its image."""
     table = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False)
     table = table[(table["split"] == "test") & (table["image"] != "") & (table["text"] != "")][:3]
-    rows = [{**row, "image": data / "images" / row["image"]} for row in table.to_dict("records")]
+    records = table.drop(columns="patient_id").to_dict("records")
+    rows = [{**row, "image": data / "images" / row["image"]} for row in records]
     rows += [{"image": rows[0]["image"]}, {key: value for key, value in rows[0].items() if key != "image"}]
     names, truth = table["image"].tolist(), table["label"].tolist()
     shown = zip(

@@ -28,7 +28,7 @@ def test_table_has_one_width():
 
 
 @pytest.mark.slow
-def test_fusion_beats_both_modalities(tmp_path, capsys, monkeypatch):
+def test_fusion_beats_both_modalities(tmp_path, capsys, caplog, monkeypatch):
     monkeypatch.setattr(demo, "ROWS", 700)
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 0
     text = capsys.readouterr().out
@@ -39,6 +39,7 @@ def test_fusion_beats_both_modalities(tmp_path, capsys, monkeypatch):
     }
     assert accuracy["fusion"] > max(accuracy["image"], accuracy["text"]) + 0.1
     assert str(tmp_path / "demo" / "report.md") in text
+    assert not [record for record in caplog.records if "does not read" in record.getMessage()]
     for kind in demo.MODELS:
         assert (tmp_path / "demo" / kind / "roc.png").is_file()
         with (tmp_path / "demo" / kind / "predictions.csv").open() as file:
