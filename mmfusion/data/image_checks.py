@@ -52,7 +52,7 @@ def check_images(
     bad = cases.bad_rows
     # where images are looked at, or their sizes are asked for, each is decoded
     is_kept = look is None and not cases.regions and cases.layout != "bags"
-    kept = KeptChecks(cases.image_root, cases.slice, cases.slices) if is_kept else None
+    kept = KeptChecks(cases.image_root, cases.layout, cases.slice, cases.slices) if is_kept else None
     todo = [
         (row, id_, image)
         for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)

@@ -21,7 +21,7 @@ class KeptChecks:
 
     Args:
         root: The folder.
-        chosen: What is read of its files, where that is not all.
+        chosen: How its files are read, and what of them.
     """
 
     def __init__(self, root: Path, *chosen: int | str | None) -> None:

@@ -244,6 +244,16 @@ def test_pixels_in_a_file_of_their_own_are_checked_again(tmp_path: Path, monkeyp
     assert len(check_images(read_cases(tmp_path, config), progress=False).problems) == 1
 
 
+def test_what_is_sound_as_a_study_is_not_so_as_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path / "cache"))
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([RAMP, RAMP])), str(tmp_path / "v1.mha"))
+    (tmp_path / "t.csv").write_text("image,study,label\nv1.mha,a,x\n")
+    studies = check_images(read_cases(tmp_path, DatasetConfig(study_column="study")), progress=False)
+    assert studies.layout == "slices" and studies.problems == []
+    (problem,) = check_images(read_cases(tmp_path), progress=False).problems
+    assert problem.kind is ProblemKind.UNREADABLE_IMAGE
+
+
 def test_pages_of_a_tiff_and_an_animation(tmp_path: Path) -> None:
     pages = [Image.fromarray((RAMP // 16 + i).astype(np.uint8)) for i in range(3)]
     for name in ("a.tif", "a.gif"):
