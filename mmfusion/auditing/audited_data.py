@@ -10,9 +10,9 @@ from PIL import Image
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.images import open_image
+from mmfusion.data.grey_values import as_rgb
 from mmfusion.data.splits import group_codes
-from mmfusion.files import sha256
+from mmfusion.files import sha256, short_hash
 from mmfusion.text.template import render, template_fields
 
 SIDE = 32  # of a thumbnail, in pixels
@@ -23,7 +23,7 @@ class ImageFacts:
     """What is kept of one image.
 
     Attributes:
-        digest: SHA-256 of the file's bytes.
+        digest: Hash of the file's bytes, or of those of all files of a series.
         size: Width and height in pixels.
         mode: Pillow's name of the pixel format.
         thumbnail: (SIDE, SIDE) uint8, grey.
@@ -37,8 +37,15 @@ class ImageFacts:
 
 def look_at(path: Path, image: Image.Image) -> ImageFacts:
     """The facts of a decoded image."""
-    thumbnail = open_image(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return ImageFacts(sha256(path), image.size, image.mode, np.asarray(thumbnail))
+    thumbnail = as_rgb(image, flat=True).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return ImageFacts(_digest(path), image.size, image.mode, np.asarray(thumbnail))
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of those of the files below the folder of a series."""
+    if path.is_file():
+        return sha256(path)
+    return short_hash([sha256(file) for file in sorted(path.rglob("*")) if file.is_file()])
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,14 @@ def dicom_stack(path: str | os.PathLike[str]) -> Stack:
         ImportError: pydicom, or the decoder of its compression, is not installed.
         ValueError: The file holds no picture, or is damaged.
     """
-    dataset = _read(path, force=True)
+    dataset = _read(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         what = dataset.get("Modality") or "DICOM without a modality"
         raise ValueError(f"it holds no picture ({what})")
     count = int(dataset.get("NumberOfFrames") or 1)
     if count == 1:
         return Stack(1, lambda _: _shot(dataset, 0))
-    places = [_place(_of_frame(dataset, i)) for i in range(count)]
-    distinct = {place for place in places if place is not None}
-    order = sorted(range(count), key=lambda i: places[i] or 0) if len(distinct) == count else list(range(count))
+    order = _ordered([_place(_of_frame(dataset, i)) for i in range(count)]) or range(count)
     return Stack(count, lambda position: _shot(dataset, order[position]))
 
 
@@ -58,8 +56,7 @@ def series_stack(folder: str | os.PathLike[str]) -> Stack:
         ImportError: pydicom is not installed.
         ValueError: There is no series, more than one, or its order is not told.
     """
-    paths = [Path(base) / name for base, _, names in os.walk(folder) for name in names if not name.startswith(".")]
-    files = sorted(path for path in paths if may_be_dicom(path.name) and image_kind(path) == "dicom")
+    files = list(series_files(folder))
     if not files:
         raise ValueError("the folder holds no DICOM files")
     heads = [read_header(path, _ORDER) for path in files]
@@ -76,6 +73,12 @@ def series_stack(folder: str | os.PathLike[str]) -> Stack:
     return Stack(len(files), lambda position: dicom_stack(files[order[position]]).read(0))
 
 
+def series_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """The DICOM files below a folder, by their paths; hidden files are left out."""
+    paths = [Path(base) / name for base, _, names in os.walk(folder) for name in names if not name.startswith(".")]
+    return (path for path in sorted(paths) if may_be_dicom(path.name) and image_kind(path) == "dicom")
+
+
 def read_header(path: str | os.PathLike[str], elements: Sequence[str]) -> Any:
     """The named elements of a DICOM file, without its pixels, as a mapping.
 
@@ -87,12 +90,16 @@ def read_header(path: str | os.PathLike[str], elements: Sequence[str]) -> Any:
 
 
 def place_in_series(path: str | os.PathLike[str]) -> float | None:
-    """Where a DICOM file lies along its scan, in millimetres, or else its instance number; None where it says neither.
+    """Where a DICOM file lies along its scan, in millimetres, or else its instance number; None where it says neither,
+    or is damaged.
 
     Raises:
         ImportError: pydicom is not installed.
     """
-    head = read_header(path, _ORDER)
+    try:
+        head = read_header(path, _ORDER)
+    except ValueError:
+        return None
     place = _place(head)
     return place if place is not None else _instance(head)
 
@@ -101,7 +108,7 @@ def _read(path: str | os.PathLike[str], **how: Any) -> Any:
     with of_extra("dicom", path, "a DICOM file"):
         import pydicom
     try:
-        return pydicom.dcmread(path, **how)
+        return pydicom.dcmread(path, force=True, **how)  # also where the first 132 bytes are left out
     except OSError:
         raise
     except Exception as error:  # a damaged file may raise anything

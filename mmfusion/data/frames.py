@@ -58,12 +58,15 @@ class Frame:
     """One slice whose values are not yet those of a screen.
 
     Attributes:
-        values: (H, W) grey values, or (H, W, 3) colors, as the file stores them.
+        values: (H, W) grey values, or (H, W, 3) colors, as the file stores them, but in the byte order of the machine.
         rescale: Stored values -> physical units, such as Hounsfield units; None where they are the same.
         window: Physical units -> 0 to 1, as the file says that it is to be shown; None where it does not say.
         inverted: Whether small values are bright.
         padding: Smallest and largest stored value that fills what was not recorded.
         alpha: (H, W) opacity, 0 to 1.
+
+    Raises:
+        ValueError: The values are complex, or of several parts.
     """
 
     values: Values
@@ -72,6 +75,12 @@ class Frame:
     inverted: bool = False
     padding: tuple[float, float] | None = None
     alpha: Values | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.dtype.kind not in "biuf":
+            raise ValueError(f"its values are of the kind {self.values.dtype}, and no grey values")
+        native = self.values.dtype.newbyteorder("=")
+        object.__setattr__(self, "values", self.values.astype(native, copy=False))
 
     @cached_property
     def ends(self) -> tuple[float, float] | None:

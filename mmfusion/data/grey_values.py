@@ -1,6 +1,6 @@
 """Which values of an image become black and white: one decision for every format, ``processor.window``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ class BlankImageError(ValueError):
     """An image shows nothing: all of its pixels are alike, or none is a number."""
 
 
-def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Image.Image]:
+def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> list[Image.Image]:
     """Slices of one image or study as 8-bit RGB, all under one window.
 
     Args:
@@ -34,14 +34,14 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Ima
             asked for.
 
     Raises:
-        BlankImageError: All slices are blank; raised behind the last.
+        BlankImageError: All slices are blank.
         ValueError: ``dicom``, and a slice has no window of its own.
     """
     if window not in (None, "auto", "full", "dicom"):
         shots = [_as_frame(shot) if isinstance(shot, Image.Image) else shot for shot in shots]
     frames = [shot for shot in shots if isinstance(shot, Frame) and not _shown_by_file(shot, window)]
     limits = _limits(frames, window) if frames else (0.0, 1.0)
-    blank = True
+    pictures, blank = [], True
     for shot in shots:
         if isinstance(shot, Image.Image):
             picture = as_rgb(shot, flat=window is not None)
@@ -50,9 +50,10 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> Iterator[Ima
             picture = _rendered(shot, None if _shown_by_file(shot, window) else limits)
             # by its values: what lies outside its window is dark, but there
             blank = blank and (shot.ends is None or shot.ends[0] == shot.ends[1])
-        yield picture
+        pictures.append(picture)
     if blank and shots:
         raise BlankImageError("the image is blank: all of its pixels are alike")
+    return pictures
 
 
 def is_blank(picture: Image.Image) -> bool:

@@ -130,7 +130,7 @@ class _Grouping:
             cell = self.numbers[row - 1]
             return cell_number(cell), self.config.slice_column, cell, "the slice number is missing or no number"
         if may_be_dicom(image) and image_kind(path := self.cases.image_root / image) == "dicom":
-            nowhere = "the DICOM file has neither a position nor an instance number; name a dataset.slice_column"
+            nowhere = "the DICOM file has no position and no instance number, or is broken; name a dataset.slice_column"
             return place_in_series(path), "image", image, nowhere
         return slice_number(image), "image", image, "the file name has no slice number; name a dataset.slice_column"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmfusion.data.formats import image_column
 from mmfusion.data.header_facts import fact_text
-from mmfusion.data.image_folder import ImageFolder, ImagePathError, find_image_root, open_image_folder
+from mmfusion.data.image_folder import ImageFolder, find_image_root, open_image_folder
 from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_kind
 from mmfusion.data.reading import Reading
 
@@ -35,15 +35,15 @@ def add_header_columns(reading: Reading) -> Reading:
 
 def _facts(folder: ImageFolder, value: str | None, facts: set[str]) -> dict[str, str | None]:
     """Facts of the DICOM file, or of the first one below the folder of a series; none where there is no such file."""
-    from mmfusion.data.dicom_files import read_header
+    from mmfusion.data.dicom_files import read_header, series_files
 
     try:
         path = Path(folder.root) / folder.find(value) if value else None
-    except ImagePathError:  # told with the other problems of the row
+        if path is not None and path.is_dir():
+            path = next(series_files(path), None)
+        if path is None or image_kind(path) != "dicom":
+            return {}
+        header = read_header(path, sorted(facts))
+    except ValueError:  # a wrong path, or a damaged file: told with the other problems of the row
         return {}
-    if path is not None and path.is_dir():
-        path = next((file for file in sorted(path.rglob("*")) if file.is_file() and image_kind(file) == "dicom"), None)
-    if path is None or image_kind(path) != "dicom":
-        return {}
-    header = read_header(path, sorted(facts))
     return {fact: fact_text(fact, header.get(fact)) for fact in facts}

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -34,15 +34,15 @@ def check_images(
     What was found sound before, and has not changed, is not decoded again (:mod:`mmfusion.data.kept_checks`).
 
     An image is decoded whole, since a truncated file opens as well as any other, and has to show something; of a study,
-    one slice has to. A region of interest has to lie within
-    its image. Bags of feature vectors are read whole too, and have to be as wide as most of them.
+    one slice has to. A region of interest has to lie within its image. Bags of feature vectors are read whole too, and
+    have to be as wide as most of them.
 
     Args:
         cases: The table; cases that are bad already are not looked at again.
         workers: Number of threads; None takes one per core, at most 8.
         progress: Show a progress bar on a terminal.
-        look: Called from several threads with each image's path in the table and the decoded image, for whoever wants
-            to know more of it; what it raises counts against the image.
+        look: Called from several threads with each image's path in the table and the decoded image, of a file of
+            several the middle one, for whoever wants to know more of it; what it raises counts against the image.
 
     Returns:
         The same table.
@@ -50,12 +50,9 @@ def check_images(
     from tqdm import tqdm
 
     bad = cases.bad_rows
-    # where an image is only decoded, what was found sound before is not decoded again
-    kept = (
-        KeptChecks(cases.image_root, cases.slice, cases.slices)
-        if look is None and not cases.regions and cases.layout != "bags"
-        else None
-    )
+    # where images are looked at, or their sizes are asked for, each is decoded
+    is_kept = look is None and not cases.regions and cases.layout != "bags"
+    kept = KeptChecks(cases.image_root, cases.layout, cases.slice, cases.slices) if is_kept else None
     todo = [
         (row, id_, image)
         for row, id_, images in cases.frame[["id", "image"]].itertuples(name=None)
@@ -63,9 +60,8 @@ def check_images(
         for image in ((images,) if cases.one_path else images or ())
         if image is not None and not (kept is not None and kept.is_sound(image))
     ]
-    unreadable: dict[int, list[Problem]] = {}
+    found: dict[int, list[Problem]] = {}
     widths: dict[int, int] = {}
-    blank: dict[int, list[Problem]] = {}
     bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
@@ -81,23 +77,27 @@ def check_images(
                 kind, message = reason
                 place, part_of = (row, None) if cases.one_path else (cases.image_rows.get(image, row), row)
                 problem = Problem.of_row(kind, place, id_, "image", image, message, part_of)
-                found = blank if kind is ProblemKind.BLANK_IMAGE and cases.layout == "slices" else unreadable
                 found.setdefault(row, []).append(problem)
     if kept is not None:
         kept.save()
-    blank = {row: found for row, found in blank.items() if len(found) == len(cases.frame.at[row, "image"])}
-    cases.problems += [problem for found in (unreadable, blank) for of_row in found.values() for problem in of_row]
+    if cases.layout == "slices":
+        found = {row: _without_blank(problems, cases.frame.at[row, "image"]) for row, problems in found.items()}
+    cases.problems += [problem for of_row in found.values() for problem in of_row]
     if cases.layout == "bags":
         cases.problems += _odd_widths(cases, widths)
-    if not cases.one_path and (unreadable or blank):
-        undecoded = {
-            row: {problem.value for each in (unreadable, blank) for problem in each.get(row, ())}
-            for row in {*unreadable, *blank}
-        }
+    if not cases.one_path and any(found.values()):
+        undecoded = {row: {problem.value for problem in problems} for row, problems in found.items()}
         cases.frame = cases.frame.assign(image=object_array(list(_without(cases, undecoded))))
         cases.problems += emptied_cases(cases)
     cases.problems.sort(key=lambda problem: problem.row)
     return cases
+
+
+def _without_blank(problems: list[Problem], images: Sequence[str]) -> list[Problem]:
+    """The problems of a study's images; blank ones are problems only where no other image is left."""
+    if len(problems) == len(images):
+        return problems
+    return [problem for problem in problems if problem.kind is not ProblemKind.BLANK_IMAGE]
 
 
 def _without(cases: CaseTable, left_out: dict[int, set[str | None]]) -> Iterator[tuple[str | None, ...] | None]:
@@ -116,7 +116,7 @@ def _bag_problem(cases: CaseTable, row: int, name: str, widths: dict[int, int]) 
     except ImportError:
         raise
     except Exception as error:  # a damaged file may raise anything
-        return ProblemKind.UNREADABLE_BAG, str(error).splitlines()[0] if str(error) else type(error).__name__
+        return ProblemKind.UNREADABLE_BAG, reason_of(error)
     return None
 
 
@@ -139,10 +139,12 @@ def _image_problem(
     try:
         path = cases.image_root / name
         shots = read_slices(path, cases.slices) if several else [read_slice(path, cases.slice)]
-        pictures = list(rgb_pictures(shots))
-        width, height = shots[0].size if isinstance(shots[0], Image.Image) else pictures[0].size
+        pictures = rgb_pictures(shots)
+        width, height = pictures[0].size
         if look is not None:
-            look(name, shots[0] if isinstance(shots[0], Image.Image) else pictures[0])
+            middle = len(shots) // 2
+            shot = shots[middle]
+            look(name, shot if isinstance(shot, Image.Image) else pictures[middle])
     except ImportError:
         raise
     except BlankImageError as error:

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFF
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 #: The two halves of a NIfTI file in two.
 _NIFTI_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
+#: Files that are not the whole of an image: its header may lie in one and its pixels in another.
+DETACHED_SUFFIXES = (".mhd", ".nhdr", *_NIFTI_PAIR)
 
 
 def image_kind(path: str | os.PathLike[str]) -> str:

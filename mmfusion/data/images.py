@@ -79,7 +79,7 @@ def open_pictures(
             else:
                 shots.append(read_slice(source, slice, size))
     with named_errors(sources[0] if len(sources) else ""):
-        return list(rgb_pictures(shots, window))
+        return rgb_pictures(shots, window)
 
 
 @contextmanager
@@ -117,7 +117,6 @@ def _from_array(array: np.ndarray) -> Shot:
         array = array * np.uint8(255)
     if array.dtype == np.uint8:
         return Image.fromarray(array)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.shape[2:] != (4,):
         return Frame(array)
     opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1.0

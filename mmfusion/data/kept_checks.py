@@ -9,7 +9,8 @@ from typing import Any
 import PIL
 
 from mmfusion._version import __version__
-from mmfusion.files import cache_folder, read_json, sha256, short_hash, written_whole
+from mmfusion.data.image_kinds import DETACHED_SUFFIXES
+from mmfusion.files import cache_folder, read_json, sha256, short_hash, write_text
 
 
 class KeptChecks:
@@ -20,7 +21,7 @@ class KeptChecks:
 
     Args:
         root: The folder.
-        chosen: What is read of its files, where that is not all.
+        chosen: How its files are read, and what of them.
     """
 
     def __init__(self, root: Path, *chosen: int | str | None) -> None:
@@ -50,7 +51,9 @@ class KeptChecks:
         return is_same
 
     def keep(self, name: str) -> None:
-        """Remember a sound image."""
+        """Remember a sound image; not a folder, nor a header whose pixels lie in another file."""
+        if name.lower().endswith(DETACHED_SUFFIXES):
+            return
         with suppress(OSError):
             state, digest = os.stat(os.path.join(self._root, name)), sha256(Path(self._root, name))[:32]
             self._sound[name], self._is_changed = [state.st_size, state.st_mtime_ns, digest], True
@@ -61,5 +64,4 @@ class KeptChecks:
             return
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(self._path) as partial:
-                partial.write_text(json.dumps({"reader": self._reader, "images": self._sound}), encoding="utf-8")
+            write_text(self._path, json.dumps({"reader": self._reader, "images": self._sound}))

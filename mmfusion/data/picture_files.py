@@ -31,7 +31,7 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # later pictures of MPO are previews
     if count == 1:
         if size is not None:
-            image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+            image.draft(None, (2 * size, 2 * size))
         return Stack(1, lambda _: shot_of(image))
     pages = list(range(count))
     if image.format == "TIFF":
@@ -79,7 +79,7 @@ def shot_of(image: Image.Image) -> Shot:
     upright = ImageOps.exif_transpose(image)
     signed_bytes = image.mode == "L" and tags.get(_SAMPLE_FORMAT) == (2,)
     if not image.mode.startswith(("I", "F")) and not signed_bytes:
-        return upright.copy() if upright is image else upright
+        return upright
     values = np.array(upright)
     if signed_bytes:
         values = values.view(np.int8)

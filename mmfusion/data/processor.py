@@ -300,7 +300,7 @@ class Processor:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         for name in _OPTIONAL:
-            if values.get(name, 0) is None:
+            if values[name] is None:
                 del values[name]  # read by earlier versions too
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}

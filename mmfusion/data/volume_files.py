@@ -26,7 +26,7 @@ def nifti_stack(path: str | os.PathLike[str]) -> Stack:
     image: Any = nibabel.load(path)
     if type(image).__name__ not in _NIFTI:
         raise ValueError(f"{type(image).__name__} does not say how the volume lies in the patient")
-    _check_dimensions(image.shape[3:], "of time, directions or channels beside its three")
+    _check_dimensions(image.shape[3:])
     if len(image.shape) < 3:
         raise ValueError(f"it holds no volume: its shape is {image.shape}")
     canonical = nibabel.as_closest_canonical(image)
@@ -55,7 +55,7 @@ def itk_stack(path: str | os.PathLike[str]) -> Stack:
         raise ValueError(reason[-1].strip() if reason else "SimpleITK cannot read it") from None
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
-    _check_dimensions(image.GetSize()[3:], "of time, directions or channels beside its three")
+    _check_dimensions(image.GetSize()[3:])
     if image.GetNumberOfComponentsPerPixel() not in (1, 3):
         raise ValueError(f"each of its voxels has {image.GetNumberOfComponentsPerPixel()} values, not 1 or 3")
     if image.GetDimension() == 2:
@@ -64,9 +64,10 @@ def itk_stack(path: str | os.PathLike[str]) -> Stack:
     return volume_stack(sitk.GetArrayFromImage(image), image.GetSpacing()[::-1])
 
 
-def _check_dimensions(beyond: Sequence[int], what: str) -> None:
+def _check_dimensions(beyond: Sequence[int]) -> None:
     if any(length != 1 for length in beyond):
-        raise ValueError(f"it has dimensions {what}: {' x '.join(map(str, beyond))}; save one volume of them")
+        what, sizes = "dimensions of time, directions or channels beside its three", " x ".join(map(str, beyond))
+        raise ValueError(f"it has {what}: {sizes}; save one volume of them")
 
 
 def volume_stack(values: Values, spacing: Sequence[float]) -> Stack:

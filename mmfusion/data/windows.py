@@ -13,6 +13,6 @@ def check_window(window: Window) -> None:
     """Refuse what is no ``processor.window``, with a ValueError."""
     if window is None or window in WINDOWS:
         return
-    numbers = not isinstance(window, str) and len(window) == 2 and all(isinstance(n, int | float) for n in window)
-    if not numbers or not window[1] > 0:  # type: ignore[operator]
+    numbers = [] if isinstance(window, str) else [n for n in window if isinstance(n, int | float)]
+    if len(window) != 2 or len(numbers) != 2 or not numbers[1] > 0:
         raise ValueError(f"processor.window is {', '.join(WINDOWS)} or [center, width], width above 0; got {window!r}.")

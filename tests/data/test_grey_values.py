@@ -52,6 +52,8 @@ def test_the_same_picture_in_any_values(values: np.ndarray, place: Any) -> None:
     if place is not None:
         kept[place] = False
     assert np.abs(shown[:, :, 1] - TRUTH)[kept].max() <= 1
+    longer = np.asarray(open_image(np.concatenate([values, values])))  # shown through a table of all values
+    np.testing.assert_array_equal(longer[: len(shown)], shown)
 
 
 def test_windows() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmfusion.auditing.audited_data import look_at
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
 from mmfusion.data.images import open_pictures
 from mmfusion.data.problems import ProblemKind
@@ -24,16 +25,17 @@ RAMP = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))
 def _dicom(path: Path, values: np.ndarray, **elements: Any) -> None:
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = elements.pop("syntax", pydicom.uid.ExplicitVRLittleEndian)
     made = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     made.Rows, made.Columns = values.shape[-2:]
     made.SamplesPerPixel, made.PhotometricInterpretation = 1, elements.pop("photometric", "MONOCHROME2")
     made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 0
-    made.PixelData = values.astype("<u2").tobytes()
+    made.PixelData = values.astype("<u2" if meta.TransferSyntaxUID.is_little_endian else ">u2").tobytes()
+    made["PixelData"].VR = "OW"
     for name, value in elements.items():
         setattr(made, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    made.save_as(path, enforce_file_format=True)
+    pydicom.dcmwrite(path, made, enforce_file_format=True)
 
 
 def _grey(*args: Any, **kwargs: Any) -> np.ndarray:
@@ -115,8 +117,22 @@ def test_a_volume_is_cut_as_it_was_scanned(tmp_path: Path, suffix: str, spacing:
         np.testing.assert_array_equal(canonical[::-1, ::-1].T, values)
 
 
+def test_the_order_of_bytes_changes_nothing(tmp_path: Path) -> None:
+    values = np.tile(np.arange(0, 4096, 32, dtype=np.uint16), (128, 1))
+    _dicom(tmp_path / "a.dcm", values, syntax=pydicom.uid.ExplicitVRBigEndian)
+    Image.fromarray(values.astype(">u2")).save(tmp_path / "a.tif")
+    volume = np.repeat(values[::-1, ::-1].T[:, :, None], 2, axis=2).astype(np.int16)  # x, y, z of RAS
+    nibabel.save(nibabel.MGHImage(volume, np.diag([1, 1, 4, 1])), tmp_path / "a.mgz")
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([1, 1, 4, 1]), header), tmp_path / "a.nii")
+    for name in ("a.dcm", "a.tif", "a.mgz", "a.nii"):
+        np.testing.assert_array_equal(open_image(tmp_path / name, slice=0), open_image(values), err_msg=name)
+
+
 def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 5), np.float32), np.eye(4)), tmp_path / "4d.nii")
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 1j, np.complex64), np.eye(4)), tmp_path / "phase.nii")
     (tmp_path / "bad.nii.gz").write_bytes(b"nothing")
     (tmp_path / "bad.mha").write_bytes(b"nothing")
     (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
@@ -126,6 +142,7 @@ def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
     made.save_as(tmp_path / "plan.dcm")
     reasons = {
         "4d.nii": "dimensions of time",
+        "phase.nii": "complex64",
         "bad.nii.gz": "bad",
         "bad.mha": "bad",
         "a.eps": "none of the formats",
@@ -133,7 +150,7 @@ def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
     }
     for name, reason in reasons.items():
         with pytest.raises(ValueError, match=rf"{name} cannot be decoded: .*{reason}") as raised:
-            open_image(tmp_path / name)
+            open_image(tmp_path / name, slice=0)
         assert "\n" not in str(raised.value)
 
 
@@ -175,13 +192,66 @@ def test_volumes_are_studies_and_one_slice_is_a_picture(tmp_path: Path) -> None:
 def test_facts_of_headers_are_columns_and_identifiers_are_not(tmp_path: Path) -> None:
     _dicom(tmp_path / "a.dcm", RAMP, PatientAge="055Y", PatientSex="F", BodyPartExamined="CHEST", PatientName="Doe")
     _dicom(tmp_path / "b.dcm", RAMP, PatientAge="006M")
-    (tmp_path / "t.csv").write_text("image,label\na.dcm,x\nb.dcm,y\n")
+    (tmp_path / "broken.dcm").write_bytes(b"\x08\0\x05\0CS\xff\xffbroken" * 3)
+    _dicom(tmp_path / "S" / "1.dcm", RAMP, PatientSex="M")
+    (tmp_path / "S" / "0.txt").write_text("of the export")
+    (tmp_path / "t.csv").write_text("image,label\na.dcm,x\nb.dcm,y\nbroken.dcm,y\nS,y\n")
     facts = {"age": "PatientAge", "sex": "PatientSex", "site": "BodyPartExamined"}
     frame = read_cases(tmp_path, DatasetConfig(header_columns=facts)).frame
-    assert frame[["age", "sex", "site"]].values.tolist() == [["55", "female", "chest"], ["0.5", None, None]]
+    none = [None] * 3
+    cells = [["55", "female", "chest"], ["0.5", None, None], none, [None, "male", None]]
+    assert frame[["age", "sex", "site"]].values.tolist() == cells
     for identifier in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate"):
         with pytest.raises(ValueError, match=f"'{identifier}', which may identify a patient"):
             DatasetConfig(header_columns={"x": identifier})
+
+
+def test_an_audit_looks_at_series_and_at_volumes_that_begin_in_air(tmp_path: Path) -> None:
+    for number in range(3):
+        _dicom(tmp_path / "S" / f"{number}.dcm", RAMP if number else 0 * RAMP, InstanceNumber=number)
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([0 * RAMP, RAMP, RAMP.T])), str(tmp_path / "v.mha"))
+    rows = "".join(f"{name},{label}\n" for name, label in (("S", "x"), ("v.mha", "y")))
+    (tmp_path / "t.csv").write_text(f"image,label\n{rows}")
+    facts: dict[str, Any] = {}
+    cases = read_cases(tmp_path, DatasetConfig(slices="all"))
+    check_images(
+        cases, progress=False, look=lambda name, image: facts.update({name: look_at(cases.image_root / name, image)})
+    )
+    assert cases.problems == [] and sorted(facts) == ["S", "v.mha"]
+    assert all(np.ptp(found.thumbnail) > 100 for found in facts.values())
+
+
+def test_a_study_of_blank_and_broken_files_is_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}1.png")
+        Image.fromarray((RAMP // 16).astype(np.uint8)).save(tmp_path / f"{name}2.png")
+    (tmp_path / "a2.png").write_bytes(b"broken")
+    (tmp_path / "t.csv").write_text("image,study,label\na1.png,a,x\na2.png,a,x\nb1.png,b,y\nb2.png,b,y\n")
+    cases = check_images(read_cases(tmp_path, DatasetConfig(study_column="study")), progress=False)
+    kinds = [ProblemKind.BLANK_IMAGE, ProblemKind.UNREADABLE_IMAGE, ProblemKind.STUDY_WITHOUT_IMAGES]
+    assert sorted((problem.case, problem.kind.value) for problem in cases.problems) == sorted(
+        (1, kind.value) for kind in kinds
+    )
+
+
+def test_pixels_in_a_file_of_their_own_are_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path / "cache"))
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([RAMP, RAMP])), str(tmp_path / "v.mhd"))
+    (tmp_path / "t.csv").write_text("image,label\nv.mhd,x\n")
+    config = DatasetConfig(slice=0)
+    assert check_images(read_cases(tmp_path, config), progress=False).problems == []
+    (tmp_path / "v.raw").write_bytes(b"")
+    assert len(check_images(read_cases(tmp_path, config), progress=False).problems) == 1
+
+
+def test_what_is_sound_as_a_study_is_not_so_as_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFUSION_CACHE", str(tmp_path / "cache"))
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([RAMP, RAMP])), str(tmp_path / "v1.mha"))
+    (tmp_path / "t.csv").write_text("image,study,label\nv1.mha,a,x\n")
+    studies = check_images(read_cases(tmp_path, DatasetConfig(study_column="study")), progress=False)
+    assert studies.layout == "slices" and studies.problems == []
+    (problem,) = check_images(read_cases(tmp_path), progress=False).problems
+    assert problem.kind is ProblemKind.UNREADABLE_IMAGE
 
 
 def test_pages_of_a_tiff_and_an_animation(tmp_path: Path) -> None:
