@@ -13,6 +13,7 @@ from PIL import Image
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
 from mmfusion.data.images import open_pictures
 from mmfusion.data.problems import ProblemKind
+from mmfusion.inference.reading import read_unlabelled
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -179,6 +180,9 @@ def test_facts_of_headers_are_columns_and_identifiers_are_not(tmp_path: Path) ->
     facts = {"age": "PatientAge", "sex": "PatientSex", "site": "BodyPartExamined"}
     frame = read_cases(tmp_path, DatasetConfig(header_columns=facts)).frame
     assert frame[["age", "sex", "site"]].values.tolist() == [["55", "female", "chest"], ["0.5", None, None]]
+    (tmp_path / "t.csv").unlink()  # images alone, to predict
+    frame = read_unlabelled(tmp_path, DatasetConfig(header_columns=facts), ["x"]).frame
+    assert frame["age"].tolist() == ["55", "0.5"]
     for identifier in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate"):
         with pytest.raises(ValueError, match=f"'{identifier}', which may identify a patient"):
             DatasetConfig(header_columns={"x": identifier})
