@@ -6,18 +6,22 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 
-_SPLIT = ("split_column", "split_table", "fold_column", "folds", "val_fraction", "test_fraction")
+_READ = ("split_column", "fold_column", "folds")
+_DRAWN = ("split_table", "val_fraction", "test_fraction")
 _LABELS = ("label_column", "label_columns", "label_map")
 _TRAINING = ("table_columns", "numeric_columns", "categorical_columns", "on_bad_column", "check_images")
-_PREDICTED = (*_SPLIT, *_LABELS, *_TRAINING, "group_column", "on_bad_row")
+_PREDICTED = (*_READ, *_DRAWN, *_LABELS, *_TRAINING, "group_column", "on_bad_row")
 
 #: Command -> what of its options of the data set it does not use.
 UNUSED: dict[str, tuple[str, ...]] = {
     "predict": _PREDICTED,
     "explain": _PREDICTED,
+    "embed": (*_DRAWN, *_TRAINING, "text_template", "on_bad_row"),
     "evaluate": _TRAINING,
-    "narrate": ("val_fraction", "test_fraction", "check_images", "on_bad_column"),
-    "split": (*_SPLIT[:4], *_TRAINING),
+    "soup": _TRAINING,
+    "audit": ("check_images", "on_bad_column", "on_bad_row"),
+    "narrate": (*_DRAWN, "check_images", "on_bad_column"),
+    "split": (*_READ, "split_table", *_TRAINING),
 }
 
 

@@ -107,6 +107,11 @@ def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: 
     words = ["--model", MODEL, "--data", str(own / "il.csv")]
     with pytest.raises(ValueError, match=r"predict does not use --dataset\.group_column; leave it out"):
         parse("predict", [*words, "--dataset.group_column", "patient"])
+    for command, option in [("embed", "split_table"), ("audit", "check_images"), ("soup", "on_bad_column")]:
+        given = {"embed": ["--data", "d", "--output", "o", "--model", MODEL], "audit": ["--data", "d"]}
+        needed = given.get(command, ["--models", MODEL, MODEL, "--output", "o", "--data", "d"])
+        with pytest.raises(ValueError, match=f"{command} does not use --dataset.{option}"):
+            parse(command, [*needed, f"--dataset.{option}", "false" if option == "check_images" else "keep"])
     file = tmp_path / "run.yaml"
     file.write_text("dataset: {group_column: patient, columns: {age: Age}}\n")
     options = parse("predict", [*words, "--config", str(file)])
