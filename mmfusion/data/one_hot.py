@@ -17,7 +17,8 @@ _CLASSES = 3
 def read_label_columns(reading: Reading) -> Reading:
     """Make the label of ``dataset.label_columns``: the name of the one column that is 1 in a row, where others are 0.
 
-    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent.
+    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent;
+    so they may for a trained model where there is ``dataset.label_column`` in their place.
     Without the option, a label column that is one of such columns is told.
 
     Raises:
@@ -29,7 +30,8 @@ def read_label_columns(reading: Reading) -> Reading:
         notes = [*raw.notes, *_one_of_several(reading)]
         return replace(reading, raw=replace(raw, notes=notes))
     missing = [name for name in names if name not in raw.columns]
-    if missing and not reading.require_labels:
+    handed_on = reading.known_labels is not None and len(missing) == len(names) and config.label_column in raw.columns
+    if missing and (handed_on or not reading.require_labels):
         return reading
     if missing:
         near = did_you_mean(missing[0], list(raw.columns))

@@ -78,6 +78,11 @@ def test_one_hot_labels(tmp_path: Path) -> None:
         "no label column is 1, where one has to be",
     ]
     assert cases.metadata == []  # the answer is no input
+    own = DatasetConfig(label_columns=["MEL", "NV"])  # as a model hands them on, to a table with a label column
+    frame = pd.DataFrame({"text": ["a"], "label": ["NV"], "image": [None]})
+    assert read_cases(frame, own, processor_labels=["MEL", "NV"]).frame["label"].tolist() == ["NV"]
+    with pytest.raises(ValueError, match=r"no column 'MEL' \(dataset\.label_columns\)"):
+        read_cases(frame, own)
     table.write_text(f"{head}a,1.0,0,0,0,0,0,0\nb,0,1.0,0,0,0,0,0\n")
     images = DatasetConfig(image_root="../ISIC2018_Task3_Training_Input")
     with pytest.raises(ValueError, match=r"dataset\.preset isic2018"):
