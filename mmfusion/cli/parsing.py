@@ -20,7 +20,7 @@ from docstring_parser import parse as parse_docstring
 
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.cli.unused import without_unused
-from mmfusion.data.config import DatasetConfig, handed_on
+from mmfusion.data.config import handed_on
 from mmfusion.registry import load_plugins
 from mmfusion.settings import build, leaves
 from mmfusion.training.config import RunConfig
@@ -52,8 +52,8 @@ def parse(name: str, argv: Sequence[str]) -> Any:
         load_plugins(parsed[key])
     if "dataset" in parsed:
         typed = {word.partition("=")[0].removeprefix("--") for word in argv}
-        dataset, untouched = vars(parsed["dataset"]), vars(DatasetConfig()) | saved
-        parsed["dataset"] = jsonargparse.Namespace(**without_unused(name, dataset, untouched, typed))
+        kept = without_unused(name, vars(parsed["dataset"]), saved, typed)
+        parsed["dataset"] = jsonargparse.Namespace(**kept)
     return build(config, parsed)
 
 

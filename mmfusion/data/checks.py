@@ -1,4 +1,4 @@
-"""Step 9: problems that show in the normal form."""
+"""A step of reading: problems that show in the normal form."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Step 4: which column is which."""
+"""A step of reading: which column is which."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -53,13 +53,14 @@ class DatasetConfig:
     Attributes:
         preset: Public data set, whose layout fills the options that are not given: ``ham10000_kaggle``, ``isic2018``,
             ``isic2019``, ``ham10000`` (``metadata.csv`` and ``images``), ``spider_modic_multiview``,
-            ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (as the examples of these names read SPIDER).
+            ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (as the examples of these names read SPIDER). It is
+            None afterwards.
         format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``report`` (``image.csv`` +
             ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone),
             or ``auto``.
         table: Table file, relative to the root; None looks for the only table there.
         columns: Name that a column has here (for a trained model: in its training) -> name in the table, e.g.
-            ``{age: Age, sex: gender}``. All other options use the names on the left.
+            ``{age: Age, sex: gender}``. All other options but ``join_on`` use the names on the left.
         image_root: Folder of the images, relative to the root, or a list of such folders; None tries the root and
             ``images``. An image that is not there by its path is looked for by file name or id in the folders below. Of
             a table in memory, relative to the working directory; None takes paths that are absolute or relative to it.
@@ -70,7 +71,8 @@ class DatasetConfig:
         label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
         label_columns: Columns with one class each (one-hot), in place of ``label_column``: exactly one of them is 1.
         label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
-            "4 or more"}``. Then every value must be named. Empty takes the values.
+            "4 or more"}``. Then every value must be named, but those that a trained model calls so. Empty takes the
+            values.
         id_column: Column that identifies a row in reports and predictions; None takes the image value.
         text_column: Free text, used as it is; None takes ``text`` where there is such a column.
         text_template: Sentence made from metadata columns, before the free text: ``"{age}-year-old {sex}, lesion on
@@ -171,6 +173,7 @@ class DatasetConfig:
             for option, value in PRESETS[self.preset].items():
                 if getattr(self, option) == getattr(untouched, option):
                     setattr(self, option, copy(value))
+            self.preset = None  # the options say it all now; a copy with one of them changed is not filled again
         if self.format not in FORMATS:
             raise ValueError(f"Unknown dataset.format {self.format!r}; the formats are {', '.join(FORMATS)}.")
         check_choice("dataset.on_bad_column", self.on_bad_column, ("fail", "keep"))

@@ -25,11 +25,6 @@ class Contents:
     text: int
     columns: dict[str, int]
 
-    def __add__(self, other: Contents) -> Contents:
-        """What both parts of a table hold; of the same columns."""
-        columns = {name: count + other.columns[name] for name, count in self.columns.items()}
-        return Contents(self.rows + other.rows, self.image + other.image, self.text + other.text, columns)
-
     def line(self, what: str = "rows") -> str:
         """One line, such as ``426 rows: image 426, text 0, columns age 80 %, sex 100 %``."""
         shares = ", ".join(f"{name} {_percent(count, self.rows)}" for name, count in self.columns.items())

@@ -1,4 +1,4 @@
-"""Step 3: a split column from a column of folds."""
+"""A step of reading: a split column from a column of folds."""
 
 from dataclasses import replace
 

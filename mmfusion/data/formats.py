@@ -1,4 +1,4 @@
-"""Step 1: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
+"""A step of reading: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
 
 import itertools
 import json
@@ -75,9 +75,7 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
         return "report"
     if any("file_name" in read_table(path).columns for path in _folder_tables(root)):
         return "imagefolder"
-    if _files_in(root, TABLE_SUFFIXES):
-        return "table"
-    if _files_in(root, SHEET_SUFFIXES):
+    if _files_in(root, (*TABLE_SUFFIXES, *SHEET_SUFFIXES)):
         return "table"
     below = walk(root, follow_links=config.follow_links)
     images: list[str | None] = [*below.images]
@@ -136,11 +134,14 @@ def _table_below(root: Path, config: DatasetConfig) -> Path:
             raise ValueError(f"{root} holds {found}; name the one to read with dataset.table{known}.")
         return tables[0]
     # an archive may have been unpacked into a folder of its own
-    places = [root / config.table, *sorted(root.glob(f"*/{config.table}"))]
-    found_at = next((path for path in places if path.is_file()), None)
-    if found_at is None:
-        raise FileNotFoundError(f"The table {root / config.table} does not exist; the folder has {names or 'none'}.")
-    return found_at
+    path, below = root / config.table, sorted(root.glob(f"*/{config.table}"))
+    places = [place for place in ([path] if path.is_file() else below) if place.is_file()]
+    if not places:
+        raise FileNotFoundError(f"The table {path} does not exist; the folder has {names or 'none'}.")
+    if len(places) > 1:
+        several = " and ".join(place.relative_to(root).as_posix() for place in places[:2])
+        raise ValueError(f"{root} holds {several}; say which one in dataset.table.")
+    return places[0]
 
 
 def _read_report(root: Path, config: DatasetConfig) -> RawTable:

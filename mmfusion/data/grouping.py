@@ -1,4 +1,4 @@
-"""Step 6: rows that are slices or views of one study become one case."""
+"""A step of reading: rows that are slices or views of one study become one case."""
 
 import logging
 import re

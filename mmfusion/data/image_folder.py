@@ -56,7 +56,7 @@ class ImageFolder:
         below = self._below_root(value)
         path = PurePosixPath(below)
         if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
-            outside = f"the path must lie below the image root {self.root}, without '..'"
+            outside = f"the path must lie below the image root {self.root} (dataset.image_root), without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         places = [PurePosixPath(".")] if below != value else [PurePosixPath(place) for place in self._within]
         found = [name for place in places for name in self._in_folder(place / path)]

@@ -1,5 +1,6 @@
 """Labels that are no list of classes: spellings of one class, numbers to be predicted, several labels in a cell."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -45,9 +46,10 @@ def label_faults(labels: Iterable[str | None], column: str) -> Iterator[str]:
             )
         return
     for separator in _SEPARATORS:
-        parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
-        known = set(names).union(*(others for others in parts.values() if len(parts) > 1))
-        several = [name for name, found in parts.items() if all(part in known - {name} for part in found)]
+        parts = {name: {part.strip() for part in name.split(separator)} for name in names if separator in name}
+        # a part is a label where it stands alone or in two combinations; "carcinoma, basal cell" is one name
+        cells_of = Counter(part for name in names for part in parts.get(name, {name}))
+        several = [name for name, found in parts.items() if all(cells_of[part] > 1 for part in found)]
         if several:
             yield (
                 f"the label column {column!r} holds several labels in a cell, such as {several[0]!r}: a row has one "

@@ -1,4 +1,4 @@
-"""Step 2: columns, such as the label, that stand in a second table."""
+"""A step of reading: columns, such as the label, that stand in a second table."""
 
 from dataclasses import replace
 

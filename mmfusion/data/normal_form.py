@@ -1,4 +1,4 @@
-"""Step 5: the cells as a table of cases in normal form, images looked up, labels and splits by their own names."""
+"""A step of reading: the cells as cases in normal form, images looked up, labels and splits by their own names."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -129,12 +129,17 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
     """Class names, by ``dataset.label_map``; without ``require_labels`` one that the model does not know is None."""
     config = reading.config
     if config.label_map:
-        own = {name: name for name in reading.known_labels or ()}  # what a model calls so already need not be named
+        known = reading.known_labels or ()
+        own = {name: name for name in known}  # what a model calls so already need not be named
         classes = own | {str(value): name for value, name in config.label_map.items()}
-        column, message = reading.columns.label, f"unknown label; dataset.label_map names {', '.join(classes)}"
-        for row, value in enumerate(cells, start=problems.first):
-            if reading.require_labels and value is not None and value not in classes:
-                problems.add(ProblemKind.UNKNOWN_LABEL, row, column or "label", value, message)
+        for row, value in enumerate(cells if reading.require_labels else (), start=problems.first):
+            name = classes.get(value) if value is not None else None
+            if value is None or (name is not None and (name in own or not own)):
+                continue
+            message = f"unknown label; dataset.label_map names {', '.join(classes)}"
+            if name is not None:
+                message = f"unknown label; dataset.label_map makes it {name!r}, and the model knows {', '.join(known)}"
+            problems.add(ProblemKind.UNKNOWN_LABEL, row, reading.columns.label or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
         cells = [value if value in reading.known_labels else None for value in cells]

@@ -1,10 +1,10 @@
-"""Step 5: the label from columns of which each is a class."""
+"""A step of reading: the label from columns of which each is a class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mmfusion.data.presets import preset_of
+from mmfusion.data.presets import PRESETS, preset_of
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable
 from mmfusion.names import did_you_mean
@@ -17,7 +17,9 @@ _CLASSES = 3
 def read_label_columns(reading: Reading) -> Reading:
     """Make the label of ``dataset.label_columns``: the name of the one column that is 1 in a row, where others are 0.
 
-    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent.
+    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent;
+    so they may for a trained model where there is ``dataset.label_column`` in their place.
+    Without the option, a label column that is one of such columns is told.
 
     Raises:
         ValueError: A column is not there, or the table has a label column too.
@@ -25,9 +27,11 @@ def read_label_columns(reading: Reading) -> Reading:
     raw, config = reading.raw, reading.config
     names = config.label_columns
     if not names:
-        return reading
+        notes = [*raw.notes, *_one_of_several(reading)]
+        return replace(reading, raw=replace(raw, notes=notes))
     missing = [name for name in names if name not in raw.columns]
-    if missing and not reading.require_labels:
+    handed_on = reading.known_labels is not None and len(missing) == len(names) and config.label_column in raw.columns
+    if missing and (handed_on or not reading.require_labels):
         return reading
     if missing:
         near = did_you_mean(missing[0], list(raw.columns))
@@ -54,20 +58,35 @@ def read_label_columns(reading: Reading) -> Reading:
 
 def one_hot_columns(raw: RawTable) -> list[str]:
     """Columns that look like classes: nothing but 0 and 1, and together exactly one 1 a row; none where few do."""
-    names = [name for name, cells in raw.columns.items() if all(_number(cell) in (0, 1) for cell in cells)]
+    names = [name for name, cells in raw.columns.items() if _is_binary(cells)]
     rows = zip(*(raw.columns[name] for name in names), strict=True)
     alone = all(sum(_number(cell) or 0 for cell in row) == 1 for row in rows)
     return names if len(names) >= _CLASSES and alone and len(raw) else []
 
 
+def _one_of_several(reading: Reading) -> list[str]:
+    """The line about a label column that is one of the columns of which each is a class; not for a trained model."""
+    raw, label = reading.raw, reading.config.label_column
+    if not reading.require_labels or reading.known_labels is not None or not _is_binary(raw.columns.get(label, [None])):
+        return []
+    names = one_hot_columns(raw)
+    told = f"the label column {label!r} is one of {len(names)} that look like one class each ({_words(names)})"
+    way = f"it tells {label} from all others; dataset.label_columns reads all of them"
+    return [f"{told}: {way}"] if label in names else []
+
+
 def layout_hint(reading: Reading) -> str:
     """What else may be meant where a table lacks a column: a public layout, or labels in several columns."""
     raw, config = reading.raw, reading.config
-    preset = preset_of({raw.source}) if config.preset is None else None
-    if preset is not None:
+    preset = preset_of({raw.source})
+    if preset is not None and any(getattr(config, option) != value for option, value in PRESETS[preset].items()):
         return f" The data as published are read with dataset.preset {preset}."
     found = one_hot_columns(raw) if reading.require_labels and not config.label_columns else []
     return f" The columns {_words(found)} look like one class each: dataset.label_columns names them." if found else ""
+
+
+def _is_binary(cells: Sequence[Any]) -> bool:
+    return all(_number(cell) in (0, 1) for cell in cells)
 
 
 def _words(names: Sequence[Any]) -> str:

@@ -92,7 +92,7 @@ def stream_cases(
         cases = _through(STEPS[1:], part)
         yield cases
         # where the first rows have their images, all have them
-        if cases.frame["image"].notna().any():
+        if not config.image_roots and cases.frame["image"].notna().any():
             config = replace(config, image_root=os.path.abspath(cases.image_root))
 
 

@@ -49,7 +49,7 @@ class Reading:
     folder: Path = Path()
     raw: RawTable = field(default_factory=lambda: RawTable("", {}))
     columns: Columns = Columns()
-    cases: CaseTable = field(default=None)  # type: ignore[assignment]  # step 5 makes it; pandas is not light
+    cases: CaseTable = field(default=None)  # type: ignore[assignment]  # to_normal_form makes it; pandas is not light
 
     def with_problems(self, found: Iterable[Problem]) -> Reading:
         """The same with more problems."""

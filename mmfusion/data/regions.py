@@ -1,4 +1,4 @@
-"""Step 7: regions of interest."""
+"""A step of reading: regions of interest."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Step 3: columns under the names that they have here."""
+"""A step of reading: columns under the names that they have here."""
 
 from dataclasses import replace
 

@@ -24,12 +24,9 @@ def encoding_of(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             # the five bytes that cp1252 does not know are letters in no alphabet of either
-            return "latin-1" if _has_unknown(path) else "cp1252"
+            content = path.read_bytes()
+            return "latin-1" if any(byte in content for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)) else "cp1252"
     return "utf-8"
-
-
-def _has_unknown(path: Path) -> bool:
-    return any(byte in path.read_bytes() for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D))
 
 
 def sniff(path: Path) -> tuple[str, str, list[str]]:

@@ -1,4 +1,4 @@
-"""Step 8: a split kept in a file: which row is in which split or fold, and what the row was when that was decided."""
+"""A step of reading: a split or folds kept in a file, with what each row was when that was decided."""
 
 import csv
 import hashlib

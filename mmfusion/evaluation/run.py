@@ -14,7 +14,7 @@ from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, warn_of_training_rows, with_template
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
-from mmfusion.inference.split import default_split, read_split
+from mmfusion.inference.split import read_measured, read_split
 from mmfusion.results import Evaluation
 from mmfusion.settings import command_line
 
@@ -38,14 +38,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     predictor = with_template(predictor, config.dataset)
     read["template"] = template_of(predictor)
-    if config.split is None:
-        config = replace(config, split=default_split(config.data, config.dataset, predictor.provenance))
-    assert config.split is not None
-    cases = read_split(config.data, config.split, **read)
+    split, cases = read_measured(config.data, config.split, **read)
+    config = replace(config, split=split)
     output = Path(config.output or _beside_model(config.model, f"evaluation/{config.split}"))
     print(f"evaluating {name} on {len(cases):,} rows ({config.split}) of {config.data}")
     tell_contents(predictor, cases)
-    warn_of_training_rows(config.data, config.split, cases, dataset=config.dataset, provenance=predictor.provenance)
+    warn_of_training_rows(config.data, split, cases, dataset=config.dataset, provenance=predictor.provenance)
     everything = replace(config, missing_modality=config.missing_modality or config.report)
     warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)

@@ -93,7 +93,17 @@ def unread_keys(rows: Sequence[Mapping[str, object]], processors: Sequence[Proce
     return [f"the rows have keys that the model does not read: {', '.join(told)}"]
 
 
-def unseen_modalities(members: Sequence[Any], inputs: Sequence[str]) -> list[str]:
+def modalities_of(processors: Iterable[Processor]) -> dict[str, bool]:
+    """Modality -> whether any of the models reads it."""
+    each = list(processors)
+    return {
+        "image": any(processor.reads_images for processor in each),
+        "text": any(processor.tokenizer is not None for processor in each),
+        "table": any(processor.table is not None for processor in each),
+    }
+
+
+def unseen_modalities(members: Sequence[Any], inputs: Collection[str]) -> list[str]:
     """A line for each modality that a model reads and none of several rows has.
 
     Args:
@@ -101,11 +111,7 @@ def unseen_modalities(members: Sequence[Any], inputs: Sequence[str]) -> list[str
         inputs: What each row was judged on, as in :class:`~mmfusion.inference.stream.Prediction`.
     """
     seen = {kind for words in inputs for kind in words.split("+")}
-    read = {
-        "image": any(each.processor.reads_images for each in members),
-        "text": any(each.processor.tokenizer is not None for each in members),
-        "table": any(each.processor.table is not None for each in members),
-    }
+    read = modalities_of(each.processor for each in members)
     return alone(read, {kind: kind in seen for kind in read}) if inputs else []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmfusion.data import CaseTable, DatasetConfig, read_cases
 from mmfusion.data.contents import Contents, contents_of
 from mmfusion.data.memory import DataSource
-from mmfusion.inference.columns import alone, warn_of
+from mmfusion.inference.columns import alone, modalities_of, warn_of
 from mmfusion.inference.predictor import Ensemble, Predictor
 
 logger = logging.getLogger(__name__)
@@ -45,20 +45,13 @@ def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
     return contents_of(cases, template=template, missing_values=missing_values, columns=columns)
 
 
-def absent_lines(predictor: Predictor, found: Contents) -> list[str]:
-    """A line for each modality that the model reads and no row has."""
-    processor = predictor.members[0].processor
-    columns = processor.table.names if processor.table is not None else []
-    read = {"image": processor.reads_images, "text": processor.tokenizer is not None, "table": bool(columns)}
-    there = {"image": found.image, "text": found.text, "table": sum(found.columns[name] for name in columns)}
-    return alone(read, there)
-
-
 def tell_contents(predictor: Predictor, cases: CaseTable) -> None:
     """Print what the rows hold; warn of a modality that the model reads and no row has."""
-    found = contents_for(predictor, cases)
+    processor, found = predictor.members[0].processor, contents_for(predictor, cases)
+    columns = processor.table.names if processor.table is not None else []
     print(found.line())
-    warn_of(absent_lines(predictor, found))
+    there = {"image": found.image, "text": found.text, "table": sum(found.columns[name] for name in columns)}
+    warn_of(alone(modalities_of([processor]), there))
 
 
 def warn_of_training_rows(

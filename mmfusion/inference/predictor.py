@@ -26,7 +26,7 @@ from mmfusion.inference.description import described
 from mmfusion.inference.diagnoses import diagnoses
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
-from mmfusion.inference.rows import AllRows, DictRows, check_row, checked_rows, named_row, tell_notices
+from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
 from mmfusion.models.saving import model_config, save_pretrained
@@ -296,7 +296,7 @@ class Predictor:
         """
         from mmfusion.explanation import explain_item
 
-        row = named_row(check_row(row), self.columns)
+        (row,) = checked_rows([row], [self.processor], self.dataset)
         item = DictRows([row], self.processor, self.members[0].image_layout)[0]
         return explain_item(self, item, image=row.get("image"), **options)
 

@@ -41,8 +41,8 @@ def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
     named = dataset.table is not None and isinstance(path, Path) and (path / dataset.table).is_file()
     if named or has_table(path):
         return dataset
-    kept = {name: getattr(dataset, name) for name in ("image_root", "follow_links", "slice", "slices")}
-    return DatasetConfig(format="folder", **kept)
+    kept = ("image_root", "follow_links", "slice", "slices", "header_columns", "missing_values")
+    return DatasetConfig(format="folder", **{name: getattr(dataset, name) for name in kept})
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:

@@ -171,6 +171,7 @@ def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
     """
     rows = MemoryTable.of(frame).rows()
     parts = {"image": dataset.image_column, "text": dataset.text_column, "bag": dataset.bag_column}
+    parts = {part: name for part, name in parts.items() if part not in dataset.columns}
     for row in rows:
         row |= {part: row[name] for part, name in parts.items() if name in row and part not in row}
         if views := [name for name in dataset.view_columns if name in row]:
@@ -213,8 +214,13 @@ def named_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str
     Args:
         row: The row.
         columns: Name that a model reads -> name in the row.
+
+    Raises:
+        ValueError: The row has a key of either name.
     """
     names = {column: name for name, column in columns.items()}
+    if both := [name for name, column in columns.items() if {name, column} <= row.keys() and name not in names]:
+        raise ValueError(f"A row has {both[0]!r}, and columns takes {columns[both[0]]!r} for it; leave one out.")
     renamed = {names.get(key, key): value for key, value in row.items()}
     if "image" not in renamed and "images" not in renamed:
         other = next((key for key in _IMAGE_KEYS if key in renamed), None)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from mmfusion.data import DatasetConfig
-from mmfusion.data.contents import Contents
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.data.read import PART
 from mmfusion.hardware import resolve_channels_last
-from mmfusion.inference.columns import column_lines, warn_of
+from mmfusion.inference.columns import column_lines, unseen_modalities, warn_of
 from mmfusion.inference.config import PredictConfig
-from mmfusion.inference.contents import absent_lines, contents_for, template_of, with_template
+from mmfusion.inference.contents import contents_for, template_of, with_template
 from mmfusion.inference.description import how_it_predicts
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
@@ -90,28 +89,22 @@ def predict_path(
     """
     dataset, count, unreadable = dataset or predictor.dataset, 0, 0
     predictor = with_template(predictor, dataset)
-    contents: Contents | None = None
+    judged: set[str] = set()
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
     with prediction_writer(output, predictor.labels) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
-            found = contents_for(predictor, cases)
-            if contents is None:
-                print(found.line("rows" if len(cases) < PART else "first rows"))
+            if not count:
+                print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))
                 warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
-            contents = found if contents is None else contents + found
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
                 write(rows[0].ids[part.rows], part)
+                judged.update(part.inputs)
                 unreadable += sum(error is not None for error in part.errors)
                 bar.update(len(part.errors))
             count += len(cases)
             for noted, each in zip(notices, rows, strict=True):
                 noted.update(each.notices())
-    warn_of(
-        [
-            *(absent_lines(predictor, contents) if contents is not None else ()),
-            *(line for noted in notices for line in noted.lines()),
-        ]
-    )
+    warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
     return Predicted(Path(output), count, unreadable)

@@ -7,20 +7,27 @@ from mmfusion.data import CaseTable, DatasetConfig, check_images, read_cases
 from mmfusion.data.memory import DataSource
 
 
-def read_split(
+def read_split(data: DataSource, split: str, **how: Any) -> CaseTable:
+    """The rows of a split: those of :func:`read_measured`, whose keywords it takes."""
+    return read_measured(data, split, **how)[1]
+
+
+def read_measured(
     data: DataSource,
-    split: str,
+    split: str | None,
     *,
     dataset: DatasetConfig,
     labels: Sequence[str],
     provenance: Mapping[str, Any],
     template: str | None = None,
-) -> CaseTable:
-    """The rows of a data set to measure a trained model on.
+) -> tuple[str, CaseTable]:
+    """The rows of a data set to measure a trained model on, and which split they are.
 
     Args:
         data: root folder of the data set, or its table (a file, or one in memory).
-        split: ``train``, ``val``, ``test``, or ``all``.
+        split: ``train``, ``val``, ``test``, or ``all``. None takes ``test``; of data without a split ``all``, unless
+            they are as many rows as the model was made of: these may be the ones that it was trained on, of which the
+            test rows are to be found.
         dataset: how to read it.
         labels: the classes that the model knows.
         provenance: the ``training`` entry of the model's ``config.json``. Where the data have no split column, the
@@ -34,12 +41,18 @@ def read_split(
     """
     dataset = dataset.without_split() if split == "all" else dataset
     cases = read_cases(data, dataset, processor_labels=labels, template=template)
+    if split is None:
+        is_own = cases.splits or len(cases) == sum((provenance.get("rows") or {}).values())
+        split = "test" if is_own else "all"
+        if not is_own:
+            told = f"all {len(cases):,} rows are measured; any that it was trained on flatter it"
+            print(f"{cases.source} has no split: {told}")
     drawn = split != "all" and not cases.splits
     if drawn or not cases.one_path:
         # a split was drawn from the sound rows; a case goes on without those of its images that cannot be read
         check_images(cases)
     if not drawn:
-        return (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
+        return split, (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
     cases = cases.resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(
@@ -47,17 +60,4 @@ def read_split(
             f"{split!r} rows cannot be told. Read them as its run did (--config RUN/config.yaml), or choose "
             "split 'all' for data that the model has not seen."
         )
-    return cases.select(split)
-
-
-def default_split(data: DataSource, dataset: DatasetConfig, provenance: Mapping[str, Any]) -> str:
-    """The split to measure a model on where none is named, and a line about it where that is no test split.
-
-    It is ``test``; of data without a split ``all``, unless they are as many rows as the model was made of: these may
-    be the ones that it was trained on, of which the test rows are to be found.
-    """
-    cases = read_cases(data, dataset, processor_labels=())
-    if cases.splits or len(cases) == sum((provenance.get("rows") or {}).values()):
-        return "test"
-    print(f"{cases.source} has no split: all {len(cases):,} rows are measured; any that it was trained on flatter it")
-    return "all"
+    return split, cases.select(split)

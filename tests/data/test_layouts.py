@@ -15,6 +15,7 @@ from mmfusion.data import DatasetConfig, check_images, image_checks, read_cases
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.labels import in_order, label_faults
 from mmfusion.data.presets import PRESETS
+from mmfusion.data.read import stream_cases
 from mmfusion.data.walking import walk
 
 
@@ -48,6 +49,8 @@ def test_kaggles_ham10000_as_it_is_downloaded(tmp_path: Path) -> None:
     assert own.group_column == "dx_type" and own.label_column == "dx"
     with pytest.raises(ValueError, match="isic2018"):
         DatasetConfig(preset="isic")
+    for part in stream_cases(tmp_path, DatasetConfig(preset="ham10000_kaggle"), processor_labels=["nv"], rows=2):
+        assert messages(part) == []  # the copies are not looked at in later parts either
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,7 @@ def test_layouts_of_the_examples(name: str) -> None:
     options = yaml.safe_load(example.read_text())["dataset"]
     assert DatasetConfig(preset=name) == DatasetConfig(preset=name, **options | {"format": "auto"})
     assert PRESETS[name].items() <= options.items()
+    assert not DatasetConfig(preset=name).without_split().folds  # a changed copy is not filled again
 
 
 def test_one_hot_labels(tmp_path: Path) -> None:
@@ -74,12 +78,39 @@ def test_one_hot_labels(tmp_path: Path) -> None:
         "no label column is 1, where one has to be",
     ]
     assert cases.metadata == []  # the answer is no input
+    own = DatasetConfig(label_columns=["MEL", "NV"])  # as a model hands them on, to a table with a label column
+    frame = pd.DataFrame({"text": ["a"], "label": ["NV"], "image": [None]})
+    assert read_cases(frame, own, processor_labels=["MEL", "NV"]).frame["label"].tolist() == ["NV"]
+    with pytest.raises(ValueError, match=r"no column 'MEL' \(dataset\.label_columns\)"):
+        read_cases(frame, own)
     table.write_text(f"{head}a,1.0,0,0,0,0,0,0\nb,0,1.0,0,0,0,0,0\n")
     images = DatasetConfig(image_root="../ISIC2018_Task3_Training_Input")
     with pytest.raises(ValueError, match=r"dataset\.preset isic2018"):
         read_cases(table, images)
     with pytest.raises(ValueError, match=r"The columns MEL, NV, .* dataset\.label_columns names them"):
         read_cases(table.rename(table.with_name("truth.csv")), images)
+
+
+def test_a_label_column_that_is_one_of_several_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "t.csv").write_text("text,MEL,NV,BCC\na,1,0,0\nb,0,1,0\nc,0,0,1\nd,0,1,0\n")
+    config = DatasetConfig(label_column="MEL", categorical_columns=["text"])
+    told = "'MEL' is one of 3 that look like one class each (MEL, NV, BCC): it tells MEL from all others"
+    assert read_cases(tmp_path, config).labels == ["0", "1"]
+    assert told in caplog.text and "dataset.label_columns reads all of them" in caplog.text
+    caplog.clear()
+    read_cases(tmp_path, config, processor_labels=["0", "1"])  # a model that was trained so
+    (tmp_path / "t.csv").write_text("text,MEL,NV,BCC\na,1,0,0\nb,0,1,1\n")
+    read_cases(tmp_path, config)
+    assert not caplog.text
+
+
+def test_a_table_in_two_folders_below_is_not_guessed(tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text("image,label\n,x\n")
+    with pytest.raises(ValueError, match=r"holds test/t\.csv and train/t\.csv; say which one in dataset\.table"):
+        read_cases(tmp_path, DatasetConfig(table="t.csv"))
+    assert len(read_cases(tmp_path, DatasetConfig(table="train/t.csv"))) == 1
 
 
 def test_images_in_sub_folders_and_in_several_roots(tmp_path: Path) -> None:
@@ -238,6 +269,7 @@ def test_labels_that_are_no_classes(labels: list[str], words: str) -> None:
     "labels",
     [
         ["nevus, atypical", "melanoma"],
+        ["carcinoma, basal cell", "carcinoma, squamous cell"],
         [str(i % 12) for i in range(40)],
         ["0.5", "1"],
         [str(i % 30) for i in range(300)],

@@ -14,6 +14,7 @@ from mmfusion.auditing.audited_data import look_at
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
 from mmfusion.data.images import open_pictures
 from mmfusion.data.problems import ProblemKind
+from mmfusion.inference.reading import read_unlabelled
 
 pydicom = pytest.importorskip("pydicom")
 nibabel = pytest.importorskip("nibabel")
@@ -201,6 +202,9 @@ def test_facts_of_headers_are_columns_and_identifiers_are_not(tmp_path: Path) ->
     none = [None] * 3
     cells = [["55", "female", "chest"], ["0.5", None, None], none, [None, "male", None]]
     assert frame[["age", "sex", "site"]].values.tolist() == cells
+    (tmp_path / "t.csv").unlink()  # images alone, to predict
+    frame = read_unlabelled(tmp_path, DatasetConfig(header_columns=facts), ["x"]).frame
+    assert frame["age"].dropna().tolist() == ["55", "0.5"]
     for identifier in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate"):
         with pytest.raises(ValueError, match=f"'{identifier}', which may identify a patient"):
             DatasetConfig(header_columns={"x": identifier})

@@ -244,7 +244,7 @@ def test_paths_outside_the_image_root(tmp_path: Path) -> None:
     ]
     (root / "t.csv").write_text("image,label\n" + "".join(f"{path},x\n" for path in paths))
     cases = read_cases(root)
-    below = f"the path must lie below the image root {root}, without '..'"
+    below = f"the path must lie below the image root {root} (dataset.image_root), without '..'"
     follow = "dataset.follow_links true follows it"
     assert _bad(cases) == [
         (2, "image", below),

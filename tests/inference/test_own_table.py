@@ -12,6 +12,7 @@ from PIL import Image
 
 import mmfusion
 from mmfusion.cli.parsing import parse
+from mmfusion.cli.unused import without_unused
 from mmfusion.data.config import DatasetConfig, handed_on
 from mmfusion.training.config import ModelConfig, RunConfig
 from mmfusion.training.contents import check_contents
@@ -54,6 +55,10 @@ def test_columns_of_other_names_give_the_same(own: Path, tmp_path: Path, predict
     found = predictor.predict(rows)
     assert [each["inputs"] for each in found] == ["image+text"] * 4
     assert [each["probability"] for each in found] == pytest.approx(right["probability"].tolist(), rel=1e-4)
+    given = DatasetConfig(columns=NAMES, label_column="label")
+    pd.testing.assert_frame_equal(right, mmfusion.predict(own / "other.csv", model=[MODEL], dataset=given))
+    with pytest.raises(ValueError, match="A row has 'age', and columns takes 'Age' for it"):
+        predictor.predict([rows[0] | {"age": 50}])
     with pytest.raises(ValueError, match="'aeg'; did you mean"):
         mmfusion.Predictor.from_pretrained(MODEL, columns={"aeg": "Age"})
 
@@ -72,6 +77,9 @@ def test_keys_that_nobody_reads(own: Path, predictor: mmfusion.Predictor, caplog
         (blind,) = predictor.predict([{"imge": own / "0.png", **facts}])
     assert blind["inputs"] == "text"
     assert "'imge' (did you mean 'image'?)" in caplog.text and "no row has an image" in caplog.text
+    caplog.clear()
+    predictor.explain({"imge": own / "0.png", **facts})
+    assert "'imge' (did you mean 'image'?)" in caplog.text
     plain, by_id = predictor.predict([{"image": own / "0.png", **facts}, {"image_id": own / "0.png", **facts}])
     assert plain == by_id
     (missing, empty) = predictor.predict([{"image": float("nan"), **facts}, {"image": "", **facts}])
@@ -86,16 +94,34 @@ def test_evaluate_and_explain_on_image_and_label_alone(own: Path, tmp_path: Path
     assert (tmp_path / "e" / "0.json").is_file()
 
 
+def test_a_partial_label_map(own: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(own / "il.csv").assign(image=[str(own / f"{i}.png") for i in range(4)])
+    frame["label"] = frame["label"].replace("mel", "melanoma")
+    mmfusion.evaluate(frame, model=[MODEL], dataset={"label_map": {"melanoma": "mel"}}, output=tmp_path)
+    assert [row["true_label"] for row in rows_of(tmp_path / "predictions.csv")] == ["mel", "nv"] * 2
+    with pytest.raises(ValueError, match=r"'melanoma' in 2 rows.*makes it 'MELA', and the model knows akiec"):
+        mmfusion.evaluate(frame, model=[MODEL], dataset={"label_map": {"melanoma": "MELA"}}, output=tmp_path / "b")
+
+
 def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: Any) -> None:
     words = ["--model", MODEL, "--data", str(own / "il.csv")]
     with pytest.raises(ValueError, match=r"predict does not use --dataset\.group_column; leave it out"):
         parse("predict", [*words, "--dataset.group_column", "patient"])
+    for command, option in [("embed", "split_table"), ("audit", "check_images"), ("soup", "on_bad_column")]:
+        given = {"embed": ["--data", "d", "--output", "o", "--model", MODEL], "audit": ["--data", "d"]}
+        needed = given.get(command, ["--models", MODEL, MODEL, "--output", "o", "--data", "d"])
+        with pytest.raises(ValueError, match=f"{command} does not use --dataset.{option}"):
+            parse(command, [*needed, f"--dataset.{option}", "false" if option == "check_images" else "keep"])
     file = tmp_path / "run.yaml"
     file.write_text("dataset: {group_column: patient, columns: {age: Age}}\n")
     options = parse("predict", [*words, "--config", str(file)])
     assert options.dataset.group_column is None and options.dataset.columns == {"age": "Age"}
     assert capsys.readouterr().err == "predict does not use dataset.group_column, which the file has\n"
     assert parse("evaluate", [*words, "--dataset.group_column", "patient"]).dataset.group_column == "patient"
+    # a dataclass gives every option, of which those at their defaults are not meant
+    saved = {"numeric_columns": ["age"]}
+    kept = without_unused("evaluate", vars(DatasetConfig()), saved, {"dataset.numeric_columns"})
+    assert kept["numeric_columns"] == ["age"]
 
 
 def test_a_model_hands_on_nothing_of_its_authors_files() -> None:
