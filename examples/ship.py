@@ -2,10 +2,10 @@
 
     python examples/ship.py --model runs/first --data DIR --output mmfusion/checkpoints/mibf_lite0.ham10000
 
-DIR is the data set that the model was trained on; it is read as the `config.yaml` of the run says. Card and `metrics.json` get the figures of the rounded weights with
-their intervals, decision thresholds where the run chose some (`train.sensitivity`), and rows per second on this
-machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool` tells the figures of all
-folds of that seed together, and that the weights are those of one:
+DIR is the data set that the model was trained on, read as the run's `config.yaml` says. Card and `metrics.json` get the
+figures of the rounded weights with their intervals, decision thresholds where the run chose some (`train.sensitivity`),
+and rows per second on this machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool`
+tells the figures of all folds of that seed together, and that the weights are those of one:
 
     python examples/ship.py --pool --model runs/study/runs/base/seed-0/fold-1 --data DIR --output runs/shipped
 """
