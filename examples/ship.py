@@ -2,10 +2,10 @@
 
     python examples/ship.py --model runs/first --data DIR --output mmfusion/checkpoints/mibf_lite0.ham10000
 
-DIR is the data set that the model was trained on. Card and `metrics.json` get the figures of the rounded weights with
-their intervals, decision thresholds where the run chose some (`train.sensitivity`), and rows per second on this
-machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool` tells the figures of all
-folds of that seed together, and that the weights are those of one:
+DIR is the data set that the model was trained on, read as the run's `config.yaml` says. Card and `metrics.json` get the
+figures of the rounded weights with their intervals, decision thresholds where the run chose some (`train.sensitivity`),
+and rows per second on this machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool`
+tells the figures of all folds of that seed together, and that the weights are those of one:
 
     python examples/ship.py --pool --model runs/study/runs/base/seed-0/fold-1 --data DIR --output runs/shipped
 """
@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
-from mmfusion.data import CaseTable, read_cases
+from mmfusion.artifacts.folder import resolve_artifact
+from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.experiments.pooling import pooled
 from mmfusion.inference.predictor import Predictor
@@ -48,7 +50,7 @@ def speed(predictor: Predictor, cases: CaseTable) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="run folder, or another trained model")
+    parser.add_argument("--model", required=True, help="run folder, e.g. runs/first")
     parser.add_argument("--data", required=True, help="the data set that it was trained on")
     parser.add_argument("--output", required=True, type=Path, help="folder for the copy")
     parser.add_argument("--split", default="test", help="rows to measure it on")
@@ -58,7 +60,9 @@ def main() -> None:
     full = Predictor.from_pretrained(options.model)
     full.save_pretrained(options.output, dtype=torch.float16)
     small = Predictor.from_pretrained(options.output)
-    read: dict[str, Any] = {"dataset": small.dataset, "labels": small.labels, "provenance": small.provenance}
+    run = yaml.safe_load((resolve_artifact(options.model).parent / "config.yaml").read_text(encoding="utf-8"))
+    read: dict[str, Any] = {"dataset": DatasetConfig(**run["dataset"]), "labels": small.labels}
+    read["provenance"] = small.provenance
     cases = read_split(options.data, options.split, **read)
     chosen = (full.metrics or {}).get("thresholds")
     asked: dict[str, Any] = {}
@@ -66,8 +70,7 @@ def main() -> None:
         asked = {"validation": read_split(options.data, "val", **read), "sensitivity": chosen["wanted"]}
     found = measure(small, cases, **asked)
     if options.pool:
-        every = read_cases(options.data, small.dataset.without_split(), processor_labels=small.labels)
-        found = pooled(options.model, found, every)
+        found = pooled(options.model, found)
     metrics = found.to_dict() | {"split": options.split, "speed": speed(small, cases)}
     small.save_pretrained(options.output, metrics, dtype=torch.float16)
     print(", ".join(f"{name} {value:.4f}" for name, value in found.figures.items() if value is not None))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import mmfusion
+from mmfusion.data import DatasetConfig
 from mmfusion.training import CardConfig, ModelConfig, ProcessorConfig, RunConfig, TrainConfig, train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -19,9 +22,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.slow
 def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shutil.copytree(toy, tmp_path / "data")
+    table = pd.read_csv(data / "cases.csv")
+    table.assign(patient=table.index // 2 * 2).to_csv(data / "cases.csv", index=False)
     run = train(
         RunConfig(
-            data=str(toy),
+            data=str(data),
+            dataset=DatasetConfig(group_column="patient"),
             output=str(tmp_path / "run"),
             model=ModelConfig(name="test_concat"),
             processor=ProcessorConfig(image_size=32, augment="none"),
@@ -30,7 +37,7 @@ def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         )
     )
     small = tmp_path / "small"
-    arguments = ["ship.py", "--model", f"local-dir:{run.folder}", "--data", str(toy), "--output", str(small)]
+    arguments = ["ship.py", "--model", f"local-dir:{run.folder}", "--data", str(data), "--output", str(small)]
     monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(EXAMPLES / "ship.py"), run_name="__main__")
 
@@ -41,6 +48,7 @@ def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {x.dtype for name, x in weights.items() if name not in learned} <= {torch.float32, torch.int64}
     metrics, config = (json.loads((small / f"{name}.json").read_text()) for name in ("metrics", "config"))
     full = json.loads((run.best / "config.json").read_text())
+    assert metrics["bootstrap"]["groups"] == 4  # of 6 rows, in pairs that the split cuts
     assert metrics["split"] == "test" and metrics["n"] == 6 and metrics["speed"]["rows_per_second"] > 0
     assert metrics["thresholds"]["wanted"] == 0.9 and metrics["thresholds"]["fitted_on"] == 7
     assert config["card"] == full["card"] and config["training"] == full["training"]

@@ -1,6 +1,7 @@
 """Calibration: does a probability of 0.8 come true in eight of ten cases? And what else validation rows choose."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmfusion.data import CaseTable
 from mmfusion.evaluation.metrics import metric_value
 from mmfusion.evaluation.temperature import as_logits, fit_temperature
 from mmfusion.evaluation.weighted import BINS, confidence_bins, ratio
+from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.losses.logit_adjusted import log_priors
@@ -36,7 +38,7 @@ def calibrate(
     tta: bool | str = False,
     fitted_on: str = "val",
     **inference: Any,
-) -> None:
+) -> Predictions:
     """Choose on validation rows how a model predicts, and give it to the predictor, which is then saved with it.
 
     The probabilities are ``softmax((z + s log pi) / T)``. With ``auto`` the strength s is the one of :data:`STRENGTHS`
@@ -52,27 +54,35 @@ def calibrate(
         tta: Whether predictions average over test-time augmentations, or ``auto``.
         fitted_on: What the artifact says about the rows.
         inference: Further keywords of :meth:`~mmfusion.Predictor.predict_cases`.
+
+    Returns:
+        What the predictor now says of the rows.
     """
     log_prior = log_priors(class_counts).tolist() if prior_strength else []
     inference |= {"on_bad_row": "skip", "description": "Calibrating"}
 
-    def fit(views: bool) -> tuple[dict[str, Any] | None, NDArray[Any]]:
-        """The calibration of predictions with or without views, and each row's negative log-likelihood with it."""
+    def fit(views: bool) -> tuple[dict[str, Any] | None, Predictions]:
+        """The calibration of predictions with or without views, and these predictions with it."""
         found = predictor.predict_cases(cases, tta=views, **inference)
-        logits, rows = torch.from_numpy(as_logits(found.uncalibrated)), np.arange(len(found.labels))
+        logits = torch.from_numpy(as_logits(found.uncalibrated))
         fitted = _fitted(found.labels, logits, prior_strength, log_prior)
-        calibrated = class_probabilities(logits, fitted).numpy()
-        return fitted, -as_logits(calibrated)[rows, found.labels]
+        return fitted, replace(found, probabilities=class_probabilities(logits, fitted).numpy())
 
     chosen = tta is True
-    calibration, losses = fit(chosen)
-    if tta == "auto" and len(losses) >= FEWEST:
+    calibration, predicted = fit(chosen)
+    if tta == "auto" and len(predicted.labels) >= FEWEST:
         other, viewed = fit(True)
-        gain = losses - viewed
+        gain = _losses(predicted) - _losses(viewed)
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            chosen, calibration = True, other
+            chosen, calibration, predicted = True, other, viewed
     predictor.calibration = None if calibration is None else {**calibration, "fitted_on": fitted_on}
     predictor.tta = chosen
+    return predicted
+
+
+def _losses(predicted: Predictions) -> NDArray[np.float64]:
+    """(N,) negative log-likelihood of each row."""
+    return -as_logits(predicted.probabilities)[np.arange(len(predicted.labels)), predicted.labels]
 
 
 def _fitted(

@@ -44,7 +44,7 @@ def measure(
     cases: CaseTable,
     config: EvaluateConfig | None = None,
     *,
-    validation: CaseTable | None = None,
+    validation: CaseTable | Predictions | None = None,
     output: str | Path | None = None,
     open_rows: Callable[[CaseTable], Any] | None = None,
     on_bad_row: str | None = None,
@@ -57,7 +57,8 @@ def measure(
         predictor: A trained model, an exported one, or an ensemble.
         cases: The rows; those without a label are predicted, and count in no figure.
         config: What to measure and how; its model, data, split and output are not looked at.
-        validation: Rows that conformal sets and decision thresholds are fitted on; other rows than those measured.
+        validation: Rows that conformal sets and decision thresholds are fitted on, or the predictions of them; other
+            rows than those measured.
         output: Folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
         open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
         on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
@@ -81,9 +82,10 @@ def measure(
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
         found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, **BOOTSTRAP)
+    if isinstance(validation, CaseTable):
+        validation = predictor.predict_cases(validation, description="Validation rows", **inference)
     if validation is not None:
-        fitted = predictor.predict_cases(validation, description="Validation rows", **inference)
-        _decide(found, fitted, predicted, config)
+        _decide(found, validation, predicted, config)
     if config.missing_modality:
         readable = replace(cases, frame=predicted.frame, problems=[])
         found.missing_modality = missing_modality(predictor, readable, bootstrap=BOOTSTRAP, **inference)

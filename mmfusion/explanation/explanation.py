@@ -22,7 +22,7 @@ from mmfusion.explanation.text import blank_text, token_relevance, words_of
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.temperature import class_probabilities
-from mmfusion.text.tokenizer import vocabulary_of
+from mmfusion.text.tokenizer import reads_digits
 
 
 @dataclass
@@ -125,8 +125,8 @@ def explain_item(
         tokenizer: Any = processor.tokenizer
         # An unknown word is a word: it is shown as such.
         silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
-        digits = bool((vocabulary_of(tokenizer) or {})["digits"])
-        found["words"] = words_of(tokenizer.convert_ids_to_tokens(ids[0].tolist()), relevance, silent, digits=digits)
+        tokens, digits = tokenizer.convert_ids_to_tokens(ids[0].tolist()), reads_digits(tokenizer)
+        found["words"] = words_of(tokens, relevance, silent, digits=digits)
     if has_modality(model, inputs, "table"):
         assert processor.table is not None
         names, calibration = processor.table.names, predictor.calibration

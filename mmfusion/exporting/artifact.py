@@ -42,7 +42,7 @@ def export_model(
     """Export a saved model, and compare what was written with the model.
 
     Inputs are those of ``FusionModel.forward`` by name, ``image_present`` and ``text_present`` among them; outputs are
-    ``logits`` and ``probabilities``, at the model's temperature, both (B, C). The number of samples, of tokens, and of
+    ``logits`` and calibrated ``probabilities``, both (B, C). The number of samples, of tokens, and of
     slices or views is free; the size of the pictures is the processor's.
 
     The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too.

@@ -34,7 +34,7 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
-    The temperature of ``calibration`` becomes a constant of the program; None takes 1.
+    The numbers of ``calibration`` become constants of the program; None leaves the probabilities as they are.
     """
 
     def __init__(self, model: FusionModel, calibration: Mapping[str, Any] | None = None) -> None:
@@ -64,7 +64,7 @@ def write_program(
     Args:
         model: on the CPU; it is put in evaluation mode.
         path: file to write; what is there is replaced.
-        calibration: the model's, whose temperature the program's probabilities are at; None takes 1.
+        calibration: the model's, which is part of the program; None takes none.
         format: as in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
         image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
         max_length: longest text that is compared, in tokens; None takes what the text encoder can read.

@@ -29,7 +29,7 @@ def features_of(
     model, rows = predictor.network().eval(), MultimodalDataset(cases, predictor.processor)
     found = []
     with torch.inference_mode():
-        for batch in DataLoader(rows, batch_size=batch_size, collate_fn=rows.collate):  # type: ignore[arg-type]
+        for batch in DataLoader(rows, batch_size=batch_size, collate_fn=rows.collate):
             on_batch()
             inputs = send_to_device({name: value for name, value in batch.items() if name != "labels"}, model.device)
             found.append(model.forward_features(**inputs).pooled.double().cpu().numpy())

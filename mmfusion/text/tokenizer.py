@@ -113,14 +113,19 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, Any] |
     """What a tokenizer knows, for the model card; None without a tokenizer.
 
     Returns:
-        ``pieces``, their number; ``words``, the number of :func:`known_words`, or None; ``digits``, whether each digit
-        is a piece of its own.
+        ``pieces``, their number; ``words``, the number of :func:`known_words`, or None; ``digits``, as
+        :func:`reads_digits` tells.
     """
     if tokenizer is None:
         return None
     known = known_words(tokenizer)
-    digits = tokenizer.tokenize(string.digits) == list(string.digits)
-    return {"pieces": len(tokenizer), "words": None if known is None else len(known), "digits": digits}
+    words = None if known is None else len(known)
+    return {"pieces": len(tokenizer), "words": words, "digits": reads_digits(tokenizer)}
+
+
+def reads_digits(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether each digit is a piece of its own."""
+    return tokenizer.tokenize(string.digits) == list(string.digits)
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:

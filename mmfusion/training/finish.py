@@ -15,6 +15,7 @@ from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.files import replacing
+from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation, calibration_words
@@ -118,15 +119,17 @@ def finish(
         chosen = Predictor.from_pretrained(name, device=device, channels_last=memory)
         inference: dict[str, Any] = {"batch_size": config.train.batch_size, "workers": config.train.workers}
         inference["open_rows"] = rows.open_rows
+        validation: Predictions | None = None
         if "val" in cases.splits:
             decisions: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
-            calibrate(chosen, cases.select("val"), class_counts=class_counts(cases), **decisions, **inference)
+            decisions["class_counts"] = class_counts(cases)
+            validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
             tta = chosen.tta
         if split is not None:
             on_bad_row = config.dataset.on_bad_row
             asked: dict[str, Any] = {"output": folder.root, "on_bad_row": on_bad_row}
-            if config.train.sensitivity is not None and split == "test" and "val" in cases.splits:
-                asked |= {"validation": cases.select("val"), "sensitivity": config.train.sensitivity}
+            if config.train.sensitivity is not None and split == "test":
+                asked |= {"validation": validation, "sensitivity": config.train.sensitivity}
             evaluation = measure(chosen, cases.select(split), **asked, **inference)
             about: dict[str, Any] = {"split": split, "epoch": best["epoch"], "val": val}
             about |= {"moved_by": moved} if (moved := modalities_of(best)) else {}

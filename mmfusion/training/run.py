@@ -6,21 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import IntervalStrategy, TrainerCallback, TrainingArguments
+from transformers import IntervalStrategy, TrainerCallback, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
 from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
-from mmfusion.files import read_json
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
 from mmfusion.training.build import build_loss, class_counts, needs_aux_heads, with_saved_columns
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
-from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop
+from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop, steps_per_epoch
 from mmfusion.training.finish import TrainResult, finish, save
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
@@ -167,12 +166,12 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
     if state is None:
         trainer.train()
         return
-    saved = read_json(state / "trainer_state.json")
-    history = restored(saved["stateful_callbacks"])["history"]
+    saved = TrainerState.load_from_json(str(state / "trainer_state.json"))
+    history = restored(saved.stateful_callbacks)["history"]
     if trainer.is_world_process_zero():
         print(f"going on from {state} ({len(history)} epochs done)")
-    in_midst = saved["global_step"] % (saved["max_steps"] // saved["num_train_epochs"]) != 0
-    was_stopped = bool(history) and in_midst and history[-1]["step"] == saved["global_step"]
+    in_midst = saved.global_step % steps_per_epoch(saved) != 0
+    was_stopped = bool(history) and in_midst and history[-1]["step"] == saved.global_step
     ended = len(history) >= config.train.epochs or was_stopped
     if ended or should_stop(history, config.train.metric, config.train.patience):
         log.history = history

@@ -26,12 +26,14 @@ def test_folds_are_pooled_and_the_card_says_so(toy: Path, tmp_path: Path) -> Non
         rows = np.arange(fold, len(truth), 3)
         (seed / f"fold-{fold}").mkdir(parents=True)
         table = pd.DataFrame({"id": cases.frame["id"].to_numpy()[rows], "true_label": truth[rows], "error": ""})
+        table["group"] = [f"patient {row // 2}" if row else "" for row in rows]
         table[[f"p_{name}" for name in LABELS]] = p[rows]
         table.to_csv(seed / f"fold-{fold}" / "predictions.csv", index=False)
     own = Evaluation(n=12, figures={"accuracy": 0.75, "macro_auroc": None})
-    found = pooled(seed / "fold-1" / "best", own, cases)
+    found = pooled(seed / "fold-1" / "best", own)
     assert found.n == len(truth) and found.figures["accuracy"] == accuracy_score(truth, np.array(LABELS)[p.argmax(1)])
     assert found.figures["macro_auroc"] == pytest.approx(roc_auc_score(truth, p, multi_class="ovr"))
+    assert found.bootstrap.groups == 20  # patients 0 to 18, and the first row, which is in no group
     assert found.intervals["accuracy"].low < found.figures["accuracy"] < found.intervals["accuracy"].high
     told = (
         "figures of 3 models together, each trained without a fold and tested on it. The saved weights are those of one"
@@ -41,6 +43,6 @@ def test_folds_are_pooled_and_the_card_says_so(toy: Path, tmp_path: Path) -> Non
     assert "seed 2, tested on fold 1; there, on 12 rows, they have accuracy 0.750." in again.markdown()
     (seed / "fold-0" / "predictions.csv").unlink()
     with pytest.raises(ValueError, match="fold-0 is not finished"):
-        pooled(seed / "fold-1", own, cases)
+        pooled(seed / "fold-1", own)
     with pytest.raises(ValueError, match="lies in no seed-S/fold-F"):
-        pooled(tmp_path, own, cases)
+        pooled(tmp_path, own)

@@ -88,6 +88,8 @@ def test_other_pixels_or_weights_are_computed_anew(cached: tuple[TrainResult, Pa
     # random encoders of another seed have other weights
     train(replace(config, output=str(tmp_path / "c"), seed=1))
     assert len(_stores(cache)) == 5
+    train(replace(config, output=str(tmp_path / "d"), processor=replace(config.processor, window="full")))
+    assert len(_stores(cache)) == 6
 
 
 def test_augmented_views_are_taken_in_turn(toy: Path, tmp_path: Path) -> None:

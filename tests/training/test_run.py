@@ -121,8 +121,13 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
 
 def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig, monkeypatch: Any) -> None:
     monkeypatch.setattr("mmfusion.evaluation.calibration.FEWEST", 7)
+    predict_cases, passes = Predictor.predict_cases, []
+    monkeypatch.setattr(
+        Predictor, "predict_cases", lambda self, *rows, **how: passes.append(how) or predict_cases(self, *rows, **how)
+    )
     decided = {"prior_strength": 0.5, "tta": True, "sensitivity": 0.8}
     result = train(make_config(epochs=2, lr=1e-5, model="plain", **decided))
+    assert len(passes) == 2  # one over the validation rows, one over the test rows
     config = json.loads((result.best / "config.json").read_text())["calibration"]
     assert config["fitted_on"] == "val" and config["n"] == 7 and config["temperature"] != 1
     assert config["prior_strength"] == 0.5 and np.exp(config["log_prior"]) == pytest.approx([1 / 3] * 3)
