@@ -27,9 +27,10 @@ def features_of(
 ) -> NDArray[np.float64]:
     """What the head of a model classifies, of each row: (N, num_features); ``on_batch`` is called before each batch."""
     model, rows = predictor.network().eval(), MultimodalDataset(cases, predictor.processor)
+    loader: DataLoader[Any] = DataLoader(rows, batch_size=batch_size, collate_fn=rows.collate)
     found = []
     with torch.inference_mode():
-        for batch in DataLoader(rows, batch_size=batch_size, collate_fn=rows.collate):  # type: ignore[arg-type]
+        for batch in loader:
             on_batch()
             inputs = send_to_device({name: value for name, value in batch.items() if name != "labels"}, model.device)
             found.append(model.forward_features(**inputs).pooled.double().cpu().numpy())
@@ -54,12 +55,12 @@ def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: 
     x, val_x = (features_of(predictor, cases.select(split), batch_size, on_batch) for split in ("train", "val"))
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-6] = 1.0
-    y, val_y = (_positions(cases.select(split), predictor.labels) for split in ("train", "val"))
+    y, val_y = (cases.select(split).frame["label"].map(predictor.labels.index) for split in ("train", "val"))
     fitted = [LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / scale, y) for strength in STRENGTHS]
 
     def loss(regression: LogisticRegression) -> float:
-        probabilities = regression.predict_proba((val_x[val_y >= 0] - mean) / scale)
-        return float(log_loss(val_y[val_y >= 0], probabilities, labels=range(len(predictor.labels))))
+        probabilities = regression.predict_proba((val_x - mean) / scale)
+        return float(log_loss(val_y, probabilities, labels=range(len(predictor.labels))))
 
     best = min(fitted, key=loss)
     into_head(predictor.network(), best, mean, scale)
@@ -85,8 +86,3 @@ def into_head(
     with torch.no_grad():
         head.fc.weight.copy_(torch.from_numpy(weight))
         head.fc.bias.copy_(torch.from_numpy(bias))
-
-
-def _positions(cases: CaseTable, labels: list[str]) -> NDArray[np.int64]:
-    """(N,) the class of each row, -1 where it has none."""
-    return np.array([-1 if label is None else labels.index(label) for label in cases.frame["label"]])
