@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.ensemble import FORMAT_VERSION
 from mmfusion.artifacts.names import CONFIG, ENSEMBLE, LOCAL
 from mmfusion.files import read_json
 from mmfusion.untrusted import is_outside
@@ -41,11 +42,17 @@ def members_in(folder: Path) -> list[Path]:
     """The saved models that the folder of an ensemble lists; none where it is that of one model.
 
     Raises:
-        ValueError: It lists something else than folders below it.
+        ValueError: It lists something else than folders below it, or is of a later version.
     """
     if (folder / CONFIG).is_file() or not (folder / ENSEMBLE).is_file():
         return []
-    listed: Any = read_json(folder / ENSEMBLE).get("members")
+    told = read_json(folder / ENSEMBLE)
+    if (version := told.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+        path = folder / ENSEMBLE
+        raise ValueError(
+            f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
+        )
+    listed: Any = told.get("members")
     known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
     if not known or any(is_outside(name) for name in listed):
         raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {listed!r}.")

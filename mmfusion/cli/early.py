@@ -30,8 +30,8 @@ def check(name: str, config: Any) -> None:
     if isinstance(config, ExperimentConfig) and config.runs:
         finished_folders(config)
     if isinstance(config, RunConfig):
-        RunFolder(config.output).check(config)
-    if isinstance(config, RunConfig | AutoConfig):
+        if not isinstance(config, AutoConfig):
+            RunFolder(config.output).check(config)
         return
     for model in _models(config):
         for folder in resolve_members(model):
@@ -47,8 +47,8 @@ def check(name: str, config: Any) -> None:
 
 def _runs(config: Any) -> Iterable[RunConfig]:
     """The training runs that a command starts."""
-    if isinstance(config, RunConfig | AutoConfig):
-        return [config if isinstance(config, RunConfig) else config.run()]
+    if isinstance(config, RunConfig):
+        return [config]
     if isinstance(config, ExperimentConfig):
         if config.runs:
             return []

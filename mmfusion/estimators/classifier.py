@@ -163,12 +163,14 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def set_params(self, **params: Any) -> FusionClassifier:
         """Set parameters, as scikit-learn's ``set_params``; other settings of a run belong into ``settings``."""
-        for name in params.keys() - self.get_params().keys():
+        known = self.get_params()
+        if unknown := [name for name in params if name not in known]:
             raise ValueError(
-                f"FusionClassifier has no parameter {name!r}; it has {', '.join(self.get_params())}. Other settings of "
-                "a run are values of settings, such as {'processor.image_size': 64}."
+                f"FusionClassifier has no parameter {unknown[0]!r}; it has {', '.join(known)}. Other settings of a run "
+                "are values of settings, such as {'processor.image_size': 64}."
             )
-        return super().set_params(**params)  # type: ignore[no-any-return]
+        super().set_params(**params)
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -183,10 +183,8 @@ def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -
         folds: of the data set, in order; ``[None]`` where the split is fixed.
     """
     for seed, row, (i, fold) in product(experiment.seeds, rows, enumerate(folds)):
-        config, folder = (
-            replace(row.config, seed=seed),
-            Path(experiment.output, "runs", _slug(row.name), f"seed-{seed}"),
-        )
+        config = replace(row.config, seed=seed)
+        folder = Path(experiment.output, "runs", _slug(row.name), f"seed-{seed}")
         if fold is not None:
             split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
             config, folder = with_settings(config, {"dataset.folds": split}), folder / f"fold-{_slug(str(fold))}"

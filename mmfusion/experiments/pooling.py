@@ -8,6 +8,7 @@ import pandas as pd
 
 from mmfusion.artifacts.locating import folder_of
 from mmfusion.evaluation.measure import figures_of
+from mmfusion.experiments.plan import PREDICTIONS
 from mmfusion.experiments.predictions import read_predictions
 from mmfusion.inference.cases import Predictions
 from mmfusion.results import Evaluation, Pooled
@@ -29,12 +30,12 @@ def pooled(run: str | os.PathLike[str], own: Evaluation) -> Evaluation:
     folder = folder_of(run).resolve()
     folder = folder if folder.name.startswith("fold-") else folder.parent
     folds = sorted(path for path in folder.parent.glob("fold-*") if path.is_dir())
-    missing = [path.name for path in folds if not (path / "predictions.csv").is_file()]
+    missing = [path.name for path in folds if not (path / PREDICTIONS).is_file()]
     if not folder.name.startswith("fold-") or len(folds) < 2 or missing:
         what = f"{', '.join(missing)} is not finished" if missing else "it lies in no seed-S/fold-F of a comparison"
         raise ValueError(f"{folder}: figures are pooled over the folds of a cross-validation; {what}.")
     found, groups = read_predictions(folds)
-    frame = pd.DataFrame({"id": found.ids, "group": [groups.get(id_) for id_ in found.ids]})
+    frame = pd.DataFrame({"id": found.ids, "group": [groups.get(id_) for id_ in found.ids]}, dtype=object)
     p = found.probabilities.astype(np.float32)
     evaluation = figures_of(Predictions(frame, found.labels, p, p, 0, {}), found.class_names)
     seed, fold = folder.parent.name.removeprefix("seed-"), folder.name.removeprefix("fold-")

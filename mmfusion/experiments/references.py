@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from mmfusion.data import CaseTable
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.evaluation.metrics import METRICS, classification_metrics
+from mmfusion.experiments.plan import PREDICTIONS
 from mmfusion.experiments.running import RESULT
 from mmfusion.files import read_json, write_json
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import Prediction
+from mmfusion.training.build import class_counts
 from mmfusion.training.columns import choose_columns
 from mmfusion.training.config import RunConfig
 from mmfusion.training.rows import read_training_cases
@@ -24,9 +26,8 @@ _MOST_CATEGORIES = 253
 
 def class_shares(cases: CaseTable, rows: CaseTable) -> NDArray[np.float64]:
     """The shares of the classes in the training rows of ``cases``, as the prediction of each of ``rows``: (N, C)."""
-    counts = cases.select("train").frame["label"].value_counts()
-    shares = np.array([counts.get(label, 0) for label in cases.labels], dtype=np.float64)
-    return np.tile(shares / shares.sum(), (len(rows), 1))
+    counts = np.array(class_counts(cases))
+    return np.tile(counts / counts.sum(), (len(rows), 1))
 
 
 def gradient_boosting(
@@ -88,13 +89,11 @@ def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dic
         table = choose_columns(cases, asked, config.privacy.min_patients).table
         assert table is not None
         probabilities = gradient_boosting(cases, rows, table, seed=config.seed)
-    truth = rows.frame["label"].fillna("").tolist()
+    truth = rows.frame["label"].tolist()
     predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows), [""] * len(rows))
-    with prediction_writer(folder / "predictions.csv", names, known=MEASURED) as write:
+    with prediction_writer(folder / PREDICTIONS, names, known=MEASURED) as write:
         write(rows.frame["id"].tolist(), predicted, truth, rows.frame["group"].fillna("").astype(str).tolist())
-    labelled = [label != "" for label in truth]
-    labels = np.array([names.index(label) for label in truth if label])
-    figures = classification_metrics(labels, probabilities[labelled], names)
+    figures = classification_metrics([names.index(label) for label in truth], probabilities, names)
     result = {"figures": {metric: figures[metric] for metric in METRICS}, "seconds": time.monotonic() - began}
     write_json(folder / RESULT, result)
     return result

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from mmfusion.training.epochs import steps_per_epoch
+
 #: a forward pass costs so much of a training step.
 FORWARD = 0.4
 #: share of a network's time that is planned: a machine that others use too is not always as fast as measured.
@@ -15,8 +17,8 @@ PLANNED = 0.9
 LEAST = 0.5
 
 
-class OutOfTimeError(Exception):
-    """The time is over before a rung was climbed."""
+class LeftOutError(Exception):
+    """A rung is left out; the text says why."""
 
 
 class Clock:
@@ -43,9 +45,9 @@ class Clock:
         return self.limit - self.spent
 
     def check(self, until: float) -> None:
-        """Raise :class:`OutOfTimeError` where so many seconds, or fewer, are left."""
+        """Raise :class:`LeftOutError` where so many seconds, or fewer, are left."""
         if self.left <= until:
-            raise OutOfTimeError
+            raise LeftOutError("skipped: the time is over")
 
 
 def in_words(seconds: float) -> str:
@@ -94,6 +96,10 @@ class Pace:
 class TimeLimit(TrainerCallback):
     """Stops training, in mid-epoch too, when the time of a run is over; tells each epoch with the time left.
 
+    Attributes:
+        stopped: Whether the time has stopped the run.
+        epochs: How many are done.
+
     Args:
         clock: The time of the ladder.
         until: Seconds of the clock that have to be left when training stops.
@@ -103,18 +109,16 @@ class TimeLimit(TrainerCallback):
 
     def __init__(self, clock: Clock, until: float, tell: Callable[[str], None], metric: str) -> None:
         self.clock, self.until, self.tell, self.metric = clock, until, tell, metric
+        self.stopped, self.epochs = False, 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop after this step where the time is over."""
-        if self.clock.left <= self.until:
-            control.should_training_stop = True
+        if self.clock.left <= self.until and state.global_step < state.max_steps:
+            control.should_training_stop = self.stopped = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the epoch."""
-        steps = state.max_steps // state.num_train_epochs
-        figure, done = kwargs["metrics"][f"eval_{self.metric}"], state.global_step / steps
-        stopped = (
-            "; stopped by the time" if control.should_training_stop and state.global_step < state.max_steps else ""
-        )
-        epochs = f"{done:.3g} of {state.num_train_epochs}"
+        self.epochs = state.global_step / steps_per_epoch(state)
+        figure, stopped = kwargs["metrics"][f"eval_{self.metric}"], "; stopped by the time" if self.stopped else ""
+        epochs = f"{self.epochs:.3g} of {state.num_train_epochs}"
         self.tell(f"epoch {epochs}: {self.metric} {figure:.3f}, {in_words(self.clock.left)} left{stopped}")

@@ -3,36 +3,23 @@
 import re
 import time
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 from mmfusion.artifacts.folder import is_saved
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.memory import as_setting
-from mmfusion.training.config import CardConfig, ModelConfig, PrivacyConfig, ProcessorConfig, RunConfig, TrainConfig
+from mmfusion.training.config import ModelConfig, ProcessorConfig, RunConfig, TrainConfig
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _TIME = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS))
 
 
-def _dataset() -> DatasetConfig:
-    return DatasetConfig(table_columns="auto")
-
-
-def _model() -> ModelConfig:
-    return ModelConfig(name="mibf_v2_lite0")
-
-
-def _processor() -> ProcessorConfig:
-    return ProcessorConfig(image_size=112)
-
-
-def _train() -> TrainConfig:
-    return TrainConfig(
-        epochs=40, encoder_lr_scale=0.6, weight_decay=0.02, ema=0.998, freeze_stages=3, metric="macro_auroc"
-    )
+_train = partial(
+    TrainConfig, epochs=40, encoder_lr_scale=0.6, weight_decay=0.02, ema=0.998, freeze_stages=3, metric="macro_auroc"
+)
 
 
 @dataclass
-class AutoConfig:
+class AutoConfig(RunConfig):
     """Options of auto. The defaults of ``model``, ``processor`` and ``train`` suit a few cores without a GPU.
 
     Attributes:
@@ -54,21 +41,16 @@ class AutoConfig:
         ValueError: No such time, or a trained model in place of an architecture.
     """
 
-    data: str
     output: str = "runs/auto"
-    time_limit: float | str = "1h"
-    seed: int = 0
-    dataset: DatasetConfig = field(default_factory=_dataset)
-    model: ModelConfig = field(default_factory=_model)
-    processor: ProcessorConfig = field(default_factory=_processor)
+    dataset: DatasetConfig = field(default_factory=partial(DatasetConfig, table_columns="auto"))
+    model: ModelConfig = field(default_factory=partial(ModelConfig, name="mibf_v2_lite0"))
+    processor: ProcessorConfig = field(default_factory=partial(ProcessorConfig, image_size=112))
     train: TrainConfig = field(default_factory=_train)
-    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
-    card: CardConfig = field(default_factory=CardConfig)
-    plugins: list[str] = field(default_factory=list)
+    time_limit: float | str = "1h"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.began = time.monotonic()  # no setting, and so no field
-        self.data = as_setting(self.data)
         if self.seconds <= 0:
             raise ValueError(f"time_limit must be above 0; got {self.time_limit!r}.")
         if is_saved(self.model.name):

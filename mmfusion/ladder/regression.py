@@ -54,12 +54,12 @@ def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: 
     x, val_x = (features_of(predictor, cases.select(split), batch_size, on_batch) for split in ("train", "val"))
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-6] = 1.0
-    y, val_y = (_positions(cases.select(split), predictor.labels) for split in ("train", "val"))
+    y, val_y = (cases.select(split).frame["label"].map(predictor.labels.index) for split in ("train", "val"))
     fitted = [LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / scale, y) for strength in STRENGTHS]
 
     def loss(regression: LogisticRegression) -> float:
-        probabilities = regression.predict_proba((val_x[val_y >= 0] - mean) / scale)
-        return float(log_loss(val_y[val_y >= 0], probabilities, labels=range(len(predictor.labels))))
+        probabilities = regression.predict_proba((val_x - mean) / scale)
+        return float(log_loss(val_y, probabilities, labels=range(len(predictor.labels))))
 
     best = min(fitted, key=loss)
     into_head(predictor.network(), best, mean, scale)
@@ -85,8 +85,3 @@ def into_head(
     with torch.no_grad():
         head.fc.weight.copy_(torch.from_numpy(weight))
         head.fc.bias.copy_(torch.from_numpy(bias))
-
-
-def _positions(cases: CaseTable, labels: list[str]) -> NDArray[np.int64]:
-    """(N,) the class of each row, -1 where it has none."""
-    return np.array([-1 if label is None else labels.index(label) for label in cases.frame["label"]])

@@ -17,18 +17,18 @@ from mmfusion.artifacts.ensemble import write_ensemble
 from mmfusion.auditing.config import AuditConfig
 from mmfusion.auditing.run import audit
 from mmfusion.data import CaseTable, check_images, read_cases
-from mmfusion.data.splits import group_codes
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.evaluation.calibration import calibrate
-from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.evaluation.measure import BOOTSTRAP, measure
+from mmfusion.evaluation.measure import figures_of, measure
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.plan import WITHOUT
 from mmfusion.experiments.references import class_shares, gradient_boosting
 from mmfusion.experiments.running import LOG, RESULT, begin, logged, note_data
 from mmfusion.files import read_json, replacing, write_json
+from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
-from mmfusion.ladder.clock import FORWARD, Clock, OutOfTimeError, Pace, TimeLimit, in_words
+from mmfusion.inference.tta import VIEWS
+from mmfusion.ladder.clock import FORWARD, Clock, LeftOutError, Pace, TimeLimit, in_words
 from mmfusion.ladder.config import AutoConfig
 from mmfusion.ladder.leaderboard import Entry, Leaderboard
 from mmfusion.ladder.regression import fit_head
@@ -128,16 +128,14 @@ class Ladder:
     ) -> None:
         self.base, self.output, self.cases, self.networks, self.clock = base, output, cases, networks, clock
         self.is_sound, self.pace, self.screen = is_sound, Pace(), sys.stdout
-        self.val = cases.select("val")
-        self.val = replace(self.val, frame=self.val.frame[self.val.frame["label"].notna()])
-        self.metric = base.train.metric
+        self.val, self.metric = cases.select("val"), base.train.metric
         self.entries: list[Entry] = []
-        self.measured: dict[str, float] = {}
 
     def climb(self) -> Leaderboard:
         """Climb all rungs, and judge the winner."""
         for name, about, is_network, climb in self._rungs():
             self._rung(name, about, is_network, climb)
+        self._ensemble_rung()
         order = sorted(self.entries, key=self._rank)
         winner = next((entry.name for entry in order if entry.is_network and entry.intervals is not None), None)
         if winner is not None:
@@ -145,40 +143,31 @@ class Ladder:
         test = self._test(winner) if winner is not None and "test" in self.cases.splits else None
         return self._board(winner, test)
 
-    def _rungs(self) -> Iterator[tuple[str, str, bool, Callable[[Path], str | dict[str, Any]]]]:
-        """Name, words, whether it is a network, and what climbs it: seconds and words, or why it is skipped."""
+    def _rungs(self) -> Iterator[tuple[str, str, bool, Callable[[Path], dict[str, Any]]]]:
+        """Name, words, whether it is a network, and what climbs it and may have better words, of all but the last."""
         yield "prior", "class shares of the training rows", False, self._prior
         yield "gradient_boosting", "scikit-learn's, of the columns", False, self._boosting
         yield "logistic_regression", "on the features of the frozen tower", True, self._regression
         for name, run in self.networks.tuned.items():
-            what = "all modalities" if name == "fusion" else f"{name} alone"
-            yield name, f"{run.model.name}, {what}", True, partial(self._network, name, run)
-        yield "ensemble", "mean of networks", True, self._ensemble
+            about = f"{run.model.name}, {'all modalities' if name == 'fusion' else f'{name} alone'}"
+            yield name, about, True, partial(self._network, name, about, run)
 
-    def _rung(self, name: str, about: str, is_network: bool, climb: Callable[[Path], str | dict[str, Any]]) -> None:
+    def _rung(self, name: str, about: str, is_network: bool, climb: Callable[[Path], dict[str, Any]]) -> None:
         folder = self.output / "steps" / name
         number = f"[{len(self.entries) + 1}/{len(self.networks.tuned) + 4}] {name}"
-        is_done = (folder / RESULT).is_file()
-        began = self.clock.spent
-        found: str | dict[str, Any]
-        if is_done:
-            found = read_json(folder / RESULT)
-        elif self.clock.left <= 0:
-            found = "skipped: the time is over"
-        else:
-            if is_network:
-                self._say(f"{number}: {about}")
-            try:
-                found = climb(folder)
-            except OutOfTimeError:
-                found = "skipped: the time was over before it was done"
-        if isinstance(found, str):
-            self.entries.append(Entry(name, found, is_network))
-            self._say(f"{number}: {found}")
+        is_done, began = (folder / RESULT).is_file(), self.clock.spent
+        try:
+            if not is_done:
+                self.clock.check(0)
+                if is_network:
+                    self._say(f"{number}: {about}")
+                told = {"about": about} | climb(folder)
+                write_json(folder / RESULT, {"seconds": self.clock.spent - began} | told)
+        except LeftOutError as reason:
+            self.entries.append(Entry(name, str(reason), is_network))
+            self._say(f"{number}: {reason}")
             return
-        if not is_done:
-            found = dict[str, Any](seconds=self.clock.spent - began, about=about) | found
-            write_json(folder / RESULT, found)
+        found = read_json(folder / RESULT)
         intervals = Evaluation.from_dict(read_json(folder / "metrics.json")).intervals
         self.entries.append(Entry(name, found["about"], is_network, intervals, found["seconds"]))
         done = "done before" if is_done else f"{found['seconds']:.0f} s"
@@ -188,59 +177,55 @@ class Ladder:
     def _prior(self, folder: Path) -> dict[str, Any]:
         return self._reference(folder, class_shares(self.cases, self.val))
 
-    def _boosting(self, folder: Path) -> str | dict[str, Any]:
-        table = self.networks.columns.table
+    def _boosting(self, folder: Path) -> dict[str, Any]:
+        table, began = self.networks.columns.table, self.clock.spent
         if table is None:
-            return "skipped: there are no columns to read"
-        seconds = self._timed(lambda: self._boosted(table, 5))
-        if (cost := 20 * seconds) > self.clock.left:
-            return f"skipped: it takes about {in_words(cost)}, and {in_words(self.clock.left)} are left"
+            raise LeftOutError("skipped: there are no columns to read")
+        self._boosted(table, 5)
+        self._spend(20 * (self.clock.spent - began), self.clock.left)
         names = ", ".join(table.names)
         return self._reference(folder, self._boosted(table, 100)) | {"about": f"scikit-learn's, of {names}"}
 
     def _boosted(self, table: TableColumns, iterations: int) -> NDArray[np.float64]:
         return gradient_boosting(self.cases, self.val, table, seed=self.base.seed, iterations=iterations)
 
-    def _timed(self, do: Callable[[], Any]) -> float:
-        began = self.clock.spent
-        do()
-        return self.clock.spent - began
+    def _spend(self, seconds: float, budget: float) -> None:
+        """Leave a rung out that costs more than there is."""
+        if seconds > budget:
+            left = in_words(self.clock.left)
+            raise LeftOutError(f"skipped: it takes about {in_words(seconds)}, and {left} are left")
 
     def _reference(self, folder: Path, probabilities: NDArray[np.float64]) -> dict[str, Any]:
         """Measure probabilities (N, C) of the validation rows."""
-        names, frame = self.cases.labels, self.val.frame
-        labels = np.array([names.index(label) for label in frame["label"]])
-        groups = group_codes(frame["group"].tolist(), len(frame))
-        intervals = metric_intervals(labels, probabilities, groups, **BOOTSTRAP)
-        figures = {name: intervals[name].value for name in METRICS}
+        names, p = self.cases.labels, probabilities.astype(np.float32)
+        labels = np.array([names.index(label) for label in self.val.frame["label"]])
         folder.mkdir(parents=True, exist_ok=True)
-        found = Evaluation(n=len(labels), figures=figures, classes=names, intervals=intervals, split="val")
-        write_json(folder / "metrics.json", found.to_dict())
+        found = figures_of(Predictions(self.val.frame, labels, p, p, 0, {}), names)
+        write_json(folder / "metrics.json", {**found.to_dict(), "split": "val"})
         return {}
 
-    def _regression(self, folder: Path) -> str | dict[str, Any]:
+    def _regression(self, folder: Path) -> dict[str, Any]:
         run = self.networks.frozen
         if run is None:
-            return "skipped: no tower of the model starts from published weights that could stay as they are"
-        step, batch = self._step(run), run.train.batch_size
-        cost = FORWARD * step * (self.cases.splits["train"] + 3 * len(self.val)) / batch + self.pace.fixed
-        if cost > self._budget():
-            return f"skipped: it takes about {in_words(cost)}, and {in_words(self.clock.left)} are left"
+            raise LeftOutError("skipped: no tower starts from published weights, which could stay as they are")
+        # the features, calibration and figures of the validation rows
+        looks = 3 + 2 * len(VIEWS) * bool(run.train.tta)
+        batches = (self.cases.splits["train"] + looks * len(self.val)) / run.train.batch_size
+        self._spend(FORWARD * self._step(run) * batches + self.pace.fixed, self._budget())
+        inference: dict[str, Any] = {"batch_size": run.train.batch_size}
         with logged(folder / LOG):
             predictor = settle(run, self.cases).predictor(self.cases)
-            chosen = fit_head(predictor, self.cases, batch, lambda: self.clock.check(self.pace.fixed))
-            calibrate(predictor, self.val, batch_size=batch)
-            found = measure(predictor, self.val, output=folder, batch_size=batch)
+            chosen = fit_head(predictor, self.cases, **inference, on_batch=lambda: self.clock.check(self.pace.fixed))
+            # no loss and no sampler has taken the prior out
+            calibrate(predictor, self.val, tta=run.train.tta, **inference)
+            found = measure(predictor, self.val, output=folder, **inference)
             save(predictor, folder / "best", {**found.to_dict(), "split": "val"})
-        return {"about": f"{self._encoder(predictor)}, frozen; {chosen}"}
+        parts = predictor.network().config
+        return {"about": f"{parts['image_encoder'] or parts['text_encoder']}, frozen; {chosen}"}
 
-    def _encoder(self, predictor: Predictor) -> str:
-        config = predictor.network().config
-        return str(config["image_encoder"] or config["text_encoder"])
-
-    def _network(self, name: str, run: RunConfig, folder: Path) -> str | dict[str, Any]:
+    def _network(self, name: str, about: str, run: RunConfig, folder: Path) -> dict[str, Any]:
         rest = [other for other in self.networks.tuned if not (self.output / "steps" / other / RESULT).is_file()]
-        share = self._budget() / max(1, len(rest) - rest.index(name))
+        share = self._budget() / (len(rest) - rest.index(name))
         steps, val_steps = (count / run.train.batch_size for count in (self.cases.splits["train"], len(self.val)))
         epochs, foretold = begun_epochs(RunFolder(folder)), 0.0
         if epochs is None:
@@ -248,7 +233,7 @@ class Ladder:
             epochs = self.pace.epochs(foretold, share, run.train.epochs)
             if epochs < 1:
                 left = in_words(max(share - self.pace.fixed, 0))
-                return f"skipped: one epoch takes about {in_words(foretold)}, and {left} are left for it"
+                raise LeftOutError(f"skipped: one epoch takes about {in_words(foretold)}, and {left} are left for it")
             self._say(f"  {epochs} epoch{'s' * (epochs > 1)} of about {in_words(foretold)}")
         settings = replace(run.train, epochs=epochs, head_epochs=min(run.train.head_epochs, epochs - 1), resume=True)
         run = replace(run, output=str(folder), train=settings)
@@ -259,25 +244,20 @@ class Ladder:
             try:
                 done = train(run, images_checked=self.is_sound, judged_on=("val",), callbacks=[limit])
             except FloatingPointError as error:
-                return f"failed: {error}"
+                raise LeftOutError(f"failed: {error}") from None
             print(done.summary())
         if foretold:
             seconds = sum(record["seconds"] for record in done.history)
-            real = seconds * steps / done.history[-1]["step"]
-            self.pace.learn(foretold, real, self.clock.spent - began - seconds)
+            self.pace.learn(foretold, seconds / limit.epochs, self.clock.spent - began - seconds)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         shutil.rmtree(folder / "last", ignore_errors=True)
-        what = "all modalities" if name == "fusion" else f"{name} alone"
-        cut = ", stopped by the time" if done.history[-1]["step"] < epochs * steps else ""
-        return {"about": f"{run.model.name}, {what}; epoch {done.best_epoch} of {len(done.history)}{cut}"}
+        cut = ", stopped by the time" if limit.stopped else ""
+        return {"about": f"{about}; epoch {done.best_epoch} of {len(done.history)}{cut}"}
 
     def _step(self, run: RunConfig) -> float:
-        """Seconds of a training step of a network, measured once for each."""
-        key = repr((run.model, run.train.freeze_encoders))
-        if key not in self.measured:
-            with logged(self.output / "steps" / LOG):
-                self.measured[key] = seconds_of_step(run, self.cases)
-        return self.measured[key]
+        """Seconds of a training step of a network."""
+        with logged(self.output / "steps" / LOG):
+            return seconds_of_step(run, self.cases)
 
     def _budget(self) -> float:
         """Seconds that are left for training: ensemble and test rows cost about as much as the ends of two runs."""
@@ -289,18 +269,21 @@ class Ladder:
         tuned = [name for name in reversed(done) if name != "logistic_regression"]
         return tuned if len(tuned) > 1 else [*tuned, *(name for name in done if name not in tuned)]
 
-    def _ensemble(self, folder: Path) -> str | dict[str, Any]:
-        members = self._members()
-        if len(members) < 2:
-            return "skipped: it takes two networks"
-        if self.pace.fixed > self.clock.left:
-            return f"skipped: it takes about {in_words(self.pace.fixed)}, and {in_words(self.clock.left)} are left"
-        with logged(folder / LOG):
-            measure(self._opened(members), self.val, output=folder)
-        return {"about": f"mean of {' and '.join(members)}", "members": members}
+    def _ensemble_rung(self) -> None:
+        """The last rung; that of an earlier call, which had other networks, gives way."""
+        members, told = self._members(), self.output / "steps" / "ensemble" / RESULT
+        if told.is_file() and read_json(told)["members"] != members:
+            shutil.rmtree(told.parent)
+        self._rung("ensemble", "mean of networks", True, partial(self._ensemble, members))
 
-    def _opened(self, names: list[str]) -> Predictor:
-        return Predictor.from_pretrained([self.output / "steps" / name / "best" for name in names])
+    def _ensemble(self, members: list[str], folder: Path) -> dict[str, Any]:
+        if len(members) < 2:
+            raise LeftOutError("skipped: it takes two networks")
+        self._spend(self.pace.fixed, self.clock.left)
+        with logged(folder / LOG):
+            together = Predictor.from_pretrained([self.output / "steps" / name / "best" for name in members])
+            measure(together, self.val, output=folder)
+        return {"about": f"mean of {' and '.join(members)}", "members": members}
 
     def _crown(self, winner: str) -> None:
         """Copy the winner to ``best``."""
@@ -315,15 +298,16 @@ class Ladder:
 
     def _test(self, winner: str) -> Evaluation:
         """The winner on the test rows, looked at once."""
-        folder = self.output / "steps" / winner / "test"
+        folder, best = self.output / "steps" / winner / "test", self.output / "best"
+        predictor = Predictor.from_pretrained(best)
         if not (folder / "metrics.json").is_file():
             with logged(folder / LOG):
-                measure(Predictor.from_pretrained(self.output / "best"), self.cases.select("test"), output=folder)
+                measure(predictor, self.cases.select("test"), output=folder)
         found = read_json(folder / "metrics.json") | {"split": "test"}
         if winner == "ensemble":
-            write_json(self.output / "best" / "metrics.json", found)
+            write_json(best / "metrics.json", found)
         else:
-            save(Predictor.from_pretrained(self.output / "best"), self.output / "best", found)
+            save(predictor, best, found)
         return Evaluation.from_dict(found)
 
     def _rank(self, entry: Entry) -> tuple[bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -120,9 +121,10 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
     optimizer = torch.optim.AdamW(model.param_groups(config.train.lr))
     is_bf16 = resolve_precision(config.train.precision) == "bf16"
     began = now()
+    places = itertools.cycle(range(len(rows)))
     for number in range(1 + _MEASURED):
         began = began if number > 1 else now()
-        batch = rows.collate([rows[i % len(rows)] for i in _positions(number, config.train.batch_size)])
+        batch = rows.collate([rows[i] for i in itertools.islice(places, config.train.batch_size)])
         inputs = send_to_device(batch, model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
             output = model(**{name: value for name, value in inputs.items() if name != "labels"})
@@ -130,10 +132,6 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
         value.backward()
         optimizer.step()
     return (now() - began) / _MEASURED
-
-
-def _positions(number: int, count: int) -> range:
-    return range(number * count, (number + 1) * count)
 
 
 def begun_epochs(folder: RunFolder) -> int | None:

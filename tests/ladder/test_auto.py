@@ -17,9 +17,13 @@ import mmfusion
 from mmfusion.cli.main import main
 from mmfusion.data import DatasetConfig, make_demo, read_cases
 from mmfusion.evaluation.intervals import metric_intervals
+from mmfusion.evaluation.measure import BOOTSTRAP
+from mmfusion.files import write_json
 from mmfusion.ladder import AutoConfig, regression, run, rungs
-from mmfusion.ladder.clock import Clock, OutOfTimeError, Pace, TimeLimit, in_words
+from mmfusion.ladder.clock import Clock, LeftOutError, Pace, TimeLimit, in_words
+from mmfusion.ladder.leaderboard import Entry
 from mmfusion.training import ModelConfig, ProcessorConfig, TrainConfig, train
+from mmfusion.training.columns import ChosenColumns
 
 
 def config(data: Any, output: Path, **settings: Any) -> AutoConfig:
@@ -49,7 +53,7 @@ def test_a_clock_of_ones_own() -> None:
     now[0] = 145.0
     assert (clock.spent, clock.left) == (45, 15)
     clock.check(14)
-    with pytest.raises(OutOfTimeError):
+    with pytest.raises(LeftOutError):
         clock.check(15)
     assert [in_words(seconds) for seconds in (-3, 45, 720, 9000)] == ["0 s", "45 s", "12 min", "2.5 h"]
 
@@ -177,7 +181,7 @@ def test_climbing_going_on_and_refusing(
     assert prior.intervals is not None and prior.intervals["macro_auroc"].value == 0.5
     assert prior.intervals["nll"].value == pytest.approx(np.log(3))
     labels = [0, 1, 2, 0, 1, 2, 0]
-    expected = metric_intervals(labels, np.full((7, 3), 1 / 3), **run.BOOTSTRAP)["balanced_accuracy"]
+    expected = metric_intervals(labels, np.full((7, 3), 1 / 3), **BOOTSTRAP)["balanced_accuracy"]
     assert prior.intervals["balanced_accuracy"] == expected
 
     # what was skipped is tried again, what is finished is not
@@ -223,15 +227,33 @@ def test_a_table_in_memory_without_images(tmp_path: Path, capsys: pytest.Capture
         table(200),
         output=tmp_path / "auto",
         model={"name": "table_mlp"},
-        train={"epochs": 2, "batch_size": 8, "ema": None, "precision": "fp32"},
+        train={"epochs": 2, "batch_size": 4, "gradient_accumulation": 2, "ema": None, "precision": "fp32"},
     )
     names = [entry.name for entry in found.entries if entry.intervals is not None]
     assert set(names) == {"prior", "gradient_boosting", "columns"} and found.winner == "columns"
     boosted = next(entry for entry in found.entries if entry.name == "gradient_boosting")
     assert boosted.intervals is not None and (boosted.intervals["macro_auroc"].value or 0) > 0.6
     assert boosted.about == "scikit-learn's, of age, site"
+    trained = next(entry for entry in found.entries if entry.name == "columns")
+    assert trained.about.endswith(" of 2")  # not stopped, though there are half as many steps as batches
     assert found.predictor.predict_proba(table(4)).shape == (4, 2)
     assert "ensemble: skipped: it takes two networks" in capsys.readouterr().out
+
+
+def test_an_ensemble_of_other_networks_gives_way(tmp_path: Path) -> None:
+    base = AutoConfig(table(), train=TrainConfig(metric="macro_auroc")).run()
+    cases = read_cases(base.data, base.dataset)
+    tuned = dict.fromkeys(("image", "fusion"), base)
+    ladder = run.Ladder(base, tmp_path, cases, rungs.Networks(ChosenColumns(), None, tuned, []), Clock(0), True)
+    for name in (*tuned, "ensemble"):
+        ladder._reference(tmp_path / "steps" / name, np.full((12, 2), 0.5))
+        told = {"seconds": 1.0, "about": name, "members": ["image", "logistic_regression"]}
+        write_json(tmp_path / "steps" / name / "result.json", told)
+    for name in tuned:
+        ladder._rung(name, name, True, lambda folder: {})
+    ladder._ensemble_rung()
+    assert ladder.entries[-1] == Entry("ensemble", "skipped: the time is over", True)
+    assert not (tmp_path / "steps" / "ensemble").exists()
 
 
 def test_no_validation_rows(tmp_path: Path) -> None:
