@@ -26,8 +26,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmfusion import registry
-from mmfusion.data.augmentations import row_rng
-from mmfusion.data.images import open_image, to_tensor
+from mmfusion.images.augmentations import row_rng
+from mmfusion.images.opening import open_image, to_tensor
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, train
 from mmfusion.training.trainer import FusionTrainer
 from timing import device, machine

@@ -33,7 +33,7 @@ KINDS: dict[str, str] = {
     "loss": "mmfusion.losses",
     "metric": "mmfusion.evaluation.metrics",
     "model": "mmfusion.models",
-    "augmentation": "mmfusion.data.augmentations",
+    "augmentation": "mmfusion.images.augmentations",
     "retriever": "mmfusion.narrative.retrieval",
 }
 

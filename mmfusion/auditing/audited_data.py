@@ -10,9 +10,9 @@ from PIL import Image
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.grey_values import as_rgb
 from mmfusion.data.splits import group_codes
 from mmfusion.files import sha256, short_hash
+from mmfusion.images.grey_values import as_rgb
 from mmfusion.text.template import render, template_fields
 
 SIDE = 32  # of a thumbnail, in pixels

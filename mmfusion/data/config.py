@@ -7,10 +7,10 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmfusion.data.header_facts import check_facts
 from mmfusion.data.memory import as_setting
 from mmfusion.data.presets import PRESETS
-from mmfusion.data.slices import check_choice_of_slices
+from mmfusion.images.header_facts import check_facts
+from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.names import check_choice
 
 FORMATS = ("auto", "table", "report", "imagefolder", "folder")

@@ -9,11 +9,11 @@ import torch
 from torch.utils.data import Dataset
 
 from mmfusion import registry
-from mmfusion.data.augmentations import row_rng
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.data.processor import Processor
 from mmfusion.data.table_columns import EncodedTable
+from mmfusion.images.augmentations import row_rng
 
 
 class MultimodalDataset(Dataset[dict[str, Any]]):

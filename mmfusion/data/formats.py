@@ -10,12 +10,12 @@ from typing import Any
 
 from mmfusion.data.class_folders import SPLIT_NAMES, folder_labels, with_patients
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 from mmfusion.data.memory import MemoryTable
 from mmfusion.data.presets import preset_of
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_table
 from mmfusion.data.walking import walk
+from mmfusion.images.kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 
 #: Format of a table in memory.
 MEMORY = "memory"

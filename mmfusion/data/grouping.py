@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from mmfusion.data.cases import object_array
-from mmfusion.data.dicom_files import place_in_series
-from mmfusion.data.image_kinds import image_kind, may_be_dicom
 from mmfusion.data.problems import Problem, ProblemKind
 from mmfusion.data.reading import Reading
-from mmfusion.data.slices import equally_spaced
+from mmfusion.images.dicom_files import place_in_series
+from mmfusion.images.kinds import image_kind, may_be_dicom
+from mmfusion.images.slices import equally_spaced
 from mmfusion.names import natural_key
 from mmfusion.text.template import cell_number, cell_text
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmfusion.data.formats import image_column
-from mmfusion.data.header_facts import fact_text
 from mmfusion.data.image_folder import ImageFolder, find_image_root, open_image_folder
-from mmfusion.data.image_kinds import IMAGE_SUFFIXES, image_kind
 from mmfusion.data.reading import Reading
+from mmfusion.images.header_facts import fact_text
+from mmfusion.images.kinds import IMAGE_SUFFIXES, image_kind
 
 
 def add_header_columns(reading: Reading) -> Reading:
@@ -35,7 +35,7 @@ def add_header_columns(reading: Reading) -> Reading:
 
 def _facts(folder: ImageFolder, value: str | None, facts: set[str]) -> dict[str, str | None]:
     """Facts of the DICOM file, or of the first one below the folder of a series; none where there is no such file."""
-    from mmfusion.data.dicom_files import read_header, series_files
+    from mmfusion.images.dicom_files import read_header, series_files
 
     try:
         path = Path(folder.root) / folder.find(value) if value else None

@@ -11,11 +11,11 @@ from PIL import Image
 from mmfusion.data.bags import open_bag
 from mmfusion.data.cases import CaseTable, object_array
 from mmfusion.data.checks import emptied_cases
-from mmfusion.data.grey_values import BlankImageError, rgb_pictures
-from mmfusion.data.image_files import read_slice, read_slices
-from mmfusion.data.images import reason_of
 from mmfusion.data.kept_checks import KeptChecks
 from mmfusion.data.problems import Problem, ProblemKind
+from mmfusion.images.files import read_slice, read_slices
+from mmfusion.images.grey_values import BlankImageError, rgb_pictures
+from mmfusion.images.opening import reason_of
 
 #: Called with an image's path in the table and the decoded image.
 Look: TypeAlias = Callable[[str, Image.Image], None]

@@ -7,9 +7,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import ProblemKind
 from mmfusion.data.walking import walk
+from mmfusion.images.kinds import IMAGE_SUFFIXES
 
 _PROBED = 200
 _FOLLOW = "dataset.follow_links true follows it"

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from mmfusion import registry
-from mmfusion.data.augmentations import Augmentation
-from mmfusion.data.images import (
+from mmfusion.images.augmentations import Augmentation
+from mmfusion.images.opening import (
     INTERPOLATIONS,
     ImageLike,
     centre_square,
@@ -23,7 +23,7 @@ from mmfusion.data.images import (
     region_box,
     to_tensor,
 )
-from mmfusion.data.windows import Window
+from mmfusion.images.windows import Window
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 import PIL
 
 from mmfusion._version import __version__
-from mmfusion.data.image_kinds import DETACHED_SUFFIXES
 from mmfusion.files import cache_folder, read_json, sha256, short_hash, write_text
+from mmfusion.images.kinds import DETACHED_SUFFIXES
 
 
 class KeptChecks:

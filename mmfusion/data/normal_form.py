@@ -20,9 +20,9 @@ from mmfusion.data.image_folder import (
     find_shared_root,
     open_image_folder,
 )
-from mmfusion.data.image_kinds import IMAGE_SUFFIXES
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
+from mmfusion.images.kinds import IMAGE_SUFFIXES
 from mmfusion.text.template import cell_text
 
 Cells = list[Cell]

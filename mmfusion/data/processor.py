@@ -17,11 +17,11 @@ from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
-from mmfusion.data.images import INTERPOLATIONS, ImageLike
-from mmfusion.data.slices import check_choice_of_slices
 from mmfusion.data.table_columns import MISSING, TableColumns
-from mmfusion.data.windows import Window, check_window
 from mmfusion.files import read_json
+from mmfusion.images.opening import INTERPOLATIONS, ImageLike
+from mmfusion.images.slices import check_choice_of_slices
+from mmfusion.images.windows import Window, check_window
 from mmfusion.text.template import cell_text, join_text, render, template_fields
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerFast
 
-    from mmfusion.data.augmentations import Augmentation
+    from mmfusion.images.augmentations import Augmentation
 
 #: Settings that files do not hold where they are None.
 _OPTIONAL = ("bag_dim", "window", "slice", "slices")
@@ -54,7 +54,7 @@ class Processor:
         missing_values: Texts (any case) that count as missing in metadata.
         bag_dim: Width of the feature vectors of a bag; None makes no inputs of bags.
         window: Which grey values become black and white: ``auto``, ``full``, ``percentile``, ``dicom`` or ``[center,
-            width]``, see :func:`mmfusion.data.grey_values.rgb_pictures`. None is ``auto``, but that pictures of 8 bits
+            width]``, see :func:`mmfusion.images.grey_values.rgb_pictures`. None is ``auto``, but pictures of 8 bits
             lose their opacity, as for models that were saved without a window.
         slice: Slice that stands for a file of several, its number or ``middle``; None refuses such a file.
         slices: Slices that are read of a file of a study, as ``dataset.slices``; None reads all.
@@ -170,7 +170,7 @@ class Processor:
             table: Row with the columns of :attr:`table`, any of which may be absent; or its numbers (C,) and category
                 ids (K,), encoded before.
             augment: Training augmentation, or its name, which draws from ``rng``.
-            rng: Random numbers of this row, from :func:`mmfusion.data.augmentations.row_rng`.
+            rng: Random numbers of this row, from :func:`mmfusion.images.augmentations.row_rng`.
             image_size: Side of the images in place of the processor's own.
 
         Returns:

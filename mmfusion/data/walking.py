@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mmfusion.data.image_kinds import is_image_file
+from mmfusion.images.kinds import is_image_file
 from mmfusion.names import natural_key
 
 #: What an archive of macOS has beside its files.

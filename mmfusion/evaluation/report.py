@@ -19,8 +19,8 @@ from PIL import Image
 
 from mmfusion._version import __version__
 from mmfusion.data import CaseTable
-from mmfusion.data.images import open_image
 from mmfusion.evaluation.metrics import METRICS
+from mmfusion.images.opening import open_image
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.results import Evaluation, WorstError

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from mmfusion.data import Processor
-from mmfusion.data.images import centre_square, open_image
 from mmfusion.explanation.attention import attention_maps
 from mmfusion.explanation.columns import column_contributions
 from mmfusion.explanation.contributions import Contributions, modality_contributions
 from mmfusion.explanation.forward import attributing, has_modality
 from mmfusion.explanation.image import image_relevance, present_pictures
 from mmfusion.explanation.text import blank_text, token_relevance, words_of
+from mmfusion.images.opening import centre_square, open_image
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.temperature import class_probabilities

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
-from mmfusion.data.windows import check_window
+from mmfusion.images.windows import check_window
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:

@@ -166,7 +166,7 @@ def images(folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["h5", "npz", "safetensors"])
 def test_embed_writes_what_bag_column_reads(kind, tmp_path):
-    from mmfusion.data.images import open_image
+    from mmfusion.images.opening import open_image
     from mmfusion.inference import Predictor
     from mmfusion.inference.config import EmbedConfig
     from mmfusion.inference.embedding import embed

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmfusion import registry
 from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor, fit_wordpiece, make_demo, read_cases
-from mmfusion.data.augmentations import row_rng
+from mmfusion.images.augmentations import row_rng
 
 SKIN = "{age}-year-old {sex}, lesion on the {localization}"
 

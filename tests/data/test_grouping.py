@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, images, read_cases
-from mmfusion.data.augmentations import row_rng
+from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, read_cases
+from mmfusion.images import opening
 from mmfusion.data.grouping import equally_spaced, slice_number
-from mmfusion.data.images import region_box
+from mmfusion.images.augmentations import row_rng
+from mmfusion.images.opening import region_box
 from mmfusion.inference.rows import AllRows
 from mmfusion.layers.cropping import centre_crop
 
@@ -214,9 +215,9 @@ def test_each_slice_is_decoded_once_and_augmented_alike(root, monkeypatch) -> No
     for name in ("s_9", "s_10", "s_11"):
         Image.fromarray(ramp.astype(np.uint8)).save(folder / f"{name}.png")
     opened: list[str] = []
-    read_slices = images.read_slices
+    read_slices = opening.read_slices
     monkeypatch.setattr(
-        images, "read_slices", lambda path, *args: (opened.append(path.name), read_slices(path, *args))[1]
+        opening, "read_slices", lambda path, *args: (opened.append(path.name), read_slices(path, *args))[1]
     )
     cases = read_cases(folder, DatasetConfig(study_column="study")).resolve()
     dataset = MultimodalDataset(cases, Processor(labels=["x", "y"], image_size=8), augment="report", seed=1)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mmfusion.auditing.audited_data import look_at
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
-from mmfusion.data.images import open_pictures
 from mmfusion.data.problems import ProblemKind
+from mmfusion.images.opening import open_pictures
 from mmfusion.inference.reading import read_unlabelled
 
 pydicom = pytest.importorskip("pydicom")

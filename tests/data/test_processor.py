@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from mmfusion.data import Processor, fit_wordpiece
-from mmfusion.data.augmentations import row_rng
-from mmfusion.data.images import eval_image, to_tensor
+from mmfusion.images.augmentations import row_rng
+from mmfusion.images.opening import eval_image, to_tensor
 
 SKIN = "{age}-year-old {sex}, lesion on the {localization}"
 TEXTS = ["55-year-old male, lesion on the back", "lesion on the face. Itches and bleeds since last summer."]

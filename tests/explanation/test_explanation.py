@@ -12,8 +12,8 @@ from PIL import Image
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece
 from mmfusion.data.formats import file_name
-from mmfusion.data.images import open_image
 from mmfusion.explanation import image_relevance, save_explanation
+from mmfusion.images.opening import open_image
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
 

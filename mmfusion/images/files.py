@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from mmfusion.data.dicom_files import dicom_stack, series_stack
-from mmfusion.data.frames import Shot, Stack
-from mmfusion.data.image_kinds import image_kind
-from mmfusion.data.picture_files import heic_stack, picture_stack
-from mmfusion.data.slices import chosen_slices, one_slice
-from mmfusion.data.volume_files import itk_stack, nifti_stack
+from mmfusion.images.dicom_files import dicom_stack, series_stack
+from mmfusion.images.frames import Shot, Stack
+from mmfusion.images.kinds import image_kind
+from mmfusion.images.picture_files import heic_stack, picture_stack
+from mmfusion.images.slices import chosen_slices, one_slice
+from mmfusion.images.volume_files import itk_stack, nifti_stack
 
 _READERS: dict[str, Callable[[Any], Stack]] = {
     "series": series_stack,
@@ -26,7 +26,7 @@ def read_slice(path: str | os.PathLike[str], choice: int | str | None, size: int
     Args:
         path: File, or the folder of a DICOM series.
         choice: Which of several slices: its position, or ``middle``; None takes none.
-        size: As for :func:`~mmfusion.data.images.open_image`.
+        size: As for :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
         ValueError: None of several slices is chosen.
@@ -40,8 +40,8 @@ def read_slices(path: str | os.PathLike[str], choice: int | str | None, size: in
 
     Args:
         path: File, or the folder of a DICOM series.
-        choice: Which of several, as :func:`~mmfusion.data.slices.chosen_slices` takes it; None takes all.
-        size: As for :func:`~mmfusion.data.images.open_image`.
+        choice: Which of several, as :func:`~mmfusion.images.slices.chosen_slices` takes it; None takes all.
+        size: As for :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
         ValueError: The file has none of these slices.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from mmfusion.data.images import INTERPOLATIONS
+from mmfusion.images.opening import INTERPOLATIONS
 from mmfusion.registry import register
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmfusion.data.frames import Frame, Shot, Values
-from mmfusion.data.windows import Window
+from mmfusion.images.frames import Frame, Shot, Values
+from mmfusion.images.windows import Window
 
 #: Percentiles between which most values lie.
 _MOST = (0.5, 99.5)

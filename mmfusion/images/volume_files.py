@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmfusion.data.frames import Frame, Stack, Values, of_extra
+from mmfusion.images.frames import Frame, Stack, Values, of_extra
 
 #: Classes of nibabel whose files say how the volume lies in the patient.
 _NIFTI = ("Nifti1Image", "Nifti1Pair", "Nifti2Image", "Nifti2Pair", "MGHImage")

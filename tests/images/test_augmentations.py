@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from mmfusion import registry
-from mmfusion.data.augmentations import BASIC, DERMOSCOPY, MRI, RandomView, row_rng
-from mmfusion.data.images import eval_image
+from mmfusion.images.augmentations import BASIC, DERMOSCOPY, MRI, RandomView, row_rng
+from mmfusion.images.opening import eval_image
 
 NAMES = ["basic", "dermoscopy", "mri", "report"]
 DRAWING: dict[str, Any] = {"interpolation": "bicubic", "fill": (124, 116, 104)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmfusion.data.frames import Frame, Shot, Stack, Values, of_extra
+from mmfusion.images.frames import Frame, Shot, Stack, Values, of_extra
 
 #: Formats that are opened; PostScript, which runs a program, is none of them.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
@@ -21,7 +21,7 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
 
     Args:
         path: File.
-        size: As for :func:`~mmfusion.data.images.open_image`.
+        size: As for :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
         OSError: The file is no picture of :data:`FORMATS`, or damaged.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmfusion.data.frames import Frame, OwnWindow, Rescale, Shot, Stack, Values, of_extra
-from mmfusion.data.image_kinds import image_kind, may_be_dicom
+from mmfusion.images.frames import Frame, OwnWindow, Rescale, Shot, Stack, Values, of_extra
+from mmfusion.images.kinds import image_kind, may_be_dicom
 
 #: Elements that order the slices of a series.
 _ORDER = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "SeriesInstanceUID", "NumberOfFrames")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from mmfusion.data.frames import Frame, Shot
-from mmfusion.data.grey_values import BlankImageError, rgb_pictures
-from mmfusion.data.image_files import read_slice, read_slices
-from mmfusion.data.picture_files import shot_of
-from mmfusion.data.windows import Window
+from mmfusion.images.files import read_slice, read_slices
+from mmfusion.images.frames import Frame, Shot
+from mmfusion.images.grey_values import BlankImageError, rgb_pictures
+from mmfusion.images.picture_files import shot_of
+from mmfusion.images.windows import Window
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
@@ -34,7 +34,7 @@ def open_image(
         source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of numbers.
         size: Side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
             half, quarter or eighth, which is much faster. None decodes it whole.
-        window: Which values become black and white; see :func:`~mmfusion.data.grey_values.rgb_pictures`.
+        window: Which values become black and white; see :func:`~mmfusion.images.grey_values.rgb_pictures`.
         slice: Slice of a file of several: its position, or ``middle``.
 
     Raises:

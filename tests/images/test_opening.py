@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from mmfusion.data.augmentations import report_augmentation, row_rng
-from mmfusion.data.images import eval_image, open_image, to_tensor
+from mmfusion.images.augmentations import report_augmentation, row_rng
+from mmfusion.images.opening import eval_image, open_image, to_tensor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

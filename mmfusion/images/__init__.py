@@ -1,0 +1,1 @@
+"""Images: the readers of every file format, their grey values, slices of volumes, augmentations."""
