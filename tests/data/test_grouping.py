@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, read_cases
-from mmfusion.images import opening
 from mmfusion.data.grouping import equally_spaced, slice_number
+from mmfusion.images import opening
 from mmfusion.images.augmentations import row_rng
 from mmfusion.images.opening import region_box
 from mmfusion.inference.rows import AllRows
