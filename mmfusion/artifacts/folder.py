@@ -188,8 +188,9 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
     """What was chosen on validation rows: the calibration, and whether test-time views are averaged."""
     calibration = config.get("calibration")
     fitted = calibration if isinstance(calibration, dict) else {}
-    temperature = fitted["temperature"] if {"temperature", "fitted_on", "n"} <= fitted.keys() else None
-    if calibration is not None and not (isinstance(temperature, int | float) and 0 < temperature < float("inf")):
+    chosen = fitted.get("temperature", fitted.get("quantiles")) if {"fitted_on", "n"} <= fitted.keys() else None
+    each = chosen if isinstance(chosen, list) and "task" in config["model"] else [chosen]
+    if calibration is not None and not all(isinstance(t, int | float) and 0 < t < float("inf") for t in each):
         raise ValueError(
             f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
         )

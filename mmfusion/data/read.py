@@ -13,6 +13,7 @@ from mmfusion.data.formats import folder_of, only_table
 from mmfusion.data.grouping import group_rows
 from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.normal_form import to_normal_form
+from mmfusion.data.one_hot import name_labels
 from mmfusion.data.reading import Reading
 from mmfusion.data.regions import read_regions
 from mmfusion.data.split_file import apply_split_table
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 #: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
 STEPS: tuple[Callable[[Reading], Reading], ...] = (
     *LIGHT_STEPS,
+    name_labels,
     to_normal_form,
     group_rows,
     read_regions,

@@ -12,18 +12,19 @@ import torch
 
 from mmfusion.data import CaseTable, read_cases
 from mmfusion.data.split_file import write_split_table
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.finished import compare_finished
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
-from mmfusion.experiments.predictions import read_predictions
+from mmfusion.experiments.predictions import finished_task, read_predictions
 from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
+from mmfusion.task import Task, task_named
 from mmfusion.training import RunConfig
+from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
 
 
@@ -53,11 +54,15 @@ def compare(experiment: ExperimentConfig) -> Comparison:
         FileNotFoundError: the data, or the predictions of a finished run, are missing.
     """
     load_plugins(experiment.run.plugins)
-    _check(experiment)
     if experiment.runs:
+        experiment = replace(experiment, metric=experiment.metric or finished_task(experiment).metric)
+        _check(experiment, finished_task(experiment))
         results = compare_finished(experiment)
         return Comparison(experiment, results, write_results(experiment, results, Path(experiment.output)))
     rows = plan_rows(experiment)
+    base = with_task(rows[0].config)
+    experiment = replace(experiment, metric=experiment.metric or task_named(base.dataset.task).metric)
+    _check(experiment, task_named(base.dataset.task))
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
@@ -87,9 +92,9 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     return Comparison(experiment, results, write_results(experiment, results, output))
 
 
-def _check(experiment: ExperimentConfig) -> None:
-    if experiment.metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {experiment.metric!r}.")
+def _check(experiment: ExperimentConfig, task: Task) -> None:
+    if experiment.metric not in task.metrics:
+        raise ValueError(f"metric must be one of {', '.join(task.metrics)}; got {experiment.metric!r}.")
     if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
         raise ValueError(f"seeds must be different numbers, at least one; got {experiment.seeds}.")
     if experiment.jobs < 1 or experiment.replicates < 1 or not 0 < experiment.level < 1:

@@ -31,7 +31,7 @@ class ExperimentConfig:
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
-        metric: the figure that the words and the picture are about.
+        metric: the figure that the words and the picture are about; None takes the task's.
         data: root folder of the data set; None takes the run's own.
         output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
             ``runs/comparison``, unless said otherwise. An experiment that was stopped goes on in it.
@@ -49,7 +49,7 @@ class ExperimentConfig:
     baselines: bool | list[str] = True
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     cross_validate: bool = False
-    metric: str = "balanced_accuracy"
+    metric: str | None = None
     data: str | None = None
     output: str = ""
     jobs: int = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.plots import canvas, save
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict
@@ -54,11 +54,12 @@ def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], fo
 
 def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     """The tables and sentences of an experiment."""
-    base, title = results[0], METRICS[experiment.metric].title
+    base, title = results[0], EVERY_METRIC[str(experiment.metric)].title
     seeds = ", ".join(map(str, experiment.seeds))
     grouped = "" if base.groups == base.cases else f" of {base.groups:,} groups"
-    shown = list(dict.fromkeys((experiment.metric, *SHOWN, *(name for name in METRICS if name not in HEADLINE))))
-    head = ["row", *(METRICS[name].title for name in shown), *(heading for heading, _, _ in COSTS.values())]
+    known = [name for name in base.figures if name in SHOWN or name not in HEADLINE]
+    shown = list(dict.fromkeys((str(experiment.metric), *sorted(known, key=_place))))
+    head = ["row", *(EVERY_METRIC[name].title for name in shown), *(heading for heading, _, _ in COSTS.values())]
     lines = [
         f"# {Path(experiment.output).name}",
         "",
@@ -91,7 +92,7 @@ def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]
     ]
     for row in others:
         head = ["figure", base.row.name, row.row.name, "difference", f"{experiment.level:.0%} interval", ""]
-        pairs = [(name, base.figures[name], row.figures[name]) for name in METRICS]
+        pairs = [(name, base.figures[name], row.figures[name]) for name in base.figures]
         lines += ["", f"## {row.row.name}, beside {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
     if len(others) > 1:
         lines += ["", f"{len(others)} runs are compared: of so many intervals some miss the truth by chance alone."]
@@ -103,7 +104,7 @@ def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]
 
 
 def _paired(name: str, base: Estimate, own: Estimate) -> list[str]:
-    told = [METRICS[name].title, *(f"{figure.mean:.3f}" for figure in (base, own))]
+    told = [EVERY_METRIC[name].title, *(f"{figure.mean:.3f}" for figure in (base, own))]
     if own.difference is None or own.difference != own.difference:
         return [*told, "undefined", "", ""]
     return [
@@ -121,7 +122,7 @@ def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
     some = f" ({count} seed{'s' * (count > 1)} failed: {'; '.join(sorted(failed))})" if failed else ""
     if not row.figures:
         return f"**{row.row.name}**: every run failed{some}."
-    figure, percent = row.figures[experiment.metric], f"{experiment.level:.0%}"
+    figure, percent = row.figures[str(experiment.metric)], f"{experiment.level:.0%}"
     told = f"**{row.row.name}**: {figure.mean:.3f}, {percent} interval {figure.low:.3f} to {figure.high:.3f}"
     if figure.difference is None:
         return f"{told}{some}."
@@ -145,7 +146,7 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
         return
     figure, axes = canvas(7.5, 1.3 + 0.36 * len(rows))
     for i, row in enumerate(rows):
-        found = row.figures[experiment.metric]
+        found = row.figures[str(experiment.metric)]
         if found.verdict is not None:
             ends, colour = [found.difference_low, found.difference_high], COLOURS[found.verdict]
             axes.plot(ends, [i, i], color=colour, linewidth=2)
@@ -153,11 +154,16 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    metric = METRICS[experiment.metric]
+    metric = EVERY_METRIC[str(experiment.metric)]
     side = "higher is better" if metric.higher_is_better else "lower is better"
     axes.set_xlabel(f"difference in {metric.title} to {results[0].row.name}, {experiment.level:.0%} interval ({side})")
     axes.grid(axis="x", alpha=0.3)
     save(figure, path)
+
+
+def _place(name: str) -> int:
+    """Where a metric stands in the table; those that users add come last."""
+    return SHOWN.index(name) if name in SHOWN else len(SHOWN)
 
 
 def _name(row: RowResult) -> str:
@@ -183,7 +189,7 @@ def _costs(row: RowResult) -> list[str]:
 
 def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
     """One flat record per row and figure."""
-    for row, name in product(results, METRICS):
+    for row, name in product(results, results[0].figures):
         about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
         yield {**about, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
 

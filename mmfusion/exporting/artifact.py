@@ -66,7 +66,12 @@ def export_model(
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     processor = predictor.processor
-    traced: dict[str, Any] = {"calibration": predictor.calibration, "format": format, "tolerance": tolerance}
+    traced: dict[str, Any] = {
+        "calibration": predictor.calibration,
+        "task": predictor.task,
+        "format": format,
+        "tolerance": tolerance,
+    }
     traced |= {"image_size": processor.image_size, "max_length": processor.max_length}
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:

@@ -4,17 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmfusion.inference.stream import Prediction
+from mmfusion.task import Task
 
 
-def diagnoses(
-    rows: Sequence[Mapping[str, Any]], parts: Iterable[Prediction], labels: Sequence[str]
-) -> list[dict[str, Any]]:
+def diagnoses(rows: Sequence[Mapping[str, Any]], parts: Iterable[Prediction], task: Task) -> list[dict[str, Any]]:
     """One dict per row, as :meth:`mmfusion.Predictor.predict` returns them.
 
     Args:
         rows: The rows, of which an ``id`` is handed through.
         parts: Their predictions, in order.
-        labels: Class names, in the order of the probabilities.
+        task: What the answers are.
     """
     results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in rows]
     for part in parts:
@@ -23,7 +22,5 @@ def diagnoses(
             if error:
                 result["error"] = error
                 continue
-            by_class = dict(zip(labels, map(float, probabilities), strict=True))
-            label = max(by_class, key=by_class.__getitem__)
-            result |= {"label": label, "probability": by_class[label], "probabilities": by_class, "inputs": inputs}
+            result |= task.told(probabilities) | {"inputs": inputs}
     return results

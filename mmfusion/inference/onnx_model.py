@@ -12,6 +12,7 @@ from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
 from mmfusion.files import sha256
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import DEFAULT, task_named
 
 #: type of a torch device -> execution provider of ONNX Runtime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -62,7 +63,7 @@ class OnnxModel(nn.Module):
         folder: that :func:`~mmfusion.exporting.export_model` wrote.
         device: as :func:`open_session` takes it.
 
-    It has the ``architecture``, ``num_classes`` and ``image_layout`` of the model that was exported.
+    It has the ``architecture``, ``num_classes``, ``task`` and ``image_layout`` of the model that was exported.
 
     Raises:
         FileNotFoundError: the folder holds no export, or its file is missing.
@@ -91,6 +92,7 @@ class OnnxModel(nn.Module):
         self.architecture: str | None = config.get("architecture")
         self.num_classes: int = config["model"]["num_classes"]
         self.image_layout: str | None = export["image_layout"]
+        self.task = task_named(self._model.get("task", DEFAULT), **(self._model.get("task_args") or {}))
 
     def forward(self, **inputs: Tensor | None) -> FusionOutput:
         """Classify a batch; the arguments are those of ``FusionModel.forward``.
@@ -108,8 +110,8 @@ class OnnxModel(nn.Module):
                 raise ValueError(
                     f"An exported model takes all of its inputs, and {name} is missing; for samples without it {blank}"
                 )
-        logits, _ = run_session(self._session, self._whole(given))
-        return FusionOutput(logits=logits)
+        raw, _ = run_session(self._session, self._whole(given))
+        return self.task.shaped(FusionOutput(logits=raw))
 
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with what the model would have filled in."""

@@ -29,7 +29,9 @@ from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
+from mmfusion.models.fitting import check_answers
 from mmfusion.models.saving import model_config, save_pretrained
+from mmfusion.task import Task, task_of
 from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
@@ -172,6 +174,11 @@ class Predictor:
         return list(self.processor.labels)
 
     @property
+    def task(self) -> Task:
+        """What the model answers, with its labels."""
+        return task_of(self.members[0].model, self.labels, self.processor.targets)
+
+    @property
     def dataset(self) -> DatasetConfig:
         """How the data that the model was trained on are read; the default for further data."""
         return DatasetConfig(**handed_on(self.provenance.get("dataset") or {}), columns=dict(self.columns))
@@ -209,7 +216,7 @@ class Predictor:
         """
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.labels)
+        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.task)
         warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
@@ -262,11 +269,11 @@ class Predictor:
         if on_bad_row not in ("fail", "skip"):
             raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
-        ids, labels, names = read[0].ids, read[0].labels, self.labels
-        truth = [names[label] if label >= 0 else "" for label in labels]
+        ids, labels, task = read[0].ids, read[0].labels, self.task
+        truth = [task.written(label) for label in labels]
         groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
-        with prediction_writer(output, names, known=MEASURED) if output else nullcontext() as write:
+        with prediction_writer(output, self.labels, known=MEASURED, task=task) if output else nullcontext() as write:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -275,7 +282,7 @@ class Predictor:
                 parts.append(part)
                 if write:
                     write(ids[part.rows], part, truth[part.rows], groups[part.rows])
-        return kept(cases, labels, parts, len(names))
+        return kept(cases, labels, parts, task)
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
         """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
@@ -322,7 +329,7 @@ class Predictor:
 
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
         own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
-        own |= {"num_classes": len(self.labels), "calibration": self.calibration}
+        own |= {"task": self.task, "calibration": self.calibration}
         options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
@@ -348,6 +355,8 @@ class Ensemble(Predictor):
             if other.labels != first.labels:
                 has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
                 raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
+            if other.task.name != first.task.name:
+                raise ValueError(f"The models of an ensemble have the same task: {first.name} and {other.name} differ.")
         layouts = {member.image_layout: member.name for member in members}
         layouts.pop(None, None)
         if len(layouts) > 1:
@@ -376,9 +385,7 @@ def _load(
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    if len(processor.labels) != model.num_classes:
-        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
-        raise ValueError(f"{folder}: {counts}; save them again, together.")
+    check_answers(model, processor, folder)
     return Predictor(
         model,
         processor,

@@ -92,7 +92,7 @@ def predict_path(
     judged: set[str] = set()
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
-    with prediction_writer(output, predictor.labels) as write, bar:
+    with prediction_writer(output, predictor.labels, task=predictor.task) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))

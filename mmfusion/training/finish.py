@@ -12,14 +12,13 @@ from accelerate import PartialState
 from mmfusion.data import CaseTable
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.measure import measure
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.files import replacing
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation, calibration_words
-from mmfusion.training.build import class_counts
+from mmfusion.training.build import label_counts
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
 from mmfusion.training.lora import without_adapters
@@ -73,7 +72,7 @@ class TrainResult:
         lines, fitted = [], None
         if self.evaluation is not None:
             intervals, fitted = self.evaluation.intervals, self.evaluation.calibration
-            lines.append(f"{self.split}: {', '.join(f'{name} {intervals[name]}' for name in METRICS)}")
+            lines.append(f"{self.split}: {', '.join(f'{name} {figure}' for name, figure in intervals.figures.items())}")
         chosen = f", {calibration_words(vars(fitted))}" if fitted else ""
         chosen += f", {VIEWS}" if self.tta else ""
         lines.append(f"best epoch {self.best_epoch} of {len(self.history)}{chosen}; saved in {self.best}")
@@ -106,7 +105,7 @@ def finish(
     position = best_of(history, config.train.metric)
     assert position is not None
     best = history[position]
-    val = {name: best[name] for name in METRICS if name in best}
+    val = {name: best[name] for name in predictor.task.metrics if name in best}
     split = next((name for name in judged_on if name in cases.splits), None)
     evaluation: Evaluation | None = None
     tta = False
@@ -122,7 +121,7 @@ def finish(
         validation: Predictions | None = None
         if "val" in cases.splits:
             decisions: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
-            decisions["class_counts"] = class_counts(cases)
+            decisions["class_counts"] = label_counts(cases)["class_counts"]
             validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
             tta = chosen.tta
         if split is not None:

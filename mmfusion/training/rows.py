@@ -34,7 +34,7 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     count = cases.splits.get("train", 0)
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
-    if len(cases.labels) < 2:
+    if len(cases.labels) < cases.question.fewest:
         raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import task_of
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.mixing import Mixing
@@ -239,15 +240,14 @@ class FusionTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, Tensor, Tensor]:
-        """(None, logits (B, C), labels (B,)): metrics, the validation loss too, come from all logits together."""
+        """(None, raw outputs (B, W), labels (B, ...)): metrics come from all rows together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = model(**inputs).logits
-        assert logits is not None
-        if not torch.isfinite(logits).all():
+            raw = task_of(self.task.model).raw(model(**inputs))
+        if not torch.isfinite(raw).all():
             step = self.state.global_step
             raise FloatingPointError(f"The model's output is not finite on validation rows at step {step}.")
-        return None, logits.float(), inputs["labels"]
+        return None, raw.float(), inputs["labels"]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights of a state, and no pickle of the arguments beside them."""

@@ -93,7 +93,7 @@ def make_trainer(
     **train: Any,
 ) -> FusionTrainer:
     set_seed(0)
-    config = TrainConfig(**{"epochs": 2, "batch_size": 8, "lr": 0.01, **train})
+    config = TrainConfig(**{"epochs": 2, "batch_size": 8, "lr": 0.01, "metric": "balanced_accuracy", **train})
     folder.mkdir(parents=True, exist_ok=True)
     args = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
