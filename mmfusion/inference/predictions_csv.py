@@ -1,12 +1,11 @@
 """The table of predictions: ``predictions.csv``."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import written_whole
+from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
 
 #: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
@@ -27,8 +26,7 @@ def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Se
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with written_table(path) as table:
         of_classes = [f"p_{name}" for name in class_names]
         table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", "error"])
 

@@ -13,6 +13,7 @@ from mmfusion.data import DatasetConfig
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.data.read import PART
+from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, unseen_modalities, warn_of
 from mmfusion.inference.config import PredictConfig
@@ -67,6 +68,7 @@ def predict(config: PredictConfig) -> Predicted:
     return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
 
 
+@sole_writer
 def predict_path(
     predictor: Predictor,
     data: DataSource,
