@@ -125,8 +125,9 @@ def _is_full(error: Exception, path: Path) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     there = next(folder for folder in path.absolute().parents if folder.exists())
-    # safetensors tells the number in words, torch's writer of archives tells none
-    return "os error 28" in str(error) or "file write failed" in str(error) or shutil.disk_usage(there).free < 4096
+    # safetensors tells the number in words, torch's writer of archives nothing
+    words = ("os error 28", "inline_container.cc", "iostream error")
+    return any(word in str(error) for word in words) or shutil.disk_usage(there).free < 4096
 
 
 @contextmanager
