@@ -1,4 +1,4 @@
-"""Runs that are killed, at the writing of each of their files and at random, and runs whose files were damaged since."""
+"""Runs that are killed, at every change of their folder and at random, and runs whose files were damaged since."""
 
 from __future__ import annotations
 
