@@ -151,7 +151,7 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
     raw = read_table(root / "image.csv")
     try:
         texts = json.loads((root / "response.json").read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{root / 'response.json'} cannot be read: {error}.") from error
     if not isinstance(texts, dict):
         raise ValueError(f"{root / 'response.json'} must map image ids to texts, and holds a {type(texts).__name__}.")

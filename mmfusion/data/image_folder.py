@@ -53,6 +53,15 @@ class ImageFolder:
         Raises:
             ImagePathError: There is no such file, there are several, or it lies outside the root.
         """
+        try:
+            return self._found(value)
+        except ImagePathError:
+            raise
+        except (OSError, ValueError) as error:  # a name too long, a link to itself, a character that no path has
+            reason = getattr(error, "strerror", None) or error
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file cannot be looked up: {reason}") from None
+
+    def _found(self, value: str) -> str:
         below = self._below_root(value)
         path = PurePosixPath(below)
         if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
@@ -105,7 +114,7 @@ class ImageFolder:
             names: set[str] = set()
             folders: set[str] = set()
             for entry in entries:
-                (folders if entry.is_dir() else names).add(entry.name)
+                (folders if _is_folder(entry) else names).add(entry.name)
         return names, self._by_id(sorted(names)), folders
 
     @cached_property
@@ -128,6 +137,14 @@ class ImageFolder:
             if suffix := next((each for each in self._suffixes if name.lower().endswith(each)), None):
                 stems.setdefault(name[: -len(suffix)], []).append(path)
         return stems
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_inside(path: Path, root: Path) -> bool:
@@ -186,6 +203,6 @@ def _count_found(root: Path, values: Iterable[str]) -> int:
     """How many of the images lie in a folder by their paths."""
     images, found = ImageFolder(root), 0
     for value in values:
-        with suppress(ImagePathError):
+        with suppress(ValueError, OSError):  # what find says of them comes later
             found += bool(images.there(value))
     return found

@@ -23,7 +23,8 @@ from mmfusion.images.opening import INTERPOLATIONS, ImageLike
 from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.images.windows import Window, check_window
 from mmfusion.task import DEFAULT, Task, task_named
-from mmfusion.text.template import cell_text, join_text, render, template_fields
+from mmfusion.text.template import free_text, join_text, render, template_fields
+from mmfusion.text.tokenizer import cut
 
 if TYPE_CHECKING:
     import random
@@ -121,12 +122,16 @@ class Processor:
 
         Args:
             row: Metadata columns and ``text``; a column of the template that the row lacks is missing.
+
+        Raises:
+            TypeError: The text is bytes, a list or another collection.
+            ValueError: The text holds half of a character, which no tokenizer reads.
         """
         sentence = None
         if self.text_template is not None:
             metadata = {name: row.get(name) for name in template_fields(self.text_template)}
             sentence = render(self.text_template, metadata, self.missing_values)
-        return join_text(sentence, cell_text(row.get("text")))
+        return join_text(sentence, free_text(row.get("text")))
 
     def label_id(self, label: str) -> int:
         """Position of a class in the logits.
@@ -209,7 +214,8 @@ class Processor:
             item |= encode_bag(bag, self.bag_dim)
         if self.tokenizer is not None:
             text = (text or "").strip()
-            tokens = self.tokenizer(text, truncation=True, max_length=self.max_length) if text else {"input_ids": []}
+            how: dict[str, Any] = {"truncation": True, "max_length": self.max_length}
+            tokens = self.tokenizer(cut(text, self.max_length), **how) if text else {"input_ids": []}
             item |= {"input_ids": tokens["input_ids"], "text_present": text != ""}
         if self.table is not None:
             cells = table or {}

@@ -20,6 +20,7 @@ from mmfusion.experiments.predictions import finished_task, read_predictions
 from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
+from mmfusion.files import sole_writer
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.task import Task, task_named
@@ -42,6 +43,7 @@ class Comparison:
         return f"\n{self.text}\n{tables} and differences.png are in {self.config.output}"
 
 
+@sole_writer
 def compare(experiment: ExperimentConfig) -> Comparison:
     """Run an experiment, or go on with one, and write its tables; or compare finished runs (``experiment.runs``).
 

@@ -11,7 +11,7 @@ from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import begin, run_once, settled
-from mmfusion.files import write_yaml
+from mmfusion.files import sole_writer, write_frame, write_yaml
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
@@ -55,6 +55,7 @@ class SweepResult:
         )
 
 
+@sole_writer
 def sweep(config: SweepConfig) -> SweepResult:
     """Try settings, the next ones chosen from what the earlier ones gave (tree-structured Parzen estimator).
 
@@ -175,7 +176,7 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> SweepRe
 
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError(f"Every trial failed; see train.log in the folders below {output / 'trials'}.")
-    study.trials_dataframe().to_csv(output / "trials.csv", index=False)
+    write_frame(output / "trials.csv", study.trials_dataframe())
     best = study.best_trial
     config = with_settings(base, {**best.params, "output": str(output / "best")})
     write_yaml(output / "best.yaml", asdict(config))

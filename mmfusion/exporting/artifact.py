@@ -9,7 +9,7 @@ from mmfusion.artifacts.folder import read_config, write_artifact
 from mmfusion.artifacts.names import CONFIG
 from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
-from mmfusion.files import replacing, sha256
+from mmfusion.files import replacing, sha256, sole_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
@@ -36,6 +36,7 @@ class Exported:
         return "\n".join(lines)
 
 
+@sole_writer
 def export_model(
     model: str | os.PathLike[str] | Predictor, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4
 ) -> Exported:

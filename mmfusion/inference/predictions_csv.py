@@ -1,14 +1,14 @@
 """The table of predictions: ``predictions.csv``."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import written_whole
+from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
 from mmfusion.task import DEFAULT, Task, task_named
+from mmfusion.text.template import cell_number
 
 #: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
 Write = Callable[..., None]
@@ -17,9 +17,21 @@ Write = Callable[..., None]
 MEASURED = ("true_label", "group")
 
 
+def without_formula(cell: Any) -> Any:
+    """A cell, with an apostrophe before it where a spreadsheet would compute it; numbers stay."""
+    if not str(cell).startswith(("=", "+", "-", "@", "\t", "\r")) or cell_number(str(cell)) is not None:
+        return cell
+    return f"'{cell}"
+
+
 @contextmanager
 def prediction_writer(
-    path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = (), task: Task | None = None
+    path: str | Path,
+    class_names: Sequence[str],
+    *,
+    known: Sequence[str] = (),
+    escape_formulas: bool = False,
+    task: Task | None = None,
 ) -> Iterator[Write]:
     """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
@@ -28,12 +40,12 @@ def prediction_writer(
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
         task: What has other columns than these; None takes ``multiclass``.
+        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
     """
     task = task or task_named(DEFAULT, class_names)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with written_table(path) as table:
         table.writerow(["id", *known, *task.columns, "inputs", "error"])
 
         def write(ids: Sequence[Any], predicted: Prediction, *told: Sequence[str]) -> None:
@@ -41,6 +53,7 @@ def prediction_writer(
             parts = predicted.probabilities, predicted.inputs, predicted.errors
             for name, facts, row, inputs, error in zip(ids, own, *parts, strict=True):
                 answer = task.cells(row) if error is None else [""] * len(task.columns)
-                table.writerow([name, *facts, *answer, inputs if error is None else "", error or ""])
+                line = [name, *facts, *answer, inputs if error is None else "", error or ""]
+                table.writerow(map(without_formula, line) if escape_formulas else line)
 
         yield write

@@ -24,7 +24,7 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.plan import WITHOUT
 from mmfusion.experiments.references import class_shares, gradient_boosting
 from mmfusion.experiments.running import LOG, RESULT, begin, logged, note_data
-from mmfusion.files import read_json, replacing, write_json
+from mmfusion.files import read_json, replacing, sole_writer, write_frame, write_json
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.tta import VIEWS
@@ -50,6 +50,7 @@ from mmfusion.training.settling import settle
 SETTINGS = "auto.yaml"
 
 
+@sole_writer
 def auto(config: AutoConfig) -> Leaderboard:
     """Climb a ladder of models within a time, and leave a leaderboard and the best network.
 
@@ -322,7 +323,7 @@ class Ladder:
     def _board(self, winner: str | None, test: Evaluation | None) -> Leaderboard:
         entries = sorted(self.entries, key=self._rank)
         board = Leaderboard(self.output, entries, self.metric, len(self.val), winner, test, self.clock.spent)
-        board.frame().to_csv(self.output / "leaderboard.csv", index=False)
+        write_frame(self.output / "leaderboard.csv", board.frame())
         return board
 
     def _say(self, line: str) -> None:

@@ -12,6 +12,9 @@ from mmfusion import wheels
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+#: characters of the longest token that is reckoned with; longer words are unknown.
+_CHARACTERS = 100
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 #: Pieces that every fitted vocabulary begins with: digits, which are pieces of their own wherever they stand, signs,
@@ -140,7 +143,7 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> I
     backend.no_truncation()
     backend.no_padding()
     for text in texts:
-        encoding = backend.encode(text)
+        encoding = backend.encode(text.encode(errors="replace").decode())  # without halves of characters
         tokens, offsets = encoding.tokens, encoding.offsets
         spans: dict[int, list[int]] = {}
         for position, number in enumerate(encoding.word_ids):
@@ -153,6 +156,16 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> I
             if unknown in pieces or (known is not None and len(word) > 1 and word not in words):
                 found.append(text[offsets[positions[0]][0] : offsets[positions[-1]][1]])
         yield found, len(tokens)
+
+
+def cut(text: str, max_length: int) -> str:
+    """The beginning of a text, more than a model reads: a million characters take seconds to tokenize.
+
+    Args:
+        text: The text.
+        max_length: Token budget of the model.
+    """
+    return text[: max_length * _CHARACTERS]
 
 
 def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
