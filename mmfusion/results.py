@@ -322,8 +322,10 @@ class Evaluation:
             yield f"figures, with {drawn.level:.0%} intervals ({how}):"
         yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
-            changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in ("ece", "nll"))
-            yield f"calibrated with {calibration_words(vars(found))}: {changes}; --calibrated false leaves it out"
+            known = [key for key in ("ece", "nll") if key in found.before and key in found.after]
+            changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in known)
+            told = f"{calibration_words(vars(found))}{': ' if changes else ''}{changes}"
+            yield f"calibrated with {told}; --calibrated false leaves it out"
         for column, parts in (self.subgroups or {}).items():
             yield f"{self.main.replace('_', ' ')} by {column}:"
             for part in parts:
