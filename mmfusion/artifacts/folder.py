@@ -17,6 +17,7 @@ from mmfusion.artifacts.locating import folder_of, members_in, model_in, saved_i
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
+from mmfusion.decisions import Decisions
 from mmfusion.files import read_json, update_json, write_json, write_text
 from mmfusion.untrusted import asks_for_code, is_outside, keys_of, paths_outside
 
@@ -199,6 +200,10 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             what = f"prior_strength and log_prior are a number and {classes}, of the classes"
             raise ValueError(f"{path}: {what}; got {strength!r} and {prior!r}; save the model again.")
+    try:
+        Decisions.from_dict(config.get("decisions"), config.get("label_names") or [])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(config.get("tta", False), bool):
         raise ValueError(f"{path}: tta is true or false, not {config['tta']!r}; save the model again.")
 

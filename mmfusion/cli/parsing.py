@@ -26,7 +26,12 @@ from mmfusion.settings import build, leaves
 from mmfusion.training.config import RunConfig
 
 #: Option -> further spellings.
-ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row")}
+ALIASES = {
+    "dataset.on_bad_row": ("on_bad_row", "on-bad-row"),
+    "train.alarm": ("alarm",),
+    "train.operating_points": ("operating_points",),
+    "train.prevalence": ("prevalence",),
+}
 
 _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 

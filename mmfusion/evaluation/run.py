@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.data import CaseTable
+from mmfusion.decisions import Decisions
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
@@ -15,6 +17,7 @@ from mmfusion.inference.contents import tell_contents, template_of, warn_of_trai
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
 from mmfusion.inference.split import read_measured, read_split
+from mmfusion.records import to_plain
 from mmfusion.results import Evaluation
 from mmfusion.settings import command_line
 
@@ -47,6 +50,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     everything = replace(config, missing_modality=config.missing_modality or config.report)
     warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
     found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
+    if config.store:
+        _store(predictor, found, config)
     tell_notices(AllRows(cases, member.processor) for member in predictor.members)
     if config.report:
         title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
@@ -57,14 +62,16 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 def _validation(config: EvaluateConfig, read: dict[str, Any]) -> CaseTable | None:
     """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
-    if config.validation and config.split in ("val", "all"):
-        raise ValueError(f"--validation fits on the rows of val, which are among those of --split {config.split}.")
-    if not (config.validation or config.report) or config.split in ("val", "all"):
+    if (config.validation or config.operating_points) and config.split in ("val", "all"):
+        option = "--validation" if config.validation else "--operating_points"
+        raise ValueError(f"{option} fits on the rows of val, which are among those of --split {config.split}.")
+    needed = config.validation or bool(config.operating_points)
+    if not (needed or config.report) or config.split in ("val", "all"):
         return None
     try:
         return read_split(config.data, "val", **read)
     except ValueError:
-        if config.validation:
+        if needed:
             raise
         return None
 
@@ -75,3 +82,16 @@ def _beside_model(names: list[str], place: str) -> Path:
         return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", ",".join(names)), place)
     folder = Path(names[0].removeprefix("local-dir:")).expanduser()
     return (folder.parent if folder.name in ("best", "last") else folder) / place
+
+
+def _store(predictor: Predictor, found: Evaluation, config: EvaluateConfig) -> None:
+    """Keep the operating points in the folder of the model, whose card then tells them."""
+    if len(config.model) != 1 or not found.decisions:
+        raise ValueError("store keeps operating points in the folder of one model.")
+    folder = resolve_artifact(config.model[0])
+    if "export" in read_config(folder) or not config.calibrated:
+        raise ValueError(f"{folder}: operating points are stored with the calibrated model itself; then export it.")
+    pooling = predictor.decisions.by_group if predictor.decisions is not None else None
+    predictor.decisions = Decisions([each.point for each in found.decisions.points], pooling)
+    predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
+    print(f"the operating points are kept in {folder}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
+from mmfusion.decisions import check_by
 
 
 @dataclass
@@ -18,6 +19,11 @@ class PredictConfig:
         tta: average over test-time augmentations; null does as the model was saved.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
+        by: ``group`` gives one answer for all rows of a group (``dataset.group_column``: patient, lesion).
+        pooling: how, with ``by``: ``mean`` of the probabilities, or ``max``, the largest of each class; None takes what
+            the model's validation rows chose, else the mean.
+        refuse_unfamiliar: rows less familiar than this (0.01: less than one usual case in a hundred) get an error in
+            place of a prediction; None refuses none.
         dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
             table is read as images alone.
     """
@@ -28,10 +34,14 @@ class PredictConfig:
     batch_size: int = 64
     tta: bool | None = None
     calibrated: bool = True
+    by: str | None = None
+    pooling: str | None = None
+    refuse_unfamiliar: float | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
+        check_by(self.by, self.pooling)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from mmfusion.auditing.partition import group_lines
 from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
+from mmfusion.decisions import check_classes
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
 from mmfusion.training.contents import check_contents
@@ -38,7 +39,14 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
         raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
-    by_validation = {"patience": None, "prior_strength": 0.0, "tta": False, "sensitivity": None}
+    check_classes(config.train.alarm, cases.labels)
+    by_validation: dict[str, Any] = {
+        "patience": None,
+        "prior_strength": 0.0,
+        "tta": False,
+        "sensitivity": None,
+        "operating_points": [],
+    }
     asked = [name for name, off in by_validation.items() if getattr(config.train, name) != off]
     if asked and "val" not in cases.splits:
         off = "null" if by_validation[asked[0]] is None else str(by_validation[asked[0]]).lower()
