@@ -67,7 +67,9 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
     strength = calibration.get("prior_strength")
     prior = f", prior put back with strength {strength:g}" if strength else ""
-    return f"temperature {calibration['temperature']:.3f}{rows}{prior}"
+    update = calibration.get("update")
+    updated = f", updated for {update['site']} ({update['kind']})" if update else ""
+    return f"temperature {calibration['temperature']:.3f}{rows}{prior}{updated}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "explain": (*_PREDICTED, "group_column"),
     "embed": (*_DRAWN, *_TRAINING, "text_template", "on_bad_row"),
     "evaluate": _TRAINING,
+    "validate": _TRAINING,
     "soup": _TRAINING,
     "audit": ("check_images", "on_bad_column", "on_bad_row"),
     "narrate": (*_DRAWN, "check_images", "on_bad_column"),

@@ -122,7 +122,7 @@ def calibration_figures(
         {name: value for name in CHANGED if (value := metric_value(name, labels, p)) is not None}
         for p in (uncalibrated, calibrated)
     )
-    known = {name: value for name, value in calibration.items() if name != "log_prior"}
+    known = {name: value for name, value in calibration.items() if name not in ("log_prior", "update")}
     return Calibration(**known, before=before, after=after)
 
 

@@ -21,6 +21,8 @@ class EvaluateConfig:
         tta: average over test-time augmentations; null does as the model was saved.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
+        calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
+            stored with the model.
         subgroups: columns whose values part the rows; numbers go into thirds, ``age:10`` into bands of ten.
         validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
         coverage: wanted share of conformal sets with the true class.
@@ -49,6 +51,7 @@ class EvaluateConfig:
     batch_size: int = 64
     tta: bool | None = None
     calibrated: bool = True
+    calibration: str | None = None
     subgroups: list[str] = field(default_factory=list)
     validation: bool = False
     coverage: float = 0.9

@@ -34,7 +34,10 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     name = ",".join(config.model)
     predictor = Predictor.from_pretrained(
-        config.model, channels_last=resolve_channels_last(None), calibrated=config.calibrated
+        config.model,
+        channels_last=resolve_channels_last(None),
+        calibrated=config.calibrated,
+        calibration=config.calibration,
     )
     if config.report and isinstance(predictor, Ensemble):
         raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
@@ -89,7 +92,7 @@ def _store(predictor: Predictor, found: Evaluation, config: EvaluateConfig) -> N
     if len(config.model) != 1 or not found.decisions:
         raise ValueError("store keeps operating points in the folder of one model.")
     folder = resolve_artifact(config.model[0])
-    if "export" in read_config(folder) or not config.calibrated:
+    if "export" in read_config(folder) or not config.calibrated or config.calibration:
         raise ValueError(f"{folder}: operating points are stored with the calibrated model itself; then export it.")
     pooling = predictor.decisions.by_group if predictor.decisions is not None else None
     predictor.decisions = Decisions([each.point for each in found.decisions.points], pooling)

@@ -19,6 +19,8 @@ class PredictConfig:
         tta: average over test-time augmentations; null does as the model was saved.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
+        calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
+            stored with the model.
         by: ``group`` gives one answer for all rows of a group (``dataset.group_column``: patient, lesion).
         pooling: how, with ``by``: ``mean`` of the probabilities, or ``max``, the largest of each class; None takes what
             the model's validation rows chose, else the mean.
@@ -34,6 +36,7 @@ class PredictConfig:
     batch_size: int = 64
     tta: bool | None = None
     calibrated: bool = True
+    calibration: str | None = None
     by: str | None = None
     pooling: str | None = None
     refuse_unfamiliar: float | None = None

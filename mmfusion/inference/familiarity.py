@@ -5,7 +5,8 @@ an image there are two parts: its look (brightness, contrast, color, sharpness),
 where the features of a trained encoder do not, and the pooled features of its tower.
 
 Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks,
-NeurIPS 2018 (Mahalanobis distance, here without classes); Ledoit and Wolf, Journal of Multivariate Analysis 2004 (shrinkage).
+NeurIPS 2018 (Mahalanobis distance, here without classes); Ledoit and Wolf, A Well-Conditioned Estimator for
+Large-Dimensional Covariance Matrices, Journal of Multivariate Analysis 2004.
 """
 
 from __future__ import annotations

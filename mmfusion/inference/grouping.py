@@ -66,6 +66,7 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
         probabilities=pooled(predicted.probabilities, codes, pooling)[order],
         uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
         shares=shares,
+        familiarity={},
     )
 
 

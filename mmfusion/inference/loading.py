@@ -11,11 +11,17 @@ from mmfusion.data import Processor
 from mmfusion.decisions import Decisions
 from mmfusion.inference.familiarity import Familiarity
 from mmfusion.inference.onnx_model import OnnxModel
+from mmfusion.inference.updates import UNFITTED, read_update
 from mmfusion.models import FusionModel, load_model
 
 
 def saved_parts(
-    name: str | os.PathLike[str], *, device: str | torch.device | None, calibrated: bool, **computing: Any
+    name: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None,
+    calibrated: bool,
+    calibration: str | os.PathLike[str] | None = None,
+    **computing: Any,
 ) -> dict[str, Any]:
     """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
 
@@ -24,6 +30,8 @@ def saved_parts(
         device: Where to compute.
         calibrated: Whether to apply its calibration; without it, what was decided on calibrated probabilities is left
             out too.
+        calibration: Update for another site, a file or a name; operating points, which were chosen without it, are then
+            left out.
         computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
@@ -38,14 +46,21 @@ def saved_parts(
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
         raise ValueError(f"{folder}: {counts}; save them again, together.")
+    fitted = config.get("calibration") if calibrated else None
+    decisions = Decisions.from_dict(config.get("decisions"), processor.labels) if calibrated else None
+    if calibration is not None:
+        if not calibrated:
+            raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
+        fitted = {**(fitted or UNFITTED), "update": read_update(calibration, folder, config)}
+        decisions = decisions and Decisions(by_group=decisions.by_group)
     return dict(
         model=model,
         processor=processor,
-        calibration=config.get("calibration") if calibrated else None,
+        calibration=fitted,
         tta=config.get("tta", False),
         provenance=config.get("training") or {},
         card=config.get("card") or {},
-        decisions=Decisions.from_dict(config.get("decisions"), processor.labels) if calibrated else None,
+        decisions=decisions,
         familiarity=Familiarity.read(folder, config.get("familiarity")),
         metrics=read_metrics(folder),
         name=full_name(os.fspath(name)),

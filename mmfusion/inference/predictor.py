@@ -94,6 +94,7 @@ class Predictor:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
+        calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
@@ -107,6 +108,8 @@ class Predictor:
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
+            calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
+                is stored with the model.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
 
         Raises:
@@ -119,7 +122,8 @@ class Predictor:
         if not (names := [each for one in given for each in member_names(one)]):
             raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         how: dict[str, Any] = {"device": device, "dtype": dtype, "channels_last": channels_last}
-        loaded = [cls(**saved_parts(each, calibrated=calibrated, **how)) for each in names]
+        how |= {"calibrated": calibrated, "calibration": calibration}
+        loaded = [cls(**saved_parts(each, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor

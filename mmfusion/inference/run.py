@@ -57,14 +57,14 @@ class Predicted:
         return f"{self.rows:,} rows in {self.path}{failed}"
 
 
-def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predictor:
+def open_predictor(names: Sequence[str], **how: Any) -> Predictor:
     """A trained model, or several as an ensemble, as commands run it: in the memory format that the machine likes."""
-    return Predictor.from_pretrained(names, channels_last=resolve_channels_last(None), calibrated=calibrated)
+    return Predictor.from_pretrained(names, channels_last=resolve_channels_last(None), **how)
 
 
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
-    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
+    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:

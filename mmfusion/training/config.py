@@ -188,8 +188,8 @@ class TrainConfig:
             saved, so that predictions say which rows raise the alarm.
         prevalence: share of the alarming classes where the model is to be used, at which ``alarms`` and predictive
             values are told; None takes that of the rows.
-        familiarity: fit on some of the rows what tells a case that is unlike the training data, where there are patients
-            enough; ``predict`` then says how familiar each row is.
+        familiarity: fit on some of the rows what tells a case that is unlike the training data, where there are enough
+            patients; ``predict`` then says how familiar each row is.
         patience: epochs without improvement before stopping; None trains all epochs.
         precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
         channels_last: memory format of images and image weights; None decides by the machine.

@@ -17,6 +17,7 @@ from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.operating import choose_points
 from mmfusion.evaluation.plots import plot_training_curves
+from mmfusion.evaluation.site import describe_site
 from mmfusion.files import replacing
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
@@ -138,6 +139,7 @@ def finish(
             validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
             tta = chosen.tta
             chosen.decisions = _decided(config, validation, chosen.labels)
+            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
                 about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import mmfusion
-from mmfusion.data import DatasetConfig, Processor, TableColumns, read_cases
+from mmfusion.data import DatasetConfig, Processor, read_cases
+from mmfusion.data.table_columns import TableColumns
 from mmfusion.evaluation.familiarity import _part, fit_familiarity
 from mmfusion.inference.familiarity import FILE, case_level, look_of
 from mmfusion.inference.predictor import Predictor
