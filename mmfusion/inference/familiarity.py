@@ -115,7 +115,8 @@ class Familiarity:
     def to_bytes(self) -> bytes:
         """The content of its file."""
         arrays = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in _arrays(part).items()}
-        return save({**arrays, "levels": self.levels}, {"rows": str(self.rows), "parts": json.dumps([*self.parts])})
+        about = json.dumps({"rows": self.rows, "parts": [*self.parts]})  # one entry: several come in any order
+        return save({**arrays, "levels": self.levels}, {"about": about})
 
     def entry(self) -> dict[str, Any]:
         """What ``config.json`` says of it."""
@@ -144,9 +145,11 @@ class Familiarity:
             raise ValueError(f"{path} is not the file that config.json was written with; fetch or save it again.")
         try:
             with safe_open(path, "numpy") as file:
-                names = json.loads(file.metadata()["parts"])
-                parts = {name: _part({key: file.get_tensor(f"{name}.{key}") for key in _KEYS}) for name in names}
-                return cls(parts, file.get_tensor("levels"), int(file.metadata()["rows"]))
+                about = json.loads(file.metadata()["about"])
+                parts = {
+                    name: _part({key: file.get_tensor(f"{name}.{key}") for key in _KEYS}) for name in about["parts"]
+                }
+                return cls(parts, file.get_tensor("levels"), int(about["rows"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}); fetch or save the model again.") from None
 
@@ -258,7 +261,7 @@ def case_level(modalities: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], li
     """
     each = np.stack(list(modalities.values()))
     there = ~np.isnan(each)
-    least = np.where(there, each, np.inf).min(axis=0)
+    least = np.where(there, each, 1).min(axis=0)
     case = np.where(there.any(axis=0), np.minimum(1, least * there.sum(axis=0)), np.nan)
     counts: Sequence[int] = there.sum(axis=0)
     named = [

@@ -126,10 +126,10 @@ def validate(config: ValidateConfig) -> Validation:
     updates = {kind: fit_update(kind, *local, old) for kind in kinds}
     chosen = choose_update(*local, found.groups[fit], old, config.seed)
     judged = judge_updates(found, judge, list(updates.values()))
-    path = _write_update(output / f"{site}.json", updates[chosen.kind], site, folder, int(fit.sum()), judged)
-    if stored is not None:
-        stored.parent.mkdir(exist_ok=True)
-        write_json(stored, _content(updates[chosen.kind], site, folder, int(fit.sum()), judged), indent=1)
+    path, content = output / f"{site}.json", _content(updates[chosen.kind], site, folder, int(fit.sum()), judged)
+    for place in filter(None, (path, stored)):
+        place.parent.mkdir(exist_ok=True)
+        write_json(place, content, indent=1)
     frozen = figures_of(found, predictor.labels, predictor.calibration)
     counts = {"fitted_on": int(fit.sum()), "judged_on": int(judge.sum())}
     result = Validation(
@@ -211,11 +211,6 @@ def _content(update: Update, site: str, folder: Path, n: int, judged: Mapping[st
     about = {"format_version": 1, "site": site, "kind": update.kind, "n": n, "labels": config.get("label_names")}
     numbers = {"slope": update.slope.tolist(), "intercept": update.intercept.tolist()}
     return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, "judged": plain}
-
-
-def _write_update(path: Path, update: Update, site: str, folder: Path, n: int, judged: Mapping[str, Any]) -> Path:
-    write_json(path, _content(update, site, folder, n, judged), indent=1)
-    return path
 
 
 def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

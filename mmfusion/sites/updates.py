@@ -23,8 +23,12 @@ from mmfusion.evaluation.weighted import Floats
 #: updates, in the order of how much they fit.
 KINDS = ("none", "prior_shift", "temperature", "slope_intercept")
 
-#: weight of the pull of ``slope_intercept`` to no update, in rows.
-PULL = 2.0
+#: pull to no update, in rows: of a slope, of an intercept, and of the class shares of ``prior_shift``. A hundred cases of
+#: seven classes would otherwise fit chance.
+SLOPES, INTERCEPTS, SHARES = 50.0, 10.0, 20.0
+
+#: standard errors by which an update has to be better than a simpler one.
+CLEARLY = 1.645
 
 #: folds of the local cases among which an update is chosen.
 FOLDS = 5
@@ -44,12 +48,13 @@ class Update:
         return found
 
 
-def shifted_prior(probabilities: ArrayLike, old: ArrayLike, steps: int = 1000) -> Floats:
+def shifted_prior(probabilities: ArrayLike, old: ArrayLike, pull: float = 0.0, steps: int = 1000) -> Floats:
     """Class shares (C,) of cases without labels, by expectation maximization.
 
     Args:
         probabilities: (N, C) of the cases, right where classes have the ``old`` shares.
         old: (C,) shares that the probabilities are right for, above 0.
+        pull: Number of cases with the old shares that are added to them.
         steps: Most steps.
     """
     p, before = np.asarray(probabilities, dtype=np.float64), np.asarray(old, dtype=np.float64)
@@ -57,7 +62,7 @@ def shifted_prior(probabilities: ArrayLike, old: ArrayLike, steps: int = 1000) -
     for _ in range(steps):
         posterior = p * (prior / before)
         posterior /= posterior.sum(axis=1, keepdims=True)
-        last, prior = prior, posterior.mean(axis=0)
+        last, prior = prior, (posterior.sum(axis=0) + pull * before) / (len(p) + pull)
         if np.abs(prior - last).max() < 1e-10:
             break
     return prior
@@ -85,23 +90,21 @@ def fit_update(kind: str, labels: ArrayLike, probabilities: ArrayLike, old: Arra
             raise ValueError("prior_shift needs the class shares that the model was trained on.")
         before = np.asarray(old, dtype=np.float64).clip(1e-6)
         before = before / before.sum()
-        # a class that no local case has keeps a trace of its share: absence in few cases is no proof
-        now = (len(p) * shifted_prior(p, before) + before) / (len(p) + 1)
-        return Update(kind, ones, np.log(now / before))
+        return Update(kind, ones, np.log(shifted_prior(p, before, SHARES) / before))
     if kind == "temperature":
         return Update(kind, ones / fit_temperature(y, p), zeros)
     if kind != "slope_intercept":
         raise ValueError(f"Unknown update {kind!r}; known: {', '.join(KINDS)}.")
     logits = as_logits(p).clip(-30)  # nearly impossible or quite: a slope shall not hang on which
-    truth = np.eye(classes)[y]
+    truth, pull = np.eye(classes)[y], np.repeat([SLOPES, INTERCEPTS], classes)
 
     def loss(values: Floats) -> tuple[float, Floats]:
         slope, intercept = values[:classes], values[classes:]
         logs = log_softmax(slope * logits + intercept, axis=1)
         error = np.exp(logs) - truth
         far = np.concatenate([slope - 1, intercept])
-        gradient = np.concatenate([(error * logits).sum(axis=0), error.sum(axis=0)]) + PULL * far
-        return float(-logs[np.arange(len(y)), y].sum() + PULL * (far**2).sum() / 2), gradient
+        gradient = np.concatenate([(error * logits).sum(axis=0), error.sum(axis=0)]) + pull * far
+        return float(-logs[np.arange(len(y)), y].sum() + (pull * far**2).sum() / 2), gradient
 
     found = minimize(loss, np.concatenate([ones, zeros]), jac=True, method="L-BFGS-B").x
     return Update(kind, found[:classes], found[classes:])
@@ -123,8 +126,8 @@ def choose_update(
 ) -> Update:
     """The update of local cases that is likeliest out of fold, fitted on all of them.
 
-    The first of the ladder that is as good as the best but for its standard error is taken, so that few cases choose
-    little: none, unless another is better by more.
+    The first of the ladder is taken that the best does not clearly beat (one-sided, at 95 %), so that few cases choose
+    little: none, unless another is better by more than chance.
 
     Args:
         labels: (N,) int.
@@ -151,6 +154,6 @@ def choose_update(
     best = min(kinds, key=lambda kind: losses[kind].mean())
     for kind in kinds:
         gap = np.bincount(codes, losses[kind] - losses[best])
-        if gap.sum() <= np.sqrt(len(gap)) * gap.std():  # of sums over groups
+        if gap.sum() <= CLEARLY * np.sqrt(len(gap)) * gap.std():  # of sums over groups
             return fit(kind, np.ones(len(y), dtype=bool))
     return fit(best, np.ones(len(y), dtype=bool))
