@@ -83,7 +83,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
     groups = data.groups[readable]
     fewest = min(len(set(groups[labels == c])) for c in range(len(names)))
     if len(names) < 2 or fewest < 2:
-        yield Finding("label errors", "note", "too few patients of a class to tell a wrong label", "")
+        yield Finding("label_error", "note", "too few patients of a class to tell a wrong label", "")
         return
     p = out_of_fold(features, labels, groups)
     rows, others = confident_errors(labels, p)
@@ -96,7 +96,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
     ]
     share = f"{len(rows):,} of {len(labels):,} rows ({len(rows) / len(labels):.1%})"
     yield Finding(
-        "label errors",
+        "label_error",
         "warning" if len(rows) > 0.01 * len(labels) else "note",
         f"{share} look like another class to a model that has not seen them, such as {told[0]}",
         "look at them, the first ones first; the regression behind it is right in "

@@ -23,8 +23,8 @@ from mmfusion.evaluation.weighted import Floats
 #: updates, in the order of how much they fit.
 KINDS = ("none", "prior_shift", "temperature", "slope_intercept")
 
-#: pull to no update, in rows: of a slope, of an intercept, and of the class shares of ``prior_shift``. A hundred cases of
-#: seven classes would otherwise fit chance.
+#: pull to no update, in rows: of a slope, of an intercept, and of the class shares of ``prior_shift``. A hundred cases
+#: of seven classes would otherwise fit chance.
 SLOPES, INTERCEPTS, SHARES = 50.0, 10.0, 20.0
 
 #: standard errors by which an update has to be better than a simpler one.

@@ -46,7 +46,7 @@ def test_an_audit_finds_swapped_labels(tmp_path):
     options = {"label_errors": f"local-dir:{folder}", "feature_cache": str(tmp_path / "cache"), "output": None}
     for _ in range(2):  # computed, then from the cache
         found = [
-            each for each in mmfusion.audit(tmp_path / "cases.csv", **options).findings if each.check == "label errors"
+            each for each in mmfusion.audit(tmp_path / "cases.csv", **options).findings if each.check == "label_error"
         ]
         assert {row.partition(":")[0] for row in found[0].rows} == swapped
     assert found[0].severity == "warning" and len(list((tmp_path / "cache").iterdir())) == 1
