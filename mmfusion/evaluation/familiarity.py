@@ -20,7 +20,7 @@ from mmfusion.inference.rows import AllRows
 from mmfusion.inference.stream import Guarded, collated
 
 #: rows of each split that are looked at; more would change nothing that can be seen.
-MOST_ROWS = 1500
+MOST_ROWS = 1000
 
 #: directions of a covariance that are kept.
 MOST_DIRECTIONS = 64

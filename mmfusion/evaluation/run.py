@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.folder import read_config
+from mmfusion.artifacts.locating import folder_of, model_in
 from mmfusion.data import CaseTable
 from mmfusion.decisions import Decisions
 from mmfusion.evaluation.config import EvaluateConfig
@@ -91,7 +92,11 @@ def _store(predictor: Predictor, found: Evaluation, config: EvaluateConfig) -> N
     """Keep the operating points in the folder of the model, whose card then tells them."""
     if len(config.model) != 1 or not found.decisions:
         raise ValueError("store keeps operating points in the folder of one model.")
-    folder = resolve_artifact(config.model[0])
+    folder = model_in(folder_of(config.model[0]))
+    if folder is None:
+        raise ValueError(
+            f"store writes into a folder of your own, and {config.model[0]} is none; copy the model first."
+        )
     if "export" in read_config(folder) or not config.calibrated or config.calibration:
         raise ValueError(f"{folder}: operating points are stored with the calibrated model itself; then export it.")
     pooling = predictor.decisions.by_group if predictor.decisions is not None else None

@@ -16,13 +16,17 @@ OPENED = 200
 #: shares of the values that are told of a number.
 SHARES = (0.05, 0.5, 0.95)
 
+#: what is told of pictures.
+PICTURE = ("brightness", "width", "height")
 
-def describe_site(cases: CaseTable, processor: Processor) -> dict[str, Any]:
+
+def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> dict[str, Any]:
     """Labels, columns, missing cells, and brightness and size of some images.
 
     Args:
         cases: The rows; what is told are counts and quantiles, no row.
         processor: How a model reads them.
+        fewest: Values that quantiles are told of; of fewer they are None.
 
     Returns:
         ``rows``, ``labels`` (class -> rows), ``missing`` (image, text or column -> share), ``columns`` (numeric column
@@ -43,17 +47,17 @@ def describe_site(cases: CaseTable, processor: Processor) -> dict[str, Any]:
         for i, number in enumerate(table.numeric):
             values = np.asarray(encoded.numeric_values)[:, i]
             missing[number.name] = float(np.isnan(values).mean())
-            columns[number.name] = _quantiles(values[~np.isnan(values)])
+            columns[number.name] = _quantiles(values[~np.isnan(values)], fewest)
         for i, category in enumerate(table.categorical):
             ids = np.asarray(encoded.category_ids)[:, i]
             missing[category.name] = float((ids == 0).mean())
             known = {value: float((ids == place).mean()) for place, value in enumerate(category.values, start=2)}
             columns[category.name] = known | ({"not known to the model": float((ids == 1).mean())})
         about["columns"] = columns
-    return about | {"missing": missing} | (_pictures(cases) if processor.reads_images else {})
+    return about | {"missing": missing} | (_pictures(cases, fewest) if processor.reads_images else {})
 
 
-def _pictures(cases: CaseTable) -> dict[str, Any]:
+def _pictures(cases: CaseTable, fewest: int) -> dict[str, Any]:
     """Brightness and size of some images, equally spaced in the table."""
     paths = [path for path in cases.frame["image"] if path]
     paths = [path if isinstance(path, str) else next(filter(None, path), None) for path in paths]
@@ -67,10 +71,9 @@ def _pictures(cases: CaseTable) -> dict[str, Any]:
         size = picture.size
         picture.thumbnail((32, 32))
         seen.append((float(np.asarray(picture).mean()) / 255, *size))
-    if not seen:
-        return {}
-    return dict(zip(("brightness", "width", "height"), map(_quantiles, np.array(seen).T), strict=True))
+    columns = np.array(seen).reshape(-1, 3).T
+    return {name: _quantiles(values, fewest) for name, values in zip(PICTURE, columns, strict=True)}
 
 
-def _quantiles(values: Any) -> list[float] | None:
-    return [float(f"{value:.4g}") for value in np.quantile(values, SHARES)] if len(values) else None
+def _quantiles(values: Any, fewest: int) -> list[float] | None:
+    return [float(f"{value:.4g}") for value in np.quantile(values, SHARES)] if len(values) >= max(1, fewest) else None

@@ -70,9 +70,8 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
     if experiment.alarm:
         lines += ["", f"## Net benefit of acting on {', '.join(experiment.alarm)}, per 1,000 cases", ""]
-        lines.append(
-            table(["row", *(f"from {t:g}" for t in experiment.benefit_thresholds)], _benefits(experiment, results))
-        )
+        head = ["row", *(f"from {t:g}" for t in experiment.benefit_thresholds)]
+        lines.append(table(head, list(_benefits(experiment, results))))
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
         each = f"{len(compared)} rows are compared at the level {experiment.level:.0%} each"

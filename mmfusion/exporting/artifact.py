@@ -77,6 +77,8 @@ def export_model(
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)
         processor.save_tokenizer(partial)
+        if predictor.familiarity is not None:
+            predictor.familiarity.write(partial)
         write_artifact(partial, predictor.config() | {"export": _entry(network, path, format, difference)}, metrics)
     return Exported(output, difference)
 

@@ -16,7 +16,7 @@ from mmfusion.data import read_cases
 from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
 from mmfusion.evaluation.metrics import METRICS
-from mmfusion.evaluation.site import describe_site
+from mmfusion.evaluation.site import PICTURE, describe_site
 from mmfusion.evaluation.weighted import Rows, Weighted, ratio
 from mmfusion.figures import Interval
 from mmfusion.files import write_json
@@ -240,6 +240,6 @@ def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[
                 yield f"{name} = {cell}", told((before or {}).get(cell)), told(share)
         else:
             yield name, told(before), told(value)
-    for name in ("brightness", "width", "height"):
+    for name in PICTURE:
         if name in away:
             yield name, told(home.get(name)), told(away[name])

@@ -139,7 +139,8 @@ def finish(
             validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
             tta = chosen.tta
             chosen.decisions = _decided(config, validation, chosen.labels)
-            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor)}
+            fewest = 20 * config.privacy.min_patients  # so that no quantile is of fewer patients
+            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
                 about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}
