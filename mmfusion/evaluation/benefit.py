@@ -18,8 +18,8 @@ from mmfusion.evaluation.temperature import as_logits
 from mmfusion.evaluation.weighted import Floats, ratio
 from mmfusion.figures import Interval
 
-#: steps of Newton's method, the size of the last one, and the largest that is taken.
-STEPS, SMALLEST, LARGEST = 100, 1e-12, 2.0
+#: steps of Newton's method; the size of the last one, whose error is of its square; and the largest that is taken.
+STEPS, SMALLEST, LARGEST = 100, 1e-7, 2.0
 
 #: slopes beyond this are of outcomes that the probabilities tell apart without an error: there is no such slope.
 STEEPEST = 1e3

@@ -150,6 +150,7 @@ def _decide(
     if not alarm and len({tuple(point.alarm) for point in points}) == 1:
         alarm = points[0].alarm
     told: dict[str, Any] = {"alarm": alarm, "points": points, "prevalence": config.prevalence}
+    told["each_class"] = config.report or not alarm  # takes seconds
     found.decisions = decision_figures(
         measured, found.classes, thresholds=config.benefit_thresholds, **told, **BOOTSTRAP
     )

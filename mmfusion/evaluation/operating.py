@@ -54,6 +54,7 @@ def decision_figures(
     thresholds: Sequence[float],
     points: Sequence[OperatingPoint] = (),
     prevalence: float | None = None,
+    each_class: bool = True,
     **bootstrap: Any,
 ) -> DecisionResult:
     """Net benefit, calibration lines and what operating points do, on rows that the points were not chosen on.
@@ -65,11 +66,12 @@ def decision_figures(
         thresholds: Probabilities from which on one would act.
         points: Operating points.
         prevalence: Share of the alarming classes that figures are told for; None for that of the rows.
+        each_class: Whether to tell the calibration of each class too.
         bootstrap: ``replicates``, ``level`` and ``seed``.
     """
     check_classes(alarm, class_names)
     names, groups = list(class_names), measured.groups
-    singles = [[c] for c in range(len(names))]
+    singles = [[c] for c in range(len(names))] if each_class else []
     positions = [names.index(name) for name in alarm]
     lines = calibration_lines(
         measured.labels, measured.probabilities, groups, [*([positions] if alarm else []), *singles], **bootstrap
@@ -81,7 +83,7 @@ def decision_figures(
         observed = float(positive.mean())
         benefit = benefit_figures(positive, score, groups, thresholds, prevalence, **bootstrap)
     told = [point_figures(point, measured, names, prevalence, **bootstrap) for point in points]
-    per_class = dict(zip(names, lines, strict=True))
+    per_class = dict(zip(names, lines, strict=False))
     return DecisionResult(list(alarm), observed, prevalence, benefit, joined, per_class, told)
 
 
