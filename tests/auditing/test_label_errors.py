@@ -43,7 +43,11 @@ def test_an_audit_finds_swapped_labels(tmp_path):
     model = mmfusion.create_model("test_image", num_classes=2)
     processor = mmfusion.Processor(["a", "b"], image_size=32)
     folder = mmfusion.save_pretrained(model, tmp_path / "model", processor)
-    options = {"label_errors": f"local-dir:{folder}", "feature_cache": str(tmp_path / "cache"), "output": None}
+    options = {
+        "label_errors": f"local-dir:{folder}",
+        "feature_cache": str(tmp_path / "cache"),
+        "output": str(tmp_path / "out"),
+    }
     for _ in range(2):  # computed, then from the cache
         found = [
             each for each in mmfusion.audit(tmp_path / "cases.csv", **options).findings if each.check == "label_error"
