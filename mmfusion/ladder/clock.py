@@ -53,7 +53,8 @@ class Clock:
     def check(self, until: float) -> None:
         """Raise :class:`LeftOutError` where so many seconds, or fewer, are left."""
         if self.left <= until:
-            raise LeftOutError("skipped: the time is over")
+            words = f"only {in_words(self.left)} are left" if self.left > 0 else "the time is over"
+            raise LeftOutError(f"skipped: {words}")
 
 
 def in_words(seconds: float) -> str:
