@@ -119,10 +119,15 @@ def shipped_weights(name: str) -> Weights:
     if weights is None:
         tags = shipped()
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
-        raise ValueError(
-            f"No pretrained weights for {name!r}; {have}. A new model whose encoders start from published weights is "
-            f'create_model({name.partition(".")[0]!r}, encoder_weights="default").'
-        )
+        architecture = name.partition(".")[0]
+        try:
+            registry.check_written("model", architecture)
+        except ValueError:
+            fix = "Nor is there a folder of that name."
+        else:
+            start = f'create_model({architecture!r}, encoder_weights="default")'
+            fix = f"A new model whose encoders start from published weights is {start}."
+        raise ValueError(f"No pretrained weights for {name!r}; {have}. {fix}")
     return weights
 
 

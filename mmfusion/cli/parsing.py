@@ -67,6 +67,8 @@ class Parser(jsonargparse.ArgumentParser):
 
     hints: Mapping[str, Any] = {}  # dotted option -> its type
     required: Sequence[str] = ()  # options that must be given
+    words: Sequence[str] = ()  # arguments without an option's name
+    example: str | None = None  # the first option that a user thinks of
     plugins: Sequence[str] = ()  # options that name modules to import
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
@@ -86,9 +88,12 @@ class Parser(jsonargparse.ArgumentParser):
         for other, hint in self.hints.items():
             if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
                 return
-        known = [f"--{spelling}" for other in self.hints for spelling in (other, *ALIASES.get(other, ()))]
+        options = [other for other in self.hints if other not in self.words]
+        known = [f"--{spelling}" for other in options for spelling in (other, *ALIASES.get(other, ()))]
         near = difflib.get_close_matches(f"--{name}", known, n=1)
-        self.error(f"Unknown argument {option}; {f'did you mean {near[0]}?' if near else f'see {self.prog} --help.'}")
+        words = f"it is {' '.join([self.prog, *map(str.upper, self.words)])}." if self.words else ""
+        fix = f"did you mean {near[0]}?" if near else words or f"see {self.prog} --help."
+        self.error(f"Unknown argument {option}; {fix}")
 
     def format_help(self, *args: Any) -> str:
         """Show lists as they are written here: ``--model ITEM [ITEM ...]``."""
@@ -106,8 +111,8 @@ class Parser(jsonargparse.ArgumentParser):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
             if f"{key}.name" in self.hints and not path[1].endswith((".yaml", ".yml")):
                 message = f"--{key} takes a file of settings; the {key} is named by --{key}.name {path[1]}."
-        if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.required:
-            message += f"; values follow their options, such as --{self.required[0]} VALUE."
+        if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.example:
+            message += f"; values follow their options, such as --{self.example} VALUE."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 
@@ -130,6 +135,8 @@ def _parser(name: str, config: type) -> Parser:
         parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
     parser.required = [key for key, _, required in settings if required]
     parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    parser.words = list(positional)
+    parser.example = next((key for key in [*parser.required, *parser.hints] if key not in positional), None)
     return parser
 
 

@@ -36,11 +36,13 @@ class Predicted:
         path: The CSV file.
         rows: How many rows it has.
         unreadable: How many of them could not be read, and hold their reason under ``error``.
+        reason: That of the first of them.
     """
 
     path: Path
     rows: int
     unreadable: int
+    reason: str | None = None
 
     def frame(self) -> pd.DataFrame:
         """The file's rows."""
@@ -53,6 +55,7 @@ class Predicted:
     def summary(self) -> str:
         """Rows and file, in one line."""
         failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        failed += f"; the first: {self.reason}" if self.reason else ""
         return f"{self.rows:,} rows in {self.path}{failed}"
 
 
@@ -91,7 +94,7 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
     notices = [InputNotices() for _ in predictor.members]
@@ -106,9 +109,10 @@ def predict_path(
                 write(rows[0].ids[part.rows], part)
                 judged.update(part.inputs)
                 unreadable += sum(error is not None for error in part.errors)
+                reason = reason or next(filter(None, part.errors), None)
                 bar.update(len(part.errors))
             count += len(cases)
             for noted, each in zip(notices, rows, strict=True):
                 noted.update(each.notices())
     warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
-    return Predicted(Path(output), count, unreadable)
+    return Predicted(Path(output), count, unreadable, reason)
