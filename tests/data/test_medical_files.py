@@ -102,7 +102,7 @@ def test_pydicoms_own_files_are_shown_as_it_shows_them() -> None:
         expected = 255 - expected if made.PhotometricInterpretation == "MONOCHROME1" else expected
         assert np.abs(_grey(path) - expected).max() <= 1, path.name
         compared += 1
-    assert compared >= 15
+    assert compared >= 10
 
 
 def test_a_series_lies_in_the_order_of_its_positions(tmp_path: Path) -> None:
