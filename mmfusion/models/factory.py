@@ -15,8 +15,7 @@ from mmfusion.artifacts.shipped import tell_terms
 from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
-from mmfusion.models.saved import load_model
-from mmfusion.names import did_you_mean
+from mmfusion.models.saved import load_model, refuse_keywords
 from mmfusion.towers.bags import FEATURES
 
 #: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
@@ -54,9 +53,7 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
         TypeError: an override is no keyword of a model.
     """
     known = [*model_keywords(), "num_classes", "encoder_weights"]
-    for name in overrides:
-        if name not in known:
-            raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, known)}")
+    refuse_keywords(overrides, known)
     config = dict(architecture)
     if overrides.get("image_encoder") == FEATURES:
         overrides = {"image_tower": "bags", **overrides}  # what the architecture's own tower was told does not go

@@ -33,6 +33,14 @@ def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
             raise ValueError(registry.missing_hint(kind, name, plugins[entry]))
 
 
+def refuse_keywords(overrides: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse what is no keyword of a model, with a TypeError that names the nearest one."""
+    for name in overrides:
+        if name not in known:
+            why = "pictures are read as RGB, grey ones too" if name == "in_chans" else did_you_mean(name, known)
+            raise TypeError(f"create_model got an unexpected keyword {name!r}; {why}")
+
+
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
     """Build a saved model from its folder alone and load its weights, strictly.
 
@@ -51,9 +59,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     stored = read_config(folder)
     if "export" in stored:
         raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
-    for name in overrides:
-        if name not in model_keywords():
-            raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, model_keywords())}")
+    refuse_keywords(overrides, model_keywords())
     try:
         saved = stored["model"]
         nested = {n: {**(saved.get(n) or {}), **(overrides[n] or {})} for n in overrides if n.endswith("_args")}
