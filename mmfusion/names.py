@@ -29,3 +29,14 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise ValueError unless a keyword's value is one of its choices."""
     if value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error of some library says, in one line of so many characters; its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    text = (
+        text
+        if isinstance(error, ValueError | TypeError | OSError) and text
+        else f"{type(error).__name__} {text}".strip()
+    )
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -101,6 +101,7 @@ def test_class_names_stand_where_others_look(run: Path) -> None:
     assert config["label_names"] == config["processor"]["labels"] == ["a", "b", "c"]
     del config["label_names"]  # a file of an earlier version
     (run / "best" / "config.json").write_text(json.dumps(config))
+    (run / "best" / "files.json").unlink()
     assert mmfusion.Predictor.from_pretrained(run, device="cpu").labels == ["a", "b", "c"]
 
 

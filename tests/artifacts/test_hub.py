@@ -51,7 +51,9 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     repository = hub.repositories["org/name"]
     assert repository.private and "hf-hub:org/name" in done.stdout
     first = repository.refs["main"]
-    assert sorted(repository.commits[first]) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    assert sorted(repository.commits[first]) == [
+        *("README.md", "config.json", "files.json", "metrics.json", "model.safetensors")
+    ]
     assert len(repository.commits) == 2, "one commit on top of the empty one"
     assert repository.commits[first]["model.safetensors"] == (saved / "model.safetensors").read_bytes()
 
