@@ -23,6 +23,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the fuzzers go on."""
+    parser.addoption("--mutants", type=int, default=None, help="damaged files of each kind that the fuzzers try")
+
+
 def pytest_collection_finish() -> None:
     """Take what importing left behind out of every later search for garbage."""
     gc.collect()

@@ -24,8 +24,9 @@ from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.images.windows import Window, check_window
 from mmfusion.names import one_line
 from mmfusion.repositories import no_network
-from mmfusion.text.foreign import check_tokenizer
+from mmfusion.text.foreign import PROBES, check_tokenizer
 from mmfusion.text.template import cell_text, join_text, render, template_fields
+from mmfusion.text.tokenizer import known_words
 from mmfusion.untrusted import read_foreign_json
 
 if TYPE_CHECKING:
@@ -376,10 +377,16 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
     check_files(folder, *TOKENIZER)
-    check_tokenizer(path)
     try:
+        check_tokenizer(path)
         with no_network():
-            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        for text in PROBES:  # some faults show in use alone
+            tokenizer(text, truncation=True, max_length=8)
+        known = known_words(tokenizer)
+        if known is not None and not (isinstance(known, list) and all(isinstance(word, str) for word in known)):
+            raise ValueError("known_words of tokenizer_config.json is no list of words")
+        return tokenizer
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the Rust tokenizers raise plain Exception, and BaseException where they panic

@@ -11,6 +11,8 @@ MOST_TOKENIZER = 128 << 20
 #: how many times as long as it was a normalizer may make a text, and how many tokens a text is padded to.
 MOST_LONGER = 64
 MOST_PADDING = 1_000_000
+#: texts that a sound tokenizer reads: words, numbers, signs, and characters that no vocabulary has.
+PROBES = ("", "A 55-year-old, 3.5 cm (back)?", "xyzzyx \u0378 \U0001f9ec \t\n \ufffd")
 
 
 def check_tokenizer(path: Path) -> None:
