@@ -98,8 +98,8 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     for part in ("model", "processor", "input_size", "mean", "std"):
         for name, number in numbers_of(config.get(part), part):
             last = name.rpartition(".")[2]
-            most = next((limit for names, limit in _MOST if last in names), None)
-            least, most = (-_MOST_OF_ALL, _MOST_OF_ALL) if most is None else (0, most)
+            limit = next((limit for names, limit in _MOST if last in names), None)
+            least, most = (-_MOST_OF_ALL, _MOST_OF_ALL) if limit is None else (0.0, float(limit))
             if not least <= number <= most:  # also what is no number
                 yield f"{name} is {_short(number)}, and {least:,.0f} to {most:,.0f} is taken"
     if len(processor.get("text_template") or "") > _LONGEST_TEMPLATE:

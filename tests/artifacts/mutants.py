@@ -64,7 +64,7 @@ def json_changed(data: bytes, rng: random.Random) -> bytes:
             node[rng.choice(KEYS)] = deepcopy(rng.choice(STOCK))
         elif action < 0.95:
             deep: Any = node[path[-1]]
-            for _ in range(rng.choice([30, 200, 900])):
+            for _ in range(rng.choice([30, 100, 300])):
                 deep = rng.choice([[deep], {"a": deep}])
             node[path[-1]] = deep
         else:
