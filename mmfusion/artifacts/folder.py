@@ -167,7 +167,7 @@ def update_config(folder: Path, entries: Mapping[str, Any]) -> None:
     write_files(folder)
 
 
-def _without_ids(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def without_ids(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics without what identifies the rows that they were measured on; the report of the run has it."""
     named = metrics.get("worst_errors")
     errors = {"worst_errors": [{**error, "id": None} for error in named]} if named else {}
@@ -181,7 +181,7 @@ def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str
     """
     write_json(folder / CONFIG, config)
     if metrics is not None:
-        write_json(folder / METRICS, _without_ids(metrics))
+        write_json(folder / METRICS, without_ids(metrics))
     card = folder / CARD
     if not card.exists() or MARK in card.read_text(encoding="utf-8"):
         write_text(card, model_card(config, metrics))

@@ -1,17 +1,17 @@
 """An exported model as a folder: the program, and all that makes rows its inputs and names its outputs."""
 
-import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, write_artifact
+from mmfusion.artifacts.folder import read_config, without_ids, write_artifact
 from mmfusion.artifacts.names import CONFIG, METRICS
-from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_of
+from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_in
 from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
-from mmfusion.files import replacing, sha256
+from mmfusion.files import replacing, sha256, write_json
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
@@ -93,12 +93,13 @@ def export_model(
 
 
 def _traces(predictor: Predictor) -> list[Trace]:
-    """What of people or machines stands in the texts of a model."""
-    texts: dict[str, Any] = {CONFIG: predictor.config(), METRICS: predictor.metrics or {}}
-    if (tokenizer := predictor.processor.tokenizer) is not None:
-        texts["tokenizer_config.json"] = dict(tokenizer.init_kwargs)
-        texts["tokenizer.json"] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return traces_of(texts)
+    """What of people or machines stands in the texts of a model, as they will be written."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        predictor.processor.save_tokenizer(folder)
+        write_json(folder / CONFIG, predictor.config())
+        write_json(folder / METRICS, without_ids(predictor.metrics or {}))
+        return traces_in(folder)
 
 
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:
