@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, shipped_weights
+from mmfusion.artifacts.integrity import edits
 from mmfusion.artifacts.names import LOCAL
 from mmfusion.artifacts.shipped import tell_terms
 from mmfusion.models.fitting import check_fit, fitted, set_columns
@@ -101,6 +102,7 @@ def create_model(
     num_classes: int | None = None,
     encoder_weights: EncoderWeights = None,
     processor: Any | None = None,
+    allow_edited: bool | None = None,
     **overrides: Any,
 ) -> FusionModel:
     """Create a model by name.
@@ -116,6 +118,7 @@ def create_model(
         processor: :class:`mmfusion.data.Processor` that the model is to fit: a built-in text encoder without weights
             gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. What is
             given beside it takes precedence; what then does not fit is refused.
+        allow_edited: take the folder of a saved model that was edited by hand, with a warning; None refuses it.
         overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 
@@ -136,7 +139,8 @@ def create_model(
     if not is_saved and not registry.is_known("model", architecture):
         refuse_path(name)
     if is_saved:
-        model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
+        with edits(allow_edited):
+            model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     elif pretrained or tag:
         registry.get("model", architecture)
         weights = shipped_weights(name)
