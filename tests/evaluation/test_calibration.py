@@ -228,7 +228,7 @@ def test_half_the_prior_is_put_back_before_the_temperature():
     given = class_probabilities(torch.tensor(logits), found).numpy()
     assert given == pytest.approx(softmax(put_back / found["temperature"], axis=1), abs=1e-5)
     calibrate(predictor, None)
-    assert predictor.calibration.keys() == {"temperature", "fitted_on", "n"} and predictor.tta is False
+    assert predictor.calibration.keys() == {"temperature", "fitted_on", "n", "conformal"} and predictor.tta is False
 
 
 def test_auto_takes_the_strength_of_the_best_macro_f1():
