@@ -1,5 +1,6 @@
 """Options of ``mmfusion app``."""
 
+import ipaddress
 from dataclasses import dataclass, field
 
 
@@ -30,3 +31,11 @@ class AppConfig:
         for name in ("max_upload_mb", "max_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the page can be reached from this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

@@ -17,6 +17,7 @@ from mmfusion.inference.contents import template_of
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
 from mmfusion.inference.run import predict_path
+from mmfusion.names import did_you_mean
 from mmfusion.serving.config import AppConfig
 from mmfusion.serving.diagnosis import Diagnosis, diagnose
 
@@ -68,9 +69,7 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
                 row: Column -> value, and `text` for free text; what is not there is missing.
                 images: The image of the case, or its slices or views in order; may be empty.
             """
-            paths = [str(Path(image["path"]).resolve()) for image in images]
-            if any(not Path(path).is_relative_to(uploads.resolve()) for path in paths):
-                raise gr.Error("images are files that were uploaded here before.", print_exception=False)
+            paths = [image["path"] for image in images]  # Gradio has seen that they were uploaded
             found = _guarded(lambda: diagnose(models[model], _row(models[model], paths, row), explain=False), paths)
             given = {name: getattr(found, name) for name in ("label", "probability", "probabilities", "inputs")}
             return {**given, "likely": found.likely, "coverage": found.coverage, "notes": found.notes}
@@ -133,7 +132,14 @@ def _fields(predictor: Predictor) -> Any:
 
 
 def _row(predictor: Predictor, files: Sequence[str], cells: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as a predictor takes it; empty cells are missing."""
+    """A row as a predictor takes it; empty cells are missing.
+
+    Raises:
+        ValueError: A cell is of no column that the model reads. It might name a file of this machine.
+    """
+    known = ["text", *dict.fromkeys(name for member in predictor.members for name in read_columns(member.processor))]
+    if unknown := [name for name in cells if name not in known]:
+        raise ValueError(f"The model reads no column {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     row = {name: value for name, value in cells.items() if value not in (None, "")}
     if files:
         several = predictor.image_layout in ("slices", "views")

@@ -1,6 +1,5 @@
 """``mmfusion app``: a page in the browser, on this machine, that keeps nothing."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -71,7 +70,7 @@ def app(config: AppConfig) -> Stopped:
     models = Models(config.model or [str(name) for name in shipped()])
     if not models:
         raise ValueError("There is no model to show; name one with --model.")
-    if not _is_local(config.host):
+    if not config.is_local:
         logger.warning("%s can be reached from other machines, and the page asks for no password", config.host)
     with (
         tempfile.TemporaryDirectory(prefix="mmfusion-app-") as uploads,
@@ -136,10 +135,3 @@ def swept(folder: Path, age: float, pause: float = 30.0) -> Iterator[None]:
     finally:
         stop.set()
         sweeper.join()
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -64,14 +64,14 @@ def server(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) ->
     Args:
         models: Name -> trained model.
         config: Address and bounds.
-        uploads: Folder of uploads, as ``GRADIO_TEMP_DIR`` names it.
+        uploads: Folder of uploads; the environment names it to Gradio.
     """
     blocks = page(models, config, uploads)
     blocks.queue(max_size=32, default_concurrency_limit=1)
     application = FastAPI(openapi_url=None)
     application.add_middleware(Bounds, largest=(config.max_upload_mb + 1) * _MEGABYTE)
-    # a page from elsewhere cannot reach this one under a name of its own
-    application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", config.host])
+    if config.is_local:  # a page from elsewhere cannot reach this one under a name of its own
+        application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     gr.mount_gradio_app(
         application,
         blocks,
@@ -89,4 +89,10 @@ def server(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) ->
         theme=theme(),
         css=CSS,
     )
+    if not hasattr(blocks, "has_launched"):
+        raise ImportError(
+            f"mmfusion app does not know how Gradio {gr.__version__} checks uploads; take another version."
+        )
+    # without it Gradio opens any file of this machine that a caller names as an upload
+    blocks.has_launched = True
     return uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))
