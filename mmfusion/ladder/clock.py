@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from mmfusion.progress import in_words
 from mmfusion.training.epochs import steps_per_epoch
 
 #: a forward pass costs so much of a training step.
@@ -48,13 +49,6 @@ class Clock:
         """Raise :class:`LeftOutError` where so many seconds, or fewer, are left."""
         if self.left <= until:
             raise LeftOutError("skipped: the time is over")
-
-
-def in_words(seconds: float) -> str:
-    """A time as a reader likes it: ``45 s``, ``12 min``, ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass
