@@ -121,6 +121,6 @@ def _commands() -> str:
         if full in _places():
             lines += [f"Options: [`{config.__name__}`]({_places()[full][0]}.md#{full})", ""]
             continue
-        lines += [f"::: {config.__module__}.{config.__qualname__}", "    options:", "      heading_level: 3"]
-        lines += ["      merge_init_into_class: false", ""]
+        lines += [f"::: {full}", "    options:", "      show_root_heading: false", "      show_root_toc_entry: false"]
+        lines += ["      members: false", "      merge_init_into_class: false", ""]
     return "\n".join(lines)

@@ -79,9 +79,10 @@ def calibrate(
         gain = _losses(predicted) - _losses(viewed)
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             chosen, calibration, predicted = True, other, viewed
-    predictor.calibration = None if calibration is None else {**calibration, "fitted_on": fitted_on}
-    if calibration is not None and calibration["n"]:
-        predictor.calibration |= {"conformal": _class_sets(predicted)}
+    if calibration is not None:
+        rule = {"conformal": _class_sets(predicted)} if calibration["n"] else {}
+        calibration = {**calibration, "fitted_on": fitted_on, **rule}
+    predictor.calibration = calibration
     predictor.tta = chosen
     return predicted
 

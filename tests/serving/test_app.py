@@ -182,7 +182,8 @@ def test_in_a_browser(page: tuple[str, Path], folder: Path, browser: Any) -> Non
     said = wait(".toast-wrap", "cannot be decoded").text
     assert "bad.png" in said and str(uploads) not in said
 
-    browser.find_element(By.XPATH, "//button[normalize-space()='Table']").click()
+    tabs = browser.find_elements(By.XPATH, "//button[@role='tab' and normalize-space()='Table']")
+    next(tab for tab in tabs if tab.is_displayed()).click()
     files = "\n".join(str(folder / name) for name in ("cases.csv", "case 0.png", "case 1.png"))
     wait("#files input[type=file]").send_keys(files)
     wait("#files", "cases")
@@ -194,3 +195,38 @@ def test_in_a_browser(page: tuple[str, Path], folder: Path, browser: Any) -> Non
     assert table["error"].isna().tolist() == [True, True, False]
     rows = [{"image": folder / "case 1.png", "age": 60, "sex": "m"}]
     assert table["p_yes"][1] == pytest.approx(predictor.predict_proba(rows)[0, 1], abs=1e-5)
+
+
+def test_service_of_the_page(folder: Path) -> None:
+    """The service of docs/deploy.md diagnoses a picture, and says what is wrong with another."""
+    service = ROOT / "examples" / "service.py"
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert service.read_text(encoding="utf-8") in page
+    assert (ROOT / "examples" / "Dockerfile").read_text(encoding="utf-8") in page
+    program = """
+import sys, uvicorn, socket, service
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(service.app, log_level="error")).run(sockets=[listener])
+"""
+    paths = os.pathsep.join([str(ROOT), str(service.parent)])
+    environment = os.environ | {"PYTHONPATH": paths, "MODEL": str(folder / "model")}
+    command = [interpreter(), "-c", program]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        port = running.stdout.readline().split()[1]
+        given = {name: post(f"http://127.0.0.1:{port}", folder / name) for name in ("case 0.png", "bad.png")}
+        running.terminate()
+    predictor = mmfusion.Predictor.from_pretrained(folder / "model")
+    (wanted,) = predictor.predict([{"image": folder / "case 0.png", "age": 30, "sex": None}])
+    status, text = given["case 0.png"]
+    assert status == 200 and json.loads(text)["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
+    status, text = given["bad.png"]
+    assert status == 422 and "bad.png cannot be decoded" in text and "/tmp" not in text
+
+
+def post(address: str, path: Path) -> tuple[int, str]:
+    """A form with a picture and an age."""
+    age = '--x\r\nContent-Disposition: form-data; name="age"\r\n\r\n30\r\n'
+    head = f'{age}--x\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
+    body = head.encode() + path.read_bytes() + b"\r\n--x--\r\n"
+    return ask(address, "/diagnose", body, Content_Type="multipart/form-data; boundary=x")
