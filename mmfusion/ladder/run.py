@@ -28,12 +28,13 @@ from mmfusion.files import read_json, replacing, sole_writer, write_frame, write
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.tta import VIEWS
-from mmfusion.ladder.clock import FORWARD, MEASURING, Clock, LeftOutError, Pace, TimeLimit, in_words
+from mmfusion.ladder.clock import FORWARD, MEASURING, Clock, LeftOutError, Pace, TimeLimit
 from mmfusion.ladder.config import AutoConfig
 from mmfusion.ladder.leaderboard import Entry, Leaderboard
 from mmfusion.ladder.regression import fit_head
 from mmfusion.ladder.rungs import Networks, begun_epochs, plan_networks, seconds_of_step
 from mmfusion.models.factory import resolve_config
+from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.results import Evaluation
 from mmfusion.settings import with_settings
