@@ -3,6 +3,8 @@
 from mmfusion.repositories import HUB as HUB, LOCAL as LOCAL
 
 CONFIG, WEIGHTS, METRICS, CARD = "config.json", "model.safetensors", "metrics.json", "README.md"
+#: means and covariances of the training rows' features, where training kept them.
+FAMILIARITY = "familiarity.safetensors"
 #: the hashes of the files in :data:`READ`.
 FILES = "files.json"
 TOKENIZER = (
@@ -11,6 +13,6 @@ TOKENIZER = (
 )
 #: all that loading a saved model reads; README.md and metrics.json are for people. A new file of a saved model that
 #: loading reads is named here, and is then hashed, checked, fetched and pushed.
-READ = (CONFIG, WEIGHTS, *TOKENIZER)
+READ = (CONFIG, WEIGHTS, FAMILIARITY, *TOKENIZER)
 #: lists the members of an ensemble.
 ENSEMBLE = "ensemble.json"
