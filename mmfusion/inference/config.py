@@ -19,6 +19,7 @@ class PredictConfig:
         tta: average over test-time augmentations; null does as the model was saved.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
+        escape_formulas: put an apostrophe before ids, classes and errors that a spreadsheet would take for a formula.
         calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
             stored with the model.
         by: ``group`` gives one answer for all rows of a group (``dataset.group_column``: patient, lesion).
@@ -36,6 +37,7 @@ class PredictConfig:
     batch_size: int = 64
     tta: bool | None = None
     calibrated: bool = True
+    escape_formulas: bool = False
     calibration: str | None = None
     by: str | None = None
     pooling: str | None = None

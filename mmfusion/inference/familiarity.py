@@ -26,12 +26,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor, nn
 
+from mmfusion.artifacts.names import FAMILIARITY
 from mmfusion.data.table_columns import FAR, UNSEEN, TableColumns
 from mmfusion.files import written_whole
 from mmfusion.outputs import Features
-
-#: the file in a saved model.
-FILE = "familiarity.safetensors"
 
 #: from which familiarity on a modality is not called unlike.
 USUAL = 0.05
@@ -125,7 +123,7 @@ class Familiarity:
     def write(self, folder: Path) -> None:
         """Write its file into the folder of a model."""
         folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / FILE) as partial:
+        with written_whole(folder / FAMILIARITY) as partial:
             partial.write_bytes(self.to_bytes())
 
     @classmethod
@@ -136,11 +134,11 @@ class Familiarity:
             FileNotFoundError: The file is missing.
             ValueError: It is damaged.
         """
-        path = folder / FILE
+        path = folder / FAMILIARITY
         if entry is None:
             return None
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} has no {FILE}; fetch or save the model again.")
+            raise FileNotFoundError(f"{folder} has no {FAMILIARITY}; fetch or save the model again.")
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.get("sha256"):
             raise ValueError(f"{path} is not the file that config.json was written with; fetch or save it again.")
         try:

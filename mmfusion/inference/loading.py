@@ -13,6 +13,7 @@ from mmfusion.inference.familiarity import Familiarity
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.updates import UNFITTED, read_update
 from mmfusion.models import FusionModel, load_model
+from mmfusion.models.fitting import check_fit
 
 
 def saved_parts(
@@ -46,6 +47,10 @@ def saved_parts(
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
         raise ValueError(f"{folder}: {counts}; save them again, together.")
+    try:
+        check_fit(model, processor)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error} Save them again, together.") from None
     fitted = config.get("calibration") if calibrated else None
     decisions = Decisions.from_dict(config.get("decisions"), processor.labels) if calibrated else None
     if calibration is not None:

@@ -17,7 +17,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import member_names
-from mmfusion.artifacts.hub import push_to_hub
+from mmfusion.artifacts.integrity import edits
+from mmfusion.artifacts.publishing import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.data.config import handed_on
 from mmfusion.decisions import Decisions
@@ -96,6 +97,7 @@ class Predictor:
         calibrated: bool = True,
         calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        allow_edited: bool | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
@@ -111,19 +113,20 @@ class Predictor:
             calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
                 is stored with the model.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
+            allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged, the parts do not fit each other, or several models have different classes;
-                ``dtype`` with an exported model, which computes in float32.
+            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with an exported model.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        if not (names := [each for one in given for each in member_names(one)]):
-            raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
         how: dict[str, Any] = {"device": device, "dtype": dtype, "channels_last": channels_last}
         how |= {"calibrated": calibrated, "calibration": calibration}
-        loaded = [cls(**saved_parts(each, **how)) for each in names]
+        with edits(allow_edited):
+            if not (names := [each for one in given for each in member_names(one)]):
+                raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+            loaded = [cls(**saved_parts(each, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor
@@ -151,7 +154,7 @@ class Predictor:
 
         Args:
             repo_id: ``org/name``; a new repository is private.
-            options: ``private``, ``revision``, ``overwrite_card`` and ``message`` of :func:`mmfusion.push_to_hub`.
+            options: As those of :func:`mmfusion.push_to_hub`.
 
         Raises:
             ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.

@@ -13,6 +13,7 @@ from mmfusion.data import DatasetConfig
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.data.read import PART
+from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, unseen_modalities, warn_of
 from mmfusion.inference.config import PredictConfig
@@ -37,11 +38,13 @@ class Predicted:
         path: The CSV file.
         rows: How many rows it has.
         unreadable: How many of them could not be read, and hold their reason under ``error``.
+        reason: That of the first of them.
     """
 
     path: Path
     rows: int
     unreadable: int
+    reason: str | None = None
 
     def frame(self) -> pd.DataFrame:
         """The file's rows."""
@@ -54,6 +57,7 @@ class Predicted:
     def summary(self) -> str:
         """Rows and file, in one line."""
         failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        failed += f"; the first: {self.reason}" if self.reason else ""
         return f"{self.rows:,} rows in {self.path}{failed}"
 
 
@@ -70,11 +74,11 @@ def predict(config: PredictConfig) -> Predicted:
     if c.by is not None:
         pooling = c.pooling or (predictor.decisions.by_group if predictor.decisions is not None else None) or "mean"
         print(f"one row for each group, {'mean' if pooling == 'mean' else 'largest'} probability of its rows")
-    how: dict[str, Any] = {"dataset": c.dataset, "tta": c.tta, "batch_size": c.batch_size, "pooling": pooling}
-    how["refuse_unfamiliar"] = c.refuse_unfamiliar
-    return predict_path(predictor, c.data, c.output, **how)
+    names = ("dataset", "tta", "batch_size", "escape_formulas", "refuse_unfamiliar")
+    return predict_path(predictor, c.data, c.output, pooling=pooling, **{name: getattr(c, name) for name in names})
 
 
+@sole_writer
 def predict_path(
     predictor: Predictor,
     data: DataSource,
@@ -83,6 +87,7 @@ def predict_path(
     dataset: DatasetConfig | None = None,
     tta: bool | None = None,
     batch_size: int = 64,
+    escape_formulas: bool = False,
     pooling: str | None = None,
     refuse_unfamiliar: float | None = None,
 ) -> Predicted:
@@ -97,7 +102,7 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
     how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
@@ -106,7 +111,8 @@ def predict_path(
     parts: list[Prediction] = []
     ids: list[str] = []
     groups: list[str | None] = []
-    with prediction_writer(output, predictor.labels, notes=predictor.note_columns) as write, bar:
+    columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
+    with prediction_writer(output, predictor.labels, **columns) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))
@@ -119,6 +125,7 @@ def predict_path(
                     parts.append(part)
                 judged.update(part.inputs)
                 unreadable += sum(error is not None for error in part.errors)
+                reason = reason or next(filter(None, part.errors), None)
                 bar.update(len(part.errors))
             count += len(cases)
             ids, groups = [*ids, *rows[0].ids], [*groups, *cases.frame["group"]]
@@ -129,7 +136,7 @@ def predict_path(
             write(ids, whole, further=predictor.notes(whole))
             count, unreadable = len(ids), sum(error is not None for error in whole.errors)
     warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
-    return Predicted(Path(output), count, unreadable)
+    return Predicted(Path(output), count, unreadable, reason)
 
 
 def _by_group(

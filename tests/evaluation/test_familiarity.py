@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import mmfusion
+from mmfusion.artifacts.names import FAMILIARITY
 from mmfusion.data import DatasetConfig, Processor, read_cases
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.evaluation.familiarity import _part, fit_familiarity
-from mmfusion.inference.familiarity import FILE, case_level, look_of
+from mmfusion.inference.familiarity import case_level, look_of
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
 
@@ -83,10 +84,10 @@ def test_unlike_rows_are_flagged_and_refused_only_where_asked(model, tmp_path):
 
 def test_file_holds_no_row_and_is_checked(model, tmp_path):
     folder = model[1].save_pretrained(tmp_path / "model")
-    stored = load_file(folder / FILE)
+    stored = load_file(folder / FAMILIARITY)
     assert max(array.shape[0] * (array.shape[1] if array.ndim > 1 else 1) for array in stored.values()) < 60 * 200
     assert stored["levels"].min() * 60 >= 2  # no quantile of fewer than two patients
-    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-1])
+    (folder / FAMILIARITY).write_bytes((folder / FAMILIARITY).read_bytes()[:-1])
     with pytest.raises(ValueError, match="not the file"):
         mmfusion.Predictor.from_pretrained(folder)
     with pytest.raises(ValueError, match="without what tells familiar cases"):
