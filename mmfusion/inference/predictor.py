@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -62,8 +62,7 @@ class Predictor:
         channels_last: Memory format of images and image weights.
         columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
-        decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows; None
-            where nothing was.
+        decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows.
         familiarity: What the model remembers of its training rows as a whole, to tell a case that is unlike them.
     """
 
@@ -121,12 +120,11 @@ class Predictor:
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        how: dict[str, Any] = {"device": device, "dtype": dtype, "channels_last": channels_last}
-        how |= {"calibrated": calibrated, "calibration": calibration}
+        how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-            loaded = [cls(**saved_parts(each, **how)) for each in names]
+            loaded = [cls(**saved_parts(each, calibration=calibration, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor
@@ -195,7 +193,8 @@ class Predictor:
 
     @property
     def note_columns(self) -> list[str]:
-        """Columns of what is said of a row beside its class: whether it raises each alarm, how familiar it is."""
+        """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
+        ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``."""
         alarms = self.decisions.columns if self.decisions is not None else []
         return [*alarms, *(FAMILIARITY if self.familiarity is not None else ())]
 
@@ -211,8 +210,7 @@ class Predictor:
     @property
     def image_layout(self) -> str | None:
         """What the model reads of a row's images: one ``image``, ``slices`` or ``views``; None for nothing."""
-        layout: Any = self.model.image_layout
-        return layout
+        return cast("str | None", self.model.image_layout)
 
     @property
     def members(self) -> list[Predictor]:
@@ -239,17 +237,16 @@ class Predictor:
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
-            (such as ``image+text``), ``alarm`` (``yes`` or ``no``) of a model with an operating point, and
-            ``familiarity`` (share of usual cases that are no less like the training rows) and the modalities that are
-            ``unlike`` them; or ``error``. With ``id`` where the row has one. Warnings tell what was not read.
+            (such as ``image+text``), and what :attr:`note_columns` names; or ``error``. With ``id`` where the row has
+            one. Warnings tell what was not read.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
-        results = diagnoses(given, self.stream(encoded, **how), self.labels, self.notes)
+        parts = self.stream(encoded, tta=tta, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
+        results = diagnoses(given, parts, self.labels, self.notes)
         warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results

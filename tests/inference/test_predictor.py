@@ -149,6 +149,11 @@ def test_labels_and_classes_must_agree(run, tmp_path):
     config = json.loads((best / "config.json").read_text())
     config["processor"]["labels"] = ["one", "two"]
     (best / "config.json").write_text(json.dumps(config))
+    (best / "files.json").unlink()
+    with pytest.raises(ValueError, match="processor.labels .* and label_names .* contradict each other"):
+        Predictor.from_pretrained(f"local-dir:{tmp_path}")
+    config["label_names"] = ["one", "two"]
+    (best / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="3 classes, the processor 2 labels"):
         Predictor.from_pretrained(f"local-dir:{tmp_path}")
 
