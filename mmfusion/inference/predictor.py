@@ -194,7 +194,8 @@ class Predictor:
     @property
     def note_columns(self) -> list[str]:
         """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
-        ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``."""
+        ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``.
+        """
         alarms = self.decisions.columns if self.decisions is not None else []
         return [*alarms, *(FAMILIARITY if self.familiarity is not None else ())]
 
