@@ -1,13 +1,28 @@
 """Files and folders that are written whole or not at all, and their hashes."""
 
+import csv
+import errno
+import glob
 import hashlib
+import inspect
+import io
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TextIO, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: how half of a character, which UTF-8 does not have, is written; JSON reads the same back.
+_ESCAPED = "backslashreplace"
+#: characters of a file's name that its temporary name keeps, since both have to fit.
+_STEM = 100
 
 
 def sha256(path: Path) -> str:
@@ -29,37 +44,177 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
+def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Be the only process that writes a file or a folder inside the block; what a killed writer left half is cleared.
+
+    The lock lies beside it, in its parent, and ends with the process, however that ends. Of several processes that
+    torchrun started the first asks for all.
+
+    Raises:
+        BlockingIOError: Another process writes it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    path = Path(os.path.realpath(Path(path).expanduser()))
+    place = path.parent
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    place.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not os.access(place, os.W_OK):  # such as a volume that is mounted there
+        place = cache_folder("locks")
+        place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / f".{path.name[:_STEM]}-{short_hash(str(path))}.lock", timeout=0)
+    try:
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire()
+    except Timeout:
+        fix = "wait until it has ended, or choose another output."
+        raise BlockingIOError(f"{path} is being written by another process; {fix}") from None
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}.") from None
+    try:
+        for left in _partials(path):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        # before it is let go, for it may be another's afterwards; Windows removes it then by itself
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing was written after all
+
+
+def sole_writer(verb: Callable[P, R]) -> Callable[P, R]:
+    """Make a function :func:`one_writer` of its ``output``, or that of the options that are its first argument."""
+    signature = inspect.signature(verb)
+
+    @wraps(verb)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        output = given["output"] if "output" in given else next(iter(given.values())).output
+        with one_writer(output) if output is not None else nullcontext():
+            return verb(*args, **kwargs)
+
+    return alone
+
+
+def _partials(path: Path) -> list[Path]:
+    """What :func:`written_whole` was writing of a file, or of those directly in a folder, when it was killed."""
+    if path.is_dir():
+        return list(path.glob(".*.partial*"))
+    return list(path.parent.glob(f".{glob.escape(path.stem[:_STEM])}.*.partial{glob.escape(path.suffix)}"))
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Say in one OSError, with the path, that a disk is full, whatever the library that writes there makes of it."""
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error, path):
+            what = f"There is no room left on the disk for {path}; make some, and start again."
+            raise OSError(f"{what} What was there before is as it was.") from error
+        raise
+
+
+def _is_full(error: Exception, path: Path) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    # safetensors tells the number in words, torch's writer of archives nothing
+    words = ("os error 28", "inline_container.cc", "iostream error")
+    return any(word in str(error) for word in words) or shutil.disk_usage(there).free < 4096
+
+
+@contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, beside ``path`` and of the same suffix, that takes its place once the block has ended.
 
-    An error in the block leaves what was there before.
+    An error in the block leaves what was there before, and nothing else. The path is another one each time.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    partial.touch()
-    mode = partial.stat().st_mode
+    partial = path.with_name(f".{path.stem[:_STEM]}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        yield partial
-        partial.chmod(mode)  # safetensors makes files that only their owner can read
-        os.replace(partial, path)
+        with room_for(path):
+            partial.touch()
+            mode = partial.stat().st_mode
+            yield partial
+            partial.chmod(mode)  # safetensors makes files that only their owner can read
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def written_table(path: Path) -> Iterator[Any]:
+    """Give a ``csv.writer`` for a table that is there whole at the end, in UTF-8, a line feed after each line.
+
+    Whatever a cell holds, a reader of CSV gets it back; half of a character, which no UTF-8 has, as an escape.
+    """
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
+        yield csv.writer(_LineFeeds(file), lineterminator="\r\n")
+
+
+def write_frame(path: Path, frame: Any, **options: Any) -> None:
+    """Write a pandas DataFrame without its index, as :func:`written_table` writes; options are those of ``to_csv``."""
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
+        frame.to_csv(_LineFeeds(file), index=False, lineterminator="\r\n", **options)
+
+
+def write_figure(path: Path, figure: Any, *, dpi: int) -> None:
+    """Write a matplotlib figure as PNG. What stands between two dollar signs is a name like any other, no formula."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    FigureCanvasAgg(figure)
+    with rc_context({"text.parse_math": False}), written_whole(path) as partial:
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        figure.savefig(partial, dpi=dpi, bbox_inches="tight")
+
+
+class _LineFeeds(io.TextIOBase):
+    """A file whose lines end in a line feed. They are made with both signs, so that a cell with either is quoted."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n" if line.endswith("\r\n") else line)
+
+
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    """Write nested plain values; a table in memory, which stands where the path of a data set does, as its text."""
+    """Write nested plain values, atomically; a table in memory, where the path of a data set stands, as its text."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         """It knows the subclasses of str."""
 
     Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str(text)))
-    path.write_text(yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_text(path, yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The plain values in a YAML file; ValueError, in one line, where it holds none."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no settings; it was damaged, or written by hand.")
+    return values
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, atomically."""
     with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors=_ESCAPED)
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, indent: int = 2) -> None:
@@ -73,7 +228,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} does not exist.")
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep to be read.") from None
+    except ValueError as error:  # of the text, of the JSON, or of a number of thousands of digits
         raise ValueError(f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")
@@ -96,12 +253,13 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     partial, previous = _beside(folder)
     recover(folder)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        if folder.exists():
-            folder.rename(previous)
-        partial.rename(folder)
+        with room_for(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rename(previous)
+            partial.rename(folder)
     finally:
         recover(folder)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import write_json
+from mmfusion.files import write_json, write_text
 
 #: ``error``: figures measured on these data are not to be believed, or training refuses the rows; ``warning``: look at
 #: it before believing them; ``note``: good to know.
@@ -93,7 +93,7 @@ class Audit:
         folder.mkdir(parents=True, exist_ok=True)
         values = {name: value for name, value in asdict(self).items() if name != "output"}
         write_json(folder / "audit.json", values, indent=1)
-        (folder / "audit.md").write_text(self.markdown(), encoding="utf-8")
+        write_text(folder / "audit.md", self.markdown())
 
     def markdown(self) -> str:
         """The report to read."""

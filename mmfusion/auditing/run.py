@@ -11,9 +11,11 @@ from mmfusion.auditing.findings import Audit
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.image_checks import check_images
 from mmfusion.data.read import read_cases
+from mmfusion.files import sole_writer
 from mmfusion.text.guard import list_synonyms, read_synonyms
 
 
+@sole_writer
 def audit(config: AuditConfig) -> Audit:
     """Look for leaks, duplicates, gaps and thin classes that would make metrics measured on a data set untrue.
 

@@ -21,7 +21,7 @@ from mmfusion.data.memory import DataSource
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS, metric_value
-from mmfusion.files import replacing
+from mmfusion.files import replacing, sole_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
 from mmfusion.inference.split import read_split
@@ -95,6 +95,7 @@ class _Candidate:
         return self.predictor.name
 
 
+@sole_writer
 def make_soup(
     models: Sequence[str | os.PathLike[str] | Predictor],
     output: str | Path,

@@ -37,6 +37,7 @@ _TABLE = {
     "push": ("artifacts.push:push PushConfig", "Push a saved model to the Hugging Face Hub, in one commit."),
     "split": ("data.split_table:split SplitConfig", "Split a data set by patient, stratified by class, into a file."),
     "audit": ("auditing.run:audit AuditConfig", "Look for leaks, duplicates and gaps that make metrics untrue."),
+    "app": ("serving.run:app AppConfig", "Open a page in the browser to try trained models on cases."),
     "list": ("cli.info:list_names ListConfig", "List models, or the parts they are made of."),
     "info": ("cli.info:info InfoConfig", "Show what a model or a part is made of."),
 }

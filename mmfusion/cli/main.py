@@ -6,12 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from mmfusion._version import __version__
+from mmfusion.artifacts.integrity import edits
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.data.problems import BadRowsError
-from mmfusion.names import did_you_mean
+from mmfusion.names import clip, did_you_mean
 
 #: What a user can cause and correct; anything else is a bug and shows its traceback.
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, argparse.ArgumentError)
+
+#: characters of a message at most: a damaged file may have a value of a million.
+_LONGEST = 2000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,18 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name:
             from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
 
-            config = parse(name, argv[1:])
-            from mmfusion.cli.calls import run  # nor this for --help
+            with edits(None):
+                config = parse(name, argv[1:])
+                from mmfusion.cli.calls import run  # nor this for --help
 
-            if summary := run(name, config).summary():
-                print(summary)
+                if summary := run(name, config).summary():
+                    print(summary)
         else:
             _overview(argv)
     except USER_ERRORS as error:
         if os.environ.get("MMFUSION_DEBUG"):
             raise
         # only the list of bad rows keeps its lines
-        words = str(error) if isinstance(error, BadRowsError) else " ".join(str(error).split())
+        words = str(error) if isinstance(error, BadRowsError) else clip(" ".join(str(error).split()), _LONGEST)
         print(f"{f'mmfusion {name}'.rstrip()}: error: {words or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

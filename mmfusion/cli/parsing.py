@@ -18,6 +18,7 @@ import jsonargparse
 import yaml
 from docstring_parser import parse as parse_docstring
 
+from mmfusion.artifacts.integrity import accept_edits
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.cli.unused import without_unused
 from mmfusion.data.config import handed_on
@@ -28,6 +29,9 @@ from mmfusion.training.config import RunConfig
 #: Option -> further spellings.
 ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row")}
 
+#: Option of every command that is given trained models.
+EDITED = "allow_edited"
+_EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
 _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 
 
@@ -35,7 +39,8 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
 
     The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
-    of ``--plugins`` are imported; the base run of an experiment is told them too.
+    of ``--plugins`` are imported; the base run of an experiment is told them too. ``--allow_edited`` holds until the
+    end of the enclosing :func:`mmfusion.artifacts.integrity.edits`.
 
     Raises:
         ArgumentError: An option is unknown, missing or of the wrong type.
@@ -44,6 +49,8 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     parser = _parser(name, config)
     argv = _spelled_out(parser, config, argv)
     parsed = parser.parse_args(argv)
+    if parsed.get(EDITED):
+        accept_edits()
     if saved := _saved_dataset(parsed):
         parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
         parsed = parser.parse_args(argv)
@@ -134,8 +141,12 @@ def _parser(name: str, config: type) -> Parser:
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
         parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
+    if any(key.rpartition("model.")[2] in ("model", "models", "name") for key, _, _ in settings):
+        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
     parser.required = [key for key, _, required in settings if required]
     parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    if f"--{EDITED}" in parser._option_string_actions:
+        parser.hints = {**parser.hints, EDITED: bool}
     parser.words = list(positional)
     parser.example = next(iter([*parser.required, *parser.hints])) if not positional else None
     return parser

@@ -219,9 +219,11 @@ def push(model: Any = None, repo: str | None = None, *, config: Any = None, **op
 
 
 def _called(name: str, config: Any, **options: Any) -> Any:
+    from mmfusion.artifacts.integrity import edits
     from mmfusion.cli.calls import configured, run  # the parser is not needed to have the names
 
-    return run(name, configured(name, config, **options))
+    with edits(None):
+        return run(name, configured(name, config, **options))
 
 
 def _predicted(config: Any, **options: Any) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 Synthetic through and through: the classes are invented and mean nothing in medicine.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmfusion.data.splits import group_split
+from mmfusion.files import written_table
 
 IMAGE_SIDE = 96
 _MISSING_SHARE = 0.03
@@ -77,8 +77,7 @@ def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
     splits = group_split([kind.name for kind in kinds], patients.tolist(), seed=seed)
     missing = rng.choice(3, size=n, p=[1 - 2 * _MISSING_SHARE, _MISSING_SHARE, _MISSING_SHARE])
 
-    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with written_table(folder / "metadata.csv") as table:
         table.writerow(("image", "label", "age", "sex", "localization", "text", "patient_id", "split"))
         for i, kind in enumerate(kinds):
             image = "" if missing[i] == 1 else f"demo_{i:05d}.jpg"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmfusion.files import cache_folder, short_hash
+from mmfusion.files import cache_folder, short_hash, written_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,15 +48,14 @@ class EmbeddedImages:
             key = short_hash([str(path.resolve()), state.st_size, state.st_mtime_ns])
             self.root = cache_folder("embedded") / key
 
-    def unpacked(self, name: str, column: Any, first: int) -> list[Any]:
+    def unpacked(self, name: str, cells: list[Any], first: int) -> list[Any]:
         """The cells of a column, an image as its path below the root.
 
         Args:
             name: Of the column.
-            column: Its cells, of pyarrow.
+            cells: Its cells as Python has them.
             first: Rows of the file before them.
         """
-        cells: list[Any] = column.to_pylist()
         if name not in self._names or self.root is None:
             return cells
         return [self._path(name, cell, row) for row, cell in enumerate(cells, start=first + 1)]
@@ -72,7 +71,8 @@ class EmbeddedImages:
         target = self.root / place
         if not target.is_file() or target.stat().st_size != len(content):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            with written_whole(target) as partial:
+                partial.write_bytes(content)
         return place.as_posix()
 
 
@@ -83,7 +83,10 @@ def _plain(name: str) -> str:
 
 def class_names(schema: pa.Schema) -> dict[str, dict[int | None, str]]:
     """Column -> class number -> name, of the columns that ``datasets`` describes as ``ClassLabel``."""
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError):
+        return {}  # a note of another library, which nothing depends on but the names
     features = (described.get("info") or {}).get("features") or {}
     return {
         name: dict(enumerate(feature["names"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -40,7 +41,7 @@ class MemoryTable(str):
         if not is_frame(frame):
             raise TypeError(f"A data set is a path, a pandas DataFrame or a pyarrow Table, not {type(frame).__name__}.")
         names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
             raise ValueError(f"The table has the column {', '.join(map(repr, repeated))} more than once.")
         if not len(frame):
             raise ValueError("The table has no rows.")

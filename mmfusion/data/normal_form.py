@@ -20,6 +20,7 @@ from mmfusion.data.image_folder import (
     find_shared_root,
     open_image_folder,
 )
+from mmfusion.data.odd_cells import without_odd_cells
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import Reading
 from mmfusion.images.kinds import IMAGE_SUFFIXES
@@ -35,7 +36,7 @@ def to_normal_form(reading: Reading) -> Reading:
         FileNotFoundError: ``dataset.image_root`` does not exist.
         ValueError: The folder ``images`` is a link out of the data set.
     """
-    raw, config, columns = reading.raw, reading.config, reading.columns
+    raw, config, columns = without_odd_cells(reading.raw), reading.config, reading.columns
     missing = frozenset(value.lower() for value in config.missing_values)
     names = config.view_columns or ([columns.image] if columns.image else [])
     first = raw.skipped + 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from mmfusion.text.tokenizer import unknown_words
+from mmfusion.text.tokenizer import cut, unknown_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -103,7 +103,8 @@ def note_texts(
     if tokenizer is None:
         return
     repeats = Counter(text.strip() for text in texts if text)
-    for (text, rows), (words, length) in zip(repeats.items(), unknown_words(tokenizer, repeats), strict=True):
+    found = unknown_words(tokenizer, (cut(text, max_length) for text in repeats))
+    for (text, rows), (words, length) in zip(repeats.items(), found, strict=True):
         for _ in range(rows if text else 0):
             if words:
                 notices.add(NoticeKind.UNKNOWN_WORD, "text", *words)

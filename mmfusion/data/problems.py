@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from mmfusion.names import clip
+
 #: A cell as text; None where it is missing.
 Cell: TypeAlias = str | None
 
@@ -115,8 +117,8 @@ class Problem:
         return self.spoils_case and self.kind.severity is not Severity.READABLE
 
     def __str__(self) -> str:
-        value = "" if self.value is None else f" {self.value!r}"
-        return f"row {self.row} ({self.id}), {self.column}{value}: {self.message}"
+        value = "" if self.value is None else f" {clip(repr(self.value))}"
+        return f"row {self.row} ({clip(self.id)}), {clip(self.column)}{value}: {self.message}"
 
 
 def no_such_split(source: str, split: str, there: Mapping[str, int]) -> ValueError:

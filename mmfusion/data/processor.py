@@ -13,16 +13,21 @@ import torch
 from PIL import Image
 
 from mmfusion.artifacts.folder import update_config
-from mmfusion.artifacts.names import CONFIG
+from mmfusion.artifacts.integrity import begin, check_files
+from mmfusion.artifacts.names import CONFIG, TOKENIZER
 from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
 from mmfusion.data.table_columns import MISSING, TableColumns
-from mmfusion.files import read_json
 from mmfusion.images.opening import INTERPOLATIONS, ImageLike
 from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.images.windows import Window, check_window
-from mmfusion.text.template import cell_text, join_text, render, template_fields
+from mmfusion.names import one_line
+from mmfusion.repositories import no_network
+from mmfusion.text.foreign import PROBES, check_tokenizer
+from mmfusion.text.template import free_text, join_text, render, template_fields
+from mmfusion.text.tokenizer import cut, known_words
+from mmfusion.untrusted import read_foreign_json
 
 if TYPE_CHECKING:
     import random
@@ -115,12 +120,16 @@ class Processor:
 
         Args:
             row: Metadata columns and ``text``; a column of the template that the row lacks is missing.
+
+        Raises:
+            TypeError: The text is bytes, a list or another collection.
+            ValueError: The text holds half of a character, which no tokenizer reads.
         """
         sentence = None
         if self.text_template is not None:
             metadata = {name: row.get(name) for name in template_fields(self.text_template)}
             sentence = render(self.text_template, metadata, self.missing_values)
-        return join_text(sentence, cell_text(row.get("text")))
+        return join_text(sentence, free_text(row.get("text")))
 
     def label_id(self, label: str) -> int:
         """Position of a class in the logits.
@@ -204,7 +213,8 @@ class Processor:
             item |= encode_bag(bag, self.bag_dim)
         if self.tokenizer is not None:
             text = (text or "").strip()
-            tokens = self.tokenizer(text, truncation=True, max_length=self.max_length) if text else {"input_ids": []}
+            how: dict[str, Any] = {"truncation": True, "max_length": self.max_length}
+            tokens = self.tokenizer(cut(text, self.max_length), **how) if text else {"input_ids": []}
             item |= {"input_ids": tokens["input_ids"], "text_present": text != ""}
         if self.table is not None:
             cells = table or {}
@@ -320,8 +330,8 @@ class Processor:
             raise ValueError(f"Processor settings say tokenizer: {values['tokenizer']}; give one just then.")
         try:
             return cls(**{"window": None, **values, "tokenizer": tokenizer})
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"Processor settings: {error}.") from error
+        except (TypeError, AttributeError, KeyError, OverflowError) as error:
+            raise ValueError(f"Processor settings: {one_line(error)}.") from error
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files, where there is one."""
@@ -333,8 +343,9 @@ class Processor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
-        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
+        begin(Path(folder))
         self.save_tokenizer(Path(folder))
+        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -342,12 +353,13 @@ class Processor:
 
         Raises:
             FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
-            ValueError: A file is damaged, or holds unknown or missing settings.
+            ValueError: A file is damaged or was edited, or holds unknown or missing settings.
         """
         path = Path(folder) / CONFIG
-        values = read_json(path).get("processor")
+        values = read_foreign_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")
+        check_files(Path(folder), CONFIG)
         try:
             return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
@@ -369,8 +381,18 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
+    check_files(folder, *TOKENIZER)
     try:
-        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # the Rust tokenizers raise plain Exception
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"the tokenizer beside it cannot be read: {reason}") from error
+        check_tokenizer(path)
+        with no_network():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        for text in PROBES:  # some faults show in use alone
+            tokenizer(text, truncation=True, max_length=8)
+        known = known_words(tokenizer)
+        if known is not None and not (isinstance(known, list) and all(isinstance(word, str) for word in known)):
+            raise ValueError("known_words of tokenizer_config.json is no list of words")
+        return tokenizer
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the Rust tokenizers raise plain Exception, and BaseException where they panic
+        raise ValueError(f"the tokenizer beside it cannot be read: {one_line(error)}") from error

@@ -5,6 +5,8 @@ import csv
 from pathlib import Path
 
 _CHUNK = 1 << 20
+#: Characters of a cell at most; the limit of the csv module, of 131,072, is that of a long text.
+LONGEST_CELL = 1 << 24
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
@@ -35,6 +37,7 @@ def sniff(path: Path) -> tuple[str, str, list[str]]:
     The delimiter is what the suffix says, unless the header has none of it and another one.
     """
     encoding, usual = encoding_of(path), "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     with path.open(encoding=encoding, newline="") as file:
         header = file.readline()
     cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in _SEPARATORS}

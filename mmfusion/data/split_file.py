@@ -1,6 +1,5 @@
 """A step of reading: a split or folds kept in a file, with what each row was when that was decided."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from mmfusion.data.folds import with_fold_split
 from mmfusion.data.formats import find_split_table
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable, read_table
+from mmfusion.files import written_table
 
 
 def write_split_table(cases: CaseTable, path: str | Path, column: str = "split") -> None:
@@ -25,8 +25,7 @@ def write_split_table(cases: CaseTable, path: str | Path, column: str = "split")
         path: CSV file to write.
         column: ``split`` or ``fold``.
     """
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with written_table(Path(path)) as writer:
         writer.writerow(["id", column, "fingerprint"])
         writer.writerows([row["id"], row[column], _fingerprint(row)] for row in cases.frame.to_dict("records"))
 
@@ -110,4 +109,4 @@ def _check_fingerprints(
 def _fingerprint(row: Mapping[Any, Any]) -> str:
     """Hash of what a split rests on: text and metadata may change under it."""
     key = json.dumps([row["id"], row["label"], row["group"]], ensure_ascii=False)
-    return hashlib.sha256(key.encode()).hexdigest()[:12]
+    return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:12]

@@ -8,6 +8,7 @@ from mmfusion.data.config import SplitConfig
 from mmfusion.data.read import read_cases
 from mmfusion.data.split_file import write_split_table
 from mmfusion.data.splits import group_folds
+from mmfusion.files import sole_writer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class DrawnSplit:
         return "\n".join([*lines, f"{config.output} written; use it with {how}"])
 
 
+@sole_writer
 def split(config: SplitConfig) -> DrawnSplit:
     """Split a data set by patient or lesion, stratified by class, and keep the split in a file.
 

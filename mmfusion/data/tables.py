@@ -1,14 +1,16 @@
 """Tables as they stand in their files: the cells of CSV, TSV, JSON-lines, Parquet and spreadsheets."""
 
-import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmfusion.data.embedded import EmbeddedImages, class_names
+from mmfusion.data.records import Records
 from mmfusion.data.sniffing import encoding_of, sniff
+from mmfusion.names import clip
 
 #: Spreadsheets, of which one is looked for where a folder has no other table.
 SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
@@ -23,7 +25,7 @@ class RawTable:
         source: Its name in messages.
         columns: Name -> one cell per row: text, or whatever type Parquet and JSON have.
         broken: Row (1-based) -> why its line could not be read.
-        format: How it was found: ``table``, ``report``, ``imagefolder``, ``folder`` or ``memory``.
+        format: How it was found: ``table``, ``shards``, ``report``, ``imagefolder``, ``folder`` or ``memory``.
         skipped: Rows of the file before the first one here, where a file is read in parts.
         notes: What was found out about the files and is to be told, a line each.
         image_root: Folder of the images that the table itself holds; None where it holds none.
@@ -79,11 +81,7 @@ def read_parts(path: Path, rows: int | None = None) -> Iterator[RawTable]:
 def _read_csv(path: Path, rows: int | None) -> Iterator[RawTable]:
     encoding, delimiter, notes = sniff(path)
     with path.open(encoding=encoding, newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter)
-        try:
-            yield from _from_lines(path, lines, rows, notes)
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {lines.line_num}: {error}; is a quote left open?") from error
+        yield from _from_lines(path, Records(file, delimiter), rows, notes)
 
 
 def _read_sheet(path: Path, _: int | None) -> Iterator[RawTable]:
@@ -101,20 +99,27 @@ def _read_sheet(path: Path, _: int | None) -> Iterator[RawTable]:
         raise ValueError(f"{path} cannot be read as a spreadsheet: {error}") from error
     told = f"{path.name} has {len(names)} sheets ({', '.join(names)}), of which the first is read"
     filled = (row for row in rows if any(cell != "" for cell in row))
-    yield from _from_lines(path, filled, None, [told] if len(names) > 1 else [])
+    yield from _from_lines(path, ((row, None) for row in filled), None, [told] if len(names) > 1 else [])
 
 
-def _from_lines(path: Path, lines: Iterator[Sequence[Any]], rows: int | None, notes: list[str]) -> Iterator[RawTable]:
-    """The table of lines of cells, the first of which is the header."""
-    header = [str(name).strip() for name in next(lines, [])]
-    if repeated := {name for name in header if name and header.count(name) > 1}:
-        raise ValueError(f"{path} has the column {', '.join(map(repr, sorted(repeated)))} more than once.")
+def _from_lines(
+    path: Path, lines: Iterator[tuple[Sequence[Any], str | None]], rows: int | None, notes: list[str]
+) -> Iterator[RawTable]:
+    """The table of lines of cells, each with what is wrong with it; the first is the header."""
+    first, broken = next(lines, ([], None))
+    header = [str(name).strip() for name in first]
+    if broken is not None:
+        raise ValueError(f"{path}: in its header, {broken}.")
+    if repeated := repeated_names(header):
+        raise ValueError(f"{path} has the column {clip(', '.join(map(repr, repeated)))} more than once.")
     raw = RawTable(path.name, {name: [] for name in header if name}, notes=notes)
-    for row, line in enumerate(filter(None, lines), start=1):
+    for row, (line, why) in enumerate((each for each in lines if each[0]), start=1):
         if rows is not None and row - raw.skipped > rows:
             yield raw
             raw = RawTable(path.name, {name: [] for name in raw.columns}, skipped=row - 1)
-        if len(line) != len(header):
+        if why is not None:
+            raw.broken[row] = why
+        elif len(line) != len(header):
             raw.broken[row] = f"the line has {len(line)} cells and the header {len(header)}"
         for name, cell in zip(header, [*line, *[""] * (len(header) - len(line))], strict=False):
             if name:
@@ -131,8 +136,8 @@ def _read_json_lines(path: Path, _: int | None) -> Iterator[RawTable]:
         for line in filter(str.strip, file):
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError as error:
-                value, broken[len(rows) + 1] = {}, f"the line is not JSON: {error.msg}"
+            except (ValueError, RecursionError) as error:  # too many digits, or nested too deep
+                value, broken[len(rows) + 1] = {}, f"the line is not JSON: {getattr(error, 'msg', error)}"
             if not isinstance(value, dict):
                 value, broken[len(rows) + 1] = {}, f"the line is a JSON {type(value).__name__}, not an object"
             rows.append(value)
@@ -153,7 +158,8 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
             raw = RawTable(path.name, {name: [] for name in names}, image_root=embedded.root)
             # a batch ends with its row group, however large it may be
             for table in file.iter_batches(rows or 4096, columns=names):
-                cells = {name: embedded.unpacked(name, table[name], skipped) for name in names}
+                lists = {name: _plain_cells(table[name], name, skipped, raw.broken) for name in names}
+                cells = {name: embedded.unpacked(name, values, skipped) for name, values in lists.items()}
                 for name in classes.keys() & cells.keys():
                     cells[name] = [classes[name].get(cell) for cell in cells[name]]
                 for name in names:
@@ -163,6 +169,27 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
                     yield raw
                     raw = RawTable(path.name, {name: [] for name in names}, skipped=skipped, image_root=embedded.root)
             yield raw
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = clip(str(error).splitlines()[0], 200)
         raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error
+
+
+def _plain_cells(column: Any, name: str, before: int, broken: dict[int, str]) -> list[Any]:
+    """The cells of a column of pyarrow; one that Python has no value for, such as a date, breaks its row."""
+    try:
+        cells: list[Any] = column.to_pylist()
+        return cells
+    except (ValueError, OverflowError):
+        cells = []
+    for row, cell in enumerate(column, start=before + 1):
+        try:
+            cells.append(cell.as_py())
+        except (ValueError, OverflowError) as error:
+            cells.append(None)
+            broken.setdefault(row, f"the column {name!r} holds what cannot be read: {clip(str(error))}")
+    return cells
+
+
+def repeated_names(names: Sequence[str]) -> list[str]:
+    """The names, but for the empty one, that are there more than once."""
+    return sorted(name for name, times in Counter(names).items() if name and times > 1)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.data import CaseTable
+from mmfusion.evaluation.conformal import fit_conformal
 from mmfusion.evaluation.metrics import metric_value
 from mmfusion.evaluation.temperature import as_logits, fit_temperature
 from mmfusion.evaluation.weighted import BINS, confidence_bins, ratio
@@ -23,6 +24,9 @@ FEWEST = 50
 
 #: metrics that a calibration is told by.
 CHANGED = ("ece", "nll", "brier")
+
+#: wanted share of the sets of classes that hold the true one; they are saved with the model.
+COVERAGE = 0.9
 
 #: strengths of the prior that ``auto`` tries, and the metric that chooses; of equal ones the smallest is taken.
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -75,9 +79,18 @@ def calibrate(
         gain = _losses(predicted) - _losses(viewed)
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             chosen, calibration, predicted = True, other, viewed
-    predictor.calibration = None if calibration is None else {**calibration, "fitted_on": fitted_on}
+    if calibration is not None:
+        rule = {"conformal": _class_sets(predicted)} if calibration["n"] else {}
+        calibration = {**calibration, "fitted_on": fitted_on, **rule}
+    predictor.calibration = calibration
     predictor.tta = chosen
     return predicted
+
+
+def _class_sets(predicted: Predictions) -> dict[str, Any]:
+    """The rule for sets of classes that hold the true one with a probability of :data:`COVERAGE`, as plain values."""
+    rule = fit_conformal(predicted.labels, predicted.probabilities, coverage=COVERAGE)
+    return {"coverage": COVERAGE, "method": rule.method, "thresholds": rule.thresholds.tolist()}
 
 
 def _losses(predicted: Predictions) -> NDArray[np.float64]:
@@ -122,7 +135,7 @@ def calibration_figures(
         {name: value for name in CHANGED if (value := metric_value(name, labels, p)) is not None}
         for p in (uncalibrated, calibrated)
     )
-    known = {name: value for name, value in calibration.items() if name != "log_prior"}
+    known = {name: value for name, value in calibration.items() if name not in ("log_prior", "conformal")}
     return Calibration(**known, before=before, after=after)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -16,6 +15,7 @@ from sklearn.metrics import roc_curve
 from mmfusion.evaluation.calibration import reliability
 from mmfusion.evaluation.metrics import METRICS, class_values, expected_calibration_error
 from mmfusion.evaluation.selective import risk_coverage
+from mmfusion.files import write_figure
 
 #: the diagonal of a square of shares.
 _DIAGONAL: dict[str, Any] = {"color": "0.7", "linestyle": "--", "linewidth": 1}
@@ -33,8 +33,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, and the folders above it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    write_figure(path, figure, dpi=130)
     return path
 
 

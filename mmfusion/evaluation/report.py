@@ -20,6 +20,7 @@ from PIL import Image
 from mmfusion._version import __version__
 from mmfusion.data import CaseTable
 from mmfusion.evaluation.metrics import METRICS
+from mmfusion.files import write_text
 from mmfusion.images.opening import open_image
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
@@ -92,7 +93,7 @@ def write_report(
         },
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -9,6 +9,7 @@ from mmfusion.data import CaseTable
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
+from mmfusion.files import one_writer
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, warn_of_training_rows, with_template
@@ -46,12 +47,13 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     warn_of_training_rows(config.data, split, cases, dataset=config.dataset, provenance=predictor.provenance)
     everything = replace(config, missing_modality=config.missing_modality or config.report)
     warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
-    found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
-    tell_notices(AllRows(cases, member.processor) for member in predictor.members)
-    if config.report:
-        title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
-        command = command_line("evaluate", config)
-        found.page = write_report(predictor, found, cases, output, title=title, command=command, facts=facts)
+    with one_writer(output):
+        found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
+        tell_notices(AllRows(cases, member.processor) for member in predictor.members)
+        if config.report:
+            title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
+            command = command_line("evaluate", config)
+            found.page = write_report(predictor, found, cases, output, title=title, command=command, facts=facts)
     return found
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import METRICS
+from mmfusion.files import write_frame
 from mmfusion.names import did_you_mean
 from mmfusion.results import Subgroup
 
@@ -80,7 +81,7 @@ def write_subgroups(subgroups: Mapping[str, Sequence[Subgroup]], path: str | Pat
         for column, parts in subgroups.items()
         for part in parts
     ]
-    pd.DataFrame(lines).drop(columns="figures").to_csv(path, index=False, float_format="%.6g")
+    write_frame(Path(path), pd.DataFrame(lines).drop(columns="figures"), float_format="%.6g")
 
 
 def _numeric(values: pd.Series, width: str) -> bool:

@@ -11,6 +11,7 @@ from jinja2 import Template
 
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.experiments.config import DemoConfig
+from mmfusion.files import write_text
 from mmfusion.inference.predictor import Predictor
 from mmfusion.markdown import aligned_table
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
@@ -66,7 +67,7 @@ def demo(config: DemoConfig) -> Demo:
     template = Template(REPORT.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
     text = template.render(rows=ROWS, seed=config.seed, figures=figures, predictions=predictions, models=MODELS)
     report = folder / "report.md"
-    report.write_text(text, encoding="utf-8")
+    write_text(report, text)
     return Demo(folder, report, time.monotonic() - began)
 
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmfusion.data import CaseTable, DatasetConfig, check_images
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.cost import cost_of
-from mmfusion.files import read_json, write_json, write_yaml
+from mmfusion.files import read_json, read_yaml, write_json, write_yaml
 from mmfusion.settings import flat
 from mmfusion.training.config import RunConfig
 from mmfusion.training.run import train
@@ -66,7 +64,7 @@ def begin(path: Path, told: dict[str, Any], free: Collection[str] = ()) -> None:
         ValueError: The file tells another experiment.
     """
     if path.exists():
-        before, now = flat(yaml.safe_load(path.read_text(encoding="utf-8"))), flat(told)
+        before, now = flat(read_yaml(path)), flat(told)
         differ = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
         if changed := ", ".join(sorted(differ.difference(free))):
             raise ValueError(

@@ -11,6 +11,7 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.plots import canvas, save
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict
+from mmfusion.files import write_frame, write_text
 from mmfusion.markdown import table
 from mmfusion.results import HEADLINE
 
@@ -44,10 +45,10 @@ def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], fo
     """
     text = (finished_markdown if experiment.runs else markdown)(experiment, results)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text(text, encoding="utf-8")
-    pd.DataFrame(list(_lines(results))).to_csv(folder / "results.csv", index=False)
+    write_text(folder / "results.md", text)
+    write_frame(folder / "results.csv", pd.DataFrame(list(_lines(results))))
     if not experiment.runs:
-        pd.DataFrame(list(_runs(results))).to_csv(folder / "runs.csv", index=False)
+        write_frame(folder / "runs.csv", pd.DataFrame(list(_runs(results))))
     plot_differences(experiment, results, folder / "differences.png")
     return text
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mmfusion.explanation.explanation import Explanation
-from mmfusion.files import write_json
+from mmfusion.files import write_figure, write_json
 from mmfusion.inference.shares import MOST_VALUES
 
 #: panels in a row.
@@ -33,9 +32,7 @@ def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture, numbers = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.json")
-    figure = draw(explanation)
-    FigureCanvasAgg(figure)
-    figure.savefig(picture, dpi=110, bbox_inches="tight")
+    write_figure(picture, draw(explanation), dpi=110)
     write_json(numbers, to_plain(explanation), indent=1)
     return picture, numbers
 

@@ -13,6 +13,7 @@ from mmfusion.data.memory import DataSource
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
 from mmfusion.explanation.overlay import save_explanation
+from mmfusion.files import sole_writer
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, with_template
 from mmfusion.inference.predictor import Predictor
@@ -49,6 +50,7 @@ def explain(config: ExplainConfig) -> Explained:
     return explain_path(predictor, **{name: value for name, value in vars(config).items() if name != "model"})
 
 
+@sole_writer
 def explain_path(
     predictor: Predictor,
     data: DataSource,

@@ -54,7 +54,12 @@ def is_image_file(path: Path) -> bool:
     """Whether a file is an image by its name, or else a DICOM file by its first bytes."""
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         return True
-    return may_be_dicom(path.name) and not path.name.startswith(".") and image_kind(path) == "dicom"
+    if not may_be_dicom(path.name) or path.name.startswith("."):
+        return False
+    try:
+        return path.is_file() and image_kind(path) == "dicom"
+    except OSError:  # such as a file that the user may not read
+        return False
 
 
 def image_stem(name: str) -> str:

@@ -18,6 +18,7 @@ class PredictConfig:
         tta: average over test-time augmentations; null does as the model was saved.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
+        escape_formulas: put an apostrophe before ids, classes and errors that a spreadsheet would take for a formula.
         dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
             table is read as images alone.
     """
@@ -28,6 +29,7 @@ class PredictConfig:
     batch_size: int = 64
     tta: bool | None = None
     calibrated: bool = True
+    escape_formulas: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:

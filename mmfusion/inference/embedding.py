@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from mmfusion.data import CaseTable, Processor, check_images, read_cases
 from mmfusion.data.bags import KEY
 from mmfusion.data.formats import file_name
-from mmfusion.files import written_whole
+from mmfusion.files import sole_writer, written_table, written_whole
 from mmfusion.inference.config import EmbedConfig
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import AllRows
@@ -56,6 +55,7 @@ class Embedded:
         return f"{self.rows:,} bags of vectors {self.width:,} wide in {self.folder}{failed}\ntrain on them with {use}"
 
 
+@sole_writer
 def embed(config: EmbedConfig) -> Embedded:
     """Encode the images of a data set, and write one file of vectors for each case and a table of them.
 
@@ -161,8 +161,7 @@ def _stream(rows: AllRows, encode: Encode, config: EmbedConfig) -> Iterator[tupl
 def _write_table(path: Path, cases: CaseTable, names: list[str | None], errors: list[str | None]) -> None:
     """The cases, with the file of each in place of its images."""
     frame = cases.frame.drop(columns=["image"]).dropna(axis="columns", how="all")
-    with written_whole(path) as partial_path, partial_path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with written_table(path) as table:
         has_errors = any(error is not None for error in errors)
         table.writerow([COLUMN, *frame.columns, *["error"] * has_errors])
         for name, cells, error in zip(names, frame.itertuples(index=False, name=None), errors, strict=True):

@@ -1,13 +1,13 @@
 """The table of predictions: ``predictions.csv``."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import written_whole
+from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
+from mmfusion.text.template import cell_number
 
 #: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
 Write = Callable[..., None]
@@ -16,19 +16,28 @@ Write = Callable[..., None]
 MEASURED = ("true_label", "group")
 
 
+def without_formula(cell: Any) -> Any:
+    """A cell, with an apostrophe before it where a spreadsheet would compute it; numbers stay."""
+    if not str(cell).startswith(("=", "+", "-", "@", "\t", "\r")) or cell_number(str(cell)) is not None:
+        return cell
+    return f"'{cell}"
+
+
 @contextmanager
-def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = ()) -> Iterator[Write]:
+def prediction_writer(
+    path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = (), escape_formulas: bool = False
+) -> Iterator[Write]:
     """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
     Args:
         path: File to write; its folder is made.
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
+        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+    with written_table(path) as table:
         of_classes = [f"p_{name}" for name in class_names]
         table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", "error"])
 
@@ -41,6 +50,7 @@ def prediction_writer(path: str | Path, class_names: Sequence[str], *, known: Se
                     cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, ""]
                 else:
                     cells = ["", "", *([""] * len(row)), "", error]
-                table.writerow([name, *facts, *cells])
+                row = [name, *facts, *cells]
+                table.writerow(map(without_formula, row) if escape_formulas else row)
 
         yield write

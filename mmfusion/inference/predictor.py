@@ -17,7 +17,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
-from mmfusion.artifacts.hub import push_to_hub
+from mmfusion.artifacts.integrity import edits
+from mmfusion.artifacts.publishing import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.data.config import handed_on
 from mmfusion.inference.cases import Predictions, kept
@@ -29,6 +30,7 @@ from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel, load_model
+from mmfusion.models.fitting import check_fit
 from mmfusion.models.saving import model_config, save_pretrained
 from mmfusion.text.tokenizer import vocabulary_of
 
@@ -85,6 +87,7 @@ class Predictor:
         channels_last: bool = False,
         calibrated: bool = True,
         columns: Mapping[str, str] | None = None,
+        allow_edited: bool | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
@@ -98,17 +101,18 @@ class Predictor:
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
+            allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged, the parts do not fit each other, or several models have different classes;
-                ``dtype`` with an exported model, which computes in float32.
+            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with an exported model.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        if not (names := [each for one in given for each in member_names(one)]):
-            raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
+        with edits(allow_edited):
+            if not (names := [each for one in given for each in member_names(one)]):
+                raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+            loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor
@@ -134,7 +138,7 @@ class Predictor:
 
         Args:
             repo_id: ``org/name``; a new repository is private.
-            options: ``private``, ``revision``, ``overwrite_card`` and ``message`` of :func:`mmfusion.push_to_hub`.
+            options: As those of :func:`mmfusion.push_to_hub`.
 
         Raises:
             ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.
@@ -379,6 +383,10 @@ def _load(
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
         raise ValueError(f"{folder}: {counts}; save them again, together.")
+    try:
+        check_fit(model, processor)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error} Save them again, together.") from None
     return Predictor(
         model,
         processor,

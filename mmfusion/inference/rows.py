@@ -13,6 +13,7 @@ from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor
 from mmfusion.data.memory import MemoryTable, is_frame
 from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, unread_keys, warn_of
+from mmfusion.names import clip
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
@@ -29,7 +30,7 @@ _NOT_TEXT = ("label", "image", "images", "roi", "bag")
 
 def reason_of(error: Exception) -> str:
     """Why a row cannot be read, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return clip(" ".join(str(error).split()), 500) or type(error).__name__
 
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
@@ -125,9 +126,16 @@ class DictRows:
         if (table := self.processor.table) is not None and len(self):
             cells = {name: [row.get(name) for row in self.rows] for name in table.names}
             notices = table.encode_columns(cells, self.processor.missing_values).notices
-        texts = [self.processor.text_of(self._content(row)) for row in self.rows]
+        texts = [self._text(row) for row in self.rows]
         note_texts(notices, texts, self.processor.tokenizer, self.processor.max_length)
         return notices
+
+    def _text(self, row: Mapping[str, Any]) -> str | None:
+        """The text of a row; None where it is none, which the row says when it is encoded."""
+        try:
+            return self.processor.text_of(self._content(row))
+        except ROW_ERRORS:
+            return None
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]

@@ -13,6 +13,7 @@ from mmfusion.data import DatasetConfig
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
 from mmfusion.data.read import PART
+from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, unseen_modalities, warn_of
 from mmfusion.inference.config import PredictConfig
@@ -67,9 +68,11 @@ def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
     c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
-    return predict_path(predictor, c.data, c.output, dataset=c.dataset, tta=c.tta, batch_size=c.batch_size)
+    options = {name: getattr(c, name) for name in ("dataset", "tta", "batch_size", "escape_formulas")}
+    return predict_path(predictor, c.data, c.output, **options)
 
 
+@sole_writer
 def predict_path(
     predictor: Predictor,
     data: DataSource,
@@ -78,6 +81,7 @@ def predict_path(
     dataset: DatasetConfig | None = None,
     tta: bool | None = None,
     batch_size: int = 64,
+    escape_formulas: bool = False,
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., inputs,
     error``.
@@ -95,7 +99,7 @@ def predict_path(
     judged: set[str] = set()
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
-    with prediction_writer(output, predictor.labels) as write, bar:
+    with prediction_writer(output, predictor.labels, escape_formulas=escape_formulas) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from mmfusion.progress import in_words
 from mmfusion.training.epochs import steps_per_epoch
 
 #: a forward pass costs so much of a training step.
@@ -55,13 +56,6 @@ class Clock:
         if self.left <= until:
             words = f"only {in_words(self.left)} are left" if self.left > 0 else "the time is over"
             raise LeftOutError(f"skipped: {words}")
-
-
-def in_words(seconds: float) -> str:
-    """A time as a reader likes it: ``45 s``, ``12 min``, ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass

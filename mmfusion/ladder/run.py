@@ -24,16 +24,17 @@ from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.plan import WITHOUT
 from mmfusion.experiments.references import class_shares, gradient_boosting
 from mmfusion.experiments.running import LOG, RESULT, begin, logged, note_data
-from mmfusion.files import read_json, replacing, write_json
+from mmfusion.files import read_json, replacing, sole_writer, write_frame, write_json
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.tta import VIEWS
-from mmfusion.ladder.clock import FORWARD, MEASURING, Clock, LeftOutError, Pace, TimeLimit, in_words
+from mmfusion.ladder.clock import FORWARD, MEASURING, Clock, LeftOutError, Pace, TimeLimit
 from mmfusion.ladder.config import AutoConfig
 from mmfusion.ladder.leaderboard import Entry, Leaderboard
 from mmfusion.ladder.regression import fit_head
 from mmfusion.ladder.rungs import Networks, begun_epochs, plan_networks, seconds_of_step
 from mmfusion.models.factory import resolve_config
+from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.results import Evaluation
 from mmfusion.settings import with_settings
@@ -48,6 +49,7 @@ from mmfusion.training.settling import settle
 SETTINGS = "auto.yaml"
 
 
+@sole_writer
 def auto(config: AutoConfig) -> Leaderboard:
     """Climb a ladder of models within a time, and leave a leaderboard and the best network.
 
@@ -340,7 +342,7 @@ class Ladder:
     def _board(self, winner: str | None, test: Evaluation | None) -> Leaderboard:
         entries = sorted(self.entries, key=self._rank)
         board = Leaderboard(self.output, entries, self.metric, len(self.val), winner, test, self.clock.spent)
-        board.frame().to_csv(self.output / "leaderboard.csv", index=False)
+        write_frame(self.output / "leaderboard.csv", board.frame())
         return board
 
     def _say(self, line: str) -> None:

@@ -201,6 +201,8 @@ class FusionModel(Freezable):
     def _build_heads(self, num_classes: int) -> None:
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
+        if num_classes == 1 and self.config.get("task", "multiclass") == "multiclass":
+            raise ValueError("num_classes=1 gives every case the probability 1; yes and no are num_classes=2.")
         self.config["num_classes"] = num_classes
         self.head = parts.build_head(self.config, self.num_features, self.fusion, self.sides.widths[0])
         self.aux_heads = parts.build_aux_heads(self.config, self.fusion)

@@ -1,6 +1,5 @@
 """Narratives of a whole data set, written as the files that mmfusion reads (``dataset.format: report``)."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from mmfusion import registry
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.read import read_cases
-from mmfusion.files import write_json
+from mmfusion.files import sole_writer, write_json, written_table
 from mmfusion.narrative.config import NarrateConfig, NarrativeConfig
 from mmfusion.narrative.narrator import Narrative, Narrator
 from mmfusion.text.guard import LeakGuard, list_synonyms, read_synonyms
@@ -86,6 +85,7 @@ class NarratedData:
         return "\n".join(lines)
 
 
+@sole_writer
 def narrate(config: NarrateConfig) -> NarratedData:
     """Write a narrative for each row: a sentence from metadata, and passages retrieved for it.
 
@@ -121,8 +121,7 @@ def narrate(config: NarrateConfig) -> NarratedData:
     texts = _texts(rows, narratives)
     output.mkdir(parents=True, exist_ok=True)
     columns = _columns(cases, narrator, dataset)
-    with (output / "image.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with written_table(output / "image.csv") as writer:
         writer.writerow(columns)
         writer.writerows([row[name] for name in columns] for row in rows)
     for name, content in (("response.json", texts), ("narrative.json", facts)):

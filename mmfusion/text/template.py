@@ -27,6 +27,23 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
     return text[: text.index(".")] if _WHOLE_NUMBER.fullmatch(text) else text
 
 
+def free_text(value: Any) -> str | None:
+    """The free text of a row, as :func:`cell_text` has it.
+
+    Raises:
+        TypeError: It is bytes, a list or another collection.
+        ValueError: It holds half of a character, which no tokenizer reads.
+    """
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        raise TypeError(f"The text of a row is a text, not {type(value).__name__}.")
+    text = cell_text(value)
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError("The text holds half of a character (a lone surrogate).") from None
+    return text
+
+
 def cell_number(cell: str | None) -> float | None:
     """The finite number that a cell holds, or None."""
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from mmfusion import registry
 from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import classification_metrics, headline
+from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training import checkpoints
 from mmfusion.training.build import build_loss, class_counts, needs_aux_heads, with_saved_columns
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
-from mmfusion.training.epochs import EpochLog, ProgressBar, Record, restored, should_stop, steps_per_epoch
+from mmfusion.training.epochs import EpochLog, ProgressBar, Record, best_of, restored, should_stop, steps_per_epoch
 from mmfusion.training.finish import TrainResult, finish, save
 from mmfusion.training.rows import open_rows, read_training_cases
 from mmfusion.training.run_folder import RunFolder
@@ -43,6 +45,7 @@ def _quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+@sole_writer
 @_quiet_transformers()
 def train(
     config: RunConfig,
@@ -162,14 +165,20 @@ def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, floa
 
 def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, config: RunConfig) -> None:
     """Train, from the newest complete state where there is one; a run that had ended takes its last weights."""
-    state = checkpoints.newest_complete(folder.states)
-    if state is None:
+    whole = checkpoints.complete(folder.states)
+    is_main = trainer.is_world_process_zero()
+    if is_main and (damaged := [state for state in checkpoints.states(folder.states) if state not in whole]):
+        print(f"{', '.join(map(str, damaged))} changed since the run wrote it, and is left out")
+    if not whole:
         trainer.train()
         return
-    saved = TrainerState.load_from_json(str(state / "trainer_state.json"))
-    history = restored(saved.stateful_callbacks)["history"]
-    if trainer.is_world_process_zero():
+    state = whole[0] if folder.has_best() else _mending(whole, folder, config.train.metric)
+    saved, history = _saved(state)
+    if is_main:
         print(f"going on from {state} ({len(history)} epochs done)")
+        if not folder.has_best() and _is_best_epoch(saved, history, config.train.metric):
+            trainer.load_state(state)
+            log.on_best(history[-1])
     in_midst = saved.global_step % steps_per_epoch(saved) != 0
     was_stopped = bool(history) and in_midst and history[-1]["step"] == saved.global_step
     ended = len(history) >= config.train.epochs or was_stopped
@@ -178,3 +187,29 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
         trainer.load_state(state)
     else:
         trainer.resume(state)
+
+
+def _saved(state: Path) -> tuple[TrainerState, list[Record]]:
+    saved = TrainerState.load_from_json(str(state / "trainer_state.json"))
+    return saved, restored(saved.stateful_callbacks)["history"]
+
+
+def _is_best_epoch(saved: TrainerState, history: list[Record], metric: str) -> bool:
+    """Whether a state has the weights of the best epoch."""
+    return best_of(history, metric) == len(history) - 1 and history[-1]["step"] == saved.global_step
+
+
+def _mending(states: Sequence[Path], folder: RunFolder, metric: str) -> Path:
+    """The newest state from which the best epoch, whose saved model is gone, can be had again.
+
+    Raises:
+        ValueError: All states are from after it.
+    """
+    best = best_of(history := _saved(states[0])[1], metric)
+    for state in states:
+        if best is None or _saved(state)[0].global_step <= history[best]["step"]:
+            return state
+    raise ValueError(
+        f"{folder.best} is gone or damaged, and the states are from after its epoch {history[best or 0]['epoch']}; "
+        f"remove {folder.states} to train again from the start, or choose another --output."
+    )

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmfusion.files import read_json, recover, write_json, write_yaml
+from mmfusion.files import read_json, read_yaml, recover, sha256, write_json, write_yaml
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
@@ -46,8 +46,6 @@ class RunFolder:
             config: The run.
             complete: Whether what a run fills in is filled in already, and has to be as it was.
         """
-        import yaml
-
         if self.root.exists() and not self.root.is_dir():
             raise NotADirectoryError(f"The run folder {self.root} is a file; choose another --output.")
         if not self.config.exists():
@@ -57,7 +55,7 @@ class RunFolder:
                 f"{self.root} holds a run already; add --train.resume true to go on with it, "
                 "or choose another --output."
             )
-        before = flat(_complete(yaml.safe_load(self.config.read_text(encoding="utf-8"))))
+        before = flat(_complete(read_yaml(self.config)))
         now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         filled_later = () if complete else tuple(key for key in FILLED_IN if now.get(key) is None)
@@ -69,6 +67,14 @@ class RunFolder:
                 "set them back, or choose another --output."
             )
         return True
+
+    def has_best(self) -> bool:
+        """Whether the best model is there, with the weights that it was saved with."""
+        try:
+            kept = read_json(self.best / "config.json").get("weights_sha256")
+            return bool(kept == sha256(self.best / "model.safetensors"))
+        except (OSError, ValueError):
+            return False
 
     def check_provenance(self, provenance: dict[str, Any]) -> None:
         """Refuse to go on with other data, or with another number of processes, whose steps would be others."""

@@ -1,9 +1,11 @@
 """The transformers Trainer with our losses, parameter groups, data order, figures and states."""
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
+from mmfusion.files import room_for
 from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
 from mmfusion.training import checkpoints
@@ -258,11 +261,28 @@ class FusionTrainer(Trainer):
             if self.average is not None:
                 self.average.save(folder)
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save a state; of one that there is no room for nothing stays."""
+        state = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            with room_for(state):
+                super()._save_checkpoint(*args, **kwargs)
+        except OSError:
+            shutil.rmtree(state, ignore_errors=True)
+            raise
+
     def resume(self, state: Path) -> None:
-        """Train on from a state."""
+        """Train on from a state.
+
+        Raises:
+            ValueError: A file of it holds more than numbers.
+        """
         if self.average is not None:
             self.average.load(state)
-        self.train(resume_from_checkpoint=str(state))
+        try:
+            self.train(resume_from_checkpoint=str(state))
+        except UnpicklingError:
+            raise ValueError(f"{state} holds more than numbers; remove it to go on from an earlier state.") from None
 
     def load_state(self, state: Path) -> None:
         """Take the weights of a state, without training on."""

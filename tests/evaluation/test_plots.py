@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,3 +36,9 @@ def test_training_curves(tmp_path):
     assert is_picture(plots.plot_training_curves(log, tmp_path / "curves.png"))
     with pytest.raises(FileNotFoundError):
         plots.plot_training_curves(tmp_path / "none.jsonl", tmp_path / "curves.png")
+
+
+def test_dollars_in_a_class_name_are_no_formula(tmp_path: Path) -> None:
+    assert (
+        plots.plot_confusion_matrix(np.eye(2, dtype=int), [r"$\frac{a$", "b"], tmp_path / "c.png").stat().st_size > 1000
+    )

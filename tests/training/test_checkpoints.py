@@ -18,24 +18,26 @@ def write_state(root: Path, step: int, *, sealed: bool = True) -> Path:
 
 
 def test_the_newest_complete_state_is_found_by_number(tmp_path: Path) -> None:
-    assert checkpoints.newest_complete(tmp_path) is None
+    assert checkpoints.complete(tmp_path) == []
     write_state(tmp_path, 9)
     wanted = write_state(tmp_path, 10)
     write_state(tmp_path, 11, sealed=False)
-    assert checkpoints.newest_complete(tmp_path) == wanted
+    assert checkpoints.complete(tmp_path)[0] == wanted
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "seal"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "seal", "bit"])
 def test_a_damaged_state_is_not_complete(tmp_path: Path, damage: str) -> None:
     state = write_state(tmp_path, 3)
     if damage == "truncated":
         (state / "optimizer.pt").write_bytes(b"0123")
+    elif damage == "bit":
+        (state / "optimizer.pt").write_bytes(b"0123456788")
     elif damage == "missing":
         (state / "optimizer.pt").unlink()
     else:
         (state / checkpoints.SEAL).write_text('{"optimizer.pt"')
     assert not checkpoints.is_complete(state)
-    assert checkpoints.newest_complete(tmp_path) is None
+    assert checkpoints.complete(tmp_path) == []
 
 
 def test_prune_keeps_the_newest_two(tmp_path: Path) -> None:
