@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mmfusion.decisions import DecisionResult
+from mmfusion.figures import Interval as Interval
 from mmfusion.markdown import table
 from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
 
@@ -21,24 +23,6 @@ NOT_SHOWN = ("nll", "brier")
 
 #: figures of each class that Markdown shows.
 CLASS_FIGURES = ("recall", "precision", "auroc")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with the ends of its bootstrap interval, each None where it is undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def text(self, digits: int = 3) -> str:
-        """As a reader sees it: ``0.804 [0.786, 0.822]``, or ``undefined``."""
-        if self.value is None or self.low is None or self.high is None:
-            return "undefined"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-
-    def __str__(self) -> str:
-        return self.text()
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,9 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
     strength = calibration.get("prior_strength")
     prior = f", prior put back with strength {strength:g}" if strength else ""
-    return f"temperature {calibration['temperature']:.3f}{rows}{prior}"
+    update = calibration.get("update")
+    updated = f", updated for {update['site']} ({update['kind']})" if update else ""
+    return f"temperature {calibration['temperature']:.3f}{rows}{prior}{updated}"
 
 
 @dataclass(frozen=True)
@@ -254,6 +240,7 @@ class Evaluation:
         subgroups: Column -> its subgroups. None where they were not asked for, as with those below.
         conformal: Conformal sets, from validation rows.
         thresholds: Decision thresholds, from validation rows.
+        decisions: Net benefit, calibration slopes and operating points.
         missing_modality: The same rows with a modality taken away; empty where there is none to take.
         pooled: That the figures are of several models; None where they are of one.
         split: Which rows these are, of a model that was saved with its evaluation.
@@ -280,6 +267,7 @@ class Evaluation:
     subgroups: dict[str, list[Subgroup]] | None = field(default=None, metadata=OPTIONAL)
     conformal: ConformalResult | None = field(default=None, metadata=OPTIONAL)
     thresholds: Thresholds | None = field(default=None, metadata=OPTIONAL)
+    decisions: DecisionResult | None = field(default=None, metadata=OPTIONAL)
     missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
     pooled: Pooled | None = field(default=None, metadata=OPTIONAL)
     split: str | None = field(default=None, metadata=OPTIONAL)
@@ -344,6 +332,8 @@ class Evaluation:
                 figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
                 known = found.threshold is not None
                 yield f"  {name:18} " + (f"from {found.threshold:.4f} on: {figures}" if known else "no validation rows")
+        if self.decisions:
+            yield from self.decisions.lines()
 
     def shown(self) -> dict[str, float]:
         """The defined figures that a reader is shown, without those of :data:`NOT_SHOWN`."""
@@ -379,4 +369,6 @@ class Evaluation:
                 if each.threshold is not None
             ]
             parts.append(table(("class", "from probability", "sensitivity", "specificity"), limits))
+        if self.decisions and (told := self.decisions.markdown()):
+            parts.append(told)
         return "\n\n".join(parts)

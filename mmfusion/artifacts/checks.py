@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.integrity import refuse_edit
+from mmfusion.decisions import Decisions
 from mmfusion.untrusted import asks_for_code, is_outside, keys_of, numbers_of, paths_outside
 
 _NUMBER = (int, float)
@@ -13,6 +14,7 @@ _NUMBER = (int, float)
 #: entry -> its type; all may be null or left out.
 _ENTRIES: Mapping[str, Any] = {
     **dict.fromkeys(("processor", "training", "card", "calibration", "vocabulary", "encoders", "plugins"), dict),
+    **dict.fromkeys(("decisions", "familiarity"), dict),
     **dict.fromkeys(("label_names", "input_size", "mean", "std"), list),
     **{"architecture": str, "weights_sha256": str},
 }
@@ -162,6 +164,10 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
         if not all(_is_number(number) and abs(number) < 1e6 for number in numbers):
             what = f"prior_strength and log_prior are a number and {classes}, of the classes"
             raise ValueError(f"{path}: {what}; got {_short(strength)} and {_short(prior)}; save the model again.")
+    try:
+        Decisions.from_dict(config.get("decisions"), config.get("label_names") or [])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     if not isinstance(config.get("tta", False), bool):
         raise ValueError(f"{path}: tta is true or false, not {_short(config['tta'])}; save the model again.")
 

@@ -24,6 +24,7 @@ _TABLE = {
     "train": ("training.run:train RunConfig", "Train a model on a table of cases."),
     "evaluate": ("evaluation.run:evaluate EvaluateConfig", "Measure a trained model on one split of a data set."),
     "predict": ("inference.run:predict PredictConfig", "Predict a folder of images or a table, and write a CSV."),
+    "validate": ("sites.run:validate ValidateConfig", "Measure a model at another site, and update its probabilities."),
     "embed": ("inference.embedding:embed EmbedConfig", "Write the vectors of an image encoder, as bags to train on."),
     "explain": ("explanation.run:explain ExplainConfig", "Show what a prediction rests on: places, words, modalities."),
     "compare": (

@@ -27,7 +27,12 @@ from mmfusion.settings import build, leaves
 from mmfusion.training.config import RunConfig
 
 #: Option -> further spellings.
-ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row")}
+ALIASES = {
+    "dataset.on_bad_row": ("on_bad_row", "on-bad-row"),
+    "train.alarm": ("alarm",),
+    "train.operating_points": ("operating_points",),
+    "train.prevalence": ("prevalence",),
+}
 
 #: Option of every command that is given trained models.
 EDITED = "allow_edited"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmfusion.ladder.leaderboard import Leaderboard
     from mmfusion.narrative.run import NarratedData
     from mmfusion.results import Evaluation
+    from mmfusion.sites.run import Validation
     from mmfusion.training.finish import TrainResult
 
 
@@ -128,6 +129,18 @@ def sweep(data: DataSource | None = None, *, config: Any = None, **options: Any)
         options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``space={...}``, ``trials``, ...
     """
     result: SweepResult = _called("sweep", config, data=data, **options)
+    return result
+
+
+def validate(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Validation:
+    """Measure a trained model at another site, and update its probabilities for it.
+
+    Args:
+        data: The data set of the other site.
+        config: YAML file or :class:`~mmfusion.sites.ValidateConfig`.
+        options: As that has them: ``model``, ``reference``, ``output``, ``store``, ``dataset={...}``, ...
+    """
+    result: Validation = _called("validate", config, data=data, **options)
     return result
 
 

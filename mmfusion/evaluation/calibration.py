@@ -135,7 +135,8 @@ def calibration_figures(
         {name: value for name in CHANGED if (value := metric_value(name, labels, p)) is not None}
         for p in (uncalibrated, calibrated)
     )
-    known = {name: value for name, value in calibration.items() if name not in ("log_prior", "conformal")}
+    left_out = ("log_prior", "conformal", "update")
+    known = {name: value for name, value in calibration.items() if name not in left_out}
     return Calibration(**known, before=before, after=after)
 
 

@@ -88,6 +88,8 @@ def export_model(
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)
         processor.save_tokenizer(partial)
+        if predictor.familiarity is not None:
+            predictor.familiarity.write(partial)
         entry, card = _entry(network, path, format, difference), let_through(predictor.card, traces)
         write_artifact(partial, {**predictor.config(), "card": card, "export": entry}, metrics)
     return Exported(output, difference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ class Predictions:
         unreadable: Number of rows left out because they could not be read.
         shares: What router and gates gave each row, name -> (N, n); see
             :func:`~mmfusion.inference.shares.shares_of`. Empty for an ensemble.
+        familiarity: Modality -> (N,), NaN where a row lacks it; empty where the model does not know.
     """
 
     frame: pd.DataFrame
@@ -36,6 +37,7 @@ class Predictions:
     uncalibrated: NDArray[np.float32]
     unreadable: int
     shares: dict[str, NDArray[np.float32]]
+    familiarity: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -53,6 +55,9 @@ def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
             whole[part.rows] = values
+    known = {name for part in parts for name in part.familiarity}
+    blank = {id(part): np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts}
+    familiarity = {n: np.concatenate([p.familiarity.get(n, blank[id(p)]) for p in parts])[used] for n in known}
     nothing = np.empty((0, num_classes), dtype=np.float32)
     return Predictions(
         cases.frame[used],
@@ -61,4 +66,5 @@ def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction
         np.concatenate([nothing, *(part.uncalibrated for part in parts)])[used],
         int((~readable).sum()),
         {name: values[used] for name, values in shares.items()},
+        familiarity,
     )

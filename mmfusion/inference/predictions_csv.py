@@ -1,6 +1,6 @@
 """The table of predictions: ``predictions.csv``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
 from mmfusion.text.template import cell_number
 
-#: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
+#: Appends rows: n ids, their n predictions, for each further column its n cells, and the notes: column -> n cells.
 Write = Callable[..., None]
 
 #: what is known of rows that a model is measured on.
@@ -25,7 +25,12 @@ def without_formula(cell: Any) -> Any:
 
 @contextmanager
 def prediction_writer(
-    path: str | Path, class_names: Sequence[str], *, known: Sequence[str] = (), escape_formulas: bool = False
+    path: str | Path,
+    class_names: Sequence[str],
+    *,
+    known: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    escape_formulas: bool = False,
 ) -> Iterator[Write]:
     """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
@@ -34,22 +39,32 @@ def prediction_writer(
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
         escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
+        notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_table(path) as table:
         of_classes = [f"p_{name}" for name in class_names]
-        table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", "error"])
+        table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", *notes, "error"])
 
-        def write(ids: Sequence[Any], predicted: Prediction, *told: Sequence[str]) -> None:
+        def write(
+            ids: Sequence[Any],
+            predicted: Prediction,
+            *told: Sequence[str],
+            further: Mapping[str, Sequence[str]] | None = None,
+        ) -> None:
             own = list(zip(*told, strict=True)) if told else [()] * len(ids)
+            nothing = [""] * len(ids)
+            said = list(zip(*((further or {}).get(column, nothing) for column in notes), strict=True)) or [()] * len(
+                ids
+            )
             parts = predicted.probabilities, predicted.inputs, predicted.errors
-            for name, facts, row, inputs, error in zip(ids, own, *parts, strict=True):
+            for name, facts, row, inputs, error, noted in zip(ids, own, *parts, said, strict=True):
                 if error is None:
                     best = int(row.argmax())
-                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, ""]
+                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, *noted, ""]
                 else:
-                    cells = ["", "", *([""] * len(row)), "", error]
+                    cells = ["", "", *([""] * len(row)), "", *noted, error]
                 row = [name, *facts, *cells]
                 table.writerow(map(without_formula, row) if escape_formulas else row)
 

@@ -16,22 +16,26 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
+from mmfusion.artifacts.folder import member_names
 from mmfusion.artifacts.integrity import edits
 from mmfusion.artifacts.publishing import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.data.config import handed_on
+from mmfusion.decisions import Decisions
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.columns import check_columns, unseen_modalities, warn_of
 from mmfusion.inference.description import described
 from mmfusion.inference.diagnoses import diagnoses
+from mmfusion.inference.familiarity import Familiarity
+from mmfusion.inference.loading import check_members, saved_parts
+from mmfusion.inference.notes import FAMILIARITY, notes_of
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
-from mmfusion.models import FusionModel, load_model
-from mmfusion.models.fitting import check_fit
+from mmfusion.models import FusionModel
 from mmfusion.models.saving import model_config, save_pretrained
+from mmfusion.records import to_plain
 from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
@@ -58,6 +62,9 @@ class Predictor:
         channels_last: Memory format of images and image weights.
         columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
+        decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows; None
+            where nothing was.
+        familiarity: What the model remembers of its training rows as a whole, to tell a case that is unlike them.
     """
 
     model: FusionModel | OnnxModel | nn.Module
@@ -71,6 +78,8 @@ class Predictor:
     channels_last: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     tta: bool = False
+    decisions: Decisions | None = None
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -86,6 +95,7 @@ class Predictor:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
+        calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
         allow_edited: bool | None = None,
     ) -> Predictor:
@@ -100,6 +110,8 @@ class Predictor:
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
+            calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
+                is stored with the model.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
             allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
@@ -109,10 +121,12 @@ class Predictor:
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
+        how: dict[str, Any] = {"device": device, "dtype": dtype, "channels_last": channels_last}
+        how |= {"calibrated": calibrated, "calibration": calibration}
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-            loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
+            loaded = [cls(**saved_parts(each, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor
@@ -131,6 +145,8 @@ class Predictor:
             ValueError: The model is an exported one, or several.
         """
         about: dict[str, Any] = {"metrics": self.metrics if metrics is None else metrics, "dtype": dtype}
+        if self.familiarity is not None:
+            self.familiarity.write(Path(folder))
         return save_pretrained(self.network(), folder, self.processor, metadata=self._entries(), **about)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -159,6 +175,8 @@ class Predictor:
             "tta": self.tta,
             "training": self.provenance,
             "card": self.card,
+            **({"decisions": to_plain(self.decisions)} if self.decisions is not None else {}),
+            **({"familiarity": self.familiarity.entry()} if self.familiarity is not None else {}),
         }
 
     def network(self) -> FusionModel:
@@ -174,6 +192,16 @@ class Predictor:
     def labels(self) -> list[str]:
         """Class names, in the order of the probabilities."""
         return list(self.processor.labels)
+
+    @property
+    def note_columns(self) -> list[str]:
+        """Columns of what is said of a row beside its class: whether it raises each alarm, how familiar it is."""
+        alarms = self.decisions.columns if self.decisions is not None else []
+        return [*alarms, *(FAMILIARITY if self.familiarity is not None else ())]
+
+    def notes(self, part: Prediction) -> dict[str, list[str]]:
+        """Column of :attr:`note_columns` -> cell of each row of a part, empty where the row could not be read."""
+        return notes_of(part, self.labels, self.decisions)
 
     @property
     def dataset(self) -> DatasetConfig:
@@ -192,7 +220,12 @@ class Predictor:
         return [self]
 
     def predict(
-        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
+        self,
+        rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+        *,
+        tta: bool | None = None,
+        batch_size: int = 32,
+        refuse_unfamiliar: float | None = None,
     ) -> list[dict[str, Any]]:
         """Diagnose rows.
 
@@ -202,18 +235,21 @@ class Predictor:
                 model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
                 ``roi`` (x0, y0, x1, y1), in pixels of the image. Or a pandas or pyarrow table of such rows, whose
                 columns may also bear the names that they had in training.
-            tta: As for :meth:`stream`, like ``batch_size``.
+            tta: As for :meth:`stream`, like ``batch_size`` and ``refuse_unfamiliar``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
-            (such as ``image+text``); or ``error``. With ``id`` where the row has one. Warnings tell what was not read.
+            (such as ``image+text``), ``alarm`` (``yes`` or ``no``) of a model with an operating point, and
+            ``familiarity`` (share of usual cases that are no less like the training rows) and the modalities that are
+            ``unlike`` them; or ``error``. With ``id`` where the row has one. Warnings tell what was not read.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.labels)
+        how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
+        results = diagnoses(given, self.stream(encoded, **how), self.labels, self.notes)
         warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
@@ -270,7 +306,8 @@ class Predictor:
         truth = [names[label] if label >= 0 else "" for label in labels]
         groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
-        with prediction_writer(output, names, known=MEASURED) if output else nullcontext() as write:
+        columns: dict[str, Any] = {"known": MEASURED, "notes": self.note_columns}
+        with prediction_writer(output, names, **columns) if output else nullcontext() as write:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -278,7 +315,7 @@ class Predictor:
                         raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
                 parts.append(part)
                 if write:
-                    write(ids[part.rows], part, truth[part.rows], groups[part.rows])
+                    write(ids[part.rows], part, truth[part.rows], groups[part.rows], further=self.notes(part))
         return kept(cases, labels, parts, len(names))
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
@@ -305,7 +342,14 @@ class Predictor:
         return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self, rows: Sequence[Any], *, batch_size: int, tta: bool | None = None, workers: int = 0, description: str = ""
+        self,
+        rows: Sequence[Any],
+        *,
+        batch_size: int,
+        tta: bool | None = None,
+        workers: int = 0,
+        refuse_unfamiliar: float | None = None,
+        description: str = "",
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
@@ -314,9 +358,11 @@ class Predictor:
             batch_size: Rows per step.
             tta: Average over test-time augmentations; None does as each model was saved.
             workers: Loader processes.
+            refuse_unfamiliar: Rows less familiar than this get an error in place of a prediction; None refuses none.
             description: What the progress bar says; without it there is none.
         """
         options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
+        options["refuse_unfamiliar"] = refuse_unfamiliar
         streams = [member._stream(encoded, **options) for member, encoded in zip(self.members, rows, strict=True)]
         disable = None if description else True  # None: on a terminal only
         with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
@@ -327,6 +373,7 @@ class Predictor:
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
         own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
         own |= {"num_classes": len(self.labels), "calibration": self.calibration}
+        own |= {"familiarity": self.familiarity, "table": self.processor.table}
         options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
@@ -345,18 +392,7 @@ class Ensemble(Predictor):
     """
 
     def __init__(self, members: Sequence[Predictor]) -> None:
-        if len(members) < 2:
-            raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
-        first = members[0]
-        for other in members[1:]:
-            if other.labels != first.labels:
-                has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
-                raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
-        layouts = {member.image_layout: member.name for member in members}
-        layouts.pop(None, None)
-        if len(layouts) > 1:
-            (one, a), (two, b), *_ = layouts.items()
-            raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
+        first = check_members(members)
         self._members = list(members)
         models = nn.ModuleList([member.model for member in members])
         name = f"the mean of {len(members)} models: {', '.join(member.name for member in members)}"
@@ -365,36 +401,3 @@ class Ensemble(Predictor):
     @property
     def members(self) -> list[Predictor]:
         return self._members
-
-
-def _load(
-    name: str | os.PathLike[str], device: str | torch.device | None, calibrated: bool, **computing: Any
-) -> Predictor:
-    """A saved or an exported model with all that its folder says; ``computing`` are ``dtype`` and ``channels_last``."""
-    folder = resolve_artifact(name)
-    config, processor = read_config(folder), Processor.from_pretrained(folder)
-    model: FusionModel | OnnxModel
-    if "export" in config:
-        if (dtype := computing["dtype"]) is not None:
-            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        model = OnnxModel(folder, device)
-    else:
-        model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    if len(processor.labels) != model.num_classes:
-        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
-        raise ValueError(f"{folder}: {counts}; save them again, together.")
-    try:
-        check_fit(model, processor)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error} Save them again, together.") from None
-    return Predictor(
-        model,
-        processor,
-        calibration=config.get("calibration") if calibrated else None,
-        tta=config.get("tta", False),
-        provenance=config.get("training") or {},
-        card=config.get("card") or {},
-        metrics=read_metrics(folder),
-        name=full_name(os.fspath(name)),
-        **computing,
-    )

@@ -84,7 +84,10 @@ def save_model(
     path = folder / CONFIG
     # a calibration belongs to the weights that it was fitted with
     chosen = {"calibration": None, "tta": False}
-    entries = {**(read_json(path) if path.exists() else {}), **chosen, **(metadata or {})}
+    there = read_json(path) if path.exists() else {}
+    for name in ("decisions", "familiarity"):  # likewise
+        there.pop(name, None)
+    entries = {**there, **chosen, **(metadata or {})}
     write_artifact(folder, model_config(model, entries) | {"weights_sha256": digest(folder / WEIGHTS)}, metrics)
     return folder
 

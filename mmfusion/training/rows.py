@@ -14,6 +14,7 @@ from mmfusion.auditing.partition import group_lines
 from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
 from mmfusion.data.formats import has_table
 from mmfusion.data.memory import data_set
+from mmfusion.decisions import check_classes
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
 from mmfusion.training.contents import check_contents
@@ -42,7 +43,14 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
         raise ValueError(f"{cases.source}: {classes}.{named if _has_no_table(config) else ''}")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
-    by_validation = {"patience": None, "prior_strength": 0.0, "tta": False, "sensitivity": None}
+    check_classes(config.train.alarm, cases.labels)
+    by_validation: dict[str, Any] = {
+        "patience": None,
+        "prior_strength": 0.0,
+        "tta": False,
+        "sensitivity": None,
+        "operating_points": [],
+    }
     asked = [name for name, off in by_validation.items() if getattr(config.train, name) != off]
     if asked and "val" not in cases.splits:
         off = "null" if by_validation[asked[0]] is None else str(by_validation[asked[0]]).lower()
