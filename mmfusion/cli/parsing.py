@@ -95,7 +95,8 @@ class Parser(jsonargparse.ArgumentParser):
     def check_name(self, option: str) -> None:
         """Refuse an unknown option, with or without its hyphens; within a dict, names are free."""
         name = option.removeprefix("--")
-        if name in ("help", "config", "print_config", *self.hints):
+        is_word = option.startswith("--") and name in self.words
+        if name in ("help", "config", "print_config", *self.hints) and not is_word:
             return
         for other, hint in self.hints.items():
             if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
@@ -152,7 +153,7 @@ def _parser(name: str, config: type) -> Parser:
     if f"--{EDITED}" in parser._option_string_actions:
         parser.hints = {**parser.hints, EDITED: bool}
     parser.words = list(positional)
-    parser.example = next((key for key in [*parser.required, *parser.hints] if key not in positional), None)
+    parser.example = next(iter([*parser.required, *parser.hints])) if not positional else None
     return parser
 
 

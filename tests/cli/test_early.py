@@ -62,6 +62,7 @@ MISTAKES = {
     ("split", "--data", "DATA", "--output", "o", "--dataset.group_column", "lesion"): "(dataset.group_column)",
     ("narrate", "--data", "nowhere", "--output", "o"): "The data set nowhere does not exist.",
     ("compare", "--run.data", "nowhere", "--vary", "{train.lr: [1.0e-3, 1.0e-4]}"): "The data set nowhere",
+    ("info", "--name", "runs/a"): "Unknown argument --name; it is mmfusion info NAME.",
     ("info", "--model", "runs/a"): "Unknown argument --model; it is mmfusion info NAME.",
     ("compare", "runs/a", "runs/b"): "runs/a runs/b; values follow their options, such as --runs VALUE.",
     ("sweep", "--run.data", "nowhere", "--space", "{train.lr: [1.0e-3, 1.0e-4]}"): "The data set nowhere",
