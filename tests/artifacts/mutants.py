@@ -37,7 +37,8 @@ def _changed(value: Any, rng: random.Random) -> Any:
     if isinstance(value, bool):
         return rng.choice([not value, *STOCK])
     if isinstance(value, int | float) and rng.random() < 0.6:
-        return rng.choice([-value, value + 1, value - 1, value * 1000, value * 10**9, value / 2, str(value)])
+        half = value // 2 if isinstance(value, int) else value / 2
+        return rng.choice([-value, value + 1, value - 1, value * 1000, value * 10**9, half, str(value)])
     if isinstance(value, str) and rng.random() < 0.4:
         return rng.choice([value[1:], value + "x", value.upper(), value * 100, [value]])
     if isinstance(value, list) and rng.random() < 0.6:
