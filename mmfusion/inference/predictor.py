@@ -49,8 +49,7 @@ class Predictor:
     """A trained model.
 
     Attributes:
-        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` where the folder
-            holds an export.
+        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` of an export.
         processor: How rows become tensors, and the class names.
         calibration: The ``temperature``, the rows it was ``fitted_on``, their number ``n``, and the part of the prior
             that is put back; None leaves the probabilities as the network gives them.

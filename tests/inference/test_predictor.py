@@ -150,7 +150,7 @@ def test_labels_and_classes_must_agree(run, tmp_path):
     config["processor"]["labels"] = ["one", "two"]
     (best / "config.json").write_text(json.dumps(config))
     (best / "files.json").unlink()
-    with pytest.raises(ValueError, match="processor.labels .* and label_names .* contradict each other"):
+    with pytest.raises(ValueError, match=r"processor\.labels .* and label_names .* contradict each other"):
         Predictor.from_pretrained(f"local-dir:{tmp_path}")
     config["label_names"] = ["one", "two"]
     (best / "config.json").write_text(json.dumps(config))
