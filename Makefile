@@ -1,12 +1,15 @@
-# Targets make what they need in .venv (floors: in .venv-floors), and reuse it the next time.
+# Targets make what they need in .venv (floors: in .venv-floors), and reuse it the next time. The site and the page of
+# `mmfusion app` have environments of their own, which read the libraries of .venv.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 FLOORS := .venv-floors
+SITE := .venv-docs
+APP := .venv-app
 # The lowest torch is asked for by name: torchvision, which timm brings, would draw in the newest.
 TORCH_FLOOR := $(shell sed -n 's/^ *"torch>=\(.*\)",/\1/p' pyproject.toml)
 
-.PHONY: demo test floors format benchmarks docs clean
+.PHONY: demo test app floors format benchmarks docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mmfusion demo --output runs/demo
@@ -15,7 +18,11 @@ test: $(INSTALLED)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/codespell
 	$(PYTHON) -m pytest -m "" -n auto --maxprocesses 8 --dist worksteal
+
+app: $(APP)/.installed
+	$(APP)/bin/python -m mmfusion app --open_browser
 
 # The default tests with the lowest versions that pyproject.toml allows.
 floors: $(INSTALLED)
@@ -28,14 +35,16 @@ format: $(INSTALLED)
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-docs: $(INSTALLED)
+# Tables and stubs that are made from the code, then the site in build/site. Building needs no network.
+docs: $(SITE)/.installed
 	$(PYTHON) docs/generate_catalogue.py
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
 
 benchmarks: $(INSTALLED)
 	for script in $(filter-out benchmarks/timing.py benchmarks/verify_checkpoint.py benchmarks/reads_both_sides.py,$(wildcard benchmarks/*.py)); do $(PYTHON) $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(FLOORS) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FLOORS) $(SITE) $(APP) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml
@@ -50,3 +59,19 @@ $(INSTALLED): pyproject.toml
 	    echo "$(VENV) holds a Python older than 3.11; remove it (make clean) and run make again." >&2; exit 1; }
 	$(PYTHON) -m pip install --editable ".[dev]"
 	@touch $@
+
+# An environment of its own for the extra $(2), which takes from .venv what fits.
+define beside
+	$(PYTHON) -m venv --clear $(1)
+	echo "import site; site.addsitedir('$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	    > "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$(2)"], sep="\n")' > $(1)/extra.txt
+	$(1)/bin/python -m pip install --quiet --requirement $(1)/extra.txt
+	@touch $(1)/.installed
+endef
+
+$(SITE)/.installed: $(INSTALLED)
+	$(call beside,$(SITE),docs)
+
+$(APP)/.installed: $(INSTALLED)
+	$(call beside,$(APP),app)

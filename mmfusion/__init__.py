@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         split as split,
         sweep as sweep,
         train as train,
+        validate as validate,
     )
     from mmfusion.data import Processor as Processor
     from mmfusion.estimators.classifier import FusionClassifier as FusionClassifier

@@ -228,7 +228,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} does not exist.")
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep to be read.") from None
+    except ValueError as error:  # of the text, of the JSON, or of a number of thousands of digits
         raise ValueError(f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")

@@ -35,3 +35,10 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise ValueError unless a keyword's value is one of its choices."""
     if value not in choices:
         raise ValueError(f"{name}={clip(repr(value))} is not one of {', '.join(map(repr, choices))}.")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error of some library says, in one line of so many characters; its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    told = isinstance(error, ValueError | TypeError | OSError) and text
+    return clip(text if told else f"{type(error).__name__} {text}".strip(), most)

@@ -5,8 +5,12 @@ No heavy library is imported before something is fetched.
 
 import os
 import socket
+import sys
+import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +24,7 @@ LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or se
 PATIENCE = 3.0
 
 
-def fetch_files(name: str, patterns: Sequence[str]) -> Path:
+def fetch_files(name: str, patterns: Sequence[str], *, again: bool = False, cached: bool = False) -> Path:
     """The folder of a repository's files: from the cache where they are whole there, else fetched.
 
     A file appears in the cache when it is whole; a download that broke off goes on the next time. Where the Hub does
@@ -29,6 +33,8 @@ def fetch_files(name: str, patterns: Sequence[str]) -> Path:
     Args:
         name: ``hf-hub:org/name``, with an optional ``@revision`` (branch, tag or commit).
         patterns: Names of the files, with wildcards; those that are not there are passed over.
+        again: Fetch what is in the cache too.
+        cached: Look into the cache alone.
 
     Raises:
         FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
@@ -38,8 +44,9 @@ def fetch_files(name: str, patterns: Sequence[str]) -> Path:
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
     options: dict[str, Any] = {"revision": revision or None, "allow_patterns": list(patterns)}
+    options["force_download"] = again
     try:
-        return Path(snapshot_download(repository, **options, local_files_only=not answers()))
+        return Path(snapshot_download(repository, **options, local_files_only=cached or not answers()))
     except Exception as error:  # the client has an exception for each of a dozen causes
         raise FileNotFoundError(f"{name!r}: {reason_of(error, repository, revision)}") from error
 
@@ -61,6 +68,33 @@ def answers() -> bool:
     except OSError:
         return False
     return True
+
+
+#: whether the thread may use the network.
+_network = threading.local()
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Within the block, this thread opens no connection and looks up no address: OSError tells who tries."""
+    _watch()
+    before, _network.closed = getattr(_network, "closed", False), True
+    try:
+        yield
+    finally:
+        _network.closed = before
+
+
+@cache
+def _watch() -> None:
+    """Have the interpreter ask, once and for all, before it connects; a flag of the Hub's client is every thread's."""
+
+    def refuse(event: str, _: tuple[Any, ...]) -> None:
+        asks = event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+        if asks and getattr(_network, "closed", False):
+            raise OSError("a saved model is built from its folder alone, and this one asked for the network")
+
+    sys.addaudithook(refuse)
 
 
 def check_answers(wanted: str) -> None:

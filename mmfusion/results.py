@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mmfusion.decisions import DecisionResult
+from mmfusion.figures import Interval as Interval
 from mmfusion.markdown import table
 from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
 
@@ -22,24 +24,6 @@ NOT_SHOWN = ("nll", "brier")
 
 #: figures of each class that Markdown shows.
 CLASS_FIGURES = ("recall", "precision", "auroc")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with the ends of its bootstrap interval, each None where it is undefined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def text(self, digits: int = 3) -> str:
-        """As a reader sees it: ``0.804 [0.786, 0.822]``, or ``undefined``."""
-        if self.value is None or self.low is None or self.high is None:
-            return "undefined"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-
-    def __str__(self) -> str:
-        return self.text()
 
 
 @dataclass(frozen=True)
@@ -90,10 +74,12 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
     strength = calibration.get("prior_strength")
     prior = f", prior put back with strength {strength:g}" if strength else ""
+    update = calibration.get("update")
+    updated = f", updated for {update['site']} ({update['kind']})" if update else ""
     if temperature is None:
         return f"intervals for {calibration['coverage']:.0%} of the values{rows}"
     each = temperature if isinstance(temperature, list) else [temperature]
-    return f"temperature {', '.join(f'{t:.3f}' for t in each)}{rows}{prior}"
+    return f"temperature {', '.join(f'{t:.3f}' for t in each)}{rows}{prior}{updated}"
 
 
 @dataclass(frozen=True)
@@ -264,6 +250,7 @@ class Evaluation:
         subgroups: Column -> its subgroups. None where they were not asked for, as with those below.
         conformal: Conformal sets, from validation rows.
         thresholds: Decision thresholds, from validation rows.
+        decisions: Net benefit, calibration slopes and operating points.
         missing_modality: The same rows with a modality taken away; empty where there is none to take.
         pooled: That the figures are of several models; None where they are of one.
         task: What is asked; None of one class out of several.
@@ -291,6 +278,7 @@ class Evaluation:
     subgroups: dict[str, list[Subgroup]] | None = field(default=None, metadata=OPTIONAL)
     conformal: ConformalResult | None = field(default=None, metadata=OPTIONAL)
     thresholds: Thresholds | None = field(default=None, metadata=OPTIONAL)
+    decisions: DecisionResult | None = field(default=None, metadata=OPTIONAL)
     missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
     pooled: Pooled | None = field(default=None, metadata=OPTIONAL)
     task: str | None = field(default=None, metadata=OPTIONAL)
@@ -329,7 +317,8 @@ class Evaluation:
         for column, parts in (self.subgroups or {}).items():
             yield f"{self.main.replace('_', ' ')} by {column}:"
             for part in parts:
-                rows = f"{part.n:,} rows, {part.classes} classes{', small' if part.small else ''}"
+                classes = "" if self.task else f", {part.classes} classes"
+                rows = f"{part.n:,} rows{classes}{', small' if part.small else ''}"
                 yield f"  {part.value:18} {part.figures[self.main]}  ({rows})"
         yield from self._decision_lines()
         if self.missing_modality == []:
@@ -362,9 +351,11 @@ class Evaluation:
 
     def _decision_lines(self) -> Iterator[str]:
         if self.conformal:
-            yield f"conformal sets for {self.conformal.wanted:.0%} coverage:"
-            for name, sets in self.conformal.rules.items():
-                size = "mean width" if self.task and not sets.sizes else "classes in a set"
+            rules = self.conformal.rules
+            numbers = not any(sets.sizes for sets in rules.values())
+            yield f"conformal {'intervals' if numbers else 'sets'} for {self.conformal.wanted:.0%} coverage:"
+            for name, sets in rules.items():
+                size = "mean width" if numbers else "answers in a set" if self.task else "classes in a set"
                 yield f"  {name:18} coverage {sets.coverage}, {size} {sets.mean_size.text(2)}"
         if self.thresholds:
             yield f"thresholds for a sensitivity of {self.thresholds.wanted:.0%} on the validation rows:"
@@ -372,6 +363,8 @@ class Evaluation:
                 figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
                 known = found.threshold is not None
                 yield f"  {name:18} " + (f"from {found.threshold:.4f} on: {figures}" if known else "no validation rows")
+        if self.decisions:
+            yield from self.decisions.lines()
 
     def shown(self) -> dict[str, float]:
         """The defined figures that a reader is shown, without those of :data:`NOT_SHOWN`."""
@@ -409,4 +402,6 @@ class Evaluation:
                 if each.threshold is not None
             ]
             parts.append(table(("class", "from probability", "sensitivity", "specificity"), limits))
+        if self.decisions and (told := self.decisions.markdown()):
+            parts.append(told)
         return "\n\n".join(parts)

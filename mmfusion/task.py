@@ -45,6 +45,7 @@ class Task:
         forms: Form -> its plain loss. The first is what a run takes where nothing is said.
         metric: Validation metric that chooses the best epoch where nothing is said.
         one_class: Whether each row has exactly one of the classes, as class counts, priors and balanced sampling need.
+        has_probabilities: Whether each answer is the probability of a label.
         fewest: Fewest labels that a model can learn to tell.
         noun: What the labels are called in messages.
 
@@ -56,6 +57,7 @@ class Task:
     forms: ClassVar[Mapping[str, str]]
     metric: ClassVar[str]
     one_class: ClassVar[bool] = False
+    has_probabilities: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
     noun: ClassVar[str] = "labels"
 
@@ -76,6 +78,11 @@ class Task:
         if label not in self.positions:
             raise ValueError(f"Unknown label {label!r}; the labels are {', '.join(self.labels)}.")
         return self.positions[label]
+
+    def need_one_class(self, what: str) -> None:
+        """Refuse what is made for one class out of several; ValueError names it and the task."""
+        if not self.one_class:
+            raise ValueError(f"{what} is for rows of one class each, and not for task {self.name}; leave it out.")
 
     # Cells of a table
 
@@ -279,6 +286,14 @@ class Task:
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
         """Add conformal answers and decision thresholds, from other rows than those that they are tried on."""
+
+    def set_rule(self, labels: NDArray[Any], answers: NDArray[Any], coverage: float) -> dict[str, Any] | None:
+        """The rule for sets of classes that hold the true one, as a model is saved with it; None where it has none."""
+        return None
+
+    def sets(self, answers: NDArray[Any], calibration: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
+        """(N, A) whether a class is in the set of a row, by the rule of a calibration; None where that has none."""
+        return None
 
     def plot(self, found: Evaluation, predicted: Any, folder: Any) -> None:
         """Draw the pictures of an evaluation."""

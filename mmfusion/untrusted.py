@@ -1,8 +1,52 @@
-"""What the configuration of somebody else's model may not hold: paths out of its folder, and calls for code."""
+"""What the configuration of somebody else's model may not hold: paths out of its folder, calls for code, and more
+than there is memory for.
+"""
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+
+from mmfusion.files import read_json
+
+#: bytes of a JSON file of a saved model, at most; and how deep its objects and lists may lie in each other.
+MOST_JSON = 32 << 20
+DEEPEST = 40
+
+
+def read_foreign_json(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
+    """The JSON object in a file of somebody else's.
+
+    Args:
+        path: The file.
+        most: Bytes that are read, at most.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no JSON object, or too large, or too deep.
+    """
+    if path.is_file() and (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read.")
+    value = read_json(path)
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [each for one in level if isinstance(one, dict | list) for each in _within(one)]
+        if not level:
+            return value
+    raise ValueError(f"{path} is nested more than {DEEPEST} deep.")
+
+
+def _within(value: dict[str, Any] | list[Any]) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)
+
+
+def numbers_of(values: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Dotted name and value of each number, of those in dicts and lists; an item of a list has the list's name."""
+    if isinstance(values, dict | list):
+        items = values.items() if isinstance(values, dict) else ((None, value) for value in values)
+        for key, value in items:
+            yield from numbers_of(value, name if key is None else f"{name}.{key}")
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        yield name, values
 
 
 def asks_for_code(name: str) -> bool:

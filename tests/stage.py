@@ -39,7 +39,7 @@ def set_up(root: Path, data: Path) -> None:
     model = mmfusion.create_model("test_mibf", processor=processor)
     for run in RUNS:
         mmfusion.save_pretrained(model, root / "runs" / run / "best", processor)
-    for page, files in (("quickstart", ["cases.yaml"]), ("studies", ["study.yaml", "sweep.yaml"])):
+    for page, files in (("quickstart", ["names.yaml", "cases.yaml"]), ("studies", ["study.yaml", "sweep.yaml"])):
         text = (ROOT / "docs" / f"{page}.md").read_text()
         blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         for name, block in zip(files, blocks, strict=True):

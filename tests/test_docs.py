@@ -94,6 +94,21 @@ def test_shell_line(line: str, on_stage: Path) -> None:
         parse(command, arguments)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_escapes_the_tests(page: Path) -> None:
+    """Every fence begins a line and has a language that is looked at, and commands stand in shell blocks alone."""
+    text = page.read_text()
+    blocks = list(FENCE.finditer(text))
+    assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(blocks)
+    known = {"python", "py", "bash", "yaml", "toml", "dockerfile", "mermaid", "text", ""}
+    assert {block["language"] for block in blocks} <= known
+    for block in blocks:
+        if block["language"] == "py":  # needs a server
+            compile(block["code"], page, "exec")
+    plain = [block["code"] for block in blocks if block["language"] in ("text", "")]
+    assert not [code for code in plain if re.search(r"^(mmfusion [a-z]|import |>>> |\$ )", code, re.MULTILINE)]
+
+
 @pytest.mark.parametrize("code", [pytest.param(code, id=where) for code, _, where in snippets("yaml")])
 def test_yaml_snippet(code: str) -> None:
     assert yaml.safe_load(code)

@@ -59,3 +59,17 @@ def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert one["probability"] == pytest.approx(other["probability"], abs=2e-3)
     assert one["probability"] != other["probability"]
+
+
+@pytest.mark.slow
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run one after the other, on fewer cases and for one epoch."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell.get("outputs") or cell["outputs"][0]["output_type"] != "error" for cell in cells)
+    names: dict[str, object] = {}
+    for number, source in enumerate("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+        smaller = source.replace("n=600", "n=80").replace('"epochs": 8', '"epochs": 1').replace(": 64", ": 32")
+        exec(compile(smaller, f"quickstart.ipynb, code cell {number}", "exec"), names)
+    assert names["row"]["text"] and set(names["explanation"].contributions.values) >= {"image+text", "image", "text"}
+    assert type(names["model"].fusion).__name__ == "Gated"

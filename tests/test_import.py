@@ -162,7 +162,7 @@ def declared() -> set[str]:
     """Names of the declared dependencies, spelled as import names are, with those of the extras that users install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    extras = [line for extra in optional if extra not in ("test", "dev") for line in optional[extra]]
+    extras = [line for extra in optional if extra not in ("test", "dev", "docs") for line in optional[extra]]
     requirements = [*project["dependencies"], *extras]
     return {re.split(r"[\[>]", requirement)[0].replace("-", "_") for requirement in requirements}
 

@@ -35,7 +35,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
 
     Args:
         config: The content of ``config.json``. Its entry ``card`` holds what nobody but the author knows: ``dataset``,
-            ``license``, ``intended_use`` and ``limits``, each None or left out where unknown.
+            ``license``, ``intended_use`` and ``limits``, each None or left out where unknown; and ``let_through``, what
+            a push or an export found in the texts and was told to let through.
         metrics: The content of ``metrics.json``, if there is any.
         name: What the model is loaded by.
     """

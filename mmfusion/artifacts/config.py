@@ -14,6 +14,8 @@ class PushConfig:
         revision: branch to push to, which must exist; null takes the default one.
         overwrite_card: also replace a README.md there that mmfusion did not write.
         message: of the commit.
+        force: push although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
+            keys); the card says so.
         dry_run: list the files with their sizes, the licence and the card, and send nothing.
     """
 
@@ -23,4 +25,5 @@ class PushConfig:
     revision: str | None = None
     overwrite_card: bool = False
     message: str = "Upload model with mmfusion"
+    force: bool = False
     dry_run: bool = False

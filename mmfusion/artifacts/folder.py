@@ -3,7 +3,6 @@
 No heavy library is imported: a command reads the settings of a saved model before it loads torch.
 """
 
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,15 @@ from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.card import MARK, model_card
+from mmfusion.artifacts.checks import check_config
 from mmfusion.artifacts.hub import fetch
+from mmfusion.artifacts.integrity import begin, check_files, write_files
 from mmfusion.artifacts.locating import folder_of, members_in, model_in, saved_in
 from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
-from mmfusion.files import read_json, update_json, write_json, write_text
-from mmfusion.untrusted import asks_for_code, is_outside, keys_of, paths_outside
+from mmfusion.files import update_json, write_json, write_text
+from mmfusion.untrusted import MOST_JSON, read_foreign_json
 
 #: beginnings of the names of saved models that are not shipped.
 PREFIXES = (LOCAL, HUB)
@@ -119,10 +120,15 @@ def shipped_weights(name: str) -> Weights:
     if weights is None:
         tags = shipped()
         have = f"there are {', '.join(tags)}" if tags else "this version ships none"
-        raise ValueError(
-            f"No pretrained weights for {name!r}; {have}. A new model whose encoders start from published weights is "
-            f'create_model({name.partition(".")[0]!r}, encoder_weights="default").'
-        )
+        architecture = name.partition(".")[0]
+        try:
+            registry.check_written("model", architecture)
+        except ValueError:
+            fix = "Nor is there a folder of that name."
+        else:
+            start = f'create_model({architecture!r}, encoder_weights="default")'
+            fix = f"A new model whose encoders start from published weights is {start}."
+        raise ValueError(f"No pretrained weights for {name!r}; {have}. {fix}")
     return weights
 
 
@@ -131,13 +137,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is not readable, of an unknown format version, lacks the model, or looks outside the folder.
+        ValueError: It is not readable, of an unknown format version, lacks the model, looks outside the folder, holds a
+            value that no model has, contradicts itself, or was edited since it was saved.
     """
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
     try:
-        config = read_json(path)
+        config = read_foreign_json(path, MOST_JSON)
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
     version = config.get("format_version")
@@ -147,75 +154,40 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     config["model"] = renamed_model(config["model"], version)
-    _check_decisions(path, config)
-    _check_model(path, config["model"])
-    export = config.get("export")
-    if export is not None and not (isinstance(export, dict) and {"format", "file", "sha256"} <= export.keys()):
-        raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
-    for part in ("model", "export"):
-        for name, value in paths_outside(config.get(part), part):
-            how = "which nothing is read from; save the model again, or name a file in the folder."
-            raise ValueError(f"{path}: {name} is {value!r}, a path out of its folder, {how}")
+    check_config(path, config)
+    check_files(folder, CONFIG)
     return config
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
     """The ``metrics.json`` of a saved model; None where it has none."""
     path = folder / METRICS
-    return read_json(path) if path.is_file() else None
+    return read_foreign_json(path, MOST_JSON) if path.is_file() else None
 
 
 def update_config(folder: Path, entries: Mapping[str, Any]) -> None:
     """Write entries of ``config.json``; its other entries stay, and a folder that is not there is made."""
-    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder)
     update_json(folder / CONFIG, entries)
+    write_files(folder)
+
+
+def without_ids(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics without what identifies the rows that they were measured on; the report of the run has it."""
+    named = metrics.get("worst_errors")
+    errors = {"worst_errors": [{**error, "id": None} for error in named]} if named else {}
+    return {**metrics, **errors}
 
 
 def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
-    """Write ``config.json``, ``metrics.json`` and the model card; the files they speak of are there already.
+    """Write ``config.json``, ``metrics.json``, the model card and ``files.json``; what they speak of is there already.
 
     A ``README.md`` that somebody else wrote stays, and ``metrics.json`` too where no metrics are given.
     """
     write_json(folder / CONFIG, config)
     if metrics is not None:
-        write_json(folder / METRICS, metrics)
+        write_json(folder / METRICS, without_ids(metrics))
     card = folder / CARD
     if not card.exists() or MARK in card.read_text(encoding="utf-8"):
         write_text(card, model_card(config, metrics))
-
-
-def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
-    """What was chosen on validation rows: the calibration, and whether test-time views are averaged."""
-    calibration = config.get("calibration")
-    fitted = calibration if isinstance(calibration, dict) else {}
-    chosen = fitted.get("temperature", fitted.get("quantiles")) if {"fitted_on", "n"} <= fitted.keys() else None
-    each = chosen if isinstance(chosen, list) and "task" in config["model"] else [chosen]
-    if calibration is not None and not all(isinstance(t, int | float) and 0 < t < float("inf") for t in each):
-        raise ValueError(
-            f"{path}: calibration {calibration!r} is not a temperature above 0 with fitted_on and n; remove the entry."
-        )
-    if strength := fitted.get("prior_strength"):
-        prior, classes = fitted.get("log_prior"), config["model"].get("num_classes")
-        numbers = [strength, *prior] if isinstance(prior, list) and len(prior) == classes else [None]
-        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-            what = f"prior_strength and log_prior are a number and {classes}, of the classes"
-            raise ValueError(f"{path}: {what}; got {strength!r} and {prior!r}; save the model again.")
-    if not isinstance(config.get("tta", False), bool):
-        raise ValueError(f"{path}: tta is true or false, not {config['tta']!r}; save the model again.")
-
-
-def _check_model(path: Path, model: Mapping[str, Any]) -> None:
-    """A saved model brings its weights and tower configurations; nothing in it may look for them elsewhere."""
-    if model.get("encoder_weights") is not None:
-        raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
-    if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
-        what = "the configuration of its text encoder (text_args.config)"
-        raise ValueError(f"{path} lacks {what}; save the model again.")
-    encoder = model.get("image_encoder") or ""
-    if "/" in encoder and not is_outside(encoder) and not (model.get("image_args") or {}).get("config"):
-        what = "the configuration of its image encoder (image_args.config)"
-        raise ValueError(f"{path} lacks {what}; save the model again.")
-    for args in ("image_args", "text_args"):
-        for name in keys_of(model.get(args)):
-            if asks_for_code(name):
-                raise ValueError(f"{path}: {args}.config has {name!r}, which could fetch code; remove the entry.")
+    write_files(folder, (config.get("export") or {}).get("file"))

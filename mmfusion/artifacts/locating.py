@@ -6,8 +6,7 @@ from typing import Any
 
 from mmfusion.artifacts.ensemble import FORMAT_VERSION
 from mmfusion.artifacts.names import CONFIG, ENSEMBLE, LOCAL
-from mmfusion.files import read_json
-from mmfusion.untrusted import is_outside
+from mmfusion.untrusted import is_outside, read_foreign_json
 
 
 def saved_in(name: str | os.PathLike[str]) -> Path:
@@ -46,7 +45,7 @@ def members_in(folder: Path) -> list[Path]:
     """
     if (folder / CONFIG).is_file() or not (folder / ENSEMBLE).is_file():
         return []
-    told = read_json(folder / ENSEMBLE)
+    told = read_foreign_json(folder / ENSEMBLE)
     if (version := told.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
         path = folder / ENSEMBLE
         raise ValueError(
@@ -55,7 +54,7 @@ def members_in(folder: Path) -> list[Path]:
     listed: Any = told.get("members")
     known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
     if not known or any(is_outside(name) for name in listed):
-        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {listed!r}.")
+        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {str(listed)[:80]}.")
     return [saved_in(folder / name) for name in listed]
 
 

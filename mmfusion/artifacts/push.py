@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mmfusion.artifacts.config import PushConfig
 from mmfusion.artifacts.folder import resolve_artifact
-from mmfusion.artifacts.hub import contents, push_to_hub
 from mmfusion.artifacts.names import CARD, CONFIG, HUB
+from mmfusion.artifacts.publishing import contents, push_to_hub
+from mmfusion.artifacts.traces import told, traces_in
 from mmfusion.files import read_json
 
 
@@ -37,6 +38,7 @@ class PushPlan:
         files: Name -> bytes.
         license: Licence of the weights, as the card has it; None where it has none.
         card: Text of the card; None where the folder has none.
+        findings: What of people or machines stands in its texts, in a line; None where nothing was found.
     """
 
     repo: str
@@ -44,6 +46,7 @@ class PushPlan:
     files: dict[str, int]
     license: str | None
     card: str | None
+    findings: str | None = None
 
     def summary(self) -> str:
         """Files, bytes, licence and card."""
@@ -53,18 +56,21 @@ class PushPlan:
         lines += [f"  {name:{width}}  {size:>12,} bytes" for name, size in self.files.items()]
         lines += [f"  {'together':{width}}  {sum(self.files.values()):>12,} bytes"]
         lines += [f"licence: {self.license or 'none given; set card.license'}", "card:", self.card or "none"]
+        lines += [f"it would be stopped (--force) by {self.findings}"] if self.findings else []
         return "\n".join([*lines, "nothing was sent (dry_run)"])
 
 
 def _plan(folder: Path, config: PushConfig) -> PushPlan:
+    traces = traces_in(folder)
     found = {
         name: data.read_bytes() if name == CARD and isinstance(data, Path) else data
-        for name, data in contents(folder, config.repo).items()
+        for name, data in contents(folder, config.repo, traces if config.force else None).items()
     }
     sizes = {name: data.stat().st_size if isinstance(data, Path) else len(data) for name, data in found.items()}
     card, about = found.get(CARD), read_json(folder / CONFIG).get("card") or {}
     text = card.decode() if isinstance(card, bytes) else None
-    return PushPlan(config.repo, config.private, sizes, about.get("license"), text)
+    findings = told(traces) if traces and not config.force else None
+    return PushPlan(config.repo, config.private, sizes, about.get("license"), text, findings)
 
 
 def push(config: PushConfig) -> Pushed | PushPlan:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.names import CONFIG, METRICS, WEIGHTS
-from mmfusion.files import read_json
 from mmfusion.names import natural_key
+from mmfusion.untrusted import read_foreign_json
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,12 @@ class Weights(str):
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.folder / CONFIG)
+        return read_foreign_json(self.folder / CONFIG)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         path = self.folder / METRICS
-        return read_json(path) if path.is_file() else {}
+        return read_foreign_json(path) if path.is_file() else {}
 
     @property
     def dataset(self) -> str | None:

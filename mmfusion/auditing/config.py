@@ -20,6 +20,9 @@ class AuditConfig:
         seed: Seed of a drawn split, as ``seed`` of a run.
         synonyms: JSON file that maps labels to further words that would give them away, beside those that mmfusion
             knows for labels of that name (``mel``: melanoma).
+        label_errors: Trained model (``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``) on whose features wrong
+            labels are looked for; None looks for none.
+        feature_cache: Folder where these features are kept for the next audit; None keeps none.
         dataset: How to read the data.
 
     Raises:
@@ -31,6 +34,8 @@ class AuditConfig:
     split: str = "auto"
     seed: int = 0
     synonyms: str | None = None
+    label_errors: str | None = None
+    feature_cache: str | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from mmfusion.auditing import gaps, images, leaks, partition
 from mmfusion.auditing.audited_data import AuditedData, ImageFacts, look_at
 from mmfusion.auditing.config import AuditConfig
 from mmfusion.auditing.findings import Audit
+from mmfusion.auditing.label_errors import check_label_errors
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.image_checks import check_images
 from mmfusion.data.read import read_cases
@@ -53,6 +54,7 @@ def audit(config: AuditConfig) -> Audit:
         *gaps.check_modalities(data),
         *partition.check_classes(data),
         *images.check_sizes(data),
+        *(check_label_errors(data, config.label_errors, config.feature_cache) if config.label_errors else ()),
     ]
     columns = {
         name: {"removed": found.removed, "settled": found.settled, "input": name in data.inputs}

@@ -24,6 +24,7 @@ _TABLE = {
     "train": ("training.run:train RunConfig", "Train a model on a table of cases."),
     "evaluate": ("evaluation.run:evaluate EvaluateConfig", "Measure a trained model on one split of a data set."),
     "predict": ("inference.run:predict PredictConfig", "Predict a folder of images or a table, and write a CSV."),
+    "validate": ("sites.run:validate ValidateConfig", "Measure a model at another site, and update its probabilities."),
     "embed": ("inference.embedding:embed EmbedConfig", "Write the vectors of an image encoder, as bags to train on."),
     "explain": ("explanation.run:explain ExplainConfig", "Show what a prediction rests on: places, words, modalities."),
     "compare": (
@@ -37,6 +38,7 @@ _TABLE = {
     "push": ("artifacts.push:push PushConfig", "Push a saved model to the Hugging Face Hub, in one commit."),
     "split": ("data.split_table:split SplitConfig", "Split a data set by patient, stratified by class, into a file."),
     "audit": ("auditing.run:audit AuditConfig", "Look for leaks, duplicates and gaps that make metrics untrue."),
+    "app": ("serving.run:app AppConfig", "Open a page in the browser to try trained models on cases."),
     "list": ("cli.info:list_names ListConfig", "List models, or the parts they are made of."),
     "info": ("cli.info:info InfoConfig", "Show what a model or a part is made of."),
 }

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mmfusion._version import __version__
+from mmfusion.artifacts.integrity import edits
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.data.problems import BadRowsError
 from mmfusion.names import clip, did_you_mean
@@ -32,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name:
             from mmfusion.cli.parsing import parse  # jsonargparse is not needed for the overview
 
-            config = parse(name, argv[1:])
-            from mmfusion.cli.calls import run  # nor this for --help
+            with edits(None):
+                config = parse(name, argv[1:])
+                from mmfusion.cli.calls import run  # nor this for --help
 
-            if summary := run(name, config).summary():
-                print(summary)
+                if summary := run(name, config).summary():
+                    print(summary)
         else:
             _overview(argv)
     except USER_ERRORS as error:

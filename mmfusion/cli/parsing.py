@@ -18,6 +18,7 @@ import jsonargparse
 import yaml
 from docstring_parser import parse as parse_docstring
 
+from mmfusion.artifacts.integrity import accept_edits
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.cli.unused import without_unused
 from mmfusion.data.config import handed_on
@@ -26,8 +27,18 @@ from mmfusion.settings import build, leaves
 from mmfusion.training.config import RunConfig
 
 #: Option -> further spellings.
-ALIASES = {"dataset.on_bad_row": ("on_bad_row", "on-bad-row"), "model.task": ("task",), "dataset.task": ("task",)}
+ALIASES = {
+    "dataset.on_bad_row": ("on_bad_row", "on-bad-row"),
+    "model.task": ("task",),
+    "dataset.task": ("task",),
+    "train.alarm": ("alarm",),
+    "train.operating_points": ("operating_points",),
+    "train.prevalence": ("prevalence",),
+}
 
+#: Option of every command that is given trained models.
+EDITED = "allow_edited"
+_EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
 _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 
 
@@ -35,7 +46,8 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
 
     The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
-    of ``--plugins`` are imported; the base run of an experiment is told them too.
+    of ``--plugins`` are imported; the base run of an experiment is told them too. ``--allow_edited`` holds until the
+    end of the enclosing :func:`mmfusion.artifacts.integrity.edits`.
 
     Raises:
         ArgumentError: An option is unknown, missing or of the wrong type.
@@ -44,6 +56,8 @@ def parse(name: str, argv: Sequence[str]) -> Any:
     parser = _parser(name, config)
     argv = _spelled_out(parser, config, argv)
     parsed = parser.parse_args(argv)
+    if parsed.get(EDITED):
+        accept_edits()
     if saved := _saved_dataset(parsed):
         parser.set_defaults({f"dataset.{key}": value for key, value in saved.items()})
         parsed = parser.parse_args(argv)
@@ -52,7 +66,7 @@ def parse(name: str, argv: Sequence[str]) -> Any:
         load_plugins(parsed[key])
     if "dataset" in parsed:
         typed = {word.partition("=")[0].removeprefix("--") for word in argv}
-        kept = without_unused(name, vars(parsed["dataset"]), saved, typed)
+        kept = without_unused(name, vars(parsed["dataset"]), saved, typed, vars(parsed))
         parsed["dataset"] = jsonargparse.Namespace(**kept)
     return build(config, parsed)
 
@@ -67,6 +81,8 @@ class Parser(jsonargparse.ArgumentParser):
 
     hints: Mapping[str, Any] = {}  # dotted option -> its type
     required: Sequence[str] = ()  # options that must be given
+    words: Sequence[str] = ()  # arguments without an option's name
+    example: str | None = None  # the first option that a user thinks of
     plugins: Sequence[str] = ()  # options that name modules to import
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
@@ -81,14 +97,18 @@ class Parser(jsonargparse.ArgumentParser):
     def check_name(self, option: str) -> None:
         """Refuse an unknown option, with or without its hyphens; within a dict, names are free."""
         name = option.removeprefix("--")
-        if name in ("help", "config", "print_config", *self.hints):
+        is_word = option.startswith("--") and name in self.words
+        if name in ("help", "config", "print_config", *self.hints) and not is_word:
             return
         for other, hint in self.hints.items():
             if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
                 return
-        known = [f"--{spelling}" for other in self.hints for spelling in _spellings(other, self.hints)]
+        options = [other for other in self.hints if other not in self.words]
+        known = [f"--{spelling}" for other in options for spelling in _spellings(other, self.hints)]
         near = difflib.get_close_matches(f"--{name}", known, n=1)
-        self.error(f"Unknown argument {option}; {f'did you mean {near[0]}?' if near else f'see {self.prog} --help.'}")
+        words = f"it is {' '.join([self.prog, *map(str.upper, self.words)])}." if self.words else ""
+        fix = f"did you mean {near[0]}?" if near else words or f"see {self.prog} --help."
+        self.error(f"Unknown argument {option}; {fix}")
 
     def format_help(self, *args: Any) -> str:
         """Show lists as they are written here: ``--model ITEM [ITEM ...]``."""
@@ -106,8 +126,8 @@ class Parser(jsonargparse.ArgumentParser):
             message = f"--{key}: {path[1]} cannot be read; a path in a file is relative to that file."
             if f"{key}.name" in self.hints and not path[1].endswith((".yaml", ".yml")):
                 message = f"--{key} takes a file of settings; the {key} is named by --{key}.name {path[1]}."
-        if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.required:
-            message += f"; values follow their options, such as --{self.required[0]} VALUE."
+        if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.example:
+            message += f"; values follow their options, such as --{self.example} VALUE."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 
@@ -134,8 +154,14 @@ def _parser(name: str, config: type) -> Parser:
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
         parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
+    if any(key.rpartition("model.")[2] in ("model", "models", "name") for key, _, _ in settings):
+        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
     parser.required = [key for key, _, required in settings if required]
     parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    if f"--{EDITED}" in parser._option_string_actions:
+        parser.hints = {**parser.hints, EDITED: bool}
+    parser.words = list(positional)
+    parser.example = next(iter([*parser.required, *parser.hints])) if not positional else None
     return parser
 
 

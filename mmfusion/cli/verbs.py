@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmfusion.ladder.leaderboard import Leaderboard
     from mmfusion.narrative.run import NarratedData
     from mmfusion.results import Evaluation
+    from mmfusion.sites.run import Validation
     from mmfusion.training.finish import TrainResult
 
 
@@ -131,6 +132,18 @@ def sweep(data: DataSource | None = None, *, config: Any = None, **options: Any)
     return result
 
 
+def validate(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Validation:
+    """Measure a trained model at another site, and update its probabilities for it.
+
+    Args:
+        data: The data set of the other site.
+        config: YAML file or :class:`~mmfusion.sites.ValidateConfig`.
+        options: As that has them: ``model``, ``reference``, ``output``, ``store``, ``dataset={...}``, ...
+    """
+    result: Validation = _called("validate", config, data=data, **options)
+    return result
+
+
 def embed(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Embedded:
     """Write the vectors of an image encoder, as bags to train on.
 
@@ -219,9 +232,11 @@ def push(model: Any = None, repo: str | None = None, *, config: Any = None, **op
 
 
 def _called(name: str, config: Any, **options: Any) -> Any:
+    from mmfusion.artifacts.integrity import edits
     from mmfusion.cli.calls import configured, run  # the parser is not needed to have the names
 
-    return run(name, configured(name, config, **options))
+    with edits(None):
+        return run(name, configured(name, config, **options))
 
 
 def _predicted(config: Any, **options: Any) -> pd.DataFrame:

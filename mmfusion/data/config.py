@@ -14,7 +14,7 @@ from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.names import check_choice
 from mmfusion.task import DEFAULT
 
-FORMATS = ("auto", "table", "report", "imagefolder", "folder")
+FORMATS = ("auto", "table", "shards", "report", "imagefolder", "folder")
 #: Two options that exclude each other, and how the message names them.
 _APART = (
     ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
@@ -56,7 +56,8 @@ class DatasetConfig:
             ``isic2019``, ``ham10000`` (``metadata.csv`` and ``images``), ``spider_modic_multiview``,
             ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (as the examples of these names read SPIDER). It is
             None afterwards.
-        format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``report`` (``image.csv`` +
+        format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``shards`` (such a table in Parquet
+            files ``train-00000-of-00002.parquet``, here or in ``data``), ``report`` (``image.csv`` +
             ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone),
             or ``auto``.
         table: Table file, relative to the root; None looks for the only table there.

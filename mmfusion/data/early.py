@@ -78,7 +78,9 @@ def check_data(
     known = [*reading.raw.columns]
     for name in columns:
         if name not in (*known, *NORMAL_COLUMNS):
-            raise ValueError(f"{reading.raw.source} has no column {name!r}; {did_you_mean(name, known)}")
+            here = next((here for here, column in config.columns.items() if column == name), None)
+            near = did_you_mean(name, known) if here is None else f"dataset.columns calls it {here!r}."
+            raise ValueError(f"{reading.raw.source} has no column {name!r}; {near}")
     if split not in (None, "all"):
         _check_split(reading, str(split))
 

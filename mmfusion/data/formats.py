@@ -1,8 +1,9 @@
-"""A step of reading: the files of a data set, in whichever of four formats they are, as one table of raw cells."""
+"""A step of reading: the files of a data set, in whichever format they are, as one table of raw cells."""
 
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from mmfusion.images.kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 
 #: Format of a table in memory.
 MEMORY = "memory"
+#: A table in parts, as the ``datasets`` library and repositories of the Hub have it.
+_SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -75,6 +78,8 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
         return "report"
     if any("file_name" in read_table(path).columns for path in _folder_tables(root)):
         return "imagefolder"
+    if _shards(root):
+        return "shards"
     if _files_in(root, (*TABLE_SUFFIXES, *SHEET_SUFFIXES)):
         return "table"
     below = walk(root, follow_links=config.follow_links)
@@ -105,7 +110,7 @@ def has_table(path: Path | MemoryTable) -> bool:
     """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
     if isinstance(path, MemoryTable):
         return True
-    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*")]
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*"), *path.glob("data/*.parquet")]
     return any(file.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES) for file in files) or not path.exists()
 
 
@@ -189,6 +194,42 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
     return joined
 
 
+def _shards(root: Path) -> list[tuple[Path, str]]:
+    """The parts of a table, in the folder or in ``data``, and the split that each is named for."""
+    for folder in (root, root / "data"):
+        paths = sorted(folder.glob("*.parquet"))
+        if found := [(path, named["split"]) for path in paths if (named := _SHARD.fullmatch(path.name))]:
+            return found
+    return []
+
+
+def _read_shards(root: Path, config: DatasetConfig) -> RawTable:
+    """Parts of one table, with a column for their splits where these are several and the table has none of its own."""
+    parts = [(path, split, read_table(path)) for path, split in _shards(root)]
+    if not parts:
+        raise FileNotFoundError(f"{root} holds no parts of a table, such as data/train-00000-of-00001.parquet.")
+    names = list(dict.fromkeys(name for _, _, raw in parts for name in raw.columns))
+    joined = RawTable(str(root), {name: [] for name in names})
+    roots = [raw.image_root for _, _, raw in parts if raw.image_root is not None]
+    joined.image_root = roots[0].parent if roots else None
+    for _, _, raw in parts:
+        column = image_column(raw, config)
+        for name in names:
+            cells = raw.columns.get(name, [None] * len(raw))
+            if name == column and raw.image_root is not None:
+                cells = [f"{raw.image_root.name}/{cell}" if cell else None for cell in cells]
+            joined.columns[name] += cells
+    counts: Counter[str] = Counter()
+    for _, split, raw in parts:
+        counts[split] += len(raw)
+    own = config.split_column or "split"
+    if len(counts) > 1 and config.split_column and own not in names:
+        joined.columns[own] = [split for _, split, raw in parts for _ in range(len(raw))]
+    told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    joined.notes.append(f"{len(parts)} Parquet files are read as one table: {told} rows")
+    return joined
+
+
 def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
     places = config.image_roots or ["."]
     base = root / (places[0] if len(places) == 1 else ".")
@@ -202,7 +243,13 @@ def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
     raise FileNotFoundError(f"{base} holds no images ({', '.join(IMAGE_SUFFIXES)}){f': {told}' if told else ''}.")
 
 
-_READERS = {"table": _read_only_table, "report": _read_report, "imagefolder": _read_imagefolder, "folder": _read_folder}
+_READERS = {
+    "table": _read_only_table,
+    "shards": _read_shards,
+    "report": _read_report,
+    "imagefolder": _read_imagefolder,
+    "folder": _read_folder,
+}
 
 
 def image_column(raw: RawTable, config: DatasetConfig) -> str | None:

@@ -1,10 +1,11 @@
 """Where the images lie: paths are looked up below one folder, and nothing outside it is taken."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.problems import ProblemKind
@@ -12,6 +13,8 @@ from mmfusion.data.walking import walk
 from mmfusion.images.kinds import IMAGE_SUFFIXES
 
 _PROBED = 200
+#: How an absolute path of Windows begins.
+_WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _FOLLOW = "dataset.follow_links true follows it"
 
 
@@ -47,8 +50,9 @@ class ImageFolder:
     def find(self, value: str) -> str:
         """The path of an image, relative to the root, for a path or an id without its extension.
 
-        An absolute path that lies below the root is taken as well, and the folder of a DICOM series. What is not there
-        by its path is looked for in all folders below, if it is a plain file name or id.
+        An absolute path that lies below the root is taken as well, the folder of a DICOM series, and a path with the
+        separators of Windows. What is not there by its path is looked for in all folders below: a file of this name or
+        id whose path ends like the one given.
 
         Raises:
             ImagePathError: There is no such file, there are several, or it lies outside the root.
@@ -62,29 +66,39 @@ class ImageFolder:
             raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file cannot be looked up: {reason}") from None
 
     def _found(self, value: str) -> str:
+        # strings throughout: path objects took most of the time of reading a long table
         below = self._below_root(value)
-        path = PurePosixPath(below)
-        if path.is_absolute() or PureWindowsPath(value).is_absolute() or ".." in path.parts:
+        *folders, name = [part for part in below.split("/") if part not in ("", ".")] or [""]
+        if below.startswith("/") or _WINDOWS_ROOT.match(value) or ".." in (*folders, name):
             outside = f"the path must lie below the image root {self.root} (dataset.image_root), without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
-        places = [PurePosixPath(".")] if below != value else [PurePosixPath(place) for place in self._within]
-        found = [name for place in places for name in self._in_folder(place / path)]
-        if not found and len(path.parts) == 1:
+        folder = "/".join(folders)
+        places = [folder] if below != value else [_joined(place, folder) for place in self._within]
+        found = [path for place in places for path in self._in_folder(place, name)]
+        if not found:
             names, stems = self._everywhere
-            found = names.get(path.name) or stems.get(path.name) or []
+            named, end = names.get(name) or stems.get(name) or [], f"/{folder}" if folder else ""
+            found = [path for path in named if f"/{path}".rpartition("/")[0].endswith(end)]
+        if not found and "\\" in value:
+            return self.find(value.replace("\\", "/"))
+        if not found and "://" in value:
+            message = "images are not fetched from addresses; download them, and give their paths"
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, message)
         if not found:
             raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file does not exist below {self.root}")
         if len(found) > 1:
             several = f"{len(found)} files have this name or id, {found[0]} and {found[1]}; give the path of one"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, several)
-        if not self._follow and (self.root / found[0]).is_symlink() and not _is_inside(self.root / found[0], self.root):
+        is_link = not self._follow and os.path.islink(os.path.join(self.root, found[0]))
+        if is_link and not _is_inside(self.root / found[0], self.root):
             outside = f"the file is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         return found[0]
 
     def there(self, value: str) -> bool:
         """Whether an image is there by its path, not looked for elsewhere."""
-        return any(self._in_folder(PurePosixPath(place) / self._below_root(value)) for place in self._within)
+        folder, _, name = self._below_root(value).rpartition("/")
+        return any(self._in_folder(_joined(place, folder), name) for place in self._within)
 
     def _below_root(self, value: str) -> str:
         """A path without the root where it begins with it, as another library's table may have it."""
@@ -95,12 +109,11 @@ class ImageFolder:
                 return Path(value).relative_to(root).as_posix()
         return value
 
-    def _in_folder(self, path: PurePosixPath) -> list[str]:
-        """The file of this path, or else those of this id, or else the folder of this path (a series)."""
-        folder = path.parent.as_posix()
+    def _in_folder(self, folder: str, name: str) -> list[str]:
+        """The file of this name, or else those of this id, or else the folder of this name (a series)."""
         names, stems, folders = self._listing(folder)
-        found = [path.name] if path.name in names else stems.get(path.name, [path.name] if path.name in folders else [])
-        return [name if folder == "." else f"{folder}/{name}" for name in found]
+        found = [name] if name in names else stems.get(name, [name] if name in folders else [])
+        return [_joined(folder, each) for each in found]
 
     def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]], set[str]]:
         """Files of a folder, image ids -> files, and folders in it."""
@@ -122,19 +135,19 @@ class ImageFolder:
         """File names, and image ids, -> paths of all files in the folders below."""
         paths: list[str] = []
         for place in self._within:
-            found = walk(self.root / place, follow_links=self._follow).files
-            paths += [(PurePosixPath(place) / name).as_posix() for name in found]
+            paths += [_joined(place, name) for name in walk(self.root / place, follow_links=self._follow).files]
         names: dict[str, list[str]] = {}
         for path in paths:
-            names.setdefault(PurePosixPath(path).name, []).append(path)
+            names.setdefault(path.rpartition("/")[2], []).append(path)
         return names, self._by_id(paths)
 
     def _by_id(self, paths: Sequence[str]) -> dict[str, list[str]]:
         """Image id, the file name without its suffix, -> paths."""
         stems: dict[str, list[str]] = {}
         for path in paths:
-            name = PurePosixPath(path).name
-            if suffix := next((each for each in self._suffixes if name.lower().endswith(each)), None):
+            name = path.rpartition("/")[2]
+            lower = name.lower()
+            if suffix := next((each for each in self._suffixes if lower.endswith(each)), None):
                 stems.setdefault(name[: -len(suffix)], []).append(path)
         return stems
 
@@ -145,6 +158,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def _joined(folder: str, name: str) -> str:
+    """A path below the root, of its folder's and a name; the root itself is ``.``."""
+    return name if folder in ("", ".") else f"{folder}/{name}" if name else folder
 
 
 def _is_inside(path: Path, root: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mmfusion.data.presets import LESIONS
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import read_table
 from mmfusion.text.template import cell_text
@@ -9,6 +10,8 @@ from mmfusion.text.template import cell_text
 
 def join_labels(reading: Reading) -> Reading:
     """Add the columns of ``dataset.labels_table`` to the rows that agree with it in ``dataset.join_on``.
+
+    Without these options, the lesions of a public data set that are published in a table of their own are its groups.
 
     A row whose value the second table lacks has None in the added columns; one whose line there is broken is broken.
     Where the data are only predicted, the second table may be absent.
@@ -19,7 +22,7 @@ def join_labels(reading: Reading) -> Reading:
     """
     raw, config = reading.raw, reading.config
     if config.labels_table is None and config.join_on is None:
-        return reading
+        return _with_lesions(reading)
     if config.labels_table is None or config.join_on is None:
         raise ValueError("dataset.labels_table and dataset.join_on go together; one of them is missing.")
     path, key = reading.folder / config.labels_table, config.join_on
@@ -44,3 +47,21 @@ def join_labels(reading: Reading) -> Reading:
         if match in other.broken
     }
     return replace(reading, raw=replace(raw, columns=raw.columns | added, broken=broken | raw.broken))
+
+
+def _with_lesions(reading: Reading) -> Reading:
+    """The lesions of a public data set as its groups, where the table of them lies beside it."""
+    raw, config = reading.raw, reading.config
+    name, image, lesion = LESIONS.get(raw.source, ("", "", ""))
+    if not name or config.group_column is not None or "group" in raw.columns:
+        return reading
+    path = next((path for path in (reading.folder / name, *reading.folder.glob(f"*/{name}")) if path.is_file()), None)
+    if path is None:
+        return reading
+    other = read_table(path)
+    if not {image, lesion} <= other.columns.keys():
+        return reading
+    groups = dict(zip(map(cell_text, other.columns[image]), other.columns[lesion], strict=True))
+    cells = [groups.get(cell_text(value)) for value in raw.columns.get(image, [None] * len(raw))]
+    notes = [*raw.notes, f"the column {lesion!r} of {name} is read as the group"]
+    return replace(reading, raw=replace(raw, columns=raw.columns | {"group": cells}, notes=notes))

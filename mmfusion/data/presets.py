@@ -79,6 +79,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Table of a public data set -> a table that is published beside it, and names in it: the image, the lesion.
+LESIONS = {
+    "ISIC2018_Task3_Training_GroundTruth.csv": ("ISIC2018_Task3_Training_LesionGroupings.csv", "image", "lesion_id")
+}
+
 
 def preset_of(files: set[str]) -> str | None:
     """The layout whose table is among the names of files; None where there is none, or the name is a common one."""

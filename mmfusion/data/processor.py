@@ -13,18 +13,21 @@ import torch
 from PIL import Image
 
 from mmfusion.artifacts.folder import update_config
+from mmfusion.artifacts.integrity import begin, check_files
 from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
+from mmfusion.data.saved_tokenizer import saved_tokenizer
 from mmfusion.data.table_columns import MISSING, TableColumns
-from mmfusion.files import read_json
 from mmfusion.images.opening import INTERPOLATIONS, ImageLike
 from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.images.windows import Window, check_window
+from mmfusion.names import one_line
 from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import free_text, join_text, render, template_fields
 from mmfusion.text.tokenizer import cut
+from mmfusion.untrusted import read_foreign_json
 
 if TYPE_CHECKING:
     import random
@@ -333,8 +336,8 @@ class Processor:
             raise ValueError(f"Processor settings say tokenizer: {values['tokenizer']}; give one just then.")
         try:
             return cls(**{"window": None, **values, "tokenizer": tokenizer})
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"Processor settings: {error}.") from error
+        except (TypeError, AttributeError, KeyError, OverflowError) as error:
+            raise ValueError(f"Processor settings: {one_line(error)}.") from error
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files, where there is one."""
@@ -346,8 +349,9 @@ class Processor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
-        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
+        begin(Path(folder))
         self.save_tokenizer(Path(folder))
+        update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
@@ -355,14 +359,15 @@ class Processor:
 
         Raises:
             FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
-            ValueError: A file is damaged, or holds unknown or missing settings.
+            ValueError: A file is damaged or was edited, or holds unknown or missing settings.
         """
         path = Path(folder) / CONFIG
-        values = read_json(path).get("processor")
+        values = read_foreign_json(path).get("processor")
         if not isinstance(values, dict):
             raise ValueError(f"{path} has no processor settings (key 'processor').")
+        check_files(Path(folder), CONFIG)
         try:
-            return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
+            return cls.from_dict(values, saved_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -374,16 +379,3 @@ def _table_inputs(numbers: Any, ids: Any) -> dict[str, Any]:
     given = {"numeric_values": values, "category_ids": categories}
     inputs: dict[str, Any] = {name: each for name, each in given.items() if len(each)}
     return inputs | {"table_present": bool((~values.isnan()).any() or (categories != MISSING).any())}
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    from transformers import PreTrainedTokenizerFast
-
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
-    try:
-        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # the Rust tokenizers raise plain Exception
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"the tokenizer beside it cannot be read: {reason}") from error

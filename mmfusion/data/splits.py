@@ -66,7 +66,10 @@ def group_split(
             for fold, (_, members) in enumerate(dealt):
                 fold_of_group[members] = fold
 
-    split_of_fold = np.repeat(np.array(list(folds), dtype=object), list(folds.values()))
+    # a class of few groups lies in folds side by side: those of a split are spread evenly over all
+    places = np.concatenate([(np.arange(count) + 0.5) / count for count in folds.values()])
+    names = np.repeat(np.array(list(folds), dtype=object), list(folds.values()))
+    split_of_fold = names[np.argsort(places, kind="stable")]
     split_of_group = split_of_fold[fold_of_group]
     home = next(iter(folds))
     for label in range(len(counts)):

@@ -25,7 +25,7 @@ class RawTable:
         source: Its name in messages.
         columns: Name -> one cell per row: text, or whatever type Parquet and JSON have.
         broken: Row (1-based) -> why its line could not be read.
-        format: How it was found: ``table``, ``report``, ``imagefolder``, ``folder`` or ``memory``.
+        format: How it was found: ``table``, ``shards``, ``report``, ``imagefolder``, ``folder`` or ``memory``.
         skipped: Rows of the file before the first one here, where a file is read in parts.
         notes: What was found out about the files and is to be told, a line each.
         image_root: Folder of the images that the table itself holds; None where it holds none.

@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
+    from mmfusion.evaluation.benefit import (
+        benefit_difference as benefit_difference,
+        benefit_figures as benefit_figures,
+        calibration_line as calibration_line,
+        net_benefit as net_benefit,
+    )
     from mmfusion.evaluation.calibration import calibrate as calibrate, reliability as reliability
     from mmfusion.evaluation.config import EvaluateConfig as EvaluateConfig
     from mmfusion.evaluation.conformal import (
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
         conformal_quantile as conformal_quantile,
         fit_conformal as fit_conformal,
     )
+    from mmfusion.evaluation.familiarity import fit_familiarity as fit_familiarity
     from mmfusion.evaluation.intervals import (
         bootstrap_counts as bootstrap_counts,
         interval as interval,
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
         headline as headline,
     )
     from mmfusion.evaluation.missing import missing_modality as missing_modality
+    from mmfusion.evaluation.operating import choose_points as choose_points, decision_figures as decision_figures
     from mmfusion.evaluation.plots import (
         plot_confusion_matrix as plot_confusion_matrix,
         plot_reliability as plot_reliability,

@@ -25,6 +25,9 @@ FEWEST = 50
 #: metrics that a calibration is told by.
 CHANGED = ("ece", "nll", "brier")
 
+#: wanted share of the sets of classes that hold the true one; they are saved with the model.
+COVERAGE = 0.9
+
 #: strengths of the prior that ``auto`` tries, and the metric that chooses; of equal ones the smallest is taken.
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CHOOSES = "macro_f1"
@@ -78,7 +81,10 @@ def calibrate(
         gain = task.losses(*_measured(predicted)) - task.losses(*_measured(viewed))
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             chosen, calibration, predicted = True, other, viewed
-    predictor.calibration = None if calibration is None else {**calibration, "fitted_on": fitted_on}
+    if calibration is not None:
+        rule = task.set_rule(*_measured(predicted), COVERAGE) if calibration["n"] else None
+        calibration = {**calibration, "fitted_on": fitted_on, **({"conformal": rule} if rule else {})}
+    predictor.calibration = calibration
     predictor.tta = chosen
     return predicted
 
@@ -134,7 +140,8 @@ def calibration_figures(
         {name: value for name in changed if (value := metric_value(name, labels, p, task)) is not None}
         for p in (uncalibrated, calibrated)
     )
-    known = {name: value for name, value in calibration.items() if name != "log_prior"}
+    left_out = ("log_prior", "conformal", "update")
+    known = {name: value for name, value in calibration.items() if name not in left_out}
     return Calibration(**{"temperature": None, **known}, before=before, after=after)
 
 

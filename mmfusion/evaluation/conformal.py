@@ -9,8 +9,9 @@ Classification with Valid and Adaptive Coverage, NeurIPS 2020, without its rando
 every time; the sets of a model that is nearly always right and sure then are larger than need be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +43,24 @@ class Conformal:
         inside = _scores(p, self.method) <= self.thresholds
         inside[np.arange(len(p)), p.argmax(axis=1)] = True
         return inside
+
+
+def saved_rule(calibration: Mapping[str, Any] | None, num_classes: int) -> Conformal | None:
+    """The rule that a saved model came with: entry ``conformal`` of its calibration. None where there is none.
+
+    Raises:
+        ValueError: The entry is damaged.
+    """
+    saved = (calibration or {}).get("conformal")
+    if saved is None:
+        return None
+    try:
+        rule = Conformal(saved["method"], np.array(saved["thresholds"], dtype=np.float64))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"The entry calibration.conformal of the model is damaged: {error!r}.") from None
+    if rule.method not in METHODS or rule.thresholds.shape != (num_classes,):
+        raise ValueError(f"calibration.conformal of the model does not fit its {num_classes} classes: {saved}.")
+    return rule
 
 
 def conformal_quantile(scores: ArrayLike, coverage: float) -> float:

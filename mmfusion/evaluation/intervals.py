@@ -7,7 +7,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 (pe
 Bootstrap Methods and their Application, 1997, sec. 3.8 (whole groups are drawn).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,31 @@ def metric_intervals(
     return Intervals(figures, None if class_names is None else per_class)
 
 
+def figure_intervals(
+    figures: Callable[[Floats], Floats],
+    groups: ArrayLike,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Figures with their bootstrap intervals, each replicate over whole groups.
+
+    Args:
+        figures: Weights of the rows (R, N) -> the K figures (R, K) under each weighting, NaN where undefined.
+        groups: (N,) what is drawn as a whole.
+        replicates: Number of draws.
+        level: Of the intervals.
+        seed: Of the draws.
+
+    Returns:
+        K intervals.
+    """
+    plain = figures(np.ones((1, len(np.asarray(groups)))))[0]
+    drawn = np.concatenate([figures(w) for w in _counts(groups, replicates, seed)])
+    return [_interval(value, column, level) for value, column in zip(plain, drawn.T, strict=True)]
+
+
 def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list[Interval]:
     """Means over some of the rows, e.g. a sensitivity, with 95 % intervals from 1,000 draws.
 
@@ -126,13 +151,7 @@ def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list
     """
     rows = np.asarray(whole, dtype=np.float64)
     values = np.asarray(part, dtype=np.float64) * rows[:, None]
-
-    def means(w: Floats) -> Floats:
-        return ratio(w @ values, np.repeat((w @ rows)[:, None], values.shape[1], 1))
-
-    drawn = np.concatenate([means(w) for w in _counts(groups, 1000, seed=0)])
-    plain = means(np.ones((1, len(rows))))[0]
-    return [_interval(value, column, 0.95) for value, column in zip(plain, drawn.T, strict=True)]
+    return figure_intervals(lambda w: ratio(w @ values, np.repeat((w @ rows)[:, None], values.shape[1], 1)), groups)
 
 
 def _interval(value: float, replicates: Floats, level: float) -> Interval:

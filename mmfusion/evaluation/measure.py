@@ -13,10 +13,12 @@ from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.missing import missing_modality
+from mmfusion.evaluation.operating import choose_points, decision_figures
 from mmfusion.evaluation.shares import mean_shares
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
+from mmfusion.inference.grouping import by_group, choose_pooling, write_predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
 from mmfusion.results import Bootstrap, Evaluation
@@ -65,20 +67,29 @@ def measure(
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
+    task = predictor.task
+    for name in ("alarm", "operating_points", "by"):
+        if getattr(config, name):
+            task.need_one_class(name)
     folder = Path(output) if output else None
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
-    predicted = predictor.predict_cases(cases, output=folder / "predictions.csv" if folder else None, **inference)
-    task = predictor.task
+    if isinstance(validation, CaseTable):
+        validation = predictor.predict_cases(validation, description="Validation rows", **inference)
+    table = folder / "predictions.csv" if folder and config.by is None else None
+    predicted = predictor.predict_cases(cases, output=table, **inference)
+    if config.by is not None:
+        predicted, validation = _by_group(predictor, predicted, validation, config)
+        if folder:
+            write_predictions(predicted, predictor, folder / "predictions.csv")
     found = figures_of(predicted, predictor.labels, predictor.calibration, task)
     _warn(found)
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
         found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, task=task, **BOOTSTRAP)
-    if isinstance(validation, CaseTable):
-        validation = predictor.predict_cases(validation, description="Validation rows", **inference)
     if validation is not None:
         task.decide(found, validation, predicted, coverage=config.coverage, sensitivity=config.sensitivity)
+    _decide(found, predictor, validation, predicted, config)
     if config.missing_modality:
         readable = replace(cases, frame=predicted.frame, problems=[])
         found.missing_modality = missing_modality(predictor, readable, bootstrap=BOOTSTRAP, **inference)
@@ -113,6 +124,36 @@ def figures_of(
         calibration=calibration_figures(calibration, y, predicted.uncalibrated, p, task),
         task=task.name if task.name != DEFAULT else None,
     )
+
+
+def _decide(
+    found: Evaluation, predictor: Predictor, fitted: Predictions | None, measured: Predictions, config: EvaluateConfig
+) -> None:
+    """Add what acting on the model is worth; operating points are chosen here, or those that it was saved with."""
+    points, alarm = (predictor.decisions.points if predictor.decisions is not None else []), list(config.alarm)
+    if config.operating_points and fitted is not None:
+        rules: dict[str, Any] = {"rules": config.operating_points, "prevalence": config.prevalence}
+        points = choose_points(fitted, found.classes, alarm=alarm, **rules)
+    if not (alarm or points or (config.report and predictor.task.one_class)):
+        return
+    if not alarm and len({tuple(point.alarm) for point in points}) == 1:
+        alarm = points[0].alarm
+    told: dict[str, Any] = {"alarm": alarm, "points": points, "prevalence": config.prevalence}
+    told["each_class"] = config.report or not alarm  # takes seconds
+    found.decisions = decision_figures(
+        measured, found.classes, thresholds=config.benefit_thresholds, **told, **BOOTSTRAP
+    )
+
+
+def _by_group(
+    predictor: Predictor, predicted: Predictions, validation: Predictions | None, config: EvaluateConfig
+) -> tuple[Predictions, Predictions | None]:
+    """Measured and validation rows as one answer for each group, by the pooling that was asked for or chosen."""
+    saved = predictor.decisions.by_group if predictor.decisions is not None else None
+    chosen = choose_pooling(validation) if validation is not None else None
+    pooling = config.pooling or chosen or saved or "mean"
+    logger.info("one answer for each group, by the %s of its rows' probabilities", pooling)
+    return by_group(predicted, pooling), validation and by_group(validation, pooling)
 
 
 def _warn(found: Evaluation) -> None:

@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mmfusion.decisions import Rule
 from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.results import Interval, Threshold
+
+#: share of a score by which a threshold lies below it.
+HAIR = 1e-6
 
 
 def sensitivity_threshold(positive: ArrayLike, score: ArrayLike, sensitivity: float) -> float | None:
@@ -27,6 +31,34 @@ def sensitivity_threshold(positive: ArrayLike, score: ArrayLike, sensitivity: fl
     if not len(found):
         return None
     return float(found[int(np.ceil(sensitivity * len(found) - 1e-9)) - 1])
+
+
+def rule_threshold(positive: ArrayLike, score: ArrayLike, rule: Rule, prevalence: float | None = None) -> float | None:
+    """The threshold that keeps a rule and raises as few alarms (sensitivity), or as many (the others), as it allows.
+
+    Args:
+        positive: (N,) bool.
+        score: (N,) probability.
+        rule: What to keep.
+        prevalence: Share of positives at which ``alarms`` count; None takes that of the rows.
+
+    Returns:
+        A hair below one of the scores, so that rounding does not silence that row; None where no score keeps the rule,
+        or there are no rows of the kind that it is about.
+    """
+    y, p = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
+    if rule.figure == "sensitivity":
+        chosen = sensitivity_threshold(y, p, rule.limit)
+        return None if chosen is None else chosen * (1 - HAIR)
+    candidates = np.unique(p)
+    # share of each kind of rows with at least the score
+    hits, false = (1 - np.searchsorted(np.sort(p[kind]), candidates, "left") / max(1, kind.sum()) for kind in (y, ~y))
+    if not (~y).any() or (rule.figure == "alarms" and prevalence is not None and not y.any()):
+        return None
+    share = y.mean() if prevalence is None else prevalence
+    rate = share * hits + (1 - share) * false
+    kept = 1 - false >= rule.limit - 1e-9 if rule.figure == "specificity" else rate <= rule.limit + 1e-9
+    return float(candidates[kept][0]) * (1 - HAIR) if kept.any() else None
 
 
 def threshold_figures(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.files import sole_writer
+from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.task import Task, task_named
@@ -77,15 +79,19 @@ def compare(experiment: ExperimentConfig) -> Comparison:
         check_settings(row.config)
     runs = list(plan_runs(experiment, rows, folds))
     of_folds = "" if folds == [None] else f" x {len(folds)} folds"
-    print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}")
+    print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}, now {runs[0]}", flush=True)
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
+    began = time.monotonic()
     for i, (run, result) in enumerate(_results(experiment, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
         told = result.get("error")
         if told is None:  # the rows of a fold may be of one class, and have no AUROC
             figure = result["figures"][experiment.metric]
             told = f"{experiment.metric} {'undefined' if figure is None else f'{figure:.4f}'}"
-        print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s)", flush=True)
+        left = (time.monotonic() - began) / i * (len(runs) - i)
+        then = f"; about {in_words(left)} left" if i < len(runs) else ""
+        then += f", now {runs[i]}" if i < len(runs) and experiment.jobs == 1 else ""
+        print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s){then}", flush=True)
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
     results = compare_rows(experiment, rows, predictions, groups)

@@ -19,7 +19,8 @@ class ExperimentConfig:
 
     Attributes:
         runs: folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
-            is trained; ``metric``, ``output``, ``replicates`` and ``level`` are the only further options.
+            is trained; ``metric``, ``alarm``, ``benefit_thresholds``, ``output``, ``replicates`` and ``level``
+            are the only further options.
         run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
             settings.
         base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
@@ -31,6 +32,9 @@ class ExperimentConfig:
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
+        alarm: classes to act on together; the net benefit of each row, and its difference to the base's, are then told
+            at each of ``benefit_thresholds``.
+        benefit_thresholds: probabilities from which on one would act.
         metric: the figure that the words and the picture are about; None takes the task's.
         data: root folder of the data set; None takes the run's own.
         output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
@@ -49,6 +53,8 @@ class ExperimentConfig:
     baselines: bool | list[str] = True
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     cross_validate: bool = False
+    alarm: list[str] = field(default_factory=list)
+    benefit_thresholds: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2, 0.3, 0.5])
     metric: str | None = None
     data: str | None = None
     output: str = ""

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from mmfusion.decisions import check_classes
+from mmfusion.evaluation.benefit import net_benefit
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
 from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.plan import Row
+from mmfusion.inference.alarms import alarm_score
 from mmfusion.task import DEFAULT, Task, task_named
 
 Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
@@ -112,10 +115,11 @@ def compare_rows(
     of_base: dict[int, dict[str, NDArray[np.float64]]] = {}
     for row in rows:
         samples = {
-            seed: _sampled(_aligned(row.name, p, reference, order), counts) for seed, p in predictions[row.name].items()
+            seed: _sampled(_aligned(row.name, p, reference, order), counts, experiment)
+            for seed, p in predictions[row.name].items()
         }
         of_base = of_base or samples
-        named = reference.asked.metrics if samples else ()
+        named = [*reference.asked.metrics, *benefit_names(experiment)] if samples else ()
         judge = partial(_figure, experiment=experiment, is_base=row is rows[0], fewest_seeds=fewest_seeds)
         figures = {name: judge(name, samples, of_base) for name in named}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
@@ -133,12 +137,29 @@ def _aligned(
     return RunPredictions(reference.ids, labels, probabilities, predictions.class_names, predictions.task)
 
 
-def _sampled(predictions: RunPredictions, counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def benefit_names(experiment: ExperimentConfig) -> list[str]:
+    """Names of the net benefit at each threshold, where classes to act on are named."""
+    return [f"net benefit from {t:g}" for t in experiment.benefit_thresholds] if experiment.alarm else []
+
+
+def _sampled(
+    predictions: RunPredictions, counts: NDArray[np.float64], experiment: ExperimentConfig
+) -> dict[str, NDArray[np.float64]]:
     """Name -> (1 + R,): the figure itself, then its replicates."""
     once = np.ones((1, counts.shape[1]))
     told = predictions.labels, predictions.probabilities
     plain, drawn = (weighted_headline(*told, w, task=predictions.asked) for w in (once, counts))
-    return {name: np.concatenate([plain[name], drawn[name]]) for name in plain}
+    found = {name: np.concatenate([plain[name], drawn[name]]) for name in plain}
+    if experiment.alarm:
+        names = predictions.class_names
+        predictions.asked.need_one_class("alarm")
+        check_classes(experiment.alarm, names)
+        positive = np.isin(predictions.labels, [names.index(name) for name in experiment.alarm])
+        score = alarm_score(predictions.probabilities, experiment.alarm, names)
+        weights = np.concatenate([once, counts])
+        benefit = net_benefit(positive, score, experiment.benefit_thresholds, weights=weights)
+        found |= dict(zip(benefit_names(experiment), benefit.T, strict=True))
+    return found
 
 
 def _figure(
@@ -198,4 +219,5 @@ def verdict(metric: str, low: float, high: float, *, enough_seeds: bool) -> Verd
         return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"
-    return "better" if (low > 0) == EVERY_METRIC[metric].higher_is_better else "worse"
+    higher_is_better = metric not in EVERY_METRIC or EVERY_METRIC[metric].higher_is_better  # net benefit is
+    return "better" if (low > 0) == higher_is_better else "worse"

@@ -84,7 +84,7 @@ def finished_folders(experiment: ExperimentConfig) -> dict[str, Path]:
         ValueError: fewer than two runs, one run twice, or settings that only training reads.
     """
     plain = ExperimentConfig(run=RunConfig(data="", plugins=experiment.run.plugins))
-    free = ("runs", "metric", "output", "replicates", "level")
+    free = ("runs", "metric", "alarm", "benefit_thresholds", "output", "replicates", "level")
     differing = [f.name for f in fields(plain) if getattr(plain, f.name) != getattr(experiment, f.name)]
     if unused := [name for name in differing if name not in free]:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import begin, run_once, settled
 from mmfusion.files import sole_writer, write_frame, write_yaml
+from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
@@ -97,6 +99,7 @@ def sweep(config: SweepConfig) -> SweepResult:
         load_if_exists=True,
     )
     _take_up(study)
+    first, began = _finished(study), time.monotonic()
     while (number := _finished(study)) < config.trials:
         study.sampler = optuna.samplers.TPESampler(seed=config.seed * 100_003 + number)
         trial = study.ask()
@@ -111,7 +114,9 @@ def sweep(config: SweepConfig) -> SweepResult:
             study.tell(trial, result["val"][metric])
             told = f"val {metric} {result['val'][metric]:.4f}"
         shown = ", ".join(f"{name}={value}" for name, value in settings.items())
-        print(f"[{number + 1}/{config.trials}] {shown}: {told} ({result['seconds']:.0f} s)", flush=True)
+        left = (time.monotonic() - began) / (number + 1 - first) * (config.trials - number - 1)
+        then = f"; about {in_words(left)} left" if number + 1 < config.trials else ""
+        print(f"[{number + 1}/{config.trials}] {shown}: {told} ({result['seconds']:.0f} s){then}", flush=True)
     return _finish(study, base, metric, output)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.plots import canvas, save
 from mmfusion.experiments.config import ExperimentConfig
-from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict
+from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict, benefit_names
 from mmfusion.files import write_frame, write_text
 from mmfusion.markdown import table
 from mmfusion.results import HEADLINE
@@ -70,6 +70,10 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     ]
     lines += ["", f"## {title[0].upper()}{title[1:]}, beside {base.row.name}", ""]
     lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
+    if experiment.alarm:
+        lines += ["", f"## Net benefit of acting on {', '.join(experiment.alarm)}, per 1,000 cases", ""]
+        head = ["row", *(f"from {t:g}" for t in experiment.benefit_thresholds)]
+        lines.append(table(head, list(_benefits(experiment, results))))
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
         each = f"{len(compared)} rows are compared at the level {experiment.level:.0%} each"
@@ -104,8 +108,21 @@ def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]
     return "\n".join(lines) + "\n"
 
 
+def _benefits(experiment: ExperimentConfig, results: Sequence[RowResult]) -> Iterator[list[str]]:
+    """A line a row: the net benefit at each threshold, and its difference to the base's with the interval."""
+    for row in filter(lambda row: row.figures, results):
+        cells = []
+        for name in benefit_names(experiment):
+            own = row.figures[name]
+            numbers = (own.difference, own.difference_low, own.difference_high)
+            change = [f"{1000 * number:+.0f}" for number in numbers if number is not None]
+            cells.append(f"{1000 * own.mean:.0f}" + (f" ({change[0]}; {change[1]} to {change[2]})" if change else ""))
+        yield [_name(row), *cells]
+
+
 def _paired(name: str, base: Estimate, own: Estimate) -> list[str]:
-    told = [EVERY_METRIC[name].title, *(f"{figure.mean:.3f}" for figure in (base, own))]
+    title = EVERY_METRIC[name].title if name in EVERY_METRIC else name
+    told = [title, *(f"{figure.mean:.3f}" for figure in (base, own))]
     if own.difference is None or own.difference != own.difference:
         return [*told, "undefined", "", ""]
     return [
@@ -190,7 +207,8 @@ def _costs(row: RowResult) -> list[str]:
 
 def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
     """One flat record per row and figure."""
-    for row, name in product(results, results[0].figures):
+    names = dict.fromkeys(name for row in results for name in row.figures)
+    for row, name in product(results, names):
         about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
         yield {**about, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
 

@@ -1,15 +1,17 @@
 """An exported model as a folder: the program, and all that makes rows its inputs and names its outputs."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.folder import read_config, write_artifact
-from mmfusion.artifacts.names import CONFIG
+from mmfusion.artifacts.folder import read_config, without_ids, write_artifact
+from mmfusion.artifacts.names import CONFIG, METRICS
+from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_in
 from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
-from mmfusion.files import replacing, sha256, sole_writer
+from mmfusion.files import replacing, sha256, sole_writer, write_json
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
@@ -38,7 +40,12 @@ class Exported:
 
 @sole_writer
 def export_model(
-    model: str | os.PathLike[str] | Predictor, output: str | Path, *, format: str = "onnx", tolerance: float = 1e-4
+    model: str | os.PathLike[str] | Predictor,
+    output: str | Path,
+    *,
+    format: str = "onnx",
+    tolerance: float = 1e-4,
+    force: bool = False,
 ) -> Exported:
     """Export a saved model, and compare what was written with the model.
 
@@ -51,7 +58,8 @@ def export_model(
     Raises:
         FileExistsError: the folder holds something else than an export.
         FileNotFoundError: there is no such model.
-        ValueError: an unknown format, a model that is exported already, or several, a file of another suffix, or a
+        ValueError: what may be of a person or a machine stands in the model's texts, and ``force`` is not given; an
+            unknown format, a model that is exported already, or several, a file of another suffix, or a
             program that differs by more than ``tolerance``. Nothing is written then, and what was there stays.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
@@ -67,6 +75,8 @@ def export_model(
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     processor = predictor.processor
+    traces = _traces(predictor)
+    refuse_traces(predictor.name, traces, force)
     traced: dict[str, Any] = {
         "calibration": predictor.calibration,
         "task": predictor.task,
@@ -83,8 +93,21 @@ def export_model(
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)
         processor.save_tokenizer(partial)
-        write_artifact(partial, predictor.config() | {"export": _entry(network, path, format, difference)}, metrics)
+        if predictor.familiarity is not None:
+            predictor.familiarity.write(partial)
+        entry, card = _entry(network, path, format, difference), let_through(predictor.card, traces)
+        write_artifact(partial, {**predictor.config(), "card": card, "export": entry}, metrics)
     return Exported(output, difference)
+
+
+def _traces(predictor: Predictor) -> list[Trace]:
+    """What of people or machines stands in the texts of a model, as they will be written."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        predictor.processor.save_tokenizer(folder)
+        write_json(folder / CONFIG, predictor.config())
+        write_json(folder / METRICS, without_ids(predictor.metrics or {}))
+        return traces_in(folder)
 
 
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:

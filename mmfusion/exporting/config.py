@@ -15,9 +15,12 @@ class ExportConfig:
         format: ``onnx``, or ``torch-export`` for ``torch.export.load``.
         tolerance: largest difference from the model that is accepted, of a probability, or of a logit over the batch's
             largest (at least 1).
+        force: export although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
+            keys); the card says so.
     """
 
     model: str
     output: str
     format: str = "onnx"
     tolerance: float = 1e-4
+    force: bool = False

@@ -6,5 +6,5 @@ from mmfusion.exporting.config import ExportConfig
 
 def export(config: ExportConfig) -> Exported:
     """Export a trained model to ONNX or torch.export, and compare what was written with the model."""
-    print(f"exporting {config.model} to {config.format} (tracing takes a while)")
+    print(f"exporting {config.model} to {config.format}: the model is traced, which takes a minute or more")
     return export_model(**vars(config))

@@ -21,6 +21,8 @@ _GROUPS = (
     *("PixelValueTransformationSequence", "FrameVOILUTSequence"),
     *("PlanePositionSequence", "PlaneOrientationSequence"),
 )
+#: Transfer syntaxes whose pixels lie in the file as they are, in little-endian order.
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
 #: Elements of a file that hold for frames without such groups of their own.
 _DISPLAY = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
@@ -161,12 +163,14 @@ def _of_frame(dataset: Any, index: int) -> Any:
 
 def _shot(dataset: Any, index: int) -> Shot:
     """One frame: as a picture where its 8 bits are for the screen as they are, else in its own values."""
-    from pydicom import pixels
-
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    values = _decoded(pixels, dataset, index)
+    values = _uncompressed(dataset, index)
+    if values is None:
+        values = _decoded(dataset, index)
     if photometric == "PALETTE COLOR":
-        values = pixels.apply_color_lut(values, dataset)
+        from pydicom.pixels import apply_color_lut
+
+        values = apply_color_lut(values, dataset)
         # Entries of 16 bits may hold 8, in their upper half or, in files of big-endian order, their lower.
         return Image.fromarray((values >> 8 if values.max() > 255 else values).astype(np.uint8))
     if values.ndim == 3:
@@ -180,9 +184,29 @@ def _shot(dataset: Any, index: int) -> Shot:
     return Frame(values, rescale, window, inverted, _padding(dataset))
 
 
-def _decoded(pixels: Any, dataset: Any, index: int) -> Values:
+def _uncompressed(dataset: Any, index: int) -> Values | None:
+    """Grey values of a frame that lie in the file one after the other, which pydicom would copy twice; else None."""
+    if str(dataset.file_meta.get("TransferSyntaxUID")) not in _UNCOMPRESSED or dataset.get("SamplesPerPixel") != 1:
+        return None
+    allocated, stored, content = dataset.get("BitsAllocated"), dataset.get("BitsStored"), dataset.get("PixelData")
+    signed = dataset.get("PixelRepresentation")
+    if allocated not in (8, 16) or signed not in (0, 1) or dataset.get("HighBit") != stored - 1 or content is None:
+        return None
+    shape = dataset.get("Rows") or 0, dataset.get("Columns") or 0
+    count, size = shape[0] * shape[1], allocated // 8
+    if not count or len(content) < (index + 1) * count * size:
+        return None
+    values = np.frombuffer(content, f"<{'iu'[1 - signed]}{size}", count, index * count * size).reshape(shape)
+    lowest, highest = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
+    has_other_bits = stored < allocated and (values.max() > highest or values.min() < lowest)  # such as overlays
+    return None if has_other_bits else values
+
+
+def _decoded(dataset: Any, index: int) -> Values:
+    from pydicom.pixels import pixel_array
+
     try:
-        values: Values = pixels.pixel_array(dataset, index=index)
+        values: Values = pixel_array(dataset, index=index)
     except RuntimeError as error:  # no decoder, or a damaged stream
         reason = " ".join(str(error).split())
         if "missing dependencies" in reason or "plugins are missing" in reason:

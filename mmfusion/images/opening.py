@@ -71,6 +71,8 @@ def open_pictures(
         if isinstance(source, np.ndarray):
             shots.append(_from_array(source))
             continue
+        if not isinstance(source, (str, os.PathLike, Image.Image)):
+            raise TypeError(f"An image is a path, a Pillow image or a NumPy array, not a {type(source).__name__}.")
         with named_errors(source):
             if isinstance(source, Image.Image):
                 shots.append(shot_of(source))

@@ -7,12 +7,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmfusion.images.frames import Frame, Shot, Stack, Values, of_extra
 
 #: Formats that are opened; PostScript, which runs a program, is none of them.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
+#: First bytes of TIFF and BigTIFF, in either order of bytes.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE = 262, 258, 339, 254  # tags of TIFF
 
 
@@ -27,7 +29,14 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
         OSError: The file is no picture of :data:`FORMATS`, or damaged.
     """
     with open(path, "rb") as file:
-        image = Image.open(io.BytesIO(file.read()), formats=_known_formats())
+        content = file.read()
+    try:
+        image = Image.open(io.BytesIO(content), formats=_known_formats())
+    except UnidentifiedImageError:
+        if content.startswith(_TIFF):
+            kind = "it is a TIFF of a kind that is not read (values of 64 bits, colors of 32), or is damaged"
+            raise OSError(f"{kind}; save it with 8 or 16 bits, or grey values of 32") from None
+        raise
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # later pictures of MPO are previews
     if count == 1:
         if size is not None:

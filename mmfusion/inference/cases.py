@@ -29,6 +29,7 @@ class Predictions:
         unreadable: Number of rows left out because they could not be read.
         shares: What router and gates gave each row, name -> (N, n); see
             :func:`~mmfusion.inference.shares.shares_of`. Empty for an ensemble.
+        familiarity: Modality -> (N,), NaN where a row lacks it; empty where the model does not know.
         scores: (N, S) float32, what a calibration makes answers of; empty where there are none.
     """
 
@@ -38,6 +39,7 @@ class Predictions:
     uncalibrated: NDArray[np.float32]
     unreadable: int
     shares: dict[str, NDArray[np.float32]]
+    familiarity: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
     @property
@@ -56,6 +58,9 @@ def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], ta
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
             whole[part.rows] = values
+    known = {name for part in parts for name in part.familiarity}
+    blank = {id(part): np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts}
+    familiarity = {n: np.concatenate([p.familiarity.get(n, blank[id(p)]) for p in parts])[used] for n in known}
     nothing = [np.empty((0, width), dtype=np.float32) for width in (len(task.answer_columns), task.size)]
     return Predictions(
         cases.frame[used],
@@ -64,5 +69,6 @@ def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], ta
         np.concatenate([nothing[0], *(part.uncalibrated for part in parts)])[used],
         int((~readable).sum()),
         {name: values[used] for name, values in shares.items()},
+        familiarity,
         np.concatenate([nothing[1], *(part.scores for part in parts)])[used],
     )

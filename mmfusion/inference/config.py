@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
+from mmfusion.decisions import check_by
 
 
 @dataclass
@@ -19,6 +20,13 @@ class PredictConfig:
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
         escape_formulas: put an apostrophe before ids, classes and errors that a spreadsheet would take for a formula.
+        calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
+            stored with the model.
+        by: ``group`` gives one answer for all rows of a group (``dataset.group_column``: patient, lesion).
+        pooling: how, with ``by``: ``mean`` of the probabilities, or ``max``, the largest of each class; None takes what
+            the model's validation rows chose, else the mean.
+        refuse_unfamiliar: rows less familiar than this (0.01: less than one usual case in a hundred) get an error in
+            place of a prediction; None refuses none.
         dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
             table is read as images alone.
     """
@@ -30,10 +38,15 @@ class PredictConfig:
     tta: bool | None = None
     calibrated: bool = True
     escape_formulas: bool = False
+    calibration: str | None = None
+    by: str | None = None
+    pooling: str | None = None
+    refuse_unfamiliar: float | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
+        check_by(self.by, self.pooling)
 
 
 @dataclass

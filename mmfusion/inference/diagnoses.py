@@ -1,26 +1,53 @@
 """What an application gets for its rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmfusion.inference.stream import Prediction
 from mmfusion.task import Task
 
 
-def diagnoses(rows: Sequence[Mapping[str, Any]], parts: Iterable[Prediction], task: Task) -> list[dict[str, Any]]:
+def diagnoses(
+    rows: Sequence[Mapping[str, Any]],
+    parts: Iterable[Prediction],
+    task: Task,
+    notes: Callable[[Prediction], Mapping[str, Sequence[Any]]] = lambda _: {},
+) -> list[dict[str, Any]]:
     """One dict per row, as :meth:`mmfusion.Predictor.predict` returns them.
 
     Args:
         rows: The rows, of which an ``id`` is handed through.
         parts: Their predictions, in order.
         task: What the answers are.
+        notes: What else is said of the rows of a part, name -> n values.
     """
     results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in rows]
     for part in parts:
+        noted = notes(part)
         found = zip(results[part.rows], part.probabilities, part.inputs, part.errors, strict=True)
-        for result, probabilities, inputs, error in found:
+        for i, (result, probabilities, inputs, error) in enumerate(found):
             if error:
                 result["error"] = error
                 continue
             result |= task.told(probabilities) | {"inputs": inputs}
+            result |= {name: values[i] for name, values in noted.items()}
+            if result.get("familiarity"):
+                result["familiarity"] = float(result["familiarity"])
     return results
+
+
+def probabilities_of(results: Sequence[Mapping[str, Any]], task: Task) -> NDArray[np.float64]:
+    """(N, C) probabilities of what :func:`diagnoses` told.
+
+    Raises:
+        ValueError: The task has none, or a row could not be read.
+    """
+    if not task.has_probabilities:
+        raise ValueError(f"Task {task.name} has no probabilities; predict gives its values and intervals.")
+    for number, row in enumerate(results, start=1):
+        if "error" in row:
+            raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")
+    return np.array([list(row["probabilities"].values()) for row in results]).reshape(-1, len(task.labels))

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
-from mmfusion.files import sha256
+from mmfusion.artifacts.integrity import check_files, digest
+from mmfusion.models.fitting import check_vocabulary
+from mmfusion.names import one_line
 from mmfusion.outputs import FusionOutput
 from mmfusion.task import DEFAULT, task_named
 
@@ -46,14 +48,21 @@ def open_session(path: Path, device: str | torch.device | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(path, sess_options=options, providers=providers)
     except Exception as error:  # its errors are plain exceptions of many kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} is damaged, or not for this onnxruntime ({reason}); export it again.") from None
+        raise ValueError(
+            f"{path} is damaged, or not for this onnxruntime ({one_line(error)}); export it again."
+        ) from None
 
 
 def run_session(session: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     """The session's outputs, as tensors on the CPU, for inputs by name; what it does not take is left out."""
     fed = {node.name: np.ascontiguousarray(inputs[node.name].cpu().numpy()) for node in session.get_inputs()}
-    return tuple(torch.from_numpy(array) for array in session.run(None, fed))
+    try:
+        outputs = session.run(None, fed)
+    except Exception as error:  # as above
+        raise ValueError(
+            f"The program does not take these inputs ({one_line(error)}); export the model again."
+        ) from None
+    return tuple(torch.from_numpy(array) for array in outputs)
 
 
 class OnnxModel(nn.Module):
@@ -83,16 +92,44 @@ class OnnxModel(nn.Module):
         path = folder / export["file"]
         if not path.is_file():
             raise FileNotFoundError(f"{folder} has no {path.name}; export the model again.")
-        if sha256(path) != export["sha256"]:
+        if digest(path) != export["sha256"]:
             raise ValueError(f"{path} is not the file that config.json was written with; export the model again.")
+        check_files(folder, export["file"])
         self._session = open_session(path, device)
         self._inputs: list[str] = [node.name for node in self._session.get_inputs()]
         self._model: dict[str, Any] = config["model"]
-        self._tower_args = {"crop": export["roi_crop"]}
+        self._tower_args = {"crop": export.get("roi_crop")}
         self.architecture: str | None = config.get("architecture")
-        self.num_classes: int = config["model"]["num_classes"]
-        self.image_layout: str | None = export["image_layout"]
+        self.num_classes: int = config["model"].get("num_classes") or 0
+        self.image_layout: str | None = export.get("image_layout")
         self.task = task_named(self._model.get("task", DEFAULT), **(self._model.get("task_args") or {}))
+        unknown = sorted(set(self._inputs) - set(export.get("inputs") or self._inputs))
+        if unknown:
+            raise ValueError(f"{path} takes {', '.join(unknown)}, which config.json does not tell; export it again.")
+
+    def check_processor(self, processor: Any) -> None:
+        """Refuse a processor that does not make the program's inputs.
+
+        Raises:
+            ValueError: It makes no images, texts or columns where the program takes some, images of another size, or
+                word pieces that the program does not know.
+        """
+        makes = {
+            "pixel_values": processor.image_size,
+            "input_ids": processor.tokenizer,
+            "numeric_values": processor.table,
+        }
+        for name, made in makes.items():
+            if name in self._inputs and made is None:
+                raise ValueError(f"The program takes {name}, and the processor makes none.")
+        shape = next((node.shape for node in self._session.get_inputs() if node.name == "pixel_values"), None)
+        if shape and isinstance(shape[-1], int) and shape[-1] != processor.image_size:
+            raise ValueError(
+                f"The program takes images of {shape[-1]} pixels, the processor makes {processor.image_size}."
+            )
+        known = ((self._model.get("text_args") or {}).get("config") or {}).get("vocab_size")
+        if "input_ids" in self._inputs and isinstance(known, int):
+            check_vocabulary(processor.tokenizer, known)
 
     def forward(self, **inputs: Tensor | None) -> FusionOutput:
         """Classify a batch; the arguments are those of ``FusionModel.forward``.

@@ -1,6 +1,6 @@
 """The table of predictions: ``predictions.csv``."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mmfusion.inference.stream import Prediction
 from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import cell_number
 
-#: Appends rows: n ids, their n predictions, and for each further column its n cells, empty where unknown.
+#: Appends rows: n ids, their n predictions, for each further column its n cells, and the notes: column -> n cells.
 Write = Callable[..., None]
 
 #: what is known of rows that a model is measured on.
@@ -30,6 +30,7 @@ def prediction_writer(
     class_names: Sequence[str],
     *,
     known: Sequence[str] = (),
+    notes: Sequence[str] = (),
     escape_formulas: bool = False,
     task: Task | None = None,
 ) -> Iterator[Write]:
@@ -41,19 +42,29 @@ def prediction_writer(
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
         task: What has other columns than these; None takes ``multiclass``.
         escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
+        notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
     """
     task = task or task_named(DEFAULT, class_names)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_table(path) as table:
-        table.writerow(["id", *known, *task.columns, "inputs", "error"])
+        table.writerow(["id", *known, *task.columns, "inputs", *notes, "error"])
 
-        def write(ids: Sequence[Any], predicted: Prediction, *told: Sequence[str]) -> None:
+        def write(
+            ids: Sequence[Any],
+            predicted: Prediction,
+            *told: Sequence[str],
+            further: Mapping[str, Sequence[str]] | None = None,
+        ) -> None:
             own = list(zip(*told, strict=True)) if told else [()] * len(ids)
+            nothing = [""] * len(ids)
+            said = list(zip(*((further or {}).get(column, nothing) for column in notes), strict=True)) or [()] * len(
+                ids
+            )
             parts = predicted.probabilities, predicted.inputs, predicted.errors
-            for name, facts, row, inputs, error in zip(ids, own, *parts, strict=True):
+            for name, facts, row, inputs, error, noted in zip(ids, own, *parts, said, strict=True):
                 answer = task.cells(row) if error is None else [""] * len(task.columns)
-                line = [name, *facts, *answer, inputs if error is None else "", error or ""]
+                line = [name, *facts, *answer, inputs if error is None else "", *noted, error or ""]
                 table.writerow(map(without_formula, line) if escape_formulas else line)
 
         yield write

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,21 +16,26 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from mmfusion.artifacts.folder import full_name, member_names, read_config, read_metrics, resolve_artifact
-from mmfusion.artifacts.hub import push_to_hub
+from mmfusion.artifacts.folder import member_names
+from mmfusion.artifacts.integrity import edits
+from mmfusion.artifacts.publishing import push_to_hub
 from mmfusion.data import CaseTable, DatasetConfig, Processor
 from mmfusion.data.config import handed_on
+from mmfusion.decisions import Decisions
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.columns import check_columns, unseen_modalities, warn_of
 from mmfusion.inference.description import described
-from mmfusion.inference.diagnoses import diagnoses
+from mmfusion.inference.diagnoses import diagnoses, probabilities_of
+from mmfusion.inference.familiarity import Familiarity
+from mmfusion.inference.loading import check_members, saved_parts
+from mmfusion.inference.notes import FAMILIARITY, notes_of
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
-from mmfusion.models import FusionModel, load_model
-from mmfusion.models.fitting import check_answers
+from mmfusion.models import FusionModel
 from mmfusion.models.saving import model_config, save_pretrained
+from mmfusion.records import to_plain
 from mmfusion.task import Task, task_of
 from mmfusion.text.tokenizer import vocabulary_of
 
@@ -45,8 +50,7 @@ class Predictor:
     """A trained model.
 
     Attributes:
-        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` where the folder
-            holds an export.
+        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` of an export.
         processor: How rows become tensors, and the class names.
         calibration: The ``temperature``, the rows it was ``fitted_on``, their number ``n``, and the part of the prior
             that is put back; None leaves the probabilities as the network gives them.
@@ -58,6 +62,8 @@ class Predictor:
         channels_last: Memory format of images and image weights.
         columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
+        decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows.
+        familiarity: What the model remembers of its training rows as a whole, to tell a case that is unlike them.
     """
 
     model: FusionModel | OnnxModel | nn.Module
@@ -71,6 +77,8 @@ class Predictor:
     channels_last: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     tta: bool = False
+    decisions: Decisions | None = None
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -86,7 +94,9 @@ class Predictor:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         calibrated: bool = True,
+        calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        allow_edited: bool | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
@@ -99,18 +109,22 @@ class Predictor:
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
+            calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
+                is stored with the model.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
+            allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged, the parts do not fit each other, or several models have different classes;
-                ``dtype`` with an exported model, which computes in float32.
+            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with an exported model.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        if not (names := [each for one in given for each in member_names(one)]):
-            raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-        loaded = [_load(each, device, calibrated, dtype=dtype, channels_last=channels_last) for each in names]
+        how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
+        with edits(allow_edited):
+            if not (names := [each for one in given for each in member_names(one)]):
+                raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+            loaded = [cls(**saved_parts(each, calibration=calibration, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor
@@ -129,6 +143,8 @@ class Predictor:
             ValueError: The model is an exported one, or several.
         """
         about: dict[str, Any] = {"metrics": self.metrics if metrics is None else metrics, "dtype": dtype}
+        if self.familiarity is not None:
+            self.familiarity.write(Path(folder))
         return save_pretrained(self.network(), folder, self.processor, metadata=self._entries(), **about)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -136,7 +152,7 @@ class Predictor:
 
         Args:
             repo_id: ``org/name``; a new repository is private.
-            options: ``private``, ``revision``, ``overwrite_card`` and ``message`` of :func:`mmfusion.push_to_hub`.
+            options: As those of :func:`mmfusion.push_to_hub`.
 
         Raises:
             ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.
@@ -157,6 +173,8 @@ class Predictor:
             "tta": self.tta,
             "training": self.provenance,
             "card": self.card,
+            **({"decisions": to_plain(self.decisions)} if self.decisions is not None else {}),
+            **({"familiarity": self.familiarity.entry()} if self.familiarity is not None else {}),
         }
 
     def network(self) -> FusionModel:
@@ -179,6 +197,18 @@ class Predictor:
         return task_of(self.members[0].model, self.labels, self.processor.targets)
 
     @property
+    def note_columns(self) -> list[str]:
+        """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
+        ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``.
+        """
+        alarms = self.decisions.columns if self.decisions is not None else []
+        return [*alarms, *(FAMILIARITY if self.familiarity is not None else ())]
+
+    def notes(self, part: Prediction) -> dict[str, list[str]]:
+        """Column of :attr:`note_columns` -> cell of each row of a part, empty where the row could not be read."""
+        return notes_of(part, self.labels, self.decisions)
+
+    @property
     def dataset(self) -> DatasetConfig:
         """How the data that the model was trained on are read; the default for further data."""
         return DatasetConfig(**handed_on(self.provenance.get("dataset") or {}), columns=dict(self.columns))
@@ -186,8 +216,7 @@ class Predictor:
     @property
     def image_layout(self) -> str | None:
         """What the model reads of a row's images: one ``image``, ``slices`` or ``views``; None for nothing."""
-        layout: Any = self.model.image_layout
-        return layout
+        return cast("str | None", self.model.image_layout)
 
     @property
     def members(self) -> list[Predictor]:
@@ -195,7 +224,12 @@ class Predictor:
         return [self]
 
     def predict(
-        self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
+        self,
+        rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+        *,
+        tta: bool | None = None,
+        batch_size: int = 32,
+        refuse_unfamiliar: float | None = None,
     ) -> list[dict[str, Any]]:
         """Diagnose rows.
 
@@ -205,18 +239,20 @@ class Predictor:
                 model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
                 ``roi`` (x0, y0, x1, y1), in pixels of the image. Or a pandas or pyarrow table of such rows, whose
                 columns may also bear the names that they had in training.
-            tta: As for :meth:`stream`, like ``batch_size``.
+            tta: As for :meth:`stream`, like ``batch_size`` and ``refuse_unfamiliar``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
-            (such as ``image+text``); or ``error``. With ``id`` where the row has one. Warnings tell what was not read.
+            (such as ``image+text``), and what :attr:`note_columns` names; or ``error``. With ``id`` where the row has
+            one. Warnings tell what was not read.
 
         Raises:
             TypeError: ``rows`` is a single row, or holds something other than dicts.
         """
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
-        results = diagnoses(given, self.stream(encoded, tta=tta, batch_size=batch_size), self.task)
+        parts = self.stream(encoded, tta=tta, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
+        results = diagnoses(given, parts, self.task, self.notes)
         warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
@@ -229,13 +265,9 @@ class Predictor:
         The arguments are those of :meth:`predict`.
 
         Raises:
-            ValueError: A row cannot be read.
+            ValueError: A row cannot be read, or the model predicts numbers.
         """
-        found = self.predict(rows, tta=tta, batch_size=batch_size)
-        for number, row in enumerate(found, start=1):
-            if "error" in row:
-                raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")
-        return np.array([list(row["probabilities"].values()) for row in found]).reshape(-1, len(self.labels))
+        return probabilities_of(self.predict(rows, tta=tta, batch_size=batch_size), self.task)
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -273,7 +305,8 @@ class Predictor:
         truth = [task.written(label) for label in labels]
         groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
-        with prediction_writer(output, self.labels, known=MEASURED, task=task) if output else nullcontext() as write:
+        columns: dict[str, Any] = {"known": MEASURED, "notes": self.note_columns, "task": task}
+        with prediction_writer(output, self.labels, **columns) if output else nullcontext() as write:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -281,7 +314,7 @@ class Predictor:
                         raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
                 parts.append(part)
                 if write:
-                    write(ids[part.rows], part, truth[part.rows], groups[part.rows])
+                    write(ids[part.rows], part, truth[part.rows], groups[part.rows], further=self.notes(part))
         return kept(cases, labels, parts, task)
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
@@ -308,7 +341,14 @@ class Predictor:
         return explain_item(self, item, image=row.get("image"), **options)
 
     def stream(
-        self, rows: Sequence[Any], *, batch_size: int, tta: bool | None = None, workers: int = 0, description: str = ""
+        self,
+        rows: Sequence[Any],
+        *,
+        batch_size: int,
+        tta: bool | None = None,
+        workers: int = 0,
+        refuse_unfamiliar: float | None = None,
+        description: str = "",
     ) -> Iterator[Prediction]:
         """Predict rows, batch by batch, in their order.
 
@@ -317,10 +357,11 @@ class Predictor:
             batch_size: Rows per step.
             tta: Average over test-time augmentations; None does as each model was saved.
             workers: Loader processes.
+            refuse_unfamiliar: Rows less familiar than this get an error in place of a prediction; None refuses none.
             description: What the progress bar says; without it there is none.
         """
-        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
-        streams = [member._stream(encoded, **options) for member, encoded in zip(self.members, rows, strict=True)]
+        how: dict[str, Any] = dict(batch_size=batch_size, tta=tta, workers=workers, refuse_unfamiliar=refuse_unfamiliar)
+        streams = [member._stream(encoded, **how) for member, encoded in zip(self.members, rows, strict=True)]
         disable = None if description else True  # None: on a terminal only
         with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
             for part in mean_of(streams):
@@ -328,8 +369,8 @@ class Predictor:
                 bar.update(len(part.errors))
 
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
-        own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
-        own |= {"task": self.task, "calibration": self.calibration}
+        own: dict[str, Any] = dict(task=self.task, calibration=self.calibration, familiarity=self.familiarity)
+        own |= dict(table=self.processor.table, dtype=self.dtype, channels_last=self.channels_last)
         options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
@@ -348,20 +389,7 @@ class Ensemble(Predictor):
     """
 
     def __init__(self, members: Sequence[Predictor]) -> None:
-        if len(members) < 2:
-            raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
-        first = members[0]
-        for other in members[1:]:
-            if other.labels != first.labels:
-                has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
-                raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
-            if other.task.name != first.task.name:
-                raise ValueError(f"The models of an ensemble have the same task: {first.name} and {other.name} differ.")
-        layouts = {member.image_layout: member.name for member in members}
-        layouts.pop(None, None)
-        if len(layouts) > 1:
-            (one, a), (two, b), *_ = layouts.items()
-            raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
+        first = check_members(members)
         self._members = list(members)
         models = nn.ModuleList([member.model for member in members])
         name = f"the mean of {len(members)} models: {', '.join(member.name for member in members)}"
@@ -370,30 +398,3 @@ class Ensemble(Predictor):
     @property
     def members(self) -> list[Predictor]:
         return self._members
-
-
-def _load(
-    name: str | os.PathLike[str], device: str | torch.device | None, calibrated: bool, **computing: Any
-) -> Predictor:
-    """A saved or an exported model with all that its folder says; ``computing`` are ``dtype`` and ``channels_last``."""
-    folder = resolve_artifact(name)
-    config, processor = read_config(folder), Processor.from_pretrained(folder)
-    model: FusionModel | OnnxModel
-    if "export" in config:
-        if (dtype := computing["dtype"]) is not None:
-            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        model = OnnxModel(folder, device)
-    else:
-        model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    check_answers(model, processor, folder)
-    return Predictor(
-        model,
-        processor,
-        calibration=config.get("calibration") if calibrated else None,
-        tta=config.get("tta", False),
-        provenance=config.get("training") or {},
-        card=config.get("card") or {},
-        metrics=read_metrics(folder),
-        name=full_name(os.fspath(name)),
-        **computing,
-    )

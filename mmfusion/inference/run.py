@@ -19,10 +19,12 @@ from mmfusion.inference.columns import column_lines, unseen_modalities, warn_of
 from mmfusion.inference.config import PredictConfig
 from mmfusion.inference.contents import contents_for, template_of, with_template
 from mmfusion.inference.description import how_it_predicts
+from mmfusion.inference.grouping import joined
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import stream_unlabelled
 from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Prediction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +38,13 @@ class Predicted:
         path: The CSV file.
         rows: How many rows it has.
         unreadable: How many of them could not be read, and hold their reason under ``error``.
+        reason: That of the first of them.
     """
 
     path: Path
     rows: int
     unreadable: int
+    reason: str | None = None
 
     def frame(self) -> pd.DataFrame:
         """The file's rows."""
@@ -53,20 +57,25 @@ class Predicted:
     def summary(self) -> str:
         """Rows and file, in one line."""
         failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        failed += f"; the first: {self.reason}" if self.reason else ""
         return f"{self.rows:,} rows in {self.path}{failed}"
 
 
-def open_predictor(names: Sequence[str], *, calibrated: bool = True) -> Predictor:
+def open_predictor(names: Sequence[str], **how: Any) -> Predictor:
     """A trained model, or several as an ensemble, as commands run it: in the memory format that the machine likes."""
-    return Predictor.from_pretrained(names, channels_last=resolve_channels_last(None), calibrated=calibrated)
+    return Predictor.from_pretrained(names, channels_last=resolve_channels_last(None), **how)
 
 
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
-    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated)
+    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
-    options = {name: getattr(c, name) for name in ("dataset", "tta", "batch_size", "escape_formulas")}
-    return predict_path(predictor, c.data, c.output, **options)
+    pooling = None
+    if c.by is not None:
+        pooling = c.pooling or (predictor.decisions.by_group if predictor.decisions is not None else None) or "mean"
+        print(f"one row for each group, {'mean' if pooling == 'mean' else 'largest'} probability of its rows")
+    names = ("dataset", "tta", "batch_size", "escape_formulas", "refuse_unfamiliar")
+    return predict_path(predictor, c.data, c.output, pooling=pooling, **{name: getattr(c, name) for name in names})
 
 
 @sole_writer
@@ -79,37 +88,63 @@ def predict_path(
     tta: bool | None = None,
     batch_size: int = 64,
     escape_formulas: bool = False,
+    pooling: str | None = None,
+    refuse_unfamiliar: float | None = None,
 ) -> Predicted:
     """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., inputs,
     error``.
 
     Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
     that the model does not know, and texts that were cut. The arguments are those of
-    :class:`~mmfusion.inference.config.PredictConfig`.
+    :class:`~mmfusion.inference.config.PredictConfig`; with a ``pooling`` there is one row for each group.
 
     Raises:
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
-    dataset, count, unreadable = dataset or predictor.dataset, 0, 0
+    if pooling is not None:
+        predictor.task.need_one_class("by group")
+    dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
+    how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
     notices = [InputNotices() for _ in predictor.members]
     bar = tqdm(desc="Predicting", unit="row", disable=None)
-    how: dict[str, Any] = {"escape_formulas": escape_formulas, "task": predictor.task}
-    with prediction_writer(output, predictor.labels, **how) as write, bar:
+    parts: list[Prediction] = []
+    ids: list[str] = []
+    groups: list[str | None] = []
+    columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
+    with prediction_writer(output, predictor.labels, task=predictor.task, **columns) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))
                 warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
-            for part in predictor.stream(rows, tta=tta, batch_size=batch_size):
-                write(rows[0].ids[part.rows], part)
+            for part in predictor.stream(rows, **how):
+                if pooling is None:
+                    write(rows[0].ids[part.rows], part, further=predictor.notes(part))
+                else:
+                    parts.append(part)
                 judged.update(part.inputs)
                 unreadable += sum(error is not None for error in part.errors)
+                reason = reason or next(filter(None, part.errors), None)
                 bar.update(len(part.errors))
             count += len(cases)
+            ids, groups = [*ids, *rows[0].ids], [*groups, *cases.frame["group"]]
             for noted, each in zip(notices, rows, strict=True):
                 noted.update(each.notices())
+        if pooling is not None and count:
+            ids, whole = _by_group(parts, ids, groups, pooling)
+            write(ids, whole, further=predictor.notes(whole))
+            count, unreadable = len(ids), sum(error is not None for error in whole.errors)
     warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
-    return Predicted(Path(output), count, unreadable)
+    return Predicted(Path(output), count, unreadable, reason)
+
+
+def _by_group(
+    parts: Sequence[Prediction], ids: Sequence[str], groups: Sequence[str | None], pooling: str
+) -> tuple[list[str], Prediction]:
+    """Names and predictions of the groups; ValueError where no row has one."""
+    if not any(group is not None for group in groups):
+        raise ValueError("by group: no row has a group; name the column of patients or lesions, dataset.group_column.")
+    return joined(parts, ids, groups, pooling)

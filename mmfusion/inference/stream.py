@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmfusion.data.table_columns import TableColumns
+from mmfusion.inference.familiarity import Familiarity, case_level, tower_features, vectors_of
 from mmfusion.inference.rows import ROW_ERRORS, reason_of
 from mmfusion.inference.shares import shares_of
 from mmfusion.inference.tta import views_of
@@ -34,6 +36,8 @@ class Prediction:
         shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
             names them; NaN in a row that could not be read, and nothing where no row of the batch could.
         calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
+        familiarity: Modality -> (n,) how familiar each row is, NaN where it lacks it or could not be read; empty where
+            the model does not know.
         task: What makes answers of the scores.
     """
 
@@ -43,6 +47,7 @@ class Prediction:
     inputs: list[str]
     shares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    familiarity: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     task: Task = field(default_factory=lambda: task_named(DEFAULT))
 
     @property
@@ -97,6 +102,9 @@ def predict_rows(
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
     workers: int = 0,
+    familiarity: Familiarity | None = None,
+    table: TableColumns | None = None,
+    refuse_unfamiliar: float | None = None,
 ) -> Iterator[Prediction]:
     """Predict every row of a data set, batch by batch.
 
@@ -107,7 +115,9 @@ def predict_rows(
         collate: List of items -> keyword tensors (``Processor.collate``).
         task: What the model answers, with its labels.
         calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.
-        batch_size: As for ``Predictor.stream``, like ``tta`` and ``workers``.
+        batch_size: As for ``Predictor.stream``, like ``tta``, ``workers`` and ``refuse_unfamiliar``.
+        familiarity: What the model remembers of its training rows; None tells none.
+        table: How columns are read, whose cells may be unlike all of training.
 
     Yields:
         One :class:`Prediction` per batch, in order.
@@ -122,24 +132,41 @@ def predict_rows(
     guarded, collate_fn = Guarded(dataset), partial(collated, collate=collate)
     start = 0
     model.eval()
+    if refuse_unfamiliar is not None and familiarity is None:
+        raise ValueError("refuse_unfamiliar: the model was saved without what tells familiar cases; train it anew.")
     for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):
         readable = np.array([error is None for error in errors])
         result = np.full((len(errors), task.size), np.nan, dtype=np.float32)
         judged = [""] * len(errors)
         shares: dict[str, NDArray[np.float32]] = {}
+        familiar: dict[str, NDArray[np.float32]] = {}
         if batch is not None:
             for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
                 judged[row] = words
             inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k != "labels"}
             with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
-                outputs = [model(**view) for view in (views_of(inputs) if tta else [inputs])]
+                views = iter(views_of(inputs) if tta else [inputs])
+                with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
+                    outputs = [model(**next(views))]
+                outputs += [model(**view) for view in views]
                 result = _spread(task.pooled([task.raw(output) for output in outputs]), readable)
                 given = [shares_of(output) for output in outputs]
                 shares = {n: _spread(torch.stack([s[n] for s in given]).mean(dim=0), readable) for n in given[0]}
+                if familiarity is not None:
+                    told = familiarity.of(*vectors_of(inputs, seen(), table))
+                    familiar = {m: _spread(torch.from_numpy(each)[:, None], readable)[:, 0] for m, each in told.items()}
+        if refuse_unfamiliar is not None and familiar:
+            level, unlike = case_level(familiar)
+            for row in np.flatnonzero(level < refuse_unfamiliar):
+                what = f" ({unlike[row].replace('+', ', ')})" if unlike[row] else ""
+                errors[row] = (
+                    f"Unlike the training data{what}: familiarity {level[row]:.2g}, below {refuse_unfamiliar:g}."
+                )
+                result[row] = np.nan
         for row in np.flatnonzero(np.isnan(result).any(axis=1)):
             result[row] = np.nan
             errors[row], judged[row] = errors[row] or "The model's output is not finite.", ""
-        yield Prediction(start, result, errors, judged, shares, calibration, task)
+        yield Prediction(start, result, errors, judged, shares, calibration, familiar, task)
         start += len(errors)
 
 

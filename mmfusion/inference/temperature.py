@@ -9,15 +9,21 @@ from torch import Tensor
 def class_probabilities(logits: Tensor, calibration: Mapping[str, Any] | None = None) -> Tensor:
     """``softmax((logits + s log pi) / T)`` in float32, (B, C).
 
+    Of a model that was updated for another site, ``softmax(a log p + b)`` of these.
+
     Args:
         logits: (B, C), or log-probabilities, which are logits too.
         calibration: Entry ``calibration`` of a saved model, with the ``temperature`` T, and where a part of the prior
-            is put back its strength s (``prior_strength``) and log pi (``log_prior``, C numbers); None takes T = 1 and
-            s = 0.
+            is put back its strength s (``prior_strength``) and log pi (``log_prior``, C numbers); an ``update`` has a
+            and b (``slope`` and ``intercept``, C numbers each). None takes T = 1 and s = 0.
     """
     logits = logits.float()
     if calibration is None:
         return logits.softmax(dim=-1)
     if strength := calibration.get("prior_strength"):
         logits = logits + strength * logits.new_tensor(calibration["log_prior"])
-    return (logits / calibration["temperature"]).softmax(dim=-1)
+    logits = logits / calibration["temperature"]
+    if update := calibration.get("update"):
+        slope, intercept = (logits.new_tensor(update[name]) for name in ("slope", "intercept"))
+        logits = slope * logits.log_softmax(dim=-1) + intercept
+    return logits.softmax(dim=-1)

@@ -1,5 +1,7 @@
 """The time of a ladder: how much is left, and how many epochs of a network fit into it."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from mmfusion.progress import in_words
 from mmfusion.training.epochs import steps_per_epoch
 
 #: a forward pass costs so much of a training step.
@@ -15,6 +18,10 @@ FORWARD = 0.4
 PLANNED = 0.9
 #: share of an epoch for which a run is worth its while.
 LEAST = 0.5
+#: share of the time left after which the steps that were measured are enough.
+MEASURING = 0.05
+#: seconds of a run beside its epochs, of each second that passed before the first run: both are slow on a slow machine.
+BESIDE = 0.4
 
 
 class LeftOutError(Exception):
@@ -47,14 +54,8 @@ class Clock:
     def check(self, until: float) -> None:
         """Raise :class:`LeftOutError` where so many seconds, or fewer, are left."""
         if self.left <= until:
-            raise LeftOutError("skipped: the time is over")
-
-
-def in_words(seconds: float) -> str:
-    """A time as a reader likes it: ``45 s``, ``12 min``, ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+            words = f"only {in_words(self.left)} are left" if self.left > 0 else "the time is over"
+            raise LeftOutError(f"skipped: {words}")
 
 
 @dataclass
@@ -68,6 +69,11 @@ class Pace:
 
     factor: float = 1.0
     fixed: float = 5.0
+
+    @classmethod
+    def after(cls, seconds: float) -> Pace:
+        """What is assumed before any run: so many seconds went by on imports, reading and the audit."""
+        return cls(fixed=max(cls.fixed, BESIDE * seconds))
 
     def epoch(self, step: float, steps: float, val_steps: float) -> float:
         """Seconds of an epoch.

@@ -26,7 +26,8 @@ class AutoConfig(RunConfig):
         data: Root folder of the data set, or its table. It needs validation rows, or no split at all.
         output: Folder of the leaderboard and of all that is trained; a second call goes on in it.
         time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds. It runs from when
-            the options are read: importing the libraries counts.
+            the options are read: importing the libraries counts. They and the audit, which opens every image, are
+            never cut short.
         seed: Fixes a drawn split, weights, order and augmentation.
         dataset: How to read the data. Columns that may be inputs are read unless ``table_columns`` is ``none``.
         model: The architecture of all networks; what the data have nothing for is left out.

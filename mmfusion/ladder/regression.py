@@ -43,7 +43,7 @@ def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: 
         predictor: A model whose head is ``linear``; its towers stay as they are.
         cases: A table with training and validation rows; the latter choose the strength of the penalty.
         batch_size: Rows that are encoded at once.
-        on_batch: Called before each batch; what it raises ends the fit.
+        on_batch: Called before each batch and each fit; what it raises ends them.
 
     Returns:
         Which strength was chosen, in words.
@@ -55,7 +55,10 @@ def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: 
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-6] = 1.0
     y, val_y = (cases.select(split).frame["label"].map(predictor.labels.index) for split in ("train", "val"))
-    fitted = [LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / scale, y) for strength in STRENGTHS]
+    fitted = []
+    for strength in STRENGTHS:
+        on_batch()
+        fitted.append(LogisticRegression(C=strength, max_iter=1000).fit((x - mean) / scale, y))
 
     def loss(regression: LogisticRegression) -> float:
         probabilities = regression.predict_proba((val_x - mean) / scale)

@@ -28,12 +28,13 @@ from mmfusion.files import read_json, replacing, sole_writer, write_frame, write
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.tta import VIEWS
-from mmfusion.ladder.clock import FORWARD, Clock, LeftOutError, Pace, TimeLimit, in_words
+from mmfusion.ladder.clock import FORWARD, MEASURING, Clock, LeftOutError, Pace, TimeLimit
 from mmfusion.ladder.config import AutoConfig
 from mmfusion.ladder.leaderboard import Entry, Leaderboard
 from mmfusion.ladder.regression import fit_head
 from mmfusion.ladder.rungs import Networks, begun_epochs, plan_networks, seconds_of_step
 from mmfusion.models.factory import resolve_config
+from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.results import Evaluation
 from mmfusion.settings import with_settings
@@ -61,6 +62,7 @@ def auto(config: AutoConfig) -> Leaderboard:
 
     Raises:
         FileExistsError: The folder holds something else.
+        TimeoutError: The time is over before the first rung.
         ValueError: The folder holds another ladder or one on other data, bad rows, or no validation rows.
     """
     clock = Clock(config.seconds, config.began)
@@ -74,10 +76,18 @@ def auto(config: AutoConfig) -> Leaderboard:
         base = with_settings(base, WITHOUT["image"])
     check_settings(base)
     _begin(config, output)
+    _in_time(clock, "reading libraries and data")
     cases, is_sound = _audited(cases, base, output)
+    _in_time(clock, "the audit")
     networks = plan_networks(base, cases)
     print("\n".join(networks.told))
     return Ladder(base, output, cases, networks, clock, is_sound).climb()
+
+
+def _in_time(clock: Clock, done: str) -> None:
+    if clock.left <= 0:
+        words = f"The time limit of {in_words(clock.limit)} is over: {done} took until {in_words(clock.spent)}"
+        raise TimeoutError(f"{words}, and no model was begun. Give time_limit more; what is done is kept.")
 
 
 def _begin(config: AutoConfig, output: Path) -> None:
@@ -132,7 +142,7 @@ class Ladder:
         self, base: RunConfig, output: Path, cases: CaseTable, networks: Networks, clock: Clock, is_sound: bool
     ) -> None:
         self.base, self.output, self.cases, self.networks, self.clock = base, output, cases, networks, clock
-        self.is_sound, self.pace, self.screen = is_sound, Pace(), sys.stdout
+        self.is_sound, self.pace, self.screen = is_sound, Pace.after(clock.spent), sys.stdout
         self.val, self.metric = cases.select("val"), base.train.metric
         self.entries: list[Entry] = []
 
@@ -145,8 +155,7 @@ class Ladder:
         winner = next((entry.name for entry in order if entry.is_network and entry.intervals is not None), None)
         if winner is not None:
             self._crown(winner)
-        test = self._test(winner) if winner is not None and "test" in self.cases.splits else None
-        return self._board(winner, test)
+        return self._board(winner, None if winner is None else self._test(winner))
 
     def _rungs(self) -> Iterator[tuple[str, str, bool, Callable[[Path], dict[str, Any]]]]:
         """Name, words, whether it is a network, and what climbs it and may have better words, of all but the last."""
@@ -213,6 +222,7 @@ class Ladder:
         run = self.networks.frozen
         if run is None:
             raise LeftOutError("skipped: no tower starts from published weights, which could stay as they are")
+        self.clock.check(3 * self.pace.fixed)
         # the features, calibration and figures of the validation rows
         looks = 3 + 2 * len(VIEWS) * bool(run.train.tta)
         batches = (self.cases.splits["train"] + looks * len(self.val)) / run.train.batch_size
@@ -221,28 +231,35 @@ class Ladder:
         with logged(folder / LOG):
             predictor = settle(run, self.cases).predictor(self.cases)
             chosen = fit_head(predictor, self.cases, **inference, on_batch=lambda: self.clock.check(self.pace.fixed))
+            began = self.clock.spent
             # no loss and no sampler has taken the prior out
             calibrate(predictor, self.val, tta=run.train.tta, **inference)
             found = measure(predictor, self.val, output=folder, **inference)
             save(predictor, folder / "best", {**found.to_dict(), "split": "val"})
+        self.pace.fixed = max(self.pace.fixed, self.clock.spent - began)
         parts = predictor.network().config
         return {"about": f"{parts['image_encoder'] or parts['text_encoder']}, frozen; {chosen}"}
 
     def _network(self, name: str, about: str, run: RunConfig, folder: Path) -> dict[str, Any]:
         rest = [other for other in self.networks.tuned if not (self.output / "steps" / other / RESULT).is_file()]
-        share = self._budget() / (len(rest) - rest.index(name))
+        # left when the next network begins
+        end = self.clock.left - self._budget() / (len(rest) - rest.index(name))
+        until = end + self.pace.fixed
+        self.clock.check(until)
         steps, val_steps = (count / run.train.batch_size for count in (self.cases.splits["train"], len(self.val)))
         epochs, foretold = begun_epochs(RunFolder(folder)), 0.0
         if epochs is None:
-            foretold = self.pace.epoch(self._step(run), steps, val_steps)
-            epochs = self.pace.epochs(foretold, share, run.train.epochs)
+            step = self._step(run)
+            foretold = self.pace.epoch(step, steps, val_steps)
+            # a run that is stopped looks at the validation rows once more
+            until += self.pace.epoch(step, 0, val_steps)
+            epochs = self.pace.epochs(foretold, self.clock.left - end, run.train.epochs)
             if epochs < 1:
-                left = in_words(max(share - self.pace.fixed, 0))
+                left = in_words(max(self.clock.left - until, 0))
                 raise LeftOutError(f"skipped: one epoch takes about {in_words(foretold)}, and {left} are left for it")
             self._say(f"  {epochs} epoch{'s' * (epochs > 1)} of about {in_words(foretold)}")
         settings = replace(run.train, epochs=epochs, head_epochs=min(run.train.head_epochs, epochs - 1), resume=True)
         run = replace(run, output=str(folder), train=settings)
-        until = self.clock.left - share + self.pace.fixed
         limit = TimeLimit(self.clock, until, lambda line: self._say(f"  {line}"), self.metric)
         began = self.clock.spent
         with logged(folder / LOG):
@@ -262,7 +279,7 @@ class Ladder:
     def _step(self, run: RunConfig) -> float:
         """Seconds of a training step of a network."""
         with logged(self.output / "steps" / LOG):
-            return seconds_of_step(run, self.cases)
+            return seconds_of_step(run, self.cases, enough=MEASURING * self.clock.left)
 
     def _budget(self) -> float:
         """Seconds that are left for training: ensemble and test rows cost about as much as the ends of two runs."""
@@ -301,11 +318,17 @@ class Ladder:
             else:
                 shutil.copytree(steps / winner / "best", partial, dirs_exist_ok=True)
 
-    def _test(self, winner: str) -> Evaluation:
-        """The winner on the test rows, looked at once."""
+    def _test(self, winner: str) -> Evaluation | None:
+        """The winner on the test rows, where there are any, looked at once; None where no time is left for it."""
         folder, best = self.output / "steps" / winner / "test", self.output / "best"
+        if "test" not in self.cases.splits:
+            return None
+        is_done = (folder / "metrics.json").is_file()
+        if not is_done and self.clock.left < self.pace.fixed:
+            self._say("test rows: skipped, the time is over; a second call looks at them")
+            return None
         predictor = Predictor.from_pretrained(best)
-        if not (folder / "metrics.json").is_file():
+        if not is_done:
             with logged(folder / LOG):
                 measure(predictor, self.cases.select("test"), output=folder)
         found = read_json(folder / "metrics.json") | {"split": "test"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -105,12 +106,15 @@ def _is_random(config: RunConfig, modality: str) -> bool:
     return any(start.modality == modality and start.words.startswith(RANDOM) for start in tower_starts(config))
 
 
-def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float] = time.perf_counter) -> float:
+def seconds_of_step(
+    config: RunConfig, cases: CaseTable, *, enough: float = math.inf, now: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds of one training step, its batch included, with the run's model and augmentation: of the second and third.
 
     Args:
         config: The run.
         cases: Its rows.
+        enough: Seconds after which no further step is made: those that were made tell, the first if it is the only one.
         now: The seconds of a clock.
     """
     loss = build_loss(config.train, cases.question, label_counts(cases))
@@ -120,7 +124,7 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
     model = predictor.network().to(torch.accelerator.current_accelerator(check_available=True) or "cpu").train()
     optimizer = torch.optim.AdamW(model.param_groups(config.train.lr))
     is_bf16 = resolve_precision(config.train.precision) == "bf16"
-    began = now()
+    first = began = now()
     places = itertools.cycle(range(len(rows)))
     for number in range(1 + _MEASURED):
         began = began if number > 1 else now()
@@ -131,7 +135,9 @@ def seconds_of_step(config: RunConfig, cases: CaseTable, now: Callable[[], float
         value: Any = loss(output, inputs["labels"])["loss"]
         value.backward()
         optimizer.step()
-    return (now() - began) / _MEASURED
+        if now() - first > enough:
+            break
+    return (now() - began) / max(number, 1)
 
 
 def begun_epochs(folder: RunFolder) -> int | None:

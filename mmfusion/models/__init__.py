@@ -6,7 +6,7 @@ from mmfusion.lazy import attach
 
 if TYPE_CHECKING:
     from mmfusion.artifacts.folder import read_config as read_config, resolve_artifact as resolve_artifact
-    from mmfusion.artifacts.hub import push_to_hub as push_to_hub
+    from mmfusion.artifacts.publishing import push_to_hub as push_to_hub
     from mmfusion.models.catalogue import (
         get_pretrained_cfg as get_pretrained_cfg,
         is_model as is_model,

@@ -10,13 +10,13 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, shipped_weights
+from mmfusion.artifacts.integrity import edits
 from mmfusion.artifacts.names import LOCAL
 from mmfusion.artifacts.shipped import tell_terms
 from mmfusion.models.fitting import check_fit, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
-from mmfusion.models.saved import load_model
-from mmfusion.names import did_you_mean
+from mmfusion.models.saved import load_model, refuse_keywords
 from mmfusion.towers.bags import FEATURES
 
 #: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
@@ -55,9 +55,7 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
         TypeError: an override is no keyword of a model.
     """
     known = [*model_keywords(), "num_classes", "encoder_weights"]
-    for name in overrides:
-        if name not in known:
-            raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, known)}")
+    refuse_keywords(overrides, known)
     config = dict(architecture)
     if overrides.get("image_encoder") == FEATURES:
         overrides = {"image_tower": "bags", **overrides}  # what the architecture's own tower was told does not go
@@ -105,6 +103,7 @@ def create_model(
     num_classes: int | None = None,
     encoder_weights: EncoderWeights = None,
     processor: Any | None = None,
+    allow_edited: bool | None = None,
     **overrides: Any,
 ) -> FusionModel:
     """Create a model by name.
@@ -120,6 +119,7 @@ def create_model(
         processor: :class:`mmfusion.data.Processor` that the model is to fit: a built-in text encoder without weights
             gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. What is
             given beside it takes precedence; what then does not fit is refused.
+        allow_edited: take the folder of a saved model that was edited by hand, with a warning; None refuses it.
         overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 
@@ -140,7 +140,8 @@ def create_model(
     if not is_saved and not registry.is_known("model", architecture):
         refuse_path(name)
     if is_saved:
-        model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
+        with edits(allow_edited):
+            model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
     elif pretrained or tag:
         registry.get("model", architecture)
         weights = shipped_weights(name)

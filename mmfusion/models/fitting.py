@@ -60,20 +60,16 @@ def check_fit(model: Any, processor: Any) -> None:
         ValueError: The processor makes no inputs for a tower, its tokenizer has word pieces that the text encoder does
             not know, or the numbers of columns or of classes differ.
     """
+    if hasattr(model, "check_processor"):  # an exported model, which has inputs and no towers
+        model.check_processor(processor)
+        return
     tower, tokenizer = model.text_tower, processor.tokenizer
     if tower is not None and tokenizer is None:
         raise ValueError("The model reads text, and the processor has no tokenizer; give it one (mmfusion.data).")
     if "pixel_values" in getattr(model.image_tower, "inputs", ()) and processor.image_size is None:
         raise ValueError("The model reads images, and the processor has no image_size; give it one.")
-    if (
-        tower is not None
-        and tokenizer is not None
-        and len(tokenizer) > (known := getattr(tower, "vocab_size", 1 << 62))
-    ):
-        how = "create_model(..., processor=processor) makes a model that fits"
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} word pieces, the model's text encoder knows {known}; {how}."
-        )
+    if tower is not None and tokenizer is not None:
+        check_vocabulary(tokenizer, getattr(tower, "vocab_size", 1 << 62))
     if model.image_layout == "bags" and model.image_tower.dim != processor.bag_dim:
         widths = f"The model reads vectors {model.image_tower.dim} wide, the processor makes them {processor.bag_dim}"
         raise ValueError(f"{widths}; set bag_dim.")
@@ -82,6 +78,14 @@ def check_fit(model: Any, processor: Any) -> None:
     if processor.labels and model.num_classes not in (0, len(processor.labels)):
         names = ", ".join(processor.labels)
         raise ValueError(f"The model has {model.num_classes} classes, the processor {len(processor.labels)}: {names}.")
+
+
+def check_vocabulary(tokenizer: Any, known: int) -> None:
+    """Raise ValueError where a tokenizer has word pieces that the text encoder does not know."""
+    pieces = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    if pieces > known:
+        how = "create_model(..., processor=processor) makes a model that fits"
+        raise ValueError(f"The tokenizer has {pieces} word pieces, the model's text encoder knows {known}; {how}.")
 
 
 def _check_columns(model: Any, table: Any) -> None:

@@ -210,6 +210,8 @@ class FusionModel(Freezable):
     def _build_heads(self, num_classes: int) -> None:
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
+        if 0 < num_classes < self.task.fewest:
+            raise ValueError("num_classes=1 gives every case the probability 1; yes and no are num_classes=2.")
         self.config["num_classes"] = num_classes
         sized = {**self.config, "num_classes": self.task.width(num_classes) if num_classes else 0}
         self.head = parts.build_head(sized, self.num_features, self.fusion, self.sides.widths[0])

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
+from mmfusion.artifacts.integrity import check_files, digest
 from mmfusion.artifacts.names import CONFIG, WEIGHTS
 from mmfusion.artifacts.versions import renamed_tensors
-from mmfusion.files import sha256
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.saving import named_parts
-from mmfusion.names import did_you_mean
+from mmfusion.names import did_you_mean, one_line
+from mmfusion.repositories import no_network
 
 #: files that torch and others unpickle.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -31,6 +33,14 @@ def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
     for entry, kind, name in named_parts(model):
         if entry in plugins and not registry.is_known(kind, name):
             raise ValueError(registry.missing_hint(kind, name, plugins[entry]))
+
+
+def refuse_keywords(overrides: Mapping[str, Any], known: list[str]) -> None:
+    """Refuse what is no keyword of a model, with a TypeError that names the nearest one."""
+    for name in overrides:
+        if name not in known:
+            why = "pictures are read as RGB, grey ones too" if name == "in_chans" else did_you_mean(name, known)
+            raise TypeError(f"create_model got an unexpected keyword {name!r}; {why}")
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
@@ -51,22 +61,24 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     stored = read_config(folder)
     if "export" in stored:
         raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
-    for name in overrides:
-        if name not in model_keywords():
-            raise TypeError(f"create_model got an unexpected keyword {name!r}; {did_you_mean(name, model_keywords())}")
+    refuse_keywords(overrides, model_keywords())
+    weights = _read_weights(folder)
+    saved = stored["model"]
+    nested = {n: {**(saved.get(n) or {}), **(overrides[n] or {})} for n in overrides if n.endswith("_args")}
+    config = {**saved, **overrides, **nested}
     try:
-        saved = stored["model"]
-        nested = {n: {**(saved.get(n) or {}), **(overrides[n] or {})} for n in overrides if n.endswith("_args")}
-        config = {**saved, **overrides, **nested}
         _check_plugins(config, {k: v for k, v in (stored.get("plugins") or {}).items() if k not in overrides})
-        with _without_weights():
+        with no_network(), _without_weights(None if overrides else _Budget.of(weights)):
             model = FusionModel(**config)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{folder / CONFIG}: {error}") from None
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a library has for a value that it does not take
+        kind = TypeError if overrides and isinstance(error, TypeError) else ValueError
+        raise kind(f"{folder / CONFIG}: {one_line(error)}") from None
     model.architecture = stored.get("architecture")
     model.origins = stored.get("encoders") or {}
     own = model.state_dict()
-    state = _checked_weights(folder, stored, {name: tensor.shape for name, tensor in own.items()})
+    state = _checked(weights, folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,
     # at addresses where matrix kernels round differently than at torch's own, the multiples of 64
     owned = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
@@ -81,17 +93,24 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     return model.eval()
 
 
-def _checked_weights(folder: Path, stored: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """The saved tensors under today's names, as views of the file: all that the model has, of its shapes, undamaged."""
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """The saved tensors as views of the file, under the names that they have there."""
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         why = f", and {pickled[0]} is pickle, which may run any code and is not read" if pickled else ""
         raise FileNotFoundError(f"{folder} has no {WEIGHTS}{why}; save or fetch the model again.")
     try:
-        state = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); fetch or save the model again.") from None
+        raise ValueError(f"{path} is damaged ({one_line(error)}); fetch or save the model again.") from None
+
+
+def _checked(
+    state: dict[str, Tensor], folder: Path, stored: Mapping[str, Any], shapes: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """The tensors under today's names: all that the model has, of its shapes, undamaged."""
+    path = folder / WEIGHTS
     state = renamed_tensors(state, stored["format_version"])
     wrong = [f"missing {name}" for name in shapes if name not in state]
     wrong += [f"unexpected {name}" for name in state if name not in shapes]
@@ -105,8 +124,9 @@ def _checked_weights(folder: Path, stored: Mapping[str, Any], shapes: Mapping[st
             "weights; fetch or save the model again."
         )
     # a flipped bit within a tensor is nothing that safetensors could notice
-    if stored.get("weights_sha256") not in (None, sha256(path)):
+    if stored.get("weights_sha256") not in (None, digest(path)):
         raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
+    check_files(folder, WEIGHTS)
     return state
 
 
@@ -114,8 +134,31 @@ def _checked_weights(folder: Path, stored: Mapping[str, Any], shapes: Mapping[st
 _BUILDING = threading.Lock()
 
 
+@dataclass
+class _Budget:
+    """How much a configuration may build: some times what its weights are, which a wrong number exceeds at once.
+
+    Attributes:
+        parameters: Number of parameters that are left.
+        elements: Number of their elements that are left.
+    """
+
+    parameters: int
+    elements: int
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> "_Budget":
+        return cls(4 * len(weights) + 1_000, 4 * sum(tensor.numel() for tensor in weights.values()) + 10_000_000)
+
+    def spend(self, parameter: nn.Parameter) -> None:
+        self.parameters -= 1
+        self.elements -= parameter.numel()
+        if min(self.parameters, self.elements) < 0:
+            raise ValueError(f"it describes a model of many times the size of {WEIGHTS}")
+
+
 @contextmanager
-def _without_weights() -> Iterator[None]:
+def _without_weights(budget: _Budget | None) -> Iterator[None]:
     """Build modules whose parameters hold no memory and are not initialised: the saved ones take their places.
 
     Buffers are real, as some are not saved. Modules that another thread builds meanwhile are as always, which is why
@@ -126,6 +169,8 @@ def _without_weights() -> Iterator[None]:
 
         def register_empty(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
             if param is not None and threading.get_ident() == builder:
+                if budget is not None:
+                    budget.spend(param)
                 param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
             register(module, name, param)
 

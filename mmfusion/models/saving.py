@@ -11,9 +11,10 @@ from torch import nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import write_artifact
+from mmfusion.artifacts.integrity import begin, digest
 from mmfusion.artifacts.names import CONFIG, LOCAL, WEIGHTS
 from mmfusion.artifacts.versions import FORMAT_VERSION
-from mmfusion.files import read_json, sha256, written_whole
+from mmfusion.files import read_json, written_whole
 from mmfusion.models.fitting import check_fit
 from mmfusion.untrusted import is_outside
 
@@ -42,9 +43,9 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any |
         return save_model(model, folder, **options)
     check_fit(model, processor)
     options["metadata"] = {**(options.get("metadata") or {}), "processor": processor.to_dict()}
-    folder = save_model(model, folder, **options)
-    processor.save_tokenizer(folder)
-    return folder
+    begin(Path(folder))
+    processor.save_tokenizer(Path(folder))
+    return save_model(model, folder, **options)
 
 
 def save_model(
@@ -55,7 +56,7 @@ def save_model(
     metrics: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write ``config.json``, ``model.safetensors``, ``metrics.json`` and the model card into a folder.
+    """Write ``config.json``, ``model.safetensors``, ``metrics.json``, the model card and ``files.json`` into a folder.
 
     Other entries of a ``config.json`` that is there stay, the processor's for one, and so does a ``README.md`` that
     somebody else wrote. :func:`save_pretrained` saves a model with its processor.
@@ -72,7 +73,7 @@ def save_model(
         The folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
         # weights alone: a mean of 250,000 cells per microlitre is infinite in half precision
@@ -83,8 +84,11 @@ def save_model(
     path = folder / CONFIG
     # a calibration belongs to the weights that it was fitted with
     chosen = {"calibration": None, "tta": False}
-    entries = {**(read_json(path) if path.exists() else {}), **chosen, **(metadata or {})}
-    write_artifact(folder, model_config(model, entries) | {"weights_sha256": sha256(folder / WEIGHTS)}, metrics)
+    there = read_json(path) if path.exists() else {}
+    for name in ("decisions", "familiarity"):  # likewise
+        there.pop(name, None)
+    entries = {**there, **chosen, **(metadata or {})}
+    write_artifact(folder, model_config(model, entries) | {"weights_sha256": digest(folder / WEIGHTS)}, metrics)
     return folder
 
 

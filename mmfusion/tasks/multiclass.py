@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmfusion.data.labels import label_faults
 from mmfusion.evaluation.calibration import fitted_classes
-from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
+from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal, saved_rule
 from mmfusion.evaluation.metrics import METRICS, classification_metrics
 from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
 from mmfusion.evaluation.selective import selective_figures
@@ -171,6 +171,14 @@ class Multiclass(Task):
             rule = fit_conformal(fitted.labels, fitted.probabilities, **how)
             sets[f"{method}{' by class' if by_class else ''}"] = conformal_figures(rule, *told, self.labels)
         return sets
+
+    def set_rule(self, labels: NDArray[Any], answers: NDArray[Any], coverage: float) -> dict[str, Any] | None:
+        rule = fit_conformal(labels, answers, coverage=coverage)
+        return {"coverage": coverage, "method": rule.method, "thresholds": rule.thresholds.tolist()}
+
+    def sets(self, answers: NDArray[Any], calibration: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
+        rule = saved_rule(calibration, len(self.labels))
+        return None if rule is None else rule.sets(answers)
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
         y, p = predicted.labels, predicted.probabilities

@@ -93,6 +93,18 @@ class Ordinal(Multiclass):
     def calibrated(self, labels: NDArray[Any], scores: NDArray[np.float32], **how: Any) -> dict[str, Any] | None:
         return super().calibrated(labels, scores, **how, task=self)
 
+    def set_rule(self, labels: NDArray[Any], answers: NDArray[Any], coverage: float) -> dict[str, Any] | None:
+        bound = conformal_quantile(adjacent_scores(answers)[np.arange(len(labels)), labels], coverage)
+        return {"coverage": coverage, "method": "adjacent", "thresholds": [bound]}
+
+    def sets(self, answers: NDArray[Any], calibration: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
+        saved = (calibration or {}).get("conformal")
+        if saved is None:
+            return None
+        if saved.get("method") != "adjacent" or len(saved.get("thresholds") or ()) != 1:
+            raise ValueError(f"calibration.conformal of the model is no rule for grades: {saved}.")
+        return adjacent_sets(answers, saved["thresholds"][0])
+
     def conformal_sets(self, fitted: Any, measured: Any, coverage: float) -> dict[str, Sets]:
         """Sets of neighboring grades."""
         of_truth = adjacent_scores(fitted.probabilities)[np.arange(len(fitted.labels)), fitted.labels]

@@ -15,9 +15,10 @@ from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.evaluation.metrics import Metrics, plain
 from mmfusion.evaluation.plots import plot_numbers
 from mmfusion.evaluation.weighted import Floats, ratio
+from mmfusion.figures import Interval
 from mmfusion.outputs import FusionOutput
 from mmfusion.registry import register
-from mmfusion.results import ClassSets, ConformalResult, Evaluation, Interval, Sets, WorstError
+from mmfusion.results import ClassSets, ConformalResult, Evaluation, Sets, WorstError
 from mmfusion.task import Task
 from mmfusion.text.template import cell_number
 
@@ -48,6 +49,7 @@ class Regression(Task):
     forms: ClassVar[Mapping[str, str]] = {"gaussian": "gaussian", "point": "huber"}
     metric = "r2"
     noun = "targets"
+    has_probabilities = False
     changed_by_calibration = ()
     blank = np.nan
 

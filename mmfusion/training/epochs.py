@@ -17,6 +17,7 @@ from transformers.trainer_utils import has_length
 
 from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.files import write_text
+from mmfusion.progress import Heartbeat
 from mmfusion.training.config import TrainConfig
 
 #: what a record begins with; the rest follows by name.
@@ -170,18 +171,20 @@ def steps_per_epoch(state: TrainerState) -> int:
 
 
 class ProgressBar(TrainerCallback):
-    """A bar per epoch and per validation on a terminal; nothing elsewhere."""
+    """Rate and time left of each epoch and validation: a bar on a terminal, elsewhere a line a minute."""
 
-    bar: tqdm | None = None
+    bar: tqdm | Heartbeat | None = None
 
     def _open(self, state: TrainerState, label: str, total: int, done: int = 0) -> None:
         if state.is_world_process_zero:
-            self.bar = tqdm(total=total, initial=done, desc=label, leave=False, disable=None, dynamic_ncols=True)
+            look: dict[str, Any] = {"desc": label, "unit": "step", "leave": False, "dynamic_ncols": True}
+            bar = tqdm(total=total, initial=done, disable=None, **look)
+            self.bar = Heartbeat(label, total, done) if bar.disable else bar
 
     def _close(self, *args: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
+        if isinstance(self.bar, tqdm):
             self.bar.close()
-            self.bar = None
+        self.bar = None
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         epoch, done = divmod(state.global_step, steps_per_epoch(state))

@@ -10,14 +10,20 @@ from typing import Any
 from accelerate import PartialState
 
 from mmfusion.data import CaseTable
+from mmfusion.decisions import Decisions
 from mmfusion.evaluation.calibration import calibrate
+from mmfusion.evaluation.familiarity import fit_familiarity
 from mmfusion.evaluation.measure import measure
+from mmfusion.evaluation.operating import choose_points
 from mmfusion.evaluation.plots import plot_training_curves
+from mmfusion.evaluation.site import describe_site
 from mmfusion.files import replacing
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
+from mmfusion.inference.grouping import choose_pooling
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation, calibration_words
+from mmfusion.task import Task
 from mmfusion.training.build import label_counts
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
@@ -88,6 +94,16 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
         ordinary.save_pretrained(partial, metrics)
 
 
+def _decided(config: RunConfig, validation: Predictions, task: Task) -> Decisions | None:
+    """Operating points and the pooling of groups, from the calibrated validation rows; None where there is neither."""
+    if not task.one_class:
+        return None
+    rules: dict[str, Any] = {"rules": config.train.operating_points, "prevalence": config.train.prevalence}
+    points = choose_points(validation, task.labels, alarm=config.train.alarm, **rules) if rules["rules"] else []
+    pooling = choose_pooling(validation) if len(validation.labels) else None
+    return Decisions(points, pooling) if points or pooling else None
+
+
 def finish(
     config: RunConfig,
     folder: RunFolder,
@@ -124,11 +140,20 @@ def finish(
             decisions["class_counts"] = label_counts(cases)["class_counts"]
             validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
             tta = chosen.tta
+            chosen.decisions = _decided(config, validation, chosen.task)
+            fewest = 20 * config.privacy.min_patients  # so that no quantile is of fewer patients
+            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
+            if config.train.familiarity:
+                about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
+                about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}
+                of_splits = (cases.select(name) for name in ("train", "val"))
+                chosen.familiarity = fit_familiarity(chosen, *of_splits, **about_rows)
         if split is not None:
             on_bad_row = config.dataset.on_bad_row
             asked: dict[str, Any] = {"output": folder.root, "on_bad_row": on_bad_row}
             if config.train.sensitivity is not None and split == "test":
                 asked |= {"validation": validation, "sensitivity": config.train.sensitivity}
+            asked |= {"alarm": config.train.alarm, "prevalence": config.train.prevalence}
             evaluation = measure(chosen, cases.select(split), **asked, **inference)
             about: dict[str, Any] = {"split": split, "epoch": best["epoch"], "val": val}
             about |= {"moved_by": moved} if (moved := modalities_of(best)) else {}

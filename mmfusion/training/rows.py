@@ -12,6 +12,9 @@ from torch.utils.data import Sampler
 
 from mmfusion.auditing.partition import group_lines
 from mmfusion.data import CaseTable, MultimodalDataset, balanced_sampler, check_images, read_cases
+from mmfusion.data.formats import has_table
+from mmfusion.data.memory import data_set
+from mmfusion.decisions import check_classes
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.config import RunConfig
 from mmfusion.training.contents import check_contents
@@ -35,15 +38,29 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
     if len(cases.labels) < cases.question.fewest:
-        raise ValueError(f"{cases.source}: the training rows have one class only, {cases.labels}; two are needed.")
+        classes = f"the training rows have one class only, {cases.labels}; two are needed"
+        named = " The classes are the names of the folders; a table with the labels is named with dataset.table."
+        raise ValueError(f"{cases.source}: {classes}.{named if _has_no_table(config) else ''}")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
-    by_validation = {"patience": None, "prior_strength": 0.0, "tta": False, "sensitivity": None}
+    if config.train.alarm:
+        check_classes(config.train.alarm, cases.labels)
+    by_validation: dict[str, Any] = {
+        "patience": None,
+        "prior_strength": 0.0,
+        "tta": False,
+        "sensitivity": None,
+        "operating_points": [],
+    }
     asked = [name for name, off in by_validation.items() if getattr(config.train, name) != off]
     if asked and "val" not in cases.splits:
         off = "null" if by_validation[asked[0]] is None else str(by_validation[asked[0]]).lower()
         raise ValueError(f"train.{asked[0]} needs validation rows, and there are none; set it to {off}, or add some.")
     return cases
+
+
+def _has_no_table(config: RunConfig) -> bool:
+    return config.dataset.table is None and not has_table(data_set(config.data))
 
 
 class EpochOrder(Sampler[int]):

@@ -61,8 +61,9 @@ def server() -> Iterator[Hub]:
 @pytest.fixture
 def hub(server: Hub) -> Hub:
     """The server, empty."""
-    for state in (server.repositories, server.uploads, server.broken, server.requests_seen):
+    for state in (server.repositories, server.uploads, server.broken, server.flipped, server.requests_seen):
         state.clear()
+    server.dropping = False
     return server
 
 

@@ -42,6 +42,8 @@ class Hub(ThreadingHTTPServer):
     Attributes:
         repositories: name -> repository.
         broken: names of files of which the next download breaks off half-way.
+        flipped: names of files of which the next download has a wrong byte.
+        dropping: whether connections are taken and dropped.
         requests_seen: method and path of every request.
     """
 
@@ -53,6 +55,8 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.uploads: dict[str, bytes] = {}
         self.broken: set[str] = set()
+        self.flipped: set[str] = set()
+        self.dropping = False
         self.requests_seen: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -82,6 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(self.path.partition("?")[0])
         self.server.requests_seen.append(f"{self.command} {path}")
+        if self.server.dropping:
+            self.close_connection = True
+            return None
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
@@ -226,6 +233,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return None
+        if file in self.server.flipped:
+            self.server.flipped.remove(file)
+            data = data[:-1] + bytes([data[-1] ^ 1])
         if file in self.server.broken:
             self.wfile.write(data[start : len(data) // 2])
             self.wfile.flush()

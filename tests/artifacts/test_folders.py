@@ -101,6 +101,7 @@ def test_class_names_stand_where_others_look(run: Path) -> None:
     assert config["label_names"] == config["processor"]["labels"] == ["a", "b", "c"]
     del config["label_names"]  # a file of an earlier version
     (run / "best" / "config.json").write_text(json.dumps(config))
+    (run / "best" / "files.json").unlink()
     assert mmfusion.Predictor.from_pretrained(run, device="cpu").labels == ["a", "b", "c"]
 
 
@@ -112,7 +113,7 @@ def test_a_dry_run_lists_and_sends_nothing(
     plan = push(PushConfig(model="runs/first", repo="org/name", dry_run=True))
     assert isinstance(plan, PushPlan)
     best = run / "best"
-    assert set(plan.files) == {"README.md", "config.json", "model.safetensors"}
+    assert set(plan.files) == {"README.md", "config.json", "files.json", "model.safetensors"}
     for name in ("config.json", "model.safetensors"):
         assert plan.files[name] == (best / name).stat().st_size
     assert plan.license == "cc-by-4.0" and plan.card is not None and plan.files["README.md"] == len(plan.card.encode())

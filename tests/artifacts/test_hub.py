@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import TOKEN, Hub
+from hub_server import TOKEN, Hub, Repository
 
 import mmfusion
+from mmfusion.artifacts.hub import HUB_FILES
 from mmfusion.models import save_model
 
 
@@ -51,7 +52,9 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     repository = hub.repositories["org/name"]
     assert repository.private and "hf-hub:org/name" in done.stdout
     first = repository.refs["main"]
-    assert sorted(repository.commits[first]) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    assert sorted(repository.commits[first]) == [
+        *("README.md", "config.json", "files.json", "metrics.json", "model.safetensors")
+    ]
     assert len(repository.commits) == 2, "one commit on top of the empty one"
     assert repository.commits[first]["model.safetensors"] == (saved / "model.safetensors").read_bytes()
 
@@ -112,8 +115,6 @@ def test_a_download_that_breaks_off_loads_nothing_and_goes_on(
 def test_repositories_that_are_no_saved_models(
     hub: Hub, client: Callable[..., object], saved: Path, tmp_path: Path
 ) -> None:
-    from hub_server import Repository
-
     hub.repositories["org/other"] = Repository(private=False)
     hub.repositories["org/other"].commit("main", {"pytorch_model.bin": b"pickle", "README.md": b"hello"})
     other = client(LOAD.format(name="org/other"))
@@ -135,3 +136,81 @@ def test_repositories_that_are_no_saved_models(
     (tmp_path / "empty" / "config.json").write_text(json.dumps(config))
     with pytest.raises(FileNotFoundError, match="is not a saved model: it has no model"):
         mmfusion.push_to_hub(tmp_path / "empty", "org/name")
+
+
+def test_a_model_whole_in_the_cache_is_loaded_whatever_the_hub_does(
+    hub: Hub, client: Callable[..., object], saved: Path
+) -> None:
+    repository = hub.repositories["org/name"] = Repository(private=False)
+    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    repository.commit("main", {name: data for name, data in files.items() if name in HUB_FILES})
+    hub.flipped.add("model.safetensors")  # on the way, of the right length: the client keeps it
+    loaded = client(LOAD.format(name="org/name"))
+    assert loaded.returncode == 0 and float(loaded.stdout) == total(saved), loaded.stderr
+    assert hub.requests_seen.count("GET /org/name/resolve/" + repository.refs["main"] + "/model.safetensors") == 2
+    hub.dropping = True
+    cached = client(LOAD.format(name="org/name"))
+    assert cached.returncode == 0 and float(cached.stdout) == total(saved), cached.stderr
+    assert "What is in the cache is taken" in cached.stderr
+    hub.dropping = False
+    # damaged in the repository itself: fetched again once, and refused
+    repository.commit("main", {"model.safetensors": files["model.safetensors"][:-1] + b"x"})
+    refused = client(LOAD.format(name="org/name"))
+    assert "model.safetensors was changed since the model was saved" in refused.stderr.splitlines()[-1]
+    assert len([each for each in hub.requests_seen if each.startswith("GET") and "model.safetensors" in each]) == 4
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def without_tokenizer(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"processor": {"tokenizer": True}}))
+    (folder / "files.json").unlink()
+
+
+def link_out(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut, r"model\.safetensors is damaged"),
+        (flip, r"model\.safetensors is damaged"),
+        (without_tokenizer, r"tokenizer\.json does not exist"),
+        (link_out, r"README\.md is no file of the folder"),
+        (lambda folder: (folder / "metrics.json").write_text("{"), r"metrics\.json is not JSON"),
+        (lambda folder: (folder / "README.md").write_bytes(b"\xff"), r"README\.md is no text in UTF-8"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not"),
+    ],
+)
+def test_damage_is_not_published(
+    saved: Path, damage: Callable[[Path], object], told: str, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: TOKEN)
+    damage(saved)
+    with pytest.raises((ValueError, FileNotFoundError), match=told) as caught:
+        mmfusion.push_to_hub(saved, "org/name")
+    assert "network" not in str(caught.value)
+
+
+def test_a_fault_of_this_machine_is_not_called_one_of_the_network(
+    saved: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: TOKEN)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", full)
+    with pytest.raises(OSError, match=r"a file on this machine: .*No space left") as caught:
+        mmfusion.push_to_hub(saved, "org/name")
+    assert not isinstance(caught.value, ConnectionError)

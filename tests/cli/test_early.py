@@ -43,7 +43,18 @@ MISTAKES = {
     ("train", "--data", "DATA", "--dataset.split_table", "s.csv"): "The split table s.csv (dataset.split_table)",
     ("evaluate", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     ("evaluate", *WEIGHTS, "--data", "DATA", "--split", "tset"): "Unknown split 'tset'; it is one of train, val, test",
+    (
+        "evaluate",
+        *WEIGHTS,
+        "--data",
+        "DATA",
+        "--subgroups",
+        "localization",
+        "--dataset.columns",
+        "{site: localization}",
+    ): "has no column 'localization'; dataset.columns calls it 'site'.",
     ("predict", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
+    ("predict", "--model", "no_run", "--data", "DATA"): "mibf_lite0.ham10000. Nor is there a folder of that name.",
     ("predict", "--model", "mibf_lite0.ham", "--data", "DATA"): "there are mibf_lite0.ham10000.",
     ("explain", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     ("export", "--model", "local-dir:no", "--output", "o"): "'local-dir:no': there is no folder no.",
@@ -51,6 +62,9 @@ MISTAKES = {
     ("split", "--data", "DATA", "--output", "o", "--dataset.group_column", "lesion"): "(dataset.group_column)",
     ("narrate", "--data", "nowhere", "--output", "o"): "The data set nowhere does not exist.",
     ("compare", "--run.data", "nowhere", "--vary", "{train.lr: [1.0e-3, 1.0e-4]}"): "The data set nowhere",
+    ("info", "--name", "runs/a"): "Unknown argument --name; it is mmfusion info NAME.",
+    ("info", "--model", "runs/a"): "Unknown argument --model; it is mmfusion info NAME.",
+    ("compare", "runs/a", "runs/b"): "runs/a runs/b; values follow their options, such as --runs VALUE.",
     ("sweep", "--run.data", "nowhere", "--space", "{train.lr: [1.0e-3, 1.0e-4]}"): "The data set nowhere",
 }
 

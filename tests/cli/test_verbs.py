@@ -21,7 +21,7 @@ from mmfusion.data.memory import MemoryTable
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
 #: commands that are no functions.
-NO_VERBS = {"demo", "list", "info"}
+NO_VERBS = {"demo", "list", "info", "app"}
 
 
 def test_every_command_is_a_function() -> None:

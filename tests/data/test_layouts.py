@@ -78,6 +78,13 @@ def test_one_hot_labels(tmp_path: Path) -> None:
         "no label column is 1, where one has to be",
     ]
     assert cases.metadata == []  # the answer is no input
+    assert cases.frame["group"].isna().all()
+    lesions = tmp_path / "ISIC2018_Task3_Training_LesionGroupings.csv"
+    lesions.write_text("image,lesion_id,diagnosis_confirm_type\nb,L1,x\na,L1,x\nc,L2,x\n")
+    grouped = read_cases(tmp_path, DatasetConfig(preset="isic2018"))
+    assert grouped.frame["group"].tolist() == ["L1", "L1", "L2", None] and grouped.metadata == []
+    ungrouped = read_cases(tmp_path, DatasetConfig(preset="isic2018", group_column="none"))
+    assert ungrouped.frame["group"].isna().all()
     own = DatasetConfig(label_columns=["MEL", "NV"])  # as a model hands them on, to a table with a label column
     frame = pd.DataFrame({"text": ["a"], "label": ["NV"], "image": [None]})
     assert read_cases(frame, own, processor_labels=["MEL", "NV"]).frame["label"].tolist() == ["NV"]
@@ -124,6 +131,18 @@ def test_images_in_sub_folders_and_in_several_roots(tmp_path: Path) -> None:
     assert cases.frame["image"].tolist()[:3] == ["a/x.png", "b/y.png", "b/twice.png"]
     (tmp_path / "t.csv").write_text(f"image,label\n{tmp_path.resolve() / 'b' / 'y.png'},1\n")
     assert read_cases(tmp_path).frame["image"].tolist() == ["b/y.png"]
+
+
+def test_paths_with_folders_are_looked_for_by_their_ends(tmp_path: Path) -> None:
+    for name in ("scans/p1/t2/1.png", "scans/p2/t2/1.png", "other/p2/t2/2.png"):
+        picture(tmp_path / name)
+    rows = ["p1/t2/1.png", "p2\\t2\\1.png", "t2/2", "t2/1.png", "2/1.png", "https://example.org/1.png"]
+    (tmp_path / "t.csv").write_text("image,label\n" + "".join(f"{row},x\n" for row in rows))
+    cases = read_cases(tmp_path)
+    assert cases.frame["image"].tolist()[:3] == ["scans/p1/t2/1.png", "scans/p2/t2/1.png", "other/p2/t2/2.png"]
+    several, part, address = messages(cases)
+    assert "scans/p1/t2/1.png and scans/p2/t2/1.png" in several and "does not exist" in part
+    assert "not fetched from addresses" in address
 
 
 def test_links_are_followed_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -214,15 +233,42 @@ def write_workbook(path: Path, rows: list[list[object]]) -> None:
             archive.writestr(name, content)
 
 
+def write_open_document(path: Path, rows: list[list[object]]) -> None:
+    """The same as ODS, the spreadsheets of LibreOffice."""
+
+    def cell(value: object) -> str:
+        kind = f'"float" office:value="{value}"' if isinstance(value, float) else '"string"'
+        return f"<table:table-cell office:value-type={kind}><text:p>{value}</text:p></table:table-cell>"
+
+    space = "urn:oasis:names:tc:opendocument:xmlns"
+    names = " ".join(f'xmlns:{name}="{space}:{name}:1.0"' for name in ("office", "table", "text"))
+    body = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    sheet = f'<office:spreadsheet><table:table table:name="S">{body}</table:table></office:spreadsheet>'
+    content = f"<office:document-content {names}><office:body>{sheet}</office:body></office:document-content>"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", f'<m:manifest xmlns:m="{space}:manifest:1.0"/>')
+        archive.writestr("content.xml", content)
+
+
 def test_spreadsheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("python_calamine")
     picture(tmp_path / "a.png")
     write_workbook(tmp_path / "cases.xlsx", [["image", "label", "age"], ["a.png", "mel", 55], ["a.png", "nv", ""]])
     cases = read_cases(tmp_path)
     assert cases.frame[["image", "label", "age"]].values.tolist() == [["a.png", "mel", "55"], ["a.png", "nv", None]]
+    (tmp_path / "cases.xlsx").unlink()
+    write_open_document(
+        tmp_path / "cases.ods", [["image", "label", "age"], ["a.png", "mel", 55.5], ["a.png", "nv", ""]]
+    )
+    cases = read_cases(tmp_path)
+    assert cases.frame[["image", "label", "age"]].values.tolist() == [["a.png", "mel", "55.5"], ["a.png", "nv", None]]
+    (tmp_path / "broken.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(ValueError, match=r"broken\.xls"):
+        read_cases(tmp_path / "broken.xls")
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(ImportError, match=r"mmfusion\[excel\]"):
-        read_cases(tmp_path / "cases.xlsx")
+        read_cases(tmp_path / "cases.ods")
 
 
 def test_images_inside_parquet(tmp_path: Path) -> None:
@@ -236,6 +282,24 @@ def test_images_inside_parquet(tmp_path: Path) -> None:
     assert cases.frame["label"].tolist() == ["no", "yes", "yes"] and messages(check_images(cases)) == []
     seen = [Image.open(cases.image_root / name).getpixel((0, 0)) for name in cases.frame["image"]]
     assert seen == [(i, 20, 40) for i in range(3)]
+
+
+def test_parts_of_a_table_as_the_hub_has_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "README.md").touch()
+    for level, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001-a1b2")):
+        content = picture(tmp_path / "x.png", level).read_bytes()
+        cells = {"image": [{"bytes": content, "path": "x.png"}], "label": ["b" if level else "a"]}
+        parquet.write_table(pa.table(cells), tmp_path / "data" / f"{name}.parquet")
+    (tmp_path / "x.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        cases = read_cases(tmp_path)
+    assert "3 Parquet files are read as one table: train 2, validation 1 rows" in caplog.text
+    assert cases.frame[["label", "split"]].values.tolist() == [["a", "train"], ["b", "train"], ["b", "val"]]
+    seen = [Image.open(cases.image_root / name).getpixel((0, 0))[0] for name in cases.frame["image"]]
+    assert seen == [0, 1, 2] and messages(check_images(cases)) == []
+    assert read_cases(tmp_path, DatasetConfig(split_column=None)).frame["split"].isna().all()
 
 
 def test_columns_have_the_names_that_the_data_set_says(tmp_path: Path) -> None:

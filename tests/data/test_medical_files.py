@@ -13,6 +13,7 @@ from PIL import Image
 from mmfusion.auditing.audited_data import look_at
 from mmfusion.data import DatasetConfig, MultimodalDataset, Processor, check_images, open_image, read_cases
 from mmfusion.data.problems import ProblemKind
+from mmfusion.images.dicom_files import dicom_stack
 from mmfusion.images.opening import open_pictures
 from mmfusion.inference.reading import read_unlabelled
 
@@ -61,6 +62,47 @@ def test_dicom_is_shown_as_pydicom_shows_it(tmp_path: Path, photometric: str, fu
     chosen = np.clip((units - 0) / 400 * 255, 0, 255)
     chosen = 255 - chosen if photometric == "MONOCHROME1" else chosen
     assert np.abs(_grey(tmp_path / "IM0001", window=[200, 400]) - chosen).max() <= 1
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_uncompressed_pixels_are_those_of_pydicom(tmp_path: Path, signed: int, bits: int) -> None:
+    allocated = 8 if bits == 8 else 16
+    values = np.random.default_rng(bits).integers(0, 2**allocated, (2, 5, 6)).astype(f"<u{allocated // 8}")
+    stored = {"BitsAllocated": allocated, "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed}
+    for given in (values, values & (2 ** (bits - 1) - 1)):  # with and without bits beyond those stored
+        _dicom(tmp_path / "a.dcm", given, NumberOfFrames=2, PixelData=given.tobytes(), **stored)
+        made = pydicom.dcmread(tmp_path / "a.dcm")
+        for index in range(2):
+            read = dicom_stack(tmp_path / "a.dcm").read(index)
+            np.testing.assert_array_equal(getattr(read, "values", read), made.pixel_array[index])
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-9])
+    with pytest.raises(ValueError, match="less than expected"):
+        open_image(tmp_path / "a.dcm", slice=1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_pydicoms_own_files_are_shown_as_it_shows_them() -> None:
+    """Grey pictures of one frame with a window, in many transfer syntaxes; the others are refused where it fails."""
+    root, compared = Path(pydicom.__file__).parent / "data" / "test_files", 0
+    for path in sorted(root.glob("*.dcm")):
+        made = pydicom.dcmread(path, force=True)
+        try:
+            units = pydicom.pixels.apply_modality_lut(made.pixel_array, made)
+        except Exception:
+            with pytest.raises((ValueError, ImportError)):
+                open_image(path, slice=0)
+            continue
+        if made.get("WindowWidth") is None or units.ndim != 2 or "VOILUTSequence" in made:
+            continue
+        shown = pydicom.pixels.apply_voi_lut(units, made)
+        slope, lowest = made.get("RescaleSlope", 1), -(2 ** (made.BitsStored - 1)) * made.PixelRepresentation
+        lowest = lowest * slope + made.get("RescaleIntercept", 0)
+        expected = (shown - lowest) / ((2**made.BitsStored - 1) * slope) * 255
+        expected = 255 - expected if made.PhotometricInterpretation == "MONOCHROME1" else expected
+        assert np.abs(_grey(path) - expected).max() <= 1, path.name
+        compared += 1
+    assert compared >= 10
 
 
 def test_a_series_lies_in_the_order_of_its_positions(tmp_path: Path) -> None:

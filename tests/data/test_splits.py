@@ -35,6 +35,16 @@ def test_groups_stay_whole_and_classes_keep_their_shares(seed: int) -> None:
             assert (labels[split == name] == label).mean() == pytest.approx(overall, abs=0.06)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_few_groups_lies_in_every_split(seed: int) -> None:
+    labels = np.repeat(list("abcdefg"), [24, 24, 24, 24, 24, 7, 7])
+    split = group_split(labels, seed=seed)
+    for label in "fg":
+        found = Counter(split[labels == label])
+        assert set(found) == {"train", "val", "test"} and found["train"] >= 4
+    assert all(18 >= Counter(split[labels == label])["train"] >= 16 for label in "abcde")
+
+
 def test_rows_without_a_group_are_their_own() -> None:
     labels = ["a", "b"] * 50
     for groups in (None, [None] * 100, [math.nan] * 100):

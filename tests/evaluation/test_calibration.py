@@ -227,8 +227,12 @@ def test_half_the_prior_is_put_back_before_the_temperature():
     assert found["temperature"] == pytest.approx(fit_temperature(labels, softmax(put_back, axis=1)), rel=1e-4)
     given = class_probabilities(torch.tensor(logits), found).numpy()
     assert given == pytest.approx(softmax(put_back / found["temperature"], axis=1), abs=1e-5)
-    calibrate(predictor, None)
-    assert predictor.calibration.keys() == {"temperature", "fitted_on", "n"} and predictor.tta is False
+    predicted = calibrate(predictor, None)
+    assert predictor.calibration.keys() == {"temperature", "fitted_on", "n", "conformal"} and predictor.tta is False
+    scores = np.sort(1 - predicted.probabilities[np.arange(len(labels)), labels])
+    threshold = scores[int(np.ceil((len(labels) + 1) * 0.9)) - 1]
+    wanted = {"coverage": 0.9, "method": "lac", "thresholds": pytest.approx([threshold] * 3)}
+    assert predictor.calibration["conformal"] == wanted
 
 
 def test_auto_takes_the_strength_of_the_best_macro_f1():

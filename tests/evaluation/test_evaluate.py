@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -202,30 +201,6 @@ def test_command_of_the_page_makes_it_again(page, root, run):
     command = re.search(r"<code>mmfusion evaluate (.*?)</code>", text)[1]
     for option in (f"--model local-dir:{run}", f"--data {root}", "--subgroups sex age:10", "--report true"):
         assert option in command
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")
-    from selenium.common.exceptions import WebDriverException
-    from selenium.webdriver.chrome.service import Service
-
-    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("the browser test needs chromium and chromedriver on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run"):
-        options.add_argument(f"--{flag}")
-    for flag in ("disable-background-networking", "disable-component-update", "disable-sync"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    try:
-        opened = webdriver.Chrome(options=options, service=Service(driver))
-    except WebDriverException as error:
-        pytest.skip(f"the browser does not start here: {str(error).splitlines()[0]}")
-    yield opened
-    opened.quit()
 
 
 @pytest.mark.parametrize("width", [1280, 420])

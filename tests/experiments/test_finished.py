@@ -101,3 +101,20 @@ def test_options_that_only_training_reads_are_refused(tmp_path: Path) -> None:
         mmfusion.compare(runs=[runs[0], runs[0]])
     with pytest.raises(ValueError, match=r"Missing run\.data: neither"):
         mmfusion.compare(vary={"model.fusion": ["add"]})
+
+
+def test_net_benefit_of_two_runs_is_compared_on_the_same_draws(tmp_path: Path) -> None:
+    for name, skill in (("a", 0.3), ("b", 3)):
+        write(tmp_path / name, skill)
+    runs = [str(tmp_path / name) for name in "ab"]
+    found = mmfusion.compare(runs=runs, output=tmp_path / "out", replicates=100, alarm=["b"], benefit_thresholds=[0.2])
+    one, two = (pd.read_csv(tmp_path / name / "predictions.csv") for name in "ab")
+
+    def benefit(table: pd.DataFrame) -> float:
+        acted, right = table["p_b"] >= 0.2, table["true_label"] == "b"
+        return float((acted & right).mean() - (acted & ~right).mean() * 0.25)
+
+    figure = found.results[1].figures["net benefit from 0.2"]
+    assert figure.difference == pytest.approx(benefit(two) - benefit(one), abs=1e-6)
+    assert figure.difference_low < figure.difference < figure.difference_high and figure.verdict == "better"
+    assert "net benefit from 0.2" in found.text

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import mmfusion
+from mmfusion.artifacts.integrity import write_files
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor, fit_wordpiece, read_cases
 from mmfusion.evaluation.measure import measure
@@ -154,6 +155,9 @@ def test_damage(exported: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["export"]["sha256"] = artifact.sha256(program)
     (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json was changed since the model was saved"):
+        mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
+    write_files(folder, "model.onnx")
     with pytest.raises(ValueError, match="damaged, or not for this onnxruntime") as raised:
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
     assert "\n" not in str(raised.value)
@@ -162,6 +166,7 @@ def test_damage(exported: Path, tmp_path: Path) -> None:
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
     config["export"]["format"] = "torch-export"
     (folder / "config.json").write_text(json.dumps(config))
+    write_files(folder)
     with pytest.raises(ValueError, match=r"program for torch.export.load"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,23 @@ def test_arrays() -> None:
     for wrong in (array.astype(complex), array[:0], array.transpose(2, 0, 1), array[0, 0]):
         with pytest.raises(TypeError, match=r"An image array is \(H, W\)"):
             open_image(wrong)
+
+
+def test_what_is_no_image_is_named() -> None:
+    for wrong, kind in (([[1, 2]], "list"), (b"abc", "bytes"), (torch.zeros(3, 4, 4), "Tensor")):
+        with pytest.raises(TypeError, match=f"a NumPy array, not a {kind}"):
+            open_image(wrong)  # type: ignore[arg-type]
+
+
+def test_a_tiff_that_is_not_read_says_which_are(tmp_path: Path) -> None:
+    # one pixel of 64-bit floats: width, height, bits, compression, photometric, place, size, kind of samples
+    tags = [(256, 4, 1), (257, 4, 1), (258, 3, 64), (259, 3, 1), (262, 3, 1), (273, 4, 8), (279, 4, 8), (339, 3, 3)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    pixel = struct.pack("<d", 0.5)
+    content = b"II*\0" + struct.pack("<I", 16) + pixel + struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif cannot be decoded: it is a TIFF .* save it with 8 or 16 bits"):
+        open_image(tmp_path / "a.tif")
 
 
 def test_exif_orientation_is_honoured(tmp_path: Path) -> None:

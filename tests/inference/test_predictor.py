@@ -116,6 +116,7 @@ def test_table_keeps_every_row_in_order(predictor, root, tmp_path):
     assert list(rows[0]) == ["id", "label", "probability", "p_benign", "p_malignant", "p_unsure", "inputs", "error"]
     assert [row["id"] for row in rows] == [f"case{i}.jpg" for i in range(9)]
     assert [bool(row["error"]) for row in rows] == [i in (4, 7) for i in range(9)]
+    assert done.summary().endswith(f"2 could not be read, see the column error; the first: {rows[4]['error']}")
     assert all(bool(row["label"]) != bool(row["error"]) for row in rows)
     whole = {"image": root / "images" / "case2.jpg", "text": "grows for 2 weeks", "age": 32, "sex": "female"}
     (alone,) = predictor.predict([whole])
@@ -147,6 +148,11 @@ def test_labels_and_classes_must_agree(run, tmp_path):
         (best / file.name).write_bytes(file.read_bytes())
     config = json.loads((best / "config.json").read_text())
     config["processor"]["labels"] = ["one", "two"]
+    (best / "config.json").write_text(json.dumps(config))
+    (best / "files.json").unlink()
+    with pytest.raises(ValueError, match=r"processor\.labels .* and label_names .* contradict each other"):
+        Predictor.from_pretrained(f"local-dir:{tmp_path}")
+    config["label_names"] = ["one", "two"]
     (best / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="3 classes, the processor 2 labels"):
         Predictor.from_pretrained(f"local-dir:{tmp_path}")

@@ -65,6 +65,8 @@ def test_epochs_are_planned_from_a_step_and_learned_from_a_run() -> None:
     # nine tenths of the time that is left beside the fixed part
     assert pace.epochs(20, budget=110, most=40) == 4
     assert [pace.epochs(20, budget=budget, most=3) for budget in (110, 31, 22, 21, 9, -50)] == [3, 1, 1, 0, 0, 0]
+    # a machine that took long to begin takes long to save and measure
+    assert [Pace.after(seconds).fixed for seconds in (0, 10, 60)] == [5, 5, pytest.approx(24)]
     pace.learn(foretold=20, real=30, fixed=4)
     assert (pace.factor, pace.fixed, pace.epoch(0.5, 40, 10)) == (1.5, 4, pytest.approx(33))
 
@@ -166,7 +168,7 @@ def test_climbing_going_on_and_refusing(
     monkeypatch.setattr(rungs, "_is_random", lambda run, modality: False)
     wanted, slow = config(toy, tmp_path / "auto", train=TrainConfig(1, 8, metric="macro_auroc", ema=0.9)), [1e6]
     steps, trained, real = rungs.seconds_of_step, list[str](), run.train
-    monkeypatch.setattr(run, "seconds_of_step", lambda *args: slow.pop() if slow else steps(*args))
+    monkeypatch.setattr(run, "seconds_of_step", lambda *args, **kw: slow.pop() if slow else steps(*args, **kw))
     monkeypatch.setattr(run, "train", lambda c, **kw: trained.append(Path(c.output).name) or real(c, **kw))
     first = run.auto(replace(wanted, time_limit="0.5h"))
     told = {entry.name: entry.about for entry in first.entries}
@@ -254,6 +256,49 @@ def test_an_ensemble_of_other_networks_gives_way(tmp_path: Path) -> None:
     ladder._ensemble_rung()
     assert ladder.entries[-1] == Entry("ensemble", "skipped: the time is over", True)
     assert not (tmp_path / "steps" / "ensemble").exists()
+
+
+def test_a_slow_step_is_measured_once_and_the_measuring_counts(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = config(toy, tmp_path, dataset=DatasetConfig()).run()
+    cases = read_cases(base.data, base.dataset)
+    seconds = iter([0.0, 0.0, 7.0, 7.0])
+    # the first step took 7 s, which is enough
+    assert rungs.seconds_of_step(base, cases, enough=5, now=lambda: next(seconds)) == 7
+    now, given = [0.0], dict[str, Any]()
+    tuned = {"image": base, "fusion": base}
+    ladder = run.Ladder(base, tmp_path, cases, rungs.Networks(ChosenColumns(), None, tuned, []), Clock(60), True)
+    ladder.clock = Clock(60, now=lambda: now[0])
+
+    def measured(*args: Any, **kwargs: Any) -> float:
+        now[0] += 20
+        return 0.5
+
+    def stopped(config: Any, *, callbacks: list[TimeLimit], **kwargs: Any) -> None:
+        given.update(epochs=config.train.epochs, until=callbacks[0].until)
+        raise FloatingPointError("enough seen")
+
+    monkeypatch.setattr(run, "seconds_of_step", measured)
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(LeftOutError, match="enough seen"):
+        ladder._network("fusion", "about", base, tmp_path / "steps" / "fusion")
+    # of 60 s, 10 are for ensemble and test rows, 5 for the end of the run, and the last look at 7 validation rows
+    assert given["until"] == pytest.approx(10 + 5 + 0.5 * 0.4 * 7 / 8)
+    now[0] = 42
+    with pytest.raises(LeftOutError, match="one epoch takes about"):
+        ladder._network("fusion", "about", base, tmp_path / "steps" / "other")
+    now[0] = 46
+    with pytest.raises(LeftOutError, match="only 14 s are left"):
+        ladder._network("fusion", "about", base, tmp_path / "steps" / "other")
+
+
+def test_time_that_is_over_before_the_first_rung_is_said(toy: Path, tmp_path: Path) -> None:
+    wanted = config(toy, tmp_path / "auto", time_limit="20s")
+    wanted.began -= 21
+    with pytest.raises(TimeoutError, match=r"The time limit of 20 s is over: reading .* took until 21 s, and no model"):
+        run.auto(wanted)
+    assert not (tmp_path / "auto/audit").exists()
 
 
 def test_no_validation_rows(tmp_path: Path) -> None:

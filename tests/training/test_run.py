@@ -308,6 +308,15 @@ def test_data_that_cannot_be_trained_on(
     assert not Path(config.output).exists()
 
 
+def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # an export of scans, whose labels lie elsewhere
+    for name in ("case0.png", "case1.png"):
+        shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
+    with pytest.raises(ValueError, match=r"one class only, \['T2_sag'\].*names of the folders.*dataset\.table"):
+        config = make_config(model="plain")
+        train(replace(config, data=str(tmp_path / "patient"), model=replace(config.model, name="test_image")))
+
+
 def test_bad_rows_stop_the_run_or_are_left_out(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
     data = write_table(toy, tmp_path / "data", lambda cells: True, bad="broken.png,a spot,a,train")
     (data / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")

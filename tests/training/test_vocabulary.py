@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mmfusion.artifacts.traces import traces_in
 from mmfusion.data import Processor
 from mmfusion.inference.predictor import Predictor
 from mmfusion.text.tokenizer import known_words
@@ -47,6 +49,40 @@ def test_a_name_of_one_patient_is_told_and_not_saved(
     for folder in (result.best, result.last):
         saved = [path for path in folder.iterdir() if path.suffix in (".json", ".md")]
         assert len(saved) >= 4 and not any(NAME in path.read_text(encoding="utf-8").lower() for path in saved)
+
+
+def test_of_a_thousand_names_none_is_saved(make_config: Callable[..., RunConfig], toy: Path, tmp_path: Path) -> None:
+    """Each stands in the texts and in a column of two patients at most; the pictures are called after them too."""
+    rng = random.Random(0)
+    names = sorted({"".join(rng.choices("qxzjkvw", k=9)) for _ in range(1000)})
+    with (toy / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for i, row in enumerate(rows):
+        row["group"] = f"patient {i // 2}"
+        row["nurse"] = names[i // 2]
+        row["image"] = f"{names[i]}.png"
+        (tmp_path / row["image"]).symlink_to(toy / f"case{i}.png")
+    for i, name in enumerate(names):
+        for row in rng.sample(rows, 1 + i % 2):
+            row["text"] += f" {rng.choice([name, name.title(), name.upper()])}"
+    with (tmp_path / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    config = make_config("model", model="plain", epochs=1, precision="fp32")
+    config.data, config.dataset.group_column = str(tmp_path), "group"
+    config.dataset.follow_links = True
+    config.dataset.table_columns, config.dataset.on_bad_column = ["nurse"], "keep"
+    config.model.table_encoder = "table_mlp"
+    result = train(config)
+    tokenizer = Processor.from_pretrained(result.best).tokenizer
+    assert tokenizer is not None and "spot" in (known_words(tokenizer) or ())
+    pieces = {piece.removeprefix("##") for piece in tokenizer.get_vocab()}
+    assert not {piece for piece in pieces if len(piece) > 1 and any(piece in name for name in names)}
+    for folder in (result.best, result.last):
+        texts = [path.read_bytes().lower() for path in folder.iterdir()]
+        assert len(texts) >= 6 and not [name for name in names if any(name.encode() in text for text in texts)]
+        assert traces_in(folder) == []
 
 
 def test_every_age_has_a_probability_of_its_own(trained: RunConfig, caplog: pytest.LogCaptureFixture) -> None:

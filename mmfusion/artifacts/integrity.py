@@ -1,0 +1,119 @@
+"""``files.json``: the SHA-256 of every file that loading reads, so that damage and edits are told.
+
+It tells that a file is not the one that was saved. It does not tell who saved it: whoever may change a file may change
+``files.json`` too.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmfusion.artifacts.names import CONFIG, FILES, READ
+from mmfusion.files import sha256, write_json
+from mmfusion.untrusted import read_foreign_json
+
+#: bytes of a ``files.json``, at most.
+_MOST = 1 << 20
+
+_accepted: ContextVar[bool] = ContextVar("edited files are accepted", default=False)
+
+
+@contextmanager
+def edits(accepted: bool | None) -> Iterator[None]:
+    """Within the block, accept model folders that were edited by hand (True), refuse them, or go on as before (None).
+
+    :func:`accept_edits` within the block holds until its end.
+    """
+    token = _accepted.set(_accepted.get() if accepted is None else accepted)
+    try:
+        yield
+    finally:
+        _accepted.reset(token)
+
+
+def accept_edits() -> None:
+    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`."""
+    _accepted.set(True)
+
+
+def refuse_edit(what: str) -> None:
+    """Raise ValueError for an edit, unless edits are accepted; then a warning tells it.
+
+    Args:
+        what: The file, and what is wrong with it.
+    """
+    if not _accepted.get():
+        way = "or accept the edit with --allow_edited (in Python allow_edited=True)"
+        raise ValueError(f"{what}; fetch or save the model again, {way}.")
+    warnings.warn(f"{what}; accepted, as edits are allowed.", stacklevel=3)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; that of a large one is computed once while its size and time stay."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, *_: int) -> str:
+    return sha256(path)
+
+
+def begin(folder: Path) -> None:
+    """Make the folder, and take its ``files.json`` away while its files change."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILES).unlink(missing_ok=True)
+
+
+def write_files(folder: Path, program: str | None = None) -> None:
+    """Write ``files.json``, last of all files of a saved model.
+
+    Args:
+        folder: The saved model.
+        program: File of an exported model.
+    """
+    names = [name for name in (*READ, *filter(None, [program])) if (folder / name).is_file()]
+    write_json(folder / FILES, {"sha256": {name: digest(folder / name) for name in names}})
+
+
+def listed(folder: Path) -> Mapping[str, str] | None:
+    """File -> SHA-256, as ``files.json`` has them; None of a folder without it, which an earlier version wrote.
+
+    Raises:
+        ValueError: It is no such list.
+    """
+    path = folder / FILES
+    if not path.exists() and not path.is_symlink():
+        return None
+    found: Any = read_foreign_json(path, _MOST).get("sha256")
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{path} lists no SHA-256 of files (sha256); fetch or save the model again.")
+    if CONFIG not in found:
+        raise ValueError(f"{path} does not list {CONFIG}; fetch or save the model again.")
+    return found
+
+
+def check_files(folder: Path, *names: str) -> None:
+    """Refuse files of a saved model that are not those that it was saved with.
+
+    Args:
+        folder: The saved model; one without ``files.json`` is taken as it is.
+        names: Files to check; those that were not there then must not be there now.
+
+    Raises:
+        ValueError: A file was changed, added or removed, and edits are not accepted; or ``files.json`` is damaged.
+    """
+    hashes = listed(folder)
+    for name in names if hashes is not None else ():
+        path, saved = folder / name, (hashes or {}).get(name)
+        if not path.is_file():
+            if saved is not None:
+                refuse_edit(f"{path} is missing, which the model was saved with ({FILES})")
+        elif saved is None:
+            refuse_edit(f"{path} was added since the model was saved (it is not in {FILES})")
+        elif digest(path) != saved:
+            refuse_edit(f"{path} was changed since the model was saved ({FILES})")

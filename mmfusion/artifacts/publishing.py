@@ -1,0 +1,162 @@
+"""A saved model given to the Hugging Face Hub: looked through first, and then in one commit."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmfusion.artifacts.card import MARK, model_card
+from mmfusion.artifacts.folder import read_config, read_metrics
+from mmfusion.artifacts.hub import HUB_FILES
+from mmfusion.artifacts.integrity import check_files, digest
+from mmfusion.artifacts.locating import saved_in
+from mmfusion.artifacts.names import CARD, HUB, READ, TOKENIZER, WEIGHTS
+from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_in
+from mmfusion.names import one_line
+from mmfusion.repositories import LOG_IN, reason_of, status_of
+
+
+def contents(
+    folder: str | os.PathLike[str], repo_id: str, traces: list[Trace] | None = None
+) -> dict[str, Path | bytes]:
+    """What is pushed of a saved model, by name in the repository: files, and the card as it will read there.
+
+    Args:
+        folder: The saved model.
+        repo_id: ``org/name``, for the card.
+        traces: What is given away on purpose, for the card.
+
+    Raises:
+        FileNotFoundError: The folder holds no saved model, or one of its files is missing.
+        ValueError: A file is damaged or was edited, or is a link out of the folder.
+    """
+    root = saved_in(folder).resolve()
+    names = [name for name in sorted(HUB_FILES) if (root / name).exists() or (root / name).is_symlink()]
+    for name in names:
+        _refuse_link(root, root / name)
+    config = _checked(root)
+    found: dict[str, Path | bytes] = {name: root / name for name in names}
+    metrics = read_metrics(root)
+    if CARD in found:
+        try:
+            text = (root / CARD).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{root / CARD} is no text in UTF-8; write it again, or remove it.") from None
+        about = let_through(config.get("card"), traces or [])
+        if MARK in text:
+            # the saved model's card, with the name that it has on the Hub
+            found[CARD] = model_card({**config, "card": about}, metrics, f"{HUB}{repo_id}").encode()
+        elif traces:
+            found[CARD] = f"{text.rstrip()}\n\nPublished with --force: {', '.join(about['let_through'])}.\n".encode()
+    return found
+
+
+def _refuse_link(root: Path, path: Path) -> None:
+    """Refuse a link out of a saved model's folder; the cache of the Hub keeps its files in a folder of their own."""
+    target, blobs = path.resolve(), root.parent.parent / "blobs"
+    inside = target.is_relative_to(root) or (root.parent.name == "snapshots" and target.is_relative_to(blobs))
+    if not inside or not target.is_file():
+        raise ValueError(f"{path} is no file of the folder (it leads to {target}); nothing else is pushed.")
+
+
+def _checked(root: Path) -> Mapping[str, Any]:
+    """The configuration of a saved model whose files are whole, as far as can be told without building it.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged or was edited.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    config, weights = read_config(root), root / WEIGHTS
+    if not weights.is_file():
+        raise FileNotFoundError(f"{root} is not a saved model: it has no {WEIGHTS}.")
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            file.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{weights} is damaged ({one_line(error)}); save the model again.") from None
+    if config.get("weights_sha256") not in (None, digest(weights)):
+        raise ValueError(f"{weights} is damaged (not the file that config.json was written with); save it again.")
+    check_files(root, *READ)
+    if (config.get("processor") or {}).get("tokenizer"):
+        _check_tokenizer(root / TOKENIZER[3])
+    return config
+
+
+def _check_tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, and the model's processor needs it; save the model again.")
+    try:
+        Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust tokenizers raise plain Exception
+        raise ValueError(f"{path} is damaged ({one_line(error)}); save the model again.") from None
+
+
+def push_to_hub(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    overwrite_card: bool = False,
+    message: str = "Upload model with mmfusion",
+    force: bool = False,
+) -> str:
+    """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
+
+    Before anything is sent, the model's files are checked, and its texts are looked through for names, dates, ids,
+    paths and keys.
+
+    Args:
+        folder: saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
+            pushed.
+        repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        FileNotFoundError: the folder holds no saved model.
+        PermissionError: no token, or one that may not write there.
+        ValueError: a file is damaged, was edited or leads out of the folder; a text holds what may be of a person or a
+            machine, and ``force`` is not given; or the Hub refused. The message says which.
+        ConnectionError: the Hub cannot be reached.
+        OSError: a file of this machine cannot be read or written meanwhile.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    traces = traces_in(saved_in(folder))
+    files = contents(folder, repo_id, traces if force else None)
+    refuse_traces(str(folder), traces, force)
+    if get_token() is None:
+        raise PermissionError(f"{repo_id}: there is no token to push with; {LOG_IN}.")
+    operations = {name: CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in files.items()}
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if not overwrite_card and _has_card_of_another_hand(api, repo_id, revision):
+            operations.pop(CARD, None)
+        commit = api.create_commit(repo_id, list(operations.values()), commit_message=message, revision=revision)
+    except (HfHubHTTPError, HFValidationError) as error:
+        kind = PermissionError if status_of(error) in (401, 403) else ValueError
+        raise kind(f"{repo_id}: {reason_of(error, repo_id, revision or '')}") from error
+    except Exception as error:  # whatever the client's HTTP library has for a network that is not there
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            raise OSError(f"{repo_id}: a file on this machine: {one_line(error)}.") from error
+        why = f"the Hub cannot be reached ({one_line(error)}); push again where there is a network."
+        raise ConnectionError(f"{repo_id}: {why}") from error
+    return str(commit.commit_url)
+
+
+def _has_card_of_another_hand(api: Any, repo_id: str, revision: str | None) -> bool:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = api.hf_hub_download(repo_id, CARD, revision=revision)
+    except EntryNotFoundError:
+        return False
+    return MARK not in Path(path).read_text(encoding="utf-8", errors="replace")

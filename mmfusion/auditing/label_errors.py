@@ -1,0 +1,139 @@
+"""Likely label errors: rows whose label a model that has not seen them finds less likely than another.
+
+Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of Artificial
+Intelligence Research 2021. A row is confidently of a class where its probability reaches the mean of those that are
+labelled so; out-of-fold probabilities are those of logistic regression on the features of a trained model's towers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mmfusion.auditing.audited_data import AuditedData
+from mmfusion.auditing.findings import Finding
+from mmfusion.files import written_whole
+from mmfusion.inference.familiarity import tower_features
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Guarded, collated
+
+#: folds of the regression, and its strength (scikit-learn's C, of standardized features).
+FOLDS, STRENGTH = 5, 1e-2
+
+
+def confident_errors(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are confidently of another class than their label says, the surest first, and that class.
+
+    Args:
+        labels: (N,) int.
+        probabilities: (N, C), out of fold.
+
+    Returns:
+        (K,) positions of the rows, and (K,) classes; in the order of the probability of the class less that of the
+        label.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    classes, counts = range(p.shape[1]), np.bincount(y, minlength=p.shape[1])
+    bars = np.array([p[y == c, c].mean() if counts[c] else np.inf for c in classes])
+    confident = np.where(p >= bars, p, -np.inf)
+    found = confident.argmax(axis=1)
+    rows = np.flatnonzero(np.isfinite(confident.max(axis=1)) & (found != y))
+    margin = p[rows, found[rows]] - p[rows, y[rows]]
+    order = np.argsort(-margin, kind="stable")
+    return rows[order], found[rows[order]]
+
+
+def out_of_fold(features: ArrayLike, labels: ArrayLike, groups: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """(N, C) probabilities of logistic regressions that have not seen a row's group, from features (N, D)."""
+    x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    found = np.zeros((len(y), y.max() + 1))
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for inside, held_out in folds.split(x, y, groups):
+        mean, scale = x[inside].mean(axis=0), x[inside].std(axis=0)
+        scale[scale < 1e-6] = 1.0
+        fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit((x[inside] - mean) / scale, y[inside])
+        columns = fitted.classes_
+        found[np.ix_(held_out, columns)] = fitted.predict_proba((x[held_out] - mean) / scale)
+    return found
+
+
+def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iterator[Finding]:
+    """Rows whose label is likely wrong, by the features of a trained model.
+
+    Args:
+        data: The rows.
+        model: Name of the model; its classes need not be those of the data.
+        cache: Folder where features are kept; None computes them anew.
+    """
+    data.cases.question.need_one_class("the search for label errors")
+    features, readable = _features(data, model, cache)
+    names = sorted(set(data.labels[readable]))
+    labels = np.array([names.index(label) for label in data.labels[readable]])
+    groups = data.groups[readable]
+    fewest = min(len(set(groups[labels == c])) for c in range(len(names)))
+    if len(names) < 2 or fewest < 2:
+        yield Finding("label_error", "note", "too few patients of a class to tell a wrong label", "")
+        return
+    p = out_of_fold(features, labels, groups)
+    rows, others = confident_errors(labels, p)
+    accuracy = float((p.argmax(axis=1) == labels).mean())
+    if not len(rows):
+        return
+    ids = data.frame["id"].to_numpy()[readable]
+    told = [
+        f"{ids[row]}: {names[labels[row]]}, perhaps {names[other]}" for row, other in zip(rows, others, strict=True)
+    ]
+    share = f"{len(rows):,} of {len(labels):,} rows ({len(rows) / len(labels):.1%})"
+    yield Finding(
+        "label_error",
+        "warning" if len(rows) > 0.01 * len(labels) else "note",
+        f"{share} look like another class to a model that has not seen them, such as {told[0]}",
+        "look at them, the first ones first; the regression behind it is right in "
+        f"{accuracy:.0%} of the rows, so that some are hard and not wrong",
+        rows=told,
+        details={"model": model, "accuracy": accuracy},
+    )
+
+
+def _features(data: AuditedData, model: str, cache: str | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Pooled features (M, D) of all towers, and which rows (N,) could be read."""
+    predictor = Predictor.from_pretrained(model)
+    path = None
+    if cache is not None:
+        key = hashlib.sha256(
+            f"{model} {data.cases.fingerprint()} {data.cases.image_root.resolve()}".encode()
+        ).hexdigest()
+        path = Path(cache).expanduser() / f"label-errors-{key[:24]}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                return kept["features"], kept["readable"]
+    network, rows = predictor.network().eval(), AllRows(data.cases, predictor.processor)
+    collate = partial(collated, collate=rows.collate)
+    loader: Any = DataLoader(Guarded(rows), batch_size=64, collate_fn=collate)
+    parts, readable = [], []
+    bar = tqdm(total=len(rows), desc="Label errors", unit="row", disable=None)
+    with torch.inference_mode(), tower_features(network) as seen, bar:
+        for batch, errors in loader:
+            readable += [error is None for error in errors]
+            if batch is not None:
+                network(**{name: value for name, value in batch.items() if name != "labels"})
+                parts.append(torch.cat([each.pooled.float() for each in seen().values()], dim=1).cpu().numpy())
+            bar.update(len(errors))
+    found, good = np.concatenate(parts), np.array(readable)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial_path, partial_path.open("wb") as file:
+            np.savez(file, features=found, readable=good)
+    return found, good

@@ -1,0 +1,108 @@
+"""What a model remembers of its training rows as a whole, so as to tell a case that is unlike them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+from torch.utils.data import DataLoader
+
+from mmfusion.data import CaseTable
+from mmfusion.inference.familiarity import Familiarity, Part, tower_features, vectors_of
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.rows import AllRows
+from mmfusion.inference.stream import Guarded, collated
+
+#: rows of each split that are looked at; more would change nothing that can be seen.
+MOST_ROWS = 1000
+
+#: directions of a covariance that are kept.
+MOST_DIRECTIONS = 64
+
+#: shares of the validation rows whose distances are kept.
+LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+
+def fit_familiarity(
+    predictor: Predictor,
+    train: CaseTable,
+    validation: CaseTable,
+    *,
+    min_patients: int = 5,
+    batch_size: int = 64,
+    workers: int = 0,
+    seed: int = 0,
+) -> Familiarity | None:
+    """Fit what tells familiar cases, on some of the rows of a training.
+
+    Args:
+        predictor: One trained model.
+        train: Training rows, of which mean and covariance are taken.
+        validation: Rows that distances are compared with; what is more usual than all of them has a familiarity of 1.
+        min_patients: Patients (groups) that every number kept is shared by: there are at most as many directions as
+            patients over this, and no quantile of fewer.
+        batch_size: Rows per step.
+        workers: Loader processes.
+        seed: Of the choice of rows, where there are more than :data:`MOST_ROWS`.
+
+    Returns:
+        None where the patients are too few: below four times ``min_patients`` in either split.
+    """
+    chosen = [_some(cases, seed) for cases in (train, validation)]
+    groups = [len({row if group is None else group for row, group in cases.frame["group"].items()}) for cases in chosen]
+    if min(groups) < 4 * min_patients:
+        return None
+    known, others = (_vectors(predictor, cases, batch_size, workers) for cases in chosen)
+    levels = np.array([level for level in LEVELS if level * groups[1] >= min_patients], dtype=np.float32)
+    parts = {}
+    for name, vectors in known.items():
+        rows, held_out = vectors[~np.isnan(vectors[:, 0])], others[name][~np.isnan(others[name][:, 0])]
+        enough = 4 * min_patients
+        if len(rows) >= enough and len(held_out) >= enough:
+            parts[name] = _part(rows, held_out, levels, min(MOST_DIRECTIONS, groups[0] // min_patients))
+    return Familiarity(parts, levels, len(chosen[0])) if parts else None
+
+
+def _some(cases: CaseTable, seed: int) -> CaseTable:
+    frame = cases.frame
+    if len(frame) <= MOST_ROWS:
+        return cases
+    picked = np.sort(np.random.default_rng(seed).choice(len(frame), MOST_ROWS, replace=False))
+    return replace(cases, frame=frame.iloc[picked], problems=[])
+
+
+def _vectors(predictor: Predictor, cases: CaseTable, batch_size: int, workers: int) -> dict[str, NDArray[Any]]:
+    """Part -> (N, D) of the rows that can be read."""
+    model, rows = predictor.network().eval(), AllRows(cases, predictor.processor)
+    collate = partial(collated, collate=rows.collate)
+    loader: Any = DataLoader(Guarded(rows), batch_size=batch_size, num_workers=workers, collate_fn=collate)
+    found: dict[str, list[NDArray[Any]]] = {}
+    with torch.inference_mode(), tower_features(model) as seen:
+        for batch, _ in loader:
+            if batch is None:
+                continue
+            inputs = send_to_device({k: v for k, v in batch.items() if k != "labels"}, model.device)
+            model(**inputs)
+            for name, vectors in vectors_of(inputs, seen())[0].items():
+                found.setdefault(name, []).append(vectors)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _part(rows: NDArray[Any], held_out: NDArray[Any], levels: NDArray[np.float32], most: int) -> Part:
+    """Mean and shrunk covariance of rows (N, D), and the distances of others from it."""
+    mean, scale = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-6] = 1.0
+    covariance, _ = ledoit_wolf((rows - mean) / scale, assume_centered=True)
+    variances, directions = np.linalg.eigh(covariance)
+    variances, directions = variances[::-1].clip(1e-9), directions[:, ::-1]
+    rest = float(variances[most:].mean()) if most < len(variances) else 0.0
+    kept = [mean, scale, directions[:, :most].astype(np.float16), variances[:most], np.zeros(1)]
+    mean, scale, directions, variances, nothing = (np.asarray(each, dtype=np.float32) for each in kept)
+    distances = Part(mean, scale, directions, variances, nothing, rest).distance(held_out)
+    return Part(mean, scale, directions, variances, np.quantile(distances, 1 - levels).astype(np.float32), rest)

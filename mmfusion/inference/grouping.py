@@ -1,0 +1,142 @@
+"""One answer for all rows of a group: several pictures of one lesion or patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmfusion.decisions import POOLINGS
+from mmfusion.inference.cases import Predictions
+from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
+from mmfusion.inference.stream import MODALITIES, Prediction
+from mmfusion.names import check_choice
+
+if TYPE_CHECKING:
+    from mmfusion.inference.predictor import Predictor
+
+
+def pooled(probabilities: ArrayLike, codes: NDArray[np.int64], pooling: str) -> NDArray[np.float32]:
+    """Probabilities (N, C) of rows -> (G, C) of their groups.
+
+    Args:
+        probabilities: Of the rows.
+        codes: (N,) group of each row, from 0 to G - 1, none without a row.
+        pooling: ``mean``, or ``max``: the largest probability of each class, scaled to sum to one.
+    """
+    check_choice("pooling", pooling, POOLINGS)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if pooling == "mean":
+        found = np.zeros((codes.max(initial=-1) + 1, p.shape[1]))
+        np.add.at(found, codes, p)
+    else:
+        found = np.full((codes.max(initial=-1) + 1, p.shape[1]), -np.inf)
+        np.maximum.at(found, codes, p)
+    return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def by_group(predicted: Predictions, pooling: str) -> Predictions:
+    """The predictions of labelled rows, one for each group, in the place of its first row and with the group as its id.
+
+    Raises:
+        ValueError: Rows of one group have different labels.
+    """
+    _, first, codes = np.unique(predicted.groups, return_index=True, return_inverse=True)
+    labels = predicted.labels[first]
+    if len(other := np.flatnonzero(predicted.labels != labels[codes])):
+        group = predicted.frame["group"].iloc[other[0]]
+        raise ValueError(f"by group: the rows of {group!r} have different labels; measure row by row.")
+    order = np.argsort(first)
+    frame = predicted.frame.iloc[first[order]]
+    names = [id_ if group is None else group for id_, group in zip(frame["id"], frame["group"], strict=True)]
+    count = np.bincount(codes)[:, None]
+    shares = {}
+    for name, values in predicted.shares.items():
+        total = np.zeros((len(first), values.shape[1]))
+        np.add.at(total, codes, values)
+        shares[name] = (total / count)[order].astype(np.float32)
+    return replace(
+        predicted,
+        frame=frame.assign(id=np.array(names, dtype=object)),
+        labels=labels[order],
+        probabilities=pooled(predicted.probabilities, codes, pooling)[order],
+        uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
+        shares=shares,
+        familiarity={},
+    )
+
+
+def choose_pooling(validation: Predictions) -> str | None:
+    """The pooling under which validation groups are likelier, the mean where both are alike; None of single rows."""
+    if len(np.unique(validation.groups)) == len(validation.labels):
+        return None
+    losses = {}
+    for pooling in POOLINGS:
+        found = by_group(validation, pooling)
+        own = found.probabilities[np.arange(len(found.labels)), found.labels].astype(np.float64)
+        losses[pooling] = -np.log(own.clip(np.finfo(np.float32).tiny)).mean()
+    return min(POOLINGS, key=lambda pooling: losses[pooling])
+
+
+def joined(
+    parts: Sequence[Prediction], ids: Sequence[str], groups: Sequence[str | None], pooling: str
+) -> tuple[list[str], Prediction]:
+    """Predictions of consecutive rows, as one for each group, in the order in which the groups are met.
+
+    A row that cannot be read counts for nothing, unless its group has no other. A row without a group is its own.
+
+    Args:
+        parts: All parts of the rows' predictions.
+        ids: Id of each row.
+        groups: Group of each row.
+        pooling: See :func:`pooled`.
+
+    Returns:
+        Names of the groups, and their predictions.
+    """
+    keys = [("row", i) if group is None else ("group", group) for i, group in enumerate(groups)]
+    places = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    codes = np.array([places[key] for key in keys], dtype=np.int64)
+    names = [""] * len(places)
+    for code, id_, group in zip(codes, ids, groups, strict=True):
+        names[code] = id_ if group is None else group
+    errors = [error for part in parts for error in part.errors]
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    good = np.array([error is None for error in errors])
+    found = np.full((len(places), probabilities.shape[1]), np.nan, dtype=np.float32)
+    there, inner = np.unique(codes[good], return_inverse=True)
+    with np.errstate(divide="ignore"):  # a probability of 0
+        found[there] = np.log(pooled(probabilities[good], inner, pooling))
+    told: list[str | None] = [None] * len(places)
+    seen: list[set[str]] = [set() for _ in places]
+    inputs = [words for part in parts for words in part.inputs]
+    for code, error, words in zip(codes, errors, inputs, strict=True):
+        seen[code].update(words.split("+"))
+        if np.isnan(found[code, 0]):
+            told[code] = told[code] or error
+    kinds = ["+".join(kind for kind in MODALITIES if kind in each) for each in seen]
+    familiar = {}
+    for modality in {name for part in parts for name in part.familiarity}:
+        nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
+        rows = [part.familiarity.get(modality, none) for part, none in zip(parts, nothing, strict=True)]
+        familiar[modality] = np.full(len(places), np.nan, dtype=np.float32)
+        np.fmin.at(familiar[modality], codes, np.concatenate(rows))
+    return names, Prediction(0, found, told, kinds, familiarity=familiar)
+
+
+def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
+    """Write the ``predictions.csv`` of labelled cases, as ``Predictor.predict_cases`` does."""
+    with np.errstate(divide="ignore"):  # a probability of 0
+        logs = np.log(predicted.probabilities)
+    nothing: list[str | None] = [None] * len(logs)
+    part = Prediction(0, logs, nothing, [""] * len(logs))
+    task = predictor.task
+    truth = [task.written(label) for label in predicted.labels]
+    groups = ["" if group is None else group for group in predicted.frame["group"]]
+    columns: dict[str, Any] = {"known": MEASURED, "notes": predictor.note_columns, "task": task}
+    with prediction_writer(path, predictor.labels, **columns) as write:
+        write(predicted.frame["id"].tolist(), part, truth, groups, further=predictor.notes(part))

@@ -1,0 +1,95 @@
+"""A trained model read from its folder."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
+from mmfusion.data import Processor
+from mmfusion.decisions import Decisions
+from mmfusion.inference.familiarity import Familiarity
+from mmfusion.inference.onnx_model import OnnxModel
+from mmfusion.inference.updates import UNFITTED, read_update
+from mmfusion.models import FusionModel, load_model
+from mmfusion.models.fitting import check_answers, check_fit
+from mmfusion.task import task_of
+
+
+def saved_parts(
+    name: str | os.PathLike[str],
+    *,
+    device: str | torch.device | None,
+    calibrated: bool,
+    calibration: str | os.PathLike[str] | None = None,
+    **computing: Any,
+) -> dict[str, Any]:
+    """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
+
+    Args:
+        name: Of the model.
+        device: Where to compute.
+        calibrated: Whether to apply its calibration; without it, what was decided on calibrated probabilities is left
+            out too.
+        calibration: Update for another site, a file or a name; operating points, which were chosen without it, are then
+            left out.
+        computing: ``dtype`` and ``channels_last``.
+    """
+    folder = resolve_artifact(name)
+    config, processor = read_config(folder), Processor.from_pretrained(folder)
+    model: FusionModel | OnnxModel
+    if "export" in config:
+        if (dtype := computing["dtype"]) is not None:
+            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
+        model = OnnxModel(folder, device)
+    else:
+        model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    check_answers(model, processor, folder)
+    task = task_of(model)
+    try:
+        check_fit(model, processor)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error} Save them again, together.") from None
+    fitted = config.get("calibration") if calibrated else None
+    decisions = Decisions.from_dict(config.get("decisions"), processor.labels) if calibrated else None
+    if decisions is not None:
+        task.need_one_class(f"{folder}: entry 'decisions'")
+    if calibration is not None:
+        if not calibrated:
+            raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
+        task.need_one_class("calibration for another site")
+        fitted = {**(fitted or UNFITTED), "update": read_update(calibration, folder, config)}
+        decisions = decisions and Decisions(by_group=decisions.by_group)
+    return dict(
+        model=model,
+        processor=processor,
+        calibration=fitted,
+        tta=config.get("tta", False),
+        provenance=config.get("training") or {},
+        card=config.get("card") or {},
+        decisions=decisions,
+        familiarity=Familiarity.read(folder, config.get("familiarity")),
+        metrics=read_metrics(folder),
+        name=full_name(os.fspath(name)),
+        **computing,
+    )
+
+
+def check_members(members: Sequence[Any]) -> Any:
+    """The first of the predictors of an ensemble; ValueError of fewer than two, or where they do not go together."""
+    if len(members) < 2:
+        raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
+    first = members[0]
+    for other in members[1:]:
+        if other.labels != first.labels:
+            has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
+            raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
+        if other.task.name != first.task.name:
+            raise ValueError(f"The models of an ensemble have the same task: {first.name} and {other.name} differ.")
+    layouts = {member.image_layout: member.name for member in members}
+    layouts.pop(None, None)
+    if len(layouts) > 1:
+        (one, a), (two, b), *_ = layouts.items()
+        raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
+    return first

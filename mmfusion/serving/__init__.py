@@ -1,0 +1,10 @@
+"""Serving: one case diagnosed for an application, and the web page of ``mmfusion app``."""
+
+from typing import TYPE_CHECKING
+
+from mmfusion.lazy import attach
+
+if TYPE_CHECKING:
+    from mmfusion.serving.diagnosis import Diagnosis as Diagnosis, diagnose as diagnose
+
+__getattr__, __dir__ = attach(__name__)

@@ -1,0 +1,41 @@
+"""Options of ``mmfusion app``."""
+
+import ipaddress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AppConfig:
+    """Options of the web page.
+
+    Attributes:
+        model: Trained models to choose from: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``. None are needed:
+            the weights that come with the package are offered then.
+        host: Address to listen on. The default can be reached from this machine alone.
+        port: Port to listen on; 0 takes a free one.
+        max_upload_mb: Largest file that can be uploaded, in megabytes.
+        max_rows: Rows of a table at most.
+        open_browser: Open the page in the browser of this machine.
+    """
+
+    model: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
+    port: int = 7860
+    max_upload_mb: int = 64
+    max_rows: int = 1000
+    open_browser: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port lies between 0 and 65535, not {self.port}.")
+        for name in ("max_upload_mb", "max_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the page can be reached from this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

@@ -1,0 +1,100 @@
+"""One case, diagnosed and explained for an application."""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmfusion.evaluation.conformal import saved_rule
+
+if TYPE_CHECKING:
+    from mmfusion.explanation import Explanation
+    from mmfusion.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a model says of one case, and why.
+
+    Attributes:
+        label: The likeliest class.
+        probability: Its probability.
+        probabilities: Class -> probability.
+        inputs: What the case was judged on, such as ``image+text``.
+        likely: The conformal set: classes, likeliest first, that hold the true one with probability ``coverage``, on
+            average over cases like the validation rows. None where the model was saved without such a rule.
+        coverage: Wanted share of sets with the true class; None likewise.
+        explanation: Where the evidence lies; None where none was asked for, or the model cannot be explained.
+        notes: Warnings about the case, and why it was not explained.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    inputs: str
+    likely: list[str] | None
+    coverage: float | None
+    explanation: "Explanation | None"
+    notes: list[str]
+
+
+def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = True) -> Diagnosis:
+    """Predict one row, with its conformal set and its explanation.
+
+    Args:
+        predictor: A trained model.
+        row: Row as :meth:`mmfusion.Predictor.predict` takes it.
+        explain: Whether to explain the prediction, which takes several further passes of the model.
+
+    Raises:
+        ValueError: The row cannot be read.
+    """
+    explanation, failed = None, []
+    with warnings_of_this_thread() as notes:
+        (found,) = predictor.predict([row])
+        if "error" in found:
+            raise ValueError(found["error"])
+        if explain:
+            try:
+                explanation = predictor.explain(row)
+            except (ValueError, ImportError) as error:
+                failed.append(f"There is no explanation: {error}")
+    label, probabilities = found["label"], found["probabilities"]
+    likely, coverage = class_set(predictor, probabilities)
+    told = list(dict.fromkeys([*notes, *failed]))
+    return Diagnosis(label, found["probability"], probabilities, found["inputs"], likely, coverage, explanation, told)
+
+
+def class_set(
+    predictor: "Predictor", probabilities: Mapping[str, float]
+) -> tuple[list[str], float] | tuple[None, None]:
+    """The conformal set of one case, likeliest first, and its wanted coverage; None twice where there is no rule."""
+    if (rule := saved_rule(predictor.calibration, len(probabilities))) is None:
+        return None, None
+    inside = rule.sets(np.array([list(probabilities.values())]))[0]
+    members = [name for name, is_in in zip(probabilities, inside, strict=True) if is_in]
+    assert predictor.calibration is not None
+    return sorted(members, key=lambda name: -probabilities[name]), predictor.calibration["conformal"]["coverage"]
+
+
+@contextmanager
+def warnings_of_this_thread() -> Iterator[list[str]]:
+    """A list that fills with what the library warns of in this thread, as long as the context is open."""
+    found: list[str] = []
+    thread, logger = threading.get_ident(), logging.getLogger("mmfusion")
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                found.append(record.getMessage())
+
+    listener = Listener(logging.WARNING)
+    logger.addHandler(listener)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(listener)

@@ -1,0 +1,250 @@
+"""``validate(config)``: a trained model at another site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.data import read_cases
+from mmfusion.evaluation.intervals import figure_intervals
+from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
+from mmfusion.evaluation.metrics import EVERY_METRIC
+from mmfusion.evaluation.site import PICTURE, describe_site
+from mmfusion.evaluation.weighted import ratio
+from mmfusion.figures import Interval
+from mmfusion.files import write_json
+from mmfusion.inference.cases import Predictions
+from mmfusion.inference.familiarity import USUAL, case_level
+from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.run import open_predictor
+from mmfusion.inference.split import read_split
+from mmfusion.inference.updates import FOLDER
+from mmfusion.markdown import table
+from mmfusion.results import Evaluation
+from mmfusion.sites.config import ValidateConfig
+from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update, row_losses
+from mmfusion.task import Task
+
+#: figures that updates are judged by.
+JUDGED = ("nll", "ece", "brier", "balanced_accuracy")
+
+#: fewer rows than this to fit on, or to judge on, say nothing.
+FEWEST = 20
+
+
+@dataclass
+class Validation:
+    """What was found at another site.
+
+    Attributes:
+        site: Its name.
+        home: What the model, or the reference, says of the site that the model is from; empty where nothing is known.
+        away: The same of the other site.
+        frozen: Figures of the model as it is, on all rows with a label.
+        updates: Update -> figure -> value on the cases that judge, and ``gain``, by how much it lowers the NLL.
+        chosen: The update that the cases to fit on chose.
+        fitted_on: Number of these rows.
+        judged_on: Number of the rows that judge.
+        folder: Where all is written.
+        path: File of the chosen update.
+        stored: Copy of it in the model's folder; None where it was not stored.
+    """
+
+    site: str
+    home: Mapping[str, Any]
+    away: Mapping[str, Any]
+    frozen: Evaluation
+    updates: dict[str, dict[str, Interval]]
+    chosen: str
+    fitted_on: int
+    judged_on: int
+    folder: Path
+    path: Path
+    stored: Path | None = None
+
+    def summary(self) -> str:
+        """All of it for a screen."""
+        last = f"the update is {self.path}" + (f", stored as {self.stored}" if self.stored else "")
+        return f"{self.markdown()}\n{last}; use it with --calibration {self.stored.stem if self.stored else self.path}"
+
+    def markdown(self) -> str:
+        """Both sites side by side, the figures of the model, and the updates."""
+        figures = [(EVERY_METRIC[name].title, str(each)) for name, each in self.frozen.intervals.figures.items()]
+        judged = [
+            (f"**{kind}** (chosen)" if kind == self.chosen else kind, *(str(each) for each in own.values()))
+            for kind, own in self.updates.items()
+        ]
+        names = [EVERY_METRIC[name].title for name in JUDGED]
+        parts = [
+            f"# {self.site}",
+            table(("", "home", self.site), list(_beside(self.home, self.away))),
+            f"## The model as it is\n\n{self.frozen.n:,} rows; in brackets 95 % intervals over whole groups.",
+            table(("figure", "value"), figures),
+            f"## Updates\n\nFitted on {self.fitted_on:,} rows, judged on {self.judged_on:,} others. The rows to fit on "
+            "chose, by cross-validation.",
+            table(("update", *names, "gain in NLL"), judged),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+
+def validate(config: ValidateConfig) -> Validation:
+    """Hold another site beside the one that a model is from, measure the model there, and update its probabilities.
+
+    Raises:
+        FileNotFoundError: There is no such model, or there are no such data.
+        FileExistsError: ``store``, and the model has an update of that name.
+        ValueError: Bad rows, or too few to fit and judge updates on.
+    """
+    predictor = open_predictor([config.model])
+    if len(predictor.members) > 1:
+        raise ValueError("validate looks into one model; name one.")
+    predictor.task.need_one_class("validate")
+    folder, output = resolve_artifact(config.model), Path(config.output)
+    site = config.site or re.sub("[^A-Za-z0-9._-]+", "-", Path(config.data).stem).strip("-") or "site"
+    stored = folder / FOLDER / f"{site}.json" if config.store else None
+    if stored is not None and stored.exists():
+        raise FileExistsError(f"{stored} is there already; choose another --site.")
+    read: dict[str, Any] = {"labels": predictor.labels, "provenance": predictor.provenance}
+    cases = read_split(config.data, config.split, dataset=config.dataset, **read)
+    print(f"validating {predictor.name} on {len(cases):,} rows of {config.data}")
+    output.mkdir(parents=True, exist_ok=True)
+    inference: dict[str, Any] = {"batch_size": config.batch_size, "on_bad_row": config.dataset.on_bad_row}
+    found = predictor.predict_cases(cases, output=output / "predictions.csv", **inference)
+    away = describe_site(cases, predictor.processor) | _familiar(found)
+    home = dict(predictor.provenance.get("site") or {})
+    if config.reference is not None:
+        home = describe_site(read_cases(config.reference, config.dataset), predictor.processor)
+    fit, judge = _divided(found, config)
+    old = _home_shares(home, predictor)
+    kinds = [kind for kind in KINDS if kind != "prior_shift" or old is not None]
+    local = (found.labels[fit], found.probabilities[fit])
+    updates = {kind: fit_update(kind, *local, old) for kind in kinds}
+    chosen = choose_update(*local, found.groups[fit], old, config.seed)
+    judged = judge_updates(found, judge, list(updates.values()), predictor.task)
+    path, content = output / f"{site}.json", _content(updates[chosen.kind], site, folder, int(fit.sum()), judged)
+    for place in filter(None, (path, stored)):
+        place.parent.mkdir(exist_ok=True)
+        write_json(place, content, indent=1)
+    frozen = figures_of(found, predictor.labels, predictor.calibration, predictor.task)
+    counts = {"fitted_on": int(fit.sum()), "judged_on": int(judge.sum())}
+    result = Validation(
+        site, home, away, frozen, judged, chosen.kind, **counts, folder=output, path=path, stored=stored
+    )
+    (output / "validation.md").write_text(result.markdown(), encoding="utf-8")
+    plain = {kind: {name: vars(each) for name, each in own.items()} for kind, own in judged.items()}
+    told = {"site": site, "home": home, "away": away, "updates": plain, "chosen": chosen.kind, **counts}
+    write_json(output / "validation.json", {**told, "frozen": frozen.to_dict()}, indent=1)
+    return result
+
+
+def judge_updates(
+    found: Predictions, rows: NDArray[np.bool_], updates: Sequence[Update], task: Task
+) -> dict[str, dict[str, Interval]]:
+    """Figures of each update on some rows, with intervals on the same draws.
+
+    Args:
+        found: Predictions without any update.
+        rows: (N,) which rows judge.
+        updates: The updates.
+        task: What the predictions are.
+
+    Returns:
+        Kind -> the figures of :data:`JUDGED`, and ``gain``: by how much it lowers the NLL.
+    """
+    y, p, groups = found.labels[rows], found.probabilities[rows], found.groups[rows]
+    result = {}
+    for update in updates:
+        q = update.apply(p)
+        own, gain = task.rows(y, q), row_losses(y, p) - row_losses(y, q)
+
+        def figures(w: Any, own: Any = own, gain: Any = gain) -> Any:
+            weighted = own.weighted(w)
+            return np.stack(
+                [*(EVERY_METRIC[name](weighted) for name in JUDGED), ratio(w @ gain, w.sum(axis=1))], axis=1
+            )
+
+        result[update.kind] = dict(zip((*JUDGED, "gain"), figure_intervals(figures, groups, **BOOTSTRAP), strict=True))
+    return result
+
+
+def _divided(found: Predictions, config: ValidateConfig) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows updates are fitted on, and which judge them: whole groups, drawn."""
+    _, codes = np.unique(found.groups, return_inverse=True)
+    order = np.random.default_rng(config.seed).permutation(codes.max(initial=-1) + 1)
+    sizes = np.bincount(codes)[order].cumsum()
+    count = (
+        int(np.searchsorted(sizes, config.local, "left")) + 1 if config.local > 1 else round(config.local * len(order))
+    )
+    fit = np.isin(codes, order[:count])
+    if min(fit.sum(), (~fit).sum()) < FEWEST:
+        raise ValueError(
+            f"Updates are fitted on {fit.sum()} rows and judged on {(~fit).sum()}; {FEWEST} at least are needed for "
+            "each: give more rows, or another --local."
+        )
+    return fit, ~fit
+
+
+def _home_shares(home: Mapping[str, Any], predictor: Predictor) -> NDArray[np.float64] | None:
+    """Class shares (C,) that the model was trained on; None where nobody says."""
+    counts = np.array([(home.get("labels") or {}).get(name, 0) for name in predictor.labels], dtype=np.float64)
+    if not counts.sum():
+        print("prior_shift is left out: the model does not say its class shares; --reference DATA would")
+        return None
+    found: NDArray[np.float64] = counts / counts.sum()
+    return found
+
+
+def _familiar(found: Predictions) -> dict[str, Any]:
+    """Share of the rows that are unlike the training data, as a whole and by modality."""
+    if not found.familiarity:
+        return {}
+    level, unlike = case_level(found.familiarity)
+    shares = {m: float(np.mean([m in words.split("+") for words in unlike])) for m in found.familiarity}
+    return {"unlike": {"any": float(np.mean(level < USUAL)), **shares}}
+
+
+def _content(update: Update, site: str, folder: Path, n: int, judged: Mapping[str, Any]) -> dict[str, Any]:
+    config = read_config(folder)
+    plain = {kind: {name: vars(each) for name, each in own.items()} for kind, own in judged.items()}
+    about = {"format_version": 1, "site": site, "kind": update.kind, "n": n, "labels": config.get("label_names")}
+    numbers = {"slope": update.slope.tolist(), "intercept": update.intercept.tolist()}
+    return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, "judged": plain}
+
+
+def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Lines of both sites."""
+
+    def told(value: Any) -> str:
+        if value is None:
+            return "-"
+        if isinstance(value, list):
+            return f"{value[1]:g} ({value[0]:g} to {value[2]:g})"
+        return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
+
+    def shares(side: Mapping[str, Any]) -> dict[str, float]:
+        counts = side.get("labels") or {}
+        return {name: count / max(1, sum(counts.values())) for name, count in counts.items()}
+
+    yield "rows", told(home.get("rows")), told(away.get("rows"))
+    own, others = shares(home), shares(away)
+    yield from ((f"label {name}", told(own.get(name)), told(others[name])) for name in others)
+    for key in ("missing", "unlike"):
+        for name, value in (away.get(key) or {}).items():
+            yield f"{key} {name}", told((home.get(key) or {}).get(name)), told(value)
+    for name, value in (away.get("columns") or {}).items():
+        before = (home.get("columns") or {}).get(name)
+        if isinstance(value, dict):
+            for cell, share in value.items():
+                yield f"{name} = {cell}", told((before or {}).get(cell)), told(share)
+        else:
+            yield name, told(before), told(value)
+    for name in PICTURE:
+        if name in away:
+            yield name, told(home.get(name)), told(away[name])

@@ -1,0 +1,143 @@
+"""Saved models, damaged and attacked: seeded changes of the bytes, the JSON and the files of a folder."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+Files = dict[str, bytes]
+
+#: Values that no sound entry has.
+STOCK: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 10**400, 1e308, -1e308, float("nan"), float("inf"), 0.5),
+    *("", "x", "../../etc/passwd", "/etc/passwd", "hf-hub:a/b", "\ud800", "nan", "a" * 5000, "\0", "{x!r:{y}}", ","),
+    *([], [[]], {}, {"a": {"b": []}}, ["x", 1, None], [0, 0, 0], {"model_type": "dpt", "backbone": "a/b"}),
+)
+#: Keys that could mean something to a library.
+KEYS = (
+    *("auto_map", "attn_implementation", "backbone", "trust_remote_code", "quantization_config", "checkpoint_path"),
+    *("encoder_weights", "config", "model_type", "num_labels", "id2label", "export", "plugins", "dtype", "towers"),
+)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in nested values."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield (*path, key)
+        yield from _paths(each, (*path, key))
+
+
+def _changed(value: Any, rng: random.Random) -> Any:
+    """Another value in place of one."""
+    if isinstance(value, bool):
+        return rng.choice([not value, *STOCK])
+    if isinstance(value, int | float) and rng.random() < 0.6:
+        half = value // 2 if isinstance(value, int) else value / 2
+        return rng.choice([-value, value + 1, value - 1, value * 1000, value * 10**9, half, str(value)])
+    if isinstance(value, str) and rng.random() < 0.4:
+        return rng.choice([value[1:], value + "x", value.upper(), value * 100, [value]])
+    if isinstance(value, list) and rng.random() < 0.6:
+        return rng.choice([value[1:], value[::-1], value * 2, [value], dict.fromkeys(map(str, value))])
+    return deepcopy(rng.choice(STOCK))
+
+
+def json_changed(data: bytes, rng: random.Random) -> bytes:
+    """One or two entries of a JSON file changed, left out, added or moved."""
+    values = json.loads(data)
+    for _ in range(rng.choice([1, 1, 1, 2])):
+        path = rng.choice(list(_paths(values)) or [()])
+        if not path:
+            break
+        node = values
+        for key in path[:-1]:
+            node = node[key]
+        action = rng.random()
+        if action < 0.6:
+            node[path[-1]] = _changed(node[path[-1]], rng)
+        elif action < 0.75:
+            del node[path[-1]]
+        elif action < 0.9 and isinstance(node, dict):
+            node[rng.choice(KEYS)] = deepcopy(rng.choice(STOCK))
+        elif action < 0.95:
+            deep: Any = node[path[-1]]
+            for _ in range(rng.choice([30, 100, 300])):
+                deep = rng.choice([[deep], {"a": deep}])
+            node[path[-1]] = deep
+        else:
+            node[path[-1]] = deepcopy(values[rng.choice(list(values))])
+    return json.dumps(values, ensure_ascii=rng.random() < 0.9).encode("utf-8", "surrogatepass")
+
+
+def bytes_changed(data: bytes, rng: random.Random) -> bytes:
+    """A bit flipped, a piece cut out, doubled, or overwritten; or the file cut off."""
+    found = bytearray(data)
+    start = rng.randrange(max(1, len(found)))
+    end = min(len(found), start + rng.choice([1, 4, 64, 4096]))
+    match rng.randrange(6):
+        case 0 | 1:
+            found[start] ^= 1 << rng.randrange(8)
+        case 2:
+            del found[start:]
+        case 3:
+            del found[start:end]
+        case 4:
+            found[start:end] = rng.randbytes(end - start)
+        case _:
+            found[start:start] = b"[" * 5000 if rng.random() < 0.3 else found[start:end]
+    return bytes(found)
+
+
+def header_changed(data: bytes, rng: random.Random) -> bytes:
+    """A safetensors file whose header, which says what the tensors are, was changed."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json_changed(data[8 : 8 + length], rng)
+    except RecursionError:
+        return data[:8]
+    stated = len(header) if rng.random() < 0.8 else rng.choice([0, 1, 2**32, 2**63 - 1])
+    return stated.to_bytes(8, "little") + header + data[8 + length :]
+
+
+def files_changed(files: Files, rng: random.Random) -> Files:
+    """A file removed, emptied, exchanged for another, or added."""
+    found, name, other = dict(files), *rng.sample(sorted(files), 2)
+    match rng.randrange(5):
+        case 0:
+            del found[name]
+        case 1:
+            found[name] = b""
+        case 2:
+            found[name] = files[other]
+        case 3:
+            found[name], found[other] = files[other], files[name]
+        case _:
+            added = rng.choice(["added_tokens.json", "special_tokens_map.json", "vocab.txt", "merges.txt"])
+            found[added] = rng.choice([b'{"melanoma": 7}', b'{"unk_token": "[CLS]"}', b"{", b"a\nb\n", files[other]])
+    return found
+
+
+def mutant(files: Files, seed: int) -> Files:
+    """The files of a folder with one change, the same for a seed."""
+    rng = random.Random(seed)
+    if rng.random() < 0.1:
+        return files_changed(files, rng)
+    # the configuration is where most can be said
+    name = rng.choice([*sorted(files), *["config.json"] * 6, *["tokenizer.json"] * 2])
+    if name.endswith(".json") and rng.random() < 0.75:
+        return {**files, name: json_changed(files[name], rng)}
+    if name.endswith(".safetensors") and rng.random() < 0.5:
+        return {**files, name: header_changed(files[name], rng)}
+    return {**files, name: bytes_changed(files[name], rng)}
+
+
+def write(files: Files, folder: Path) -> None:
+    """The folder with these files alone."""
+    for path in folder.iterdir():
+        path.unlink()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)

@@ -1,0 +1,29 @@
+"""Lines about long work."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmfusion import progress
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-1, "0 s"), (45.4, "45 s"), (99.9, "100 s"), (100, "2 min"), (720, "12 min"), (5400, "1.5 h")],
+)
+def test_in_words(seconds: float, words: str) -> None:
+    assert progress.in_words(seconds) == words
+
+
+def test_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 10 steps of 30 s, 2 done before: a line a minute, with the rate of this run's steps alone."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    lines: list[str] = []
+    beat = progress.Heartbeat("epoch 1/3", total=10, done=2, every=60, tell=lines.append)
+    for _ in range(8):
+        clock[0] += 30
+        beat.update()
+    assert len(lines) == 4
+    assert lines[0] == "epoch 1/3: 4 of 10 steps, 0.0333 a second, 3 min left"
+    assert lines[-1].endswith("10 of 10 steps, 0.0333 a second, 0 s left")
