@@ -45,6 +45,7 @@ class Task:
         forms: Form -> its plain loss. The first is what a run takes where nothing is said.
         metric: Validation metric that chooses the best epoch where nothing is said.
         one_class: Whether each row has exactly one of the classes, as class counts, priors and balanced sampling need.
+        in_order: Whether the labels have an order that is given or read, so that an error may be small or large.
         has_probabilities: Whether each answer is the probability of a label.
         fewest: Fewest labels that a model can learn to tell.
         noun: What the labels are called in messages.
@@ -57,6 +58,7 @@ class Task:
     forms: ClassVar[Mapping[str, str]]
     metric: ClassVar[str]
     one_class: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
     noun: ClassVar[str] = "labels"

@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from mmfusion.estimators.base import FusionEstimator
 from mmfusion.estimators.rows import in_order, label_names
+from mmfusion.task import task_named
 
 
 class FusionClassifier(ClassifierMixin, FusionEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -67,8 +68,8 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):  # type: ignore[misc] 
         Raises:
             ValueError: No classes, one class only, or what training refuses.
         """
-        y = self._given(X, y)
-        if self._task == "multilabel":
+        y, task = self._given(X, y), task_named(self._task)
+        if not task.one_class:
             cells = self._several(X, y)
             self.classes_ = np.array(list(cells))
             self._fit(X, cells, groups, label_columns=list(cells))
@@ -79,7 +80,7 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):  # type: ignore[misc] 
             raise ValueError("y contains NaN: every row needs a class to train on.")
         self.classes_, positions = np.unique(y, return_inverse=True)
         self._names = label_names(self.classes_)
-        grades = {"grades": self._names} if self._task == "ordinal" else {}
+        grades = {"grades": self._names} if task.in_order else {}
         self._fit(X, {"label": np.array(self._names, dtype=object)[positions]}, groups, **grades)
         return self
 

@@ -103,6 +103,8 @@ def compare(experiment: ExperimentConfig) -> Comparison:
 def _check(experiment: ExperimentConfig, task: Task) -> None:
     if experiment.metric not in task.metrics:
         raise ValueError(f"metric must be one of {', '.join(task.metrics)}; got {experiment.metric!r}.")
+    if experiment.alarm:
+        task.need_one_class("alarm")
     if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
         raise ValueError(f"seeds must be different numbers, at least one; got {experiment.seeds}.")
     if experiment.jobs < 1 or experiment.replicates < 1 or not 0 < experiment.level < 1:

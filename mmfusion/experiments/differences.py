@@ -152,7 +152,6 @@ def _sampled(
     found = {name: np.concatenate([plain[name], drawn[name]]) for name in plain}
     if experiment.alarm:
         names = predictions.class_names
-        predictions.asked.need_one_class("alarm")
         check_classes(experiment.alarm, names)
         positive = np.isin(predictions.labels, [names.index(name) for name in experiment.alarm])
         score = alarm_score(predictions.probabilities, experiment.alarm, names)

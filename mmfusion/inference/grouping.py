@@ -67,6 +67,7 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
         uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
         shares=shares,
         familiarity={},
+        scores=predicted.scores[:0],
     )
 
 
@@ -125,7 +126,7 @@ def joined(
         rows = [part.familiarity.get(modality, none) for part, none in zip(parts, nothing, strict=True)]
         familiar[modality] = np.full(len(places), np.nan, dtype=np.float32)
         np.fmin.at(familiar[modality], codes, np.concatenate(rows))
-    return names, Prediction(0, found, told, kinds, familiarity=familiar)
+    return names, Prediction(0, found, told, kinds, familiarity=familiar, task=parts[0].task)
 
 
 def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
@@ -133,8 +134,8 @@ def write_predictions(predicted: Predictions, predictor: Predictor, path: str | 
     with np.errstate(divide="ignore"):  # a probability of 0
         logs = np.log(predicted.probabilities)
     nothing: list[str | None] = [None] * len(logs)
-    part = Prediction(0, logs, nothing, [""] * len(logs))
     task = predictor.task
+    part = Prediction(0, logs, nothing, [""] * len(logs), task=task)
     truth = [task.written(label) for label in predicted.labels]
     groups = ["" if group is None else group for group in predicted.frame["group"]]
     columns: dict[str, Any] = {"known": MEASURED, "notes": predictor.note_columns, "task": task}

@@ -206,7 +206,7 @@ def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
         errors = [next((e for e in row if e is not None), None) for row in zip(*(p.errors for p in parts), strict=True)]
         first = parts[0]
         scores, calibration = first.task.joined([part.probabilities for part in parts])
-        yield Prediction(first.start, scores, errors, _joined(parts, errors), {}, calibration, first.task)
+        yield Prediction(first.start, scores, errors, _joined(parts, errors), {}, calibration, task=first.task)
 
 
 def _joined(parts: Sequence[Prediction], errors: Sequence[str | None]) -> list[str]:

@@ -36,7 +36,7 @@ class Ordinal(Multiclass):
     name = "ordinal"
     forms: ClassVar[Mapping[str, str]] = {"corn": "corn", "cumulative": "cumulative_link", "softmax": "ce"}
     metric = "kappa"
-    one_class = True
+    in_order = True
     noun = "grades"
 
     # Cells of a table
@@ -101,7 +101,7 @@ class Ordinal(Multiclass):
         saved = (calibration or {}).get("conformal")
         if saved is None:
             return None
-        if saved.get("method") != "adjacent" or len(saved.get("thresholds") or ()) != 1:
+        if not isinstance(saved, dict) or saved.get("method") != "adjacent" or len(saved.get("thresholds") or ()) != 1:
             raise ValueError(f"calibration.conformal of the model is no rule for grades: {saved}.")
         return adjacent_sets(answers, saved["thresholds"][0])
 

@@ -15,6 +15,7 @@ import mmfusion
 from mmfusion.data import DatasetConfig, read_cases
 from mmfusion.experiments.comparison import compare
 from mmfusion.experiments.config import ExperimentConfig
+from mmfusion.serving import diagnose
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig, train
 from mmfusion.training.check import check_settings
 
@@ -78,7 +79,7 @@ def test_train_evaluate_predict(trained: tuple[str, Path], data: Path, tmp_path:
     assert (tmp_path / "eval" / "report.html").read_text().count("data-rule") and found.summary()
     assert f"Task: `{task}`" in (folder / "best" / "README.md").read_text() or task == "multiclass"
     told = mmfusion.predict(model=[model], data=str(data), output=str(tmp_path / "p.csv"))
-    assert [*told.columns] == ["id", *TASKS[task][1], "inputs", "error"] and len(told) == 90
+    assert [*told.columns] == ["id", *TASKS[task][1], "inputs", "familiarity", "unlike", "error"] and len(told) == 90
     predictor = mmfusion.Predictor.from_pretrained(model)
     (row,) = predictor.predict([{"u": told_u, "v": 0.0} for told_u in [1.0]])
     again = mmfusion.Predictor.from_pretrained([model, model]).predict([{"u": 1.0, "v": 0.0}])[0]
@@ -111,6 +112,46 @@ def test_explain_and_export(trained: tuple[str, Path], data: Path, tmp_path: Pat
     after = mmfusion.predict(model=[f"local-dir:{tmp_path / 'onnx'}"], data=str(data), output=str(tmp_path / "q.csv"))
     numbers = [name for name in TASKS[task][1] if name != "label"]
     np.testing.assert_allclose(before[numbers].astype(float), after[numbers].astype(float), rtol=1e-4, atol=1e-5)
+
+
+def test_one_case_for_an_application(trained: tuple[str, Path]) -> None:
+    task, folder = trained
+    predictor, row = mmfusion.Predictor.from_pretrained(f"local-dir:{folder}"), {"u": 0.1, "v": 0.0}
+    assert f"{predictor.task.noun}: {len(predictor.labels)} (" in repr(predictor)
+    rule = (
+        {"method": "adjacent", "thresholds": [0.0]} if task == "ordinal" else {"method": "lac", "thresholds": [0.0] * 3}
+    )
+    predictor.calibration = {"temperature": 1.0, "fitted_on": "val", "n": 60, "conformal": {"coverage": 0.9, **rule}}
+    if task == "regression":
+        predictor.calibration = {"quantiles": [1.0], "coverage": 0.9, "fitted_on": "val", "n": 60}
+        with pytest.raises(ValueError, match="Task regression has no probabilities; predict gives its values"):
+            predictor.predict_proba([row])
+    if task == "multilabel":
+        predictor.calibration = {"temperature": [1.0, 2.0], "fitted_on": "val", "n": 60}
+    found, (plain,) = diagnose(predictor, row, explain=False), predictor.predict([row])
+    assert found.numbers == plain.get("values") and found.label == plain.get("label")
+    assert found.likely == ([found.label] if task in ("multiclass", "ordinal") else None)
+
+
+def test_what_needs_one_class_a_row_is_refused(trained: tuple[str, Path], data: Path, tmp_path: Path) -> None:
+    task, folder = trained
+    model = f"local-dir:{folder}"
+    asked: dict[str, Any] = {
+        "operating_points": lambda: mmfusion.evaluate(
+            model=[model], data=str(data), operating_points=["sensitivity>=0.9"], output=str(tmp_path / "e")
+        ),
+        "by group": lambda: mmfusion.predict(
+            model=[model], data=str(data), by="group", output=str(tmp_path / "p.csv"), dataset={"group_column": "id"}
+        ),
+        "validate": lambda: mmfusion.validate(model=model, data=str(data), output=str(tmp_path / "v")),
+        "train.alarm": lambda: check_settings(run_of(task, data, tmp_path, alarm=["a"])),
+    }
+    for what, call in asked.items():
+        if task in ("multiclass", "ordinal"):
+            call()
+        else:
+            with pytest.raises(ValueError, match=f"^{what} is for rows of one class each, and not for task {task}"):
+                call()
 
 
 @pytest.mark.parametrize("task", [name for name in TASKS if name != "multiclass"])
