@@ -83,7 +83,7 @@ def measure(
         if folder:
             write_predictions(predicted, predictor, folder / "predictions.csv")
     found = figures_of(predicted, predictor.labels, predictor.calibration, task)
-    _warn(found)
+    _warn(found, task)
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
         found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, task=task, **BOOTSTRAP)
@@ -156,11 +156,14 @@ def _by_group(
     return by_group(predicted, pooling), validation and by_group(validation, pooling)
 
 
-def _warn(found: Evaluation) -> None:
+def _warn(found: Evaluation, task: Task) -> None:
     if found.unreadable:
         logger.warning("%d rows could not be read and count in no figure.", found.unreadable)
     few = [f"{name} ({own['support']})" for name, own in found.per_class.items() if own["support"] < FEW]
     if few:
         logger.warning(
-            "Classes with fewer than %d rows, whose figures are a matter of chance: %s.", FEW, ", ".join(few)
+            "%s with fewer than %d rows, whose figures are a matter of chance: %s.",
+            task.noun.capitalize(),
+            FEW,
+            ", ".join(few),
         )
