@@ -64,7 +64,7 @@ def parse(name: str, argv: Sequence[str]) -> Any:
         load_plugins(parsed[key])
     if "dataset" in parsed:
         typed = {word.partition("=")[0].removeprefix("--") for word in argv}
-        kept = without_unused(name, vars(parsed["dataset"]), saved, typed)
+        kept = without_unused(name, vars(parsed["dataset"]), saved, typed, vars(parsed))
         parsed["dataset"] = jsonargparse.Namespace(**kept)
     return build(config, parsed)
 

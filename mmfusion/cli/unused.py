@@ -25,9 +25,16 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "split": (*_READ, "split_table", *_TRAINING),
 }
 
+#: Command -> option of the data set that it uses only where another of its options is given -> that option.
+UNUSED_WITHOUT: dict[str, dict[str, str]] = {"predict": {"group_column": "by"}}
+
 
 def without_unused(
-    name: str, values: Mapping[str, Any], saved: Mapping[str, Any], typed: Collection[str]
+    name: str,
+    values: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    typed: Collection[str],
+    others: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Options of the data set, without those that a command does not use.
 
@@ -36,11 +43,14 @@ def without_unused(
         values: Options of its section ``dataset``.
         saved: Those that came with a trained model, in place of the defaults.
         typed: Dotted options that were given on the command line, or as keywords.
+        others: The command's options beside that section.
 
     Raises:
         ValueError: One that is not used was typed.
     """
-    plain, unused = vars(DatasetConfig()), UNUSED.get(name, ())
+    waiting = UNUSED_WITHOUT.get(name, {})
+    plain, unused = vars(DatasetConfig()), (*UNUSED.get(name, ()), *waiting)
+    unused = tuple(option for option in unused if (others or {}).get(waiting.get(option, "")) is None)
     untouched = {**plain, **saved}
     # a dataclass of options gives all of them, of which those at their defaults are not meant
     given = [option for option in unused if values[option] not in (plain[option], untouched[option])]

@@ -107,6 +107,8 @@ def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: 
     words = ["--model", MODEL, "--data", str(own / "il.csv")]
     with pytest.raises(ValueError, match=r"predict does not use --dataset\.group_column; leave it out"):
         parse("predict", [*words, "--dataset.group_column", "patient"])
+    by_group = parse("predict", [*words, "--dataset.group_column", "patient", "--by", "group"])
+    assert by_group.dataset.group_column == "patient"
     for command, option in [("embed", "split_table"), ("audit", "check_images"), ("soup", "on_bad_column")]:
         given = {"embed": ["--data", "d", "--output", "o", "--model", MODEL], "audit": ["--data", "d"]}
         needed = given.get(command, ["--models", MODEL, MODEL, "--output", "o", "--data", "d"])
