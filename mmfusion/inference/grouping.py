@@ -72,8 +72,13 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
 
 
 def choose_pooling(validation: Predictions) -> str | None:
-    """The pooling under which validation groups are likelier, the mean where both are alike; None of single rows."""
-    if len(np.unique(validation.groups)) == len(validation.labels):
+    """The pooling under which validation groups are likelier, the mean where both are alike.
+
+    None of single rows, and of groups whose rows have different labels, such as patients with several lesions: those
+    have no one answer.
+    """
+    count = len(np.unique(validation.groups))
+    if count in (len(validation.labels), 0) or count < len({*zip(validation.groups, validation.labels, strict=True)}):
         return None
     losses = {}
     for pooling in POOLINGS:

@@ -19,7 +19,7 @@ from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.site import PICTURE, describe_site
 from mmfusion.evaluation.weighted import ratio
 from mmfusion.figures import Interval
-from mmfusion.files import write_json
+from mmfusion.files import sole_writer, write_json, write_text
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.familiarity import USUAL, case_level
 from mmfusion.inference.predictor import Predictor
@@ -94,6 +94,7 @@ class Validation:
         return "\n\n".join(parts) + "\n"
 
 
+@sole_writer
 def validate(config: ValidateConfig) -> Validation:
     """Hold another site beside the one that a model is from, measure the model there, and update its probabilities.
 
@@ -137,7 +138,7 @@ def validate(config: ValidateConfig) -> Validation:
     result = Validation(
         site, home, away, frozen, judged, chosen.kind, **counts, folder=output, path=path, stored=stored
     )
-    (output / "validation.md").write_text(result.markdown(), encoding="utf-8")
+    write_text(output / "validation.md", result.markdown())
     plain = {kind: {name: vars(each) for name, each in own.items()} for kind, own in judged.items()}
     told = {"site": site, "home": home, "away": away, "updates": plain, "chosen": chosen.kind, **counts}
     write_json(output / "validation.json", {**told, "frozen": frozen.to_dict()}, indent=1)

@@ -111,6 +111,7 @@ def test_killed_runs_end_like_an_unbroken_one(make_config: MakeConfig, request: 
         left = [path.name for path in Path(config.output).rglob("*") if "partial" in path.name]
         assert not left, left
         shutil.rmtree(config.output)
+        print(f"run {number}: {done} kills so far", flush=True)
     print(f"{done} kills in {number} runs, of which each made {changes} changes: all ended with equal weights")
 
 
