@@ -16,7 +16,7 @@ from mmfusion.outputs import FusionOutput
 from mmfusion.training.config import TrainConfig
 from mmfusion.training.epochs import EpochLog, best_of, should_stop
 from mmfusion.training.rows import EpochOrder, Rows
-from mmfusion.training.trainer import FusionTrainer, Task
+from mmfusion.training.trainer import FusionTrainer, ModelAndLoss
 
 
 class Points(torch.utils.data.Dataset[dict[str, Any]]):
@@ -314,7 +314,7 @@ def test_rows_left_out_are_the_last_of_the_order() -> None:
 
 
 def test_a_state_of_another_model_is_refused() -> None:
-    task = Task(Model(), CrossEntropy())
+    task = ModelAndLoss(Model(), CrossEntropy())
     state = task.state_dict()
     task.load_state_dict(state)
     with pytest.raises(ValueError, match=r"holds other weights: model\.other\."):
