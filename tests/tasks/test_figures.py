@@ -146,3 +146,17 @@ def _drawn(name: str, task: object, rng: np.random.Generator, rows: int) -> Simp
         p = 1 / (1 + np.exp(-scores))
         y = (rng.random((rows, 2)) < p).astype(float)
     return SimpleNamespace(labels=y, probabilities=p, scores=scores, groups=np.arange(rows))
+
+
+def test_the_saved_rule_of_grades_makes_sets_of_neighbors() -> None:
+    task, rng = task_named("ordinal", list("1234")), np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), 500)
+    y = np.array([rng.choice(4, p=row) for row in p])
+    rule = task.set_rule(y, p, 0.9)
+    inside = task.sets(p, {"conformal": rule})
+    assert inside[np.arange(500), y].mean() == pytest.approx(0.9, abs=0.004), "ceil(501 * 0.9) of 500, but for ties"
+    assert (np.abs(np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(int), axis=1)).sum(axis=1) == 2).all()
+    assert task.sets(p, {"temperature": 1.0}) is None
+    with pytest.raises(ValueError, match=r"calibration\.conformal of the model is no rule for grades"):
+        task.sets(p, {"conformal": rule | {"method": "lac"}})
+    assert task_named("multilabel", ["a"]).set_rule(y, p, 0.9) is None
