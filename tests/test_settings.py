@@ -39,7 +39,7 @@ def test_settings_are_laid_over_and_their_types_checked() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train.lrr": 1}, "'train.lrr' is no setting; did you mean 'lr' or 'lora'?"),
+        ({"train.lrr": 1}, "'train.lrr' is no setting; did you mean 'lr' or 'lora' or 'alarm'?"),
         ({"trian.lr": 1}, "'trian.lr' is no setting; did you mean 'train'"),
         ({"train.lr.x": 1}, "'train.lr.x' is no setting; train.lr has no parts."),
         ({"model.fusion.x": 1}, "'model.fusion.x' is no setting; model.fusion has no parts."),

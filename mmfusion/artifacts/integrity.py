@@ -19,7 +19,8 @@ from mmfusion.untrusted import read_foreign_json
 #: bytes of a ``files.json``, at most.
 _MOST = 1 << 20
 
-_accepted: ContextVar[bool] = ContextVar("edited files are accepted", default=False)
+#: whether edits are accepted; None outside of every :func:`edits`.
+_accepted: ContextVar[bool | None] = ContextVar("edited files are accepted", default=None)
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def edits(accepted: bool | None) -> Iterator[None]:
 
     :func:`accept_edits` within the block holds until its end.
     """
-    token = _accepted.set(_accepted.get() if accepted is None else accepted)
+    token = _accepted.set(bool(_accepted.get()) if accepted is None else accepted)
     try:
         yield
     finally:
@@ -36,8 +37,9 @@ def edits(accepted: bool | None) -> Iterator[None]:
 
 
 def accept_edits() -> None:
-    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`."""
-    _accepted.set(True)
+    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`, where there is one."""
+    if _accepted.get() is not None:
+        _accepted.set(True)
 
 
 def refuse_edit(what: str) -> None:

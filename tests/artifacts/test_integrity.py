@@ -15,6 +15,7 @@ import torch
 import mmfusion
 from mmfusion.artifacts.integrity import write_files
 from mmfusion.cli import main as cli
+from mmfusion.cli.parsing import parse
 from mmfusion.data import Processor, fit_wordpiece
 from mmfusion.files import sha256
 from mmfusion.models import load_model
@@ -103,6 +104,9 @@ def test_the_command_line_allows_edits_for_one_command(folder: Path, capsys: pyt
     with pytest.warns(UserWarning, match="accepted"):
         assert cli.main(["info", str(folder), "--allow_edited"]) == 0
     assert cli.main(["info", str(folder)]) == 2
+    parse("info", [str(folder), "--allow_edited"])  # read alone, it changes nothing for what follows
+    with pytest.raises(ValueError, match="allow_edited"):
+        mmfusion.Predictor.from_pretrained(folder)
     assert cli.main(["split", "--data", "x", "--output", "y", "--allow_edited"]) == 2
     assert "Unknown argument --allow_edited" in capsys.readouterr().err
 

@@ -15,18 +15,24 @@ from mmfusion.cli.info import info
 from mmfusion.data import Processor
 from mmfusion.models import load_model
 
-#: probabilities of akiec, bcc, bkl, df, mel, nv, vasc for two rows.
-EXPECTED = [
-    [0.00508, 0.02299, 0.08287, 0.00909, 0.05137, 0.75254, 0.07606],
-    [0.04032, 0.04723, 0.24105, 0.04825, 0.08591, 0.44581, 0.09144],
-]
+#: weights -> probabilities of akiec, bcc, bkl, df, mel, nv, vasc for two rows.
+EXPECTED = {
+    "mibf_lite0.ham10000": [
+        [0.00508, 0.02299, 0.08287, 0.00909, 0.05137, 0.75254, 0.07606],
+        [0.04032, 0.04723, 0.24105, 0.04825, 0.08591, 0.44581, 0.09144],
+    ],
+    "mibf_v2_lite0.ham10000": [
+        [0.00264, 0.00821, 0.03155, 0.00486, 0.00353, 0.82118, 0.12804],
+        [0.02554, 0.02447, 0.29418, 0.01816, 0.01566, 0.40874, 0.21324],
+    ],
+}
 
 SHIPPED = mmfusion.list_models(pretrained=True)
 
 
 def test_names():
     assert "mibf_lite0.ham10000" in SHIPPED
-    assert mmfusion.list_models("mibf*", pretrained=True) == ["mibf_lite0.ham10000"]
+    assert mmfusion.list_models("mibf*", pretrained=True) == ["mibf_lite0.ham10000", "mibf_v2_lite0.ham10000"]
     assert mmfusion.list_models("concat*", pretrained=True) == []
 
 
@@ -53,14 +59,15 @@ def test_load_without_a_network(name):
     assert mmfusion.Predictor.from_pretrained(name).calibration == name.config["calibration"]
 
 
-def test_what_the_skin_model_says():
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_the_skin_models_say(name):
     """A dark disc on skin: as it answered when it was shipped."""
     y, x = np.mgrid[:150, :200]
     disc = ((y - 75) ** 2 + (x - 100) ** 2 < 40**2)[..., None]
     picture = Image.fromarray(np.where(disc, [90, 55, 50], [215, 160, 145]).astype(np.uint8))
-    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000")
+    predictor = mmfusion.Predictor.from_pretrained(name)
     rows = [{"image": picture, "age": 30, "sex": "female", "localization": "back"}, {"image": picture}]
-    for found, expected in zip(predictor.predict(rows), EXPECTED, strict=True):
+    for found, expected in zip(predictor.predict(rows), EXPECTED[name], strict=True):
         np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=0, atol=1e-4)
 
 

@@ -158,6 +158,7 @@ def test_the_artefact_keeps_it(tmp_path):
     config = json.loads(path.read_text())
     del config["calibration"]  # as written by earlier versions
     path.write_text(json.dumps(config))
+    (tmp_path / "with" / "files.json").unlink()
     assert read("with").calibration is None
     for wrong in ({"temperature": -1, "fitted_on": "val", "n": 9}, {"temperature": 2.0}, 1.7):
         path.write_text(json.dumps({**config, "calibration": wrong}))

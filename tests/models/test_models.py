@@ -53,6 +53,7 @@ def test_save_and_load_is_bit_equal(model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [
         "README.md",
         "config.json",
+        "files.json",
         "model.safetensors",
     ]
 

@@ -76,5 +76,6 @@ def test_a_part_registered_in_a_script_is_asked_for_in_other_words(saved):
     folder, _ = saved
     path = folder / "config.json"
     path.write_text(path.read_text().replace("brings_maximum", "__main__"))
+    (folder / "files.json").unlink()
     with pytest.raises(ValueError, match="was registered in a script; register it in a module"):
         mmfusion.create_model(f"local-dir:{folder}")

@@ -313,8 +313,7 @@ def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeCon
     for name in ("case0.png", "case1.png"):
         shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
     with pytest.raises(ValueError, match=r"one class only, \['T2_sag'\].*names of the folders.*dataset\.table"):
-        config = make_config(model="plain")
-        train(replace(config, data=str(tmp_path / "patient"), model=replace(config.model, name="test_image")))
+        train(replace(make_config(), data=str(tmp_path / "patient"), model=ModelConfig(name="test_image")))
 
 
 def test_bad_rows_stop_the_run_or_are_left_out(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
