@@ -37,7 +37,7 @@ def edits(accepted: bool | None) -> Iterator[None]:
 
 
 def accept_edits() -> None:
-    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`, where there is one."""
+    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`, if there is one."""
     if _accepted.get() is not None:
         _accepted.set(True)
 
