@@ -310,7 +310,7 @@ def test_data_that_cannot_be_trained_on(
 
 def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
     (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # an export of scans, whose labels lie elsewhere
-    for name in ("case0.png", "case1.png"):
+    for name in ("case0.png", "case1.png", "case2.png"):
         shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
     with pytest.raises(ValueError, match=r"one class only, \['T2_sag'\].*names of the folders.*dataset\.table"):
         train(replace(make_config(), data=str(tmp_path / "patient"), model=ModelConfig(name="test_image")))
