@@ -159,7 +159,7 @@ def test_the_artefact_keeps_it(tmp_path):
     assert read("with").calibration is None
     for wrong in ({"temperature": -1, "fitted_on": "val", "n": 9}, {"temperature": 2.0}, 1.7):
         path.write_text(json.dumps({**config, "calibration": wrong}))
-        with pytest.raises(ValueError, match="not a temperature above 0|calibration is 1.7, not an object"):
+        with pytest.raises(ValueError, match=r"not a temperature above 0|calibration is 1\.7, not an object"):
             load_model(tmp_path / "with")
     for prior in ([0.0], [0.0, float("inf")], None):
         wrong = {"temperature": 1.0, "fitted_on": "val", "n": 9, "prior_strength": 0.5, "log_prior": prior}
