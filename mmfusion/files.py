@@ -16,6 +16,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
 
+from mmfusion.names import one_line
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -205,7 +207,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise ValueError(f"{path} is not YAML: {one_line(error)}.") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no settings; it was damaged, or written by hand.")
     return values

@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.inference.familiarity import Familiarity, case_level, tower_features, vectors_of
-from mmfusion.inference.rows import ROW_ERRORS, reason_of
+from mmfusion.inference.rows import ROW_ERRORS
 from mmfusion.inference.shares import shares_of
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.inference.tta import mean_log_probabilities, views_of
+from mmfusion.names import one_line
 
 #: The modalities, in the order of their names.
 MODALITIES = ("image", "text", "table")
@@ -76,7 +77,7 @@ class Guarded(Dataset[Any]):
         try:
             return self.rows[index]
         except ROW_ERRORS as error:
-            return reason_of(error)
+            return one_line(error, 500)
 
 
 def collated(
