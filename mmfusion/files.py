@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import io
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
 
 from mmfusion.names import one_line
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,8 +72,9 @@ def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f".{path.name[:_STEM]}-{short_hash(str(path))}.lock", timeout=0)
     try:
-        with suppress(NotImplementedError):  # a file system without locks
-            lock.acquire()
+        lock.acquire()
+    except NotImplementedError:
+        logger.warning("The file system of %s has no locks: nothing refuses a second process that writes there.", path)
     except Timeout:
         fix = "wait until it has ended, or choose another output."
         raise BlockingIOError(f"{path} is being written by another process; {fix}") from None
