@@ -93,7 +93,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_types("card.", config.get("card") or {}, _CARD)
     export = config.get("export")
     if isinstance(export, dict):
-        yield from _wrong_types("export.", export, {**dict.fromkeys(("format", "file", "sha256"), str)})
+        yield from _wrong_types("export.", export, dict.fromkeys(("format", "file", "sha256"), str))
     for name, texts in _lists_of_texts(config):
         if not all(isinstance(text, str) for text in texts):
             yield f"{name} holds something else than texts"
