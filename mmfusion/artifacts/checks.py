@@ -68,7 +68,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
             of the folder or for code, or two entries contradict each other; the message names file and entry.
     """
     for fault in _faults(config):
-        raise ValueError(f"{path}: {fault}; save the model again.")
+        raise ValueError(f"{path}: {clip(fault, 300)}; save the model again.")
     _check_model(path, config["model"])
     _check_decisions(path, config)
     export = config.get("export")
@@ -77,7 +77,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     for part in ("model", "export"):
         for name, value in paths_outside(config.get(part), part):
             how = "which nothing is read from; save the model again, or name a file in the folder."
-            raise ValueError(f"{path}: {name} is {value!r}, a path out of its folder, {how}")
+            raise ValueError(f"{path}: {clip(name)} is {clip(repr(value))}, a path out of its folder, {how}")
     for what in _contradictions(config):
         refuse_edit(f"{path}: {what}")
 
@@ -192,4 +192,6 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     for args in ("image_args", "text_args"):
         for name in keys_of(model.get(args)):
             if asks_for_code(name):
-                raise ValueError(f"{path}: {args}.config has {name!r}, which could fetch code; remove the entry.")
+                raise ValueError(
+                    f"{path}: {args}.config has {clip(repr(name))}, which could fetch code; remove the entry."
+                )

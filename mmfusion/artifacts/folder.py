@@ -19,6 +19,7 @@ from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import update_json, write_json, write_text
+from mmfusion.names import clip
 from mmfusion.untrusted import read_foreign_json
 
 #: beginnings of the names of saved models that are not shipped.
@@ -150,7 +151,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     version = config.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
-        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {known}; update mmfusion.")
+        raise ValueError(
+            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {known}; update mmfusion."
+        )
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     config["model"] = renamed_model(config["model"], version)

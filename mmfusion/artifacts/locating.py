@@ -6,6 +6,7 @@ from typing import Any
 
 from mmfusion.artifacts.ensemble import FORMAT_VERSION
 from mmfusion.artifacts.names import CONFIG, ENSEMBLE, LOCAL
+from mmfusion.names import clip
 from mmfusion.untrusted import is_outside, read_foreign_json
 
 
@@ -49,12 +50,12 @@ def members_in(folder: Path) -> list[Path]:
     if (version := told.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
         path = folder / ENSEMBLE
         raise ValueError(
-            f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
+            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
         )
     listed: Any = told.get("members")
     known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
     if not known or any(is_outside(name) for name in listed):
-        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {str(listed)[:80]}.")
+        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {clip(str(listed))}.")
     return [saved_in(folder / name) for name in listed]
 
 
