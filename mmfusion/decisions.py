@@ -127,7 +127,7 @@ class Decisions:
                     raise ValueError(f"threshold {point.threshold!r} is no number")
             if found.by_group not in (None, *POOLINGS):
                 raise ValueError(f"by_group is one of {', '.join(POOLINGS)} or null; got {found.by_group!r}")
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"entry 'decisions': {error}; remove it, or save the model again.") from None
         return found
 

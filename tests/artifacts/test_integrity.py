@@ -161,6 +161,31 @@ ATTACKS: dict[str, tuple[Change, str]] = {
         lambda c: c.update(calibration={"temperature": 10**400, "fitted_on": "val", "n": 1}),
         "temperature",
     ),
+    "cold": (
+        lambda c: c.update(calibration={"temperature": -(10**400), "fitted_on": "val", "n": 1}),
+        "is not a temperature above 0",
+    ),
+    "prior": (
+        lambda c: c.update(
+            calibration={
+                "temperature": 1,
+                "fitted_on": "val",
+                "n": 1,
+                "prior_strength": 1,
+                "log_prior": [0, -(10**400)],
+            }
+        ),
+        "prior_strength and log_prior are a number and 2",
+    ),
+    "threshold": (
+        lambda c: c.update(
+            decisions={
+                "points": [{"alarm": ["yes"], "rule": "sensitivity>=0.9", "threshold": 10**400, "fitted_on": 1}],
+                "by_group": None,
+            }
+        ),
+        "entry 'decisions'",
+    ),
     "template": (lambda c: c["processor"].update(text_template="," * 2_000_000), "longer than 10,000 characters"),
     "depth": (nest, "is nested more than 40 deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
