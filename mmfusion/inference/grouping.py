@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.decisions import POOLINGS
-from mmfusion.inference.cases import Predictions
+from mmfusion.inference.cases import Predictions, familiarity_of
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import MODALITIES, Prediction
 from mmfusion.names import check_choice
@@ -37,6 +37,15 @@ def pooled(probabilities: ArrayLike, codes: NDArray[np.int64], pooling: str) -> 
         found = np.full((codes.max(initial=-1) + 1, p.shape[1]), -np.inf)
         np.maximum.at(found, codes, p)
     return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _least(familiarity: Mapping[str, NDArray[np.float32]], codes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    """Familiarity of the least familiar row of each group, NaN where none has the modality."""
+    found = {}
+    for modality, values in familiarity.items():
+        found[modality] = np.full(codes.max(initial=-1) + 1, np.nan, dtype=np.float32)
+        np.fmin.at(found[modality], codes, values)
+    return found
 
 
 def by_group(predicted: Predictions, pooling: str) -> Predictions:
@@ -66,7 +75,7 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
         probabilities=pooled(predicted.probabilities, codes, pooling)[order],
         uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
         shares=shares,
-        familiarity={},
+        familiarity={name: each[order] for name, each in _least(predicted.familiarity, codes).items()},
     )
 
 
@@ -124,13 +133,7 @@ def joined(
         if np.isnan(found[code, 0]):
             told[code] = told[code] or error
     kinds = ["+".join(kind for kind in MODALITIES if kind in each) for each in seen]
-    familiar = {}
-    for modality in {name for part in parts for name in part.familiarity}:
-        nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
-        rows = [part.familiarity.get(modality, none) for part, none in zip(parts, nothing, strict=True)]
-        familiar[modality] = np.full(len(places), np.nan, dtype=np.float32)
-        np.fmin.at(familiar[modality], codes, np.concatenate(rows))
-    return names, Prediction(0, found, told, kinds, familiarity=familiar)
+    return names, Prediction(0, found, told, kinds, familiarity=_least(familiarity_of(parts), codes))
 
 
 def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
@@ -138,7 +141,7 @@ def write_predictions(predicted: Predictions, predictor: Predictor, path: str | 
     with np.errstate(divide="ignore"):  # a probability of 0
         logs = np.log(predicted.probabilities)
     nothing: list[str | None] = [None] * len(logs)
-    part = Prediction(0, logs, nothing, [""] * len(logs))
+    part = Prediction(0, logs, nothing, [""] * len(logs), familiarity=predicted.familiarity)
     truth = [predictor.labels[label] for label in predicted.labels]
     groups = ["" if group is None else group for group in predicted.frame["group"]]
     with prediction_writer(path, predictor.labels, known=MEASURED, notes=predictor.note_columns) as write:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,20 @@ def test_groups_of_rows_that_cannot_all_be_read():
     names, whole = joined(parts, ["r0", "r1", "r2", "r3"], ["a", "a", None, "b"], "mean")
     assert names == ["a", "r2", "b"] and whole.errors == [None, None, "gone"]
     assert whole.probabilities[:2] == pytest.approx(np.array([[0.5, 0.5], [0.1, 0.9]])) and whole.inputs[0] == "image"
+
+
+def test_a_group_is_as_familiar_as_its_least_familiar_row():
+    names = list("hgfedcba")  # in this order, whatever the hashes of the names
+    log = np.log(np.full((3, 2), 0.5, dtype=np.float32))
+    familiar = {name: np.array([0.4, np.nan, 0.2], dtype=np.float32) for name in names}
+    read = Prediction(0, log, [None] * 3, ["image"] * 3, familiarity=familiar)
+    bad = Prediction(3, log[:1] * np.nan, ["broken"], [""])  # a part that says nothing
+    _, whole = joined([read, bad], list("wxyz"), ["a", "b", "a", "a"], "mean")
+    assert list(whole.familiarity) == names
+    for values in whole.familiarity.values():
+        assert values == pytest.approx([0.2, np.nan], nan_ok=True)
+    found = replace(predictions(6), familiarity={"image": np.array([0.3, 0.1, 0.2, np.nan, 0.5, 0.6])})
+    assert by_group(found, "mean").familiarity["image"] == pytest.approx([0.1, 0.5])
 
 
 def test_columns_and_saved_entries():
