@@ -8,7 +8,6 @@ from typing import Any
 from mmfusion.artifacts.folder import read_config
 from mmfusion.artifacts.locating import folder_of, model_in
 from mmfusion.data import CaseTable
-from mmfusion.decisions import Decisions
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
@@ -101,7 +100,6 @@ def _store(predictor: Predictor, found: Evaluation, config: EvaluateConfig) -> N
         )
     if "export" in read_config(folder) or not config.calibrated or config.calibration:
         raise ValueError(f"{folder}: operating points are stored with the calibrated model itself; then export it.")
-    pooling = predictor.decisions.by_group if predictor.decisions is not None else None
-    predictor.decisions = Decisions([each.point for each in found.decisions.points], pooling)
+    predictor.decisions = replace(predictor.decisions, points=[each.point for each in found.decisions.points])
     predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
     print(f"the operating points are kept in {folder}")

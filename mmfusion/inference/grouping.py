@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,23 +79,6 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
     )
 
 
-def choose_pooling(validation: Predictions) -> str | None:
-    """The pooling under which validation groups are likelier, the mean where both are alike.
-
-    None of single rows, and of groups whose rows have different labels, such as patients with several lesions: those
-    have no one answer.
-    """
-    count = len(np.unique(validation.groups))
-    if count in (len(validation.labels), 0) or count < len({*zip(validation.groups, validation.labels, strict=True)}):
-        return None
-    losses = {}
-    for pooling in POOLINGS:
-        found = by_group(validation, pooling)
-        own = found.probabilities[np.arange(len(found.labels)), found.labels].astype(np.float64)
-        losses[pooling] = -np.log(own.clip(np.finfo(np.float32).tiny)).mean()
-    return min(POOLINGS, key=lambda pooling: losses[pooling])
-
-
 def joined(
     parts: Sequence[Prediction], ids: Sequence[str], groups: Sequence[str | None], pooling: str
 ) -> tuple[list[str], Prediction]:
@@ -145,4 +128,5 @@ def write_predictions(predicted: Predictions, predictor: Predictor, path: str | 
     truth = [predictor.labels[label] for label in predicted.labels]
     groups = ["" if group is None else group for group in predicted.frame["group"]]
     with prediction_writer(path, predictor.labels, known=MEASURED, notes=predictor.note_columns) as write:
-        write(predicted.frame["id"].tolist(), part, truth, groups, further=predictor.notes(part))
+        own: dict[str, list[Any]] = dict(zip(MEASURED, (truth, groups), strict=True))
+        write(predicted.frame["id"].tolist(), part, own | predictor.notes(part))

@@ -17,6 +17,7 @@ from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.site import PICTURE, describe_site
+from mmfusion.evaluation.temperature import row_losses
 from mmfusion.evaluation.weighted import Rows, Weighted, ratio
 from mmfusion.figures import Interval
 from mmfusion.files import sole_writer, write_json, write_text
@@ -29,7 +30,7 @@ from mmfusion.inference.updates import FOLDER
 from mmfusion.markdown import table
 from mmfusion.results import Evaluation
 from mmfusion.sites.config import ValidateConfig
-from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update, row_losses
+from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update
 
 #: figures that updates are judged by.
 JUDGED = ("nll", "ece", "brier", "balanced_accuracy")

@@ -15,13 +15,12 @@ from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.familiarity import fit_familiarity
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.metrics import METRICS
-from mmfusion.evaluation.operating import choose_points
+from mmfusion.evaluation.operating import choose_points, choose_pooling
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.evaluation.site import describe_site
 from mmfusion.files import replacing
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
-from mmfusion.inference.grouping import choose_pooling
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation, calibration_words
 from mmfusion.training.build import class_counts
@@ -94,12 +93,10 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
         ordinary.save_pretrained(partial, metrics)
 
 
-def _decided(config: RunConfig, validation: Predictions, labels: Sequence[str]) -> Decisions | None:
-    """Operating points and the pooling of groups, from the calibrated validation rows; None where there is neither."""
+def _decided(config: RunConfig, validation: Predictions, labels: Sequence[str]) -> Decisions:
+    """Operating points and the pooling of groups, from the calibrated validation rows."""
     rules: dict[str, Any] = {"rules": config.train.operating_points, "prevalence": config.train.prevalence}
-    points = choose_points(validation, labels, alarm=config.train.alarm, **rules) if rules["rules"] else []
-    pooling = choose_pooling(validation) if len(validation.labels) else None
-    return Decisions(points, pooling) if points or pooling else None
+    return Decisions(choose_points(validation, labels, alarm=config.train.alarm, **rules), choose_pooling(validation))
 
 
 def finish(

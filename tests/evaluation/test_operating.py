@@ -11,10 +11,10 @@ import pytest
 
 import mmfusion
 from mmfusion.decisions import Decisions, OperatingPoint, Rule
-from mmfusion.evaluation.operating import choose_points, decision_figures, point_figures
+from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures, point_figures
 from mmfusion.evaluation.thresholds import rule_threshold
 from mmfusion.inference.cases import Predictions
-from mmfusion.inference.grouping import by_group, choose_pooling, joined, pooled
+from mmfusion.inference.grouping import by_group, joined, pooled
 from mmfusion.inference.stream import Prediction
 
 NAMES = ["mel", "nv", "bcc"]
@@ -95,8 +95,9 @@ def test_rows_of_a_group_have_one_answer():
     grouped = by_group(found, "mean")
     assert len(grouped.labels) == 100 and grouped.frame["id"].tolist() == [f"g{i}" for i in range(100)]
     assert grouped.probabilities[7] == pytest.approx(found.probabilities[21:24].mean(axis=0))
-    assert choose_pooling(found) == "mean" and choose_pooling(grouped) is None
+    assert choose_pooling(found) == choose_pooling(grouped) == "mean"
     found.labels[0] = (found.labels[0] + 1) % 3
+    assert choose_pooling(found) == "mean"  # groups that have no one answer
     with pytest.raises(ValueError, match="'g0' have different labels"):
         by_group(found, "max")
 

@@ -13,9 +13,10 @@ from scipy.special import log_softmax, softmax
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor
+from mmfusion.evaluation.temperature import row_losses
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
-from mmfusion.sites.updates import KINDS, choose_update, fit_update, row_losses, shifted_prior
+from mmfusion.sites.updates import KINDS, choose_update, fit_update, shifted_prior
 
 
 def cases(n: int, seed: int = 0, prior=(0.5, 0.3, 0.2), scale: float = 1.0):
@@ -68,6 +69,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     processor = Processor(["a", "b", "c"], image_size=32)
     site = {"rows": 24, "labels": {"a": 20, "b": 2, "c": 2}, "brightness": [0.1, 0.3, 0.5]}
     calibration = {"temperature": 1.5, "fitted_on": "val", "n": 60}
+    calibration["conformal"] = {"coverage": 0.9, "method": "lac", "thresholds": [0.8] * 3}
     Predictor(create_model("test_image", num_classes=3), processor, calibration, {"site": site}).save_pretrained(folder)
     data = tmp_path / "north"
     shutil.copytree(toy, data)
@@ -94,6 +96,8 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
         ["p_a", "p_b", "p_c"]
     ].to_numpy()
     assert updated == pytest.approx(softmax(np.log(plain) * [2, 1, 1] + [0, 1, 0], axis=1), abs=1e-5)
+    fitted = mmfusion.Predictor.from_pretrained(folder, calibration="north").calibration
+    assert "conformal" not in fitted and fitted["temperature"] == 1.5  # sets were fitted without the update
     with pytest.raises(FileNotFoundError, match="stored with the model: north"):
         mmfusion.Predictor.from_pretrained(folder, calibration="south")
     stored.write_text(json.dumps(update | {"weights_sha256": "other"}))
