@@ -44,12 +44,14 @@ class Rule:
         return rule
 
 
-def check_rules(rules: Sequence[str], prevalence: float | None) -> None:
-    """Refuse a rule that cannot be read, and a prevalence that is not between 0 and 1; ValueError."""
+def check_rules(rules: Sequence[str], prevalence: float | None, alarm: Sequence[str]) -> None:
+    """Refuse a rule that cannot be read, a prevalence not between 0 and 1, and one without classes; ValueError."""
     for rule in rules:
         Rule.parse(rule)
     if prevalence is not None and not 0 < prevalence < 1:
         raise ValueError(f"prevalence is a share between 0 and 1, e.g. 0.02; got {prevalence}.")
+    if prevalence is not None and not alarm:
+        raise ValueError("prevalence is that of the classes that --alarm names; name them.")
 
 
 def check_by(by: str | None, pooling: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmfusion.data import CaseTable
+from mmfusion.decisions import check_classes
 from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
@@ -69,12 +70,13 @@ def measure(
         settings: Fields of the configuration that differ from ``config``.
 
     Raises:
-        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
-            ``missing_modality`` of an ensemble.
+        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, no such column or no
+            such class; or ``missing_modality`` of an ensemble.
     """
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
+    check_classes(config.alarm, predictor.labels)  # before minutes of prediction
     folder = Path(output) if output else None
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}

@@ -131,19 +131,19 @@ def finish(
         inference["open_rows"] = rows.open_rows
         validation: Predictions | None = None
         if "val" in cases.splits:
-            decisions: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
-            decisions["class_counts"] = class_counts(cases)
-            validation = calibrate(chosen, cases.select("val"), **decisions, **inference)
+            choices: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
+            choices["class_counts"] = class_counts(cases)
+            validation = calibrate(chosen, cases.select("val"), **choices, **inference)
             tta = chosen.tta
             chosen.decisions = _decided(config, validation, chosen.labels)
-            fewest = 20 * config.privacy.min_patients  # so that no quantile is of fewer patients
-            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
                 about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}
                 of_splits = (cases.select(name) for name in ("train", "val"))
                 chosen.familiarity = fit_familiarity(chosen, *of_splits, **about_rows)
         if split is not None:
+            fewest = 20 * config.privacy.min_patients  # min_patients rows lie beyond each outer quantile
+            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             on_bad_row = config.dataset.on_bad_row
             asked: dict[str, Any] = {"output": folder.root, "on_bad_row": on_bad_row}
             if config.train.sensitivity is not None and split == "test":

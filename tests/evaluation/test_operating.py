@@ -11,11 +11,13 @@ import pytest
 
 import mmfusion
 from mmfusion.decisions import Decisions, OperatingPoint, Rule
+from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures, point_figures
 from mmfusion.evaluation.thresholds import rule_threshold
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.grouping import by_group, joined, pooled
 from mmfusion.inference.stream import Prediction
+from mmfusion.training.config import TrainConfig
 
 NAMES = ["mel", "nv", "bcc"]
 
@@ -56,6 +58,14 @@ def test_threshold_is_the_best_that_keeps_the_rule(text):
 def test_other_rules_are_refused(text):
     with pytest.raises(ValueError, match="a rule is"):
         Rule.parse(text)
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, TrainConfig])
+def test_a_prevalence_is_of_classes(config):
+    own = {"model": [], "data": ""} if config is EvaluateConfig else {}
+    assert config(**own, prevalence=0.1, alarm=["mel"]).prevalence == 0.1
+    with pytest.raises(ValueError, match="name them"):
+        config(**own, prevalence=0.1)
 
 
 def test_alarms_are_kept_at_a_prevalence():
