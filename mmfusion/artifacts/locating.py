@@ -27,6 +27,13 @@ def saved_in(name: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(f"{os.fspath(name)!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
 
 
+def own_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of a saved model that one may write to: neither of the package nor of the Hub's cache; ValueError."""
+    if (folder := model_in(folder_of(name))) is None:
+        raise ValueError(f"store writes into a folder of your own, which {os.fspath(name)} is not; copy the model.")
+    return folder
+
+
 def folder_of(name: str | os.PathLike[str]) -> Path:
     """A name as a path, without ``local-dir:``."""
     return Path(os.fspath(name).removeprefix(LOCAL)).expanduser()

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmfusion.data import CaseTable
 from mmfusion.evaluation.conformal import fit_conformal
 from mmfusion.evaluation.metrics import metric_value
-from mmfusion.evaluation.temperature import as_logits, fit_temperature
+from mmfusion.evaluation.temperature import as_logits, fit_temperature, row_losses
 from mmfusion.evaluation.weighted import BINS, confidence_bins, ratio
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
@@ -76,7 +76,8 @@ def calibrate(
     calibration, predicted = fit(chosen)
     if tta == "auto" and len(predicted.labels) >= FEWEST:
         other, viewed = fit(True)
-        gain = _losses(predicted) - _losses(viewed)
+        own, others = (row_losses(each.labels, each.probabilities) for each in (predicted, viewed))
+        gain = own - others
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             chosen, calibration, predicted = True, other, viewed
     if calibration is not None:
@@ -91,11 +92,6 @@ def _class_sets(predicted: Predictions) -> dict[str, Any]:
     """The rule for sets of classes that hold the true one with a probability of :data:`COVERAGE`, as plain values."""
     rule = fit_conformal(predicted.labels, predicted.probabilities, coverage=COVERAGE)
     return {"coverage": COVERAGE, "method": rule.method, "thresholds": rule.thresholds.tolist()}
-
-
-def _losses(predicted: Predictions) -> NDArray[np.float64]:
-    """(N,) negative log-likelihood of each row."""
-    return -as_logits(predicted.probabilities)[np.arange(len(predicted.labels)), predicted.labels]
 
 
 def _fitted(

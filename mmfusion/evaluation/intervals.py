@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.weighted import Floats, Rows, Weighted, ratio
-from mmfusion.results import Interval, Intervals
+from mmfusion.figures import Interval
+from mmfusion.results import Intervals
 
 #: numbers in the largest array of one chunk of replicates, 8 bytes each.
 CHUNK = 2**20

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from mmfusion.data import CaseTable
+from mmfusion.decisions import check_classes
 from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.metrics import METRICS, classification_metrics
 from mmfusion.evaluation.missing import missing_modality
-from mmfusion.evaluation.operating import choose_points, decision_figures
+from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures
 from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
 from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.shares import mean_shares
@@ -24,7 +25,7 @@ from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.evaluation.thresholds import threshold_figures
 from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
-from mmfusion.inference.grouping import by_group, choose_pooling, write_predictions
+from mmfusion.inference.grouping import by_group, write_predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
 from mmfusion.results import Bootstrap, ConformalResult, Evaluation, Thresholds, WorstError
@@ -69,12 +70,13 @@ def measure(
         settings: Fields of the configuration that differ from ``config``.
 
     Raises:
-        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
-            ``missing_modality`` of an ensemble.
+        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, no such column or no
+            such class; or ``missing_modality`` of an ensemble.
     """
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
+    check_classes(config.alarm, predictor.labels)  # before minutes of prediction
     folder = Path(output) if output else None
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
@@ -141,7 +143,7 @@ def _decide(
     found: Evaluation, predictor: Predictor, fitted: Predictions | None, measured: Predictions, config: EvaluateConfig
 ) -> None:
     """Add what acting on the model is worth; operating points are chosen here, or those that it was saved with."""
-    points, alarm = (predictor.decisions.points if predictor.decisions is not None else []), list(config.alarm)
+    points, alarm = predictor.decisions.points, list(config.alarm)
     if config.operating_points and fitted is not None:
         rules: dict[str, Any] = {"rules": config.operating_points, "prevalence": config.prevalence}
         points = choose_points(fitted, found.classes, alarm=alarm, **rules)
@@ -160,9 +162,8 @@ def _by_group(
     predictor: Predictor, predicted: Predictions, validation: Predictions | None, config: EvaluateConfig
 ) -> tuple[Predictions, Predictions | None]:
     """Measured and validation rows as one answer for each group, by the pooling that was asked for or chosen."""
-    saved = predictor.decisions.by_group if predictor.decisions is not None else None
-    chosen = choose_pooling(validation) if validation is not None else None
-    pooling = config.pooling or chosen or saved or "mean"
+    known = predictor.decisions.by_group if validation is None else choose_pooling(validation)
+    pooling = config.pooling or known
     logger.info("one answer for each group, by the %s of its rows' probabilities", pooling)
     return by_group(predicted, pooling), validation and by_group(validation, pooling)
 

@@ -33,9 +33,9 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
         -> 5 %, 50 % and 95 % of its values; category -> share of each value that the model knows), ``brightness`` (0
         to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
     """
-    frame, found = cases.frame, {"rows": len(cases)}
-    counts = frame["label"].value_counts()
-    about: dict[str, Any] = {**found, "labels": {name: int(counts.get(name, 0)) for name in processor.labels}}
+    frame, counts = cases.frame, cases.frame["label"].value_counts()
+    labels = {name: int(counts.get(name, 0)) for name in processor.labels}
+    about: dict[str, Any] = {"rows": len(cases), "labels": labels}
     missing = {"image": float(frame["image"].isna().mean())} if processor.reads_images else {}
     if processor.tokenizer is not None:
         texts = [processor.text_of(row) for row in frame.to_dict("records")]
@@ -52,7 +52,7 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
             ids = np.asarray(encoded.category_ids)[:, i]
             missing[category.name] = float((ids == 0).mean())
             known = {value: float((ids == place).mean()) for place, value in enumerate(category.values, start=2)}
-            columns[category.name] = known | ({"not known to the model": float((ids == 1).mean())})
+            columns[category.name] = known | {"not known to the model": float((ids == 1).mean())}
         about["columns"] = columns
     return about | {"missing": missing} | (_pictures(cases, fewest) if processor.reads_images else {})
 

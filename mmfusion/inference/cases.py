@@ -55,9 +55,6 @@ def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
             whole[part.rows] = values
-    known = {name for part in parts for name in part.familiarity}
-    blank = {id(part): np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts}
-    familiarity = {n: np.concatenate([p.familiarity.get(n, blank[id(p)]) for p in parts])[used] for n in known}
     nothing = np.empty((0, num_classes), dtype=np.float32)
     return Predictions(
         cases.frame[used],
@@ -66,5 +63,14 @@ def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction
         np.concatenate([nothing, *(part.uncalibrated for part in parts)])[used],
         int((~readable).sum()),
         {name: values[used] for name, values in shares.items()},
-        familiarity,
+        {name: values[used] for name, values in familiarity_of(parts).items()},
     )
+
+
+def familiarity_of(parts: Sequence[Prediction]) -> dict[str, NDArray[np.float32]]:
+    """Modality -> how familiar each row of all parts is; a part without any readable row says nothing of its own."""
+    nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
+    return {
+        name: np.concatenate([part.familiarity.get(name, blank) for part, blank in zip(parts, nothing, strict=True)])
+        for name in dict.fromkeys(name for part in parts for name in part.familiarity)
+    }

@@ -32,6 +32,4 @@ def diagnoses(
             label = max(by_class, key=by_class.__getitem__)
             result |= {"label": label, "probability": by_class[label], "probabilities": by_class, "inputs": inputs}
             result |= {name: values[i] for name, values in noted.items()}
-            if result.get("familiarity"):
-                result["familiarity"] = float(result["familiarity"])
     return results

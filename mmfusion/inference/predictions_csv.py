@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
 from mmfusion.text.template import cell_number
 
-#: Appends rows: n ids, their n predictions, for each further column its n cells, and the notes: column -> n cells.
+#: Appends rows: n ids, their n predictions, and what the further columns say: column -> n cells.
 Write = Callable[..., None]
 
 #: what is known of rows that a model is measured on.
@@ -38,8 +39,8 @@ def prediction_writer(
         path: File to write; its folder is made.
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
-        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
         notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
+        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,24 +49,17 @@ def prediction_writer(
         table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", *notes, "error"])
 
         def write(
-            ids: Sequence[Any],
-            predicted: Prediction,
-            *told: Sequence[str],
-            further: Mapping[str, Sequence[str]] | None = None,
+            ids: Sequence[Any], predicted: Prediction, further: Mapping[str, Sequence[Any]] = MappingProxyType({})
         ) -> None:
-            own = list(zip(*told, strict=True)) if told else [()] * len(ids)
             nothing = [""] * len(ids)
-            said = list(zip(*((further or {}).get(column, nothing) for column in notes), strict=True)) or [()] * len(
-                ids
-            )
+            before, after = ([further.get(column, nothing) for column in columns] for columns in (known, notes))
             parts = predicted.probabilities, predicted.inputs, predicted.errors
-            for name, facts, row, inputs, error, noted in zip(ids, own, *parts, said, strict=True):
+            for i, (name, row, inputs, error) in enumerate(zip(ids, *parts, strict=True)):
+                cells = [""] * (len(row) + 3)
                 if error is None:
                     best = int(row.argmax())
-                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs, *noted, ""]
-                else:
-                    cells = ["", "", *([""] * len(row)), "", *noted, error]
-                row = [name, *facts, *cells]
-                table.writerow(map(without_formula, row) if escape_formulas else row)
+                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs]
+                line = [name, *(cell[i] for cell in before), *cells, *(cell[i] for cell in after), error or ""]
+                table.writerow(map(without_formula, line) if escape_formulas else line)
 
         yield write

@@ -159,7 +159,7 @@ def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None
         write(
             ["NA", "2", "3", "4"],
             Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"], ["image"] * 4),
-            ["None", "mild", "", "mild"],
+            {"true_label": ["None", "mild", "", "mild"]},
         )
     found, groups = read_predictions([tmp_path])
     assert found.ids == ["NA", "2"] and found.labels.tolist() == [0, 1]
