@@ -79,6 +79,7 @@ def test_a_study_and_its_second_start(
     monkeypatch.setattr(running, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
     assert [result.figures for result in compare(study).results] == before
     assert trained == [str(output / "runs/base/seed-1")]
+    assert " left" not in capsys.readouterr().out  # the finished runs tell no pace, and nothing follows the new one
     with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
     # nor are runs on other data taken for finished
