@@ -61,7 +61,7 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
         with gr.Tab("Table"):
             _table(models, chosen, config, uploads)
 
-        def predict(model: str, row: dict, images: list[gr.FileData]) -> dict:  # type: ignore[type-arg]
+        def predict(model: str, row: dict[str, Any], images: list[gr.FileData]) -> dict[str, Any]:
             """Diagnose one case.
 
             Args:
