@@ -13,6 +13,7 @@ import torch
 
 from mmfusion.data import CaseTable, read_cases
 from mmfusion.data.split_file import write_split_table
+from mmfusion.decisions import check_classes
 from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
@@ -68,6 +69,7 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     cases = read_cases(rows[0].config.data, dataset if not experiment.cross_validate else dataset.without_split())
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
+    check_classes(experiment.alarm, cases.labels)
     folds = _folds(experiment, cases, rows[0].config)
     rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
     for row in rows:
@@ -105,6 +107,8 @@ def _check(experiment: ExperimentConfig) -> None:
             f"jobs and replicates are at least 1 and level lies between 0 and 1; got {experiment.jobs}, "
             f"{experiment.replicates} and {experiment.level}."
         )
+    if not all(0 < threshold < 1 for threshold in experiment.benefit_thresholds):
+        raise ValueError(f"benefit_thresholds lie between 0 and 1; got {experiment.benefit_thresholds}.")
 
 
 def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) -> list[Any]:

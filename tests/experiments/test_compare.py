@@ -136,6 +136,8 @@ def test_cross_validation_tests_every_row_once(
         ({"metric": "acuracy"}, "metric must be one of accuracy, "),
         ({"seeds": [1, 1]}, "seeds must be different numbers"),
         ({"jobs": 0}, "jobs and replicates are at least 1"),
+        ({"alarm": ["cancer"]}, "alarm: the model knows no class 'cancer'"),
+        ({"alarm": ["a"], "benefit_thresholds": [1.0]}, "benefit_thresholds lie between 0 and 1"),
         ({"vary": {"model.fusion": ["gatde"]}}, "Unknown fusion 'gatde'; did you mean 'gated'"),
         ({"vary": {"train.loss": ["focl"]}}, "Unknown loss 'focl'; did you mean 'focal'"),
         ({"vary": {"train.epochs": [0]}}, "train.epochs must be at least 1; got 0."),
