@@ -29,7 +29,7 @@ class Diagnosis:
             average over cases like the validation rows. None where the model was saved without such a rule.
         coverage: Wanted share of sets with the true class; None likewise.
         explanation: Where the evidence lies; None where none was asked for, or the model cannot be explained.
-        notes: Warnings about the case, and why it was not explained.
+        notes: Which modalities are unlike the training rows, warnings about the case, and why it was not explained.
     """
 
     label: str
@@ -65,7 +65,9 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
                 failed.append(f"There is no explanation: {error}")
     label, probabilities = found["label"], found["probabilities"]
     likely, coverage = class_set(predictor, probabilities)
-    told = list(dict.fromkeys([*notes, *failed]))
+    unlike = found.get("unlike")
+    strange = [f"Unlike the training rows: {unlike.replace('+', ' and ')}."] if unlike else []
+    told = list(dict.fromkeys([*strange, *notes, *failed]))
     return Diagnosis(label, found["probability"], probabilities, found["inputs"], likely, coverage, explanation, told)
 
 

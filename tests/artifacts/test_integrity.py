@@ -107,6 +107,7 @@ def test_the_command_line_allows_edits_for_one_command(folder: Path, capsys: pyt
     parse("info", [str(folder), "--allow_edited"])  # read alone, it changes nothing for what follows
     with pytest.raises(ValueError, match="allow_edited"):
         mmfusion.Predictor.from_pretrained(folder)
+    parse("audit", ["--data", "x", "--label_errors", str(folder), "--allow_edited"])  # audit is given a model too
     assert cli.main(["split", "--data", "x", "--output", "y", "--allow_edited"]) == 2
     assert "Unknown argument --allow_edited" in capsys.readouterr().err
 
