@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.decisions import DecisionResult
-from mmfusion.figures import Interval as Interval
+from mmfusion.figures import Interval
 from mmfusion.markdown import table
 from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
 

@@ -109,6 +109,14 @@ def test_no_block_escapes_the_tests(page: Path) -> None:
     assert not [code for code in plain if re.search(r"^(mmfusion [a-z]|import |>>> |\$ )", code, re.MULTILINE)]
 
 
+def test_the_site_leads_to_every_page() -> None:
+    """A page that the navigation lacks stops the building of the site."""
+    listed = set(re.findall(r"[\w/]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert listed - {"CONTRIBUTING.md", "CHANGELOG.md"} == {
+        page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")
+    }
+
+
 @pytest.mark.parametrize("code", [pytest.param(code, id=where) for code, _, where in snippets("yaml")])
 def test_yaml_snippet(code: str) -> None:
     assert yaml.safe_load(code)

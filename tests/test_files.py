@@ -174,6 +174,16 @@ def test_a_thread_is_refused_like_a_process(tmp_path: Path) -> None:
     assert len(refused) == 1
 
 
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    def refuse(_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with one_writer(tmp_path / "run"):
+        pass
+    assert f"The file system of {tmp_path / 'run'} has no locks" in caplog.text
+
+
 def test_other_processes_of_torchrun_write_nothing_and_ask_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     with one_writer(tmp_path / "run"):
         monkeypatch.setenv("RANK", "1")

@@ -1,12 +1,12 @@
 """``config.json`` of a saved model, checked before anything is built: types, sizes, and facts that are told twice."""
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.integrity import refuse_edit
 from mmfusion.decisions import Decisions
+from mmfusion.names import clip
 from mmfusion.untrusted import asks_for_code, is_outside, keys_of, numbers_of, paths_outside
 
 _NUMBER = (int, float)
@@ -70,7 +70,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
             of the folder or for code, or two entries contradict each other; the message names file and entry.
     """
     for fault in _faults(config):
-        raise ValueError(f"{path}: {fault}; save the model again.")
+        raise ValueError(f"{path}: {clip(fault, 300)}; save the model again.")
     _check_model(path, config["model"])
     _check_decisions(path, config)
     export = config.get("export")
@@ -79,7 +79,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     for part in ("model", "export"):
         for name, value in paths_outside(config.get(part), part):
             how = "which nothing is read from; save the model again, or name a file in the folder."
-            raise ValueError(f"{path}: {name} is {value!r}, a path out of its folder, {how}")
+            raise ValueError(f"{path}: {clip(name)} is {clip(repr(value))}, a path out of its folder, {how}")
     for what in _contradictions(config):
         refuse_edit(f"{path}: {what}")
 
@@ -95,7 +95,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_types("card.", config.get("card") or {}, _CARD)
     export = config.get("export")
     if isinstance(export, dict):
-        yield from _wrong_types("export.", export, {**dict.fromkeys(("format", "file", "sha256"), str)})
+        yield from _wrong_types("export.", export, dict.fromkeys(("format", "file", "sha256"), str))
     for name, texts in _lists_of_texts(config):
         if not all(isinstance(text, str) for text in texts):
             yield f"{name} holds something else than texts"
@@ -105,7 +105,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
             limit = next((limit for names, limit in _MOST if last in names), None)
             least, most = (-_MOST_OF_ALL, _MOST_OF_ALL) if limit is None else (0.0, float(limit))
             if not least <= number <= most:  # also what is no number
-                yield f"{name} is {_short(number)}, and {least:,.0f} to {most:,.0f} is taken"
+                yield f"{name} is {clip(repr(number))}, and {least:,.0f} to {most:,.0f} is taken"
     if len(processor.get("text_template") or "") > _LONGEST_TEMPLATE:
         yield f"processor.text_template is longer than {_LONGEST_TEMPLATE:,} characters"
 
@@ -117,7 +117,7 @@ def _wrong_types(prefix: str, values: Any, types: Mapping[str, Any]) -> Iterator
         value = values.get(name)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
             wanted = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
-            yield f"{prefix}{name} is {_short(value)}, not {wanted.get(kind, 'a number')}"
+            yield f"{prefix}{name} is {clip(repr(value))}, not {wanted.get(kind, 'a number')}"
 
 
 def _lists_of_texts(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -141,12 +141,12 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     told = {"label_names": config.get("label_names"), "training.labels": training.get("labels")}
     for name, others in told.items() if labels else ():
         if others and list(others) != list(labels):
-            yield f"processor.labels {_short(labels)} and {name} {_short(others)} contradict each other"
+            yield f"processor.labels {clip(repr(labels))} and {name} {clip(repr(others))} contradict each other"
     if size and config.get("label_names"):  # before that was written, the sizes were those of the backbone
         shown = {"input_size": [3, size, size], "mean": processor.get("mean"), "std": processor.get("std")}
         for name, value in shown.items():
             if (other := config.get(name)) is not None and value is not None and list(other) != list(value):
-                yield f"{name} {_short(other)} and the processor's {_short(value)} contradict each other"
+                yield f"{name} {clip(repr(other))} and the processor's {clip(repr(value))} contradict each other"
 
 
 def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
@@ -157,7 +157,7 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
     one_each = isinstance(chosen, list) and "task" in config["model"] and len(chosen) == config["model"]["num_classes"]
     each = chosen if one_each else [chosen]
     if calibration is not None and not all(_is_number(number) and 1e-6 < number < 1e6 for number in each):
-        shown = _short(calibration)
+        shown = clip(repr(calibration))
         raise ValueError(
             f"{path}: calibration {shown} is not a temperature above 0 with fitted_on and n; remove the entry."
         )
@@ -167,17 +167,19 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
         numbers: list[Any] = [strength, *prior] if isinstance(prior, list) and len(prior) == classes else [None]
         if not all(_is_number(number) and abs(number) < 1e6 for number in numbers):
             what = f"prior_strength and log_prior are a number and {classes}, of the classes"
-            raise ValueError(f"{path}: {what}; got {_short(strength)} and {_short(prior)}; save the model again.")
+            raise ValueError(
+                f"{path}: {what}; got {clip(repr(strength))} and {clip(repr(prior))}; save the model again."
+            )
     try:
         Decisions.from_dict(config.get("decisions"), config.get("label_names") or [])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(config.get("tta", False), bool):
-        raise ValueError(f"{path}: tta is true or false, not {_short(config['tta'])}; save the model again.")
+        raise ValueError(f"{path}: tta is true or false, not {clip(repr(config['tta']))}; save the model again.")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, _NUMBER) and not isinstance(value, bool) and math.isfinite(min(value, 1e300))
+    return isinstance(value, _NUMBER) and not isinstance(value, bool)
 
 
 def _check_model(path: Path, model: Mapping[str, Any]) -> None:
@@ -194,12 +196,6 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     for args in ("image_args", "text_args"):
         for name in keys_of(model.get(args)):
             if asks_for_code(name):
-                raise ValueError(f"{path}: {args}.config has {name!r}, which could fetch code; remove the entry.")
-
-
-def _short(value: Any) -> str:
-    """A value as a message shows it."""
-    text = (
-        repr(value) if not isinstance(value, int) or -1e18 < value < 1e18 else f"a number of {value.bit_length()} bits"
-    )
-    return text if len(text) <= 80 else f"{text[:77]}..."
+                raise ValueError(
+                    f"{path}: {args}.config has {clip(repr(name))}, which could fetch code; remove the entry."
+                )

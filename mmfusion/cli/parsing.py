@@ -38,6 +38,7 @@ ALIASES = {
 
 #: Option of every command that is given trained models.
 EDITED = "allow_edited"
+_MODELS = ("model", "models", "name", "label_errors")
 _EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
 _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 
@@ -154,12 +155,12 @@ def _parser(name: str, config: type) -> Parser:
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
         parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
-    if any(key.rpartition("model.")[2] in ("model", "models", "name") for key, _, _ in settings):
-        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
     parser.required = [key for key, _, required in settings if required]
-    parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
-    if f"--{EDITED}" in parser._option_string_actions:
-        parser.hints = {**parser.hints, EDITED: bool}
+    hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    if any(key.rpartition("model.")[2] in _MODELS for key in hints):
+        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
+        hints[EDITED] = bool
+    parser.hints = hints
     parser.words = list(positional)
     parser.example = next(iter([*parser.required, *parser.hints])) if not positional else None
     return parser

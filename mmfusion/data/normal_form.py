@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,9 +19,8 @@ from mmfusion.data.image_folder import (
     find_shared_root,
     open_image_folder,
 )
-from mmfusion.data.odd_cells import without_odd_cells
 from mmfusion.data.problems import Cell, Problem, ProblemKind
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading, Reading
 from mmfusion.images.kinds import IMAGE_SUFFIXES
 from mmfusion.task import task_named
 from mmfusion.text.template import cell_text
@@ -30,14 +28,14 @@ from mmfusion.text.template import cell_text
 Cells = list[Cell]
 
 
-def to_normal_form(reading: Reading) -> Reading:
+def to_normal_form(reading: Reading) -> CaseReading:
     """One case a row, as :class:`CaseTable` describes it. Images are looked for, but not opened.
 
     Raises:
         FileNotFoundError: ``dataset.image_root`` does not exist.
         ValueError: The folder ``images`` is a link out of the data set.
     """
-    raw, config, columns = without_odd_cells(reading.raw), reading.config, reading.columns
+    raw, config, columns = reading.raw, reading.config, reading.columns
     missing = frozenset(value.lower() for value in config.missing_values)
     names = config.view_columns or ([columns.image] if columns.image else [])
     first = raw.skipped + 1
@@ -87,7 +85,7 @@ def to_normal_form(reading: Reading) -> Reading:
     known = reading.known_labels or tuple(task_named(config.task).fixed(config)) or reading.known_labels
     cases = CaseTable(frame, image_root, problems.found, raw.source, known, layout, notes=raw.notes, task=config.task)
     cases.slice, cases.slices = config.slice, config.slices
-    return replace(reading, cases=cases)
+    return CaseReading(**vars(reading), cases=cases)
 
 
 def _layout(config: DatasetConfig) -> str:

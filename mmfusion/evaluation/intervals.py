@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from mmfusion.evaluation.metrics import METRICS, Metric
 from mmfusion.evaluation.weighted import Floats, Rows, ratio
-from mmfusion.results import Interval, Intervals
+from mmfusion.figures import Interval
+from mmfusion.results import Intervals
 from mmfusion.task import Task
 
 #: numbers in the largest array of one chunk of replicates, 8 bytes each.

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from mmfusion.data import CaseTable
+from mmfusion.decisions import check_classes
 from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.evaluation.missing import missing_modality
-from mmfusion.evaluation.operating import choose_points, decision_figures
+from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures
 from mmfusion.evaluation.shares import mean_shares
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
 from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
-from mmfusion.inference.grouping import by_group, choose_pooling, write_predictions
+from mmfusion.inference.grouping import by_group, write_predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
 from mmfusion.results import Bootstrap, Evaluation
@@ -61,8 +62,8 @@ def measure(
         settings: Fields of the configuration that differ from ``config``.
 
     Raises:
-        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, or no such column; or
-            ``missing_modality`` of an ensemble.
+        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, no such column or no
+            such class; or ``missing_modality`` of an ensemble.
     """
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
@@ -71,6 +72,7 @@ def measure(
     for name in ("alarm", "operating_points", "by"):
         if getattr(config, name):
             task.need_one_class(name)
+    check_classes(config.alarm, task.labels)  # before minutes of prediction
     folder = Path(output) if output else None
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
@@ -130,7 +132,7 @@ def _decide(
     found: Evaluation, predictor: Predictor, fitted: Predictions | None, measured: Predictions, config: EvaluateConfig
 ) -> None:
     """Add what acting on the model is worth; operating points are chosen here, or those that it was saved with."""
-    points, alarm = (predictor.decisions.points if predictor.decisions is not None else []), list(config.alarm)
+    points, alarm = predictor.decisions.points, list(config.alarm)
     if config.operating_points and fitted is not None:
         rules: dict[str, Any] = {"rules": config.operating_points, "prevalence": config.prevalence}
         points = choose_points(fitted, found.classes, alarm=alarm, **rules)
@@ -149,9 +151,8 @@ def _by_group(
     predictor: Predictor, predicted: Predictions, validation: Predictions | None, config: EvaluateConfig
 ) -> tuple[Predictions, Predictions | None]:
     """Measured and validation rows as one answer for each group, by the pooling that was asked for or chosen."""
-    saved = predictor.decisions.by_group if predictor.decisions is not None else None
-    chosen = choose_pooling(validation) if validation is not None else None
-    pooling = config.pooling or chosen or saved or "mean"
+    known = predictor.decisions.by_group if validation is None else choose_pooling(validation)
+    pooling = config.pooling or known
     logger.info("one answer for each group, by the %s of its rows' probabilities", pooling)
     return by_group(predicted, pooling), validation and by_group(validation, pooling)
 

@@ -53,7 +53,7 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
             ids = np.asarray(encoded.category_ids)[:, i]
             missing[category.name] = float((ids == 0).mean())
             known = {value: float((ids == place).mean()) for place, value in enumerate(category.values, start=2)}
-            columns[category.name] = known | ({"not known to the model": float((ids == 1).mean())})
+            columns[category.name] = known | {"not known to the model": float((ids == 1).mean())}
         about["columns"] = columns
     return about | {"missing": missing} | (_pictures(cases, fewest) if processor.reads_images else {})
 

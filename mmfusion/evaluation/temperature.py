@@ -55,6 +55,12 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
+def row_losses(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
+    """(N,) negative log-likelihood of each row, from labels (N,) and probabilities (N, C); finite."""
+    y = np.asarray(labels)
+    return -as_logits(probabilities)[np.arange(len(y)), y]
+
+
 def as_logits(probabilities: ArrayLike) -> NDArray[np.float64]:
     """Logits of probabilities (N, C), up to a constant per row, finite."""
     p = np.asarray(probabilities, dtype=np.float64)

@@ -13,16 +13,17 @@ import torch
 
 from mmfusion.data import CaseTable, read_cases
 from mmfusion.data.split_file import write_split_table
+from mmfusion.decisions import check_classes
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.finished import compare_finished
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
 from mmfusion.experiments.predictions import finished_task, read_predictions
 from mmfusion.experiments.references import reference_once
-from mmfusion.experiments.running import run_once, settled
+from mmfusion.experiments.running import RESULT, run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.files import sole_writer
-from mmfusion.progress import in_words
+from mmfusion.progress import then_left
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.task import Task, task_named
@@ -73,6 +74,7 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     cases = read_cases(rows[0].config.data, dataset if not experiment.cross_validate else dataset.without_split())
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
+    check_classes(experiment.alarm, cases.labels)
     folds = _folds(experiment, cases, rows[0].config)
     rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
     for row in rows:
@@ -81,15 +83,15 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     of_folds = "" if folds == [None] else f" x {len(folds)} folds"
     print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}, now {runs[0]}", flush=True)
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
-    began = time.monotonic()
+    began, at_first = time.monotonic(), _unfinished(runs)  # runs of an earlier call tell no pace
     for i, (run, result) in enumerate(_results(experiment, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
         told = result.get("error")
         if told is None:  # the rows of a fold may be of one class, and have no AUROC
             figure = result["figures"][experiment.metric]
             told = f"{experiment.metric} {'undefined' if figure is None else f'{figure:.4f}'}"
-        left = (time.monotonic() - began) / i * (len(runs) - i)
-        then = f"; about {in_words(left)} left" if i < len(runs) else ""
+        todo = _unfinished(runs)
+        then = then_left(time.monotonic() - began, at_first - todo, todo)
         then += f", now {runs[i]}" if i < len(runs) and experiment.jobs == 1 else ""
         print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s){then}", flush=True)
     predictions = {row.name: _predictions(row, runs, finished) for row in rows}
@@ -112,6 +114,8 @@ def _check(experiment: ExperimentConfig, task: Task) -> None:
             f"jobs and replicates are at least 1 and level lies between 0 and 1; got {experiment.jobs}, "
             f"{experiment.replicates} and {experiment.level}."
         )
+    if not all(0 < threshold < 1 for threshold in experiment.benefit_thresholds):
+        raise ValueError(f"benefit_thresholds lie between 0 and 1; got {experiment.benefit_thresholds}.")
 
 
 def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) -> list[Any]:
@@ -161,6 +165,10 @@ def _results(
                 yield pending[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _unfinished(runs: list[Run]) -> int:
+    return sum(not Path(run.config.output, RESULT).is_file() for run in runs)
 
 
 def _finished(run: Run, **options: Any) -> dict[str, Any]:

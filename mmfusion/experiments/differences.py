@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from mmfusion.decisions import check_classes
 from mmfusion.evaluation.benefit import net_benefit
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
 from mmfusion.evaluation.metrics import EVERY_METRIC
@@ -152,7 +151,6 @@ def _sampled(
     found = {name: np.concatenate([plain[name], drawn[name]]) for name in plain}
     if experiment.alarm:
         names = predictions.class_names
-        check_classes(experiment.alarm, names)
         positive = np.isin(predictions.labels, [names.index(name) for name in experiment.alarm])
         score = alarm_score(predictions.probabilities, experiment.alarm, names)
         weights = np.concatenate([once, counts])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmfusion.decisions import check_classes
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.plan import Row, finished_folders
@@ -13,11 +14,12 @@ def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
 
     Raises:
         FileNotFoundError: A folder without predictions.
-        ValueError: Runs of other rows, labels, classes or groups than the first.
+        ValueError: Runs of other rows, labels, classes or groups than the first, or an alarm of no class of theirs.
     """
     folders = finished_folders(experiment)
     read = {name: read_predictions([folder]) for name, folder in folders.items()}
     base, (first, _) = next(iter(read.items()))
+    check_classes(experiment.alarm, first.class_names)
     groups: dict[str, str] = {}
     for name, (own, own_groups) in read.items():
         _check_same(name, own, base, first)

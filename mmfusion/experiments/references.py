@@ -95,8 +95,9 @@ def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dic
         probabilities = gradient_boosting(cases, rows, table, seed=config.seed)
     truth = rows.frame["label"].tolist()
     predicted = Prediction(0, np.log(probabilities, dtype=np.float32), [None] * len(rows), [""] * len(rows))
+    known = dict(zip(MEASURED, (truth, rows.frame["group"].fillna("").astype(str).tolist()), strict=True))
     with prediction_writer(folder / PREDICTIONS, names, known=MEASURED) as write:
-        write(rows.frame["id"].tolist(), predicted, truth, rows.frame["group"].fillna("").astype(str).tolist())
+        write(rows.frame["id"].tolist(), predicted, known)
     figures = classification_metrics([names.index(label) for label in truth], probabilities, names)
     result = {"figures": {metric: figures[metric] for metric in METRICS}, "seconds": time.monotonic() - began}
     write_json(folder / RESULT, result)

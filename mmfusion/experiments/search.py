@@ -13,7 +13,7 @@ from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import begin, run_once, settled
 from mmfusion.files import sole_writer, write_frame, write_yaml
-from mmfusion.progress import in_words
+from mmfusion.progress import then_left
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
@@ -114,8 +114,7 @@ def sweep(config: SweepConfig) -> SweepResult:
             study.tell(trial, result["val"][metric])
             told = f"val {metric} {result['val'][metric]:.4f}"
         shown = ", ".join(f"{name}={value}" for name, value in settings.items())
-        left = (time.monotonic() - began) / (number + 1 - first) * (config.trials - number - 1)
-        then = f"; about {in_words(left)} left" if number + 1 < config.trials else ""
+        then = then_left(time.monotonic() - began, number + 1 - first, config.trials - number - 1)
         print(f"[{number + 1}/{config.trials}] {shown}: {told} ({result['seconds']:.0f} s){then}", flush=True)
     return _finish(study, base, metric, output)
 

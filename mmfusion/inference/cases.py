@@ -58,9 +58,6 @@ def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], ta
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
             whole[part.rows] = values
-    known = {name for part in parts for name in part.familiarity}
-    blank = {id(part): np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts}
-    familiarity = {n: np.concatenate([p.familiarity.get(n, blank[id(p)]) for p in parts])[used] for n in known}
     nothing = [np.empty((0, width), dtype=np.float32) for width in (len(task.answer_columns), task.size)]
     return Predictions(
         cases.frame[used],
@@ -69,6 +66,15 @@ def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], ta
         np.concatenate([nothing[0], *(part.uncalibrated for part in parts)])[used],
         int((~readable).sum()),
         {name: values[used] for name, values in shares.items()},
-        familiarity,
+        {name: values[used] for name, values in familiarity_of(parts).items()},
         np.concatenate([nothing[1], *(part.scores for part in parts)])[used],
     )
+
+
+def familiarity_of(parts: Sequence[Prediction]) -> dict[str, NDArray[np.float32]]:
+    """Modality -> how familiar each row of all parts is; a part without any readable row says nothing of its own."""
+    nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
+    return {
+        name: np.concatenate([part.familiarity.get(name, blank) for part, blank in zip(parts, nothing, strict=True)])
+        for name in dict.fromkeys(name for part in parts for name in part.familiarity)
+    }

@@ -34,8 +34,6 @@ def diagnoses(
                 continue
             result |= task.told(probabilities) | {"inputs": inputs}
             result |= {name: values[i] for name, values in noted.items()}
-            if result.get("familiarity"):
-                result["familiarity"] = float(result["familiarity"])
     return results
 
 

@@ -32,8 +32,8 @@ def saved_parts(
         device: Where to compute.
         calibrated: Whether to apply its calibration; without it, what was decided on calibrated probabilities is left
             out too.
-        calibration: Update for another site, a file or a name; operating points, which were chosen without it, are then
-            left out.
+        calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
+            were chosen without it, are then left out.
         computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
@@ -52,15 +52,16 @@ def saved_parts(
     except ValueError as error:
         raise ValueError(f"{folder}: {error} Save them again, together.") from None
     fitted = config.get("calibration") if calibrated else None
-    decisions = Decisions.from_dict(config.get("decisions"), processor.labels) if calibrated else None
-    if decisions is not None:
+    decisions = Decisions.from_dict(config.get("decisions") if calibrated else None, processor.labels)
+    if decisions != Decisions():
         task.need_one_class(f"{folder}: entry 'decisions'")
     if calibration is not None:
         if not calibrated:
             raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
         task.need_one_class("calibration for another site")
         fitted = {**(fitted or UNFITTED), "update": read_update(calibration, folder, config)}
-        decisions = decisions and Decisions(by_group=decisions.by_group)
+        fitted.pop("conformal", None)
+        decisions = Decisions(by_group=decisions.by_group)
     return dict(
         model=model,
         processor=processor,

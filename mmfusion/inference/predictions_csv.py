@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmfusion.files import written_table
@@ -10,7 +11,7 @@ from mmfusion.inference.stream import Prediction
 from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import cell_number
 
-#: Appends rows: n ids, their n predictions, for each further column its n cells, and the notes: column -> n cells.
+#: Appends rows: n ids, their n predictions, and what the further columns say: column -> n cells.
 Write = Callable[..., None]
 
 #: what is known of rows that a model is measured on.
@@ -41,8 +42,8 @@ def prediction_writer(
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
         task: What has other columns than these; None takes ``multiclass``.
-        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
         notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
+        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
     """
     task = task or task_named(DEFAULT, class_names)
     path = Path(path)
@@ -51,20 +52,14 @@ def prediction_writer(
         table.writerow(["id", *known, *task.columns, "inputs", *notes, "error"])
 
         def write(
-            ids: Sequence[Any],
-            predicted: Prediction,
-            *told: Sequence[str],
-            further: Mapping[str, Sequence[str]] | None = None,
+            ids: Sequence[Any], predicted: Prediction, further: Mapping[str, Sequence[Any]] = MappingProxyType({})
         ) -> None:
-            own = list(zip(*told, strict=True)) if told else [()] * len(ids)
             nothing = [""] * len(ids)
-            said = list(zip(*((further or {}).get(column, nothing) for column in notes), strict=True)) or [()] * len(
-                ids
-            )
+            before, after = ([further.get(column, nothing) for column in columns] for columns in (known, notes))
             parts = predicted.probabilities, predicted.inputs, predicted.errors
-            for name, facts, row, inputs, error, noted in zip(ids, own, *parts, said, strict=True):
-                answer = task.cells(row) if error is None else [""] * len(task.columns)
-                line = [name, *facts, *answer, inputs if error is None else "", *noted, error or ""]
+            for i, (name, row, inputs, error) in enumerate(zip(ids, *parts, strict=True)):
+                cells = [*task.cells(row), inputs] if error is None else [""] * (len(task.columns) + 1)
+                line = [name, *(cell[i] for cell in before), *cells, *(cell[i] for cell in after), error or ""]
                 table.writerow(map(without_formula, line) if escape_formulas else line)
 
         yield write

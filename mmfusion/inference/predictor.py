@@ -77,7 +77,7 @@ class Predictor:
     channels_last: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     tta: bool = False
-    decisions: Decisions | None = None
+    decisions: Decisions = field(default_factory=Decisions)
     familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Predictor:
             "tta": self.tta,
             "training": self.provenance,
             "card": self.card,
-            **({"decisions": to_plain(self.decisions)} if self.decisions is not None else {}),
+            **({"decisions": to_plain(self.decisions)} if self.decisions != Decisions() else {}),
             **({"familiarity": self.familiarity.entry()} if self.familiarity is not None else {}),
         }
 
@@ -201,10 +201,9 @@ class Predictor:
         """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
         ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``.
         """
-        alarms = self.decisions.columns if self.decisions is not None else []
-        return [*alarms, *(FAMILIARITY if self.familiarity is not None else ())]
+        return [*self.decisions.columns, *(FAMILIARITY if self.familiarity is not None else ())]
 
-    def notes(self, part: Prediction) -> dict[str, list[str]]:
+    def notes(self, part: Prediction) -> dict[str, list[Any]]:
         """Column of :attr:`note_columns` -> cell of each row of a part, empty where the row could not be read."""
         return notes_of(part, self.labels, self.decisions)
 
@@ -314,7 +313,8 @@ class Predictor:
                         raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
                 parts.append(part)
                 if write:
-                    write(ids[part.rows], part, truth[part.rows], groups[part.rows], further=self.notes(part))
+                    known = dict(zip(MEASURED, (truth[part.rows], groups[part.rows]), strict=True))
+                    write(ids[part.rows], part, known | self.notes(part))
         return kept(cases, labels, parts, task)
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data.table_columns import TableColumns
 from mmfusion.inference.familiarity import Familiarity, case_level, tower_features, vectors_of
-from mmfusion.inference.rows import ROW_ERRORS, reason_of
+from mmfusion.inference.rows import ROW_ERRORS
 from mmfusion.inference.shares import shares_of
 from mmfusion.inference.tta import views_of
+from mmfusion.names import one_line
 from mmfusion.task import DEFAULT, Task, task_named
 
 #: The modalities, in the order of their names.
@@ -79,13 +80,21 @@ class Guarded(Dataset[Any]):
         try:
             return self.rows[index]
         except ROW_ERRORS as error:
-            return reason_of(error)
+            return one_line(error, 500)
 
 
-def collated(
+def batches(
+    rows: Any, collate: Callable[[list[Any]], dict[str, Any]], *, batch_size: int, workers: int = 0
+) -> Iterator[tuple[dict[str, Any] | None, list[str | None]]]:
+    """The batches of a data set: of the rows that could be read, None without any; and the errors of all."""
+    together = partial(_collated, collate=collate)
+    loader: Any = DataLoader(Guarded(rows), batch_size=batch_size, num_workers=workers, collate_fn=together)
+    yield from loader
+
+
+def _collated(
     items: list[Any], collate: Callable[[list[Any]], dict[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[str | None]]:
-    """The batch of the rows that could be read, None without any; and the errors of all."""
     readable = [item for item in items if not isinstance(item, str)]
     return (collate(readable) if readable else None), [item if isinstance(item, str) else None for item in items]
 
@@ -129,12 +138,11 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    guarded, collate_fn = Guarded(dataset), partial(collated, collate=collate)
     start = 0
     model.eval()
     if refuse_unfamiliar is not None and familiarity is None:
         raise ValueError("refuse_unfamiliar: the model was saved without what tells familiar cases; train it anew.")
-    for batch, errors in DataLoader(guarded, batch_size=batch_size, num_workers=workers, collate_fn=collate_fn):
+    for batch, errors in batches(dataset, collate, batch_size=batch_size, workers=workers):
         readable = np.array([error is None for error in errors])
         result = np.full((len(errors), task.size), np.nan, dtype=np.float32)
         judged = [""] * len(errors)

@@ -27,7 +27,7 @@ class Diagnosis:
             average over cases like the validation rows. None where the model was saved without such a rule.
         coverage: Wanted share of sets with the true class; None likewise.
         explanation: Where the evidence lies; None where none was asked for, or the model cannot be explained.
-        notes: Warnings about the case, and why it was not explained.
+        notes: Which modalities are unlike the training rows, warnings about the case, and why it was not explained.
         numbers: Target -> ``value``, ``low`` and ``high``, of a model that predicts numbers; None of any other.
     """
 
@@ -65,14 +65,15 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
                 failed.append(f"There is no explanation: {error}")
     answer = {name: found.get(name) for name in ("label", "probability", "probabilities")}
     likely, coverage = class_set(predictor, answer["probabilities"] or {})
-    told = list(dict.fromkeys([*notes, *failed]))
+    unlike = found.get("unlike")
+    strange = [f"Unlike the training rows: {unlike.replace('+', ' and ')}."] if unlike else []
     return Diagnosis(
         **answer,
         inputs=found["inputs"],
         likely=likely,
         coverage=coverage,
         explanation=explanation,
-        notes=told,
+        notes=list(dict.fromkeys([*strange, *notes, *failed])),
         numbers=found.get("values"),
     )
 

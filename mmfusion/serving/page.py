@@ -1,7 +1,8 @@
 """The page of ``mmfusion app``, in Gradio."""
 
+import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
         with gr.Tab("Table"):
             _table(models, chosen, config, uploads)
 
-        def predict(model: str, row: dict, images: list[gr.FileData]) -> dict:  # type: ignore[type-arg]
+        def predict(model: str, row: dict[str, Any], images: list[gr.FileData]) -> dict[str, Any]:
             """Diagnose one case.
 
             Args:
@@ -117,7 +118,7 @@ def _case(predictor: Predictor) -> None:
     run.click(answered, inputs, [answer, about, picture, shown], api_visibility="private")
 
 
-def _fields(predictor: Predictor) -> Any:
+def _fields(predictor: Predictor) -> Iterator[tuple[str, tuple[Any, dict[str, Any]]]]:
     """(column, (component, its options)) of every column that a model reads."""
     table = predictor.processor.table
     numeric = {column.name: column for column in table.numeric} if table is not None else {}
@@ -143,14 +144,12 @@ def _row(predictor: Predictor, files: Sequence[str], cells: Mapping[str, Any]) -
         raise ValueError(f"The model reads no column {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     row = {name: value for name, value in cells.items() if value not in (None, "")}
     if files:
-        several = predictor.image_layout in ("slices", "views")
-        row |= (
-            {"images": list(files)} if several else {"bag" if predictor.image_layout == "bags" else "image": files[0]}
-        )
+        key = {"slices": "images", "views": "images", "bags": "bag"}.get(predictor.image_layout or "", "image")
+        row[key] = list(files) if key == "images" else files[0]
     return row
 
 
-def _guarded(call: Any, paths: Sequence[str]) -> Any:
+def _guarded(call: Callable[[], Any], paths: Sequence[str]) -> Any:
     """The result of a call; what a user can cause is shown to them, without the folders of this machine."""
     try:
         return call()
@@ -194,11 +193,9 @@ def _picture(found: Diagnosis) -> Image.Image | None:
     """The explanation as `mmfusion explain` draws it."""
     if found.explanation is None:
         return None
-    canvas = FigureCanvasAgg(draw(found.explanation))
-    with tempfile.TemporaryFile() as file:
-        canvas.figure.savefig(file, dpi=110, bbox_inches="tight")
-        file.seek(0)
-        return Image.open(file).convert("RGB")
+    file = io.BytesIO()
+    FigureCanvasAgg(draw(found.explanation)).figure.savefig(file, dpi=110, bbox_inches="tight")
+    return Image.open(file).convert("RGB")
 
 
 def _taken_away(found: Diagnosis) -> Any:

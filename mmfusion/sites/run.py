@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfusion.artifacts.folder import read_config, resolve_artifact
+from mmfusion.artifacts.locating import own_folder
 from mmfusion.data import read_cases
 from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
 from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.site import PICTURE, describe_site
+from mmfusion.evaluation.temperature import row_losses
 from mmfusion.evaluation.weighted import ratio
 from mmfusion.figures import Interval
 from mmfusion.files import sole_writer, write_json, write_text
@@ -27,9 +29,10 @@ from mmfusion.inference.run import open_predictor
 from mmfusion.inference.split import read_split
 from mmfusion.inference.updates import FOLDER
 from mmfusion.markdown import table
+from mmfusion.records import to_plain
 from mmfusion.results import Evaluation
 from mmfusion.sites.config import ValidateConfig
-from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update, row_losses
+from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update
 from mmfusion.task import Task
 
 #: figures that updates are judged by.
@@ -101,15 +104,15 @@ def validate(config: ValidateConfig) -> Validation:
     Raises:
         FileNotFoundError: There is no such model, or there are no such data.
         FileExistsError: ``store``, and the model has an update of that name.
-        ValueError: Bad rows, or too few to fit and judge updates on.
+        ValueError: Bad rows, too few to fit and judge updates on, or ``store`` without a folder of one's own.
     """
     predictor = open_predictor([config.model])
     if len(predictor.members) > 1:
         raise ValueError("validate looks into one model; name one.")
     predictor.task.need_one_class("validate")
     folder, output = resolve_artifact(config.model), Path(config.output)
-    site = config.site or re.sub("[^A-Za-z0-9._-]+", "-", Path(config.data).stem).strip("-") or "site"
-    stored = folder / FOLDER / f"{site}.json" if config.store else None
+    site = re.sub("[^A-Za-z0-9._-]+", "-", config.site or Path(config.data).stem).strip("-") or "site"
+    stored = own_folder(config.model) / FOLDER / f"{site}.json" if config.store else None
     if stored is not None and stored.exists():
         raise FileExistsError(f"{stored} is there already; choose another --site.")
     read: dict[str, Any] = {"labels": predictor.labels, "provenance": predictor.provenance}
@@ -126,10 +129,10 @@ def validate(config: ValidateConfig) -> Validation:
     old = _home_shares(home, predictor)
     kinds = [kind for kind in KINDS if kind != "prior_shift" or old is not None]
     local = (found.labels[fit], found.probabilities[fit])
-    updates = {kind: fit_update(kind, *local, old) for kind in kinds}
+    updates = [fit_update(kind, *local, old) for kind in kinds]
     chosen = choose_update(*local, found.groups[fit], old, config.seed)
-    judged = judge_updates(found, judge, list(updates.values()), predictor.task)
-    path, content = output / f"{site}.json", _content(updates[chosen.kind], site, folder, int(fit.sum()), judged)
+    judged = judge_updates(found, judge, updates, predictor.task)
+    path, content = output / f"{site}.json", _content(chosen, site, folder, int(fit.sum()), judged)
     for place in filter(None, (path, stored)):
         place.parent.mkdir(exist_ok=True)
         write_json(place, content, indent=1)
@@ -139,8 +142,7 @@ def validate(config: ValidateConfig) -> Validation:
         site, home, away, frozen, judged, chosen.kind, **counts, folder=output, path=path, stored=stored
     )
     write_text(output / "validation.md", result.markdown())
-    plain = {kind: {name: vars(each) for name, each in own.items()} for kind, own in judged.items()}
-    told = {"site": site, "home": home, "away": away, "updates": plain, "chosen": chosen.kind, **counts}
+    told = {"site": site, "home": home, "away": away, "updates": to_plain(judged), "chosen": chosen.kind, **counts}
     write_json(output / "validation.json", {**told, "frozen": frozen.to_dict()}, indent=1)
     return result
 
@@ -213,10 +215,9 @@ def _familiar(found: Predictions) -> dict[str, Any]:
 
 def _content(update: Update, site: str, folder: Path, n: int, judged: Mapping[str, Any]) -> dict[str, Any]:
     config = read_config(folder)
-    plain = {kind: {name: vars(each) for name, each in own.items()} for kind, own in judged.items()}
     about = {"format_version": 1, "site": site, "kind": update.kind, "n": n, "labels": config.get("label_names")}
     numbers = {"slope": update.slope.tolist(), "intercept": update.intercept.tolist()}
-    return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, "judged": plain}
+    return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, "judged": to_plain(judged)}
 
 
 def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

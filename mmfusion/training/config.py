@@ -244,7 +244,7 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        check_rules(self.operating_points, self.prevalence)
+        check_rules(self.operating_points, self.prevalence, self.alarm)
         cached = self.feature_cache is not None
         without_cache = " (null with train.feature_cache)" if cached else ""
         sizes = "empty with train.feature_cache" if cached else "sizes of at least 1 pixel"

@@ -172,11 +172,12 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
     if not whole:
         trainer.train()
         return
-    state = whole[0] if folder.has_best() else _mending(whole, folder, config.train.metric)
+    has_best = folder.has_best()
+    state = whole[0] if has_best else _mending(whole, folder, config.train.metric)
     saved, history = _saved(state)
     if is_main:
         print(f"going on from {state} ({len(history)} epochs done)")
-        if not folder.has_best() and _is_best_epoch(saved, history, config.train.metric):
+        if not has_best and _is_best_epoch(saved, history, config.train.metric):
             trainer.load_state(state)
             log.on_best(history[-1])
     in_midst = saved.global_step % steps_per_epoch(saved) != 0

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.names import CONFIG, WEIGHTS
 from mmfusion.files import read_json, read_yaml, recover, sha256, write_json, write_yaml
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
@@ -72,8 +73,7 @@ class RunFolder:
     def has_best(self) -> bool:
         """Whether the best model is there, with the weights that it was saved with."""
         try:
-            kept = read_json(self.best / "config.json").get("weights_sha256")
-            return bool(kept == sha256(self.best / "model.safetensors"))
+            return bool(read_json(self.best / CONFIG).get("weights_sha256") == sha256(self.best / WEIGHTS))
         except (OSError, ValueError):
             return False
 

@@ -79,6 +79,7 @@ def test_a_study_and_its_second_start(
     monkeypatch.setattr(running, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
     assert [result.figures for result in compare(study).results] == before
     assert trained == [str(output / "runs/base/seed-1")]
+    assert " left" not in capsys.readouterr().out  # the finished runs tell no pace, and nothing follows the new one
     with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
     # nor are runs on other data taken for finished
@@ -135,6 +136,8 @@ def test_cross_validation_tests_every_row_once(
         ({"metric": "acuracy"}, "metric must be one of accuracy, "),
         ({"seeds": [1, 1]}, "seeds must be different numbers"),
         ({"jobs": 0}, "jobs and replicates are at least 1"),
+        ({"alarm": ["cancer"]}, "alarm: the model knows no class 'cancer'"),
+        ({"alarm": ["a"], "benefit_thresholds": [1.0]}, "benefit_thresholds lie between 0 and 1"),
         ({"vary": {"model.fusion": ["gatde"]}}, "Unknown fusion 'gatde'; did you mean 'gated'"),
         ({"vary": {"train.loss": ["focl"]}}, "Unknown loss 'focl'; did you mean 'focal'"),
         ({"vary": {"train.epochs": [0]}}, "train.epochs must be at least 1; got 0."),
@@ -159,7 +162,7 @@ def test_classes_and_ids_that_look_like_nothing_are_rows(tmp_path: Path) -> None
         write(
             ["NA", "2", "3", "4"],
             Prediction(0, np.log([[0.75, 0.25]] * 3 + [[np.nan] * 2]), [None, None, None, "bad"], ["image"] * 4),
-            ["None", "mild", "", "mild"],
+            {"true_label": ["None", "mild", "", "mild"]},
         )
     found, groups = read_predictions([tmp_path])
     assert found.ids == ["NA", "2"] and found.labels.tolist() == [0, 1]

@@ -113,7 +113,7 @@ def test_csv(tmp_path):
         ["y", "", "", "", "", "", "no, image"],
     ]
     with prediction_writer(path, ["a", "b"], known=MEASURED) as write:
-        write(["x", "y"], predicted, ["a", ""], ["p", ""])
+        write(["x", "y"], predicted, {"true_label": ["a", ""], "group": ["p", ""]})
     head = [["id", "true_label", "group", "label"], ["x", "a", "p", "b"], ["y", "", "", ""]]
     assert [row[:4] for row in read(path)] == head
 
