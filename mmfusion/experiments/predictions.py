@@ -1,7 +1,8 @@
 """The predictions that runs and evaluations leave behind."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,25 @@ from mmfusion.files import read_json
 from mmfusion.task import DEFAULT, Task, task_named
 
 
-def read_predictions(folders: Sequence[Path]) -> tuple[RunPredictions, dict[str, str]]:
+def read_predictions(
+    folders: Sequence[Path], counted: Mapping[Path, Collection[str]] = MappingProxyType({})
+) -> tuple[RunPredictions, dict[str, str]]:
     """The labeled and readable rows of ``predictions.csv`` in folders, one after the other, and id -> group of each.
 
     Cells are read as text: a class may be called None, and an id NA. A row without a group is in no group.
+
+    Args:
+        folders: Of runs or evaluations.
+        counted: Folder -> the ids that count, where not all do.
 
     Raises:
         ValueError: A table does not say what is true.
     """
     parts = [pd.read_csv(folder / PREDICTIONS, dtype=str, keep_default_na=False) for folder in folders]
+    parts = [
+        part[part["id"].isin(counted[folder])] if folder in counted else part
+        for folder, part in zip(folders, parts, strict=True)
+    ]
     for folder, part in zip(folders, parts, strict=True):
         if "true_label" not in part:
             raise ValueError(

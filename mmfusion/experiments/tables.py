@@ -1,8 +1,9 @@
 """An experiment's results as Markdown, CSV and a picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -33,7 +34,12 @@ COSTS = {
 }
 
 
-def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], folder: Path) -> str:
+def write_results(
+    experiment: ExperimentConfig,
+    results: Sequence[RowResult],
+    folder: Path,
+    sites: Mapping[str, Sequence[RowResult]] = MappingProxyType({}),
+) -> str:
     """Write ``results.md``, whose text is returned, ``results.csv``, ``runs.csv`` and ``differences.png``.
 
     Of finished runs, ``results.csv`` says all that ``runs.csv`` would.
@@ -42,11 +48,13 @@ def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], fo
         experiment: metric and level.
         results: the base first.
         folder: where to.
+        sites: each part that was left out of the training -> the results on it.
     """
     text = (finished_markdown if experiment.runs else markdown)(experiment, results)
+    text += sites_markdown(experiment, sites) if sites else ""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.md", text)
-    write_frame(folder / "results.csv", pd.DataFrame(list(_lines(results))))
+    write_frame(folder / "results.csv", pd.DataFrame(list(_lines(results, sites))))
     if not experiment.runs:
         write_frame(folder / "runs.csv", pd.DataFrame(list(_runs(results))))
     plot_differences(experiment, results, folder / "differences.png")
@@ -82,6 +90,26 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
         few = "One seed says nothing" if len(experiment.seeds) == 1 else "Two seeds say little"
         lines += ["", f"{few} about how much the outcome depends on the seed."]
     return "\n".join(lines) + "\n"
+
+
+def sites_markdown(experiment: ExperimentConfig, sites: Mapping[str, Sequence[RowResult]]) -> str:
+    """A line for each part that was left out and each row: its figure on that part, trained on the others."""
+    name, percent = str(experiment.metric), f"{experiment.level:.0%}"
+    lines = []
+    for site, results in sites.items():
+        for row in results:
+            about = [site, f"{row.cases:,}", _name(row)]
+            if not row.figures:
+                lines.append([*about, "failed", "", ""])
+                continue
+            figure = row.figures[name]
+            change = ""
+            if figure.difference is not None:
+                change = f"{figure.difference:+.3f} ({figure.difference_low:+.3f} to {figure.difference_high:+.3f})"
+            lines.append([*about, _cell(figure), f"{figure.low:.3f} to {figure.high:.3f}", change])
+    head = [str(experiment.leave_out), "test rows", "row", EVERY_METRIC[name].title, f"{percent} interval"]
+    title = f"## {experiment.leave_out} left out of the training"
+    return "\n".join(["", title, "", table([*head, f"beside {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
 
 
 def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
@@ -205,12 +233,14 @@ def _costs(row: RowResult) -> list[str]:
     return [text.format(scale * cost[name]) if name in cost else "" for name, (_, scale, text) in COSTS.items()]
 
 
-def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
-    """One flat record per row and figure."""
+def _lines(results: Sequence[RowResult], sites: Mapping[str, Sequence[RowResult]]) -> Iterator[dict[str, Any]]:
+    """One flat record per row and figure, of all test rows and of each part that was left out."""
     names = dict.fromkeys(name for row in results for name in row.figures)
-    for row, name in product(results, names):
-        about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
-        yield {**about, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
+    for site, rows in [(None, results), *sites.items()]:
+        for row, name in product(rows, names):
+            about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
+            left_out = {"left_out": site} if sites else {}
+            yield {**about, **left_out, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
 
 
 def _runs(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
