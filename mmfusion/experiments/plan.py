@@ -127,7 +127,7 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
             else:
                 variants.append(Row(name, "variant", config))
     variants += [Row(name, "variant", with_settings(base, settings)) for name, settings in experiment.rows.items()]
-    if not variants and experiment.leave_out is None:
+    if not variants and not experiment.splits_anew:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
     if "modalities" in (asked := experiment.named_baselines):
