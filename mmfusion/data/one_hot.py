@@ -8,7 +8,6 @@ from mmfusion.data.presets import PRESETS, preset_of
 from mmfusion.data.reading import Reading
 from mmfusion.data.tables import RawTable
 from mmfusion.names import did_you_mean
-from mmfusion.task import task_named
 from mmfusion.text.template import cell_number, cell_text
 
 #: So many columns of zeros and a one look like classes.
@@ -16,7 +15,7 @@ _CLASSES = 3
 
 
 def read_label_columns(reading: Reading) -> Reading:
-    """Put the cells of ``dataset.label_columns`` together in the label column, for :func:`name_labels`.
+    """Put the cells of ``dataset.label_columns`` together in the label column, for :func:`~mmfusion.data.joined_labels.join_label_cells`.
 
     Where the data are only predicted, the columns may be absent;
     so they may for a trained model where there is ``dataset.label_column`` in their place.
@@ -43,25 +42,6 @@ def read_label_columns(reading: Reading) -> Reading:
     others = {name: cells for name, cells in raw.columns.items() if name not in names}
     together = list(zip(*(raw.columns[name] for name in names), strict=True))
     return replace(reading, raw=replace(raw, columns=others | {config.label_column: together}))
-
-
-def name_labels(reading: Reading) -> Reading:
-    """Make one cell of the label columns, as the task has it. A row in which they say nothing it knows is broken."""
-    raw, config = reading.raw, reading.config
-    cells, names = raw.columns.get(config.label_column), config.label_columns
-    if not names or cells is None or not all(isinstance(cell, tuple) for cell in cells):
-        return reading
-    task, missing = task_named(config.task), frozenset(config.missing_values)
-    labels: list[str | None] = []
-    broken: dict[int, str] = {}
-    for row, values in enumerate(cells, start=raw.skipped + 1):
-        texts = [cell_text(value, missing) for value in values]
-        label, fault = task.joined_cell(dict(zip(names, texts, strict=True)))
-        labels.append(label)
-        if fault and reading.require_labels:
-            broken[row] = fault
-    columns = {**raw.columns, config.label_column: labels}
-    return replace(reading, raw=replace(raw, columns=columns, broken=broken | raw.broken))
 
 
 def one_hot_columns(raw: RawTable) -> list[str]:
