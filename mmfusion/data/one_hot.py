@@ -15,7 +15,7 @@ _CLASSES = 3
 
 
 def read_label_columns(reading: Reading) -> Reading:
-    """Put the cells of ``dataset.label_columns`` together in the label column; the next to last step makes them one cell.
+    """Put the cells of ``dataset.label_columns`` together in the label column; a later step makes one cell of them.
 
     Where the data are only predicted, the columns may be absent;
     so they may for a trained model where there is ``dataset.label_column`` in their place.
