@@ -105,7 +105,7 @@ def test_a_table_reads_back_as_it_was(tmp_path: Path, by: str) -> None:
 
 @pytest.mark.skipif(shutil.which("ssconvert") is None, reason="no spreadsheet program (gnumeric)")
 def test_a_spreadsheet_program_reads_the_same_cells(tmp_path: Path) -> None:
-    """But for what every one makes of numbers and formulas, and for a lone carriage return, where Gnumeric ends a row."""
+    """But for what each makes of numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
     cells = [cell for cell in CELLS if cell not in ("x\ry", "=1")]
     rows = [["a", "b"], *([first, second] for first in cells for second in cells)]
     with written_table(tmp_path / "t.csv") as table:
