@@ -28,6 +28,7 @@ from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
 from mmfusion.training.check import check_settings
+from mmfusion.training.contents import check_contents
 
 
 @dataclass
@@ -66,6 +67,8 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
     cases = read_cases(rows[0].config.data, dataset if not experiment.cross_validate else dataset.without_split())
+    for row in rows:
+        check_contents(row.config, cases)
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
     folds = _folds(experiment, cases, rows[0].config)

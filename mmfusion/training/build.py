@@ -22,6 +22,7 @@ from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.contents import may_leave_text_out
 from mmfusion.training.lora import add_adapters
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def with_saved_columns(config: RunConfig) -> RunConfig:
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
     """The run with the parts that its rows ask for and its settings leave open, and what is to be told of them.
 
-    Columns are read by a table tower; a text tower that no training row feeds is then left out.
+    Columns are read by a table tower; a text tower that no training row feeds is left out.
 
     Raises:
         ValueError: the model reads columns, and none are chosen.
@@ -83,12 +84,10 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None and parts.get("table_encoder") is not None:
         how = "choose them with --dataset.table_columns auto"
         raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
-    if table is None:
-        return config, told
-    if parts.get("table_encoder") is None:
+    if table is not None and parts.get("table_encoder") is None:
         model = replace(model, table_encoder=TABLE_ENCODER)
         told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
-    if parts["text_encoder"] is not None and model.text_encoder is None and not any(_texts(config, cases)):
+    if may_leave_text_out(config) and not any(_texts(config, cases)):
         model = replace(model, text_encoder="none")
         told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
     return replace(config, model=model), told

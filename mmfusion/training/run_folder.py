@@ -15,8 +15,8 @@ FREE_TO_CHANGE = (
     *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
-#: keys that a run fills in where they are left open, from its rows (see :func:`~mmfusion.training.build.with_parts`).
-FILLED_IN = ("model.table_encoder", "model.text_encoder")
+#: keys that a run fills in from its rows where they are at their defaults (see :mod:`~mmfusion.training.settling`).
+FILLED_IN = ("model.table_encoder", "model.text_encoder", "train.batch_size")
 
 
 class RunFolder:
@@ -58,7 +58,8 @@ class RunFolder:
         before = flat(_complete(read_yaml(self.config)))
         now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        filled_later = () if complete else tuple(key for key in FILLED_IN if now.get(key) is None)
+        defaults = flat(asdict(RunConfig(data="")))
+        filled_later = () if complete else tuple(key for key in FILLED_IN if now[key] == defaults[key])
         free = (*FREE_TO_CHANGE, *filled_later)
         changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
         if changed:
