@@ -17,6 +17,7 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.fitting import set_columns
+from mmfusion.text.template import template_fields
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
@@ -235,7 +236,8 @@ def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenize
 def _texts(config: RunConfig, cases: CaseTable) -> Iterator[str]:
     """Texts of the training rows; a row without one has an empty text."""
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
-    return (reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records"))
+    frame, named = cases.select("train").frame, {"text", *template_fields(config.dataset.text_template or "")}
+    return (reader.text_of(row) or "" for row in frame.filter(named).to_dict("records"))
 
 
 def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:
