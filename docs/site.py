@@ -96,10 +96,10 @@ def _reference(package: str) -> str:
     module = importlib.import_module(_title(package))
     lines = [f"# {_title(package)}", "", module.__doc__ or "", ""]
     here = {name: full for full, (place, name) in _places().items() if place == package}
-    if elsewhere := sorted(name for name in lazy.public(module.__name__) if callable(getattr(module, name))):
-        elsewhere = [name for name in elsewhere if name not in here]
-    for name in elsewhere:
-        full = f"{getattr(module, name).__module__}.{getattr(module, name).__qualname__}"
+    for name in sorted(set(lazy.public(module.__name__)) - here.keys()):
+        if not callable(value := getattr(module, name)):
+            continue
+        full = f"{value.__module__}.{value.__qualname__}"
         lines += [f"- [`{name}`]({_places()[full][0]}.md#{full})"]
     for name in sorted(here, key=str.lower):
         lines += ["", f"::: {here[name]}", "    options:", f"      heading: {name}"]

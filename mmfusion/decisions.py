@@ -44,12 +44,14 @@ class Rule:
         return rule
 
 
-def check_rules(rules: Sequence[str], prevalence: float | None) -> None:
-    """Refuse a rule that cannot be read, and a prevalence that is not between 0 and 1; ValueError."""
+def check_rules(rules: Sequence[str], prevalence: float | None, alarm: Sequence[str]) -> None:
+    """Refuse a rule that cannot be read, a prevalence not between 0 and 1, and one without classes; ValueError."""
     for rule in rules:
         Rule.parse(rule)
     if prevalence is not None and not 0 < prevalence < 1:
         raise ValueError(f"prevalence is a share between 0 and 1, e.g. 0.02; got {prevalence}.")
+    if prevalence is not None and not alarm:
+        raise ValueError("prevalence is that of the classes that --alarm names; name them.")
 
 
 def check_by(by: str | None, pooling: str | None) -> None:
@@ -93,11 +95,11 @@ class Decisions:
 
     Attributes:
         points: Operating points.
-        by_group: How several rows of one group give one answer, ``mean`` or ``max``; None where that is not known.
+        by_group: How several rows of one group give one answer, ``mean`` or ``max``.
     """
 
     points: list[OperatingPoint] = field(default_factory=list)
-    by_group: str | None = None
+    by_group: str = "mean"
 
     @property
     def columns(self) -> list[str]:
@@ -110,14 +112,14 @@ class Decisions:
         return [f"alarm_{name}" if plain else f"alarm_{name}_{point.rule}" for name, point in names]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None, classes: Sequence[str]) -> Decisions | None:
-        """The entry ``decisions`` of a ``config.json`` for a model of these classes; None where there is none.
+    def from_dict(cls, values: Mapping[str, Any] | None, classes: Sequence[str]) -> Decisions:
+        """The entry ``decisions`` of a ``config.json`` for a model of these classes; the default where there is none.
 
         Raises:
             ValueError: It is not what mmfusion writes.
         """
         if values is None:
-            return None
+            return cls()
         try:
             found: Decisions = from_plain(cls, values)
             for point in found.points:
@@ -125,8 +127,8 @@ class Decisions:
                 check_classes(point.alarm, classes)
                 if not (isinstance(point.threshold, int | float) and math.isfinite(point.threshold)):
                     raise ValueError(f"threshold {point.threshold!r} is no number")
-            if found.by_group not in (None, *POOLINGS):
-                raise ValueError(f"by_group is one of {', '.join(POOLINGS)} or null; got {found.by_group!r}")
+            if found.by_group not in POOLINGS:
+                raise ValueError(f"by_group is one of {', '.join(POOLINGS)}; got {found.by_group!r}")
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"entry 'decisions': {error}; remove it, or save the model again.") from None
         return found

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import io
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -15,6 +16,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
+
+from mmfusion.names import one_line
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,8 +72,9 @@ def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f".{path.name[:_STEM]}-{short_hash(str(path))}.lock", timeout=0)
     try:
-        with suppress(NotImplementedError):  # a file system without locks
-            lock.acquire()
+        lock.acquire()
+    except NotImplementedError:
+        logger.warning("The file system of %s has no locks: nothing refuses a second process that writes there.", path)
     except Timeout:
         fix = "wait until it has ended, or choose another output."
         raise BlockingIOError(f"{path} is being written by another process; {fix}") from None
@@ -205,7 +211,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise ValueError(f"{path} is not YAML: {one_line(error)}.") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no settings; it was damaged, or written by hand.")
     return values

@@ -11,6 +11,17 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def then_left(seconds: float, done: int, todo: int) -> str:
+    """What ends a line about one of several pieces of work: ``; about 12 min left``, or nothing after the last.
+
+    Args:
+        seconds: How long those took that are done.
+        done: How many that were; 0 where no pace is known yet.
+        todo: How many are left.
+    """
+    return f"; about {in_words(seconds / done * todo)} left" if done and todo else ""
+
+
 class Heartbeat:
     """Now and then a line with the rate and the time left.
 

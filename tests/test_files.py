@@ -5,6 +5,8 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,19 @@ def test_a_table_reads_back_as_it_was(tmp_path: Path, by: str) -> None:
     assert path.read_bytes().startswith(b"a,b\n")
 
 
+@pytest.mark.skipif(shutil.which("ssconvert") is None, reason="no spreadsheet program (gnumeric)")
+def test_a_spreadsheet_program_reads_the_same_cells(tmp_path: Path) -> None:
+    """But for what each makes of numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
+    cells = [cell for cell in CELLS if cell not in ("x\ry", "=1")]
+    rows = [["a", "b"], *([first, second] for first in cells for second in cells)]
+    with written_table(tmp_path / "t.csv") as table:
+        table.writerows([first, "between", second] for first, second in rows)
+    how = ["-I", "Gnumeric_stf:stf_csvtab", "--import-encoding=UTF-8", "-T", "Gnumeric_stf:stf_csv"]
+    subprocess.run(["ssconvert", *how, "t.csv", "read.csv"], cwd=tmp_path, check=True, capture_output=True)
+    with (tmp_path / "read.csv").open(encoding="utf-8", newline="") as file:
+        assert [[first, last] for first, _, last in csv.reader(file)] == rows
+
+
 def test_half_of_a_character_is_written_as_an_escape(tmp_path: Path) -> None:
     with written_table(tmp_path / "t.csv") as table:
         table.writerow(["\ud800"])
@@ -172,6 +187,16 @@ def test_a_thread_is_refused_like_a_process(tmp_path: Path) -> None:
         thread.start()
         thread.join()
     assert len(refused) == 1
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    def refuse(_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with one_writer(tmp_path / "run"):
+        pass
+    assert f"The file system of {tmp_path / 'run'} has no locks" in caplog.text
 
 
 def test_other_processes_of_torchrun_write_nothing_and_ask_nothing(tmp_path: Path, monkeypatch: Any) -> None:

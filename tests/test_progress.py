@@ -27,3 +27,8 @@ def test_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 4
     assert lines[0] == "epoch 1/3: 4 of 10 steps, 0.0333 a second, 3 min left"
     assert lines[-1].endswith("10 of 10 steps, 0.0333 a second, 0 s left")
+
+
+@pytest.mark.parametrize(("done", "todo", "words"), [(2, 6, "; about 3 min left"), (2, 0, ""), (0, 6, "")])
+def test_time_left_at_the_pace_of_what_is_done(done: int, todo: int, words: str) -> None:
+    assert progress.then_left(60.0, done, todo) == words

@@ -19,7 +19,8 @@ from mmfusion.artifacts.names import CARD, CONFIG, HUB, LOCAL, METRICS
 from mmfusion.artifacts.shipped import Weights, refuse_clash, shipped
 from mmfusion.artifacts.versions import FORMAT_VERSION, renamed_model
 from mmfusion.files import update_json, write_json, write_text
-from mmfusion.untrusted import MOST_JSON, read_foreign_json
+from mmfusion.names import clip
+from mmfusion.untrusted import read_foreign_json
 
 #: beginnings of the names of saved models that are not shipped.
 PREFIXES = (LOCAL, HUB)
@@ -144,13 +145,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not a saved model: it has no {CONFIG}.")
     try:
-        config = read_foreign_json(path, MOST_JSON)
+        config = read_foreign_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
     version = config.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
-        raise ValueError(f"{path} has format_version {version!r}, this mmfusion reads {known}; update mmfusion.")
+        raise ValueError(
+            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {known}; update mmfusion."
+        )
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     config["model"] = renamed_model(config["model"], version)
@@ -162,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> dict[str, Any] | None:
     """The ``metrics.json`` of a saved model; None where it has none."""
     path = folder / METRICS
-    return read_foreign_json(path, MOST_JSON) if path.is_file() else None
+    return read_foreign_json(path) if path.is_file() else None
 
 
 def update_config(folder: Path, entries: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from mmfusion.artifacts.integrity import check_files, digest, listed
+from mmfusion.artifacts.integrity import check_files, check_weights, listed
 from mmfusion.artifacts.names import CARD, CONFIG, FILES, METRICS, READ, WEIGHTS
 from mmfusion.repositories import answers, fetch_files
 from mmfusion.untrusted import read_foreign_json
@@ -50,13 +50,10 @@ def fetch(name: str) -> Path:
 
 def _check_whole(folder: Path) -> None:
     """Raise ValueError where a file is not the one that was saved; what is missing is told by loading."""
-    weights = folder / WEIGHTS
     there = [name for name in READ if (folder / name).is_file()]
     check_files(folder, *there)
     if CONFIG in there and WEIGHTS in there:
-        saved = read_foreign_json(folder / CONFIG).get("weights_sha256")
-        if saved not in (None, digest(weights)):
-            raise ValueError(f"{weights} is damaged (not the file that {CONFIG} was written with).")
+        check_weights(folder, read_foreign_json(folder / CONFIG))
 
 
 def _whole_in_cache(name: str) -> Path | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmfusion.artifacts.names import CONFIG, FILES, READ
+from mmfusion.artifacts.names import CONFIG, FILES, READ, WEIGHTS
 from mmfusion.files import sha256, write_json
 from mmfusion.untrusted import read_foreign_json
 
@@ -63,6 +63,14 @@ def digest(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _digest(path: Path, *_: int) -> str:
     return sha256(path)
+
+
+def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ValueError where the weights are not those that ``config.json`` was written with, edits or not."""
+    path = folder / WEIGHTS
+    if config.get("weights_sha256") not in (None, digest(path)):
+        what = f"{path} is damaged (not the file that {CONFIG} was written with)"
+        raise ValueError(f"{what}; fetch or save the model again.")
 
 
 def begin(folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmfusion.artifacts.ensemble import FORMAT_VERSION
 from mmfusion.artifacts.names import CONFIG, ENSEMBLE, LOCAL
+from mmfusion.names import clip
 from mmfusion.untrusted import is_outside, read_foreign_json
 
 
@@ -24,6 +25,13 @@ def saved_in(name: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{os.fspath(name)!r}: there is no folder {folder}.")
     raise FileNotFoundError(f"{os.fspath(name)!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
+
+
+def own_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of a saved model that one may write to: neither of the package nor of the Hub's cache; ValueError."""
+    if (folder := model_in(folder_of(name))) is None:
+        raise ValueError(f"store writes into a folder of your own, which {os.fspath(name)} is not; copy the model.")
+    return folder
 
 
 def folder_of(name: str | os.PathLike[str]) -> Path:
@@ -49,12 +57,12 @@ def members_in(folder: Path) -> list[Path]:
     if (version := told.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
         path = folder / ENSEMBLE
         raise ValueError(
-            f"{path} has format_version {version!r}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
+            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
         )
     listed: Any = told.get("members")
     known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
     if not known or any(is_outside(name) for name in listed):
-        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {str(listed)[:80]}.")
+        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {clip(str(listed))}.")
     return [saved_in(folder / name) for name in listed]
 
 

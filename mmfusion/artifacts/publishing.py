@@ -8,7 +8,7 @@ from typing import Any
 from mmfusion.artifacts.card import MARK, model_card
 from mmfusion.artifacts.folder import read_config, read_metrics
 from mmfusion.artifacts.hub import HUB_FILES
-from mmfusion.artifacts.integrity import check_files, digest
+from mmfusion.artifacts.integrity import check_files, check_weights
 from mmfusion.artifacts.locating import saved_in
 from mmfusion.artifacts.names import CARD, HUB, READ, TOKENIZER, WEIGHTS
 from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_in
@@ -76,8 +76,7 @@ def _checked(root: Path) -> Mapping[str, Any]:
             file.keys()
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{weights} is damaged ({one_line(error)}); save the model again.") from None
-    if config.get("weights_sha256") not in (None, digest(weights)):
-        raise ValueError(f"{weights} is damaged (not the file that config.json was written with); save it again.")
+    check_weights(root, config)
     check_files(root, *READ)
     if (config.get("processor") or {}).get("tokenizer"):
         _check_tokenizer(root / TOKENIZER[3])

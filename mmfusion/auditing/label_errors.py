@@ -7,27 +7,21 @@ labelled so; out-of-fold probabilities are those of logistic regression on the f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
+from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.auditing.audited_data import AuditedData
 from mmfusion.auditing.findings import Finding
-from mmfusion.files import written_whole
-from mmfusion.inference.familiarity import tower_features
+from mmfusion.files import short_hash, written_whole
+from mmfusion.inference.features import stream_features
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.rows import AllRows
-from mmfusion.inference.stream import Guarded, collated
 
 #: folds of the regression, and its strength (scikit-learn's C, of standardized features).
 FOLDS, STRENGTH = 5, 1e-2
@@ -77,6 +71,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
         model: Name of the model; its classes need not be those of the data.
         cache: Folder where features are kept; None computes them anew.
     """
+    data.cases.question.need_one_class("the search for label errors")
     features, readable = _features(data, model, cache)
     names = sorted(set(data.labels[readable]))
     labels = np.array([names.index(label) for label in data.labels[readable]])
@@ -108,28 +103,19 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
 
 def _features(data: AuditedData, model: str, cache: str | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Pooled features (M, D) of all towers, and which rows (N,) could be read."""
-    predictor = Predictor.from_pretrained(model)
     path = None
     if cache is not None:
-        key = hashlib.sha256(
-            f"{model} {data.cases.fingerprint()} {data.cases.image_root.resolve()}".encode()
-        ).hexdigest()
-        path = Path(cache).expanduser() / f"label-errors-{key[:24]}.npz"
+        # a model that is trained anew under its old name has other weights
+        made_of = read_config(resolve_artifact(model)), data.cases.fingerprint(), str(data.cases.image_root.resolve())
+        path = Path(cache).expanduser() / f"label-errors-{short_hash(made_of)}.npz"
         if path.is_file():
             with np.load(path, allow_pickle=False) as kept:
                 return kept["features"], kept["readable"]
-    network, rows = predictor.network().eval(), AllRows(data.cases, predictor.processor)
-    collate = partial(collated, collate=rows.collate)
-    loader: Any = DataLoader(Guarded(rows), batch_size=64, collate_fn=collate)
     parts, readable = [], []
-    bar = tqdm(total=len(rows), desc="Label errors", unit="row", disable=None)
-    with torch.inference_mode(), tower_features(network) as seen, bar:
-        for batch, errors in loader:
-            readable += [error is None for error in errors]
-            if batch is not None:
-                network(**{name: value for name, value in batch.items() if name != "labels"})
-                parts.append(torch.cat([each.pooled.float() for each in seen().values()], dim=1).cpu().numpy())
-            bar.update(len(errors))
+    for _, features, errors in stream_features(Predictor.from_pretrained(model), data.cases, description="Features"):
+        readable += [error is None for error in errors]
+        if features:
+            parts.append(torch.cat([each.pooled.float() for each in features.values()], dim=1).cpu().numpy())
     found, good = np.concatenate(parts), np.array(readable)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,8 @@ from mmfusion.training.config import RunConfig
 #: Option -> further spellings.
 ALIASES = {
     "dataset.on_bad_row": ("on_bad_row", "on-bad-row"),
+    "model.task": ("task",),
+    "dataset.task": ("task",),
     "train.alarm": ("alarm",),
     "train.operating_points": ("operating_points",),
     "train.prevalence": ("prevalence",),
@@ -36,6 +38,7 @@ ALIASES = {
 
 #: Option of every command that is given trained models.
 EDITED = "allow_edited"
+_MODELS = ("model", "models", "name", "label_errors")
 _EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
 _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
 
@@ -102,7 +105,7 @@ class Parser(jsonargparse.ArgumentParser):
             if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
                 return
         options = [other for other in self.hints if other not in self.words]
-        known = [f"--{spelling}" for other in options for spelling in (other, *ALIASES.get(other, ()))]
+        known = [f"--{spelling}" for other in options for spelling in _spellings(other, self.hints)]
         near = difflib.get_close_matches(f"--{name}", known, n=1)
         words = f"it is {' '.join([self.prog, *map(str.upper, self.words)])}." if self.words else ""
         fix = f"did you mean {near[0]}?" if near else words or f"see {self.prog} --help."
@@ -129,6 +132,12 @@ class Parser(jsonargparse.ArgumentParser):
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
 
 
+def _spellings(name: str, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """How an option may be written; where a command has a model, its task is meant."""
+    is_model = name == "dataset.task" and "model.task" in known
+    return (name,) if is_model else (name, *ALIASES.get(name, ()))
+
+
 def _parser(name: str, config: type) -> Parser:
     texts = {text.arg_name: text.description for text in parse_docstring(config.__doc__ or "").params}
     positional = {f.name: f.default for f in fields(config) if f.metadata.get("positional")}
@@ -146,12 +155,12 @@ def _parser(name: str, config: type) -> Parser:
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
         parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
-    if any(key.rpartition("model.")[2] in ("model", "models", "name") for key, _, _ in settings):
-        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
     parser.required = [key for key, _, required in settings if required]
-    parser.hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
-    if f"--{EDITED}" in parser._option_string_actions:
-        parser.hints = {**parser.hints, EDITED: bool}
+    hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
+    if any(key.rpartition("model.")[2] in _MODELS for key in hints):
+        parser.add_argument(f"--{EDITED}", type=bool, default=False, help=_EDITED_HELP)
+        hints[EDITED] = bool
+    parser.hints = hints
     parser.words = list(positional)
     parser.example = next(iter([*parser.required, *parser.hints])) if not positional else None
     return parser
@@ -165,7 +174,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
         words: dict[str, Any] = {"nargs": "+"} if _is("list", hint) else {}
         words = {"nargs": "?", "const": "true"} if _is("bool", hint) else words
         if words or name in ALIASES:
-            spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
+            spellings = [f"--{spelling}" for spelling in _spellings(name, parser.hints)]
             first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, **words)
     given, rest = first.parse_known_args(argv)
     values = vars(given)

@@ -10,12 +10,12 @@ _READ = ("split_column", "fold_column", "folds")
 _DRAWN = ("split_table", "val_fraction", "test_fraction")
 _LABELS = ("label_column", "label_columns", "label_map")
 _TRAINING = ("table_columns", "numeric_columns", "categorical_columns", "on_bad_column", "check_images")
-_PREDICTED = (*_READ, *_DRAWN, *_LABELS, *_TRAINING, "on_bad_row")
+_PREDICTED = (*_READ, *_DRAWN, *_LABELS, *_TRAINING, "group_column", "on_bad_row")
 
 #: Command -> what of its options of the data set it does not use.
 UNUSED: dict[str, tuple[str, ...]] = {
     "predict": _PREDICTED,
-    "explain": (*_PREDICTED, "group_column"),
+    "explain": _PREDICTED,
     "embed": (*_DRAWN, *_TRAINING, "text_template", "on_bad_row"),
     "evaluate": _TRAINING,
     "validate": _TRAINING,
@@ -25,8 +25,8 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "split": (*_READ, "split_table", *_TRAINING),
 }
 
-#: Command -> option of the data set that it uses only where another of its options is given -> that option.
-UNUSED_WITHOUT: dict[str, dict[str, str]] = {"predict": {"group_column": "by"}}
+#: Option of the data set -> option of the command that makes it used.
+USED_FOR = {"group_column": "by"}
 
 
 def without_unused(
@@ -34,7 +34,7 @@ def without_unused(
     values: Mapping[str, Any],
     saved: Mapping[str, Any],
     typed: Collection[str],
-    others: Mapping[str, Any] | None = None,
+    others: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
     """Options of the data set, without those that a command does not use.
 
@@ -48,9 +48,8 @@ def without_unused(
     Raises:
         ValueError: One that is not used was typed.
     """
-    waiting = UNUSED_WITHOUT.get(name, {})
-    plain, unused = vars(DatasetConfig()), (*UNUSED.get(name, ()), *waiting)
-    unused = tuple(option for option in unused if (others or {}).get(waiting.get(option, "")) is None)
+    unused = [option for option in UNUSED.get(name, ()) if others.get(USED_FOR.get(option, "")) is None]
+    plain = vars(DatasetConfig())
     untouched = {**plain, **saved}
     # a dataclass of options gives all of them, of which those at their defaults are not meant
     given = [option for option in unused if values[option] not in (plain[option], untouched[option])]

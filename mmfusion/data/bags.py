@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmfusion.names import one_line
+
 #: files of bags, in the order in which they are looked for.
 BAG_SUFFIXES = (".h5", ".hdf5", ".npz", ".safetensors")
 #: name of the array in a file; one with a single array may call it otherwise.
@@ -82,8 +84,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with _READERS[path.suffix.lower()](path) as array:
             yield array
     except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the bag cannot be read: {reason}") from None
+        raise ValueError(f"the bag cannot be read: {one_line(error)}") from None
 
 
 @contextmanager

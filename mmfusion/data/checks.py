@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.problems import Problem, ProblemKind
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading
 from mmfusion.text.template import render
 
 
-def check_cases(reading: Reading) -> Reading:
+def check_cases(reading: CaseReading) -> CaseReading:
     """List everything else that is wrong with the cases. One whose line is broken has that problem only."""
     reading = reading.with_problems(emptied_cases(reading.cases))
     found = [*_check_ids(reading), *_check_content(reading)]
@@ -37,7 +37,7 @@ def _settled(cases: CaseTable, *kinds: ProblemKind) -> set[int]:
     return {problem.row for problem in cases.problems if problem.kind in final}
 
 
-def _check_ids(reading: Reading) -> Iterator[Problem]:
+def _check_ids(reading: CaseReading) -> Iterator[Problem]:
     columns, settled = reading.columns, _settled(reading.cases)
     first: dict[str, int] = {}
     for row, id_ in reading.cases.frame["id"].items():
@@ -50,7 +50,7 @@ def _check_ids(reading: Reading) -> Iterator[Problem]:
             yield Problem.of_row(ProblemKind.DUPLICATE_ID, row, id_, columns.id or columns.image, id_, message)
 
 
-def _check_content(reading: Reading) -> Iterator[Problem]:
+def _check_content(reading: CaseReading) -> Iterator[Problem]:
     frame, config, settled = reading.cases.frame, reading.config, _settled(reading.cases)
     column, message = reading.columns.text or "text", "neither an image nor a text"
     empty = frame["image"].isna() & frame["text"].isna()
@@ -67,20 +67,20 @@ def _check_content(reading: Reading) -> Iterator[Problem]:
         yield Problem.of_row(ProblemKind.NO_CONTENT, row, frame.at[row, "id"], column, None, message)
 
 
-def _check_labels(reading: Reading) -> Iterator[Problem]:
+def _check_labels(reading: CaseReading) -> Iterator[Problem]:
     cases, column = reading.cases, reading.columns.label or "label"
-    known, settled = cases.known_labels, _settled(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER)
+    fault, known = cases.question.fault, cases.known_labels
+    settled = _settled(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER)
     for row, id_, label in cases.frame[["id", "label"]].itertuples(name=None):
         if row in settled:
             continue
         if label is None:
             yield Problem.of_row(ProblemKind.MISSING_LABEL, row, id_, column, None, "missing label")
-        elif known is not None and label not in known:
-            message = f"unknown label; the model knows {', '.join(known)}"
+        elif (message := fault(label, known)) is not None:
             yield Problem.of_row(ProblemKind.UNKNOWN_LABEL, row, id_, column, label, message)
 
 
-def _check_splits(reading: Reading, found: list[Problem]) -> Iterator[Problem]:
+def _check_splits(reading: CaseReading, found: list[Problem]) -> Iterator[Problem]:
     cases, split_table = reading.cases, reading.config.split_table
     if not cases.splits:
         return
@@ -95,7 +95,7 @@ def _check_splits(reading: Reading, found: list[Problem]) -> Iterator[Problem]:
             yield Problem.of_row(ProblemKind.MISSING_SPLIT, row, id_, column, None, message)
 
 
-def _check_groups(reading: Reading) -> Iterator[Problem]:
+def _check_groups(reading: CaseReading) -> Iterator[Problem]:
     frame, kind = reading.cases.frame, ProblemKind.GROUP_IN_TWO_SPLITS
     grouped = frame[frame["group"].notna() & frame["split"].notna() & ~frame.index.isin(_settled(reading.cases))]
     home = grouped.groupby("group")["split"].transform("first")

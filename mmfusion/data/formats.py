@@ -181,7 +181,12 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
         return RawTable(str(root), columns, notes=[*below.notes(), *told])
     names = ", ".join(path.relative_to(root).as_posix() for path in tables)
     parts = [(path.parent.relative_to(root).as_posix(), read_table(path)) for path in tables]
-    joined = RawTable(names, {name: [] for _, raw in parts for name in raw.columns})
+    return _as_one(names, parts, config)
+
+
+def _as_one(source: str, parts: Sequence[tuple[str, RawTable]], config: DatasetConfig) -> RawTable:
+    """Tables, one below the other, each with the folder that its images are relative to (``.``: that of all)."""
+    joined = RawTable(source, {name: [] for _, raw in parts for name in raw.columns})
     for folder, raw in parts:
         start, column = len(joined), image_column(raw, config)
         for name, cells in joined.columns.items():
@@ -208,22 +213,14 @@ def _read_shards(root: Path, config: DatasetConfig) -> RawTable:
     parts = [(path, split, read_table(path)) for path, split in _shards(root)]
     if not parts:
         raise FileNotFoundError(f"{root} holds no parts of a table, such as data/train-00000-of-00001.parquet.")
-    names = list(dict.fromkeys(name for _, _, raw in parts for name in raw.columns))
-    joined = RawTable(str(root), {name: [] for name in names})
-    roots = [raw.image_root for _, _, raw in parts if raw.image_root is not None]
+    joined = _as_one(str(root), [(raw.image_root.name if raw.image_root else ".", raw) for *_, raw in parts], config)
+    roots = [raw.image_root for *_, raw in parts if raw.image_root is not None]
     joined.image_root = roots[0].parent if roots else None
-    for _, _, raw in parts:
-        column = image_column(raw, config)
-        for name in names:
-            cells = raw.columns.get(name, [None] * len(raw))
-            if name == column and raw.image_root is not None:
-                cells = [f"{raw.image_root.name}/{cell}" if cell else None for cell in cells]
-            joined.columns[name] += cells
     counts: Counter[str] = Counter()
     for _, split, raw in parts:
         counts[split] += len(raw)
     own = config.split_column or "split"
-    if len(counts) > 1 and config.split_column and own not in names:
+    if len(counts) > 1 and config.split_column and own not in joined.columns:
         joined.columns[own] = [split for _, split, raw in parts for _ in range(len(raw))]
     told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     joined.notes.append(f"{len(parts)} Parquet files are read as one table: {told} rows")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmfusion.data.cases import object_array
 from mmfusion.data.problems import Problem, ProblemKind
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading
 from mmfusion.images.dicom_files import place_in_series
 from mmfusion.images.kinds import image_kind, may_be_dicom
 from mmfusion.images.slices import equally_spaced
@@ -33,7 +33,7 @@ def slice_number(image: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
-def group_rows(reading: Reading) -> Reading:
+def group_rows(reading: CaseReading) -> CaseReading:
     """One case per study in place of one per row, where ``dataset.study_column`` says so.
 
     A row that cannot be used (no file, no slice number, a slice or view that another row has) is a problem of its own,
@@ -46,7 +46,7 @@ def group_rows(reading: Reading) -> Reading:
 
 
 class _Grouping:
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: CaseReading) -> None:
         self.reading, self.cases, self.config = reading, reading.cases, reading.config
         # row n of the file lies at position n - 1
         self.columns = {name: self.cases.frame[name].tolist() for name in self.cases.frame.columns}
@@ -74,7 +74,7 @@ class _Grouping:
             raise ValueError(f"dataset.views: no row of {self.cases.source} has {named}; there are {have}.")
         return list(wanted)
 
-    def grouped(self) -> Reading:
+    def grouped(self) -> CaseReading:
         members: dict[Any, list[int]] = {}
         for row, (study, view) in enumerate(zip(self.studies, self.views, strict=True), start=1):
             if not self.order or view is None or view in self.order:

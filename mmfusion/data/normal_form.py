@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,23 +19,23 @@ from mmfusion.data.image_folder import (
     find_shared_root,
     open_image_folder,
 )
-from mmfusion.data.odd_cells import without_odd_cells
 from mmfusion.data.problems import Cell, Problem, ProblemKind
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading, Reading
 from mmfusion.images.kinds import IMAGE_SUFFIXES
+from mmfusion.task import task_named
 from mmfusion.text.template import cell_text
 
 Cells = list[Cell]
 
 
-def to_normal_form(reading: Reading) -> Reading:
+def to_normal_form(reading: Reading) -> CaseReading:
     """One case a row, as :class:`CaseTable` describes it. Images are looked for, but not opened.
 
     Raises:
         FileNotFoundError: ``dataset.image_root`` does not exist.
         ValueError: The folder ``images`` is a link out of the data set.
     """
-    raw, config, columns = without_odd_cells(reading.raw), reading.config, reading.columns
+    raw, config, columns = reading.raw, reading.config, reading.columns
     missing = frozenset(value.lower() for value in config.missing_values)
     names = config.view_columns or ([columns.image] if columns.image else [])
     first = raw.skipped + 1
@@ -78,14 +77,15 @@ def to_normal_form(reading: Reading) -> Reading:
         normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
         if config.slices is not None and not config.study_column:
             normal["image"] = [(image,) if image is not None else None for image in normal["image"]]
-    normal["label"] = _name_labels(normal["label"], reading, problems)
+    normal["label"] = _name_labels(task_named(config.task).normal(normal["label"]), reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), _layout(config)
-    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout, notes=raw.notes)
+    known = reading.known_labels or tuple(task_named(config.task).fixed(config)) or reading.known_labels
+    cases = CaseTable(frame, image_root, problems.found, raw.source, known, layout, notes=raw.notes, task=config.task)
     cases.slice, cases.slices = config.slice, config.slices
-    return replace(reading, cases=cases)
+    return CaseReading(**vars(reading), cases=cases)
 
 
 def _layout(config: DatasetConfig) -> str:
@@ -143,7 +143,8 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
             problems.add(ProblemKind.UNKNOWN_LABEL, row, reading.columns.label or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
-        cells = [value if value in reading.known_labels else None for value in cells]
+        fault, known_labels = task_named(config.task).fault, reading.known_labels
+        cells = [value if value is not None and fault(value, known_labels) is None else None for value in cells]
     return cells
 
 

@@ -1,22 +1,25 @@
-"""Cells that no text can be made of: problems of their rows."""
+"""A step of reading: cells that no text can be made of become problems of their rows."""
 
+from dataclasses import replace
 from typing import Any
 
-from mmfusion.data.tables import RawTable
+from mmfusion.data.reading import Reading
 
 #: bits of the longest whole number that is written out; Python refuses more than 4,300 digits.
 _MOST_BITS = 14_000
 
 
-def without_odd_cells(raw: RawTable) -> RawTable:
-    """A table whose cells can all be written: a row with others is broken, and they are missing or escaped."""
+def without_odd_cells(reading: Reading) -> Reading:
+    """Leave only cells that can be written: a row with others is broken, and they are missing or escaped."""
+    raw = reading.raw
+    columns, broken = dict(raw.columns), dict(raw.broken)
     for name, cells in raw.columns.items():
         odd = {place: why for place, cell in enumerate(cells) if (why := _why_odd(cell))}
         for place, why in odd.items():
-            raw.broken.setdefault(raw.skipped + place + 1, f"the column {name!r} holds {why}")
+            broken.setdefault(raw.skipped + place + 1, f"the column {name!r} holds {why}")
         if odd:
-            raw.columns[name] = [_escaped(cell) if place in odd else cell for place, cell in enumerate(cells)]
-    return raw
+            columns[name] = [_escaped(cell) if place in odd else cell for place, cell in enumerate(cells)]
+    return replace(reading, raw=replace(raw, columns=columns, broken=broken))
 
 
 def _why_odd(cell: Any) -> str | None:

@@ -11,19 +11,21 @@ from mmfusion.data.config import DatasetConfig
 from mmfusion.data.early import LIGHT_STEPS
 from mmfusion.data.formats import folder_of, only_table
 from mmfusion.data.grouping import group_rows
+from mmfusion.data.joined_labels import join_label_cells
 from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.normal_form import to_normal_form
-from mmfusion.data.reading import Reading
+from mmfusion.data.odd_cells import without_odd_cells
+from mmfusion.data.reading import CaseReading, Reading
 from mmfusion.data.regions import read_regions
 from mmfusion.data.split_file import apply_split_table
 from mmfusion.data.tables import read_parts
 
 logger = logging.getLogger(__name__)
 
-#: What is done, in order. Each step is in a file of its own, and leaves out what the configuration does not ask for.
-STEPS: tuple[Callable[[Reading], Reading], ...] = (
-    *LIGHT_STEPS,
-    to_normal_form,
+#: What is done, in order, before and after :func:`to_normal_form`. Each step is in a file of its own, and leaves out
+#: what the configuration does not ask for.
+CELL_STEPS: tuple[Callable[[Reading], Reading], ...] = (*LIGHT_STEPS, without_odd_cells, join_label_cells)
+CASE_STEPS: tuple[Callable[[CaseReading], CaseReading], ...] = (
     group_rows,
     read_regions,
     apply_split_table,
@@ -65,7 +67,7 @@ def read_cases(
     """
     known_labels = tuple(processor_labels) if processor_labels is not None else None
     reading = Reading(data_set(root), config or DatasetConfig(), require_labels, known_labels, template)
-    return _through(STEPS, reading)
+    return _through(CELL_STEPS, reading)
 
 
 def stream_cases(
@@ -85,11 +87,11 @@ def stream_cases(
     reading = Reading(data_set(root), config, False, tuple(processor_labels), template)
     table = only_table(reading) if not any(getattr(config, option) for option in _DEPENDENT) else None
     if table is None:
-        yield _through(STEPS, reading)
+        yield _through(CELL_STEPS, reading)
         return
     for raw in read_parts(table, rows):
         part = replace(reading, config=config, raw=raw, folder=folder_of(reading, table))
-        cases = _through(STEPS[1:], part)
+        cases = _through(CELL_STEPS[1:], part)
         yield cases
         # where the first rows have their images, all have them
         if not config.image_roots and cases.frame["image"].notna().any():
@@ -99,6 +101,9 @@ def stream_cases(
 def _through(steps: Sequence[Callable[[Reading], Reading]], reading: Reading) -> CaseTable:
     for step in steps:
         reading = step(reading)
-    for note in reading.cases.notes:
+    found = to_normal_form(reading)
+    for case_step in CASE_STEPS:
+        found = case_step(found)
+    for note in found.cases.notes:
         logger.warning("%s", note)
-    return reading.cases
+    return found.cases

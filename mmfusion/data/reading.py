@@ -38,7 +38,6 @@ class Reading:
         folder: Folder that the files' paths are relative to.
         raw: The rows as they stand in the files.
         columns: Which column of ``raw`` is which.
-        cases: The rows in normal form, with the problems found so far.
     """
 
     path: Path | MemoryTable
@@ -49,8 +48,18 @@ class Reading:
     folder: Path = Path()
     raw: RawTable = field(default_factory=lambda: RawTable("", {}))
     columns: Columns = Columns()
-    cases: CaseTable = field(default=None)  # type: ignore[assignment]  # to_normal_form makes it; pandas is not light
 
-    def with_problems(self, found: Iterable[Problem]) -> Reading:
+
+@dataclass(frozen=True)
+class CaseReading(Reading):
+    """A data set whose rows have become cases.
+
+    Attributes:
+        cases: The rows in normal form, with the problems found so far.
+    """
+
+    cases: CaseTable = field(kw_only=True)
+
+    def with_problems(self, found: Iterable[Problem]) -> CaseReading:
         """The same with more problems."""
         return replace(self, cases=replace(self.cases, problems=[*self.cases.problems, *found]))

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from mmfusion.data.problems import Problem, ProblemKind
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading
 from mmfusion.text.template import cell_number, cell_text
 
 
-def read_regions(reading: Reading) -> Reading:
+def read_regions(reading: CaseReading) -> CaseReading:
     """Read ``dataset.roi_columns`` as regions (x0, y0, x1, y1); a row without one has none."""
     config, cases = reading.config, reading.cases
     if not config.roi_columns:

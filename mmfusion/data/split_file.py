@@ -12,7 +12,7 @@ from mmfusion.data.class_folders import SPLIT_NAMES
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.folds import with_fold_split
 from mmfusion.data.formats import find_split_table
-from mmfusion.data.reading import Reading
+from mmfusion.data.reading import CaseReading
 from mmfusion.data.tables import RawTable, read_table
 from mmfusion.files import written_table
 
@@ -30,7 +30,7 @@ def write_split_table(cases: CaseTable, path: str | Path, column: str = "split")
         writer.writerows([row["id"], row[column], _fingerprint(row)] for row in cases.frame.to_dict("records"))
 
 
-def apply_split_table(reading: Reading) -> Reading:
+def apply_split_table(reading: CaseReading) -> CaseReading:
     """Take the split of each case from ``dataset.split_table``. A case that is not in it has no split.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 from mmfusion.data.embedded import EmbeddedImages, class_names
 from mmfusion.data.records import Records
 from mmfusion.data.sniffing import encoding_of, sniff
-from mmfusion.names import clip
+from mmfusion.names import clip, one_line
 
 #: Spreadsheets, of which one is looked for where a folder has no other table.
 SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
@@ -170,8 +170,7 @@ def _read_parquet(path: Path, rows: int | None) -> Iterator[RawTable]:
                     raw = RawTable(path.name, {name: [] for name in names}, skipped=skipped, image_root=embedded.root)
             yield raw
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = clip(str(error).splitlines()[0], 200)
-        raise ValueError(f"{path} cannot be read as Parquet: {reason}") from error
+        raise ValueError(f"{path} cannot be read as Parquet: {one_line(error)}") from error
 
 
 def _plain_cells(column: Any, name: str, before: int, broken: dict[int, str]) -> list[Any]:
@@ -186,7 +185,7 @@ def _plain_cells(column: Any, name: str, before: int, broken: dict[int, str]) ->
             cells.append(cell.as_py())
         except (ValueError, OverflowError) as error:
             cells.append(None)
-            broken.setdefault(row, f"the column {name!r} holds what cannot be read: {clip(str(error))}")
+            broken.setdefault(row, f"the column {name!r} holds what cannot be read: {one_line(error)}")
     return cells
 
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         threshold_figures as threshold_figures,
     )
     from mmfusion.evaluation.weighted import Weighted as Weighted
-    from mmfusion.results import Evaluation as Evaluation, Interval as Interval
+    from mmfusion.figures import Interval as Interval
+    from mmfusion.results import Evaluation as Evaluation
 
 __getattr__, __dir__ = attach(__name__)

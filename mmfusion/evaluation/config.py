@@ -69,9 +69,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
-        check_rules(self.operating_points, self.prevalence)
+        check_rules(self.operating_points, self.prevalence, self.alarm)
         check_by(self.by, self.pooling)
-        if self.prevalence is not None and not self.alarm:
-            raise ValueError("prevalence is that of the classes that --alarm names; name them.")
         if self.store and not self.operating_points:
             raise ValueError("store keeps operating points; name rules for them, --operating_points.")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
-from torch.utils.data import DataLoader
 
 from mmfusion.data import CaseTable
-from mmfusion.inference.familiarity import Familiarity, Part, tower_features, vectors_of
+from mmfusion.inference.familiarity import Familiarity, Part, vectors_of
+from mmfusion.inference.features import stream_features
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.rows import AllRows
-from mmfusion.inference.stream import Guarded, collated
 
 #: rows of each split that are looked at; more would change nothing that can be seen.
 MOST_ROWS = 1000
@@ -58,7 +53,7 @@ def fit_familiarity(
     groups = [len({row if group is None else group for row, group in cases.frame["group"].items()}) for cases in chosen]
     if min(groups) < 4 * min_patients:
         return None
-    known, others = (_vectors(predictor, cases, batch_size, workers) for cases in chosen)
+    known, others = (_vectors(predictor, cases, batch_size=batch_size, workers=workers) for cases in chosen)
     levels = np.array([level for level in LEVELS if level * groups[1] >= min_patients], dtype=np.float32)
     parts = {}
     for name, vectors in known.items():
@@ -77,20 +72,12 @@ def _some(cases: CaseTable, seed: int) -> CaseTable:
     return replace(cases, frame=frame.iloc[picked], problems=[])
 
 
-def _vectors(predictor: Predictor, cases: CaseTable, batch_size: int, workers: int) -> dict[str, NDArray[Any]]:
+def _vectors(predictor: Predictor, cases: CaseTable, **loading: int) -> dict[str, NDArray[Any]]:
     """Part -> (N, D) of the rows that can be read."""
-    model, rows = predictor.network().eval(), AllRows(cases, predictor.processor)
-    collate = partial(collated, collate=rows.collate)
-    loader: Any = DataLoader(Guarded(rows), batch_size=batch_size, num_workers=workers, collate_fn=collate)
     found: dict[str, list[NDArray[Any]]] = {}
-    with torch.inference_mode(), tower_features(model) as seen:
-        for batch, _ in loader:
-            if batch is None:
-                continue
-            inputs = send_to_device({k: v for k, v in batch.items() if k != "labels"}, model.device)
-            model(**inputs)
-            for name, vectors in vectors_of(inputs, seen())[0].items():
-                found.setdefault(name, []).append(vectors)
+    for inputs, features, _ in stream_features(predictor, cases, description="Familiarity", **loading):
+        for name, vectors in vectors_of(inputs, features)[0].items():
+            found.setdefault(name, []).append(vectors)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -102,7 +89,7 @@ def _part(rows: NDArray[Any], held_out: NDArray[Any], levels: NDArray[np.float32
     variances, directions = np.linalg.eigh(covariance)
     variances, directions = variances[::-1].clip(1e-9), directions[:, ::-1]
     rest = float(variances[most:].mean()) if most < len(variances) else 0.0
-    kept = [mean, scale, directions[:, :most].astype(np.float16), variances[:most], np.zeros(1)]
-    mean, scale, directions, variances, nothing = (np.asarray(each, dtype=np.float32) for each in kept)
-    distances = Part(mean, scale, directions, variances, nothing, rest).distance(held_out)
-    return Part(mean, scale, directions, variances, np.quantile(distances, 1 - levels).astype(np.float32), rest)
+    kept = [mean, scale, directions[:, :most].astype(np.float16), variances[:most], levels]
+    mean, scale, directions, variances, levels = (np.asarray(each, dtype=np.float32) for each in kept)
+    part = Part(mean, scale, directions, variances, levels, rest)
+    return replace(part, quantiles=np.quantile(part.distance(held_out), 1 - levels).astype(np.float32))

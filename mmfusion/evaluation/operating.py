@@ -1,4 +1,4 @@
-"""Operating points chosen on validation rows, and what acting on a model is worth on others."""
+"""Operating points and poolings chosen on validation rows, and what acting on a model is worth on others."""
 
 import logging
 from collections.abc import Sequence
@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfusion.decisions import DecisionResult, OperatingPoint, PointFigures, Rule, check_classes
+from mmfusion.decisions import POOLINGS, DecisionResult, OperatingPoint, PointFigures, Rule, check_classes
 from mmfusion.evaluation.benefit import benefit_figures, calibration_lines
 from mmfusion.evaluation.intervals import figure_intervals
+from mmfusion.evaluation.temperature import row_losses
 from mmfusion.evaluation.thresholds import rule_threshold
 from mmfusion.evaluation.weighted import Floats, ratio
 from mmfusion.inference.alarms import alarm_score
 from mmfusion.inference.cases import Predictions
+from mmfusion.inference.grouping import by_group
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,23 @@ def choose_points(
                 continue
             found.append(OperatingPoint(classes, text, threshold, len(score), prevalence))
     return found
+
+
+def choose_pooling(validation: Predictions) -> str:
+    """The pooling under which validation groups are likelier, the mean where both are alike.
+
+    The mean too where rows of a group have different labels, as those of a patient with several lesions: such groups
+    have no one answer.
+    """
+    answers = {*zip(validation.groups, validation.labels, strict=True)}
+    if not answers or len(answers) > len(np.unique(validation.groups)):
+        return "mean"
+
+    def loss(pooling: str) -> float:
+        found = by_group(validation, pooling)
+        return float(row_losses(found.labels, found.probabilities).mean())
+
+    return min(POOLINGS, key=loss)
 
 
 def decision_figures(

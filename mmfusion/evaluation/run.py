@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.artifacts.folder import read_config
-from mmfusion.artifacts.locating import folder_of, model_in
+from mmfusion.artifacts.locating import own_folder
 from mmfusion.data import CaseTable
-from mmfusion.decisions import Decisions
 from mmfusion.evaluation.config import EvaluateConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.report import write_report
 from mmfusion.files import one_writer
-from mmfusion.hardware import resolve_channels_last
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, warn_of_training_rows, with_template
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.rows import AllRows, tell_notices
+from mmfusion.inference.run import open_predictor
 from mmfusion.inference.split import read_measured, read_split
 from mmfusion.records import to_plain
 from mmfusion.results import Evaluation
@@ -35,16 +34,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         ValueError: Bad rows, a split that the data do not have, or options that exclude each other.
     """
     name = ",".join(config.model)
-    predictor = Predictor.from_pretrained(
-        config.model,
-        channels_last=resolve_channels_last(None),
-        calibrated=config.calibrated,
-        calibration=config.calibration,
-    )
+    loaded = open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
+    predictor = with_template(loaded, config.dataset)
+    store = _place_of_points(config, predictor is loaded) if config.store else None
     if config.report and isinstance(predictor, Ensemble):
         raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
-    predictor = with_template(predictor, config.dataset)
     read["template"] = template_of(predictor)
     split, cases = read_measured(config.data, config.split, **read)
     config = replace(config, split=split)
@@ -56,8 +51,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     warn_of(column_lines([each.processor for each in predictor.members], config.dataset, cases.metadata))
     with one_writer(output):
         found = measure(predictor, cases, everything, validation=_validation(config, read), output=output)
-        if config.store:
-            _store(predictor, found, config)
+        if store is not None:
+            _store(predictor, found, store)
         tell_notices(AllRows(cases, member.processor) for member in predictor.members)
         if config.report:
             title, facts = f"{name} on {config.split}", {"Rows": f"split {config.split} of {config.data}"}
@@ -68,11 +63,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 def _validation(config: EvaluateConfig, read: dict[str, Any]) -> CaseTable | None:
     """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
-    if (config.validation or config.operating_points) and config.split in ("val", "all"):
+    needed = config.validation or bool(config.operating_points)
+    is_measured = config.split in ("val", "all")
+    if needed and is_measured:
         option = "--validation" if config.validation else "--operating_points"
         raise ValueError(f"{option} fits on the rows of val, which are among those of --split {config.split}.")
-    needed = config.validation or bool(config.operating_points)
-    if not (needed or config.report) or config.split in ("val", "all"):
+    if is_measured or not (needed or config.report):
         return None
     try:
         return read_split(config.data, "val", **read)
@@ -90,18 +86,20 @@ def _beside_model(names: list[str], place: str) -> Path:
     return (folder.parent if folder.name in ("best", "last") else folder) / place
 
 
-def _store(predictor: Predictor, found: Evaluation, config: EvaluateConfig) -> None:
-    """Keep the operating points in the folder of the model, whose card then tells them."""
-    if len(config.model) != 1 or not found.decisions:
+def _place_of_points(config: EvaluateConfig, is_as_saved: bool) -> Path:
+    """The folder of the model that operating points are kept in; ValueError where that cannot be."""
+    if len(config.model) != 1:
         raise ValueError("store keeps operating points in the folder of one model.")
-    folder = model_in(folder_of(config.model[0]))
-    if folder is None:
-        raise ValueError(
-            f"store writes into a folder of your own, and {config.model[0]} is none; copy the model first."
-        )
-    if "export" in read_config(folder) or not config.calibrated or config.calibration:
-        raise ValueError(f"{folder}: operating points are stored with the calibrated model itself; then export it.")
-    pooling = predictor.decisions.by_group if predictor.decisions is not None else None
-    predictor.decisions = Decisions([each.point for each in found.decisions.points], pooling)
+    folder = own_folder(config.model[0])
+    if "export" in read_config(folder) or not config.calibrated or config.calibration or not is_as_saved:
+        raise ValueError(f"{folder}: operating points are stored of the calibrated model as it is; then export it.")
+    return folder
+
+
+def _store(predictor: Predictor, found: Evaluation, folder: Path) -> None:
+    """Keep the operating points in the folder of the model, whose card then tells them."""
+    if not found.decisions or not found.decisions.points:
+        raise ValueError("store: no rule could be kept on the rows of val, so that there is no operating point.")
+    predictor.decisions = replace(predictor.decisions, points=[each.point for each in found.decisions.points])
     predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
     print(f"the operating points are kept in {folder}")

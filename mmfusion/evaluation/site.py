@@ -29,13 +29,14 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
         fewest: Values that quantiles are told of; of fewer they are None.
 
     Returns:
-        ``rows``, ``labels`` (class -> rows), ``missing`` (image, text or column -> share), ``columns`` (numeric column
-        -> 5 %, 50 % and 95 % of its values; category -> share of each value that the model knows), ``brightness`` (0
-        to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
+        ``rows``, ``labels`` (class -> rows; nothing where labels are numbers), ``missing`` (image, text or column ->
+        share), ``columns`` (numeric column -> 5 %, 50 % and 95 % of its values; category -> share of each value that
+        the model knows), ``brightness`` (0 to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
     """
     frame, found = cases.frame, {"rows": len(cases)}
-    counts = frame["label"].value_counts()
-    about: dict[str, Any] = {**found, "labels": {name: int(counts.get(name, 0)) for name in processor.labels}}
+    task = processor.question
+    positives = task.positives(task.encoded([cell if isinstance(cell, str) else None for cell in frame["label"]]))
+    about: dict[str, Any] = {**found, "labels": {name: int(rows.sum()) for name, rows in positives.items()}}
     missing = {"image": float(frame["image"].isna().mean())} if processor.reads_images else {}
     if processor.tokenizer is not None:
         texts = [processor.text_of(row) for row in frame.to_dict("records")]
@@ -52,7 +53,7 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
             ids = np.asarray(encoded.category_ids)[:, i]
             missing[category.name] = float((ids == 0).mean())
             known = {value: float((ids == place).mean()) for place, value in enumerate(category.values, start=2)}
-            columns[category.name] = known | ({"not known to the model": float((ids == 1).mean())})
+            columns[category.name] = known | {"not known to the model": float((ids == 1).mean())}
         about["columns"] = columns
     return about | {"missing": missing} | (_pictures(cases, fewest) if processor.reads_images else {})
 

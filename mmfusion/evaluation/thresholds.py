@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.decisions import Rule
 from mmfusion.evaluation.intervals import ratio_interval
-from mmfusion.results import Interval, Threshold
+from mmfusion.figures import Interval
+from mmfusion.results import Threshold
 
 #: share of a score by which a threshold lies below it.
 HAIR = 1e-6

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mmfusion.decisions import check_classes
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.plan import Row, finished_folders
@@ -13,11 +14,12 @@ def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
 
     Raises:
         FileNotFoundError: A folder without predictions.
-        ValueError: Runs of other rows, labels, classes or groups than the first.
+        ValueError: Runs of other rows, labels, classes or groups than the first, or an alarm of no class of theirs.
     """
     folders = finished_folders(experiment)
     read = {name: read_predictions([folder]) for name, folder in folders.items()}
     base, (first, _) = next(iter(read.items()))
+    check_classes(experiment.alarm, first.class_names)
     groups: dict[str, str] = {}
     for name, (own, own_groups) in read.items():
         _check_same(name, own, base, first)
@@ -28,7 +30,7 @@ def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
 
 
 def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions) -> None:
-    if own.class_names != first.class_names:
+    if own.asked.name != first.asked.name or own.class_names != first.class_names:
         raise ValueError(
             f"{name} tells {', '.join(own.class_names)} apart, {base} {', '.join(first.class_names)}; "
             "only runs of the same classes are compared."
@@ -40,9 +42,11 @@ def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions
         )
     known = dict(zip(first.ids, first.labels, strict=True))
     truth = np.array([known[id_] for id_ in own.ids])
-    for place in np.flatnonzero(truth != own.labels)[:1]:
-        now, then = own.class_names[own.labels[place]], first.class_names[truth[place]]
+    same = (truth == own.labels) | ((truth != truth) & (own.labels != own.labels))
+    differ = ~same.reshape(len(truth), -1).all(axis=1)
+    for place in np.flatnonzero(differ)[:1]:
+        now, then = own.asked.written(own.labels[place]), first.asked.written(truth[place])
         raise ValueError(
-            f"{name} and {base} disagree on what is true of {(truth != own.labels).sum():,} rows, such as "
+            f"{name} and {base} disagree on what is true of {differ.sum():,} rows, such as "
             f"{own.ids[place]!r}: {now}, and {then}; measure both on the same labels."
         )

@@ -18,9 +18,9 @@ from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, with_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
-from mmfusion.inference.rows import ROW_ERRORS, AllRows, reason_of, tell_notices
+from mmfusion.inference.rows import ROW_ERRORS, AllRows, tell_notices
 from mmfusion.inference.run import open_predictor
-from mmfusion.names import did_you_mean
+from mmfusion.names import did_you_mean, one_line
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def explain_path(
         try:
             item = encoded[places[id_]]
         except ROW_ERRORS as error:
-            results[id_] = reason_of(error)
+            results[id_] = one_line(error, 500)
             continue
         image = images[places[id_]]
         original = cases.image_root / image if isinstance(image, str) else None

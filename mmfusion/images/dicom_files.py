@@ -205,9 +205,10 @@ def _uncompressed(dataset: Any, index: int) -> Values | None:
 
 def _number(dataset: Any, name: str) -> Any:
     """A whole number of 16 bits as it lies in the file: pydicom's way to it takes as long as reading the pixels."""
-    raw = dataset.get_item(name) if name in dataset else None
-    if isinstance(raw, tuple) and isinstance(raw.value, bytes) and len(raw.value) == 2:  # an element yet unread
-        return int.from_bytes(raw.value, "little" if raw.is_little_endian else "big")
+    element: Any = dataset.get_item(name) if name in dataset else None
+    content = getattr(element, "value", None)
+    if isinstance(content, bytes) and len(content) == 2:  # yet unread
+        return int.from_bytes(content, "little" if element.is_little_endian else "big")
     return dataset.get(name)
 
 

@@ -14,6 +14,7 @@ from mmfusion.images.frames import Frame, Shot
 from mmfusion.images.grey_values import BlankImageError, rgb_pictures
 from mmfusion.images.picture_files import shot_of
 from mmfusion.images.windows import Window
+from mmfusion.names import one_line
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
@@ -106,7 +107,7 @@ def reason_of(error: Exception) -> str:
         return f"it has more than {2 * limit:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     if isinstance(error, UnidentifiedImageError):
         return "it is none of the formats that are read (PNG, JPEG, TIFF, DICOM, ...), or is damaged"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _from_array(array: np.ndarray) -> Shot:

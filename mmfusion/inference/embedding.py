@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, Processor, check_images, read_cases
@@ -22,7 +21,7 @@ from mmfusion.files import sole_writer, written_table, written_whole
 from mmfusion.inference.config import EmbedConfig
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import AllRows
-from mmfusion.inference.stream import Guarded, collated
+from mmfusion.inference.stream import batches
 from mmfusion.towers.image import Backbone
 from mmfusion.towers.several import each_present
 
@@ -144,11 +143,7 @@ def _vectors(backbone: Backbone, inputs: Mapping[str, Tensor]) -> tuple[Tensor, 
 
 def _stream(rows: AllRows, encode: Encode, config: EmbedConfig) -> Iterator[tuple[NDArray[Any] | None, str | None]]:
     """Vectors (N, D) or error of each row, in their order."""
-    collate = partial(collated, collate=rows.collate)
-    loader: Any = DataLoader(
-        Guarded(rows), batch_size=config.batch_size, num_workers=config.workers, collate_fn=collate
-    )
-    for batch, errors in loader:
+    for batch, errors in batches(rows, rows.collate, batch_size=config.batch_size, workers=config.workers):
         found: Iterator[NDArray[Any]] = iter(())
         if batch is not None:
             with torch.inference_mode():

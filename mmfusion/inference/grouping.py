@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.decisions import POOLINGS
-from mmfusion.inference.cases import Predictions
+from mmfusion.inference.cases import Predictions, familiarity_of
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import MODALITIES, Prediction
 from mmfusion.names import check_choice
@@ -37,6 +37,15 @@ def pooled(probabilities: ArrayLike, codes: NDArray[np.int64], pooling: str) -> 
         found = np.full((codes.max(initial=-1) + 1, p.shape[1]), -np.inf)
         np.maximum.at(found, codes, p)
     return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _least(familiarity: Mapping[str, NDArray[np.float32]], codes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    """Familiarity of the least familiar row of each group, NaN where none has the modality."""
+    found = {}
+    for modality, values in familiarity.items():
+        found[modality] = np.full(codes.max(initial=-1) + 1, np.nan, dtype=np.float32)
+        np.fmin.at(found[modality], codes, values)
+    return found
 
 
 def by_group(predicted: Predictions, pooling: str) -> Predictions:
@@ -66,25 +75,9 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
         probabilities=pooled(predicted.probabilities, codes, pooling)[order],
         uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
         shares=shares,
-        familiarity={},
+        familiarity={name: each[order] for name, each in _least(predicted.familiarity, codes).items()},
+        scores=predicted.scores[:0],
     )
-
-
-def choose_pooling(validation: Predictions) -> str | None:
-    """The pooling under which validation groups are likelier, the mean where both are alike.
-
-    None of single rows, and of groups whose rows have different labels, such as patients with several lesions: those
-    have no one answer.
-    """
-    count = len(np.unique(validation.groups))
-    if count in (len(validation.labels), 0) or count < len({*zip(validation.groups, validation.labels, strict=True)}):
-        return None
-    losses = {}
-    for pooling in POOLINGS:
-        found = by_group(validation, pooling)
-        own = found.probabilities[np.arange(len(found.labels)), found.labels].astype(np.float64)
-        losses[pooling] = -np.log(own.clip(np.finfo(np.float32).tiny)).mean()
-    return min(POOLINGS, key=lambda pooling: losses[pooling])
 
 
 def joined(
@@ -124,13 +117,8 @@ def joined(
         if np.isnan(found[code, 0]):
             told[code] = told[code] or error
     kinds = ["+".join(kind for kind in MODALITIES if kind in each) for each in seen]
-    familiar = {}
-    for modality in {name for part in parts for name in part.familiarity}:
-        nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
-        rows = [part.familiarity.get(modality, none) for part, none in zip(parts, nothing, strict=True)]
-        familiar[modality] = np.full(len(places), np.nan, dtype=np.float32)
-        np.fmin.at(familiar[modality], codes, np.concatenate(rows))
-    return names, Prediction(0, found, told, kinds, familiarity=familiar)
+    least = _least(familiarity_of(parts), codes)
+    return names, Prediction(0, found, told, kinds, familiarity=least, task=parts[0].task)
 
 
 def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
@@ -138,8 +126,11 @@ def write_predictions(predicted: Predictions, predictor: Predictor, path: str | 
     with np.errstate(divide="ignore"):  # a probability of 0
         logs = np.log(predicted.probabilities)
     nothing: list[str | None] = [None] * len(logs)
-    part = Prediction(0, logs, nothing, [""] * len(logs))
-    truth = [predictor.labels[label] for label in predicted.labels]
+    task = predictor.task
+    part = Prediction(0, logs, nothing, [""] * len(logs), familiarity=predicted.familiarity, task=task)
+    truth = [task.written(label) for label in predicted.labels]
     groups = ["" if group is None else group for group in predicted.frame["group"]]
-    with prediction_writer(path, predictor.labels, known=MEASURED, notes=predictor.note_columns) as write:
-        write(predicted.frame["id"].tolist(), part, truth, groups, further=predictor.notes(part))
+    columns: dict[str, Any] = {"known": MEASURED, "notes": predictor.note_columns, "task": task}
+    with prediction_writer(path, predictor.labels, **columns) as write:
+        own: dict[str, list[Any]] = dict(zip(MEASURED, (truth, groups), strict=True))
+        write(predicted.frame["id"].tolist(), part, own | predictor.notes(part))

@@ -13,7 +13,6 @@ from mmfusion.data import CaseTable, DatasetConfig, MultimodalDataset, Processor
 from mmfusion.data.memory import MemoryTable, is_frame
 from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, unread_keys, warn_of
-from mmfusion.names import clip
 
 #: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
@@ -26,11 +25,6 @@ _IMAGE_KEYS = ("image_id", "file_name")
 
 #: keys of a row that are encoded as images, and its label, which prediction does not read.
 _NOT_TEXT = ("label", "image", "images", "roi", "bag")
-
-
-def reason_of(error: Exception) -> str:
-    """Why a row cannot be read, in one line."""
-    return clip(" ".join(str(error).split()), 500) or type(error).__name__
 
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +48,7 @@ class AllRows(Dataset[dict[str, Any]]):
 
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.
-        labels: (rows,) int64 positions of the classes, -1 where unknown.
+        labels: (rows,) int64 positions of the classes, -1 where unknown; of other tasks (rows, ...).
         collate: List of items -> batch.
     """
 
@@ -80,8 +74,9 @@ class AllRows(Dataset[dict[str, Any]]):
         self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
         self.collate = self._rows.collate
         self._position = np.cumsum(readable) - 1
-        self.labels = np.full(len(frame), -1)
-        self.labels[readable] = self._rows.labels
+        found, blank = self._rows.labels, processor.question.blank
+        self.labels = np.full((len(frame), *found.shape[1:]), blank, dtype=found.dtype)
+        self.labels[readable] = found
 
     def __len__(self) -> int:
         return len(self.ids)

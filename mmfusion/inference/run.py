@@ -72,7 +72,7 @@ def predict(config: PredictConfig) -> Predicted:
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:
-        pooling = c.pooling or (predictor.decisions.by_group if predictor.decisions is not None else None) or "mean"
+        pooling = c.pooling or predictor.decisions.by_group
         print(f"one row for each group, {'mean' if pooling == 'mean' else 'largest'} probability of its rows")
     names = ("dataset", "tta", "batch_size", "escape_formulas", "refuse_unfamiliar")
     return predict_path(predictor, c.data, c.output, pooling=pooling, **{name: getattr(c, name) for name in names})
@@ -102,6 +102,8 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
+    if pooling is not None:
+        predictor.task.need_one_class("by group")
     dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
@@ -112,7 +114,7 @@ def predict_path(
     ids: list[str] = []
     groups: list[str | None] = []
     columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
-    with prediction_writer(output, predictor.labels, **columns) as write, bar:
+    with prediction_writer(output, predictor.labels, task=predictor.task, **columns) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))
@@ -120,7 +122,7 @@ def predict_path(
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
             for part in predictor.stream(rows, **how):
                 if pooling is None:
-                    write(rows[0].ids[part.rows], part, further=predictor.notes(part))
+                    write(rows[0].ids[part.rows], part, predictor.notes(part))
                 else:
                     parts.append(part)
                 judged.update(part.inputs)
@@ -128,12 +130,14 @@ def predict_path(
                 reason = reason or next(filter(None, part.errors), None)
                 bar.update(len(part.errors))
             count += len(cases)
-            ids, groups = [*ids, *rows[0].ids], [*groups, *cases.frame["group"]]
+            if pooling is not None:
+                ids += rows[0].ids
+                groups += cases.frame["group"].tolist()
             for noted, each in zip(notices, rows, strict=True):
                 noted.update(each.notices())
         if pooling is not None and count:
             ids, whole = _by_group(parts, ids, groups, pooling)
-            write(ids, whole, further=predictor.notes(whole))
+            write(ids, whole, predictor.notes(whole))
             count, unreadable = len(ids), sum(error is not None for error in whole.errors)
     warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
     return Predicted(Path(output), count, unreadable, reason)

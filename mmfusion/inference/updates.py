@@ -47,7 +47,7 @@ def read_update(name: str | os.PathLike[str], folder: Path, config: Mapping[str,
         update = read_json(path)
         slope, intercept = update["slope"], update["intercept"]
         numbers = [*slope, *intercept]
-        whole = len(slope) == len(intercept) == len(update["labels"]) and {"site", "kind"} <= update.keys()
+        whole = len(slope) == len(intercept) == len(update["labels"]) and {"site", "kind", "n"} <= update.keys()
         if not whole or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
             raise ValueError("slope and intercept are a number for each class")
     except (ValueError, KeyError, TypeError) as error:

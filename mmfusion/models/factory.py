@@ -27,6 +27,7 @@ SWAPPABLE = {
     "table_encoder": ("table_args",),
     "fusion": ("fusion_args",),
     "head": ("head_args",),
+    "task": ("task_args",),
 }
 
 
@@ -145,7 +146,8 @@ def create_model(
         registry.get("model", architecture)
         weights = shipped_weights(name)
         tell_terms(weights)
-        model = load_model(weights.folder, num_classes=num_classes, **overrides)
+        with edits(allow_edited):
+            model = load_model(weights.folder, num_classes=num_classes, **overrides)
     else:
         chosen = {} if num_classes is None else {"num_classes": num_classes}
         model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)

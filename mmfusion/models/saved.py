@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
-from mmfusion.artifacts.integrity import check_files, digest
+from mmfusion.artifacts.integrity import check_files, check_weights
 from mmfusion.artifacts.names import CONFIG, WEIGHTS
 from mmfusion.artifacts.versions import renamed_tensors
 from mmfusion.models.fusion_model import FusionModel, model_keywords
@@ -124,8 +124,7 @@ def _checked(
             "weights; fetch or save the model again."
         )
     # a flipped bit within a tensor is nothing that safetensors could notice
-    if stored.get("weights_sha256") not in (None, digest(path)):
-        raise ValueError(f"{path} is damaged (not the file that {CONFIG} was written with); fetch or save it again.")
+    check_weights(folder, stored)
     check_files(folder, WEIGHTS)
     return state
 

@@ -12,7 +12,7 @@ from torch import nn
 from mmfusion import registry
 from mmfusion.artifacts.folder import write_artifact
 from mmfusion.artifacts.integrity import begin, digest
-from mmfusion.artifacts.names import CONFIG, LOCAL, WEIGHTS
+from mmfusion.artifacts.names import CONFIG, FAMILIARITY, LOCAL, WEIGHTS
 from mmfusion.artifacts.versions import FORMAT_VERSION
 from mmfusion.files import read_json, written_whole
 from mmfusion.models.fitting import check_fit
@@ -82,12 +82,12 @@ def save_model(
     with written_whole(folder / WEIGHTS) as partial:
         save_file(state, partial, metadata={"format": "pt"})
     path = folder / CONFIG
-    # a calibration belongs to the weights that it was fitted with
-    chosen = {"calibration": None, "tta": False}
-    there = read_json(path) if path.exists() else {}
-    for name in ("decisions", "familiarity"):  # likewise
-        there.pop(name, None)
-    entries = {**there, **chosen, **(metadata or {})}
+    # what was fitted with other weights belongs to them
+    fitted = ("calibration", "tta", "decisions", "familiarity")
+    there = {name: value for name, value in (read_json(path) if path.exists() else {}).items() if name not in fitted}
+    entries = {**there, "calibration": None, "tta": False, **(metadata or {})}
+    if "familiarity" not in entries:
+        (folder / FAMILIARITY).unlink(missing_ok=True)
     write_artifact(folder, model_config(model, entries) | {"weights_sha256": digest(folder / WEIGHTS)}, metrics)
     return folder
 

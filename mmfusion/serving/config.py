@@ -13,7 +13,7 @@ class AppConfig:
             the weights that come with the package are offered then.
         host: Address to listen on. The default can be reached from this machine alone.
         port: Port to listen on; 0 takes a free one.
-        max_upload_mb: Largest file that can be uploaded, in megabytes.
+        max_upload_mb: Largest upload in megabytes, all its files together.
         max_rows: Rows of a table at most.
         open_browser: Open the page in the browser of this machine.
     """

@@ -85,9 +85,9 @@ def app(config: AppConfig) -> Stopped:
             raise ImportError(f"The page needs Gradio ({error}): pip install 'mmfusion[app]'.") from None
         first = next(iter(models))
         print(f"loading {first}")
-        assert models[first]
+        _ = models[first]  # a model that cannot be loaded is told before the page opens
         host, port = listener.getsockname()[:2]
-        address = f"http://{host}:{port}"
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         serve = server(models, config, Path(uploads))
         print(f"{', '.join(models)} on {address} (stop with Ctrl+C)", flush=True)
         if config.open_browser:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from mmfusion.evaluation.temperature import as_logits, fit_temperature
+from mmfusion.evaluation.temperature import as_logits, fit_temperature, row_losses
 from mmfusion.evaluation.weighted import Floats
 
 #: updates, in the order of how much they fit.
@@ -108,13 +108,6 @@ def fit_update(kind: str, labels: ArrayLike, probabilities: ArrayLike, old: Arra
 
     found = minimize(loss, np.concatenate([ones, zeros]), jac=True, method="L-BFGS-B").x
     return Update(kind, found[:classes], found[classes:])
-
-
-def row_losses(labels: ArrayLike, probabilities: ArrayLike) -> Floats:
-    """(N,) negative log-likelihood of each row."""
-    y = np.asarray(labels)
-    found: Floats = -as_logits(probabilities)[np.arange(len(y)), y]
-    return found
 
 
 def choose_update(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmfusion.names import clip
 from mmfusion.untrusted import read_foreign_json
 
 #: bytes of tokenizer.json, at most: the vocabularies of the largest language models take about 35 million.
@@ -37,7 +38,7 @@ def check_tokenizer(path: Path) -> None:
     for number in strategy.values() if isinstance(strategy, dict) else ():
         if not isinstance(number, int) or number > MOST_PADDING:
             raise ValueError(
-                f"{path.name} pads texts to {str(number)[:40]} tokens, at most {MOST_PADDING:,} are taken."
+                f"{path.name} pads texts to {clip(str(number), 40)} tokens, at most {MOST_PADDING:,} are taken."
             )
 
 

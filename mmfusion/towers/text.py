@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
 from mmfusion.layers import masked_mean
-from mmfusion.names import check_choice, did_you_mean
+from mmfusion.names import check_choice, clip, did_you_mean
 from mmfusion.registry import register
 from mmfusion.repositories import HUB, LOCAL, check_answers, terms
 from mmfusion.towers.base import Tower, numbered
@@ -106,8 +106,8 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
 def check_type(encoder: str, kind: Any) -> None:
     """Raise ValueError, with the nearest ones, for a model type that is not taken."""
     if kind not in TYPES:
-        near = did_you_mean(str(kind)[:80], list(TYPES))
-        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {kind!r}, which is not taken; {near}")
+        near, told = did_you_mean(clip(str(kind)), list(TYPES)), clip(repr(kind))
+        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {told}, which is not taken; {near}")
 
 
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:

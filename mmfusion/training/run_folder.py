@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmfusion.artifacts.names import CONFIG, WEIGHTS
 from mmfusion.files import read_json, read_yaml, recover, sha256, write_json, write_yaml
 from mmfusion.settings import flat
 from mmfusion.training import checkpoints
@@ -15,8 +16,9 @@ FREE_TO_CHANGE = (
     *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
-#: keys that a run fills in from its rows where they are at their defaults (see :mod:`~mmfusion.training.settling`).
-FILLED_IN = ("model.table_encoder", "model.text_encoder", "train.batch_size")
+#: keys that a run fills in, from its task and its rows, where they are at their defaults: ``with_task`` and
+#: ``with_parts`` of :mod:`mmfusion.training.build`, and :mod:`~mmfusion.training.settling`.
+FILLED_IN = ("model.table_encoder", "model.text_encoder", "train.loss", "train.metric", "train.batch_size")
 
 
 class RunFolder:
@@ -72,8 +74,7 @@ class RunFolder:
     def has_best(self) -> bool:
         """Whether the best model is there, with the weights that it was saved with."""
         try:
-            kept = read_json(self.best / "config.json").get("weights_sha256")
-            return bool(kept == sha256(self.best / "model.safetensors"))
+            return bool(read_json(self.best / CONFIG).get("weights_sha256") == sha256(self.best / WEIGHTS))
         except (OSError, ValueError):
             return False
 

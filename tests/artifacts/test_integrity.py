@@ -107,6 +107,7 @@ def test_the_command_line_allows_edits_for_one_command(folder: Path, capsys: pyt
     parse("info", [str(folder), "--allow_edited"])  # read alone, it changes nothing for what follows
     with pytest.raises(ValueError, match="allow_edited"):
         mmfusion.Predictor.from_pretrained(folder)
+    parse("audit", ["--data", "x", "--label_errors", str(folder), "--allow_edited"])  # audit is given a model too
     assert cli.main(["split", "--data", "x", "--output", "y", "--allow_edited"]) == 2
     assert "Unknown argument --allow_edited" in capsys.readouterr().err
 
@@ -187,6 +188,9 @@ ATTACKS: dict[str, tuple[Change, str]] = {
         "entry 'decisions'",
     ),
     "template": (lambda c: c["processor"].update(text_template="," * 2_000_000), "longer than 10,000 characters"),
+    "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path out of its folder"),
+    "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000 is taken"),
+    "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion reads"),
     "depth": (nest, "is nested more than 40 deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),

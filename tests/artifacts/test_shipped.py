@@ -121,6 +121,15 @@ def test_weights_of_another_wheel_are_found(wheel, caplog):
     assert mmfusion.Predictor.from_pretrained("test_image.toy").labels == ["no", "yes"]
 
 
+def test_edited_weights_of_a_wheel_are_taken_where_that_is_asked_for(wheel):
+    path = wheel("toy_weights") / "config.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(ValueError, match="allow_edited=True"):
+        mmfusion.create_model("test_image.toy")
+    with pytest.warns(UserWarning, match="accepted"):
+        mmfusion.create_model("test_image.toy", allow_edited=True)
+
+
 def test_two_wheels_with_weights_of_one_name_are_refused_by_that_name(wheel):
     folder = wheel("toy_weights")
     wheel("other_weights")

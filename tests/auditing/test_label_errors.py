@@ -54,3 +54,6 @@ def test_an_audit_finds_swapped_labels(tmp_path):
         ]
         assert {row.partition(":")[0] for row in found[0].rows} == swapped
     assert found[0].severity == "warning" and len(list((tmp_path / "cache").iterdir())) == 1
+    mmfusion.save_pretrained(mmfusion.create_model("test_image", num_classes=2), tmp_path / "model", processor)
+    mmfusion.audit(tmp_path / "cases.csv", **options)
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # trained anew under its old name: other features

@@ -92,12 +92,13 @@ def test_a_link_to_itself_is_no_folder(folder: Path) -> None:
     assert {problem.row for problem in cases.problems} == {3}
 
 
-def test_dates_beyond_the_calendar_are_problems_of_their_rows(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["cases.parquet", "train-00000-of-00001.parquet"])
+def test_dates_beyond_the_calendar_are_problems_of_their_rows(folder: Path, name: str) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     dates = arrow.array([2**53, 0, None], arrow.int64()).cast(arrow.timestamp("ms"))
     table = arrow.table({"image": ["a.png", "b.png", "c.png"], "label": ["x", "y", "y"], "seen": dates})
-    parquet.write_table(table, folder / "cases.parquet")
+    parquet.write_table(table, folder / name)
     cases = read_cases(folder)
     assert [problem.row for problem in cases.problems] == [1]
     assert cases.frame["seen"].tolist() == [None, str(datetime(1970, 1, 1)), None]

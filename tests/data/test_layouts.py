@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -317,11 +318,11 @@ def test_a_long_table_is_read_without_a_look_at_each_file(tmp_path: Path, monkey
     (tmp_path / "cases.csv").write_text("image,label\na.png,x\na.png,y\n")
     for name in ("lstat", "stat"):
 
-        def look(path: object, *args: Any, real: Any = getattr(os, name), **how: Any) -> Any:
+        def look(path: object, *args: Any, real: Any, **how: Any) -> Any:
             assert "a.png" not in str(path)
             return real(path, *args, **how)
 
-        monkeypatch.setattr(os, name, look)
+        monkeypatch.setattr(os, name, partial(look, real=getattr(os, name)))
     assert read_cases(tmp_path).frame["image"].tolist() == ["a.png", "a.png"]
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from mmfusion.auditing import Audit, AuditConfig, audit
 from mmfusion.data import CaseTable, DatasetConfig, Problem, ProblemKind, Processor, check_images, read_cases
 from mmfusion.data.problems import Severity
-from mmfusion.data.read import STEPS
+from mmfusion.data.read import CASE_STEPS, CELL_STEPS, to_normal_form
 from mmfusion.inference.rows import AllRows
 
 K = ProblemKind
@@ -182,9 +182,10 @@ def test_a_column_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_the_steps_of_reading() -> None:
-    modules = [step.__module__.removeprefix("mmfusion.data.") for step in STEPS]
-    assert len(set(modules)) == len(STEPS)
-    assert [step.__name__ for step in STEPS] == [
+    steps = [*CELL_STEPS, to_normal_form, *CASE_STEPS]
+    modules = [step.__module__.removeprefix("mmfusion.data.") for step in steps]
+    assert len(set(modules)) == len(steps)
+    assert [step.__name__ for step in steps] == [
         "read_files",
         "add_header_columns",
         "join_labels",
@@ -192,6 +193,8 @@ def test_the_steps_of_reading() -> None:
         "split_by_fold",
         "read_label_columns",
         "find_columns",
+        "without_odd_cells",
+        "join_label_cells",
         "to_normal_form",
         "group_rows",
         "read_regions",

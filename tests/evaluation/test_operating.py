@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ import pytest
 
 import mmfusion
 from mmfusion.decisions import Decisions, OperatingPoint, Rule
-from mmfusion.evaluation.operating import choose_points, decision_figures, point_figures
+from mmfusion.evaluation.config import EvaluateConfig
+from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures, point_figures
 from mmfusion.evaluation.thresholds import rule_threshold
 from mmfusion.inference.cases import Predictions
-from mmfusion.inference.grouping import by_group, choose_pooling, joined, pooled
+from mmfusion.inference.grouping import by_group, joined, pooled
 from mmfusion.inference.stream import Prediction
+from mmfusion.training.config import TrainConfig
 
 NAMES = ["mel", "nv", "bcc"]
 
@@ -57,6 +60,14 @@ def test_other_rules_are_refused(text):
         Rule.parse(text)
 
 
+@pytest.mark.parametrize("config", [EvaluateConfig, TrainConfig])
+def test_a_prevalence_is_of_classes(config):
+    own = {"model": [], "data": ""} if config is EvaluateConfig else {}
+    assert config(**own, prevalence=0.1, alarm=["mel"]).prevalence == 0.1
+    with pytest.raises(ValueError, match="name them"):
+        config(**own, prevalence=0.1)
+
+
 def test_alarms_are_kept_at_a_prevalence():
     found = predictions()
     positive, score = found.labels == 0, found.probabilities[:, 0].astype(float)
@@ -94,8 +105,9 @@ def test_rows_of_a_group_have_one_answer():
     grouped = by_group(found, "mean")
     assert len(grouped.labels) == 100 and grouped.frame["id"].tolist() == [f"g{i}" for i in range(100)]
     assert grouped.probabilities[7] == pytest.approx(found.probabilities[21:24].mean(axis=0))
-    assert choose_pooling(found) == "mean" and choose_pooling(grouped) is None
+    assert choose_pooling(found) == choose_pooling(grouped) == "mean"
     found.labels[0] = (found.labels[0] + 1) % 3
+    assert choose_pooling(found) == "mean"  # groups that have no one answer
     with pytest.raises(ValueError, match="'g0' have different labels"):
         by_group(found, "max")
 
@@ -107,6 +119,20 @@ def test_groups_of_rows_that_cannot_all_be_read():
     names, whole = joined(parts, ["r0", "r1", "r2", "r3"], ["a", "a", None, "b"], "mean")
     assert names == ["a", "r2", "b"] and whole.errors == [None, None, "gone"]
     assert whole.probabilities[:2] == pytest.approx(np.array([[0.5, 0.5], [0.1, 0.9]])) and whole.inputs[0] == "image"
+
+
+def test_a_group_is_as_familiar_as_its_least_familiar_row():
+    names = list("hgfedcba")  # in this order, whatever the hashes of the names
+    log = np.log(np.full((3, 2), 0.5, dtype=np.float32))
+    familiar = {name: np.array([0.4, np.nan, 0.2], dtype=np.float32) for name in names}
+    read = Prediction(0, log, [None] * 3, ["image"] * 3, familiarity=familiar)
+    bad = Prediction(3, log[:1] * np.nan, ["broken"], [""])  # a part that says nothing
+    _, whole = joined([read, bad], list("wxyz"), ["a", "b", "a", "a"], "mean")
+    assert list(whole.familiarity) == names
+    for values in whole.familiarity.values():
+        assert values == pytest.approx([0.2, np.nan], nan_ok=True)
+    found = replace(predictions(6), familiarity={"image": np.array([0.3, 0.1, 0.2, np.nan, 0.5, 0.6])})
+    assert by_group(found, "mean").familiarity["image"] == pytest.approx([0.1, 0.5])
 
 
 def test_columns_and_saved_entries():

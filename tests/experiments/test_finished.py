@@ -32,8 +32,7 @@ def write(folder: Path, skill: float, *, order: int = 1, flipped: int = 0, ids: 
         rows(
             [f"r{i}" for i in place],
             Prediction(0, logits[place], [None] * len(place), ["image"] * len(place)),
-            truth,
-            groups,
+            {"true_label": truth, "group": groups},
         )
     return (logits.argmax(axis=1) == labels).astype(float)
 

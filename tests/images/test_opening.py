@@ -7,6 +7,7 @@ import random
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,9 +93,10 @@ def test_arrays() -> None:
 
 
 def test_what_is_no_image_is_named() -> None:
-    for wrong, kind in (([[1, 2]], "list"), (b"abc", "bytes"), (torch.zeros(3, 4, 4), "Tensor")):
+    wrongs: tuple[tuple[Any, str], ...] = (([[1, 2]], "list"), (b"abc", "bytes"), (torch.zeros(3, 4, 4), "Tensor"))
+    for wrong, kind in wrongs:
         with pytest.raises(TypeError, match=f"a NumPy array, not a {kind}"):
-            open_image(wrong)  # type: ignore[arg-type]
+            open_image(wrong)
 
 
 def test_a_tiff_that_is_not_read_says_which_are(tmp_path: Path) -> None:

@@ -86,9 +86,11 @@ def test_other_weights_lose_the_temperature_and_keep_the_processor(
     predictor: mmfusion.Predictor, tmp_path: Path
 ) -> None:
     predictor.save_pretrained(tmp_path)
+    (tmp_path / "familiarity.safetensors").write_bytes(b"means of the training rows")
     mmfusion.models.save_model(predictor.network(), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["calibration"] is None and config["processor"] == predictor.processor.to_dict()
+    assert not (tmp_path / "familiarity.safetensors").exists()
 
 
 def test_several_models_are_not_saved_as_one(predictor: mmfusion.Predictor, tmp_path: Path) -> None:

@@ -66,6 +66,11 @@ def test_an_ensemble_says_why_it_is_not_explained(predictor: mmfusion.Predictor)
     assert found.explanation is None and any("ensemble" in note for note in found.notes)
 
 
+def test_a_case_unlike_the_training_rows_is_told() -> None:
+    shipped = mmfusion.Predictor.from_pretrained("mibf_v2_lite0.ham10000", device="cpu")
+    assert "Unlike the training rows: image." in diagnose(shipped, {"image": ROW["image"]}, explain=False).notes
+
+
 def test_unreadable_case(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"a\.png cannot be decoded"):

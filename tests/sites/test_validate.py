@@ -13,9 +13,12 @@ from scipy.special import log_softmax, softmax
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor
+from mmfusion.evaluation.temperature import row_losses
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
-from mmfusion.sites.updates import KINDS, choose_update, fit_update, row_losses, shifted_prior
+from mmfusion.sites.updates import KINDS, choose_update, fit_update, shifted_prior
+
+SHIPPED = {"validate": "mibf_v2_lite0.ham10000", "evaluate": ["mibf_v2_lite0.ham10000"]}
 
 
 def cases(n: int, seed: int = 0, prior=(0.5, 0.3, 0.2), scale: float = 1.0):
@@ -68,6 +71,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     processor = Processor(["a", "b", "c"], image_size=32)
     site = {"rows": 24, "labels": {"a": 20, "b": 2, "c": 2}, "brightness": [0.1, 0.3, 0.5]}
     calibration = {"temperature": 1.5, "fitted_on": "val", "n": 60}
+    calibration["conformal"] = {"coverage": 0.9, "method": "lac", "thresholds": [0.8] * 3}
     Predictor(create_model("test_image", num_classes=3), processor, calibration, {"site": site}).save_pretrained(folder)
     data = tmp_path / "north"
     shutil.copytree(toy, data)
@@ -87,6 +91,10 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     update = json.loads(stored.read_text())
     assert update["kind"] in KINDS and update["n"] >= 20
     assert cli.main(argv) == 2 and "choose another --site" in capsys.readouterr().err
+    for verb in SHIPPED:  # neither the package nor a cache is written to
+        options = {"operating_points": ["sensitivity>=0.9"]} if verb == "evaluate" else {}
+        with pytest.raises(ValueError, match="folder of your own"):
+            getattr(mmfusion, verb)(data, model=SHIPPED[verb], store=True, **options)
     update |= {"slope": [2.0, 1.0, 1.0], "intercept": [0.0, 1.0, 0.0], "kind": "slope_intercept"}
     stored.write_text(json.dumps(update))
     plain = mmfusion.predict(data, model=[f"local-dir:{folder}"])[["p_a", "p_b", "p_c"]].to_numpy()
@@ -94,8 +102,13 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
         ["p_a", "p_b", "p_c"]
     ].to_numpy()
     assert updated == pytest.approx(softmax(np.log(plain) * [2, 1, 1] + [0, 1, 0], axis=1), abs=1e-5)
+    fitted = mmfusion.Predictor.from_pretrained(folder, calibration="north").calibration
+    assert "conformal" not in fitted and fitted["temperature"] == 1.5  # sets were fitted without the update
     with pytest.raises(FileNotFoundError, match="stored with the model: north"):
         mmfusion.Predictor.from_pretrained(folder, calibration="south")
+    stored.write_text(json.dumps({name: value for name, value in update.items() if name != "n"}))
+    with pytest.raises(ValueError, match="no update that mmfusion validate wrote"):
+        mmfusion.Predictor.from_pretrained(folder, calibration="north")
     stored.write_text(json.dumps(update | {"weights_sha256": "other"}))
     with pytest.raises(ValueError, match="another model"):
         mmfusion.Predictor.from_pretrained(folder, calibration="north")
