@@ -81,7 +81,9 @@ class AuditedData:
     def sentences(self) -> list[str | None]:
         """What the text template makes of each row."""
         template, missing = self.dataset.text_template or "", self.dataset.missing_values
-        return [render(template, row, missing) or None for row in self.frame.to_dict("records")]
+        there = [name for name in self.inputs if name in self.frame]
+        rows = zip(*(self.frame[name] for name in there), strict=True) if there else [()] * len(self.frame)
+        return [render(template, dict(zip(there, row, strict=True)), missing) or None for row in rows]
 
     @property
     def inputs(self) -> tuple[str, ...]:

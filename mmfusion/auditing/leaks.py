@@ -1,5 +1,6 @@
 """Findings about the label showing where it should not: in a column, in an id, in the words of a text."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ _STANDARD_ERRORS = 3.0
 _RULED_OUT = 0.25  # classes that hold this share of the rows ...
 _RARER = 10  # ... are so many times rarer under a value that settles the label
 _CONFIDENCE = 0.95
+#: A value of fewer groups settles nothing: the interval of a share of 0 ends above one in ``_RARER``.
+_FEWEST = math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - 1 / _RARER))
 _P_VALUE = 1e-3
 _MISSING = "(missing)"
 
@@ -77,38 +80,51 @@ def judge(
         groups: (rows,) number of each row's group.
         folds: (rows,) fold of each row; groups are whole.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     rows, classes = len(labels), int(labels.max()) + 1
-    gain, uncertainty = np.zeros(rows), np.zeros(rows)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        shares = np.bincount(labels[~held_out], minlength=classes) + 1.0
-        shares /= shares.sum()
-        counts = np.zeros((len(names), classes))
-        np.add.at(counts, (codes[~held_out], labels[~held_out]), 1)
-        predicted = (counts + shares) / (counts.sum(axis=1, keepdims=True) + 1)
-        uncertainty[held_out] = -np.log(shares[labels[held_out]])
-        gain[held_out] = np.log(predicted[codes[held_out], labels[held_out]]) + uncertainty[held_out]
+    place = np.unique(folds, return_inverse=True)[1]
+    inside, base = _counts(place, labels), np.bincount(labels, minlength=classes)
+    shares = base - inside + 1.0
+    shares /= shares.sum(axis=1, keepdims=True)
+    pairs = np.unique(codes.astype(np.int64) * classes + labels, return_inverse=True)[1]
+    alike = _outside(place, pairs)  # rows of other folds with the row's value and class, and with its value
+    expected = shares[place, labels]
+    uncertainty = -np.log(expected)
+    gain = np.log((alike + expected) / (_outside(place, codes) + 1)) + uncertainty
     by_group = np.bincount(groups, weights=gain)[np.unique(groups)]
     # a column that is the label gains as much in every row: no spread, and no doubt
     errors = by_group.mean() / max(by_group.std() / np.sqrt(len(by_group)), 1e-9)
 
-    base = np.bincount(labels, minlength=classes) / rows
+    base = base / rows
+    independent = np.bincount(np.unique(np.stack([codes, groups]), axis=1)[0], minlength=len(names))
     settling: dict[str, int] = {}  # value -> its rows
-    for code in np.unique(codes):
-        members = codes == code
-        count = int(members.sum())
-        there = np.bincount(labels[members], minlength=classes) / count
-        rarest_first = np.argsort(there / base)
-        known, share = np.cumsum(there[rarest_first])[:-1], np.cumsum(base[rarest_first])[:-1]
-        independent = len(np.unique(groups[members]))
-        seen = known * independent
-        highest = beta.ppf(_CONFIDENCE, seen + 1, np.maximum(independent - seen, 1e-9))
-        if ((share >= _RULED_OUT) & (highest <= share / _RARER)).any():
-            settling[names[code]] = count
+    if len(able := np.flatnonzero(independent >= _FEWEST)):
+        members = np.isin(codes, able)
+        there = _counts(np.searchsorted(able, codes[members]), labels[members], classes)
+        count = there.sum(axis=1)
+        there = there / count[:, None]
+        rarest_first = np.argsort(there / base, axis=1)
+        known = np.cumsum(np.take_along_axis(there, rarest_first, axis=1), axis=1)[:, :-1]
+        share, groups_there = np.cumsum(base[rarest_first], axis=1)[:, :-1], independent[able, None]
+        seen = known * groups_there
+        highest = betaincinv(seen + 1, np.maximum(groups_there - seen, 1e-9), _CONFIDENCE)
+        settles = ((share >= _RULED_OUT) & (highest <= share / _RARER)).any(axis=1)
+        settling = {names[code]: int(n) for code, n in zip(able[settles], count[settles], strict=True)}
     removed = float(gain.sum() / uncertainty.sum())
     return Evidence(removed, float(errors), sum(settling.values()) / rows, [*settling])
+
+
+def _counts(of: np.ndarray, labels: np.ndarray, classes: int = 0) -> np.ndarray:
+    """(values, classes) number of rows."""
+    classes = classes or int(labels.max()) + 1
+    return np.bincount(of.astype(np.int64) * classes + labels, minlength=(of.max() + 1) * classes).reshape(-1, classes)
+
+
+def _outside(folds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(rows,) number of rows of other folds with the row's value."""
+    own = np.unique(np.int64(folds.max() + 1) * values + folds, return_inverse=True)[1]
+    return np.bincount(values)[values] - np.bincount(own)[own]
 
 
 def judge_columns(data: AuditedData) -> dict[str, Evidence]:
@@ -178,15 +194,19 @@ def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
     Returns:
         (rows,) number of each row's value, and the values' names; a missing cell is a value of its own.
     """
-    filled = np.array([cell if cell is not None else _MISSING for cell in cells], dtype=object)
     values = [cell for cell in cells if cell is not None]
     numbers = _numbers(values)
     if numbers is not None and len(set(values)) > _BINS:
         bins = max(2, min(_BINS, len(values) // 20))
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1]))
         bounds = [numbers.min(), *edges, numbers.max()]
-        texts = np.array([f"{low:g} to {high:g}" for low, high in pairwise(bounds)], dtype=object)
-        filled[[cell is not None for cell in cells]] = texts[np.searchsorted(edges, numbers, side="right")]
+        places = np.full(len(cells), len(edges) + 1)  # of the missing cells
+        places[[cell is not None for cell in cells]] = np.searchsorted(edges, numbers, side="right")
+        texts = np.array([*(f"{low:g} to {high:g}" for low, high in pairwise(bounds)), _MISSING])
+        used, places = np.unique(places, return_inverse=True)
+        names, codes = np.unique(texts[used], return_inverse=True)
+        return codes[places], names.tolist()
+    filled = np.array([cell if cell is not None else _MISSING for cell in cells], dtype=object)
     names, codes = np.unique(filled.astype(str), return_inverse=True)
     return codes, names.tolist()
 

@@ -62,7 +62,7 @@ def group_lines(cases: CaseTable, dataset: DatasetConfig) -> list[str]:
 
 def _shared(data: AuditedData, column: str) -> tuple[int, list[str]]:
     """How many values of a column lie in several splits; ids of rows outside training whose value training has too."""
-    frame = data.frame[data.frame[column].notna()]
+    frame = data.frame.loc[data.frame[column].notna(), ["id", "split", column]]
     is_torn = frame.groupby(column)["split"].transform("nunique") > 1
     is_trained = frame[column].isin(frame.loc[frame["split"] == "train", column])
     leaked = frame[is_torn & is_trained & (frame["split"] != "train")]

@@ -1,9 +1,12 @@
 """Where the images lie: paths are looked up below one folder, and nothing outside it is taken."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -85,12 +88,14 @@ class ImageFolder:
             message = "images are not fetched from addresses; download them, and give their paths"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, message)
         if not found:
-            raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file does not exist below {self.root}")
+            missing = f"the image file does not exist below {self.root}"
+            if there := self._with_zeros.get(name.removesuffix(".0")):
+                missing += f"; {there} does: ids were read as numbers and lost their zeros, keep them as text"
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, missing)
         if len(found) > 1:
             several = f"{len(found)} files have this name or id, {found[0]} and {found[1]}; give the path of one"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, several)
-        is_link = not self._follow and os.path.islink(os.path.join(self.root, found[0]))
-        if is_link and not _is_inside(self.root / found[0], self.root):
+        if self._is_link(found[0]) and not self._follow and not _is_inside(self.root / found[0], self.root):
             outside = f"the file is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         return found[0]
@@ -111,45 +116,72 @@ class ImageFolder:
 
     def _in_folder(self, folder: str, name: str) -> list[str]:
         """The file of this name, or else those of this id, or else the folder of this name (a series)."""
-        names, stems, folders = self._listing(folder)
-        found = [name] if name in names else stems.get(name, [name] if name in folders else [])
+        listed = self._listing(folder)
+        found = [name] if name in listed.files else listed.ids.get(name, [name] if name in listed.folders else [])
         return [_joined(folder, each) for each in found]
 
-    def _list(self, folder: str) -> tuple[set[str], dict[str, list[str]], set[str]]:
-        """Files of a folder, image ids -> files, and folders in it."""
-        path = self.root / folder
+    def _is_link(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return name in self._listing(folder).links
+
+    def _list(self, folder: str) -> _Listed:
+        """What lies in a folder; nothing where it is none."""
+        path, listed = self.root / folder, _Listed(self._suffixes)
         if not path.is_dir():
-            return set(), {}, set()
+            return listed
         if not self._follow and not _is_inside(path, self.root):
             outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         with os.scandir(path) as entries:
-            names: set[str] = set()
-            folders: set[str] = set()
             for entry in entries:
-                (folders if _is_folder(entry) else names).add(entry.name)
-        return names, self._by_id(sorted(names)), folders
+                (listed.folders if _is_folder(entry) else listed.files).add(entry.name)
+                if entry.is_symlink():
+                    listed.links.add(entry.name)
+        return listed
 
     @cached_property
     def _everywhere(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         """File names, and image ids, -> paths of all files in the folders below."""
         paths: list[str] = []
         for place in self._within:
-            paths += [_joined(place, name) for name in walk(self.root / place, follow_links=self._follow).files]
+            below = walk(self.root / place, follow_links=self._follow).files
+            paths += below if place == "." else [_joined(place, name) for name in below]
         names: dict[str, list[str]] = {}
         for path in paths:
             names.setdefault(path.rpartition("/")[2], []).append(path)
-        return names, self._by_id(paths)
+        return names, _by_id(paths, self._suffixes)
 
-    def _by_id(self, paths: Sequence[str]) -> dict[str, list[str]]:
-        """Image id, the file name without its suffix, -> paths."""
-        stems: dict[str, list[str]] = {}
-        for path in paths:
-            name = path.rpartition("/")[2]
-            lower = name.lower()
-            if suffix := next((each for each in self._suffixes if lower.endswith(each)), None):
-                stems.setdefault(name[: -len(suffix)], []).append(path)
-        return stems
+    @cached_property
+    def _with_zeros(self) -> dict[str, str]:
+        """Image id, a number, without its leading zeros -> path of the file whose id has them."""
+        stems = self._everywhere[1]
+        return {stem.lstrip("0"): paths[0] for stem, paths in stems.items() if stem[:1] == "0" and stem.isdecimal()}
+
+
+@dataclass
+class _Listed:
+    """Names of the files, folders and links in one folder; image ids -> files, of the ``suffixes``."""
+
+    suffixes: Sequence[str]
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
+
+    @cached_property
+    def ids(self) -> dict[str, list[str]]:
+        return _by_id(sorted(self.files), self.suffixes)
+
+
+def _by_id(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
+    """Image id, the file name without its suffix, -> paths."""
+    ids: dict[str, list[str]] = {}
+    # the longest that fits, of the few that there are: .nii.gz before .gz
+    ends = re.compile(f"(?:{'|'.join(map(re.escape, sorted(suffixes, key=len, reverse=True)))})$", re.IGNORECASE)
+    for path in paths:
+        name = path.rpartition("/")[2]
+        if end := ends.search(name):
+            ids.setdefault(name[: end.start()], []).append(path)
+    return ids
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

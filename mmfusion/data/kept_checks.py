@@ -38,7 +38,7 @@ class KeptChecks:
         if (kept := self._sound.get(name)) is None:
             return False
         try:
-            state = os.stat(os.path.join(self._root, name))
+            state = os.stat(f"{self._root}/{name}")
             if state.st_size != kept[0]:
                 return False
             if state.st_mtime_ns == kept[1]:

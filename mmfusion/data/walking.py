@@ -57,10 +57,11 @@ def walk(folder: Path, *, follow_links: bool = False) -> Walked:
     """List the files below a folder. Hidden files are left out; a folder that links lead to twice is listed once."""
     found, seen = Walked(folder), {os.path.realpath(folder)}
     for path, folders, files in os.walk(folder, followlinks=follow_links):
-        place = Path(path).relative_to(folder)
+        relative = Path(path).relative_to(folder).as_posix()
+        place = "" if relative == "." else f"{relative}/"
         entered = []
         for name in sorted(folders, key=natural_key):
-            below = (place / name).as_posix()
+            below = place + name
             real = os.path.realpath(os.path.join(path, name))
             if name.startswith(".") or name == _ARCHIVE:
                 found.hidden.append(below)
@@ -71,7 +72,7 @@ def walk(folder: Path, *, follow_links: bool = False) -> Walked:
                 entered.append(name)
         folders[:] = entered
         names = sorted((name for name in files if not name.startswith(".")), key=natural_key)
-        found.files += [(place / name).as_posix() for name in names]
+        found.files += [place + name for name in names]
     return found
 
 

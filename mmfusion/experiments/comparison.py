@@ -32,6 +32,7 @@ from mmfusion.task import Task, task_named
 from mmfusion.training import RunConfig
 from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
+from mmfusion.training.contents import check_contents
 
 #: values of a column that are left out in turn; more of them look like patients.
 MOST_SITES = 20
@@ -81,6 +82,8 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
     cases = read_cases(rows[0].config.data, dataset.without_split() if experiment.splits_anew else dataset)
+    for row in rows:
+        check_contents(row.config, cases)
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
     check_classes(experiment.alarm, cases.labels)

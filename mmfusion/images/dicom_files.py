@@ -177,8 +177,9 @@ def _shot(dataset: Any, index: int) -> Shot:
         return Image.fromarray(values) if values.dtype == np.uint8 else Frame(values)
     head = _of_frame(dataset, index)
     rescale, window = _rescale(head), _window(head)
-    bits, inverted = int(dataset.get("BitsStored", 8)), photometric == "MONOCHROME1"
+    inverted = photometric == "MONOCHROME1"
     if values.dtype == np.uint8 and rescale is None and window is None:
+        bits = int(dataset.get("BitsStored", 8))
         screen = values if bits == 8 else (values * (255 / (2**bits - 1))).round().astype(np.uint8)
         return Image.fromarray(255 - screen if inverted else screen)
     return Frame(values, rescale, window, inverted, _padding(dataset))
@@ -186,20 +187,29 @@ def _shot(dataset: Any, index: int) -> Shot:
 
 def _uncompressed(dataset: Any, index: int) -> Values | None:
     """Grey values of a frame that lie in the file one after the other, which pydicom would copy twice; else None."""
-    if str(dataset.file_meta.get("TransferSyntaxUID")) not in _UNCOMPRESSED or dataset.get("SamplesPerPixel") != 1:
+    if str(dataset.file_meta.get("TransferSyntaxUID")) not in _UNCOMPRESSED or _number(dataset, "SamplesPerPixel") != 1:
         return None
-    allocated, stored, content = dataset.get("BitsAllocated"), dataset.get("BitsStored"), dataset.get("PixelData")
-    signed = dataset.get("PixelRepresentation")
-    if allocated not in (8, 16) or signed not in (0, 1) or dataset.get("HighBit") != stored - 1 or content is None:
+    allocated, stored, highest_bit = (_number(dataset, name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
+    signed, content = _number(dataset, "PixelRepresentation"), dataset.get("PixelData")
+    if allocated not in (8, 16) or signed not in (0, 1) or highest_bit != stored - 1 or content is None:
         return None
-    shape = dataset.get("Rows") or 0, dataset.get("Columns") or 0
+    shape = _number(dataset, "Rows") or 0, _number(dataset, "Columns") or 0
     count, size = shape[0] * shape[1], allocated // 8
     if not count or len(content) < (index + 1) * count * size:
         return None
     values = np.frombuffer(content, f"<{'iu'[1 - signed]}{size}", count, index * count * size).reshape(shape)
     lowest, highest = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
-    has_other_bits = stored < allocated and (values.max() > highest or values.min() < lowest)  # such as overlays
-    return None if has_other_bits else values
+    outside = stored < allocated and (values.max() > highest or (signed and values.min() < lowest))  # such as overlays
+    return None if outside else values
+
+
+def _number(dataset: Any, name: str) -> Any:
+    """A whole number of 16 bits as it lies in the file: pydicom's way to it takes as long as reading the pixels."""
+    element: Any = dataset.get_item(name) if name in dataset else None
+    content = getattr(element, "value", None)
+    if isinstance(content, bytes) and len(content) == 2:  # yet unread
+        return int.from_bytes(content, "little" if element.is_little_endian else "big")
+    return dataset.get(name)
 
 
 def _decoded(dataset: Any, index: int) -> Values:

@@ -16,6 +16,8 @@ _MOST = (0.5, 99.5)
 #: one value or no more than this share of the pixels, and where the others are no mere handful of classes.
 _GAP, _RARE, _FEW = 0.25, 0.005, 16
 _WHITE = (255, 255, 255)
+#: Rows of an image that are looked up at once.
+_ROWS = 32
 
 
 class BlankImageError(ValueError):
@@ -163,7 +165,7 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
         bits = max((end if end >= 0 else ~end).bit_length() for end in map(int, frame.ends or (0, 0)))
         make = _table if frame.is_plain else _table.__wrapped__
         table = make(frame.rescale, frame.window, frame.inverted, limits, values.dtype, bits)
-        shown = table.take(values.view(f"u{values.itemsize}"))
+        shown = _looked_up(table, values.view(f"u{values.itemsize}"))
     else:
         shown = _bytes(frame, values, limits)
     picture = Image.fromarray(shown)
@@ -171,6 +173,15 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
         behind = Image.new(picture.mode, picture.size, _WHITE if picture.mode == "RGB" else 255)
         picture = Image.composite(picture, behind, Image.fromarray((frame.alpha * 255).round().astype(np.uint8)))
     return picture if picture.mode == "RGB" else Image.merge("RGB", [picture] * 3)
+
+
+def _looked_up(table: Values, codes: Values) -> Values:
+    """The table's entry of each code, some rows at a time: NumPy makes every code a number of 64 bits first."""
+    shown = np.empty(codes.shape, dtype=table.dtype)
+    for start in range(0, len(codes), _ROWS):
+        part = slice(start, start + _ROWS)
+        table.take(codes[part], out=shown[part], mode="clip")  # no code lies beyond the table
+    return shown
 
 
 @lru_cache(maxsize=64)

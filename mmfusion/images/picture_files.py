@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,8 @@ from mmfusion.images.frames import Frame, Shot, Stack, Values, of_extra
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
 #: First bytes of TIFF and BigTIFF, in either order of bytes.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: The filter against Pillow's warning of half its limit of pixels; an image above the limit is refused in our words.
+_QUIET = ("ignore", None, Image.DecompressionBombWarning, None, 0)
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE = 262, 258, 339, 254  # tags of TIFF
 
 
@@ -28,6 +31,8 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
     Raises:
         OSError: The file is no picture of :data:`FORMATS`, or damaged.
     """
+    if _QUIET not in warnings.filters:  # asked each time, since whoever catches warnings takes filters back
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning, append=True)
     with open(path, "rb") as file:
         content = file.read()
     try:

@@ -18,11 +18,13 @@ from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.fitting import set_columns
 from mmfusion.task import DEFAULT, Task, task_named
+from mmfusion.text.template import template_fields
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
 from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig, TrainConfig
+from mmfusion.training.contents import may_leave_text_out
 from mmfusion.training.lora import add_adapters
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def with_task(config: RunConfig) -> RunConfig:
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
     """The run with the parts that its rows ask for and its settings leave open, and what is to be told of them.
 
-    Columns are read by a table tower; a text tower that no training row feeds is then left out.
+    Columns are read by a table tower; a text tower that no training row feeds is left out.
 
     Raises:
         ValueError: the model reads columns, and none are chosen.
@@ -102,12 +104,10 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
     if table is None and parts.get("table_encoder") is not None:
         how = "choose them with --dataset.table_columns auto"
         raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
-    if table is None:
-        return config, told
-    if parts.get("table_encoder") is None:
+    if table is not None and parts.get("table_encoder") is None:
         model = replace(model, table_encoder=TABLE_ENCODER)
         told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
-    if parts["text_encoder"] is not None and model.text_encoder is None and not any(_texts(config, cases)):
+    if may_leave_text_out(config) and not any(_texts(config, cases)):
         model = replace(model, text_encoder="none")
         told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
     return replace(config, model=model), told
@@ -272,7 +272,8 @@ def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenize
 def _texts(config: RunConfig, cases: CaseTable) -> Iterator[str]:
     """Texts of the training rows; a row without one has an empty text."""
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
-    return (reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records"))
+    frame, named = cases.select("train").frame, {"text", *template_fields(config.dataset.text_template or "")}
+    return (reader.text_of(row) or "" for row in frame.filter(named).to_dict("records"))
 
 
 def build_loss(config: TrainConfig, task: Task, counts: Mapping[str, Sequence[int]]) -> Any:

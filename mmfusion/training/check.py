@@ -11,6 +11,7 @@ from mmfusion.models.parts import check_parts
 from mmfusion.task import task_named
 from mmfusion.training.build import TABLE_ENCODER, build_loss, needs_aux_heads, task_keywords, with_task
 from mmfusion.training.config import RunConfig
+from mmfusion.training.contents import may_leave_text_out
 from mmfusion.training.weights import tower_starts
 
 
@@ -54,8 +55,6 @@ def check_settings(config: RunConfig) -> None:
             asked = [name for name in ("freeze_stages", "mixup", "cutmix") if getattr(train, name) is not None]
             if asked:
                 raise ValueError(f"train.{asked[0]} is for images, and {config.model.name} reads none; leave it out.")
-        model = config.model
-        if config.dataset.reads_columns and model.text_encoder is None and parts["text_encoder"] is not None:
-            # left out later where no row has a text
-            config = replace(config, model=replace(model, text_encoder="none"))
+        if may_leave_text_out(config):  # its weights are looked for where a row has a text
+            config = replace(config, model=replace(config.model, text_encoder="none"))
     tower_starts(config)

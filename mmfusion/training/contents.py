@@ -8,14 +8,33 @@ from mmfusion.data.contents import contents_of
 from mmfusion.models.factory import resolve_config
 from mmfusion.text.template import template_fields
 from mmfusion.training.config import RunConfig
+from mmfusion.training.weights import tower_starts
+
+
+def may_leave_text_out(config: RunConfig) -> bool:
+    """Whether a run goes on without its text tower where no training row has a text.
+
+    A new model does that reads something else too, and of whose texts the settings say nothing, nor of what joins them
+    with the images.
+    """
+    model, dataset = config.model, config.dataset
+    asked: list[Any] = [model.text_encoder, model.text_args, dataset.text_column, dataset.text_template]
+    if not dataset.reads_columns:
+        asked += [model.fusion, model.fusion_args, model.dim, model.modality_dropout]
+        asked += [config.train.loss] if config.train.loss == "mp" else []
+    if is_saved(model.name) or any(value is not None for value in asked):
+        return False
+    parts: dict[str, Any] = resolve_config(model.name, **model.overrides())
+    others = parts["image_encoder"] is not None or dataset.reads_columns or parts["towers"]
+    return parts["text_encoder"] is not None and bool(others)
 
 
 def check_contents(config: RunConfig, cases: CaseTable) -> str:
     """What the training rows hold, in one line. Before a split is drawn all rows are looked at.
 
     Raises:
-        ValueError: The model reads images or texts, and no training row has one. Where columns are chosen, a text tower
-            that nobody named is left out later instead.
+        ValueError: The model reads images or texts, and no training row has one; unless it is a text tower that is left
+            out later instead (:func:`may_leave_text_out`). Or the text tower's weights would have to be fetched.
     """
     model, dataset = config.model, config.dataset
     saved = read_config(resolve_artifact(model.name)) if is_saved(model.name) else None
@@ -32,10 +51,12 @@ def check_contents(config: RunConfig, cases: CaseTable) -> str:
             f"{', '.join(cases.metadata)}. dataset.columns says which is which ({{{lacking[0]}: ...}}), or "
             "dataset.text_template makes another text."
         )
-    dispensable = dataset.reads_columns and saved is None and model.text_encoder is None
     if parts["image_encoder"] is not None and not found.image:
         ways = ["name their column with --dataset.image_column"]
         raise _absent(cases, config, "an image", ways, "images", "image", saved is None)
+    dispensable = may_leave_text_out(config)
+    if dispensable and found.text:
+        tower_starts(config)
     if parts["text_encoder"] is not None and not found.text and not dispensable:
         ways = ["name their column with --dataset.text_column", "make them of columns with --dataset.text_template"]
         raise _absent(cases, config, "a text", ways, "texts", "text", saved is None)

@@ -16,7 +16,7 @@ from mmfusion.data.formats import has_table
 from mmfusion.data.memory import data_set
 from mmfusion.decisions import check_classes
 from mmfusion.inference.predictor import Predictor
-from mmfusion.training.config import RunConfig
+from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.contents import check_contents
 from mmfusion.training.feature_cache import FeatureCache
 from mmfusion.training.features import FeatureRows
@@ -41,7 +41,7 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
         classes = f"the training rows have one class only, {cases.labels}; two are needed"
         named = " The classes are the names of the folders; a table with the labels is named with dataset.table."
         raise ValueError(f"{cases.source}: {classes}.{named if _has_no_table(config) else ''}")
-    if config.train.batch_size > count:
+    if config.train.batch_size > count and config.train.batch_size != TrainConfig.batch_size:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
     if config.train.alarm:
         check_classes(config.train.alarm, cases.labels)

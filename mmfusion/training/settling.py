@@ -1,6 +1,6 @@
 """What a run's rows settle of it: columns, parts, the start of each tower; and the model that is made of all that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import set_seed
@@ -48,5 +48,8 @@ def settle(config: RunConfig, cases: CaseTable, processes: int = 1) -> Settled:
     """
     columns = columns_of(config, cases)
     config, told = with_parts(config, cases, columns.table)
+    if config.train.batch_size > (count := cases.splits["train"]):  # the default; a size that is given is refused
+        config = replace(config, train=replace(config.train, batch_size=count))
+        told.append(f"there are only {count} training rows: all of them make one step (train.batch_size {count})")
     starts = tower_starts(config)
     return Settled(config, columns, told, starts, provenance_of(config, cases, starts, processes, columns.table))

@@ -2,9 +2,13 @@
 
 import json
 import logging
+import os
+import struct
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -251,6 +255,33 @@ def write_open_document(path: Path, rows: list[list[object]]) -> None:
         archive.writestr("content.xml", content)
 
 
+def write_old_workbook(path: Path, rows: list[list[str | float]]) -> None:
+    """The same as XLS, as Excel 97 has it: records of BIFF8 in a compound file."""
+
+    def record(kind: int, content: bytes = b"") -> bytes:
+        return struct.pack("<HH", kind, len(content)) + content
+
+    def cell(row: int, column: int, value: str | float) -> bytes:
+        if isinstance(value, str):
+            return record(0x204, struct.pack("<4HB", row, column, 0, len(value), 0) + value.encode())
+        return record(0x203, struct.pack("<3Hd", row, column, 0, value))
+
+    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+        text = f"{name}\0".encode("utf-16-le")
+        return struct.pack("<64sHBB3i36xiQ", text, len(text), kind, 1, -1, -1, child, start, size)
+
+    book, page = (record(0x809, struct.pack("<4H2I", 0x600, kind, 0, 0, 0, 6)) for kind in (5, 16))
+    sheet = record(0x85, struct.pack("<I4B", len(book) + 17, 0, 0, 1, 0) + b"S")
+    cells = b"".join(cell(i, j, value) for i, row in enumerate(rows) for j, value in enumerate(row))
+    stream = (book + sheet + record(10) + page + cells + record(10)).ljust(4096, b"\0")
+    magic, ends = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (0, 4096, -2, 0, -2, 0)
+    head = struct.pack("<8s16x5H6x3I6i", magic, 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, *ends)
+    table = [-3, -2, *range(3, 10), -2]  # sector 0 is this table, 1 the folder, 2 to 9 the book
+    folder = entry("Root Entry", 5, 1, -2, 0) + entry("Workbook", 2, -1, 2, len(stream)) + bytes(256)
+    sectors = struct.pack("<109i", 0, *[-1] * 108) + struct.pack("<128i", *table, *[-1] * 118) + folder
+    path.write_bytes(head + sectors + stream)
+
+
 def test_spreadsheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("python_calamine")
     picture(tmp_path / "a.png")
@@ -263,12 +294,36 @@ def test_spreadsheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     cases = read_cases(tmp_path)
     assert cases.frame[["image", "label", "age"]].values.tolist() == [["a.png", "mel", "55.5"], ["a.png", "nv", None]]
+    write_old_workbook(tmp_path / "old.xls", [["image", "label", "age"], ["a", "mel", 55.0], ["a.png", "nv", 40.5]])
+    assert read_cases(tmp_path / "old.xls").frame["age"].tolist() == ["55", "40.5"]
     (tmp_path / "broken.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
     with pytest.raises(ValueError, match=r"broken\.xls"):
         read_cases(tmp_path / "broken.xls")
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(ImportError, match=r"mmfusion\[excel\]"):
         read_cases(tmp_path / "cases.ods")
+
+
+def test_ids_that_lost_their_zeros_name_the_file_that_has_them(tmp_path: Path) -> None:
+    for i in (7, 12):
+        picture(tmp_path / "images" / f"{i:05d}.png")
+    (tmp_path / "cases.csv").write_text("image,label\n7,a\n12.0,b\n13,b\n")
+    lost, decimal, absent = messages(read_cases(tmp_path))
+    assert "images/00007.png does: ids were read as numbers and lost their zeros" in lost
+    assert "00012.png" in decimal and absent.endswith(str(tmp_path))
+
+
+def test_a_long_table_is_read_without_a_look_at_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "cases.csv").write_text("image,label\na.png,x\na.png,y\n")
+    for name in ("lstat", "stat"):
+
+        def look(path: object, *args: Any, real: Any, **how: Any) -> Any:
+            assert "a.png" not in str(path)
+            return real(path, *args, **how)
+
+        monkeypatch.setattr(os, name, partial(look, real=getattr(os, name)))
+    assert read_cases(tmp_path).frame["image"].tolist() == ["a.png", "a.png"]
 
 
 def test_images_inside_parquet(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,20 @@ def test_row_rng_depends_on_seed_epoch_and_row_alone() -> None:
     assert row_rng(0, 0, "a").random() == draws[0, 0, "a"]
     # fixed for good: a resumed run on another machine goes on with the same pictures
     assert row_rng(7, 3, "ISIC_0024306.jpg").getrandbits(32) == 4121498826
+
+
+def test_large_images_are_read_without_pillows_warning_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _picture().save(tmp_path / "a.png")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, and refuses above twice as many
+        assert open_image(tmp_path / "a.png").size == (40, 30)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+        with pytest.raises(ValueError, match=r"a\.png cannot be decoded: it has more than 1,000 pixels"):
+            open_image(tmp_path / "a.png")
+    assert seen == []
 
 
 def test_an_unreadable_stream_type() -> None:

@@ -1,4 +1,4 @@
-"""A training run refuses a modality of its model that no training row has, before it opens an image."""
+"""A modality of a run's model that no training row has: refused before an image is opened, or left out and told."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from mmfusion.data import DatasetConfig
+from mmfusion.data import DatasetConfig, read_cases
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.run import predict_path
-from mmfusion.training import RunConfig, train
+from mmfusion.models.factory import resolve_config
+from mmfusion.training import RunConfig, TrainConfig, train
+from mmfusion.training.build import with_parts
+from mmfusion.training.contents import check_contents
 
 
 def without(toy: Path, folder: Path, column: str) -> Path:
@@ -39,10 +43,43 @@ def without(toy: Path, folder: Path, column: str) -> Path:
 def test_a_modality_that_no_training_row_has(
     make_config: Callable[..., RunConfig], toy: Path, tmp_path: Path, column: str, words: list[str]
 ) -> None:
-    config = replace(make_config(), data=str(without(toy, tmp_path / "data", column)), dataset=DatasetConfig())
+    dataset = DatasetConfig(**{f"{column}_column": column})
+    config = replace(make_config(), data=str(without(toy, tmp_path / "data", column)), dataset=dataset)
     with pytest.raises(ValueError, match=words[0]) as error:
         train(config)
     assert all(word in str(error.value) for word in [*words, f"--model.{column}_encoder none"])
+
+
+@pytest.mark.parametrize("architecture", ["test_mibf", "seq_transformer_lite0"])
+def test_a_text_tower_that_no_training_row_feeds_is_left_out(
+    make_config: Callable[..., RunConfig], toy: Path, architecture: str
+) -> None:
+    cases = read_cases(toy).select("train")
+    cases.frame["text"] = None
+    config = replace(make_config(model=architecture), dataset=DatasetConfig())
+    assert "text 0" in check_contents(config, cases)
+    left, told = with_parts(config, cases, None)
+    assert left.model.text_encoder == "none"
+    assert told == ["no training row has a text: the text encoder is left out (model.text_encoder none)"]
+    assert resolve_config(architecture, **left.model.overrides())["fusion"] is None
+    # what the settings ask for is not left out
+    for section, asked in (
+        ("dataset", {"text_column": "text"}),
+        ("dataset", {"text_template": "{text}"}),
+        ("model", {"text_encoder": "bert_tiny"}),
+        ("model", {"fusion": "gated"}),
+        ("train", {"loss": "mp"}),
+    ):
+        with pytest.raises(ValueError, match="no training row has a text, which"):
+            check_contents(replace(config, **{section: replace(getattr(config, section), **asked)}), cases)
+
+
+def test_few_rows_make_one_step(make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_config(model="test_image", epochs=1, batch_size=TrainConfig.batch_size)
+    train(config)
+    assert "only 24 training rows: all of them make one step (train.batch_size 24)" in capsys.readouterr().out
+    assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["train"]["batch_size"] == 24
+    assert train(replace(config, train=replace(config.train, resume=True))).best_epoch == 1
 
 
 def test_the_first_line_says_what_the_training_rows_hold(
