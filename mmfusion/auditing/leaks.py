@@ -84,8 +84,8 @@ def judge(
 
     rows, classes = len(labels), int(labels.max()) + 1
     place = np.unique(folds, return_inverse=True)[1]
-    inside, base = _counts(place, labels), np.bincount(labels, minlength=classes)
-    shares = base - inside + 1.0
+    inside, counts = _counts(place, labels), np.bincount(labels, minlength=classes)
+    shares = counts - inside + 1.0
     shares /= shares.sum(axis=1, keepdims=True)
     pairs = np.unique(codes.astype(np.int64) * classes + labels, return_inverse=True)[1]
     alike = _outside(place, pairs)  # rows of other folds with the row's value and class, and with its value
@@ -96,7 +96,7 @@ def judge(
     # a column that is the label gains as much in every row: no spread, and no doubt
     errors = by_group.mean() / max(by_group.std() / np.sqrt(len(by_group)), 1e-9)
 
-    base = base / rows
+    base = counts / rows
     independent = np.bincount(np.unique(np.stack([codes, groups]), axis=1)[0], minlength=len(names))
     settling: dict[str, int] = {}  # value -> its rows
     if len(able := np.flatnonzero(independent >= _FEWEST)):
