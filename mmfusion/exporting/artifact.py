@@ -15,6 +15,7 @@ from mmfusion.exporting.inputs import input_names
 from mmfusion.exporting.program import SUFFIXES, output_names, write_program
 from mmfusion.exporting.quantizing import TYPES, Loss, loss_of, quantize_program
 from mmfusion.files import replacing, sha256, sole_writer, write_json
+from mmfusion.inference.contents import template_of
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.split import read_measured
 from mmfusion.models import FusionModel
@@ -96,12 +97,19 @@ def export_model(
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     processor = predictor.processor
+    if quantize is not None and not predictor.task.one_class:
+        raise ValueError(f"quantize measures accuracy, and {predictor.name} gives a row no single class.")
     traces = _traces(predictor)
     refuse_traces(predictor.name, traces, force)
-    how: dict[str, Any] = {"dataset": dataset or predictor.dataset, "template": processor.text_template}
+    how: dict[str, Any] = {"dataset": dataset or predictor.dataset, "template": template_of(predictor)}
     how |= {"labels": predictor.labels, "provenance": predictor.provenance}
     measured = read_measured(data, split, **how) if quantize is not None and data is not None else None
-    traced: dict[str, Any] = {"calibration": predictor.calibration, "format": format, "tolerance": tolerance}
+    traced: dict[str, Any] = {
+        "calibration": predictor.calibration,
+        "task": predictor.task,
+        "format": format,
+        "tolerance": tolerance,
+    }
     traced |= {"image_size": processor.image_size, "max_length": processor.max_length}
     traced["features"] = predictor.familiarity is not None
     output.parent.mkdir(parents=True, exist_ok=True)

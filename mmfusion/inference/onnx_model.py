@@ -14,6 +14,7 @@ from mmfusion.artifacts.integrity import check_files, digest
 from mmfusion.models.fitting import check_vocabulary
 from mmfusion.names import one_line
 from mmfusion.outputs import Features, FusionOutput
+from mmfusion.task import DEFAULT, task_named
 
 #: type of a torch device -> execution provider of ONNX Runtime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -74,7 +75,7 @@ class OnnxModel(nn.Module):
         folder: that :func:`~mmfusion.exporting.export_model` wrote.
         device: as :func:`open_session` takes it.
 
-    It has the ``architecture``, ``num_classes`` and ``image_layout`` of the model that was exported.
+    It has the ``architecture``, ``num_classes``, ``task`` and ``image_layout`` of the model that was exported.
 
     Raises:
         FileNotFoundError: the folder holds no export, or its file is missing.
@@ -106,6 +107,7 @@ class OnnxModel(nn.Module):
         self.architecture: str | None = config.get("architecture")
         self.num_classes: int = config["model"].get("num_classes") or 0
         self.image_layout: str | None = export.get("image_layout")
+        self.task = task_named(self._model.get("task", DEFAULT), **(self._model.get("task_args") or {}))
         unknown = sorted(set(self._inputs) - set(export.get("inputs") or self._inputs))
         if unknown:
             raise ValueError(f"{path} takes {', '.join(unknown)}, which config.json does not tell; export it again.")
@@ -153,7 +155,7 @@ class OnnxModel(nn.Module):
         found = dict(zip(self._outputs, run_session(self._session, self._whole(given)), strict=True))
         pooled = {name.removesuffix(FEATURES): x for name, x in found.items() if name.endswith(FEATURES)}
         self.sides({modality: Features(pooled=x) for modality, x in pooled.items()})
-        return FusionOutput(logits=found["logits"])
+        return self.task.shaped(FusionOutput(logits=found["logits"]))
 
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with what the model would have filled in."""

@@ -115,6 +115,8 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
+    if pooling is not None:
+        predictor.task.need_one_class("by group")
     dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
@@ -126,7 +128,7 @@ def predict_path(
     ids: list[str] = []
     groups: list[str | None] = []
     columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
-    writer: Any = nullcontext() if rank else prediction_writer(output, predictor.labels, **columns)
+    writer: Any = nullcontext() if rank else prediction_writer(output, predictor.labels, task=predictor.task, **columns)
     with writer as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count and not rank:
