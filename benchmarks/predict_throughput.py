@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import statistics
 import tempfile
 import time
@@ -79,10 +80,13 @@ def measure(options: argparse.Namespace, size: int) -> None:
     predictor = open_predictor([options.model], device="cpu")
     predictor.processor = dataclasses.replace(predictor.processor, image_size=size)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        table = Path(folder) / "rows.csv"
-        pd.read_csv(Path(options.data) / "metadata.csv").tail(options.rows).to_csv(table, index=False)
-        read = dataclasses.replace(predictor.dataset, image_root=str(Path(options.data) / "images"))
-        cases = read_cases(table, read, require_labels=False)
+        table, chosen = Path(folder) / "rows.csv", pd.read_csv(Path(options.data) / "metadata.csv").tail(options.rows)
+        chosen.to_csv(table, index=False)
+        for image in chosen["image"]:  # a folder of these alone, since listing ten thousand others is no part of it
+            (found,) = (Path(options.data) / "images").glob(f"{image}*")
+            shutil.copy(found, folder)
+        read = dataclasses.replace(predictor.dataset, image_root=folder)
+        cases = read_cases(table, read, require_labels=False, processor_labels=predictor.labels)
         rows = AllRows(cases, predictor.processor)
         starts = range(0, len(rows), options.batch_size)
         batches = [rows.collate([rows[i] for i in range(len(rows))[s : s + options.batch_size]]) for s in starts]
