@@ -20,6 +20,7 @@ ROOT = PACKAGE.parent
 #: imports that run upwards, by name: (importing module, imported room). Each is inside a function.
 EXCEPTIONS = {
     ("mmfusion.inference.predictor", "explanation"),  # Predictor.explain
+    ("mmfusion.inference.loading", "exporting"),  # engine="onnx" of a saved model
 }
 #: public names of contract 5, which a submodule of the same name would hide.
 COMMANDS = {

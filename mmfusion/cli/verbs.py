@@ -199,7 +199,7 @@ def export(model: Any = None, output: Any = None, *, config: Any = None, **optio
         model: Trained model.
         output: Folder to make, or a file.
         config: YAML file or :class:`~mmfusion.exporting.config.ExportConfig`.
-        options: As that has them: ``format``, ``tolerance``.
+        options: As that has them: ``format``, ``tolerance``, ``quantize``, ``data``, ``dataset={...}``.
     """
     result: Exported = _called("export", config, model=model, output=output, **options)
     return result

@@ -9,10 +9,15 @@ from typing import Any
 from mmfusion.artifacts.folder import read_config, without_ids, write_artifact
 from mmfusion.artifacts.names import CONFIG, METRICS
 from mmfusion.artifacts.traces import Trace, let_through, refuse_traces, traces_in
+from mmfusion.data import DatasetConfig
+from mmfusion.data.memory import DataSource
 from mmfusion.exporting.inputs import input_names
-from mmfusion.exporting.program import OUTPUTS, SUFFIXES, write_program
+from mmfusion.exporting.program import SUFFIXES, output_names, write_program
+from mmfusion.exporting.quantizing import TYPES, Loss, loss_of, quantize_program
 from mmfusion.files import replacing, sha256, sole_writer, write_json
+from mmfusion.inference.contents import template_of
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.split import read_measured
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
 
@@ -23,16 +28,20 @@ class Exported:
 
     Attributes:
         path: the folder, or the file where a file was asked for.
-        difference: largest difference between the written program and the model, as for ``tolerance``.
+        difference: largest difference between the program and the model, as for ``tolerance``, before quantization.
+        quantized: what quantization cost; None without it.
     """
 
     path: Path
     difference: float
+    quantized: Loss | None = None
 
     def summary(self) -> str:
         """How well the program agrees with the model, where it is, and how to use it."""
         batches = "over batches of several sizes, with missing modalities"
-        lines = [f"largest difference from the model {self.difference:.1e}, {batches}", f"written to {self.path}"]
+        lines = [f"largest difference from the model {self.difference:.1e}, {batches}"]
+        lines += [f"{self.quantized}"] if self.quantized else []
+        lines.append(f"written to {self.path}")
         if (self.path / f"model{SUFFIXES['onnx']}").is_file():
             lines.append(f"use it with mmfusion predict --model local-dir:{self.path} --data DATA")
         return "\n".join(lines)
@@ -46,6 +55,10 @@ def export_model(
     format: str = "onnx",
     tolerance: float = 1e-4,
     force: bool = False,
+    quantize: str | None = None,
+    data: DataSource | None = None,
+    split: str | None = None,
+    dataset: DatasetConfig | None = None,
 ) -> Exported:
     """Export a saved model, and compare what was written with the model.
 
@@ -53,14 +66,16 @@ def export_model(
     ``logits`` and calibrated ``probabilities``, both (B, C). The number of samples, of tokens, and of
     slices or views is free; the size of the pictures is the processor's.
 
-    The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too.
+    The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too, and
+    ``data`` a table in memory.
 
     Raises:
         FileExistsError: the folder holds something else than an export.
         FileNotFoundError: there is no such model.
         ValueError: what may be of a person or a machine stands in the model's texts, and ``force`` is not given; an
             unknown format, a model that is exported already, or several, a file of another suffix, or a
-            program that differs by more than ``tolerance``. Nothing is written then, and what was there stays.
+            program that differs by more than ``tolerance``; ``quantize`` without ``data``, or of something else than
+            the folder of an ONNX program. Nothing is written then, and what was there stays.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()
@@ -70,13 +85,25 @@ def export_model(
         raise ValueError(f"{output.name} is no name for the format {format}; its files end in {SUFFIXES[format]}.")
     if not is_file:
         _refuse_other(output)
+    if quantize is not None:
+        check_choice("quantize", quantize, TYPES)
+        if is_file or format != "onnx" or data is None:
+            raise ValueError(
+                "quantize is for the folder of an ONNX program, which holds what it costs: give --data with labelled "
+                "rows to measure that on."
+            )
     predictor = model if isinstance(model, Predictor) else Predictor.from_pretrained(model, device="cpu")
     network = predictor.network()
     if any(parameter.device.type != "cpu" for parameter in network.parameters()):
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     processor = predictor.processor
+    if quantize is not None and not predictor.task.one_class:
+        raise ValueError(f"quantize measures accuracy, and {predictor.name} gives a row no single class.")
     traces = _traces(predictor)
     refuse_traces(predictor.name, traces, force)
+    how: dict[str, Any] = {"dataset": dataset or predictor.dataset, "template": template_of(predictor)}
+    how |= {"labels": predictor.labels, "provenance": predictor.provenance}
+    measured = read_measured(data, split, **how) if quantize is not None and data is not None else None
     traced: dict[str, Any] = {
         "calibration": predictor.calibration,
         "task": predictor.task,
@@ -84,20 +111,28 @@ def export_model(
         "tolerance": tolerance,
     }
     traced |= {"image_size": processor.image_size, "max_length": processor.max_length}
+    traced["features"] = predictor.familiarity is not None
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:
         return Exported(output, write_program(network, output, **traced))
     # the figures of a saved model hold for its program too
-    metrics = predictor.metrics
+    metrics, loss = predictor.metrics, None
     with replacing(output) as partial:
         path = partial / f"model{SUFFIXES[format]}"
         difference = write_program(network, path, **traced)
+        sizes = quantize_program(path) if measured else None
         processor.save_tokenizer(partial)
         if predictor.familiarity is not None:
             predictor.familiarity.write(partial)
         entry, card = _entry(network, path, format, difference), let_through(predictor.card, traces)
-        write_artifact(partial, {**predictor.config(), "card": card, "export": entry}, metrics)
-    return Exported(output, difference)
+        entry["outputs"] = output_names(network, traced["features"])
+        config = {**predictor.config(), "card": card, "export": entry}
+        write_artifact(partial, config, metrics)
+        if measured:
+            loss = loss_of(predictor, partial, measured[1], split=measured[0], type=quantize, megabytes=sizes)
+            entry["quantized"] = loss.entry()
+            write_artifact(partial, config, metrics)
+    return Exported(output, difference, loss)
 
 
 def _traces(predictor: Predictor) -> list[Trace]:
@@ -113,7 +148,7 @@ def _traces(predictor: Predictor) -> list[Trace]:
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:
     """What ``config.json`` says about the program."""
     entry: dict[str, Any] = {"format": format, "file": path.name, "sha256": sha256(path)}
-    entry |= {"inputs": input_names(model), "outputs": list(OUTPUTS), "image_layout": model.image_layout}
+    entry |= {"inputs": input_names(model), "image_layout": model.image_layout}
     return entry | {"roi_crop": getattr(model.image_tower, "crop", None), "difference": difference}
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mmfusion.exporting.inputs import free_sizes, random_inputs
 from mmfusion.files import written_whole
-from mmfusion.inference.onnx_model import open_session, run_session
+from mmfusion.inference.familiarity import tower_features
+from mmfusion.inference.onnx_model import FEATURES, open_session, run_session
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
 from mmfusion.task import Task, task_of
@@ -28,6 +29,12 @@ OUTPUTS = ("logits", "probabilities")
 #: batches that a written program is compared on: samples, tokens of the longest text, slices or views.
 SHAPES = ((1, 1, 1), (2, 7, 2), (3, 24, 3), (5, 64, 5), (8, 12, 2))
 
+
+def output_names(model: FusionModel, features: bool) -> list[str]:
+    """Names of what the program of a model returns, with or without its towers' features."""
+    return [*OUTPUTS, *(f"{modality}{FEATURES}" for modality in model.towers if features)]
+
+
 Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 
 
@@ -35,18 +42,27 @@ class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
     The numbers of ``calibration`` become constants of the program; None leaves the probabilities as they are. Of other
-    tasks the raw outputs (B, W) and the answers (B, A).
+    tasks the raw outputs (B, W) and the answers (B, A). With ``features`` what each tower pools follows, (B, D), by
+    which familiarity is told.
     """
 
     def __init__(
-        self, model: FusionModel, calibration: Mapping[str, Any] | None = None, task: Task | None = None
+        self,
+        model: FusionModel,
+        calibration: Mapping[str, Any] | None = None,
+        task: Task | None = None,
+        *,
+        features: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.calibration, self.task = model, calibration, task or task_of(model)
+        self.modalities = list(model.towers) if features else []
 
-    def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        raw = self.task.raw(self.model(**inputs)).float()
-        return raw, self.task.spoken(raw, self.calibration)
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
+        with tower_features(self.model) as seen:
+            raw = self.task.raw(self.model(**inputs)).float()
+        pooled = (seen()[modality].pooled.float() for modality in self.modalities)
+        return raw, self.task.spoken(raw, self.calibration), *pooled
 
 
 def write_program(
@@ -59,6 +75,7 @@ def write_program(
     image_size: int | None = None,
     max_length: int | None = None,
     tolerance: float = 1e-4,
+    features: bool = False,
 ) -> float:
     """Trace a model, write the program to a file, read the file and compare it with the model.
 
@@ -73,6 +90,7 @@ def write_program(
         format: as in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
         image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
         max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
+        features: whether the program returns what the towers pool, too.
 
     Returns:
         The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
@@ -88,7 +106,7 @@ def write_program(
             raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
     if model.image_tower is not None and image_size is None:
         raise ValueError("A model that reads images is exported for one image_size, in pixels.")
-    program = Program(model.eval(), calibration, task).eval()
+    program = Program(model.eval(), calibration, task, features=features).eval()
     with written_whole(path) as unfinished:
         with _quiet(), torch.no_grad():
             run = _WRITERS[format](program, image_size, unfinished)
@@ -112,9 +130,9 @@ def _example(program: Program, image_size: int | None) -> dict[str, Any]:
 def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
     # torch remembers how it called an LSTM, and a second export in one process would fix the number of slices
     torch.ops.aten.lstm.input._dispatch_cache.clear()
-    example = _example(program, image_size)
+    example, names = _example(program, image_size), output_names(program.model, bool(program.modalities))
     try:
-        found = torch.onnx.export(program, **example, output_names=OUTPUTS, dynamo=True, verbose=False)
+        found = torch.onnx.export(program, **example, output_names=names, dynamo=True, verbose=False)
     except torch.onnx.errors.OnnxExporterError as error:
         raise _cannot("onnx", error) from error
     assert found is not None

@@ -27,6 +27,8 @@ class PredictConfig:
             the model's validation rows chose, else the mean.
         refuse_unfamiliar: rows less familiar than this (0.01: less than one usual case in a hundred) get an error in
             place of a prediction; None refuses none.
+        engine: ``torch``, or ``onnx``, which exports a saved model once and runs it with ONNX Runtime
+            (``mmfusion[onnx]``); None takes torch, but of an exported model onnx.
         dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
             table is read as images alone.
     """
@@ -42,6 +44,7 @@ class PredictConfig:
     by: str | None = None
     pooling: str | None = None
     refuse_unfamiliar: float | None = None
+    engine: str | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:

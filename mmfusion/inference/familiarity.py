@@ -37,6 +37,9 @@ USUAL = 0.05
 #: what is added to contrasts before their logarithm, in units of the normalized picture.
 DARK = 1e-3
 
+#: pictures that are looked at together.
+AT_ONCE = 4
+
 
 @dataclass(frozen=True)
 class Part:
@@ -173,22 +176,35 @@ def look_of(pixels: Tensor) -> Tensor:
     Mean and contrast of each channel, contrast of the differences between channels, how much the middle differs from
     the rest in each channel, and how much neighbors differ at three scales, along rows and columns.
     """
-    full = pixels.float()
-    x = nn.functional.avg_pool2d(full, 2)
-    mean, spread = x.mean(dim=(2, 3)), x.std(dim=(2, 3))
-    color = (x[:, :2] - x[:, 1:]).std(dim=(2, 3))
+    # a few at a time, whose steps then stay in the processor's cache
+    return torch.cat([_look_of(few) for few in pixels.split(AT_ONCE)])
+
+
+def _look_of(pixels: Tensor) -> Tensor:
+    full = pixels.float().contiguous()
+    height, width = full.shape[2] // 2 * 2, full.shape[3] // 2 * 2
+    rows = full[:, :, :height:2] + full[:, :, 1::2]
+    x = (rows[..., :width:2] + rows[..., 1::2]) / 4  # the mean of four pixels, many times faster than avg_pool2d
+    flat = x.flatten(2)
+    mean = flat.mean(dim=2)
     h, w = x.shape[2] // 4, x.shape[3] // 4
     middle = x[:, :, h : x.shape[2] - h, w : x.shape[3] - w].mean(dim=(2, 3)) - mean
+    sharp, grey = full.mean(dim=1), x.mean(dim=1)
     # neighbors of every second row and column are enough at the full scale
     steps = [
-        (full[:, :, ::2, 1::2] - full[:, :, ::2, : full.shape[3] // 2 * 2 : 2]).mean(dim=1).abs().mean(dim=(1, 2)),
-        (full[:, :, 1::2, ::2] - full[:, :, : full.shape[2] // 2 * 2 : 2, ::2]).mean(dim=1).abs().mean(dim=(1, 2)),
+        (sharp[:, ::2, 1::2] - sharp[:, ::2, :width:2]).abs().mean(dim=(1, 2)),
+        (sharp[:, 1::2, ::2] - sharp[:, :height:2, ::2]).abs().mean(dim=(1, 2)),
     ]
-    grey = x.mean(dim=1)
     for small in (grey, nn.functional.avg_pool2d(grey[:, None], min(2, *grey.shape[1:]))[:, 0]):
         steps += [small.diff(dim=axis).abs().mean(dim=(1, 2)) for axis in (1, 2)]
-    contrasts = torch.cat([spread, color, torch.stack(steps, dim=1)], dim=1)
-    return torch.cat([mean, middle, (contrasts + DARK).log()], dim=1)
+    contrasts = [_spread(flat), _spread(flat[:, :2] - flat[:, 1:]), torch.stack(steps, dim=1)]
+    return torch.cat([mean, middle, (torch.cat(contrasts, dim=1) + DARK).log()], dim=1)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Standard deviation over the last dimension, faster than ``Tensor.std``."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    return torch.linalg.vector_norm(centred, dim=-1) / (x.shape[-1] - 1) ** 0.5
 
 
 def vectors_of(

@@ -14,7 +14,11 @@ from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.updates import UNFITTED, read_update
 from mmfusion.models import FusionModel, load_model
 from mmfusion.models.fitting import check_answers, check_fit
+from mmfusion.names import check_choice
 from mmfusion.task import task_of
+
+#: what computes the logits of a batch.
+ENGINES = ("torch", "onnx")
 
 
 def saved_parts(
@@ -23,6 +27,7 @@ def saved_parts(
     device: str | torch.device | None,
     calibrated: bool,
     calibration: str | os.PathLike[str] | None = None,
+    engine: str | None = None,
     **computing: Any,
 ) -> dict[str, Any]:
     """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
@@ -34,15 +39,22 @@ def saved_parts(
             out too.
         calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
             were chosen without it, are then left out.
+        engine: What computes, see ``Predictor.from_pretrained``.
         computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
     model: FusionModel | OnnxModel
-    if "export" in config:
+    check_choice("engine", engine, (None, *ENGINES))
+    if engine == "torch" and "export" in config:
+        raise ValueError(f"{folder} holds an exported model, without the weights that engine='torch' computes with.")
+    if engine == "onnx" or "export" in config:
         if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        model = OnnxModel(folder, device)
+        from mmfusion.exporting.cached import program_of
+
+        model = OnnxModel(folder if "export" in config else program_of(folder), device)
+        computing["channels_last"] = False  # a program has one format of its own
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
     check_answers(model, processor, folder)

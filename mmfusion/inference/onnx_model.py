@@ -13,11 +13,14 @@ from mmfusion.artifacts.folder import read_config
 from mmfusion.artifacts.integrity import check_files, digest
 from mmfusion.models.fitting import check_vocabulary
 from mmfusion.names import one_line
-from mmfusion.outputs import FusionOutput
+from mmfusion.outputs import Features, FusionOutput
 from mmfusion.task import DEFAULT, task_named
 
 #: type of a torch device -> execution provider of ONNX Runtime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+#: end of the names of outputs that hold what the tower of a modality pools.
+FEATURES = "_features"
 
 #: inputs that the model cannot make up -> their modality.
 NEEDED = {"pixel_values": "image", "input_ids": "text", "numeric_values": "table", "category_ids": "table"}
@@ -97,6 +100,8 @@ class OnnxModel(nn.Module):
         check_files(folder, export["file"])
         self._session = open_session(path, device)
         self._inputs: list[str] = [node.name for node in self._session.get_inputs()]
+        self._outputs: list[str] = [node.name for node in self._session.get_outputs()]
+        self.sides = nn.Identity()  # what is asked for the towers' features, as that of a FusionModel
         self._model: dict[str, Any] = config["model"]
         self._tower_args = {"crop": export.get("roi_crop")}
         self.architecture: str | None = config.get("architecture")
@@ -147,8 +152,10 @@ class OnnxModel(nn.Module):
                 raise ValueError(
                     f"An exported model takes all of its inputs, and {name} is missing; for samples without it {blank}"
                 )
-        raw, _ = run_session(self._session, self._whole(given))
-        return self.task.shaped(FusionOutput(logits=raw))
+        found = dict(zip(self._outputs, run_session(self._session, self._whole(given)), strict=True))
+        pooled = {name.removesuffix(FEATURES): x for name, x in found.items() if name.endswith(FEATURES)}
+        self.sides({modality: Features(pooled=x) for modality, x in pooled.items()})
+        return self.task.shaped(FusionOutput(logits=found["logits"]))
 
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with what the model would have filled in."""

@@ -96,35 +96,35 @@ class Predictor:
         calibrated: bool = True,
         calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        engine: str | None = None,
         allow_edited: bool | None = None,
     ) -> Predictor:
         """Load a saved model, an exported one, or several as an ensemble.
 
         Args:
-            name: Folder (a run folder stands for its ``best``; one that ``mmfusion export`` wrote is run by ONNX
-                Runtime), ``hf-hub:org/name@revision`` or ``arch.tag``. Several, or the folder of an ensemble, predict
-                the mean of their calibrated probabilities; the data are read as those of the first were.
+            name: Folder (a run folder stands for its ``best``), ``hf-hub:org/name@revision`` or ``arch.tag``. Several,
+                or an ensemble's folder, predict the mean of their probabilities, with data read as for the first.
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
-            calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
-                is stored with the model.
+            calibration: Update for another site (``mmfusion validate``): its file, or its name in the model's folder.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
+            engine: ``torch``, or ``onnx``, for which a saved model is exported once; None takes the folder's own.
             allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with an exported model.
-            ImportError: The model is an exported one, and ONNX Runtime is not installed.
+            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with ONNX Runtime.
+            ImportError: ONNX Runtime is wanted and not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
         how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-            loaded = [cls(**saved_parts(each, calibration=calibration, **how)) for each in names]
+            loaded = [cls(**saved_parts(each, calibration=calibration, engine=engine, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from mmfusion.inference.description import how_it_predicts
 from mmfusion.inference.grouping import joined
 from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
+from mmfusion.inference.processes import first_alone, processes, rank_of_this, shared_stream
 from mmfusion.inference.reading import stream_unlabelled
 from mmfusion.inference.rows import AllRows
 from mmfusion.inference.stream import Prediction
@@ -39,12 +42,14 @@ class Predicted:
         rows: How many rows it has.
         unreadable: How many of them could not be read, and hold their reason under ``error``.
         reason: That of the first of them.
+        rank: Number of this process among those of ``torchrun``, of which the first, 0, counts and writes.
     """
 
     path: Path
     rows: int
     unreadable: int
     reason: str | None = None
+    rank: int = 0
 
     def frame(self) -> pd.DataFrame:
         """The file's rows."""
@@ -55,7 +60,9 @@ class Predicted:
         return pd.read_csv(self.path, dtype=texts, keep_default_na=False, na_values=[""])
 
     def summary(self) -> str:
-        """Rows and file, in one line."""
+        """Rows and file, in one line; nothing of any but the first process."""
+        if self.rank:
+            return ""
         failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
         failed += f"; the first: {self.reason}" if self.reason else ""
         return f"{self.rows:,} rows in {self.path}{failed}"
@@ -67,8 +74,14 @@ def open_predictor(names: Sequence[str], **how: Any) -> Predictor:
 
 
 def predict(config: PredictConfig) -> Predicted:
-    """Predict a folder of images or a table, and write a CSV."""
-    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
+    """Predict a folder of images or a table, and write a CSV; the processes of ``torchrun`` share the rows."""
+    with processes(), redirect_stdout(StringIO()) if rank_of_this() else nullcontext():
+        return _predict(config)
+
+
+def _predict(c: PredictConfig) -> Predicted:
+    with first_alone() if c.engine == "onnx" else nullcontext():  # which may have to be exported
+        predictor = open_predictor(c.model, calibrated=c.calibrated, calibration=c.calibration, engine=c.engine)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:
@@ -109,18 +122,20 @@ def predict_path(
     judged: set[str] = set()
     how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
     notices = [InputNotices() for _ in predictor.members]
-    bar = tqdm(desc="Predicting", unit="row", disable=None)
+    rank = rank_of_this()
+    bar = tqdm(desc="Predicting", unit="row", disable=bool(rank) or None)
     parts: list[Prediction] = []
     ids: list[str] = []
     groups: list[str | None] = []
     columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
-    with prediction_writer(output, predictor.labels, task=predictor.task, **columns) as write, bar:
+    writer: Any = nullcontext() if rank else prediction_writer(output, predictor.labels, task=predictor.task, **columns)
+    with writer as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
-            if not count:
+            if not count and not rank:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))
                 warn_of(column_lines([each.processor for each in predictor.members], dataset, cases.metadata))
             rows = [AllRows(cases, member.processor, refuse_empty=True) for member in predictor.members]
-            for part in predictor.stream(rows, **how):
+            for part in shared_stream(predictor, rows, **how):
                 if pooling is None:
                     write(rows[0].ids[part.rows], part, predictor.notes(part))
                 else:
@@ -133,14 +148,15 @@ def predict_path(
             if pooling is not None:
                 ids += rows[0].ids
                 groups += cases.frame["group"].tolist()
-            for noted, each in zip(notices, rows, strict=True):
+            for noted, each in zip(notices, rows, strict=True) if not rank else ():
                 noted.update(each.notices())
-        if pooling is not None and count:
+        if pooling is not None and count and not rank:
             ids, whole = _by_group(parts, ids, groups, pooling)
             write(ids, whole, predictor.notes(whole))
             count, unreadable = len(ids), sum(error is not None for error in whole.errors)
-    warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
-    return Predicted(Path(output), count, unreadable, reason)
+    if not rank:
+        warn_of([*unseen_modalities(predictor.members, judged), *(line for noted in notices for line in noted.lines())])
+    return Predicted(Path(output), count, unreadable, reason, rank)
 
 
 def _by_group(

@@ -138,7 +138,7 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    start = 0
+    start, images = 0, _ChannelsLast()
     model.eval()
     if refuse_unfamiliar is not None and familiarity is None:
         raise ValueError("refuse_unfamiliar: the model was saved without what tells familiar cases; train it anew.")
@@ -151,7 +151,8 @@ def predict_rows(
         if batch is not None:
             for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
                 judged[row] = words
-            inputs = {k: _move(v, device, channels_last) for k, v in batch.items() if k != "labels"}
+            inputs = {name: _move(value, device) for name, value in batch.items() if name != "labels"}
+            inputs = {n: images.of(n, x) if channels_last else x for n, x in inputs.items()}
             with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 views = iter(views_of(inputs) if tta else [inputs])
                 with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
@@ -192,13 +193,28 @@ def _spread(values: torch.Tensor, readable: NDArray[np.bool_]) -> NDArray[np.flo
     return whole
 
 
-def _move(value: Any, device: torch.device, channels_last: bool) -> Any:
+def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {name: x.to(device) for name, x in value.items()}
-    if not isinstance(value, torch.Tensor):
-        return value
-    memory = torch.channels_last if channels_last and value.ndim == 4 else torch.preserve_format
-    return value.to(device, memory_format=memory)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+class _ChannelsLast:
+    """The images of batches in channels_last. One batch takes the place of the other: new memory costs more than the
+    copy itself.
+    """
+
+    def __init__(self) -> None:
+        self._room: dict[str, torch.Tensor] = {}
+
+    def of(self, name: str, images: Any) -> Any:
+        """What the batch holds under a name, in another memory format where it is images (B, C, H, W)."""
+        if not isinstance(images, torch.Tensor) or images.ndim != 4:
+            return images
+        room = self._room.get(name)
+        if room is None or len(room) < len(images) or room.shape[1:] != images.shape[1:]:
+            room = self._room[name] = torch.empty_like(images, memory_format=torch.channels_last)
+        return room[: len(images)].copy_(images)
 
 
 def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:

@@ -1,5 +1,6 @@
 """The settings of a run, checked before any data are read."""
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -56,5 +57,7 @@ def check_settings(config: RunConfig) -> None:
             if asked:
                 raise ValueError(f"train.{asked[0]} is for images, and {config.model.name} reads none; leave it out.")
         if may_leave_text_out(config):  # its weights are looked for where a row has a text
-            config = replace(config, model=replace(config.model, text_encoder="none"))
+            with contextlib.suppress(ValueError):  # one that names all towers without weights follows
+                tower_starts(replace(config, model=replace(config.model, text_encoder="none")))
+                return
     tower_starts(config)

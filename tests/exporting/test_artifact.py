@@ -171,6 +171,29 @@ def test_damage(exported: Path, tmp_path: Path) -> None:
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}")
 
 
+def test_int8_tells_what_it_costs(run: Path, toy: Path, tmp_path: Path) -> None:
+    name = f"local-dir:{run}"
+    for wrong in ({"quantize": "int8"}, {"quantize": "int8", "data": str(toy), "format": "torch-export"}):
+        with pytest.raises(ValueError, match="give --data with labelled rows"):
+            mmfusion.export_model(name, tmp_path / "out", **wrong)
+    with pytest.raises(ValueError, match="quantize='int4' is not one of 'int8'"):
+        mmfusion.export_model(name, tmp_path / "out", quantize="int4", data=str(toy))
+    done = mmfusion.export_model(name, tmp_path / "out", quantize="int8", data=str(toy))
+    told = json.loads((tmp_path / "out" / "config.json").read_text())["export"]["quantized"]
+    assert done.quantized is not None and told == done.quantized.entry() and str(done.quantized) in done.summary()
+
+    cases = read_cases(toy, processor_labels=LABELS).select("test")
+    folders = (name, f"local-dir:{tmp_path / 'out'}")
+    p, q = (mmfusion.Predictor.from_pretrained(each, device="cpu").predict_cases(cases) for each in folders)
+    right = [each.probabilities.argmax(axis=1) == each.labels for each in (p, q)]
+    assert (told["rows"], told["split"], told["type"]) == (6, "test", "int8")
+    assert told["accuracy"] == pytest.approx([each.mean() for each in right])
+    of_classes = [[each[p.labels == label].mean() for label in range(3)] for each in right]
+    assert told["balanced_accuracy"] == pytest.approx([np.mean(each) for each in of_classes])
+    assert 1e-5 < told["difference"] == pytest.approx(np.abs(p.probabilities - q.probabilities).max(), abs=1e-6)
+    assert told["megabytes"][1] < 0.9 * told["megabytes"][0] and told["difference"] < 0.1
+
+
 def test_where_it_is_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(model, path: Path, **options) -> float:
         assert options["image_size"] == 32 and options["max_length"] == 24
