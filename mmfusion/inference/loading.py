@@ -33,7 +33,7 @@ def saved_parts(
             out too.
         calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
             were chosen without it, are then left out.
-        computing: ``dtype`` and ``channels_last``.
+        computing: ``dtype``, ``channels_last`` and ``compile``.
     """
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
@@ -41,6 +41,8 @@ def saved_parts(
     if "export" in config:
         if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
+        if computing.get("compile"):
+            raise ValueError("compile does not go with an exported model, which ONNX Runtime runs.")
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")

@@ -59,6 +59,7 @@ class Predictor:
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
+        compile: Whether torch.compile compiles the model, at its first batches.
         columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
         decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows.
@@ -78,9 +79,12 @@ class Predictor:
     tta: bool = False
     decisions: Decisions = field(default_factory=Decisions)
     familiarity: Familiarity | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         self.model.eval()
+        if self.compile:
+            self.model.compile()
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
 
@@ -92,6 +96,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
+        compile: bool = False,
         calibrated: bool = True,
         calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
@@ -106,6 +111,7 @@ class Predictor:
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
+            compile: Compile the model with torch.compile, at its first batches: for many rows on a GPU.
             calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
                 the prior that is put back; False leaves the probabilities as the network gives them.
             calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
@@ -115,11 +121,13 @@ class Predictor:
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with an exported model.
+            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` or ``compile`` with an
+                exported model.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
         how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
+        how["compile"] = compile
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")

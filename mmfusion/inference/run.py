@@ -68,7 +68,8 @@ def open_predictor(names: Sequence[str], **how: Any) -> Predictor:
 
 def predict(config: PredictConfig) -> Predicted:
     """Predict a folder of images or a table, and write a CSV."""
-    c, predictor = config, open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
+    c = config
+    predictor = open_predictor(c.model, calibrated=c.calibrated, calibration=c.calibration, compile=c.compile)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:

@@ -169,7 +169,8 @@ class _GroupedLinear(torch.autograd.Function):
         if dx is not None:
             for w, out, g in zip(weight, dx.split(ctx.counts), grads, strict=True):
                 torch.mm(g, w, out=out)
-        return dx, dweight, torch.stack([g.sum(0) for g in grads]), None
+        layer = torch.repeat_interleave(torch.tensor(ctx.counts, device=grad.device), output_size=len(grad))
+        return dx, dweight, grad.new_zeros(weight.shape[:2]).index_add_(0, layer, grad), None
 
 
 def balance_loss(router_probs: Tensor) -> Tensor:

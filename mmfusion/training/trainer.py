@@ -153,6 +153,8 @@ class FusionTrainer(Trainer):
         on_loss: Callable[[float], None],
     ) -> None:
         self.config, self.rows, self.on_loss = config, rows, on_loss
+        if config.compile:
+            model.compile()  # in place: names in states and files stay the same
         self.task = Task(model, loss)
         super().__init__(
             model=self.task,

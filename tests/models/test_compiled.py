@@ -1,0 +1,22 @@
+"""Every registered model is one graph for torch.compile, and compiled it answers as it does without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+from zoo import batch, larger_siblings, shrunk
+
+import mmfusion
+
+NAMES = [name for name in mmfusion.list_models() if not name.startswith("test_")]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in larger_siblings(NAMES)])
+def test_one_graph(name: str) -> None:
+    torch.compiler.reset()
+    model = shrunk(name).eval()
+    inputs = batch(model, rows=3)
+    with torch.no_grad():
+        found = torch.compile(model, backend="eager", fullgraph=True)(**inputs)
+        assert_close(found.logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
