@@ -17,7 +17,7 @@ class SoupConfig:
             validation rows; null averages without measuring and calibrating.
         method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
             their order, each if the soup is then no worse. Null is greedy with data and uniform without.
-        metric: validation metric that ``greedy`` looks at, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
+        metric: validation metric that ``greedy`` looks at; null takes the task's.
         batch_size: rows per step.
         dataset: how to read the data; what the first model was trained with, unless said otherwise.
     """
@@ -26,7 +26,7 @@ class SoupConfig:
     output: str
     data: str | None = None
     method: str | None = None
-    metric: str = "balanced_accuracy"
+    metric: str | None = None
     batch_size: int = 64
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
