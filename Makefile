@@ -7,7 +7,7 @@ FLOORS := .venv-floors
 SITE := .venv-docs
 APP := .venv-app
 # Benchmarks that read a data set.
-NEED_DATA := verify_checkpoint.py reads_both_sides.py recalibration.py peers/automm.py
+NEED_DATA := $(addsuffix .py,verify_checkpoint reads_both_sides recalibration familiarity peers/automm)
 # The lowest torch is asked for by name: torchvision, which timm brings, would draw in the newest.
 TORCH_FLOOR := $(shell sed -n 's/^ *"torch>=\(.*\)",/\1/p' pyproject.toml)
 

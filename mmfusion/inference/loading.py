@@ -23,6 +23,7 @@ def saved_parts(
     device: str | torch.device | None,
     calibrated: bool,
     calibration: str | os.PathLike[str] | None = None,
+    compile: bool = False,
     **computing: Any,
 ) -> dict[str, Any]:
     """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
@@ -34,7 +35,8 @@ def saved_parts(
             out too.
         calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
             were chosen without it, are then left out.
-        computing: ``dtype``, ``channels_last`` and ``compile``.
+        compile: Compile the model with torch.compile, at its first batches.
+        computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
     config, processor = read_config(folder), Processor.from_pretrained(folder)
@@ -42,11 +44,13 @@ def saved_parts(
     if "export" in config:
         if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
-        if computing.get("compile"):
+        if compile:
             raise ValueError("compile does not go with an exported model, which ONNX Runtime runs.")
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        if compile:
+            model.compile()
     check_answers(model, processor, folder)
     task = task_of(model)
     try:

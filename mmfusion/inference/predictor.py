@@ -60,7 +60,6 @@ class Predictor:
         name: What messages call it: the name it was loaded by.
         dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
         channels_last: Memory format of images and image weights.
-        compile: Whether torch.compile compiles the model, at its first batches.
         columns: Name of a column or key that the model reads -> its name in the rows to predict.
         tta: Whether predictions average over test-time augmentations where nothing else is said.
         decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows.
@@ -80,12 +79,9 @@ class Predictor:
     tta: bool = False
     decisions: Decisions = field(default_factory=Decisions)
     familiarity: Familiarity | None = None
-    compile: bool = False
 
     def __post_init__(self) -> None:
         self.model.eval()
-        if self.compile:
-            self.model.compile()
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
 
@@ -113,26 +109,22 @@ class Predictor:
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
             compile: Compile the model with torch.compile, at its first batches: for many rows on a GPU.
-            calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
-                the prior that is put back; False leaves the probabilities as the network gives them.
-            calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that
-                is stored with the model.
+            calibrated: Apply the calibration that came with the model; False leaves the network's own probabilities.
+            calibration: Update for another site by ``mmfusion validate``: its file, or the name of a stored one.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
             allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` or ``compile`` with an
-                exported model.
+            ValueError: A file is damaged or edited, parts do not fit, or ``dtype`` or ``compile`` with an export.
             ImportError: The model is an exported one, and ONNX Runtime is not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
         how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
-        how["compile"] = compile
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-            loaded = [cls(**saved_parts(each, calibration=calibration, **how)) for each in names]
+            loaded = [cls(**saved_parts(each, calibration=calibration, compile=compile, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmfusion.evaluation.conformal import conformal_quantile
 from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.evaluation.metrics import Metrics, plain
-from mmfusion.evaluation.plots import plot_numbers
 from mmfusion.evaluation.weighted import Floats, ratio
 from mmfusion.figures import Interval
 from mmfusion.outputs import FusionOutput
@@ -316,6 +315,9 @@ class Regression(Task):
         found.conformal = ConformalResult(coverage, len(fitted.labels), {"interval": rule})
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
+        # loads matplotlib and scikit-learn
+        from mmfusion.evaluation.plots import plot_numbers
+
         plot_numbers(predicted.labels, predicted.probabilities, self.labels, folder / "values.png")
 
 
