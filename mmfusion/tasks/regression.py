@@ -315,8 +315,7 @@ class Regression(Task):
         found.conformal = ConformalResult(coverage, len(fitted.labels), {"interval": rule})
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
-        # loads matplotlib and scikit-learn
-        from mmfusion.evaluation.plots import plot_numbers
+        from mmfusion.evaluation.plots import plot_numbers  # loads matplotlib and scikit-learn
 
         plot_numbers(predicted.labels, predicted.probabilities, self.labels, folder / "values.png")
 

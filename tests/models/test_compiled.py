@@ -13,6 +13,7 @@ import mmfusion
 NAMES = [name for name in mmfusion.list_models() if not name.startswith("test_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in larger_siblings(NAMES)])
 def test_one_graph(name: str) -> None:
     torch.compiler.reset()
