@@ -298,8 +298,7 @@ class Regression(Task):
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
         """Intervals for the wanted coverage: how many hold the truth, and how wide they are."""
-        sizes = self._sizes(fitted.labels, fitted.scores)
-        own = self._sizes(measured.labels, measured.scores)
+        sizes, own = (self._sizes(rows.labels, rows.scores) for rows in (fitted, measured))
         bounds = np.array([conformal_quantile(each[~np.isnan(each)], coverage) for each in sizes.T])
         scale = self._width_of(torch.from_numpy(measured.scores)).double().numpy() * self._scale
         known, per_target = ~np.isnan(own), {}
