@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 FLOORS := .venv-floors
 SITE := .venv-docs
 APP := .venv-app
+# Benchmarks that read a data set.
+NEED_DATA := $(addsuffix .py,verify_checkpoint reads_both_sides recalibration familiarity peers/automm)
 # The lowest torch is asked for by name: torchvision, which timm brings, would draw in the newest.
 TORCH_FLOOR := $(shell sed -n 's/^ *"torch>=\(.*\)",/\1/p' pyproject.toml)
 
@@ -40,8 +42,15 @@ docs: $(SITE)/.installed
 	$(PYTHON) docs/generate_catalogue.py
 	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
 
+# make benchmarks DATA=../ham10000: with a data set also what needs one.
+MEASURED := $(filter-out $(addprefix benchmarks/,timing.py $(NEED_DATA)),$(wildcard benchmarks/*.py))
 benchmarks: $(INSTALLED)
-	for script in $(filter-out benchmarks/timing.py benchmarks/verify_checkpoint.py benchmarks/reads_both_sides.py,$(wildcard benchmarks/*.py)); do $(PYTHON) $$script || exit 1; done
+	for script in $(MEASURED); do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+ifdef DATA
+	for script in $(NEED_DATA); do echo "== benchmarks/$$script"; $(PYTHON) benchmarks/$$script --data $(DATA) || exit 1; done
+else
+	@for script in $(NEED_DATA); do echo "== benchmarks/$$script: skipped, needs data (make benchmarks DATA=DIR)"; done
+endif
 
 clean:
 	rm -rf $(VENV) $(FLOORS) $(SITE) $(APP) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import mmfusion
 from mmfusion.layers import Mlp
-from timing import compare, device, machine
+from timing import compare, compute_clock, device, machine
 
 BUDGET = 4.0
 
@@ -47,6 +47,7 @@ def main() -> None:
                     step(expert, expert, x),
                     options.repeats,
                     warmup=2,
+                    clock=compute_clock(),
                 )
                 verdict = (
                     f"{BUDGET:>8.1f}{'  over' if ratio > BUDGET else ''}" if way == "chosen" and count == 8 else ""

@@ -17,6 +17,7 @@ class PredictConfig:
         output: CSV file to write.
         batch_size: rows per step.
         tta: average over test-time augmentations; null does as the model was saved.
+        compile: compile the model with torch.compile, at its first batches: for many rows on a GPU.
         calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
         escape_formulas: put an apostrophe before ids, classes and errors that a spreadsheet would take for a formula.
@@ -38,6 +39,7 @@ class PredictConfig:
     output: str = "predictions.csv"
     batch_size: int = 64
     tta: bool | None = None
+    compile: bool = False
     calibrated: bool = True
     escape_formulas: bool = False
     calibration: str | None = None

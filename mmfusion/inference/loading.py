@@ -28,6 +28,7 @@ def saved_parts(
     calibrated: bool,
     calibration: str | os.PathLike[str] | None = None,
     engine: str | None = None,
+    compile: bool = False,
     **computing: Any,
 ) -> dict[str, Any]:
     """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
@@ -40,6 +41,7 @@ def saved_parts(
         calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
             were chosen without it, are then left out.
         engine: What computes, see ``Predictor.from_pretrained``.
+        compile: Compile the model with torch.compile, at its first batches.
         computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
@@ -51,12 +53,16 @@ def saved_parts(
     if engine == "onnx" or "export" in config:
         if (dtype := computing["dtype"]) is not None:
             raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
+        if compile:
+            raise ValueError("compile does not go with ONNX Runtime; leave it out, or take engine='torch'.")
         from mmfusion.exporting.cached import program_of
 
         model = OnnxModel(folder if "export" in config else program_of(folder), device)
         computing["channels_last"] = False  # a program has one format of its own
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        if compile:
+            model.compile()
     check_answers(model, processor, folder)
     task = task_of(model)
     try:

@@ -52,8 +52,7 @@ class Predictor:
     Attributes:
         model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` of an export.
         processor: How rows become tensors, and the class names.
-        calibration: The ``temperature``, the rows it was ``fitted_on``, their number ``n``, and the part of the prior
-            that is put back; None leaves the probabilities as the network gives them.
+        calibration: The ``calibration`` entry of its ``config.json``; None leaves the network's own probabilities.
         provenance: How the model was made: the ``training`` entry of its ``config.json``.
         card: What the model card says beside that: the ``card`` entry of its ``config.json``.
         metrics: What was measured of the model, as ``metrics.json`` has it; None where nothing was.
@@ -93,6 +92,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
+        compile: bool = False,
         calibrated: bool = True,
         calibration: str | os.PathLike[str] | None = None,
         columns: Mapping[str, str] | None = None,
@@ -107,24 +107,26 @@ class Predictor:
             device: Where to compute; None takes the accelerator where there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
-            calibrated: Apply the calibration that came with the model, where one did: its temperature, and the part of
-                the prior that is put back; False leaves the probabilities as the network gives them.
-            calibration: Update for another site (``mmfusion validate``): its file, or its name in the model's folder.
+            compile: Compile the model with torch.compile, at its first batches: for many rows on a GPU.
+            calibrated: Apply the calibration that came with the model; False leaves the network's own probabilities.
+            calibration: Update for another site by ``mmfusion validate``: its file, or the name of a stored one.
             columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
             engine: ``torch``, or ``onnx``, for which a saved model is exported once; None takes the folder's own.
             allow_edited: Take folders that were edited by hand since they were saved, with a warning.
 
         Raises:
             FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged or edited, parts do not fit each other, or ``dtype`` with ONNX Runtime.
+            ValueError: A file is damaged or edited, parts do not fit, or ``dtype`` or ``compile`` with ONNX Runtime.
             ImportError: ONNX Runtime is wanted and not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        how: dict[str, Any] = dict(device=device, dtype=dtype, channels_last=channels_last, calibrated=calibrated)
+        how: dict[str, Any] = dict(
+            device=device, dtype=dtype, channels_last=channels_last, compile=compile, engine=engine
+        )
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
-            loaded = [cls(**saved_parts(each, calibration=calibration, engine=engine, **how)) for each in names]
+            loaded = [cls(**saved_parts(each, calibrated=calibrated, calibration=calibration, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
         return predictor

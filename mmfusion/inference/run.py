@@ -81,7 +81,8 @@ def predict(config: PredictConfig) -> Predicted:
 
 def _predict(c: PredictConfig) -> Predicted:
     with first_alone() if c.engine == "onnx" else nullcontext():  # which may have to be exported
-        predictor = open_predictor(c.model, calibrated=c.calibrated, calibration=c.calibration, engine=c.engine)
+        how: dict[str, Any] = dict(calibration=c.calibration, engine=c.engine, compile=c.compile)
+        predictor = open_predictor(c.model, calibrated=c.calibrated, **how)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:

@@ -2,19 +2,16 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from rtdl_num_embeddings import (
-    LinearEmbeddings,
-    PeriodicEmbeddings,
-    PiecewiseLinearEmbeddings,
-    PiecewiseLinearEncoding,
-)
 from torch import Tensor, nn
 
 from mmfusion.layers.precision import at_least_float32
 from mmfusion.names import check_choice
+
+if TYPE_CHECKING:
+    from rtdl_num_embeddings import PiecewiseLinearEmbeddings
 
 #: ids that every categorical column has before its own values: a missing cell, and a value not seen in training.
 RESERVED = 2
@@ -117,6 +114,8 @@ class NumericEmbeddings(nn.Module):
         bins: Sequence[int] | None = None,
         frequency_scale: float = 0.01,
     ) -> None:
+        from rtdl_num_embeddings import LinearEmbeddings, PeriodicEmbeddings  # loads scikit-learn
+
         super().__init__()
         check_choice("embedding", embedding, ("linear", "periodic", "piecewise_linear"))
         if bins is not None and len(bins) != num_columns:
@@ -150,6 +149,8 @@ class NumericEmbeddings(nn.Module):
             ValueError: Numbers that are not finite, a scale that is not above 0, or edges of another number than
                 ``bins`` says, or that do not increase.
         """
+        from rtdl_num_embeddings import PiecewiseLinearEncoding  # loads scikit-learn
+
         self.standardize.set(mean, scale)
         if not any(self.edges):
             return
@@ -194,8 +195,10 @@ def _no_steps() -> Tensor:
     return torch.tensor([-1.0, 1.0], device="cpu")
 
 
-def _piecewise_linear(edges: Sequence[int], dim: int) -> PiecewiseLinearEmbeddings:
+def _piecewise_linear(edges: Sequence[int], dim: int) -> "PiecewiseLinearEmbeddings":
     """The package's module for so many edges a column; where they lie is set later."""
+    from rtdl_num_embeddings import PiecewiseLinearEmbeddings  # loads scikit-learn
+
     device = torch.get_default_device()
     # the package looks at the edges' values, and on the meta device there are none
     with torch.device("cpu"), warnings.catch_warnings():

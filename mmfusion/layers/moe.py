@@ -1,16 +1,17 @@
 """A sparse mixture of experts: a router that picks a few experts per sample, and two-layer experts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmfusion.layers.precision import at_least_float32
 
 #: Pairs of a row and an expert it did not choose, from which grouping rows by expert beats running every expert
-#: (benchmarks/moe.py: three times faster at 512 rows and 8 experts, slower by half at 32 rows and 4 experts).
-SORT_FROM = 128
+#: (benchmarks/moe.py: faster by a third at 32 rows and 8 experts, slower by a fifth at 8 rows and 4 experts).
+SORT_FROM = 48
 
 
 class Routing(NamedTuple):
@@ -113,13 +114,8 @@ class Experts(nn.Module):
         order = experts.flatten().argsort()
         rows = order // experts.shape[1]
         counts = experts.flatten().bincount(minlength=self.num_experts).tolist()
-        bias1, bias2 = (bias.view(self.num_experts, -1) for bias in (self.bias1, self.bias2))
-        experts_and_rows = zip(
-            self.weight1, bias1, self.weight2, bias2, x.index_select(0, rows).split(counts), strict=True
-        )
-        answers = torch.cat(
-            [F.linear(self._drop(F.linear(own, w1, b1).relu()), w2, b2) for w1, b1, w2, b2, own in experts_and_rows]
-        )
+        hidden = self._drop(grouped_linear(x.index_select(0, rows), self.weight1, self.bias1, counts).relu())
+        answers = grouped_linear(hidden, self.weight2, self.bias2, counts)
         shares = weights.flatten().index_select(0, order).to(answers.dtype).unsqueeze(1)
         return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers * shares)
 
@@ -129,6 +125,52 @@ class Experts(nn.Module):
     def extra_repr(self) -> str:
         count, hidden, width = self.weight1.shape
         return f"num_experts={count}, {width} -> {hidden} -> {self.weight2.shape[1]}, dropout={self.dropout}"
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
+    """A linear layer of its own for each run of rows: the first ``counts[0]`` rows pass the first layer, and so on.
+
+    Args:
+        x: (N, in).
+        weight: (K, out, in).
+        bias: (K out).
+        counts: rows of each of the K layers; they sum to N.
+
+    Returns:
+        (N, out), in autocast's type where autocast is on.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    return _GroupedLinear.apply(x, weight, bias.view(len(weight), -1), counts)
+
+
+class _GroupedLinear(torch.autograd.Function):
+    """Products that are written where they belong: autograd would gather each layer's gradient in a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.counts = counts
+        y = x.new_empty(len(x), weight.shape[1])
+        for w, b, own, out in zip(weight.mT, bias, x.split(counts), y.split(counts), strict=True):
+            torch.addmm(b, own, w, out=out)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight = torch.empty_like(weight)
+        grads = grad.split(ctx.counts)
+        for dw, own, g in zip(dweight, x.split(ctx.counts), grads, strict=True):
+            torch.mm(g.T, own, out=dw)
+        if dx is not None:
+            for w, out, g in zip(weight, dx.split(ctx.counts), grads, strict=True):
+                torch.mm(g, w, out=out)
+        layer = torch.repeat_interleave(torch.tensor(ctx.counts, device=grad.device), output_size=len(grad))
+        return dx, dweight, grad.new_zeros(weight.shape[:2]).index_add_(0, layer, grad), None
 
 
 def balance_loss(router_probs: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def _fill_states(
     delta: Tensor, drive: Tensor, A: Tensor, B: Tensor, start: Tensor, decay: Tensor, states: Tensor
 ) -> Tensor:
     """Write a chunk's decays exp(delta A) and states (T, B, N, D), from the state before it; returns the last state."""
-    torch.mul(delta.unsqueeze(2), A, out=decay).exp_()
+    torch.mul(delta.unsqueeze(2), A / math.log(2), out=decay).exp2_()  # exp takes twice as long as exp2 on a CPU
     torch.mul(drive.unsqueeze(2), B.unsqueeze(3), out=states)
     state = start
     for decay_t, state_t in zip(decay.unbind(), states.unbind(), strict=True):
@@ -127,13 +127,14 @@ class _SelectiveScan(torch.autograd.Function):
             n = t.stop - t.start
             a, h, g = decay[:n], states[:n], grads[:n]
             _fill_states(delta[t], drive[t], A, B[t], starts[i], a, h)
-            torch.matmul(h, grad_y[t].unsqueeze(3), out=grad_C[t].unsqueeze(3))
+            # a row times a matrix: as a matrix times a column the same product takes four times as long
+            torch.matmul(grad_y[t].unsqueeze(2), h.transpose(2, 3), out=grad_C[t].unsqueeze(2))
             torch.mul(grad_y[t].unsqueeze(2), C[t].unsqueeze(3), out=g)
             after = carried
             for a_t, g_t in zip(reversed(a.unbind()), reversed(g.unbind()), strict=True):
                 after = a_t.mul_(g_t.add_(after))
             carried.copy_(after)
-            torch.matmul(g, drive[t].unsqueeze(3), out=grad_B[t].unsqueeze(3))
+            torch.matmul(drive[t].unsqueeze(2), g.transpose(2, 3), out=grad_B[t].unsqueeze(2))
             torch.matmul(B[t].unsqueeze(2), g, out=grad_drive[t].unsqueeze(2))
             # a now holds a_t g_t; times h_{t-1} it is the gradient to the exponent delta_t A
             a[1:].mul_(h[:-1])

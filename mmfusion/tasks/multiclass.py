@@ -14,7 +14,6 @@ from mmfusion.data.labels import label_faults
 from mmfusion.evaluation.calibration import fitted_classes
 from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal, saved_rule
 from mmfusion.evaluation.metrics import METRICS, classification_metrics
-from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
 from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.temperature import as_logits
 from mmfusion.evaluation.thresholds import threshold_figures
@@ -181,6 +180,9 @@ class Multiclass(Task):
         return None if rule is None else rule.sets(answers)
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
+        # loads matplotlib and scikit-learn
+        from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
+
         y, p = predicted.labels, predicted.probabilities
         plot_confusion_matrix(found.confusion_matrix, found.classes, folder / "confusion_matrix.png")
         plot_roc(y, p, found.classes, folder / "roc.png")

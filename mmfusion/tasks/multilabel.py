@@ -14,7 +14,6 @@ from mmfusion.evaluation.calibration import FEWEST
 from mmfusion.evaluation.conformal import conformal_quantile
 from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.evaluation.metrics import Metrics, plain
-from mmfusion.evaluation.plots import plot_label_curves
 from mmfusion.evaluation.temperature import fit_label_temperature
 from mmfusion.evaluation.thresholds import sensitivity_threshold
 from mmfusion.registry import register
@@ -241,6 +240,9 @@ class Multilabel(Task):
         found.thresholds = Thresholds(sensitivity, len(fitted.labels), limits)
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
+        # loads matplotlib and scikit-learn
+        from mmfusion.evaluation.plots import plot_label_curves
+
         plot_label_curves(predicted.labels, predicted.probabilities, self.labels, folder / "roc.png")
 
     def faults(self, cells: Sequence[str | None], column: str, labels: Sequence[str]) -> Iterator[str]:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmfusion.evaluation.conformal import conformal_quantile
 from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.evaluation.metrics import Metrics, plain
-from mmfusion.evaluation.plots import plot_numbers
 from mmfusion.evaluation.weighted import Floats, ratio
 from mmfusion.figures import Interval
 from mmfusion.outputs import FusionOutput
@@ -299,8 +298,7 @@ class Regression(Task):
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
         """Intervals for the wanted coverage: how many hold the truth, and how wide they are."""
-        sizes = self._sizes(fitted.labels, fitted.scores)
-        own = self._sizes(measured.labels, measured.scores)
+        sizes, own = (self._sizes(rows.labels, rows.scores) for rows in (fitted, measured))
         bounds = np.array([conformal_quantile(each[~np.isnan(each)], coverage) for each in sizes.T])
         scale = self._width_of(torch.from_numpy(measured.scores)).double().numpy() * self._scale
         known, per_target = ~np.isnan(own), {}
@@ -316,6 +314,8 @@ class Regression(Task):
         found.conformal = ConformalResult(coverage, len(fitted.labels), {"interval": rule})
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
+        from mmfusion.evaluation.plots import plot_numbers  # loads matplotlib and scikit-learn
+
         plot_numbers(predicted.labels, predicted.probabilities, self.labels, folder / "values.png")
 
 

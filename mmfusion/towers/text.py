@@ -6,11 +6,10 @@ import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from mmfusion import wheels
 from mmfusion.layers import masked_mean
@@ -21,6 +20,9 @@ from mmfusion.towers.base import Tower, numbered
 from mmfusion.towers.capturing import install_hooks
 from mmfusion.towers.offline import text_source
 from mmfusion.untrusted import asks_for_code
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Encoders known by a short name: configuration (over BERT-base's), pooling, and the Hub id of the default weights.
 BUILT_IN: dict[str, dict[str, Any]] = {
@@ -84,6 +86,8 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     Raises:
         ValueError: There is no such encoder, or it is of a type that is not taken (:data:`TYPES`).
     """
+    from transformers import AutoConfig
+
     if config is not None:
         check_type(encoder, config.get("model_type"))
         return AutoConfig.for_model(**config)
@@ -116,6 +120,8 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
     Raises:
         FileNotFoundError: The weights cannot be had.
     """
+    from transformers import AutoModel
+
     model_class: Any = AutoModel._model_mapping[type(config)]
     has_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
     options = {"add_pooling_layer": False} if has_pooler else {}

@@ -197,6 +197,7 @@ class TrainConfig:
         patience: epochs without improvement before stopping; None trains all epochs.
         precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
         channels_last: memory format of images and image weights; None decides by the machine.
+        compile: compile the model with torch.compile, at its first batches; worth its minutes on a GPU, not on a CPU.
         workers: loader processes.
         save_steps: also keep a resumable state every so many steps; None saves once per epoch.
         trackers: transformers' ``report_to`` names (``tensorboard``, ``wandb``, ...).
@@ -238,6 +239,7 @@ class TrainConfig:
     patience: int | None = None
     precision: str = "auto"
     channels_last: bool | None = None
+    compile: bool = False
     workers: int = 0
     save_steps: int | None = None
     trackers: list[str] = field(default_factory=list)

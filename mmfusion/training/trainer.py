@@ -154,6 +154,8 @@ class FusionTrainer(Trainer):
         on_loss: Callable[[float], None],
     ) -> None:
         self.config, self.rows, self.on_loss = config, rows, on_loss
+        if config.compile:
+            model.compile()  # in place: names in states and files stay the same
         self.pair = ModelAndLoss(model, loss)
         super().__init__(
             model=self.pair,

@@ -37,6 +37,10 @@ class GroupFunction(nn.Module):
         """Group of each channel, (D,) int64."""
         return torch.arange(self.num_channels, device=device) * self.num_groups // self.num_channels
 
+    def per_channel(self, coefficients: Tensor) -> Tensor:
+        """Coefficients of the groups (G, K) -> of the channels (K, D), whose gradient is a sum over each group."""
+        return coefficients.index_select(0, self.groups(coefficients.device)).T.contiguous()
+
     def sampled(self, intervals: int) -> Tensor:
         """Points of the fit: the grid of so many intervals, and one more on either side."""
         step = (self.high - self.low) / intervals
@@ -58,6 +62,25 @@ def blocks(x: Tensor) -> Iterator[slice]:
     """Slices of rows, each of about ``BLOCK`` elements."""
     rows = max(1, BLOCK // x.shape[1])
     return (slice(start, start + rows) for start in range(0, len(x), rows))
+
+
+def horner(coefficients: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and slope at t (N, D) of a polynomial per column, (degree + 1, D), the constant first."""
+    slope = coefficients[-1].expand_as(t)
+    value = torch.addcmul(coefficients[-2], slope, t)
+    for k in range(len(coefficients) - 3, -1, -1):
+        slope = torch.addcmul(value, slope, t)
+        value = torch.addcmul(coefficients[k], value, t)
+    return value, slope
+
+
+def add_power_sums(sums: Tensor, weight: Tensor, t: Tensor) -> None:
+    """Add sum_n weight_nd t_nd^k, weight and t (N, D), to row k of sums (K, D); ``weight`` is overwritten."""
+    ones = weight.new_ones(len(weight))
+    for k in range(len(sums)):
+        sums[k].addmv_(weight.T, ones)
+        if k + 1 < len(sums):
+            weight.mul_(t)
 
 
 def least_squares(design: Tensor, target: Tensor) -> Tensor:

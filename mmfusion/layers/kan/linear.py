@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmfusion.layers.kan.chebyshev import chebyshev_pieces
+from mmfusion.layers.kan.chebyshev import Chebyshev
 from mmfusion.layers.kan.group import GroupFunction
 from mmfusion.layers.kan.piecewise import PiecewisePolynomial
 from mmfusion.layers.kan.radial import RadialBasis
@@ -22,7 +22,7 @@ def _function(
         case "bspline":
             return PiecewisePolynomial(channels, groups, bspline_pieces(grid_size, degree), grid_range)
         case "chebyshev":
-            return PiecewisePolynomial(channels, groups, chebyshev_pieces(grid_size + degree - 1), grid_range)
+            return Chebyshev(channels, groups, grid_size + degree - 1, grid_range)
         case "rational":
             return Rational(channels, groups, degree, grid_range)
         case "rbf":

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mmfusion.layers.kan.group import GroupFunction, blocks, least_squares
+from mmfusion.layers.kan.group import GroupFunction, add_power_sums, blocks, horner, least_squares
 
 
 class Rational(GroupFunction):
@@ -34,12 +34,18 @@ class Rational(GroupFunction):
 
     def evaluate(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        group = self.groups(x.device)
-        p, a = (w.to(x.dtype)[group].T.contiguous() for w in (self.numerator, self.denominator))
         center, scale = (self.low + self.high) / 2, 2 / (self.high - self.low)
+        # the powers of the scale go into the few coefficients, instead of the scale into every element
+        powers = scale ** torch.arange(self.degree + 1, dtype=x.dtype, device=x.device)
+        p = self.per_channel(self.numerator.to(x.dtype) * powers)
+        a = self.per_channel(self.denominator.to(x.dtype) * powers[1 : self.degree])
         if torch.compiler.is_compiling():
-            return _rational((x - center) * scale, p, a)[0]
-        return _Rational.apply(x, p, a, center, scale)
+            return _rational(_centered(x, center), p, a)
+        return _Rational.apply(x, p, a, center)
+
+
+def _centered(x: Tensor, center: float) -> Tensor:
+    return x - center if center else x
 
 
 def _polynomial(coefficients: Tensor, t: Tensor) -> Tensor:
@@ -50,48 +56,41 @@ def _polynomial(coefficients: Tensor, t: Tensor) -> Tensor:
     return value
 
 
-def _rational(t: Tensor, p: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The function, its denominator, and A."""
-    inner = _polynomial(a, t) * t
-    denominator = 1 + inner.abs()
-    return _polynomial(p, t) / denominator, denominator, inner
+def _rational(t: Tensor, p: Tensor, a: Tensor) -> Tensor:
+    """The function of t (N, D), a numerator and a denominator per column."""
+    return _polynomial(p, t) / (1 + (_polynomial(a, t) * t).abs())
 
 
 class _Rational(torch.autograd.Function):
-    """:func:`_rational` block by block, with its own backward."""
+    """:func:`_rational` block by block, with its own backward; the result is kept, which the next layer keeps too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, p: Tensor, a: Tensor, center: float, scale: float) -> Tensor:
-        ctx.save_for_backward(x, p, a)
-        ctx.grid = center, scale
+    def forward(ctx: Any, x: Tensor, p: Tensor, a: Tensor, center: float) -> Tensor:
         y = torch.empty_like(x)
         for rows in blocks(x):
-            y[rows] = _rational((x[rows] - center) * scale, p, a)[0]
+            y[rows] = _rational(_centered(x[rows], center), p, a)
+        ctx.save_for_backward(x, p, a, y)
+        ctx.center = center
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, p, a = ctx.saved_tensors
-        center, scale = ctx.grid
-        orders = torch.arange(1, len(p), device=x.device, dtype=x.dtype).unsqueeze(1)
-        p_slope, a_slope = p[1:] * orders, a * orders[: len(a)]
+        x, p, a, y = ctx.saved_tensors
+        p_slope = p[1:] * torch.arange(1, len(p), device=x.device, dtype=x.dtype).unsqueeze(1)
+        inner_coefficients = torch.cat([torch.zeros_like(a[:1]), a])
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         dp, da = torch.zeros_like(p), torch.zeros_like(a)
         for rows in blocks(x):
-            t = (x[rows] - center) * scale
-            y, denominator, inner = _rational(t, p, a)
-            to_p = grad[rows] / denominator
-            to_a = (to_p * y).mul_(inner.sign_()).neg_()
+            t = _centered(x[rows], ctx.center)
+            inner, inner_slope = horner(inner_coefficients, t)
+            to_p = grad[rows] / (1 + inner.abs())
+            to_a = (to_p * y[rows]).mul_(inner.sign_()).neg_()
             if dx is not None:
-                slope = torch.addcmul(to_p * _polynomial(p_slope, t), to_a, _polynomial(a_slope, t))
-                torch.mul(slope, scale, out=dx[rows])
-            for sums, weight in ((dp, to_p), (da, to_a.mul_(t))):
-                for power in range(len(sums)):
-                    sums[power] += weight.sum(0)
-                    if power + 1 < len(sums):
-                        weight = weight * t
-        return dx, dp, da, None, None
+                torch.mul(to_p, _polynomial(p_slope, t), out=dx[rows]).addcmul_(to_a, inner_slope)
+            add_power_sums(dp, to_p, t)
+            add_power_sums(da, to_a.mul_(t), t)
+        return dx, dp, da, None
 
 
 @functools.cache
