@@ -8,15 +8,15 @@ class PushConfig:
     """Options of push.
 
     Attributes:
-        model: folder of a saved model, or a run folder.
+        model: Folder of a saved model, or a run folder.
         repo: ``org/name`` on the Hub; made where there is none.
-        private: whether a new repository is private. One that exists stays what it is.
-        revision: branch to push to, which must exist; null takes the default one.
-        overwrite_card: also replace a README.md there that mmfusion did not write.
-        message: of the commit.
-        force: push although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
+        private: Whether a new repository is private. One that exists stays what it is.
+        revision: Branch to push to, which must exist; null takes the default one.
+        overwrite_card: Also replace a README.md there that mmfusion did not write.
+        message: Of the commit.
+        force: Push although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
             keys); the card says so.
-        dry_run: list the files with their sizes, the licence and the card, and send nothing.
+        dry_run: List the files with their sizes, the licence and the card, and send nothing.
     """
 
     model: str

@@ -24,9 +24,9 @@ def fetch(name: str) -> Path:
         name: ``hf-hub:org/name``, with an optional ``@revision`` (branch, tag or commit).
 
     Raises:
-        FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
+        FileNotFoundError: No such repository or revision, no access to it, or no network and nothing in the cache; the
             message says which, and what to do.
-        ValueError: a file is damaged, in the repository or in the cache.
+        ValueError: A file is damaged, in the repository or in the cache.
     """
     try:
         folder = fetch_files(name, HUB_FILES)

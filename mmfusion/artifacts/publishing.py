@@ -110,7 +110,7 @@ def push_to_hub(
     paths and keys.
 
     Args:
-        folder: saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
+        folder: Saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
             pushed.
         repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
@@ -118,12 +118,12 @@ def push_to_hub(
         Address of the commit.
 
     Raises:
-        FileNotFoundError: the folder holds no saved model.
-        PermissionError: no token, or one that may not write there.
-        ValueError: a file is damaged, was edited or leads out of the folder; a text holds what may be of a person or a
+        FileNotFoundError: The folder holds no saved model.
+        PermissionError: No token, or one that may not write there.
+        ValueError: A file is damaged, was edited or leads out of the folder; a text holds what may be of a person or a
             machine, and ``force`` is not given; or the Hub refused. The message says which.
-        ConnectionError: the Hub cannot be reached.
-        OSError: a file of this machine cannot be read or written meanwhile.
+        ConnectionError: The Hub cannot be reached.
+        OSError: A file of this machine cannot be read or written meanwhile.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

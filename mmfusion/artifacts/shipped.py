@@ -31,14 +31,14 @@ class Weights(str):
     """The name of installed weights, ``arch.tag``: a string that also knows what they are.
 
     Attributes:
-        folder: the saved model.
-        package: the package that they lie in.
-        config: its ``config.json``.
-        metrics: its ``metrics.json``; empty where it has none.
+        folder: The saved model.
+        package: The package that they lie in.
+        config: Its ``config.json``.
+        metrics: Its ``metrics.json``; empty where it has none.
         dataset: name of the data set that it was trained on.
-        license: of the weights, as the Hub spells it.
-        terms: the license in words, with what a user must know of it.
-        size: of the weights in bytes.
+        license: Of the weights, as the Hub spells it.
+        terms: The license in words, with what a user must know of it.
+        size: Of the weights in bytes.
     """
 
     folder: Path

@@ -26,7 +26,7 @@ class AuditConfig:
         dataset: How to read the data.
 
     Raises:
-        ValueError: an unknown ``split``.
+        ValueError: An unknown ``split``.
     """
 
     data: str

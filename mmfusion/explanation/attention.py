@@ -11,9 +11,9 @@ def attention_maps(
     """Where in the image the text tokens look: name -> (h, w), the mean over heads and real text tokens.
 
     Args:
-        attentions: of a model's output, name -> (1, heads, Q, K). Those named ``text_to_...`` whose keys end with the
+        attentions: Of a model's output, name -> (1, heads, Q, K). Those named ``text_to_...`` whose keys end with the
             image's tokens are taken: ``text_to_image.0`` of cross-attention, ``text_to_both`` of IBFA over tokens.
-        size: rows and columns of the image's tokens.
+        size: Rows and columns of the image's tokens.
         text_mask: (1, L), real tokens; the others ask nothing.
     """
     count, maps = size[0] * size[1], {}

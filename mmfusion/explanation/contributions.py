@@ -20,12 +20,12 @@ class Contributions:
     """What the modalities of one sample do for one class.
 
     Attributes:
-        values: joined names of the modalities that were shown (``image+text``, ``image``, ``text``, ``none``) -> the
+        values: Joined names of the modalities that were shown (``image+text``, ``image``, ``text``, ``none``) -> the
             class's probability (or logit) then.
         drop: modality -> what is lost when it alone is taken away.
         shapley: modality -> its Shapley value (Shapley 1953): what it adds, averaged over the orders in which the
             modalities may come. They sum to the difference between all and none.
-        interaction: with two modalities, v(both) - v(image) - v(text) + v(none): above 0 they say more together than
+        interaction: With two modalities, v(both) - v(image) - v(text) + v(none): above 0 they say more together than
             each by itself, below 0 they say the same; otherwise None.
     """
 
@@ -50,14 +50,14 @@ def modality_contributions(
     lacked a modality, it has learned to.
 
     Args:
-        model: a ``FusionModel``; n modalities take 2^n evaluations of one batch.
-        inputs: keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
-        target: position of the class.
+        model: A ``FusionModel``; n modalities take 2^n evaluations of one batch.
+        inputs: Keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
+        target: Position of the class.
         output: ``probability`` or ``logit``.
-        calibration: of the model; None leaves probabilities as the network gives them.
+        calibration: Of the model; None leaves probabilities as the network gives them.
 
     Raises:
-        ValueError: unknown output, or the sample has no modality.
+        ValueError: Unknown output, or the sample has no modality.
     """
     check_choice("output", output, ("probability", "logit"))
     players = [name for name in model.towers if has_modality(model, inputs, name)]
@@ -88,8 +88,8 @@ def shapley_value(player: Hashable, value: Mapping[frozenset[Any], float]) -> fl
     """sum_S |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)) over the sets S without i.
 
     Args:
-        player: i.
-        value: v of every set of the n players.
+        player: I.
+        value: V of every set of the n players.
     """
     n, total = max(map(len, value)), 0.0
     for shown, worth in value.items():

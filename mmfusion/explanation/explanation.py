@@ -30,10 +30,10 @@ class Explanation(ModelOutput):
     """Why a model says what it says about one sample. Fields by attribute or by key; None where there is no such thing.
 
     Attributes:
-        label: the predicted class.
-        probability: of that class.
+        label: The predicted class.
+        probability: Of that class.
         probabilities: class -> probability.
-        explained: the class that is explained; the predicted one unless another was asked for.
+        explained: The class that is explained; the predicted one unless another was asked for.
         heat_map: (H, W) float32 in [0, 1] over the model's view of the image: where the evidence for the class lies,
             scaled to its largest value; all 0 where nothing speaks for it.
         heat_maps: picture -> (H, W) likewise, on one scale, where the tower saw several (``slice 3``, ``view 1``,
@@ -48,7 +48,7 @@ class Explanation(ModelOutput):
             the class.
         gates: name -> values of gates, level weights and stream weights, as the model gives them.
         experts: (K,) shares of the experts in a mixture.
-        contributions: what image, text and columns do for the probability of the class.
+        contributions: What image, text and columns do for the probability of the class.
     """
 
     label: str | None = None
@@ -82,13 +82,13 @@ def explain_item(
     """Explain the prediction of one encoded sample.
 
     Args:
-        predictor: the model, whose processor encoded the sample.
-        item: result of ``processor.encode_row`` (or of a data set).
-        image: the original picture, to lay the heat map over; None takes the model's view of it.
-        label: as in :class:`~mmfusion.explanation.config.ExplainConfig`, like all further ones.
+        predictor: The model, whose processor encoded the sample.
+        item: Result of ``processor.encode_row`` (or of a data set).
+        image: The original picture, to lay the heat map over; None takes the model's view of it.
+        label: As in :class:`~mmfusion.explanation.config.ExplainConfig`, like all further ones.
 
     Raises:
-        ValueError: an unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
+        ValueError: An unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
         ImportError: captum is not installed.
     """
     model, processor = explainable(predictor), predictor.processor

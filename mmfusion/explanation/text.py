@@ -26,20 +26,20 @@ def token_relevance(
     The image enters as it is, and its tower runs once.
 
     Args:
-        model: a ``FusionModel`` with a transformers text tower.
-        inputs: keyword tensors of one sample (B = 1).
-        target: position of the class.
+        model: A ``FusionModel`` with a transformers text tower.
+        inputs: Keyword tensors of one sample (B = 1).
+        target: Position of the class.
         baseline_ids: (1, L) the text that says nothing: padding tokens in place of words (:func:`blank_text`).
         method: ``integrated_gradients`` of the word embeddings from the baseline's to the text's (Sundararajan et al.
             2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is one step of it, at the
             text.
-        steps: of the integral.
+        steps: Of the integral.
 
     Returns:
         (L,) relevances, 0 at padding.
 
     Raises:
-        ValueError: no text in the inputs, or an unknown method.
+        ValueError: No text in the inputs, or an unknown method.
         ImportError: captum is not installed.
     """
     ids, tower = inputs.get("input_ids"), getattr(model, "text_tower", None)

@@ -22,8 +22,8 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        path: the folder, or the file where a file was asked for.
-        difference: largest difference between the written program and the model, as for ``tolerance``.
+        path: The folder, or the file where a file was asked for.
+        difference: Largest difference between the written program and the model, as for ``tolerance``.
     """
 
     path: Path
@@ -56,9 +56,9 @@ def export_model(
     The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too.
 
     Raises:
-        FileExistsError: the folder holds something else than an export.
-        FileNotFoundError: there is no such model.
-        ValueError: what may be of a person or a machine stands in the model's texts, and ``force`` is not given; an
+        FileExistsError: The folder holds something else than an export.
+        FileNotFoundError: There is no such model.
+        ValueError: What may be of a person or a machine stands in the model's texts, and ``force`` is not given; an
             unknown format, a model that is exported already, or several, a file of another suffix, or a
             program that differs by more than ``tolerance``. Nothing is written then, and what was there stays.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).

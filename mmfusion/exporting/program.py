@@ -62,18 +62,18 @@ def write_program(
     name once it has passed.
 
     Args:
-        model: on the CPU; it is put in evaluation mode.
-        path: file to write; what is there is replaced.
-        calibration: the model's, which is part of the program; None takes none.
-        format: as in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
-        image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
-        max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
+        model: On the CPU; it is put in evaluation mode.
+        path: File to write; what is there is replaced.
+        calibration: The model's, which is part of the program; None takes none.
+        format: As in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
+        image_size: Side of the pictures in pixels; it is fixed in the program. None only for a model of text.
+        max_length: Longest text that is compared, in tokens; None takes what the text encoder can read.
 
     Returns:
         The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
 
     Raises:
-        ValueError: an unknown format, a model that the format cannot express, or a program that differs by more than
+        ValueError: An unknown format, a model that the format cannot express, or a program that differs by more than
             ``tolerance``.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """

@@ -18,7 +18,7 @@ def nifti_stack(path: str | os.PathLike[str]) -> Stack:
     """The slices of a NIfTI or MGH file, by nibabel.
 
     Raises:
-        ImportError: nibabel is not installed.
+        ImportError: Nibabel is not installed.
         ValueError: The file has no orientation, or more than three dimensions.
     """
     with of_extra("volumes", path, "a volume"):

@@ -1,4 +1,4 @@
-"""The loss that a model takes by itself where it is given labels."""
+"""Default loss of a model that is called with labels."""
 
 from torch import Tensor
 

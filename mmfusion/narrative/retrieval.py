@@ -35,7 +35,7 @@ class BM25:
         b: Length normalization: how much long passages are held back, 0 to 1.
 
     Raises:
-        ImportError: bm25s is not installed.
+        ImportError: Bm25s is not installed.
     """
 
     reads_sentences = False
@@ -150,7 +150,7 @@ def create_retriever(
         arguments: Keywords of the retriever.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: the retriever does not take one of the keywords.
+        ValueError: Unknown name.
+        TypeError: The retriever does not take one of the keywords.
     """
     return registry.create("retriever", name, texts, tags, **arguments)

@@ -1,4 +1,4 @@
-"""Vision encoders of transformers, dressed as timm models, so that every image tower takes them as it takes those."""
+"""Vision encoders of transformers behind timm's interface, for all image towers."""
 
 from __future__ import annotations
 
