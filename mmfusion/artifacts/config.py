@@ -9,14 +9,13 @@ class PushConfig:
 
     Attributes:
         model: Folder of a saved model, or a run folder.
-        repo: ``org/name`` on the Hub; made where there is none.
-        private: Whether a new repository is private. One that exists stays what it is.
-        revision: Branch to push to, which must exist; null takes the default one.
+        repo: ``org/name`` on the Hub; created if it does not exist.
+        private: Whether a new repository is private; existing ones are not changed.
+        revision: Existing branch to push to; null uses the default branch.
         overwrite_card: Also replace a README.md there that mmfusion did not write.
-        message: Of the commit.
-        force: Push although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
-            keys); the card says so.
-        dry_run: List the files with their sizes, the licence and the card, and send nothing.
+        message: Commit message.
+        force: Push although the model's texts contain possible names, dates, ids, paths or keys; the card records it.
+        dry_run: List the files with their sizes, the licence and the card, without uploading.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""The folder of an ensemble: a list of its members, each a saved model of its own below it."""
+"""The folder of an ensemble: a list of its members, each a saved model in a subfolder."""
 
 import shutil
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def write_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
 
     Args:
         folder: Folder to write to; its ``ensemble.json`` lists the members, the first of which says how data are read.
-        members: Name -> folder of a saved model, which is copied; two at least.
+        members: Name -> folder of a saved model, which is copied; at least two.
 
     Raises:
         ValueError: Fewer than two.

@@ -104,14 +104,12 @@ def push_to_hub(
     message: str = "Upload model with mmfusion",
     force: bool = False,
 ) -> str:
-    """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
+    """Upload a saved model to the Hub in one commit. A card written by mmfusion then shows how to load it from there.
 
-    Before anything is sent, the model's files are checked, and its texts are looked through for names, dates, ids,
-    paths and keys.
+    Before the upload, the model's files are checked, and its texts are searched for names, dates, ids, paths and keys.
 
     Args:
-        folder: Saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
-            pushed.
+        folder: Saved model; a run folder stands for its ``best``. Only the files of the saved model are uploaded.
         repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
     Returns:
@@ -120,10 +118,10 @@ def push_to_hub(
     Raises:
         FileNotFoundError: The folder holds no saved model.
         PermissionError: No token, or one that may not write there.
-        ValueError: A file is damaged, was edited or leads out of the folder; a text holds what may be of a person or a
-            machine, and ``force`` is not given; or the Hub refused. The message says which.
+        ValueError: A file is damaged, was edited or leads out of the folder; a text contains possible personal data and
+            ``force`` is not set; or the Hub refused. The message tells which.
         ConnectionError: The Hub cannot be reached.
-        OSError: A file of this machine cannot be read or written meanwhile.
+        OSError: A local file cannot be read or written.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

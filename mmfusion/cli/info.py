@@ -1,4 +1,4 @@
-"""Names of models and parts (``mmfusion list``), and what each is made of (``mmfusion info``)."""
+"""Names of models and parts (``mmfusion list``), and their descriptions (``mmfusion info``)."""
 
 import inspect
 import sys
@@ -18,10 +18,10 @@ from mmfusion.results import Evaluation
 
 
 def list_names(config: ListConfig) -> Text:
-    """List models, or the parts they are made of.
+    """List models or parts.
 
     Raises:
-        ValueError: No name matches the pattern, or ``pretrained`` goes with another kind than ``model``.
+        ValueError: No name matches the pattern, or ``pretrained`` is combined with another kind than ``model``.
     """
     if config.kind != "model" and config.pretrained:
         raise ValueError(f"--pretrained lists models; it does not go with --kind {config.kind}.")

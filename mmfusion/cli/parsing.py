@@ -1,6 +1,6 @@
-"""From the words of a command to its configuration dataclass: a thin layer over jsonargparse.
+"""Parse the arguments of a command into its configuration dataclass: a thin layer over jsonargparse.
 
-It adds lists of several words, flags without a value, files that yield to options wherever they stand, and messages.
+It adds lists of several words, flags without a value, options that override files in any order, and messages.
 """
 
 import argparse
@@ -42,11 +42,11 @@ _CONFIG_HELP = "Options from a file; arguments win. Of a training config, other 
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
-    """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
+    """Parse the arguments of a command: defaults, then the ``--config`` files, then the other arguments.
 
-    The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
-    of ``--plugins`` are imported; the base run of an experiment is told them too. ``--allow_edited`` holds until the
-    end of the enclosing :func:`mmfusion.artifacts.integrity.edits`.
+    The dataset settings saved with a trained model are defaults of a command that uses it. The modules of ``--plugins``
+    are imported, and passed on to the base run of an experiment. ``--allow_edited`` is valid until the end of the
+    enclosing :func:`mmfusion.artifacts.integrity.edits`.
 
     Raises:
         ArgumentError: An option is unknown, missing or of the wrong type.

@@ -1,4 +1,4 @@
-"""Explanations as pictures and files, drawn without pyplot's global state."""
+"""Explanations as figures and files, without pyplot's global state."""
 
 import textwrap
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which tokens of the text the evidence for a class lies in."""
+"""Relevance of text tokens for a class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,19 +21,19 @@ def token_relevance(
     method: str = "integrated_gradients",
     steps: int = 16,
 ) -> Tensor:
-    """Relevance of each token of a sample's text for the logit of a class; above 0 speaks for the class.
+    """Relevance of each text token for the logit of a class; positive values support the class.
 
-    The image enters as it is, and its tower runs once.
+    The image is unchanged, and its tower runs once.
 
     Args:
         model: A ``FusionModel`` with a transformers text tower.
         inputs: Keyword tensors of one sample (B = 1).
         target: Position of the class.
-        baseline_ids: (1, L) the text that says nothing: padding tokens in place of words (:func:`blank_text`).
+        baseline_ids: (1, L) neutral text: padding tokens instead of words (:func:`blank_text`).
         method: ``integrated_gradients`` of the word embeddings from the baseline's to the text's (Sundararajan et al.
-            2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is one step of it, at the
-            text.
-        steps: Of the integral.
+            2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is its one-step
+            approximation at the text.
+        steps: Number of steps of the integral.
 
     Returns:
         (L,) relevances, 0 at padding.
@@ -94,7 +94,7 @@ def words_of(
         tokens: N pieces.
         relevance: N numbers.
         special: Tokens that are no part of the text.
-        digits: Whether the tokenizer takes numbers apart into digits; if not, digits side by side are two numbers.
+        digits: Whether the tokenizer splits numbers into digits; if not, adjacent digits are two numbers.
     """
     starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
     marked = any(token.startswith(starts) for token in tokens)

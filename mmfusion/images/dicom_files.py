@@ -34,7 +34,7 @@ def dicom_stack(path: str | os.PathLike[str]) -> Stack:
     """The frames of a DICOM file, along the scan where each says where it lies.
 
     Raises:
-        ImportError: Pydicom, or the decoder of its compression, is not installed.
+        ImportError: pydicom, or the decoder of its compression, is not installed.
         ValueError: The file holds no picture, or is damaged.
     """
     dataset = _read(path)
@@ -55,7 +55,7 @@ def series_stack(folder: str | os.PathLike[str]) -> Stack:
     missing, in the order of their instance numbers.
 
     Raises:
-        ImportError: Pydicom is not installed.
+        ImportError: pydicom is not installed.
         ValueError: There is no series, more than one, or its order is not told.
     """
     files = list(series_files(folder))
@@ -85,7 +85,7 @@ def read_header(path: str | os.PathLike[str], elements: Sequence[str]) -> Any:
     """The named elements of a DICOM file, without its pixels, as a mapping.
 
     Raises:
-        ImportError: Pydicom is not installed.
+        ImportError: pydicom is not installed.
         ValueError: The file is damaged.
     """
     return _read(path, stop_before_pixels=True, specific_tags=list(elements))
@@ -96,7 +96,7 @@ def place_in_series(path: str | os.PathLike[str]) -> float | None:
     or is damaged.
 
     Raises:
-        ImportError: Pydicom is not installed.
+        ImportError: pydicom is not installed.
     """
     try:
         head = read_header(path, _ORDER)

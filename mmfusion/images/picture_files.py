@@ -64,7 +64,7 @@ def heic_stack(path: str | os.PathLike[str]) -> Stack:
     """The picture of a HEIC file, which telephones write.
 
     Raises:
-        ImportError: Pillow-heif is not installed.
+        ImportError: pillow-heif is not installed.
     """
     with of_extra("heic", path, "a HEIC picture"):
         import pillow_heif

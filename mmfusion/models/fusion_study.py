@@ -19,9 +19,7 @@ for block, summary in {
     "ibfa": "The baseline with MIBF-Net's bidirectional fusion in its place.",
 }.items():
     arch(f"{block}_resnet18", summary, BASELINE, fusion=block, dim=512)
-arch(
-    "ssm_resnet18", "The baseline with bidirectional Mamba fusion, one layer.", BASELINE, fusion="ssm", dim=256
-)
+arch("ssm_resnet18", "The baseline with bidirectional Mamba fusion, one layer.", BASELINE, fusion="ssm", dim=256)
 arch("ssm_lite0", SSM_LITE0, LITE0, fusion="ssm", dim=128, head="mlp")
 arch("hier_resnet18", HIER_RESNET18, RESNET18, fusion="hier_interact", dim=512)
 arch("hier_lite0", HIER_LITE0, LITE0, fusion="hier_interact", dim=256)

@@ -1,4 +1,4 @@
-"""A patient's narrative: a sentence from metadata, the patient's own text, retrieved passages (report eq. 25-26)."""
+"""A patient's narrative: a sentence from metadata, the patient's own text, retrieved passages."""
 
 import logging
 import re

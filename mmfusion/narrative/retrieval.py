@@ -89,7 +89,7 @@ class Tfidf:
 
 @register("retriever", "dense")
 class Dense:
-    """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)) (report eq. 25).
+    """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)).
 
     Args:
         texts: The passages.

@@ -1,4 +1,4 @@
-"""A tokenizer file of somebody else's, before a library reads it: its size, and how much longer it makes a text."""
+"""Checks of a tokenizer file from others: its size, and how much it lengthens texts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +17,10 @@ PROBES = ("", "A 55-year-old, 3.5 cm (back)?", "xyzzyx \u0378 \U0001f9ec \t\n \u
 
 
 def check_tokenizer(path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that would take more memory than a text is worth.
+    """Check that a ``tokenizer.json`` cannot use excessive memory.
 
     Raises:
-        ValueError: It is no JSON object, too large, or makes a text many times as long as it was.
+        ValueError: It is not a JSON object, too large, or makes texts many times longer.
     """
     values = read_foreign_json(path, MOST_TOKENIZER)
     longer = 1.0

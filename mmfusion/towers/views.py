@@ -24,7 +24,8 @@ class ViewsTower(SeveralTower):
     others does not matter.
 
     Args:
-        dim: Width that tokens are projected to. num_layers: Number of attention layers.
+        dim: Width that tokens are projected to.
+        num_layers: Number of attention layers.
         num_heads: Heads of each; divides ``dim``.
         dropout: Within each layer.
 
