@@ -96,7 +96,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrong_types("export.", export, dict.fromkeys(("format", "file", "sha256"), str))
     for name, texts in _lists_of_texts(config):
         if not all(isinstance(text, str) for text in texts):
-            yield f"{name} holds something else than texts"
+            yield f"{name} has values that are not texts"
     for part in ("model", "processor", "input_size", "mean", "std"):
         for name, number in numbers_of(config.get(part), part):
             last = name.rpartition(".")[2]

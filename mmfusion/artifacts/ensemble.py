@@ -22,7 +22,7 @@ def write_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
         ValueError: Fewer than two.
     """
     if len(members) < 2:
-        raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
+        raise ValueError(f"An ensemble needs at least two models, got {len(members)}.")
     for name, source in members.items():
         shutil.copytree(source, folder / "members" / name)
     listed = [f"members/{name}" for name in members]

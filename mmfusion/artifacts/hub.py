@@ -33,7 +33,7 @@ def fetch(name: str) -> Path:
         cached = _whole_in_cache(name)
         if cached is None:
             raise
-        warnings.warn(f"{error} What is in the cache is taken.", stacklevel=2)
+        warnings.warn(f"{error} Using the cached copy.", stacklevel=2)
         return cached
     try:
         _check_whole(folder)

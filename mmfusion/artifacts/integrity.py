@@ -50,7 +50,7 @@ def refuse_edit(what: str) -> None:
     if not _accepted.get():
         way = "or accept the edit with --allow_edited (in Python allow_edited=True)"
         raise ValueError(f"{what}; fetch or save the model again, {way}.")
-    warnings.warn(f"{what}; accepted, as edits are allowed.", stacklevel=3)
+    warnings.warn(f"{what}; accepted, because edits are allowed.", stacklevel=3)
 
 
 def digest(path: Path) -> str:
@@ -121,7 +121,7 @@ def check_files(folder: Path, *names: str) -> None:
         path, saved = folder / name, (hashes or {}).get(name)
         if not path.is_file():
             if saved is not None:
-                refuse_edit(f"{path} is missing, which the model was saved with ({FILES})")
+                refuse_edit(f"{path} is missing, but the model was saved with it ({FILES})")
         elif saved is None:
             refuse_edit(f"{path} was added since the model was saved (it is not in {FILES})")
         elif digest(path) != saved:

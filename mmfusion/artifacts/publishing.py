@@ -41,7 +41,7 @@ def contents(
         try:
             text = (root / CARD).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise ValueError(f"{root / CARD} is no text in UTF-8; write it again, or remove it.") from None
+            raise ValueError(f"{root / CARD} is not UTF-8 text; write it again, or remove it.") from None
         about = let_through(config.get("card"), traces or [])
         if MARK in text:
             # the saved model's card, with the name that it has on the Hub
@@ -56,7 +56,7 @@ def _refuse_link(root: Path, path: Path) -> None:
     target, blobs = path.resolve(), root.parent.parent / "blobs"
     inside = target.is_relative_to(root) or (root.parent.name == "snapshots" and target.is_relative_to(blobs))
     if not inside or not target.is_file():
-        raise ValueError(f"{path} is no file of the folder (it leads to {target}); nothing else is pushed.")
+        raise ValueError(f"{path} is not a file of the folder (it leads to {target}); nothing else is pushed.")
 
 
 def _checked(root: Path) -> Mapping[str, Any]:

@@ -135,8 +135,8 @@ def refuse_traces(what: str, traces: Sequence[Trace], force: bool) -> None:
         force: Continue despite them.
     """
     if traces and not force:
-        way = "take it out and save the model again, or give it away all the same with --force, which the card records"
-        raise ValueError(f"{what} holds what may be of a person or a machine: {told(traces)}; {way}.")
+        way = "remove it and save the model again, or continue with --force, which the card records"
+        raise ValueError(f"{what} contains possible personal or machine data: {told(traces)}; {way}.")
 
 
 def _texts(values: Any, where: str) -> Iterator[tuple[str, str]]:

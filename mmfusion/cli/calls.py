@@ -103,4 +103,4 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no plain value")
+    raise TypeError(f"{type(value).__name__} is not a supported value")

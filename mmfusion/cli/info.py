@@ -28,11 +28,11 @@ def list_names(config: ListConfig) -> Text:
     known = list_models(pretrained=config.pretrained) if config.kind == "model" else registry.names(config.kind)
     found = [name for name in known if registry.matches(name, config.pattern)]
     if not known:
-        print(f"This version brings no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
+        print(f"This version has no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
     elif not found:
         if config.pattern.rstrip("s") in registry.KINDS:
             kind = config.pattern.rstrip("s")
-            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists what there is of it.")
+            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists its parts.")
         raise ValueError(f"No {config.kind} matches {config.pattern!r}; {did_you_mean(config.pattern, known)}")
     return Text("\n".join("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name for name in found))
 

@@ -37,8 +37,8 @@ ALIASES = {
 #: Option of every command that is given trained models.
 EDITED = "allow_edited"
 _MODELS = ("model", "models", "name", "label_errors")
-_EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
-_CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
+_EDITED_HELP = "Accept a model folder that was edited by hand since it was saved, with a warning."
+_CONFIG_HELP = "YAML file of options; arguments win. Of a training config, other commands use data, dataset and seed."
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
@@ -146,7 +146,7 @@ def _parser(name: str, config: type) -> Parser:
     parser.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
-        parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
+        parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules that register your own parts.")
     parser.required = [key for key, _, required in settings if required]
     hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
     if any(key.rpartition("model.")[2] in _MODELS for key in hints):

@@ -106,7 +106,7 @@ def reason_of(error: Exception) -> str:
         limit = Image.MAX_IMAGE_PIXELS or 0
         return f"it has more than {2 * limit:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     if isinstance(error, UnidentifiedImageError):
-        return "it is none of the formats that are read (PNG, JPEG, TIFF, DICOM, ...), or is damaged"
+        return "its format is not supported (PNG, JPEG, TIFF, DICOM, ...), or it is damaged"
     return one_line(error)
 
 

@@ -29,7 +29,7 @@ def one_slice(choice: int | str | None, count: int) -> int:
         return 0
     if choice is None:
         ways = f"dataset.slice takes one (0 to {count - 1}, or middle), dataset.slices all gives a model of slices all"
-        raise ValueError(f"it holds {count} slices, and one picture is wanted; {ways}")
+        raise ValueError(f"it holds {count} slices, but a single image is expected; {ways}")
     position = count // 2 if choice == "middle" else int(choice)
     if not 0 <= position < count:
         raise ValueError(f"it holds {count} slices, 0 to {count - 1}; dataset.slice {choice} is none of them")

@@ -119,7 +119,7 @@ class JointAttention(nn.Module):
         super().__init__()
         check_heads(dim, num_heads)
         if max_logit is not None and not 0 < max_logit < math.inf:
-            raise ValueError(f"max_logit={max_logit} is no positive number; None leaves the scores without a bound.")
+            raise ValueError(f"max_logit={max_logit} is not a positive number; None leaves the scores unbounded.")
         self.num_heads, self.max_logit = num_heads, max_logit
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)

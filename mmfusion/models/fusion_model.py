@@ -202,7 +202,7 @@ class FusionModel(Freezable):
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
         if num_classes == 1 and self.config.get("task", "multiclass") == "multiclass":
-            raise ValueError("num_classes=1 gives every case the probability 1; yes and no are num_classes=2.")
+            raise ValueError("num_classes=1 gives every case the probability 1; use num_classes=2 for yes and no.")
         self.config["num_classes"] = num_classes
         self.head = parts.build_head(self.config, self.num_features, self.fusion, self.sides.widths[0])
         self.aux_heads = parts.build_aux_heads(self.config, self.fusion)

@@ -225,7 +225,7 @@ class Narrator:
         if dropped and len(dropped) == len(fields):
             self.guard.check_columns(fields)
         if dropped:
-            logger.warning("The template names %s, which gives the label away; it is left out.", ", ".join(dropped))
+            logger.warning("The template names %s, which reveals the label; it is left out.", ", ".join(dropped))
         return dropped
 
     def _guarded(self, passages: Iterable[Passage]) -> list[Passage]:
@@ -234,7 +234,7 @@ class Narrator:
         for passage in passages:
             found = list(dict.fromkeys(self.guard.find(passage.text)))
             if found and self.on_leak == "refuse":
-                by = f"gives the label away by {', '.join(map(repr, found))}"
+                by = f"reveals the label by {', '.join(map(repr, found))}"
                 raise ValueError(f"The passage {passage.id!r} {by}; rewrite it, or set on_leak to 'remove'.")
             if found:
                 self.removed[passage.id] = found

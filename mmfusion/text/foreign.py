@@ -32,13 +32,13 @@ def check_tokenizer(path: Path) -> None:
         if isinstance(prepended := step.get("prepend"), str):
             longer *= max(1.0, len(prepended) / 8)
     if longer > MOST_LONGER:
-        raise ValueError(f"{path.name} makes a text up to {longer:.3g} times as long, at most {MOST_LONGER} are taken.")
+        raise ValueError(f"{path.name} makes a text up to {longer:.3g} times as long; the limit is {MOST_LONGER}.")
     padding = values.get("padding")
     strategy = padding.get("strategy") if isinstance(padding, dict) else None
     for number in strategy.values() if isinstance(strategy, dict) else ():
         if not isinstance(number, int) or number > MOST_PADDING:
             raise ValueError(
-                f"{path.name} pads texts to {clip(str(number), 40)} tokens, at most {MOST_PADDING:,} are taken."
+                f"{path.name} pads texts to {clip(str(number), 40)} tokens; the limit is {MOST_PADDING:,}."
             )
 
 

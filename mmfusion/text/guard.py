@@ -82,7 +82,7 @@ class LeakGuard:
             names = ", ".join(map(repr, dict.fromkeys(found)))
             start = max(0, text.index(found[0]) - 30)
             raise ValueError(
-                f"The text gives the label away by {names}: '...{text[start : start + 80].strip()}...'; "
+                f"The text reveals the label by {names}: '...{text[start : start + 80].strip()}...'; "
                 "take those words out, or let LeakGuard.clean do it."
             )
 
@@ -119,7 +119,7 @@ class LeakGuard:
         """
         if found := self.leaking(columns):
             names = ", ".join(map(repr, found))
-            raise ValueError(f"The column {names} gives the label away; leave it out of the template.")
+            raise ValueError(f"The column {names} reveals the label; leave it out of the template.")
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         if self._regex is None:

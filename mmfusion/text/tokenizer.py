@@ -62,7 +62,7 @@ def fit_wordpiece(
     if not any(text and text.strip() for text in texts):
         raise ValueError("No training row has any text to fit a tokenizer on; give a text column or a text template.")
     if groups is not None and len(groups) != len(texts):
-        raise ValueError(f"{len(texts)} texts but {len(groups)} groups; give one group a text.")
+        raise ValueError(f"{len(texts)} texts but {len(groups)} groups; give one group per text.")
     normalizer = normalizers.BertNormalizer(lowercase=True)
     digits = pre_tokenizers.Digits(individual_digits=True)
     pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), digits])

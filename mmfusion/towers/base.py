@@ -149,7 +149,7 @@ class Tower(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the backbone."""
         if enable:
-            warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory stays.", stacklevel=2)
+            warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory use stays.", stacklevel=2)
 
 
 def numbered(levels: Sequence[Tensor] | None) -> dict[str, Tensor]:
