@@ -9,14 +9,13 @@ class ExportConfig:
 
     Attributes:
         model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        output: Folder to make, for ``Predictor.from_pretrained``: the program, ``config.json`` with processor, labels
-            and calibration, the tokenizer's files, metrics and model card. Or a file, ``.onnx`` or ``.pt2``, for the
-            program alone.
+        output: Folder to write, for ``Predictor.from_pretrained``: the program, ``config.json`` with processor, labels
+            and calibration, tokenizer files, metrics and model card. Or a file, ``.onnx`` or ``.pt2``, for the program
+            only.
         format: ``onnx``, or ``torch-export`` for ``torch.export.load``.
-        tolerance: Largest difference from the model that is accepted, of a probability, or of a logit over the batch's
+        tolerance: Maximum accepted difference from the model, of a probability, or of a logit relative to the batch's
             largest (at least 1).
-        force: Export although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
-            keys); the card says so.
+        force: Export although the model's texts contain possible names, dates, ids, paths or keys; the card records it.
     """
 
     model: str

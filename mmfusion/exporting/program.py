@@ -1,4 +1,4 @@
-"""A model as a program of tensors alone: traced, written, and compared with the model on batches of many shapes."""
+"""Tracing of a model into a program, and comparison of both on batches of many shapes."""
 
 import importlib.util
 import logging
@@ -56,10 +56,10 @@ def write_program(
     max_length: int | None = None,
     tolerance: float = 1e-4,
 ) -> float:
-    """Trace a model, write the program to a file, read the file and compare it with the model.
+    """Trace a model, write the program, read it again and compare it with the model.
 
-    The number of samples, of tokens, and of slices or views is free. The file is written beside ``path`` and takes its
-    name once it has passed.
+    The number of samples, of tokens, and of slices or views is free. The file is written under a temporary name and
+    renamed once it has passed.
 
     Args:
         model: On the CPU; it is put in evaluation mode.
