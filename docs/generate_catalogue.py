@@ -32,6 +32,7 @@ TITLES = {
     "image_tower": "Image towers",
     "text_tower": "Text towers",
     "table_tower": "Table towers",
+    "task": "Tasks",
     "loss": "Losses",
     "augmentation": "Augmentations",
     "retriever": "Retrievers",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from mmfusion.data import Processor as Processor
     from mmfusion.estimators.classifier import FusionClassifier as FusionClassifier
+    from mmfusion.estimators.regressor import FusionRegressor as FusionRegressor
     from mmfusion.exporting import export_model as export_model
     from mmfusion.inference.predictor import Predictor as Predictor
     from mmfusion.models import (

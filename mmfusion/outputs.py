@@ -104,6 +104,7 @@ class FusionOutput(ModelOutput):
         gates: name -> (B, ...).
         router_probs: (B, K) of a mixture-of-experts head.
         aux_loss: Scalar that every loss adds, e.g. expert balance.
+        log_scales: (B, targets) logarithm of the standard deviation of each value, of a regression that gives one.
     """
 
     loss: Tensor | None = None
@@ -115,6 +116,7 @@ class FusionOutput(ModelOutput):
     gates: dict[str, Tensor] | None = None
     router_probs: Tensor | None = None
     aux_loss: Tensor | None = None
+    log_scales: Tensor | None = None
 
 
 for _class in (Features, Fused):  # so that a tower or a block alone is exported too

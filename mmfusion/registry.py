@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "table_tower": "mmfusion.towers",
     "tower": "mmfusion.towers",
     "loss": "mmfusion.losses",
+    "task": "mmfusion.tasks",
     "metric": "mmfusion.evaluation.metrics",
     "model": "mmfusion.models",
     "augmentation": "mmfusion.images.augmentations",

@@ -1,6 +1,7 @@
 """What an evaluation found, as values with names; ``metrics.json`` is this and nothing else.
 
-A leaf of the package: model cards are written from it, and they lie below the code that measures.
+A leaf of the package: model cards are written from it, and they lie below the code that measures. It is long because
+all that an evaluation may find is one tree of dataclasses.
 """
 
 from __future__ import annotations
@@ -50,26 +51,35 @@ class Bootstrap:
 class Calibration:
     """A temperature, above 1 of a model that had been too sure, fitted on ``n`` rows of the split ``fitted_on``.
 
+    Of several labels it is one for each. Numbers have none, but for each target the conformal ``quantiles`` that make
+    intervals for a ``coverage``.
+
     ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it;
     ``prior_strength`` is the part of the log prior that is put back.
     """
 
-    temperature: float
+    temperature: float | list[float] | None
     fitted_on: str
     n: int
     before: dict[str, float]
     after: dict[str, float]
     prior_strength: float | None = field(default=None, metadata=OPTIONAL)
+    quantiles: list[float] | None = field(default=None, metadata=OPTIONAL)
+    coverage: float | None = field(default=None, metadata=OPTIONAL)
 
 
 def calibration_words(calibration: Mapping[str, Any]) -> str:
     """A calibration in words: ``temperature 1.455 from 1,002 val rows, prior put back with strength 0.5``."""
+    temperature = calibration.get("temperature")
     rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
     strength = calibration.get("prior_strength")
     prior = f", prior put back with strength {strength:g}" if strength else ""
     update = calibration.get("update")
     updated = f", updated for {update['site']} ({update['kind']})" if update else ""
-    return f"temperature {calibration['temperature']:.3f}{rows}{prior}{updated}"
+    if temperature is None:
+        return f"intervals for {calibration['coverage']:.0%} of the values{rows}"
+    each = temperature if isinstance(temperature, list) else [temperature]
+    return f"temperature {', '.join(f'{t:.3f}' for t in each)}{rows}{prior}{updated}"
 
 
 @dataclass(frozen=True)
@@ -95,14 +105,14 @@ class Selective:
 
 @dataclass(frozen=True)
 class WorstError:
-    """A row that is classified wrongly: which it is, what is true, and what the model says."""
+    """A row that is answered wrongly: which it is, what is true, what the model says. Numbers have no probability."""
 
     row: int
     id: str | None
     true_label: str
     label: str
-    probability: float
-    probability_of_true_label: float
+    probability: float | None
+    probability_of_true_label: float | None
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,7 @@ class Evaluation:
         decisions: Net benefit, calibration slopes and operating points.
         missing_modality: The same rows with a modality taken away; empty where there is none to take.
         pooled: That the figures are of several models; None where they are of one.
+        task: What is asked; None of one class out of several.
         split: Which rows these are, of a model that was saved with its evaluation.
         epoch: Best epoch of its training, from 1.
         val: Validation figures of that epoch.
@@ -270,6 +281,7 @@ class Evaluation:
     decisions: DecisionResult | None = field(default=None, metadata=OPTIONAL)
     missing_modality: list[Condition] | None = field(default=None, metadata=OPTIONAL)
     pooled: Pooled | None = field(default=None, metadata=OPTIONAL)
+    task: str | None = field(default=None, metadata=OPTIONAL)
     split: str | None = field(default=None, metadata=OPTIONAL)
     epoch: int | None = field(default=None, metadata=OPTIONAL)
     val: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
@@ -298,19 +310,23 @@ class Evaluation:
             yield f"figures, with {drawn.level:.0%} intervals ({how}):"
         yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
-            changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in ("ece", "nll"))
-            yield f"calibrated with {calibration_words(vars(found))}: {changes}; --calibrated false leaves it out"
+            known = [key for key in ("ece", "nll") if key in found.before and key in found.after]
+            changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in known)
+            told = f"{calibration_words(vars(found))}{': ' if changes else ''}{changes}"
+            yield f"calibrated with {told}; --calibrated false leaves it out"
         for column, parts in (self.subgroups or {}).items():
-            yield f"balanced accuracy by {column}:"
+            yield f"{self.main.replace('_', ' ')} by {column}:"
             for part in parts:
-                rows = f"{part.n:,} rows, {part.classes} classes{', small' if part.small else ''}"
-                yield f"  {part.value:18} {part.figures['balanced_accuracy']}  ({rows})"
+                classes = "" if self.task else f", {part.classes} classes"
+                rows = f"{part.n:,} rows{classes}{', small' if part.small else ''}"
+                yield f"  {part.value:18} {part.figures[self.main]}  ({rows})"
         yield from self._decision_lines()
         if self.missing_modality == []:
             yield "no modality to take away: the model reads one, or no row has both"
         width = max([18, *(len(row.shown) for row in self.missing_modality or ())])
         for row in self.missing_modality or ():
-            told = f"balanced accuracy {row.figures['balanced_accuracy']}, {row.changed:.1%} named otherwise"
+            figure = f"{self.main.replace('_', ' ')} {row.figures[self.main]}"
+            told = f"{figure}, {row.changed:.1%} named otherwise"
             yield f"  {row.shown:{width}} {told}  ({row.n:,} rows)"
         used = {"experts": self.expert_use} if self.expert_use else {}
         used |= {f"gate {name}": shares for name, shares in (self.gates or {}).items()}
@@ -321,11 +337,26 @@ class Evaluation:
         if self.page:
             yield f"the page is {self.page}"
 
+    @property
+    def class_figures(self) -> list[str]:
+        """Names of the figures that each class, label or target has."""
+        first: dict[str, Any] = next(iter(self.per_class.values()), {})
+        return [name for name in first if name not in ("support", "known")]
+
+    @property
+    def main(self) -> str:
+        """The figure that stands for all in a line: balanced accuracy, or the first of another task."""
+        known = self.intervals.figures
+        return "balanced_accuracy" if not self.task else next(iter(known), "")
+
     def _decision_lines(self) -> Iterator[str]:
         if self.conformal:
-            yield f"conformal sets for {self.conformal.wanted:.0%} coverage:"
-            for name, sets in self.conformal.rules.items():
-                yield f"  {name:18} coverage {sets.coverage}, classes in a set {sets.mean_size.text(2)}"
+            rules = self.conformal.rules
+            numbers = not any(sets.sizes for sets in rules.values())
+            yield f"conformal {'intervals' if numbers else 'sets'} for {self.conformal.wanted:.0%} coverage:"
+            for name, sets in rules.items():
+                size = "mean width" if numbers else "answers in a set" if self.task else "classes in a set"
+                yield f"  {name:18} coverage {sets.coverage}, {size} {sets.mean_size.text(2)}"
         if self.thresholds:
             yield f"thresholds for a sensitivity of {self.thresholds.wanted:.0%} on the validation rows:"
             for name, found in self.thresholds.per_class.items():
@@ -354,11 +385,13 @@ class Evaluation:
         rows = [(name.replace("_", " "), f"{value:.4f}{ends.get(name, '')}") for name, value in shown.items()]
         parts = [f"{told}:", table(("figure", "value"), rows)]
         if self.per_class:
+            figures = CLASS_FIGURES if not self.task else self.class_figures
             classes = [
-                (name, f"{own['support']:,}", *("-" if own[k] is None else f"{own[k]:.3f}" for k in CLASS_FIGURES))
+                (name, f"{own['support']:,}", *("-" if own[k] is None else f"{own[k]:.3f}" for k in figures))
                 for name, own in self.per_class.items()
             ]
-            parts.append(table(("class", "rows", "recall", "precision", "AUROC"), classes))
+            heads = [name.replace("auroc", "AUROC").replace("_", " ") for name in figures]
+            parts.append(table(("label" if self.task else "class", "rows", *heads), classes))
         if found := self.thresholds:
             how = f"chosen on {found.fitted_on:,} validation rows"
             where = f"the {self.pooled.n:,} test rows of its own fold" if self.pooled else "these rows"

@@ -5,6 +5,8 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,19 @@ def test_a_table_reads_back_as_it_was(tmp_path: Path, by: str) -> None:
     read = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert read.to_numpy().tolist() == rows
     assert path.read_bytes().startswith(b"a,b\n")
+
+
+@pytest.mark.skipif(shutil.which("ssconvert") is None, reason="no spreadsheet program (gnumeric)")
+def test_a_spreadsheet_program_reads_the_same_cells(tmp_path: Path) -> None:
+    """But for what each makes of numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
+    cells = [cell for cell in CELLS if cell not in ("x\ry", "=1")]
+    rows = [["a", "b"], *([first, second] for first in cells for second in cells)]
+    with written_table(tmp_path / "t.csv") as table:
+        table.writerows([first, "between", second] for first, second in rows)
+    how = ["-I", "Gnumeric_stf:stf_csvtab", "--import-encoding=UTF-8", "-T", "Gnumeric_stf:stf_csv"]
+    subprocess.run(["ssconvert", *how, "t.csv", "read.csv"], cwd=tmp_path, check=True, capture_output=True)
+    with (tmp_path / "read.csv").open(encoding="utf-8", newline="") as file:
+        assert [[first, last] for first, _, last in csv.reader(file)] == rows
 
 
 def test_half_of_a_character_is_written_as_an_escape(tmp_path: Path) -> None:

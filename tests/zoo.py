@@ -78,3 +78,11 @@ def batch(
             torch.ones(rows, dtype=torch.bool), count=1, image_size=None, generator=generator
         )
     return inputs
+
+
+def labels_for(loss: mmfusion.losses.Loss, rows: int, outputs: int) -> torch.Tensor:
+    """Labels that a loss can be given for logits (rows, outputs): classes, labels or numbers."""
+    classes = torch.arange(rows) % outputs
+    if "multilabel" in loss.tasks:
+        return torch.eye(outputs)[classes]
+    return torch.linspace(-1, 1, rows * outputs).reshape(rows, outputs) if "regression" in loss.tasks else classes

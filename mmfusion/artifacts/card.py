@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfusion.markdown import table
 from mmfusion.results import Evaluation, calibration_words
+from mmfusion.task import DEFAULT, task_named
 from mmfusion.text.template import template_fields
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
         mark=MARK,
         title=title,
         name=name,
+        noun=task_named(model.get("task", DEFAULT)).noun,
         config=config,
         model=model,
         parts=[p for p in ("image_encoder", "text_encoder", "table_encoder", "fusion", "head") if model.get(p)],

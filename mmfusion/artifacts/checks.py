@@ -20,8 +20,9 @@ _ENTRIES: Mapping[str, Any] = {
 }
 _MODEL: Mapping[str, Any] = {
     **dict.fromkeys(("image_encoder", "image_tower", "stem", "aggregator", "text_encoder", "text_tower"), str),
-    **dict.fromkeys(("table_encoder", "fusion", "head"), str),
+    **dict.fromkeys(("table_encoder", "fusion", "head", "task"), str),
     **dict.fromkeys(("image_args", "aggregator_args", "text_args", "table_args", "fusion_args", "head_args"), dict),
+    "task_args": dict,
     **{"num_classes": int, "dim": int, "aux_hidden": int, "aux_heads": bool, "modality_dropout": _NUMBER},
     "towers": dict,
 }
@@ -29,6 +30,7 @@ _PROCESSOR: Mapping[str, Any] = {
     **dict.fromkeys(("labels", "mean", "std", "missing_values"), list),
     **dict.fromkeys(("image_size", "max_length", "bag_dim"), int),
     **{"interpolation": str, "text_template": str, "tokenizer": bool, "table": dict, "crop_pct": _NUMBER},
+    **{"task": str, "targets": dict},
 }
 #: what of ``training`` is read again; the types of ``training.dataset`` are :data:`_DATASET`.
 _TRAINING: Mapping[str, Any] = {
@@ -37,10 +39,10 @@ _TRAINING: Mapping[str, Any] = {
 }
 _DATASET: Mapping[str, Any] = {
     **dict.fromkeys(("image_column", "label_column", "text_column", "study_column", "slice_column"), str),
-    **dict.fromkeys(("view_column", "bag_column"), str),
+    **dict.fromkeys(("view_column", "bag_column", "task"), str),
     **dict.fromkeys(("label_map", "header_columns"), dict),
     **dict.fromkeys(("label_columns", "missing_values", "numeric_columns", "categorical_columns"), list),
-    **dict.fromkeys(("views", "view_columns", "roi_columns"), list),
+    **dict.fromkeys(("views", "view_columns", "roi_columns", "grades"), list),
     "max_slices": int,
 }
 _CARD: Mapping[str, Any] = {**dict.fromkeys(("dataset", "license", "intended_use", "limits"), str), "let_through": list}
@@ -151,8 +153,10 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
     """What was chosen on validation rows: the calibration, and whether test-time views are averaged."""
     calibration = config.get("calibration")
     fitted = calibration if isinstance(calibration, dict) else {}
-    temperature: Any = fitted["temperature"] if {"temperature", "fitted_on", "n"} <= fitted.keys() else None
-    if calibration is not None and not (_is_number(temperature) and 1e-6 < temperature < 1e6):
+    chosen: Any = fitted.get("temperature", fitted.get("quantiles")) if {"fitted_on", "n"} <= fitted.keys() else None
+    one_each = isinstance(chosen, list) and "task" in config["model"] and len(chosen) == config["model"]["num_classes"]
+    each = chosen if one_each else [chosen]
+    if calibration is not None and not all(_is_number(number) and 1e-6 < number < 1e6 for number in each):
         shown = clip(repr(calibration))
         raise ValueError(
             f"{path}: calibration {shown} is not a temperature above 0 with fitted_on and n; remove the entry."

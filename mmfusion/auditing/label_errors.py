@@ -71,6 +71,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
         model: Name of the model; its classes need not be those of the data.
         cache: Folder with cached features; None computes them.
     """
+    data.cases.question.need_one_class("the search for label errors")
     features, readable = _features(data, model, cache)
     names = sorted(set(data.labels[readable]))
     labels = np.array([names.index(label) for label in data.labels[readable]])

@@ -17,7 +17,7 @@ class SoupConfig:
             averages without both.
         method: ``uniform`` averages all; ``greedy`` starts with the best on the validation rows and adds each other one
             if the mean is then no worse. Null is greedy with data and uniform without.
-        metric: Validation metric for ``greedy``, one of :data:`~mmfusion.evaluation.metrics.METRICS`.
+        metric: Validation metric for ``greedy``; null takes the task's.
         batch_size: Rows per step.
         dataset: How to read the data; the defaults are the first model's training settings.
     """
@@ -26,7 +26,7 @@ class SoupConfig:
     output: str
     data: str | None = None
     method: str | None = None
-    metric: str = "balanced_accuracy"
+    metric: str | None = None
     batch_size: int = 64
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 

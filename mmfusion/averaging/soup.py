@@ -20,7 +20,7 @@ from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.data.memory import DataSource
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.measure import measure
-from mmfusion.evaluation.metrics import METRICS, metric_value
+from mmfusion.evaluation.metrics import EVERY_METRIC, metric_value
 from mmfusion.files import replacing, sole_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
@@ -103,7 +103,7 @@ def make_soup(
     data: DataSource | None = None,
     dataset: DatasetConfig | None = None,
     method: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str | None = None,
     batch_size: int = 64,
 ) -> Soup:
     """Average the weights of several saved models of one architecture, and save the result as a model.
@@ -128,12 +128,14 @@ def make_soup(
     check_choice("method", method, METHODS)
     if method == "greedy" and data is None:
         raise ValueError("A greedy soup is chosen on validation rows; give data, or method 'uniform'.")
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise FileExistsError(f"{output} is not empty; choose another output.")
     candidates = _candidates(models)
     check_alike([each.predictor for each in candidates])
+    task = candidates[0].predictor.task
+    metric = metric or task.metric
+    if metric not in task.metrics:
+        raise ValueError(f"metric={metric!r} is not one of {', '.join(task.metrics)}.")
     mixer = _Mixer(candidates, data, dataset, metric, batch_size)
     if data is not None:
         candidates = [replace(each, score=mixer.score([each])) for each in candidates]
@@ -232,7 +234,7 @@ class _Mixer:
         self.mix(candidates)
         options: dict[str, Any] = {"on_bad_row": "skip", "batch_size": self.batch_size, "description": "Validating"}
         found = self.predictor.predict_cases(self.val, **options)
-        value = metric_value(self.metric, found.labels, found.probabilities)
+        value = metric_value(self.metric, found.labels, found.probabilities, self.predictor.task)
         if value is None:
             raise ValueError(f"The validation rows have no {self.metric}: classes are missing; choose another metric.")
         return value
@@ -282,7 +284,7 @@ class _Mixer:
 def _goodness(score: float | None, metric: str) -> float:
     """A score, so that more is better."""
     assert score is not None
-    return score if METRICS[metric].higher_is_better else -score
+    return score if EVERY_METRIC[metric].higher_is_better else -score
 
 
 def _provenance(candidates: Sequence[_Candidate]) -> dict[str, Any]:

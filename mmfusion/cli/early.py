@@ -54,7 +54,7 @@ def _runs(config: Any) -> Iterable[RunConfig]:
             return []
         runs = [row.config for row in plan_rows(config)]
         # the folds are dealt to the splits later
-        return [replace(run, dataset=run.dataset.without_split()) for run in runs] if config.cross_validate else runs
+        return [replace(run, dataset=run.dataset.without_split()) for run in runs] if config.splits_anew else runs
     return [base_run(config)] if isinstance(config, SweepConfig) else []
 
 

@@ -29,6 +29,8 @@ from mmfusion.training.config import RunConfig
 #: Option -> further spellings.
 ALIASES = {
     "dataset.on_bad_row": ("on_bad_row", "on-bad-row"),
+    "model.task": ("task",),
+    "dataset.task": ("task",),
     "train.alarm": ("alarm",),
     "train.operating_points": ("operating_points",),
     "train.prevalence": ("prevalence",),
@@ -103,7 +105,7 @@ class Parser(jsonargparse.ArgumentParser):
             if other.startswith(f"{name}.") or (name.startswith(f"{other}.") and _is("dict", hint)):
                 return
         options = [other for other in self.hints if other not in self.words]
-        known = [f"--{spelling}" for other in options for spelling in (other, *ALIASES.get(other, ()))]
+        known = [f"--{spelling}" for other in options for spelling in _spellings(other, self.hints)]
         near = difflib.get_close_matches(f"--{name}", known, n=1)
         words = f"it is {' '.join([self.prog, *map(str.upper, self.words)])}." if self.words else ""
         fix = f"did you mean {near[0]}?" if near else words or f"see {self.prog} --help."
@@ -128,6 +130,12 @@ class Parser(jsonargparse.ArgumentParser):
         if re.match("(?i)unrecognized arguments: .*[^.]$", message) and self.example:
             message += f"; values follow their options, such as --{self.example} VALUE."
         raise argparse.ArgumentError(None, message.replace('Parser key "config": ', "")) from ex
+
+
+def _spellings(name: str, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """How an option may be written; where a command has a model, its task is meant."""
+    is_model = name == "dataset.task" and "model.task" in known
+    return (name,) if is_model else (name, *ALIASES.get(name, ()))
 
 
 def _parser(name: str, config: type) -> Parser:
@@ -166,7 +174,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
         words: dict[str, Any] = {"nargs": "+"} if _is("list", hint) else {}
         words = {"nargs": "?", "const": "true"} if _is("bool", hint) else words
         if words or name in ALIASES:
-            spellings = [f"--{spelling}" for spelling in (name, *ALIASES.get(name, ()))]
+            spellings = [f"--{spelling}" for spelling in _spellings(name, parser.hints)]
             first.add_argument(*spellings, dest=name, default=argparse.SUPPRESS, **words)
     given, rest = first.parse_known_args(argv)
     values = vars(given)

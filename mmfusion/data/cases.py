@@ -7,15 +7,17 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmfusion.data.config import DatasetConfig
-from mmfusion.data.labels import in_order, label_faults
+from mmfusion.data.labels import in_order
 from mmfusion.data.problems import BadRowsError, Problem, ProblemKind, no_such_split
 from mmfusion.data.splits import group_split
+from mmfusion.task import DEFAULT, Task, task_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +50,7 @@ class CaseTable:
         notes: What was found out about the files and is to be told, a line each.
         slice: Slice that stands for a file of several (``dataset.slice``).
         slices: Slices that are read of a file (``dataset.slices``).
+        task: Name of the task that the labels are of (``dataset.task``).
     """
 
     frame: pd.DataFrame
@@ -61,6 +64,7 @@ class CaseTable:
     notes: list[str] = field(default_factory=list)
     slice: int | str | None = None
     slices: int | str | None = None
+    task: str = DEFAULT
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -76,7 +80,12 @@ class CaseTable:
         if self.known_labels is not None:
             return list(self.known_labels)
         rows = self.frame[self.frame["split"] == "train"] if self.splits else self.frame
-        return in_order(set(rows["label"].dropna()))
+        return in_order({part for cell in rows["label"].dropna().unique() for part in self.question.parts(cell)})
+
+    @cached_property
+    def question(self) -> Task:
+        """The task that the labels are of."""
+        return task_named(self.task, self.known_labels or ())
 
     @property
     def splits(self) -> dict[str, int]:
@@ -152,7 +161,8 @@ class CaseTable:
             ValueError: They are spellings of one name, numbers, or several in a cell; each has its line.
         """
         column = ", ".join(config.label_columns) or config.label_column
-        if not config.label_map and (faults := list(label_faults(self.frame["label"], column))):
+        cells = self.frame["label"].tolist()
+        if not config.label_map and (faults := list(self.question.faults(cells, column, self.labels))):
             raise ValueError(f"{self.source}: {'; '.join(faults)}.")
         return self
 
@@ -161,9 +171,10 @@ class CaseTable:
         if self.known_labels is not None or not self.splits:
             return
         good = self.frame[~self.frame.index.isin(self.bad_rows)]
-        trained = set(good["label"][good["split"] == "train"].dropna())
+        cells, parts = good["label"][good["split"] == "train"].dropna().unique(), self.question.parts
+        trained = {part for cell in cells for part in parts(cell)}
         for row, id_, label, split in good[["id", "label", "split"]].itertuples(name=None):
-            if label is not None and split != "train" and label not in trained:
+            if label is not None and split != "train" and not trained.issuperset(parts(label)):
                 message = f"unknown label: no training row has it, only {split}"
                 yield Problem(ProblemKind.UNTRAINED_LABEL, row, id_, "label", label, message)
 
@@ -189,7 +200,7 @@ class CaseTable:
         """
         if self.splits:
             return self
-        labels, groups = self.frame["label"].fillna("").tolist(), self.frame["group"].tolist()
+        labels, groups = self.strata(), self.frame["group"].tolist()
         val, test = config.val_fraction, config.test_fraction
         fractions = {"train": 1 - val - test, "val": val, "test": test}
         try:
@@ -203,6 +214,12 @@ class CaseTable:
                 "dataset.group_column, or none with dataset.group_column none."
             ) from None
         return replace(self, frame=self.frame.assign(split=drawn))
+
+    def strata(self) -> list[str]:
+        """What a split is stratified by, one name a row; that of a row without a label is empty."""
+        cells = self.frame["label"].tolist()
+        found = iter(self.question.strata([cell for cell in cells if cell is not None]))
+        return ["" if cell is None else next(found) for cell in cells]
 
     def fingerprint(self) -> str:
         """SHA-256 over ids, image paths, labels, texts, groups, splits and metadata, in the order of the ids."""

@@ -69,14 +69,14 @@ def _check_content(reading: CaseReading) -> Iterator[Problem]:
 
 def _check_labels(reading: CaseReading) -> Iterator[Problem]:
     cases, column = reading.cases, reading.columns.label or "label"
-    known, settled = cases.known_labels, _settled(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER)
+    fault, known = cases.question.fault, cases.known_labels
+    settled = _settled(cases, ProblemKind.UNKNOWN_LABEL, ProblemKind.STUDY_LABELS_DIFFER)
     for row, id_, label in cases.frame[["id", "label"]].itertuples(name=None):
         if row in settled:
             continue
         if label is None:
             yield Problem.of_row(ProblemKind.MISSING_LABEL, row, id_, column, None, "missing label")
-        elif known is not None and label not in known:
-            message = f"unknown label; the model knows {', '.join(known)}"
+        elif (message := fault(label, known)) is not None:
             yield Problem.of_row(ProblemKind.UNKNOWN_LABEL, row, id_, column, label, message)
 
 

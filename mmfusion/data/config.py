@@ -12,6 +12,7 @@ from mmfusion.data.presets import PRESETS
 from mmfusion.images.header_facts import check_facts
 from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.names import check_choice
+from mmfusion.task import DEFAULT
 
 FORMATS = ("auto", "table", "shards", "report", "imagefolder", "folder")
 #: Two options that exclude each other, and how the message names them.
@@ -37,7 +38,7 @@ _NEEDS = (
 #: Options that a trained model hands on to the data of others: how its inputs and labels are called, and no folder,
 #: table, group or split of its author. The text template is the processor's.
 _HANDED_ON = (
-    *("image_column", "label_column", "label_columns", "label_map", "text_column", "missing_values"),
+    *("image_column", "label_column", "label_columns", "task", "grades", "label_map", "text_column", "missing_values"),
     *("table_columns", "numeric_columns", "categorical_columns"),
     *("study_column", "slice_column", "max_slices", "view_column", "views", "view_columns", "roi_columns"),
     *("bag_column", "slice", "slices", "header_columns"),
@@ -71,6 +72,10 @@ class DatasetConfig:
         image_column: Column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
         label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
         label_columns: Columns with one class each (one-hot), in place of ``label_column``: exactly one of them is 1.
+            Of task ``multilabel`` any number of them is 1, and a blank cell is unknown; of ``regression`` they are
+            numbers.
+        task: What the labels are, as ``model.task``, which it follows in a run.
+        grades: The labels of task ``ordinal`` in their order; empty takes that of their numbers.
         label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
             "4 or more"}``. Then every value must be named, but those that a trained model calls so. Empty takes the
             values.
@@ -136,6 +141,8 @@ class DatasetConfig:
     image_column: str | None = None
     label_column: str = "label"
     label_columns: list[str] = field(default_factory=list)
+    task: str = DEFAULT
+    grades: list[str] = field(default_factory=list)
     label_map: dict[str, str] = field(default_factory=dict)
     id_column: str | None = None
     text_column: str | None = None
@@ -199,7 +206,7 @@ class DatasetConfig:
             raise ValueError(f"{named} both name {', '.join(both)}; leave it in one of them.")
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError(f"dataset.columns names one column of the table twice: {self.columns}.")
-        for option in ("views", "view_columns", "roi_columns", "label_columns"):
+        for option in ("views", "view_columns", "roi_columns", "label_columns", "grades"):
             names = getattr(self, option)
             if len(set(names)) < len(names):
                 raise ValueError(f"dataset.{option} names one thing twice: {', '.join(names)}.")

@@ -38,7 +38,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
 
     Attributes:
         ids: (rows,) array of row ids.
-        labels: (rows,) int64 positions of the classes, -1 where a row has no label.
+        labels: (rows,) int64 positions of the classes, -1 where a row has no label; of other tasks (rows, ...), as
+            :meth:`mmfusion.task.Task.encoded` has them.
         layout: Layout of the table: ``image``, ``slices``, ``views`` or ``bags``.
 
     Raises:
@@ -68,8 +69,8 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         self._image_sizes = tuple(image_sizes)
         self.image_root, self.layout, frame = cases.image_root, cases.layout, cases.frame
         self.ids = _texts(frame["id"].tolist())
-        labels = [-1 if label is None else processor.label_id(label) for label in frame["label"]]
-        self.labels = np.array(labels, dtype=np.int64)
+        self.labels = processor.question.encoded(frame["label"].tolist())
+        self._labelled = processor.question.known(self.labels)
         images = frame["image"].tolist()
         self._several = not cases.one_path
         if self._several:
@@ -129,7 +130,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
             **self._images_of(i),
             text=self._text[i] if len(self._text) else None,
             table=None if self._table is None else (self._table.numeric_values[i], self._table.category_ids[i]),
-            label=int(self.labels[i]) if self.labels[i] >= 0 else None,
+            label=self.labels[i] if self._labelled[i] else None,
             augment=self._augmentation,
             rng=row_rng(self.seed, self._epoch_of(i), str(self.ids[i])) if self.augment else None,
             image_size=size,

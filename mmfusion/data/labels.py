@@ -1,7 +1,7 @@
 """Labels that are no list of classes: spellings of one class, numbers to be predicted, several labels in a cell."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from mmfusion.names import natural_key
@@ -10,7 +10,7 @@ from mmfusion.text.template import cell_number
 #: Fractions of more different values than this are measurements, not classes; so are whole numbers of more than
 #: :data:`_MOST_CODES` values with fewer than :data:`_ROWS_A_CODE` rows each.
 _MOST_FRACTIONS, _MOST_CODES, _ROWS_A_CODE = 10, 20, 5
-_SEPARATORS = ("|", ";", ",")
+SEPARATORS = ("|", ";", ",")
 _SHOWN = 20
 
 
@@ -42,20 +42,27 @@ def label_faults(labels: Iterable[str | None], column: str) -> Iterator[str]:
         if many and (not whole or len(cells) < _ROWS_A_CODE * len(names)):
             yield (
                 f"the label column {column!r} holds {len(names):,} different numbers ({min(numbers):g} to "
-                f"{max(numbers):g}): to predict a number is no classification; dataset.label_map makes classes of them"
+                f"{max(numbers):g}): to predict a number is no classification; --task regression predicts it, "
+                "dataset.label_map makes classes of them"
             )
         return
-    for separator in _SEPARATORS:
+    if (found := separator_of(names)) is not None:
+        yield (
+            f"the label column {column!r} holds several labels in a cell, such as {found[1]!r}: a row has one class "
+            "here; --task multilabel tells any number of them, dataset.label_map makes one class of each combination"
+        )
+
+
+def separator_of(names: Sequence[str]) -> tuple[str, str] | None:
+    """What stands between the labels of one cell, and such a cell; None where each cell is one label."""
+    for separator in SEPARATORS:
         parts = {name: {part.strip() for part in name.split(separator)} for name in names if separator in name}
         # a part is a label where it stands alone or in two combinations; "carcinoma, basal cell" is one name
         cells_of = Counter(part for name in names for part in parts.get(name, {name}))
         several = [name for name, found in parts.items() if all(cells_of[part] > 1 for part in found)]
         if several:
-            yield (
-                f"the label column {column!r} holds several labels in a cell, such as {several[0]!r}: a row has one "
-                "class here; dataset.label_map makes one class of each combination"
-            )
-            return
+            return separator, several[0]
+    return None
 
 
 def _spellings(names: list[str], column: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from mmfusion.data.image_folder import (
 from mmfusion.data.problems import Cell, Problem, ProblemKind
 from mmfusion.data.reading import CaseReading, Reading
 from mmfusion.images.kinds import IMAGE_SUFFIXES
+from mmfusion.task import task_named
 from mmfusion.text.template import cell_text
 
 Cells = list[Cell]
@@ -76,12 +77,13 @@ def to_normal_form(reading: Reading) -> CaseReading:
         normal["image"] = _find_images(images, folder, problems, several=bool(config.view_columns))
         if config.slices is not None and not config.study_column:
             normal["image"] = [(image,) if image is not None else None for image in normal["image"]]
-    normal["label"] = _name_labels(normal["label"], reading, problems)
+    normal["label"] = _name_labels(task_named(config.task).normal(normal["label"]), reading, problems)
     normal["split"] = _name_splits(normal["split"], reading, problems)
     index = pd.RangeIndex(first, first + len(raw), name="row")
     cells = {name: object_array(column) for name, column in (normal | metadata).items()}
     frame, layout = pd.DataFrame(cells, index=index, dtype=object), _layout(config)
-    cases = CaseTable(frame, image_root, problems.found, raw.source, reading.known_labels, layout, notes=raw.notes)
+    known = reading.known_labels or tuple(task_named(config.task).fixed(config)) or reading.known_labels
+    cases = CaseTable(frame, image_root, problems.found, raw.source, known, layout, notes=raw.notes, task=config.task)
     cases.slice, cases.slices = config.slice, config.slices
     return CaseReading(**vars(reading), cases=cases)
 
@@ -141,7 +143,8 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
             problems.add(ProblemKind.UNKNOWN_LABEL, row, reading.columns.label or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
-        cells = [value if value in reading.known_labels else None for value in cells]
+        fault, known_labels = task_named(config.task).fault, reading.known_labels
+        cells = [value if value is not None and fault(value, known_labels) is None else None for value in cells]
     return cells
 
 

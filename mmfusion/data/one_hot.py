@@ -15,9 +15,9 @@ _CLASSES = 3
 
 
 def read_label_columns(reading: Reading) -> Reading:
-    """Make the label of ``dataset.label_columns``: the name of the one column that is 1 in a row, where others are 0.
+    """Put the cells of ``dataset.label_columns`` together in the label column; a later step makes one cell of them.
 
-    A row in which none or several are 1 is a broken one. Where the data are only predicted, the columns may be absent;
+    Where the data are only predicted, the columns may be absent;
     so they may for a trained model where there is ``dataset.label_column`` in their place.
     Without the option, a label column that is one of such columns is told.
 
@@ -39,21 +39,9 @@ def read_label_columns(reading: Reading) -> Reading:
     if config.label_column in raw.columns:
         both = f"{raw.source} has a column {config.label_column!r}, and dataset.label_columns makes one"
         raise ValueError(f"{both}; leave one of them out.")
-    labels: list[str | None] = []
-    broken: dict[int, str] = {}
-    for row, cells in enumerate(zip(*(raw.columns[name] for name in names), strict=True), start=raw.skipped + 1):
-        numbers = [_number(cell) for cell in cells]
-        chosen = [name for name, number in zip(names, numbers, strict=True) if number == 1]
-        wrong = [name for name, number in zip(names, numbers, strict=True) if number not in (0, 1)]
-        labels.append(chosen[0] if len(chosen) == 1 and not wrong else None)
-        if wrong and reading.require_labels:
-            broken[row] = f"the label column {wrong[0]} is neither 0 nor 1"
-        elif len(chosen) != 1 and reading.require_labels:
-            told = f"{len(chosen)} label columns are 1 ({', '.join(chosen)})" if chosen else "no label column is 1"
-            broken[row] = f"{told}, where one has to be"
     others = {name: cells for name, cells in raw.columns.items() if name not in names}
-    columns = others | {config.label_column: labels}
-    return replace(reading, raw=replace(raw, columns=columns, broken=broken | raw.broken))
+    together = list(zip(*(raw.columns[name] for name in names), strict=True))
+    return replace(reading, raw=replace(raw, columns=others | {config.label_column: together}))
 
 
 def one_hot_columns(raw: RawTable) -> list[str]:
@@ -82,7 +70,17 @@ def layout_hint(reading: Reading) -> str:
     if preset is not None and any(getattr(config, option) != value for option, value in PRESETS[preset].items()):
         return f" The data as published are read with dataset.preset {preset}."
     found = one_hot_columns(raw) if reading.require_labels and not config.label_columns else []
-    return f" The columns {_words(found)} look like one class each: dataset.label_columns names them." if found else ""
+    if found:
+        return f" The columns {_words(found)} look like one class each: dataset.label_columns names them."
+    several = _zeros_and_ones(raw) if reading.require_labels and not config.label_columns else []
+    named = "--task multilabel --dataset.label_columns names them."
+    return f" The columns {_words(several)} look like several labels: {named}" if len(several) >= _CLASSES else ""
+
+
+def _zeros_and_ones(raw: RawTable) -> list[str]:
+    """Columns of nothing but 0, 1 and blanks, with both a 0 and a 1."""
+    values = {name: {_number(cell) for cell in cells} for name, cells in raw.columns.items()}
+    return [name for name, found in values.items() if {0.0, 1.0} <= found <= {0.0, 1.0, None}]
 
 
 def _is_binary(cells: Sequence[Any]) -> bool:

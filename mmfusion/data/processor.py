@@ -14,19 +14,19 @@ from PIL import Image
 
 from mmfusion.artifacts.folder import update_config
 from mmfusion.artifacts.integrity import begin, check_files
-from mmfusion.artifacts.names import CONFIG, TOKENIZER
+from mmfusion.artifacts.names import CONFIG
 from mmfusion.data.bags import encode_bag, pad_bags
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.image_inputs import ImageEncoder, pad_images
+from mmfusion.data.saved_tokenizer import saved_tokenizer
 from mmfusion.data.table_columns import MISSING, TableColumns
 from mmfusion.images.opening import INTERPOLATIONS, ImageLike
 from mmfusion.images.slices import check_choice_of_slices
 from mmfusion.images.windows import Window, check_window
 from mmfusion.names import one_line
-from mmfusion.repositories import no_network
-from mmfusion.text.foreign import PROBES, check_tokenizer
+from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import free_text, join_text, render, template_fields
-from mmfusion.text.tokenizer import cut, known_words
+from mmfusion.text.tokenizer import cut
 from mmfusion.untrusted import read_foreign_json
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from mmfusion.images.augmentations import Augmentation
 
-#: Settings that files do not hold where they are None.
-_OPTIONAL = ("bag_dim", "window", "slice", "slices")
+#: Settings that files do not hold where they are None, or the default task.
+_OPTIONAL = ("bag_dim", "window", "slice", "slices", "task", "targets")
 
 
 @dataclass(eq=False)
@@ -63,6 +63,9 @@ class Processor:
             lose their opacity, as for models that were saved without a window.
         slice: Slice that stands for a file of several, its number or ``middle``; None refuses such a file.
         slices: Slices that are read of a file of a study, as ``dataset.slices``; None reads all.
+        task: What the labels are (``mmfusion.list_components("task")``).
+        targets: What the task keeps of the training rows, such as mean and scale of a number; None where nothing.
+        question: The task, with these labels.
 
     Raises:
         ValueError: A value out of range, or the tokenizer has no padding token.
@@ -83,6 +86,8 @@ class Processor:
     window: Window = "auto"
     slice: int | str | None = None
     slices: int | str | None = None
+    task: str = DEFAULT
+    targets: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.labels = [str(label) for label in self.labels]
@@ -108,7 +113,7 @@ class Processor:
             template_fields(self.text_template)
         if isinstance(self.table, Mapping):
             self.table = TableColumns.from_dict(self.table)
-        self._label_ids = {label: i for i, label in enumerate(self.labels)}
+        self.question: Task = task_named(self.task, self.labels, targets=self.targets)
 
     @property
     def reads_images(self) -> bool:
@@ -137,9 +142,7 @@ class Processor:
         Raises:
             ValueError: No such class.
         """
-        if label not in self._label_ids:
-            raise ValueError(f"Unknown label {label!r}; the labels are {', '.join(self.labels)}.")
-        return self._label_ids[label]
+        return self.question.position(label)
 
     def encode_row(self, row: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Tensors of a row with ``image`` (or ``slices`` or ``views``), ``roi``, ``text``, ``label`` and metadata.
@@ -153,7 +156,7 @@ class Processor:
         self,
         image: ImageLike | None = None,
         text: str | None = None,
-        label: str | int | None = None,
+        label: Any = None,
         *,
         slices: Sequence[ImageLike] | None = None,
         views: Sequence[ImageLike | None] | None = None,
@@ -169,7 +172,8 @@ class Processor:
         Args:
             image: Path, Pillow image, array, or None where the case has none.
             text: The whole text, or None.
-            label: Class name, or its position.
+            label: Class name, or its position; of other tasks a cell of a table, or a list: 1, 0 or NaN for each label,
+                or a number for each target.
             slices: Images of a study in their order, in place of ``image``; empty where the case has none.
             views: One image per view in the model's order, None where it is missing, in place of ``image``.
             roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
@@ -221,7 +225,7 @@ class Processor:
             encoded = self.table.encode(cells, self.missing_values) if isinstance(cells, Mapping) else cells
             item |= _table_inputs(*encoded)
         if label is not None:
-            item["labels"] = self.label_id(label) if isinstance(label, str) else int(label)
+            item["labels"] = self.question.target(label)
         return item
 
     def collate(
@@ -240,7 +244,8 @@ class Processor:
             and ``bag_mask`` (B, N) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
             ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
             without text has an all-zero mask); ``numeric_values`` (B, C), ``category_ids`` (B, K) and ``table_present``
-            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one.
+            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one, of several labels or of
+            numbers (B, C) float32.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -272,7 +277,7 @@ class Processor:
         images: Sequence[ImageLike | None] | ImageLike | None = None,
         text: Sequence[str | None] | str | None = None,
         table: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | pd.DataFrame | None = None,
-        labels: Sequence[str | int | None] | None = None,
+        labels: Sequence[Any] | None = None,
         return_tensors: str = "pt",
     ) -> dict[str, torch.Tensor]:
         """A batch from images, texts and rows of columns, for applications: ``model(**processor(...))``.
@@ -299,7 +304,8 @@ class Processor:
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
             raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
-        cases = zip(images or nothing, text or nothing, labels or nothing, rows or nothing, strict=True)
+        given_labels = nothing if labels is None else labels
+        cases = zip(images or nothing, text or nothing, given_labels, rows or nothing, strict=True)
         return self.collate([self.encode(image, words, label, table=row) for image, words, label, row in cases])
 
     def to_dict(self) -> dict[str, Any]:
@@ -310,7 +316,7 @@ class Processor:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         for name in _OPTIONAL:
-            if values[name] is None:
+            if values[name] is None or (name, values[name]) == ("task", DEFAULT):
                 del values[name]  # read by earlier versions too
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}
@@ -361,7 +367,7 @@ class Processor:
             raise ValueError(f"{path} has no processor settings (key 'processor').")
         check_files(Path(folder), CONFIG)
         try:
-            return cls.from_dict(values, _load_tokenizer(Path(folder)) if values.get("tokenizer") else None)
+            return cls.from_dict(values, saved_tokenizer(Path(folder)) if values.get("tokenizer") else None)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -373,26 +379,3 @@ def _table_inputs(numbers: Any, ids: Any) -> dict[str, Any]:
     given = {"numeric_values": values, "category_ids": categories}
     inputs: dict[str, Any] = {name: each for name, each in given.items() if len(each)}
     return inputs | {"table_present": bool((~values.isnan()).any() or (categories != MISSING).any())}
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    from transformers import PreTrainedTokenizerFast
-
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
-    check_files(folder, *TOKENIZER)
-    try:
-        check_tokenizer(path)
-        with no_network():
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-        for text in PROBES:  # some faults show in use alone
-            tokenizer(text, truncation=True, max_length=8)
-        known = known_words(tokenizer)
-        if known is not None and not (isinstance(known, list) and all(isinstance(word, str) for word in known)):
-            raise ValueError("known_words of tokenizer_config.json is no list of words")
-        return tokenizer
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the Rust tokenizers raise plain Exception, and BaseException where they panic
-        raise ValueError(f"the tokenizer beside it cannot be read: {one_line(error)}") from error

@@ -11,6 +11,7 @@ from mmfusion.data.config import DatasetConfig
 from mmfusion.data.early import LIGHT_STEPS
 from mmfusion.data.formats import folder_of, only_table
 from mmfusion.data.grouping import group_rows
+from mmfusion.data.joined_labels import join_label_cells
 from mmfusion.data.memory import DataSource, data_set
 from mmfusion.data.normal_form import to_normal_form
 from mmfusion.data.odd_cells import without_odd_cells
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: What is done, in order, before and after :func:`to_normal_form`. Each step is in a file of its own, and leaves out
 #: what the configuration does not ask for.
-CELL_STEPS: tuple[Callable[[Reading], Reading], ...] = (*LIGHT_STEPS, without_odd_cells)
+CELL_STEPS: tuple[Callable[[Reading], Reading], ...] = (*LIGHT_STEPS, without_odd_cells, join_label_cells)
 CASE_STEPS: tuple[Callable[[CaseReading], CaseReading], ...] = (
     group_rows,
     read_regions,

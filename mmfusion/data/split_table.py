@@ -62,7 +62,7 @@ def split(config: SplitConfig) -> DrawnSplit:
     if config.folds is None:
         cases = cases.split_or_draw(dataset, config.seed)
     else:
-        labels, groups = cases.frame["label"].tolist(), cases.frame["group"].tolist()
+        labels, groups = cases.strata(), cases.frame["group"].tolist()
         dealt = group_folds(labels, groups, folds=config.folds, seed=config.seed)
         cases = replace(cases, frame=cases.frame.assign(fold=dealt))
     output.parent.mkdir(parents=True, exist_ok=True)

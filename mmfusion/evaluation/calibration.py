@@ -9,15 +9,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.data import CaseTable
-from mmfusion.evaluation.conformal import fit_conformal
 from mmfusion.evaluation.metrics import metric_value
-from mmfusion.evaluation.temperature import as_logits, fit_temperature, row_losses
+from mmfusion.evaluation.temperature import fit_temperature
 from mmfusion.evaluation.weighted import BINS, confidence_bins, ratio
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.temperature import class_probabilities
 from mmfusion.losses.logit_adjusted import log_priors
 from mmfusion.results import Calibration
+from mmfusion.task import Task
 
 #: fewer validation rows than this fit noise.
 FEWEST = 50
@@ -62,40 +62,43 @@ def calibrate(
     Returns:
         What the predictor now says of the rows.
     """
-    log_prior = log_priors(class_counts).tolist() if prior_strength else []
+    task, how = predictor.task, {}
+    if task.one_class:
+        log_prior = log_priors(class_counts).tolist() if prior_strength else []
+        how = {"strength": prior_strength, "log_prior": log_prior}
     inference |= {"on_bad_row": "skip", "description": "Calibrating"}
 
     def fit(views: bool) -> tuple[dict[str, Any] | None, Predictions]:
         """The calibration of predictions with or without views, and these predictions with it."""
         found = predictor.predict_cases(cases, tta=views, **inference)
-        logits = torch.from_numpy(as_logits(found.uncalibrated))
-        fitted = _fitted(found.labels, logits, prior_strength, log_prior)
-        return fitted, replace(found, probabilities=class_probabilities(logits, fitted).numpy())
+        fitted = task.calibrated(found.labels, found.scores, **how)
+        return fitted, replace(found, probabilities=task.answers(torch.from_numpy(found.scores), fitted).numpy())
 
     chosen = tta is True
     calibration, predicted = fit(chosen)
     if tta == "auto" and len(predicted.labels) >= FEWEST:
         other, viewed = fit(True)
-        own, others = (row_losses(each.labels, each.probabilities) for each in (predicted, viewed))
-        gain = own - others
+        gain = task.losses(*_measured(predicted)) - task.losses(*_measured(viewed))
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
             chosen, calibration, predicted = True, other, viewed
     if calibration is not None:
-        rule = {"conformal": _class_sets(predicted)} if calibration["n"] else {}
-        calibration = {**calibration, "fitted_on": fitted_on, **rule}
+        rule = task.set_rule(*_measured(predicted), COVERAGE) if calibration["n"] else None
+        calibration = {**calibration, "fitted_on": fitted_on, **({"conformal": rule} if rule else {})}
     predictor.calibration = calibration
     predictor.tta = chosen
     return predicted
 
 
-def _class_sets(predicted: Predictions) -> dict[str, Any]:
-    """The rule for sets of classes that hold the true one with a probability of :data:`COVERAGE`, as plain values."""
-    rule = fit_conformal(predicted.labels, predicted.probabilities, coverage=COVERAGE)
-    return {"coverage": COVERAGE, "method": rule.method, "thresholds": rule.thresholds.tolist()}
+def _measured(predicted: Predictions) -> tuple[NDArray[Any], NDArray[Any]]:
+    return predicted.labels, predicted.probabilities
 
 
-def _fitted(
-    labels: NDArray[np.int64], logits: torch.Tensor, strength: float | str, log_prior: list[float]
+def fitted_classes(
+    labels: NDArray[np.int64],
+    logits: torch.Tensor,
+    strength: float | str = 0.0,
+    log_prior: Sequence[float] = (),
+    task: Task | None = None,
 ) -> dict[str, Any] | None:
     """Strength of the prior and temperature from N labels and logits (N, C); None where nothing is to be applied."""
     enough = len(labels) >= FEWEST
@@ -106,34 +109,40 @@ def _fitted(
 
     if strength == "auto":
         tried = STRENGTHS if enough else STRENGTHS[:1]
-        strength = max(tried, key=lambda s: (metric_value(CHOOSES, labels, probabilities(s)) or 0.0, -s))
+        strength = max(tried, key=lambda s: (metric_value(CHOOSES, labels, probabilities(s), task) or 0.0, -s))
     strength = float(strength)
-    prior = {"prior_strength": strength, "log_prior": log_prior} if strength else {}
+    prior = {"prior_strength": strength, "log_prior": list(log_prior)} if strength else {}
     if not enough:
         return {"temperature": 1.0, "n": 0, **prior} if prior else None
     return {"temperature": fit_temperature(labels, probabilities(strength)), "n": len(labels), **prior}
 
 
 def calibration_figures(
-    calibration: Mapping[str, Any] | None, labels: ArrayLike, uncalibrated: ArrayLike, calibrated: ArrayLike
+    calibration: Mapping[str, Any] | None,
+    labels: ArrayLike,
+    uncalibrated: ArrayLike,
+    calibrated: ArrayLike,
+    task: Task | None = None,
 ) -> Calibration | None:
-    """What calibration does to the metrics of :data:`CHANGED`.
+    """What calibration does to the metrics of :data:`CHANGED`, or to those of a task.
 
     Args:
         calibration: Of the predictor; None gives None.
         labels: (N,) int.
         uncalibrated: (N, C) probabilities as the network gives them.
         calibrated: (N, C) calibrated ones.
+        task: Whose labels and answers they are; None takes those of ``multiclass``.
     """
     if calibration is None:
         return None
+    changed = CHANGED if task is None else task.changed_by_calibration
     before, after = (
-        {name: value for name in CHANGED if (value := metric_value(name, labels, p)) is not None}
+        {name: value for name in changed if (value := metric_value(name, labels, p, task)) is not None}
         for p in (uncalibrated, calibrated)
     )
     left_out = ("log_prior", "conformal", "update")
     known = {name: value for name, value in calibration.items() if name not in left_out}
-    return Calibration(**known, before=before, after=after)
+    return Calibration(**{"temperature": None, **known}, before=before, after=after)
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, NDArray[Any]]:

@@ -105,7 +105,17 @@ def conformal_figures(
     rule: Conformal, labels: NDArray[np.int64], probabilities: ArrayLike, groups: ArrayLike, class_names: Sequence[str]
 ) -> Sets:
     """How a rule does on rows that it was not fitted on."""
-    sets = rule.sets(probabilities)
+    return set_figures(rule.sets(probabilities), labels, groups, class_names, np.isinf(rule.thresholds))
+
+
+def set_figures(
+    sets: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    groups: ArrayLike,
+    class_names: Sequence[str],
+    undecided: NDArray[np.bool_],
+) -> Sets:
+    """What sets (N, C) do; ``undecided`` (C,) are the classes that too few rows could leave out."""
     held, size = sets[np.arange(len(labels)), labels].astype(float), sets.sum(axis=1)
     columns = np.column_stack([held, size, size == 1])
     everyone = np.ones(len(labels))
@@ -114,8 +124,7 @@ def conformal_figures(
     per_class = {}
     for c, name in enumerate(class_names):
         covered, mean = ratio_interval(columns[:, :2], (labels == c).astype(float), groups)
-        n, undecided = int((labels == c).sum()), bool(np.isinf(rule.thresholds[c]))
-        per_class[name] = ClassSets(n, covered, mean, undecided)
+        per_class[name] = ClassSets(int((labels == c).sum()), covered, mean, bool(undecided[c]))
     sizes = {str(k): int(count) for k, count in enumerate(counts) if k > 0}
     return Sets(coverage, mean_size, single, sizes, per_class)
 

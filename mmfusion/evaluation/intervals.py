@@ -8,14 +8,16 @@ Bootstrap Methods and their Application, 1997, sec. 3.8 (whole groups are drawn)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmfusion.evaluation.metrics import METRICS
-from mmfusion.evaluation.weighted import Floats, Rows, Weighted, ratio
+from mmfusion.evaluation.metrics import METRICS, Metric
+from mmfusion.evaluation.weighted import Floats, Rows, ratio
 from mmfusion.figures import Interval
 from mmfusion.results import Intervals
+from mmfusion.task import Task
 
 #: numbers in the largest array of one chunk of replicates, 8 bytes each.
 CHUNK = 2**20
@@ -35,13 +37,16 @@ def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -
     return np.concatenate(list(_counts(groups, replicates, seed)))
 
 
-def weighted_headline(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike) -> dict[str, Floats]:
+def weighted_headline(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike, task: Task | None = None
+) -> dict[str, Floats]:
     """All metrics for many weightings of the same rows at once.
 
     Args:
         labels: (N,) int, the true class of each row.
         probabilities: (N, C), each row sums to one.
         weights: (R, N), at least 0; e.g. :func:`bootstrap_counts`. A whole number counts a row so many times.
+        task: Whose labels and answers they are; None takes those of ``multiclass``.
 
     Returns:
         Name of :data:`~mmfusion.evaluation.metrics.METRICS` -> (R,). Classes without weight are left out of means. NaN
@@ -51,12 +56,12 @@ def weighted_headline(labels: ArrayLike, probabilities: ArrayLike, weights: Arra
         ValueError: Shapes that do not match, negative weights, or labels and probabilities that
             ``classification_metrics`` refuses.
     """
-    rows, w = Rows(labels, probabilities), np.asarray(weights, dtype=np.float64)
+    (rows, metrics), w = _opened(labels, probabilities, task), np.asarray(weights, dtype=np.float64)
     if w.ndim != 2 or w.shape[1] != len(rows) or (w < 0).any():
         raise ValueError(
             f"Weights are (R, {len(rows)}) and at least 0; got {w.shape}, the smallest {w.min(initial=0)}."
         )
-    return _figures(rows, np.split(w, np.cumsum([*_chunks(len(w), len(rows))])[:-1]))[0]
+    return _figures(rows, metrics, np.split(w, np.cumsum([*_chunks(len(w), len(rows))])[:-1]))[0]
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -83,6 +88,7 @@ def metric_intervals(
     replicates: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    task: Task | None = None,
 ) -> Intervals:
     """Every metric with its bootstrap interval.
 
@@ -94,11 +100,12 @@ def metric_intervals(
         replicates: Number of draws.
         level: Of the intervals.
         seed: Of the draws.
+        task: As for :func:`weighted_headline`.
     """
-    rows = Rows(labels, probabilities)
+    rows, metrics = _opened(labels, probabilities, task)
     groups = np.arange(len(rows)) if groups is None else groups
-    drawn, of_classes = _figures(rows, _counts(groups, replicates, seed))
-    flat, by_class = _figures(rows, [np.ones((1, len(rows)))])
+    drawn, of_classes = _figures(rows, metrics, _counts(groups, replicates, seed))
+    flat, by_class = _figures(rows, metrics, [np.ones((1, len(rows)))])
     per_class = {
         label: {name: _interval(value[0, c], of_classes[name][:, c], level) for name, value in by_class.items()}
         for c, label in enumerate(class_names or ())
@@ -171,12 +178,20 @@ def _chunks(replicates: int, rows: int) -> Iterator[int]:
         yield min(step, replicates - start)
 
 
-def _figures(rows: Rows, weights: Iterable[Floats]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _opened(labels: ArrayLike, answers: ArrayLike, task: Task | None) -> tuple[Any, list[Metric]]:
+    """The rows of a task, and its metrics."""
+    if task is None:
+        return Rows(labels, answers), [*METRICS.values()]
+    return task.rows(labels, answers), [*task.metrics.values()]
+
+
+def _figures(
+    rows: Any, metrics: Sequence[Metric], weights: Iterable[Floats]
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Values of all metrics (R,), and of each class (R, C), over chunks of weights (r, N)."""
-    metrics = [*METRICS.values()]
     parts: list[tuple[dict[str, Floats], dict[str, Floats]]] = []
     for chunk in weights:
-        weighted = Weighted(rows, chunk)
+        weighted = rows.weighted(chunk)
         by_class = {metric.class_name: metric.by_class(weighted) for metric in metrics if metric.class_name}
         parts.append(({metric.name: metric(weighted) for metric in metrics}, by_class))
     flat, by_class = (

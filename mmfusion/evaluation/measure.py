@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,18 @@ from mmfusion.data import CaseTable
 from mmfusion.decisions import check_classes
 from mmfusion.evaluation.calibration import calibration_figures
 from mmfusion.evaluation.config import EvaluateConfig
-from mmfusion.evaluation.conformal import METHODS, conformal_figures, fit_conformal
 from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.evaluation.metrics import METRICS, classification_metrics
 from mmfusion.evaluation.missing import missing_modality
 from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures
-from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
-from mmfusion.evaluation.selective import selective_figures
 from mmfusion.evaluation.shares import mean_shares
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
-from mmfusion.evaluation.thresholds import threshold_figures
 from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.grouping import by_group, write_predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
-from mmfusion.results import Bootstrap, ConformalResult, Evaluation, Thresholds, WorstError
+from mmfusion.results import Bootstrap, Evaluation
+from mmfusion.task import DEFAULT, Task, task_named
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +32,6 @@ FEW = 10
 
 #: keywords of all intervals.
 BOOTSTRAP: dict[str, Any] = {"replicates": 1000, "level": 0.95, "seed": 0}
-
-#: errors that are listed.
-WORST = 12
 
 
 def measure(
@@ -76,7 +68,11 @@ def measure(
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
         raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
-    check_classes(config.alarm, predictor.labels)  # before minutes of prediction
+    task = predictor.task
+    for name in ("alarm", "operating_points", "by"):
+        if getattr(config, name):
+            task.need_one_class(name)
+    check_classes(config.alarm, task.labels)  # before minutes of prediction
     folder = Path(output) if output else None
     inference: dict[str, Any] = {"on_bad_row": on_bad_row or config.dataset.on_bad_row, "open_rows": open_rows}
     inference |= {"batch_size": config.batch_size, "tta": config.tta, "workers": workers}
@@ -88,55 +84,48 @@ def measure(
         predicted, validation = _by_group(predictor, predicted, validation, config)
         if folder:
             write_predictions(predicted, predictor, folder / "predictions.csv")
-    found = figures_of(predicted, predictor.labels, predictor.calibration)
-    _warn(found)
+    found = figures_of(predicted, predictor.labels, predictor.calibration, task)
+    _warn(found, task)
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
-        found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, **BOOTSTRAP)
+        found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, task=task, **BOOTSTRAP)
     if validation is not None:
-        _fit_sets(found, validation, predicted, config)
+        task.decide(found, validation, predicted, coverage=config.coverage, sensitivity=config.sensitivity)
     _decide(found, predictor, validation, predicted, config)
     if config.missing_modality:
         readable = replace(cases, frame=predicted.frame, problems=[])
         found.missing_modality = missing_modality(predictor, readable, bootstrap=BOOTSTRAP, **inference)
     if folder:
         found.folder = folder
-        _write(found, predicted, folder)
+        if found.subgroups:
+            write_subgroups(found.subgroups, folder / "subgroups.csv")
+        write_json(folder / "metrics.json", found.to_dict())
+        task.plot(found, predicted, folder)
     return found
 
 
 def figures_of(
-    predicted: Predictions, class_names: Sequence[str], calibration: Mapping[str, Any] | None = None
+    predicted: Predictions,
+    class_names: Sequence[str],
+    calibration: Mapping[str, Any] | None = None,
+    task: Task | None = None,
 ) -> Evaluation:
-    """What every evaluation has, from predictions of a model with that calibration."""
+    """What every evaluation has, from predictions of a model with that calibration; None takes ``multiclass``."""
     y, p, groups, names = predicted.labels, predicted.probabilities, predicted.groups, list(class_names)
-    plain = classification_metrics(y, p, names)
-    shares = mean_shares(predicted.shares, y, names)
+    task = task or task_named(DEFAULT, names)
+    plain = task.figures(y, p, predicted.frame)
+    shares = mean_shares(predicted.shares, task.positives(y))
     return Evaluation(
-        figures={name: plain.pop(name) for name in METRICS},
+        figures={name: plain.pop(name) for name in task.metrics},
         **plain,
         unreadable=predicted.unreadable,
         bootstrap=Bootstrap(**BOOTSTRAP, groups=len(np.unique(groups))),
-        intervals=metric_intervals(y, p, groups, class_names=names, **BOOTSTRAP),
+        intervals=metric_intervals(y, p, groups, class_names=names, task=task, **BOOTSTRAP),
         expert_use=shares.pop(EXPERTS, None),
         gates=shares or None,
-        calibration=calibration_figures(calibration, y, predicted.uncalibrated, p),
-        selective=selective_figures(y, p),
-        worst_errors=_worst_errors(predicted, names),
+        calibration=calibration_figures(calibration, y, predicted.uncalibrated, p, task),
+        task=task.name if task.name != DEFAULT else None,
     )
-
-
-def _fit_sets(found: Evaluation, fitted: Predictions, measured: Predictions, config: EvaluateConfig) -> None:
-    """Add conformal sets and decision thresholds, from other rows than those that they are tried on."""
-    y, p, groups = measured.labels, measured.probabilities, measured.groups
-    pair, sets = (fitted.labels, fitted.probabilities), {}
-    for method, by_class in product(METHODS, (False, True)):
-        rule = fit_conformal(*pair, coverage=config.coverage, method=method, by_class=by_class)
-        name = f"{method}{' by class' if by_class else ''}"
-        sets[name] = conformal_figures(rule, y, p, groups, found.classes)
-    found.conformal = ConformalResult(config.coverage, len(fitted.labels), sets)
-    per_class = threshold_figures(pair, (y, p), groups, found.classes, config.sensitivity)
-    found.thresholds = Thresholds(config.sensitivity, len(fitted.labels), per_class)
 
 
 def _decide(
@@ -147,7 +136,7 @@ def _decide(
     if config.operating_points and fitted is not None:
         rules: dict[str, Any] = {"rules": config.operating_points, "prevalence": config.prevalence}
         points = choose_points(fitted, found.classes, alarm=alarm, **rules)
-    if not (alarm or points or config.report):
+    if not (alarm or points or (config.report and predictor.task.one_class)):
         return
     if not alarm and len({tuple(point.alarm) for point in points}) == 1:
         alarm = points[0].alarm
@@ -168,37 +157,14 @@ def _by_group(
     return by_group(predicted, pooling), validation and by_group(validation, pooling)
 
 
-def _write(found: Evaluation, predicted: Predictions, folder: Path) -> None:
-    """Figures and plots; the predictions are there already."""
-    y, p = predicted.labels, predicted.probabilities
-    if found.subgroups:
-        write_subgroups(found.subgroups, folder / "subgroups.csv")
-    write_json(folder / "metrics.json", found.to_dict())
-    plot_confusion_matrix(found.confusion_matrix, found.classes, folder / "confusion_matrix.png")
-    plot_roc(y, p, found.classes, folder / "roc.png")
-    plot_reliability(y, p, folder / "reliability.png", predicted.uncalibrated if found.calibration else None)
-    plot_risk_coverage(y, p, folder / "risk_coverage.png")
-
-
-def _worst_errors(predicted: Predictions, names: Sequence[str]) -> list[WorstError]:
-    """The wrong rows with the most probable prediction: which they are, what is true and what was said."""
-    y, p, ids = predicted.labels, predicted.probabilities, predicted.frame["id"]
-    said = p.argmax(axis=1)
-    wrong = np.flatnonzero(said != y)
-    worst = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:WORST]
-    return [
-        WorstError(int(row), id_, names[true], names[named], float(p[i, named]), float(p[i, true]))
-        for i, row, id_, true, named in zip(
-            worst, ids.index[worst], ids.iloc[worst], y[worst], said[worst], strict=True
-        )
-    ]
-
-
-def _warn(found: Evaluation) -> None:
+def _warn(found: Evaluation, task: Task) -> None:
     if found.unreadable:
         logger.warning("%d rows could not be read and count in no figure.", found.unreadable)
     few = [f"{name} ({own['support']})" for name, own in found.per_class.items() if own["support"] < FEW]
     if few:
         logger.warning(
-            "Classes with fewer than %d rows, whose figures are a matter of chance: %s.", FEW, ", ".join(few)
+            "%s with fewer than %d rows, whose figures are a matter of chance: %s.",
+            task.noun.capitalize(),
+            FEW,
+            ", ".join(few),
         )

@@ -11,8 +11,8 @@
 Its value then stands, with an interval, wherever those of mmfusion do, and ``train.metric`` may name it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ from mmfusion import registry
 from mmfusion.evaluation.weighted import Floats, Rows, Weighted, checked, mean_over_classes, ratio
 from mmfusion.registry import register
 from mmfusion.results import HEADLINE
+from mmfusion.task import Task
 
 
 class Metric:
@@ -32,6 +33,7 @@ class Metric:
         meaning: One line for readers who do not know it.
         higher_is_better: Its direction.
         class_name: Name of its figure of one class, e.g. ``recall``, which then has an interval too; None without one.
+        tasks: Names of the tasks that it serves. One that serves several reads what their rows have in common.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Metric:
     meaning: str
     higher_is_better: bool = True
     class_name: str | None = None
+    tasks: ClassVar[tuple[str, ...]] = ("multiclass",)
 
     def __call__(self, rows: Weighted) -> Floats:
         """Values (R,) under R weightings, NaN where undefined: here the mean over the classes where it is defined."""
@@ -54,6 +57,7 @@ class Accuracy(Metric):
     """Share of rows whose likeliest class is the true one."""
 
     title, meaning = "accuracy", "share of rows that are right"
+    tasks = ("multiclass", "ordinal")
 
     def __call__(self, rows: Weighted) -> Floats:
         return rows.mean(rows.rows.correct)
@@ -64,6 +68,7 @@ class BalancedAccuracy(Metric):
     """Mean recall over the classes that have rows."""
 
     title, meaning = "balanced accuracy", "mean sensitivity of the classes, each counted alike"
+    tasks = ("multiclass", "ordinal")
     class_name = "recall"
 
     def by_class(self, rows: Weighted) -> Floats:
@@ -75,6 +80,7 @@ class MacroF1(Metric):
     """Mean F1 over the classes that occur in labels or predictions, as scikit-learn's default."""
 
     title, meaning = "macro F1", "mean of the classes' F1"
+    tasks = ("multiclass", "ordinal", "multilabel")
 
     def by_class(self, rows: Weighted) -> Floats:
         return rows.f1
@@ -85,6 +91,7 @@ class MacroAUROC(Metric):
     """Mean one-vs-rest area under the ROC curve over the classes that have both positive and negative rows."""
 
     title, meaning = "AUROC", "mean area under the classes' ROC curves"
+    tasks = ("multiclass", "ordinal", "multilabel")
     class_name = "auroc"
 
     def by_class(self, rows: Weighted) -> Floats:
@@ -96,11 +103,11 @@ class CalibrationError(Metric):
     """Expected calibration error of the top label, in bins of confidence (Guo et al., ICML 2017, eq. 5)."""
 
     title, meaning = "ECE", "calibration error: mean distance of confidence from accuracy; 0 is best"
+    tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
     def __call__(self, rows: Weighted) -> Floats:
-        # bins count by their rows: the sum of the gaps in a bin is its weight times the gap of its means
-        return ratio(np.abs(rows.sum(rows.rows.calibration_gaps)).sum(axis=1), rows.total)
+        return rows.calibration_error
 
 
 @register("metric", "nll")
@@ -108,6 +115,7 @@ class NegativeLogLikelihood(Metric):
     """Mean negative natural logarithm of the true class's probability."""
 
     title, meaning = "NLL", "negative log-likelihood; 0 is best"
+    tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -119,39 +127,141 @@ class Brier(Metric):
     """Mean squared distance of the probabilities from the one-hot label, summed over classes."""
 
     title, meaning = "brier", "squared distance of the probabilities from the truth, 0 to 2; 0 is best"
+    tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
     def __call__(self, rows: Weighted) -> Floats:
         return rows.mean(rows.rows.squared_distance)
 
 
-class _Metrics(Mapping[str, Metric]):
-    """The registered metrics by name: those of mmfusion in their order, then all others."""
+@register("metric", "macro_average_precision")
+class MacroAveragePrecision(Metric):
+    """Mean average precision, the area under the precision-recall curve in steps, over the labels that have rows."""
+
+    title, meaning = "average precision", "mean precision over the labels' ranks; a guess has the label's frequency"
+    class_name = "average_precision"
+    tasks = ("multilabel",)
+
+    def by_class(self, rows: Any) -> Floats:
+        values: Floats = rows.average_precision
+        return values
+
+
+@register("metric", "kappa")
+class QuadraticKappa(Metric):
+    """Agreement of grades beyond chance, an error counting by its square (Cohen 1968)."""
+
+    title, meaning = "kappa", "quadratic-weighted agreement of the grades; 0 is chance, 1 is best"
+    tasks = ("ordinal",)
+
+    def __call__(self, rows: Weighted) -> Floats:
+        true, said = rows.labels.astype(np.float64), rows.rows.predicted.astype(np.float64)
+        by_chance = rows.mean(true**2) + rows.mean(said**2) - 2 * rows.mean(true) * rows.mean(said)
+        return 1 - ratio(rows.mean((true - said) ** 2), by_chance)
+
+
+@register("metric", "mae_grades")
+class GradeError(Metric):
+    """Mean number of grades between the true and the named one."""
+
+    title, meaning = "MAE (grades)", "mean number of grades that the answer is off; 0 is best"
+    higher_is_better = False
+    tasks = ("ordinal",)
+
+    def __call__(self, rows: Weighted) -> Floats:
+        return rows.mean(np.abs(rows.labels - rows.rows.predicted).astype(np.float64))
+
+
+class _OfNumbers(Metric):
+    """A figure of each target, of which rows of numbers know it by its name."""
+
+    tasks = ("regression",)
+
+    def by_class(self, rows: Any) -> Floats:
+        assert self.class_name is not None
+        values: Floats = getattr(rows, self.class_name)
+        return values
+
+
+@register("metric", "mae")
+class MeanAbsoluteError(_OfNumbers):
+    """Mean absolute error in the target's unit; of several targets their mean."""
+
+    title, meaning = "MAE", "mean absolute error, in the target's unit; 0 is best"
+    higher_is_better, class_name = False, "mae"
+
+
+@register("metric", "rmse")
+class RootMeanSquaredError(_OfNumbers):
+    """Root of the mean squared error in the target's unit; of several targets their mean."""
+
+    title, meaning = "RMSE", "root of the mean squared error, in the target's unit; 0 is best"
+    higher_is_better, class_name = False, "rmse"
+
+
+@register("metric", "r2")
+class ExplainedVariance(_OfNumbers):
+    """Coefficient of determination: 1 less the squared error over that of the rows' own mean."""
+
+    title, meaning = "R2", "share of the variance that is explained; the mean of the rows has 0, 1 is best"
+    class_name = "r2"
+
+
+@register("metric", "concordance")
+class Concordance(_OfNumbers):
+    """Lin's concordance correlation coefficient (Lin 1989): agreement of values, their level and scale included."""
+
+    title, meaning = "concordance", "Lin's correlation of the values with the true ones; 1 is perfect agreement"
+    class_name = "concordance"
+
+
+class Metrics(Mapping[str, Metric]):
+    """The registered metrics of a task by name: those of mmfusion in their order, then all others.
+
+    Args:
+        task: Name of the task; None takes the metrics of all.
+        first: Names in the order in which they are shown.
+    """
+
+    def __init__(self, task: str | None, first: Sequence[str] = ()) -> None:
+        self._task, self._first = task, tuple(first)
 
     def __getitem__(self, name: str) -> Metric:
-        if name not in registry.names("metric"):
+        if name not in self._names():
             raise KeyError(name)
         metric: Metric = registry.create("metric", name)
         metric.name = name
         return metric
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*HEADLINE, *(name for name in registry.names("metric") if name not in HEADLINE)])
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(registry.names("metric"))
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        names = registry.names("metric")
+        if self._task is not None:
+            names = [name for name in names if self._task in registry.get("metric", name).tasks]
+        return [*self._first, *(name for name in names if name not in self._first)]
 
 
-METRICS: Mapping[str, Metric] = _Metrics()
+METRICS: Mapping[str, Metric] = Metrics("multiclass", HEADLINE)
+
+#: The metrics of all tasks.
+EVERY_METRIC: Mapping[str, Metric] = Metrics(None)
 
 
-def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str], task: Task | None = None
+) -> dict[str, Any]:
     """All figures of one evaluation, ready for JSON. Classes absent from the labels do no harm.
 
     Args:
         labels: (N,) int, the true class of each row.
         probabilities: (N, C), each row sums to one.
         class_names: The C names, in the order of the columns.
+        task: A task whose rows are read as those of ``multiclass``, with metrics of its own; None takes that one.
 
     Returns:
         ``n``, ``classes``, ``absent_classes`` (those without a row in ``labels``), the value of each of
@@ -162,7 +272,8 @@ def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_na
         ValueError: See :func:`~mmfusion.evaluation.weighted.checked`.
     """
     checked(labels, probabilities, class_names)
-    rows, metrics, count = plain(labels, probabilities), METRICS.values(), len(class_names)
+    rows, count = plain(labels, probabilities, task), len(class_names)
+    metrics = (METRICS if task is None else task.metrics).values()
     # a class that is never predicted has a precision of 0, as in scikit-learn
     columns = {name: np.nan_to_num(getattr(rows, name)[0]) for name in ("precision", "recall", "f1")}
     columns["auroc"] = rows.auroc[0]
@@ -182,14 +293,14 @@ def classification_metrics(labels: ArrayLike, probabilities: ArrayLike, class_na
     }
 
 
-def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The values of :data:`METRICS` among the figures; those that are undefined (None) are left out."""
-    return {name: metrics[name] for name in METRICS if metrics.get(name) is not None}
+def headline(metrics: Mapping[str, Any], known: Iterable[str] = METRICS) -> dict[str, float]:
+    """The values of the ``known`` metrics among the figures; those that are undefined (None) are left out."""
+    return {name: metrics[name] for name in known if metrics.get(name) is not None}
 
 
-def metric_value(name: str, labels: ArrayLike, probabilities: ArrayLike) -> float | None:
-    """The value of one of :data:`METRICS` for labels (N,) and probabilities (N, C), None where it is undefined."""
-    return _value(METRICS[name](plain(labels, probabilities))[0])
+def metric_value(name: str, labels: ArrayLike, probabilities: ArrayLike, task: Task | None = None) -> float | None:
+    """The value of one metric for labels and answers, of ``multiclass`` (N,) and (N, C); None where it is undefined."""
+    return _value(EVERY_METRIC[name](plain(labels, probabilities, task))[0])
 
 
 def class_values(name: str, labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:
@@ -205,10 +316,10 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> f
     return float(METRICS["ece"](plain(labels, probabilities))[0])
 
 
-def plain(labels: ArrayLike, probabilities: ArrayLike) -> Weighted:
-    """The rows under one weighting, in which all count alike."""
-    rows = Rows(labels, probabilities)
-    return Weighted(rows, np.ones((1, len(rows))))
+def plain(labels: ArrayLike, probabilities: ArrayLike, task: Task | None = None) -> Any:
+    """The rows of a task under one weighting, in which all count alike."""
+    rows = Rows(labels, probabilities) if task is None else task.rows(labels, probabilities)
+    return rows.weighted(np.ones((1, len(rows))))
 
 
 def _value(figure: float) -> float | None:

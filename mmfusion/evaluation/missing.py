@@ -40,12 +40,14 @@ def missing_modality(
     whole, reader = _with_own_columns(_complete(cases, predictor.processor), predictor.processor)
     conditions = list(_conditions(whole, reader)) if len(whole) else []
     result: list[Condition] = []
-    named: list[NDArray[np.int64]] = []
+    answers: list[NDArray[np.float32]] = []
     for shown, rows, reader in conditions if len(conditions) > 1 else []:
         found = replace(predictor, processor=reader).predict_cases(rows, description=shown.capitalize(), **inference)
-        figures = metric_intervals(found.labels, found.probabilities, found.groups, **(bootstrap or {})).figures
-        named.append(found.probabilities.argmax(axis=1))
-        result.append(Condition(shown, len(found.labels), float((named[-1] != named[0]).mean()), figures))
+        told = found.labels, found.probabilities, found.groups
+        figures = metric_intervals(*told, task=predictor.task, **(bootstrap or {})).figures
+        answers.append(found.probabilities)
+        changed = float(predictor.task.differ(answers[-1], answers[0]).mean())
+        result.append(Condition(shown, len(found.labels), changed, figures))
     return result
 
 

@@ -170,3 +170,48 @@ def plot_training_curves(log: str | Path, path: str | Path) -> Path:
     losses.set_title("loss")
     figures.set(title="validation", ylim=(0, 1.02))
     return save(figure, path)
+
+
+def plot_label_curves(labels: ArrayLike, probabilities: ArrayLike, names: Sequence[str], path: str | Path) -> Path:
+    """The ROC curve of each of several labels, over the rows that know it.
+
+    Args:
+        labels: (N, C) 1, 0 or NaN for unknown.
+        probabilities: (N, C).
+        names: the C names.
+        path: PNG file to write.
+    """
+    y, p = np.asarray(labels), np.asarray(probabilities)
+    figure, axes = canvas(7.6, 4.8)
+    axes.plot([0, 1], [0, 1], **_DIAGONAL)
+    for c, name in enumerate(names):
+        known = ~np.isnan(y[:, c])
+        positive = y[known, c] == 1
+        rates = roc_curve(positive, p[known, c])[:2] if 0 < positive.sum() < len(positive) else ([], [])
+        palette = colormaps["tab10" if c < 10 else "tab20"]
+        label = f"{name}  (n = {positive.sum()} of {len(positive)})"
+        axes.plot(*rates, color=palette(c % palette.N), linewidth=1.6, label=label)
+    axes.set(**_SQUARE, xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    axes.grid(alpha=0.25)
+    figure.legend(title="label", loc="outside right upper", **_LEGEND)
+    return save(figure, path)
+
+
+def plot_numbers(labels: ArrayLike, answers: ArrayLike, names: Sequence[str], path: str | Path) -> Path:
+    """Predicted against true numbers, one picture a target; on the diagonal they agree.
+
+    Args:
+        labels: (N, T), NaN where unknown.
+        answers: (N, at least T), of which the first T are the values.
+        names: the T names.
+        path: PNG file to write.
+    """
+    y, said = np.asarray(labels), np.asarray(answers)
+    figure, axes = canvas(4.6 * len(names), 4.4, 1, len(names), squeeze=False)
+    for c, name in enumerate(names):
+        known, axis = ~np.isnan(y[:, c]), axes[0, c]
+        axis.plot(y[known, c], said[known, c], "o", markersize=3, alpha=0.5, color="tab:blue")
+        axis.axline((float(np.nanmean(y[:, c])),) * 2, slope=1, **_DIAGONAL)
+        axis.set(title=name, xlabel="true", ylabel="predicted")
+        axis.grid(alpha=0.25)
+    return save(figure, path)

@@ -19,12 +19,12 @@ from PIL import Image
 
 from mmfusion._version import __version__
 from mmfusion.data import CaseTable
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.files import write_text
 from mmfusion.images.opening import open_image
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import ROW_ERRORS, AllRows
-from mmfusion.results import Evaluation, WorstError
+from mmfusion.results import Evaluation, WorstError, calibration_words
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ PLOTS = {
     "confusion_matrix.png": ("Confusion matrix", "Rows are true classes, columns what the model said."),
     "roc.png": ("ROC curves", "Each class against all others."),
     "reliability.png": ("Reliability", "On the diagonal, a confidence of 0.8 comes true in eight of ten cases."),
+    "values.png": ("Values", "Predicted against true; on the diagonal they agree."),
     "risk_coverage.png": ("Risk and coverage", "Errors left when only the surest cases are answered."),
 }
 
@@ -81,7 +82,8 @@ def write_report(
     page = environment.get_template("report.html.jinja").render(
         title=title,
         evaluation=evaluation,
-        metrics=METRICS,
+        metrics=EVERY_METRIC,
+        calibration=calibration_words(vars(found)) if (found := evaluation.calibration) else "",
         plots=plots,
         errors=list(_errors(evaluation.worst_errors, cases, predictor)),
         facts={

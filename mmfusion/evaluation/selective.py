@@ -34,10 +34,16 @@ def risk_coverage(wrong: ArrayLike, confidence: ArrayLike) -> tuple[NDArray[np.f
     return k / len(errors), np.interp(k, ends, total) / k
 
 
-def selective_figures(labels: ArrayLike, probabilities: ArrayLike) -> Selective:
-    """Figures of selective prediction with the largest probability as confidence, at :data:`COVERAGES`."""
+def selective_figures(labels: ArrayLike, probabilities: ArrayLike, named: ArrayLike | None = None) -> Selective:
+    """Figures of selective prediction with the largest probability as confidence, at :data:`COVERAGES`.
+
+    Args:
+        labels: (N,) int.
+        probabilities: (N, C).
+        named: (N,) the classes that are answered; None takes the likeliest.
+    """
     y, p = np.asarray(labels), np.asarray(probabilities)
-    confidence, wrong = p.max(axis=1), p.argmax(axis=1) != y
+    confidence, wrong = p.max(axis=1), (p.argmax(axis=1) if named is None else np.asarray(named)) != y
     _, risk = risk_coverage(wrong, confidence)
     _, best = risk_coverage(wrong, -wrong.astype(float))
     surest = np.sort(confidence)[::-1]

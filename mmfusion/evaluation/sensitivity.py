@@ -6,16 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmfusion.task import task_of
+
 #: relative difference from which two feature vectors are of different inputs, not of rounding.
 DISTINCT = 1e-4
 
 
 @torch.no_grad()
 def modality_sensitivity(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Mean change of the class probabilities when one modality of each row is exchanged for another row's.
+    """Mean change of the answers when one modality of each row is exchanged for another row's.
 
-    A row takes the modality's features from the row half a batch further on, and keeps all others. The change is the
-    total variation distance, half the sum of absolute differences, from 0 (the modality is not read) to 1. Pairs of
+    A row takes the modality's features from the row half a batch further on, and keeps all others. The change is
+    :meth:`mmfusion.task.Task.change`, of classes the total variation distance: half the sum of absolute differences of
+    the probabilities, from 0 (the modality is not read) to 1. Pairs of
     rows in which the modality is the same count for nothing.
 
     The model is left as it was: mode, BatchNorm statistics and random numbers too. The towers run once per batch.
@@ -35,11 +38,11 @@ def modality_sensitivity(model: Any, batches: Iterable[Mapping[str, Any]]) -> di
     try:
         for batch in batches:
             features = model.tower_features(**batch)
-            own = _probabilities(model, features)
+            own = _raw(model, features)
             other = torch.arange(len(own), device=own.device).roll(len(own) // 2)
             for modality in modalities:
                 exchanged = features[modality].map(lambda x: x[other])  # noqa: B023  # called at once
-                change = (_probabilities(model, {**features, modality: exchanged}) - own).abs().sum(dim=-1) / 2
+                change = task_of(model).change(_raw(model, {**features, modality: exchanged}), own)
                 changes[modality].append(change[_differ(features[modality].pooled, exchanged.pooled)])
     finally:
         model.train(was_training)
@@ -47,8 +50,8 @@ def modality_sensitivity(model: Any, batches: Iterable[Mapping[str, Any]]) -> di
     return {modality: change.mean().item() for modality, change in found.items() if len(change)}
 
 
-def _probabilities(model: Any, features: Mapping[str, Any]) -> Tensor:
-    return model.forward_head(model.fuse(features)).double().softmax(dim=-1)
+def _raw(model: Any, features: Mapping[str, Any]) -> Tensor:
+    return model.forward_head(model.fuse(features)).double()
 
 
 def _differ(a: Tensor, b: Tensor) -> Tensor:

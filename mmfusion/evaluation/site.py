@@ -29,13 +29,14 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
         fewest: Values that quantiles are told of; of fewer they are None.
 
     Returns:
-        ``rows``, ``labels`` (class -> rows), ``missing`` (image, text or column -> share), ``columns`` (numeric column
-        -> 5 %, 50 % and 95 % of its values; category -> share of each value that the model knows), ``brightness`` (0
-        to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
+        ``rows``, ``labels`` (class -> rows; nothing where labels are numbers), ``missing`` (image, text or column ->
+        share), ``columns`` (numeric column -> 5 %, 50 % and 95 % of its values; category -> share of each value that
+        the model knows), ``brightness`` (0 to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
     """
-    frame, counts = cases.frame, cases.frame["label"].value_counts()
-    labels = {name: int(counts.get(name, 0)) for name in processor.labels}
-    about: dict[str, Any] = {"rows": len(cases), "labels": labels}
+    frame, found = cases.frame, {"rows": len(cases)}
+    task = processor.question
+    positives = task.positives(task.encoded([cell if isinstance(cell, str) else None for cell in frame["label"]]))
+    about: dict[str, Any] = {**found, "labels": {name: int(rows.sum()) for name, rows in positives.items()}}
     missing = {"image": float(frame["image"].isna().mean())} if processor.reads_images else {}
     if processor.tokenizer is not None:
         texts = [processor.text_of(row) for row in frame.to_dict("records")]

@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.files import write_frame
 from mmfusion.names import did_you_mean
 from mmfusion.results import Subgroup
+from mmfusion.task import Task
 
 #: a subgroup of fewer rows than this is named small: its figures are a matter of chance.
 SMALL = 50
@@ -38,6 +38,7 @@ def subgroup_figures(
     probabilities: NDArray[np.float32],
     groups: NDArray[Any],
     columns: Sequence[str],
+    task: Task | None = None,
     **bootstrap: Any,
 ) -> dict[str, list[Subgroup]]:
     """All metrics of each subgroup, with intervals.
@@ -48,6 +49,7 @@ def subgroup_figures(
         probabilities: (N, C).
         groups: (N,) what the bootstrap draws as a whole.
         columns: names of metadata columns. Numbers go into thirds of the rows; ``age:10`` puts them into bands of ten.
+        task: Whose labels and answers they are; None takes those of ``multiclass``.
         bootstrap: ``replicates``, ``level`` and ``seed`` of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
 
     Returns:
@@ -67,17 +69,24 @@ def subgroup_figures(
         result[column] = []
         for name in names:
             here = np.array([value == name for value in of_row])
-            n, among, classes = int(here.sum()), len(np.unique(groups[here])), len(np.unique(labels[here]))
-            figures = metric_intervals(labels[here], probabilities[here], groups[here], **bootstrap).figures
+            n, among, classes = int(here.sum()), len(np.unique(groups[here])), _classes(labels[here], task)
+            figures = metric_intervals(labels[here], probabilities[here], groups[here], task=task, **bootstrap).figures
             result[column].append(Subgroup(name, n, among, classes, n < SMALL, figures))
     return result
+
+
+def _classes(labels: NDArray[Any], task: Task | None) -> int:
+    """Number of classes that some rows have."""
+    if task is None:
+        return len(np.unique(labels))
+    return sum(bool(rows.any()) for rows in task.positives(labels).values())
 
 
 def write_subgroups(subgroups: Mapping[str, Sequence[Subgroup]], path: str | Path) -> None:
     """CSV: ``column, value, n, groups, classes, small``, then each metric with its ``_low`` and ``_high``."""
     lines = [
         {"column": column, **vars(part), "small": json.dumps(part.small)}
-        | {name + end: getattr(part.figures[name], key) for name in METRICS for key, end in ENDS.items()}
+        | {name + end: getattr(figure, key) for name, figure in part.figures.items() for key, end in ENDS.items()}
         for column, parts in subgroups.items()
         for part in parts
     ]

@@ -66,3 +66,25 @@ def as_logits(probabilities: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(probabilities, dtype=np.float64)
     # a softmax in float32 says 0 for what is less than this
     return np.log(p.clip(np.finfo(np.float32).smallest_subnormal))
+
+
+def fit_label_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
+    """The temperature of one label with the smallest negative log-likelihood of ``sigmoid(logits / T)``.
+
+    Args:
+        labels: (N,) 1 or 0, of rows that the model was not trained on.
+        logits: (N,) log odds.
+
+    Returns:
+        T in :data:`RANGE`; 1 where all rows are said rightly.
+    """
+    sign = np.where(np.asarray(labels) == 1, 1.0, -1.0)
+    margin = sign * np.asarray(logits, dtype=np.float64)
+    if (margin > 0).all():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -margin / np.exp(log_temperature)).mean())
+
+    found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-7})
+    return float(np.exp(found.x))

@@ -41,7 +41,7 @@ class Rows:
     def __init__(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
         p = np.asarray(probabilities)
         self.labels, self.probabilities = y, p = checked(labels, p, range(p.shape[-1]))
-        self.classes, self.predicted, self.confidence = p.shape[1], p.argmax(axis=1), p.max(axis=1)
+        self.classes, self.predicted, self.confidence = p.shape[1], self.decided(p), p.max(axis=1)
         self.correct = (self.predicted == y).astype(np.float64)
         self.true_one_hot, self.predicted_one_hot = np.eye(self.classes)[y], np.eye(self.classes)[self.predicted]
         self.surprise = -np.log(p[np.arange(len(p)), y].clip(np.finfo(np.float64).eps))
@@ -49,6 +49,14 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def decided(self, p: Floats) -> NDArray[np.int64]:
+        """(N,) the class that is named for each row."""
+        return p.argmax(axis=1)
+
+    def weighted(self, weights: Floats) -> "Weighted":
+        """The rows under weights (R, N), at least 0."""
+        return Weighted(self, weights)
 
     @cached_property
     def calibration_gaps(self) -> Floats:
@@ -130,6 +138,12 @@ class Weighted:
     def f1(self) -> Floats:
         """(R, C), NaN for a class that has no row and is never predicted."""
         return ratio(2 * self.hits, self.support + self.claimed)
+
+    @cached_property
+    def calibration_error(self) -> Floats:
+        """(R,) expected calibration error of the top label."""
+        # bins count by their rows: the sum of the gaps in a bin is its weight times the gap of its means
+        return ratio(np.abs(self.sum(self.rows.calibration_gaps)).sum(axis=1), self.total)
 
     @cached_property
     def auroc(self) -> Floats:

@@ -3,41 +3,51 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mmfusion.data import CaseTable, read_cases
 from mmfusion.data.split_file import write_split_table
 from mmfusion.decisions import check_classes
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RowResult, RunPredictions, compare_rows
 from mmfusion.experiments.finished import compare_finished
 from mmfusion.experiments.plan import Row, Run, plan_rows, plan_runs
-from mmfusion.experiments.predictions import read_predictions
+from mmfusion.experiments.predictions import finished_task, read_predictions
 from mmfusion.experiments.references import reference_once
 from mmfusion.experiments.running import RESULT, run_once, settled
 from mmfusion.experiments.tables import write_results
 from mmfusion.files import sole_writer
+from mmfusion.names import did_you_mean
 from mmfusion.progress import then_left
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
+from mmfusion.task import Task, task_named
 from mmfusion.training import RunConfig
+from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
+
+#: values of a column that are left out in turn; more of them look like patients.
+MOST_SITES = 20
 
 
 @dataclass
 class Comparison:
-    """What an experiment gave: one result per row, the base first, and the ``text`` of ``results.md``."""
+    """What an experiment gave: one result per row, the base first, and the ``text`` of ``results.md``.
+
+    With ``leave_out``, ``sites`` has the results on each part that was left out; the others are of all parts together.
+    """
 
     config: ExperimentConfig
     results: list[RowResult]
     text: str
+    sites: dict[str, list[RowResult]] = field(default_factory=dict)
 
     def summary(self) -> str:
         """The tables and sentences, and where they are."""
@@ -58,24 +68,29 @@ def compare(experiment: ExperimentConfig) -> Comparison:
         FileNotFoundError: the data, or the predictions of a finished run, are missing.
     """
     load_plugins(experiment.run.plugins)
-    _check(experiment)
     if experiment.runs:
+        experiment = replace(experiment, metric=experiment.metric or finished_task(experiment).metric)
+        _check(experiment, finished_task(experiment))
         results = compare_finished(experiment)
         return Comparison(experiment, results, write_results(experiment, results, Path(experiment.output)))
     rows = plan_rows(experiment)
+    base = with_task(rows[0].config)
+    experiment = replace(experiment, metric=experiment.metric or task_named(base.dataset.task).metric)
+    _check(experiment, task_named(base.dataset.task))
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
     dataset = rows[0].config.dataset
-    cases = read_cases(rows[0].config.data, dataset if not experiment.cross_validate else dataset.without_split())
+    cases = read_cases(rows[0].config.data, dataset.without_split() if experiment.splits_anew else dataset)
     print(f"checking the images of {cases.source}")
     cases, sound = settled(cases, dataset, output)
     check_classes(experiment.alarm, cases.labels)
-    folds = _folds(experiment, cases, rows[0].config)
-    rows = [_with_split(row, cases, output) for row in rows] if folds == [None] and not cases.splits else rows
+    folds = _folds(experiment, cases, rows[0].config, output)
+    fixed = list(folds) == [None]
+    rows = [_with_split(row, cases, output) for row in rows] if fixed and not cases.splits else rows
     for row in rows:
         check_settings(row.config)
     runs = list(plan_runs(experiment, rows, folds))
-    of_folds = "" if folds == [None] else f" x {len(folds)} folds"
+    of_folds = "" if fixed else f" x {len(folds)} folds"
     print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}, now {runs[0]}", flush=True)
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
     began, at_first = time.monotonic(), _unfinished(runs)  # runs of an earlier call tell no pace
@@ -89,17 +104,30 @@ def compare(experiment: ExperimentConfig) -> Comparison:
         then = then_left(time.monotonic() - began, at_first - todo, todo)
         then += f", now {runs[i]}" if i < len(runs) and experiment.jobs == 1 else ""
         print(f"[{i:>{len(str(len(runs)))}}/{len(runs)}] {run}: {told} ({result['seconds']:.0f} s){then}", flush=True)
-    predictions = {row.name: _predictions(row, runs, finished) for row in rows}
     groups = dict(zip(cases.frame["id"], cases.frame["group"], strict=True))
-    results = compare_rows(experiment, rows, predictions, groups)
-    for measured in results:
-        measured.runs = {key[1:]: result for key, result in finished.items() if key[0] == measured.row.name}
-    return Comparison(experiment, results, write_results(experiment, results, output))
+
+    counted: dict[Path, set[str]] = {}
+    if (column := experiment.leave_out) is not None:
+        ids = cases.frame.groupby(column)["id"].agg(set)
+        counted = {Path(run.config.output): ids[run.fold] for run in runs}
+
+    def measured(chosen: list[Run]) -> list[RowResult]:
+        predictions = {row.name: _predictions(row, chosen, finished, counted) for row in rows}
+        return compare_rows(experiment, rows, predictions, groups)
+
+    results = measured(runs)
+    for each in results:
+        each.runs = {key[1:]: result for key, result in finished.items() if key[0] == each.row.name}
+    left_out = folds if column is not None else ()
+    sites = {site: measured([run for run in runs if run.fold == site]) for site in left_out}
+    return Comparison(experiment, results, write_results(experiment, results, output, sites), sites)
 
 
-def _check(experiment: ExperimentConfig) -> None:
-    if experiment.metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {experiment.metric!r}.")
+def _check(experiment: ExperimentConfig, task: Task) -> None:
+    if experiment.metric not in task.metrics:
+        raise ValueError(f"metric must be one of {', '.join(task.metrics)}; got {experiment.metric!r}.")
+    if experiment.alarm:
+        task.need_one_class("alarm")
     if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
         raise ValueError(f"seeds must be different numbers, at least one; got {experiment.seeds}.")
     if experiment.jobs < 1 or experiment.replicates < 1 or not 0 < experiment.level < 1:
@@ -111,10 +139,14 @@ def _check(experiment: ExperimentConfig) -> None:
         raise ValueError(f"benefit_thresholds lie between 0 and 1; got {experiment.benefit_thresholds}.")
 
 
-def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) -> list[Any]:
-    """The folds to test on in turn; [None] where the split is fixed."""
+def _folds(
+    experiment: ExperimentConfig, cases: CaseTable, config: RunConfig, output: Path
+) -> dict[Any, dict[str, Any]]:
+    """What to test on in turn -> the settings of a run that is; ``{None: {}}`` where the split is fixed."""
+    if experiment.leave_out is not None:
+        return _sites(experiment.leave_out, cases, config, output / "splits")
     if not experiment.cross_validate:
-        return [None]
+        return {None: {}}
     if (column := config.dataset.fold_column) not in cases.frame:
         raise ValueError(
             f"cross_validate needs dataset.fold_column, the column with the fold of each row; got {column!r}."
@@ -122,7 +154,39 @@ def _folds(experiment: ExperimentConfig, cases: CaseTable, config: RunConfig) ->
     folds = sorted(set(cases.frame[column].dropna()), key=lambda fold: (len(fold), fold))
     if len(folds) < 3:
         raise ValueError(f"cross_validate needs three folds at least (test, validation, training); got {folds}.")
-    return folds
+    following = [*folds[1:], folds[0]]
+    return {fold: {"dataset.folds": {"test": [fold], "val": [val]}} for fold, val in zip(folds, following, strict=True)}
+
+
+def _sites(column: str, cases: CaseTable, config: RunConfig, folder: Path) -> dict[Any, dict[str, Any]]:
+    """Each value of a column -> a split in which its rows are for testing, and validation rows are drawn of the others.
+
+    No group is on both sides: all rows of a patient of two hospitals are test rows of each, where they do not count for
+    the other.
+    """
+    if column not in cases.frame:
+        raise ValueError(f"leave_out: there is no column {column!r}; {did_you_mean(column, list(cases.frame))}")
+    values = cases.frame[column]
+    sites = sorted(set(values.dropna()))
+    if not 2 <= len(sites) <= MOST_SITES:
+        shown = ", ".join(map(repr, sites[:3]))
+        raise ValueError(f"leave_out: {column!r} has {len(sites)} values ({shown}); it takes 2 to {MOST_SITES}.")
+    if unknown := int(values.isna().sum()):
+        print(f"leave_out: {unknown} of {len(values)} rows have no {column}; they are never tested on")
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset = replace(config.dataset, test_fraction=0.0)
+    found: dict[Any, dict[str, Any]] = {}
+    for i, site in enumerate(sites):
+        path, held_out = folder / f"{i}.csv", (values == site).to_numpy()
+        if not path.exists():
+            groups = cases.frame["group"]
+            held_out = held_out | groups.isin(groups[held_out].dropna()).to_numpy()
+            rest = replace(cases, frame=cases.frame[~held_out]).split_or_draw(dataset, config.seed).frame
+            tested = cases.frame[held_out].assign(split="test")
+            write_split_table(replace(cases, frame=pd.concat([rest, tested])), path)
+        settings = {"dataset.split_table": str(path.resolve()), "dataset.split_column": None}
+        found[site] = {**settings, "dataset.fold_column": None, "dataset.folds": {}}
+    return found
 
 
 def _with_split(row: Row, cases: CaseTable, output: Path) -> Row:
@@ -171,7 +235,7 @@ def _finished(run: Run, **options: Any) -> dict[str, Any]:
 
 
 def _predictions(
-    row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]]
+    row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]], counted: Mapping[Path, set[str]]
 ) -> dict[int, RunPredictions]:
     """Seed -> test predictions of a row, all folds together; seeds in which a run failed are left out."""
     folders: dict[int, list[Path]] = {}
@@ -179,4 +243,4 @@ def _predictions(
     for run in runs:
         if run.row == row.name and run.seed not in failed:
             folders.setdefault(run.seed, []).append(Path(run.config.output))
-    return {seed: read_predictions(parts)[0] for seed, parts in folders.items()}
+    return {seed: read_predictions(parts, counted)[0] for seed, parts in folders.items()}

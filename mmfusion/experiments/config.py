@@ -32,10 +32,12 @@ class ExperimentConfig:
         seeds: of the runs; each row is trained once per seed, on the same split.
         cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             measure on all folds' test rows together. ``dataset.folds`` is not needed then.
+        leave_out: a column (the maker of a scanner, a hospital); each of its values is left out of the training in
+            turn and tested on alone, and a part of the other rows is drawn for validation. A row of the table each.
         alarm: classes to act on together; the net benefit of each row, and its difference to the base's, are then told
             at each of ``benefit_thresholds``.
         benefit_thresholds: probabilities from which on one would act.
-        metric: the figure that the words and the picture are about.
+        metric: the figure that the words and the picture are about; None takes the task's.
         data: root folder of the data set; None takes the run's own.
         output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
             ``runs/comparison``, unless said otherwise. An experiment that was stopped goes on in it.
@@ -53,9 +55,10 @@ class ExperimentConfig:
     baselines: bool | list[str] = True
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     cross_validate: bool = False
+    leave_out: str | None = None
     alarm: list[str] = field(default_factory=list)
     benefit_thresholds: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2, 0.3, 0.5])
-    metric: str = "balanced_accuracy"
+    metric: str | None = None
     data: str | None = None
     output: str = ""
     jobs: int = 1
@@ -66,8 +69,15 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         self.data = as_setting(self.data) if self.data is not None else None
         self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
+        if self.leave_out is not None and self.cross_validate:
+            raise ValueError("leave_out and cross_validate are two ways to split the rows; choose one.")
         for name in self.named_baselines:
             check_choice("baselines", name, BASELINES)
+
+    @property
+    def splits_anew(self) -> bool:
+        """Whether the split of the data set itself is not used."""
+        return self.cross_validate or self.leave_out is not None
 
     @property
     def named_baselines(self) -> list[str]:

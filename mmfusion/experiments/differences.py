@@ -11,10 +11,11 @@ from scipy.stats import norm, t
 
 from mmfusion.evaluation.benefit import net_benefit
 from mmfusion.evaluation.intervals import bootstrap_counts, interval, weighted_headline
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.plan import Row
 from mmfusion.inference.alarms import alarm_score
+from mmfusion.task import DEFAULT, Task, task_named
 
 Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
 
@@ -24,12 +25,21 @@ FEWEST_SEEDS = 3
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """Test predictions of one run (or of all its folds): n ids, labels (n,), probabilities (n, C) of C classes."""
+    """Test predictions of one run (or of all its folds): n ids, labels (n,), probabilities (n, C) of C classes.
+
+    Of another task than ``multiclass`` labels and answers of that.
+    """
 
     ids: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float64]
     class_names: list[str]
+    task: Task | None = None
+
+    @property
+    def asked(self) -> Task:
+        """The task, with these class names."""
+        return task_named(DEFAULT if self.task is None else self.task.name, self.class_names)
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ def compare_rows(
             for seed, p in predictions[row.name].items()
         }
         of_base = of_base or samples
-        named = [*METRICS, *benefit_names(experiment)] if samples else ()
+        named = [*reference.asked.metrics, *benefit_names(experiment)] if samples else ()
         judge = partial(_figure, experiment=experiment, is_base=row is rows[0], fewest_seeds=fewest_seeds)
         figures = {name: judge(name, samples, of_base) for name in named}
         results.append(RowResult(row, figures, sorted(samples), len(reference.ids), len(codes)))
@@ -123,7 +133,7 @@ def _aligned(
         raise ValueError(f"The row {name!r} was tested on other cases or classes than the base; run it anew.")
     place = np.argsort([order[id_] for id_ in predictions.ids])
     labels, probabilities = predictions.labels[place], predictions.probabilities[place]
-    return RunPredictions(reference.ids, labels, probabilities, predictions.class_names)
+    return RunPredictions(reference.ids, labels, probabilities, predictions.class_names, predictions.task)
 
 
 def benefit_names(experiment: ExperimentConfig) -> list[str]:
@@ -136,8 +146,9 @@ def _sampled(
 ) -> dict[str, NDArray[np.float64]]:
     """Name -> (1 + R,): the figure itself, then its replicates."""
     once = np.ones((1, counts.shape[1]))
-    plain, drawn = (weighted_headline(predictions.labels, predictions.probabilities, w) for w in (once, counts))
-    found = {name: np.concatenate([plain[name], drawn[name]]) for name in METRICS}
+    told = predictions.labels, predictions.probabilities
+    plain, drawn = (weighted_headline(*told, w, task=predictions.asked) for w in (once, counts))
+    found = {name: np.concatenate([plain[name], drawn[name]]) for name in plain}
     if experiment.alarm:
         names = predictions.class_names
         positive = np.isin(predictions.labels, [names.index(name) for name in experiment.alarm])
@@ -205,5 +216,5 @@ def verdict(metric: str, low: float, high: float, *, enough_seeds: bool) -> Verd
         return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"
-    higher_is_better = metric not in METRICS or METRICS[metric].higher_is_better  # net benefit is
+    higher_is_better = metric not in EVERY_METRIC or EVERY_METRIC[metric].higher_is_better  # net benefit is
     return "better" if (low > 0) == higher_is_better else "worse"

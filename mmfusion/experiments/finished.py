@@ -30,7 +30,7 @@ def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
 
 
 def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions) -> None:
-    if own.class_names != first.class_names:
+    if own.asked.name != first.asked.name or own.class_names != first.class_names:
         raise ValueError(
             f"{name} tells {', '.join(own.class_names)} apart, {base} {', '.join(first.class_names)}; "
             "only runs of the same classes are compared."
@@ -42,9 +42,11 @@ def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions
         )
     known = dict(zip(first.ids, first.labels, strict=True))
     truth = np.array([known[id_] for id_ in own.ids])
-    for place in np.flatnonzero(truth != own.labels)[:1]:
-        now, then = own.class_names[own.labels[place]], first.class_names[truth[place]]
+    same = (truth == own.labels) | ((truth != truth) & (own.labels != own.labels))
+    differ = ~same.reshape(len(truth), -1).all(axis=1)
+    for place in np.flatnonzero(differ)[:1]:
+        now, then = own.asked.written(own.labels[place]), first.asked.written(truth[place])
         raise ValueError(
-            f"{name} and {base} disagree on what is true of {(truth != own.labels).sum():,} rows, such as "
+            f"{name} and {base} disagree on what is true of {differ.sum():,} rows, such as "
             f"{own.ids[place]!r}: {now}, and {then}; measure both on the same labels."
         )

@@ -1,7 +1,7 @@
 """Which runs an experiment is made of."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -127,7 +127,7 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
             else:
                 variants.append(Row(name, "variant", config))
     variants += [Row(name, "variant", with_settings(base, settings)) for name, settings in experiment.rows.items()]
-    if not variants:
+    if not variants and not experiment.splits_anew:
         raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
     baselines: list[Row] = []
     if "modalities" in (asked := experiment.named_baselines):
@@ -174,20 +174,20 @@ def unimodal(base: RunConfig, alone: str) -> RunConfig:
     return with_settings(base, settings)
 
 
-def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: list[Any]) -> Iterator[Run]:
+def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: Mapping[Any, dict[str, Any]]) -> Iterator[Run]:
     """Every row with every seed (and fold), seeds outermost: an experiment that is stopped has whole seeds.
 
     Args:
         experiment: the experiment.
         rows: its rows.
-        folds: of the data set, in order; ``[None]`` where the split is fixed.
+        folds: each part that is tested on, in order -> the settings of its split; ``{None: {}}`` where the split is
+            fixed.
     """
-    for seed, row, (i, fold) in product(experiment.seeds, rows, enumerate(folds)):
+    for seed, row, (i, (fold, split)) in product(experiment.seeds, rows, enumerate(folds.items())):
         config = replace(row.config, seed=seed)
         folder = Path(experiment.output, "runs", _slug(row.name), f"seed-{seed}")
         if fold is not None:
-            split = {"test": [fold], "val": [folds[(i + 1) % len(folds)]]}
-            config, folder = with_settings(config, {"dataset.folds": split}), folder / f"fold-{_slug(str(fold))}"
+            config, folder = with_settings(config, split), folder / f"fold-{_slug(str(fold))}"
         first = seed == experiment.seeds[0] and i == 0
         yield Run(row.name, seed, fold, replace(config, output=str(folder)), first, row.reference)
 

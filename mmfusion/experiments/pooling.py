@@ -37,7 +37,7 @@ def pooled(run: str | os.PathLike[str], own: Evaluation) -> Evaluation:
     found, groups = read_predictions(folds)
     frame = pd.DataFrame({"id": found.ids, "group": [groups.get(id_) for id_ in found.ids]}, dtype=object)
     p = found.probabilities.astype(np.float32)
-    evaluation = figures_of(Predictions(frame, found.labels, p, p, 0, {}), found.class_names)
+    evaluation = figures_of(Predictions(frame, found.labels, p, p, 0, {}), found.class_names, task=found.task)
     seed, fold = folder.parent.name.removeprefix("seed-"), folder.name.removeprefix("fold-")
     one_of = Pooled(len(folds), seed, fold, own.n, own.figures)
     return replace(evaluation, thresholds=own.thresholds, pooled=one_of)

@@ -1,25 +1,40 @@
 """The predictions that runs and evaluations leave behind."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mmfusion.artifacts.names import METRICS
+from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import RunPredictions
-from mmfusion.experiments.plan import PREDICTIONS
+from mmfusion.experiments.plan import PREDICTIONS, finished_folders
+from mmfusion.files import read_json
+from mmfusion.task import DEFAULT, Task, task_named
 
 
-def read_predictions(folders: Sequence[Path]) -> tuple[RunPredictions, dict[str, str]]:
+def read_predictions(
+    folders: Sequence[Path], counted: Mapping[Path, Collection[str]] = MappingProxyType({})
+) -> tuple[RunPredictions, dict[str, str]]:
     """The labeled and readable rows of ``predictions.csv`` in folders, one after the other, and id -> group of each.
 
     Cells are read as text: a class may be called None, and an id NA. A row without a group is in no group.
+
+    Args:
+        folders: Of runs or evaluations.
+        counted: Folder -> the ids that count, where not all do.
 
     Raises:
         ValueError: A table does not say what is true.
     """
     parts = [pd.read_csv(folder / PREDICTIONS, dtype=str, keep_default_na=False) for folder in folders]
+    parts = [
+        part[part["id"].isin(counted[folder])] if folder in counted else part
+        for folder, part in zip(folders, parts, strict=True)
+    ]
     for folder, part in zip(folders, parts, strict=True):
         if "true_label" not in part:
             raise ValueError(
@@ -27,10 +42,23 @@ def read_predictions(folders: Sequence[Path]) -> tuple[RunPredictions, dict[str,
             )
     table = pd.concat(parts, ignore_index=True)
     table = table[(table["true_label"] != "") & (table["error"] == "")]
-    columns = [name for name in table.columns if name.startswith("p_")]
-    names = [name.removeprefix("p_") for name in columns]
-    labels = np.array([names.index(label) for label in table["true_label"]])
-    probabilities: NDArray[np.float64] = table[columns].astype(np.float64).to_numpy()
+    task = _task(folders[0], [name.removeprefix("p_") for name in table.columns if name.startswith("p_")])
+    labels = task.encoded(table["true_label"].tolist())
+    answers = table[task.answer_columns].replace("", "nan")
+    probabilities: NDArray[np.float64] = answers.astype(np.float64).to_numpy()
     ids = table["id"].tolist()
     groups = {id_: group for id_, group in zip(ids, table.get("group", [""] * len(ids)), strict=True) if group}
-    return RunPredictions(ids, labels, probabilities, names), groups
+    return RunPredictions(ids, labels, probabilities, task.labels, task), groups
+
+
+def finished_task(experiment: ExperimentConfig) -> Task:
+    """The task of the first of the finished runs that are compared."""
+    return _task(next(iter(finished_folders(experiment).values())), [])
+
+
+def _task(folder: Path, class_names: Sequence[str]) -> Task:
+    """The task that was measured in a folder, with its labels; without ``metrics.json`` one class out of several."""
+    path = folder / METRICS
+    about = read_json(path) if path.is_file() else {}
+    name = about.get("task") or DEFAULT
+    return task_named(name, class_names or about.get("classes") or [])

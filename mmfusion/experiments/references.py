@@ -15,7 +15,8 @@ from mmfusion.experiments.running import RESULT
 from mmfusion.files import read_json, write_json
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import Prediction
-from mmfusion.training.build import class_counts
+from mmfusion.task import DEFAULT
+from mmfusion.training.build import label_counts
 from mmfusion.training.columns import choose_columns
 from mmfusion.training.config import RunConfig
 from mmfusion.training.rows import read_training_cases
@@ -26,7 +27,7 @@ _MOST_CATEGORIES = 253
 
 def class_shares(cases: CaseTable, rows: CaseTable) -> NDArray[np.float64]:
     """The shares of the classes in the training rows of ``cases``, as the prediction of each of ``rows``: (N, C)."""
-    counts = np.array(class_counts(cases))
+    counts = np.array(label_counts(cases)["class_counts"])
     return np.tile(counts / counts.sum(), (len(rows), 1))
 
 
@@ -80,6 +81,9 @@ def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dic
     folder = Path(config.output)
     if (folder / RESULT).is_file():
         return read_json(folder / RESULT)
+    if config.dataset.task != DEFAULT:
+        told = f"The reference {name!r} tells one class out of several, and the task is {config.dataset.task}"
+        raise ValueError(f"{told}; leave it out of baselines.")
     cases, began = read_training_cases(config, images_checked), time.monotonic()
     rows, names = cases.select("test"), cases.labels
     if name == "prior":

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.data import CaseTable, DatasetConfig, check_images
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.experiments.cost import cost_of
 from mmfusion.files import read_json, read_yaml, write_json, write_yaml
 from mmfusion.settings import flat
+from mmfusion.task import DEFAULT, task_named
 from mmfusion.training.config import RunConfig
 from mmfusion.training.run import train
 from mmfusion.training.run_folder import RunFolder
@@ -118,7 +118,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
                 raise ValueError(f"{config.data} has no test rows, on which a study measures.")
             result = {
                 "val": done.val,
-                "figures": {name: done.test[name] for name in METRICS},
+                "figures": {name: done.test[name] for name in task_named(done.test.get("task") or DEFAULT).metrics},
                 "seconds": sum(record["seconds"] for record in done.history),
                 "best_epoch": done.best_epoch,
                 "epochs": len(done.history),

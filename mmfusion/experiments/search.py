@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmfusion.data import read_cases
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.experiments.config import SweepConfig
 from mmfusion.experiments.plan import base_run
 from mmfusion.experiments.running import begin, run_once, settled
@@ -17,6 +17,7 @@ from mmfusion.progress import then_left
 from mmfusion.registry import load_plugins
 from mmfusion.settings import with_settings
 from mmfusion.training import RunConfig
+from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def sweep(config: SweepConfig) -> SweepResult:
 
     load_plugins(config.run.plugins)
     base = base_run(config)
-    metric = config.metric or base.train.metric
+    metric = config.metric or with_task(base).train.metric
     base = replace(base, train=replace(base.train, metric=metric))
     _check(config, base)
     output = Path(config.output)
@@ -94,7 +95,7 @@ def sweep(config: SweepConfig) -> SweepResult:
     study = optuna.create_study(
         study_name="sweep",
         storage=JournalStorage(JournalFileBackend(str(output / "trials.log"))),
-        direction="maximize" if METRICS[metric].higher_is_better else "minimize",
+        direction="maximize" if EVERY_METRIC[metric].higher_is_better else "minimize",
         load_if_exists=True,
     )
     _take_up(study)

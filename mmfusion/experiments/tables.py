@@ -1,13 +1,14 @@
 """An experiment's results as Markdown, CSV and a picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.plots import canvas, save
 from mmfusion.experiments.config import ExperimentConfig
 from mmfusion.experiments.differences import FEWEST_SEEDS, Estimate, RowResult, Verdict, benefit_names
@@ -33,7 +34,12 @@ COSTS = {
 }
 
 
-def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], folder: Path) -> str:
+def write_results(
+    experiment: ExperimentConfig,
+    results: Sequence[RowResult],
+    folder: Path,
+    sites: Mapping[str, Sequence[RowResult]] = MappingProxyType({}),
+) -> str:
     """Write ``results.md``, whose text is returned, ``results.csv``, ``runs.csv`` and ``differences.png``.
 
     Of finished runs, ``results.csv`` says all that ``runs.csv`` would.
@@ -42,11 +48,13 @@ def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], fo
         experiment: metric and level.
         results: the base first.
         folder: where to.
+        sites: each part that was left out of the training -> the results on it.
     """
     text = (finished_markdown if experiment.runs else markdown)(experiment, results)
+    text += sites_markdown(experiment, sites) if sites else ""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.md", text)
-    write_frame(folder / "results.csv", pd.DataFrame(list(_lines(results))))
+    write_frame(folder / "results.csv", pd.DataFrame(list(_lines(results, sites))))
     if not experiment.runs:
         write_frame(folder / "runs.csv", pd.DataFrame(list(_runs(results))))
     plot_differences(experiment, results, folder / "differences.png")
@@ -55,11 +63,12 @@ def write_results(experiment: ExperimentConfig, results: Sequence[RowResult], fo
 
 def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     """The tables and sentences of an experiment."""
-    base, title = results[0], METRICS[experiment.metric].title
+    base, title = results[0], EVERY_METRIC[str(experiment.metric)].title
     seeds = ", ".join(map(str, experiment.seeds))
     grouped = "" if base.groups == base.cases else f" of {base.groups:,} groups"
-    shown = list(dict.fromkeys((experiment.metric, *SHOWN, *(name for name in METRICS if name not in HEADLINE))))
-    head = ["row", *(METRICS[name].title for name in shown), *(heading for heading, _, _ in COSTS.values())]
+    known = [name for name in base.figures if name in SHOWN or name not in HEADLINE]
+    shown = list(dict.fromkeys((str(experiment.metric), *sorted(known, key=_place))))
+    head = ["row", *(EVERY_METRIC[name].title for name in shown), *(heading for heading, _, _ in COSTS.values())]
     lines = [
         f"# {Path(experiment.output).name}",
         "",
@@ -83,6 +92,26 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sites_markdown(experiment: ExperimentConfig, sites: Mapping[str, Sequence[RowResult]]) -> str:
+    """A line for each part that was left out and each row: its figure on that part, trained on the others."""
+    name, percent = str(experiment.metric), f"{experiment.level:.0%}"
+    lines = []
+    for site, results in sites.items():
+        for row in results:
+            about = [site, f"{row.cases:,}", _name(row)]
+            if not row.figures:
+                lines.append([*about, "failed", "", ""])
+                continue
+            figure = row.figures[name]
+            change = ""
+            if figure.difference is not None:
+                change = f"{figure.difference:+.3f} ({figure.difference_low:+.3f} to {figure.difference_high:+.3f})"
+            lines.append([*about, _cell(figure), f"{figure.low:.3f} to {figure.high:.3f}", change])
+    head = [str(experiment.leave_out), "test rows", "row", EVERY_METRIC[name].title, f"{percent} interval"]
+    title = f"## {experiment.leave_out} left out of the training"
+    return "\n".join(["", title, "", table([*head, f"beside {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
+
+
 def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     """The tables and sentences about finished runs, paired by row."""
     base, *others = results
@@ -96,8 +125,7 @@ def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]
     ]
     for row in others:
         head = ["figure", base.row.name, row.row.name, "difference", f"{experiment.level:.0%} interval", ""]
-        names = [*METRICS, *benefit_names(experiment)]
-        pairs = [(name, base.figures[name], row.figures[name]) for name in names]
+        pairs = [(name, base.figures[name], row.figures[name]) for name in base.figures]
         lines += ["", f"## {row.row.name}, beside {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
     if len(others) > 1:
         lines += ["", f"{len(others)} runs are compared: of so many intervals some miss the truth by chance alone."]
@@ -121,7 +149,7 @@ def _benefits(experiment: ExperimentConfig, results: Sequence[RowResult]) -> Ite
 
 
 def _paired(name: str, base: Estimate, own: Estimate) -> list[str]:
-    title = METRICS[name].title if name in METRICS else name
+    title = EVERY_METRIC[name].title if name in EVERY_METRIC else name
     told = [title, *(f"{figure.mean:.3f}" for figure in (base, own))]
     if own.difference is None or own.difference != own.difference:
         return [*told, "undefined", "", ""]
@@ -140,7 +168,7 @@ def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
     some = f" ({count} seed{'s' * (count > 1)} failed: {'; '.join(sorted(failed))})" if failed else ""
     if not row.figures:
         return f"**{row.row.name}**: every run failed{some}."
-    figure, percent = row.figures[experiment.metric], f"{experiment.level:.0%}"
+    figure, percent = row.figures[str(experiment.metric)], f"{experiment.level:.0%}"
     told = f"**{row.row.name}**: {figure.mean:.3f}, {percent} interval {figure.low:.3f} to {figure.high:.3f}"
     if figure.difference is None:
         return f"{told}{some}."
@@ -164,7 +192,7 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
         return
     figure, axes = canvas(7.5, 1.3 + 0.36 * len(rows))
     for i, row in enumerate(rows):
-        found = row.figures[experiment.metric]
+        found = row.figures[str(experiment.metric)]
         if found.verdict is not None:
             ends, colour = [found.difference_low, found.difference_high], COLOURS[found.verdict]
             axes.plot(ends, [i, i], color=colour, linewidth=2)
@@ -172,11 +200,16 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [row.row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    metric = METRICS[experiment.metric]
+    metric = EVERY_METRIC[str(experiment.metric)]
     side = "higher is better" if metric.higher_is_better else "lower is better"
     axes.set_xlabel(f"difference in {metric.title} to {results[0].row.name}, {experiment.level:.0%} interval ({side})")
     axes.grid(axis="x", alpha=0.3)
     save(figure, path)
+
+
+def _place(name: str) -> int:
+    """Where a metric stands in the table; those that users add come last."""
+    return SHOWN.index(name) if name in SHOWN else len(SHOWN)
 
 
 def _name(row: RowResult) -> str:
@@ -200,12 +233,14 @@ def _costs(row: RowResult) -> list[str]:
     return [text.format(scale * cost[name]) if name in cost else "" for name, (_, scale, text) in COSTS.items()]
 
 
-def _lines(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
-    """One flat record per row and figure."""
-    names = dict.fromkeys([*METRICS, *(name for row in results for name in row.figures)])
-    for row, name in product(results, names):
-        about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
-        yield {**about, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
+def _lines(results: Sequence[RowResult], sites: Mapping[str, Sequence[RowResult]]) -> Iterator[dict[str, Any]]:
+    """One flat record per row and figure, of all test rows and of each part that was left out."""
+    names = dict.fromkeys(name for row in results for name in row.figures)
+    for site, rows in [(None, results), *sites.items()]:
+        for row, name in product(rows, names):
+            about = {"row": row.row.name, "kind": row.row.kind, "metric": name, "seeds": len(row.seeds)}
+            left_out = {"left_out": site} if sites else {}
+            yield {**about, **left_out, **(vars(row.figures[name]) if name in row.figures else {}), **_mean_cost(row)}
 
 
 def _runs(results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:

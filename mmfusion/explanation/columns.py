@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmfusion.explanation.contributions import shapley_value
+from mmfusion.explanation.contributions import said, shapley_value
 from mmfusion.explanation.forward import attributing, captum_attr, computed_once
-from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
+from mmfusion.task import Task, task_of
 from mmfusion.towers.table import known_cells
 
 #: known cells up to which every set of them is tried; beyond, as many random orders as :data:`ORDERS`.
@@ -28,6 +28,7 @@ def column_contributions(
     *,
     output: str = "probability",
     calibration: Mapping[str, Any] | None = None,
+    task: Task | None = None,
 ) -> list[tuple[str, float]]:
     """Shapley values of the known cells of a sample's row (Shapley 1953), in the order of the columns.
 
@@ -43,6 +44,7 @@ def column_contributions(
         names: Names of the columns, numeric ones first.
         output: ``probability`` or ``logit``.
         calibration: Calibration of the model; None uses uncalibrated probabilities.
+        task: Task of the model, with its labels; None takes the model's own.
 
     Raises:
         ValueError: An unknown output, another number of names, or no known cell.
@@ -60,8 +62,7 @@ def column_contributions(
         """(N, players), 1 where a cell is shown -> what the model says of the class (N,)."""
         keep = torch.zeros(len(shown), len(known), dtype=torch.bool, device=known.device)
         keep[:, players] = shown > 0.5
-        logits = model(**_with_cells(inputs, keep)).logits
-        values = class_probabilities(logits, calibration) if output == "probability" else logits.float()
+        values = said(task or task_of(model), model(**_with_cells(inputs, keep)), output, calibration)
         return values[:, target].double()
 
     others = [tower for name, tower in model.towers.items() if name != "table"]

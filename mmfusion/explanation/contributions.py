@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mmfusion.explanation.forward import attributing, computed_once, has_modality
-from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
+from mmfusion.outputs import FusionOutput
+from mmfusion.task import Task, task_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def modality_contributions(
     *,
     output: str = "probability",
     calibration: Mapping[str, Any] | None = None,
+    task: Task | None = None,
 ) -> Contributions:
     """Evaluate the model with every subset of the sample's modalities.
 
@@ -54,6 +56,7 @@ def modality_contributions(
         target: Position of the class.
         output: ``probability`` or ``logit``.
         calibration: Calibration of the model; None uses uncalibrated probabilities.
+        task: Task of the model, with its labels; None takes the model's own.
 
     Raises:
         ValueError: Unknown output, or the sample has no modality.
@@ -69,8 +72,7 @@ def modality_contributions(
         batch[f"{name}_present"] = torch.tensor([name in shown for shown in sets], device=device)
     tower: Any = getattr(model, "image_tower", None) if "image" in players else None
     with attributing(model), torch.no_grad(), computed_once(tower):
-        logits = model(**batch).logits
-    scores = (class_probabilities(logits, calibration) if output == "probability" else logits.float())[:, target]
+        scores = said(task or task_of(model), model(**batch), output, calibration)[:, target]
     value = dict(zip(sets, scores.double().tolist(), strict=True))
     everything = frozenset(players)
     pair = len(players) == 2
@@ -81,6 +83,12 @@ def modality_contributions(
         shapley={name: shapley_value(name, value) for name in players},
         interaction=value[everything] - value[one] - value[other] + value[frozenset()] if pair else None,
     )
+
+
+def said(task: Task, output: FusionOutput, kind: str, calibration: Mapping[str, Any] | None) -> Tensor:
+    """What an output says of each label: its ``probability`` (or value), or else its ``logit``."""
+    raw = task.raw(output)
+    return task.spoken(raw, calibration) if kind == "probability" else task.evidence(raw).float()
 
 
 def shapley_value(player: Hashable, value: Mapping[frozenset[Any], float]) -> float:

@@ -21,7 +21,6 @@ from mmfusion.explanation.text import blank_text, token_relevance, words_of
 from mmfusion.images.opening import centre_square, open_image
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.temperature import class_probabilities
 from mmfusion.text.tokenizer import reads_digits
 
 
@@ -30,9 +29,10 @@ class Explanation(ModelOutput):
     """Explanation of the prediction for one sample. Fields by attribute or by key; None if not applicable.
 
     Attributes:
-        label: The predicted class.
+        label: The predicted class; for several labels the present ones, joined by ``|``.
         probability: Probability of the predicted class.
         probabilities: class -> probability.
+        numbers: target -> value, low and high, of a regression, which has no label and no probabilities.
         explained: The explained class; by default the predicted one.
         heat_map: (H, W) float32 in [0, 1] over the model's view of the image: evidence for the class, scaled to its
             largest value; all 0 if there is none.
@@ -54,6 +54,7 @@ class Explanation(ModelOutput):
     label: str | None = None
     probability: float | None = None
     probabilities: dict[str, float] | None = None
+    numbers: dict[str, dict[str, float]] | None = None
     explained: str | None = None
     heat_map: NDArray[np.float32] | None = None
     heat_maps: dict[str, NDArray[np.float32]] | None = None
@@ -91,23 +92,22 @@ def explain_item(
         ValueError: An unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
         ImportError: captum is not installed.
     """
-    model, processor = explainable(predictor), predictor.processor
+    model, processor, task = explainable(predictor), predictor.processor, predictor.task
     device = next(model.parameters()).device
     batch = processor.collate([item])
     inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
     with attributing(model), torch.no_grad():
         output = model(**inputs)
-    probabilities = class_probabilities(output.logits, predictor.calibration)[0].tolist()
-    best = int(np.argmax(probabilities))
-    target = best if label is None else processor.label_id(label)
+    answer = task.spoken(task.raw(output), predictor.calibration)[0].cpu().numpy()
+    target = task.foremost(answer) if label is None else processor.label_id(label)
+    told = task.told(answer)
     found: dict[str, Any] = {
-        "label": processor.labels[best],
-        "probability": probabilities[best],
-        "probabilities": dict(zip(processor.labels, probabilities, strict=True)),
+        **{name: told.get(name) for name in ("label", "probability", "probabilities")},
+        "numbers": told.get("values"),
         "explained": processor.labels[target],
         "gates": {name: _array(gate[0]) for name, gate in output.gates.items()} if output.gates else None,
         "experts": _array(output.router_probs[0]) if output.router_probs is not None else None,
-        "contributions": modality_contributions(model, inputs, target, calibration=predictor.calibration),
+        "contributions": modality_contributions(model, inputs, target, calibration=predictor.calibration, task=task),
     }
     if model.image_layout == "bags" and has_modality(model, inputs, "image"):
         weights = (output.attentions or {}).get("slices")
@@ -130,7 +130,7 @@ def explain_item(
     if has_modality(model, inputs, "table"):
         assert processor.table is not None
         names, calibration = processor.table.names, predictor.calibration
-        found["columns"] = column_contributions(model, inputs, target, names, calibration=calibration)
+        found["columns"] = column_contributions(model, inputs, target, names, calibration=calibration, task=task)
     return Explanation(**found)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmfusion.task import task_of
+
 
 def captum_attr() -> Any:
     """The module ``captum.attr``; ImportError where captum is not installed."""
@@ -21,11 +23,15 @@ def captum_attr() -> Any:
 def logits_of(
     model: nn.Module, inputs: Mapping[str, Tensor], name: str
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """The logits as a function of the input ``name``, followed by all others (captum's ``additional_forward_args``)."""
+    """The evidence for each label as a function of the input ``name``, followed by all others.
+
+    Of classes it is their logits. The others are captum's ``additional_forward_args``.
+    """
+    task = task_of(model)
     others = [key for key in inputs if key != name]
 
     def forward(value: Tensor, *rest: Tensor) -> Tensor:
-        return model(**{name: value, **dict(zip(others, rest, strict=True))}).logits
+        return task.evidence(task.raw(model(**{name: value, **dict(zip(others, rest, strict=True))})))
 
     return forward, tuple(inputs[key] for key in others)
 

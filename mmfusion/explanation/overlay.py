@@ -90,7 +90,9 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
         # The title stands in the chart's own strip of half an inch.
         strip = stack[position].subgridspec(2, 1, height_ratios=(0.24 * len(values), 0.55), hspace=0)
         _draw_bars(figure.add_subplot(strip[0]), name, values, chosen=e.explained)
-    about = f"{e.label} ({e.probability:.2f})" + (f", explained: {e.explained}" if e.explained != e.label else "")
+    numbers = ", ".join(f"{name} {found['value']:.3g}" for name, found in (e.numbers or {}).items())
+    about = numbers or f"{e.label} ({e.probability:.2f})"
+    about += f", explained: {e.explained}" if e.explained != e.label else ""
     figure.suptitle(title or about, y=1 - 0.2 / (height + 0.7))
     return figure
 
@@ -109,7 +111,7 @@ def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None
 
 def _bars(e: Explanation) -> list[tuple[str, list[tuple[str, float]]]]:
     """Charts of (name, value) pairs, by title."""
-    bars = [("probability", list((e.probabilities or {}).items()))]
+    bars = [("probability", list(e.probabilities.items()))] if e.probabilities else []
     if e.contributions is not None:
         bars.append(("contribution (Shapley)", list(e.contributions.shapley.items())))
     if e.columns:

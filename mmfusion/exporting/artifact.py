@@ -77,7 +77,12 @@ def export_model(
     processor = predictor.processor
     traces = _traces(predictor)
     refuse_traces(predictor.name, traces, force)
-    traced: dict[str, Any] = {"calibration": predictor.calibration, "format": format, "tolerance": tolerance}
+    traced: dict[str, Any] = {
+        "calibration": predictor.calibration,
+        "task": predictor.task,
+        "format": format,
+        "tolerance": tolerance,
+    }
     traced |= {"image_size": processor.image_size, "max_length": processor.max_length}
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:

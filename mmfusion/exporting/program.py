@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mmfusion.exporting.inputs import free_sizes, random_inputs
 from mmfusion.files import written_whole
 from mmfusion.inference.onnx_model import open_session, run_session
-from mmfusion.inference.temperature import class_probabilities
 from mmfusion.models import FusionModel
 from mmfusion.names import check_choice
+from mmfusion.task import Task, task_of
 
 #: format -> suffix of its file.
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -34,16 +34,19 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 class Program(nn.Module):
     """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
-    The numbers of ``calibration`` become constants of the program; None leaves the probabilities as they are.
+    The numbers of ``calibration`` become constants of the program; None leaves the probabilities as they are. Of other
+    tasks the raw outputs (B, W) and the answers (B, A).
     """
 
-    def __init__(self, model: FusionModel, calibration: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, model: FusionModel, calibration: Mapping[str, Any] | None = None, task: Task | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.calibration = model, calibration
+        self.model, self.calibration, self.task = model, calibration, task or task_of(model)
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model(**inputs).logits.float()
-        return logits, class_probabilities(logits, self.calibration)
+        raw = self.task.raw(self.model(**inputs)).float()
+        return raw, self.task.spoken(raw, self.calibration)
 
 
 def write_program(
@@ -51,6 +54,7 @@ def write_program(
     path: Path,
     *,
     calibration: Mapping[str, Any] | None = None,
+    task: Task | None = None,
     format: str = "onnx",
     image_size: int | None = None,
     max_length: int | None = None,
@@ -63,10 +67,11 @@ def write_program(
 
     Args:
         model: On the CPU; it is put in evaluation mode.
-        path: File to write; what is there is replaced.
-        calibration: The model's, which is part of the program; None takes none.
+        path: File to write; an existing one is replaced.
+        calibration: The model's calibration, which becomes part of the program; None for none.
+        task: The model's task with its labels and targets; None takes the model's own.
         format: As in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
-        image_size: Side of the pictures in pixels; it is fixed in the program. None only for a model of text.
+        image_size: Side of the images in pixels, which is fixed in the program; None only for a model of text.
         max_length: Longest text that is compared, in tokens; None takes what the text encoder can read.
 
     Returns:
@@ -83,7 +88,7 @@ def write_program(
             raise ImportError(f'Export to ONNX needs {name}; pip install "mmfusion[onnx]".')
     if model.image_tower is not None and image_size is None:
         raise ValueError("A model that reads images is exported for one image_size, in pixels.")
-    program = Program(model.eval(), calibration).eval()
+    program = Program(model.eval(), calibration, task).eval()
     with written_whole(path) as unfinished:
         with _quiet(), torch.no_grad():
             run = _WRITERS[format](program, image_size, unfinished)

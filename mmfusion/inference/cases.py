@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmfusion.data import CaseTable
 from mmfusion.inference.stream import Prediction
+from mmfusion.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,22 +23,24 @@ class Predictions:
 
     Attributes:
         frame: Those N rows of ``CaseTable.frame``.
-        labels: (N,) positions of the true classes.
-        probabilities: (N, C) float32, calibrated where the model is.
+        labels: (N,) positions of the true classes; of other tasks (N, ...).
+        probabilities: (N, C) float32, calibrated where the model is; of other tasks the answers (N, A).
         uncalibrated: (N, C) float32, as the network gives them.
         unreadable: Number of rows left out because they could not be read.
         shares: What router and gates gave each row, name -> (N, n); see
             :func:`~mmfusion.inference.shares.shares_of`. Empty for an ensemble.
         familiarity: Modality -> (N,), NaN where a row lacks it; empty where the model does not know.
+        scores: (N, S) float32, what a calibration makes answers of; empty where there are none.
     """
 
     frame: pd.DataFrame
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float32]
     uncalibrated: NDArray[np.float32]
     unreadable: int
     shares: dict[str, NDArray[np.float32]]
     familiarity: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -46,24 +49,25 @@ class Predictions:
         return np.array([f"row {row}" if group is None else f"group {group}" for row, group in groups], dtype=np.str_)
 
 
-def kept(cases: CaseTable, labels: NDArray[np.int64], parts: Sequence[Prediction], num_classes: int) -> Predictions:
+def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], task: Task) -> Predictions:
     """The predictions of the rows that have a label and could be read."""
     readable = np.array([error is None for part in parts for error in part.errors], dtype=bool)
-    used = readable & (labels >= 0)
+    used = readable & task.known(labels)
     shares: dict[str, NDArray[np.float32]] = {}
     for part in parts:
         for name, values in part.shares.items():
             whole = shares.setdefault(name, np.full((len(labels), values.shape[1]), np.nan, dtype=np.float32))
             whole[part.rows] = values
-    nothing = np.empty((0, num_classes), dtype=np.float32)
+    nothing = [np.empty((0, width), dtype=np.float32) for width in (len(task.answer_columns), task.size)]
     return Predictions(
         cases.frame[used],
         labels[used],
-        np.concatenate([nothing, *(part.probabilities for part in parts)])[used],
-        np.concatenate([nothing, *(part.uncalibrated for part in parts)])[used],
+        np.concatenate([nothing[0], *(part.probabilities for part in parts)])[used],
+        np.concatenate([nothing[0], *(part.uncalibrated for part in parts)])[used],
         int((~readable).sum()),
         {name: values[used] for name, values in shares.items()},
         {name: values[used] for name, values in familiarity_of(parts).items()},
+        np.concatenate([nothing[1], *(part.scores for part in parts)])[used],
     )
 
 

@@ -12,11 +12,11 @@ VIEWS = "mean over test-time augmentations"
 
 
 def described(predictor: Any) -> str:
-    """Name, classes, inputs, calibration, test-time views and size, a line each."""
+    """Name, labels, inputs, calibration, test-time views and size, a line each."""
     processor, members = predictor.processor, predictor.members
     labels = list(processor.labels)
     names = ", ".join(labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
-    lines = {"classes": f"{len(labels)} ({names})", "inputs": _inputs(predictor)}
+    lines = {predictor.task.noun: f"{len(labels)} ({names})", "inputs": _inputs(predictor)}
     if len(members) == 1:
         fitted = predictor.calibration
         lines["calibration"] = calibration_words(fitted) if fitted else "none"

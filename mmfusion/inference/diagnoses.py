@@ -3,13 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmfusion.inference.stream import Prediction
+from mmfusion.task import Task
 
 
 def diagnoses(
     rows: Sequence[Mapping[str, Any]],
     parts: Iterable[Prediction],
-    labels: Sequence[str],
+    task: Task,
     notes: Callable[[Prediction], Mapping[str, Sequence[Any]]] = lambda _: {},
 ) -> list[dict[str, Any]]:
     """One dict per row, as :meth:`mmfusion.Predictor.predict` returns them.
@@ -17,7 +21,7 @@ def diagnoses(
     Args:
         rows: The rows, of which an ``id`` is handed through.
         parts: Their predictions, in order.
-        labels: Class names, in the order of the probabilities.
+        task: What the answers are.
         notes: What else is said of the rows of a part, name -> n values.
     """
     results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in rows]
@@ -28,8 +32,20 @@ def diagnoses(
             if error:
                 result["error"] = error
                 continue
-            by_class = dict(zip(labels, map(float, probabilities), strict=True))
-            label = max(by_class, key=by_class.__getitem__)
-            result |= {"label": label, "probability": by_class[label], "probabilities": by_class, "inputs": inputs}
+            result |= task.told(probabilities) | {"inputs": inputs}
             result |= {name: values[i] for name, values in noted.items()}
     return results
+
+
+def probabilities_of(results: Sequence[Mapping[str, Any]], task: Task) -> NDArray[np.float64]:
+    """(N, C) probabilities of what :func:`diagnoses` told.
+
+    Raises:
+        ValueError: The task has none, or a row could not be read.
+    """
+    if not task.has_probabilities:
+        raise ValueError(f"Task {task.name} has no probabilities; predict gives its values and intervals.")
+    for number, row in enumerate(results, start=1):
+        if "error" in row:
+            raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")
+    return np.array([list(row["probabilities"].values()) for row in results]).reshape(-1, len(task.labels))

@@ -76,6 +76,7 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
         uncalibrated=pooled(predicted.uncalibrated, codes, pooling)[order],
         shares=shares,
         familiarity={name: each[order] for name, each in _least(predicted.familiarity, codes).items()},
+        scores=predicted.scores[:0],
     )
 
 
@@ -116,7 +117,8 @@ def joined(
         if np.isnan(found[code, 0]):
             told[code] = told[code] or error
     kinds = ["+".join(kind for kind in MODALITIES if kind in each) for each in seen]
-    return names, Prediction(0, found, told, kinds, familiarity=_least(familiarity_of(parts), codes))
+    least = _least(familiarity_of(parts), codes)
+    return names, Prediction(0, found, told, kinds, familiarity=least, task=parts[0].task)
 
 
 def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
@@ -124,9 +126,11 @@ def write_predictions(predicted: Predictions, predictor: Predictor, path: str | 
     with np.errstate(divide="ignore"):  # a probability of 0
         logs = np.log(predicted.probabilities)
     nothing: list[str | None] = [None] * len(logs)
-    part = Prediction(0, logs, nothing, [""] * len(logs), familiarity=predicted.familiarity)
-    truth = [predictor.labels[label] for label in predicted.labels]
+    task = predictor.task
+    part = Prediction(0, logs, nothing, [""] * len(logs), familiarity=predicted.familiarity, task=task)
+    truth = [task.written(label) for label in predicted.labels]
     groups = ["" if group is None else group for group in predicted.frame["group"]]
-    with prediction_writer(path, predictor.labels, known=MEASURED, notes=predictor.note_columns) as write:
+    columns: dict[str, Any] = {"known": MEASURED, "notes": predictor.note_columns, "task": task}
+    with prediction_writer(path, predictor.labels, **columns) as write:
         own: dict[str, list[Any]] = dict(zip(MEASURED, (truth, groups), strict=True))
         write(predicted.frame["id"].tolist(), part, own | predictor.notes(part))

@@ -13,7 +13,8 @@ from mmfusion.inference.familiarity import Familiarity
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.updates import UNFITTED, read_update
 from mmfusion.models import FusionModel, load_model
-from mmfusion.models.fitting import check_fit
+from mmfusion.models.fitting import check_answers, check_fit
+from mmfusion.task import task_of
 
 
 def saved_parts(
@@ -44,18 +45,20 @@ def saved_parts(
         model = OnnxModel(folder, device)
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    if len(processor.labels) != model.num_classes:
-        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
-        raise ValueError(f"{folder}: {counts}; save them again, together.")
+    check_answers(model, processor, folder)
+    task = task_of(model)
     try:
         check_fit(model, processor)
     except ValueError as error:
         raise ValueError(f"{folder}: {error} Save them again, together.") from None
     fitted = config.get("calibration") if calibrated else None
     decisions = Decisions.from_dict(config.get("decisions") if calibrated else None, processor.labels)
+    if decisions != Decisions():
+        task.need_one_class(f"{folder}: entry 'decisions'")
     if calibration is not None:
         if not calibrated:
             raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
+        task.need_one_class("calibration for another site")
         fitted = {**(fitted or UNFITTED), "update": read_update(calibration, folder, config)}
         fitted.pop("conformal", None)
         decisions = Decisions(by_group=decisions.by_group)
@@ -83,6 +86,8 @@ def check_members(members: Sequence[Any]) -> Any:
         if other.labels != first.labels:
             has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
             raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
+        if other.task.name != first.task.name:
+            raise ValueError(f"The models of an ensemble have the same task: {first.name} and {other.name} differ.")
     layouts = {member.image_layout: member.name for member in members}
     layouts.pop(None, None)
     if len(layouts) > 1:

@@ -14,6 +14,7 @@ from mmfusion.artifacts.integrity import check_files, digest
 from mmfusion.models.fitting import check_vocabulary
 from mmfusion.names import one_line
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import DEFAULT, task_named
 
 #: type of a torch device -> execution provider of ONNX Runtime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -71,7 +72,7 @@ class OnnxModel(nn.Module):
         folder: that :func:`~mmfusion.exporting.export_model` wrote.
         device: as :func:`open_session` takes it.
 
-    It has the ``architecture``, ``num_classes`` and ``image_layout`` of the model that was exported.
+    It has the ``architecture``, ``num_classes``, ``task`` and ``image_layout`` of the model that was exported.
 
     Raises:
         FileNotFoundError: the folder holds no export, or its file is missing.
@@ -101,6 +102,7 @@ class OnnxModel(nn.Module):
         self.architecture: str | None = config.get("architecture")
         self.num_classes: int = config["model"].get("num_classes") or 0
         self.image_layout: str | None = export.get("image_layout")
+        self.task = task_named(self._model.get("task", DEFAULT), **(self._model.get("task_args") or {}))
         unknown = sorted(set(self._inputs) - set(export.get("inputs") or self._inputs))
         if unknown:
             raise ValueError(f"{path} takes {', '.join(unknown)}, which config.json does not tell; export it again.")
@@ -145,8 +147,8 @@ class OnnxModel(nn.Module):
                 raise ValueError(
                     f"An exported model takes all of its inputs, and {name} is missing; for samples without it {blank}"
                 )
-        logits, _ = run_session(self._session, self._whole(given))
-        return FusionOutput(logits=logits)
+        raw, _ = run_session(self._session, self._whole(given))
+        return self.task.shaped(FusionOutput(logits=raw))
 
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with what the model would have filled in."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmfusion.files import written_table
 from mmfusion.inference.stream import Prediction
+from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import cell_number
 
 #: Appends rows: n ids, their n predictions, and what the further columns say: column -> n cells.
@@ -32,6 +33,7 @@ def prediction_writer(
     known: Sequence[str] = (),
     notes: Sequence[str] = (),
     escape_formulas: bool = False,
+    task: Task | None = None,
 ) -> Iterator[Write]:
     """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
 
@@ -39,14 +41,15 @@ def prediction_writer(
         path: File to write; its folder is made.
         class_names: The C names, in the order of the probabilities.
         known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
+        task: What has other columns than these; None takes ``multiclass``.
         notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
         escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
     """
+    task = task or task_named(DEFAULT, class_names)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_table(path) as table:
-        of_classes = [f"p_{name}" for name in class_names]
-        table.writerow(["id", *known, "label", "probability", *of_classes, "inputs", *notes, "error"])
+        table.writerow(["id", *known, *task.columns, "inputs", *notes, "error"])
 
         def write(
             ids: Sequence[Any], predicted: Prediction, further: Mapping[str, Sequence[Any]] = MappingProxyType({})
@@ -55,10 +58,7 @@ def prediction_writer(
             before, after = ([further.get(column, nothing) for column in columns] for columns in (known, notes))
             parts = predicted.probabilities, predicted.inputs, predicted.errors
             for i, (name, row, inputs, error) in enumerate(zip(ids, *parts, strict=True)):
-                cells = [""] * (len(row) + 3)
-                if error is None:
-                    best = int(row.argmax())
-                    cells = [class_names[best], f"{row[best]:.6g}", *(f"{p:.6g}" for p in row), inputs]
+                cells = [*task.cells(row), inputs] if error is None else [""] * (len(task.columns) + 1)
                 line = [name, *(cell[i] for cell in before), *cells, *(cell[i] for cell in after), error or ""]
                 table.writerow(map(without_formula, line) if escape_formulas else line)
 

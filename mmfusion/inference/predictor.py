@@ -25,7 +25,7 @@ from mmfusion.decisions import Decisions
 from mmfusion.inference.cases import Predictions, kept
 from mmfusion.inference.columns import check_columns, unseen_modalities, warn_of
 from mmfusion.inference.description import described
-from mmfusion.inference.diagnoses import diagnoses
+from mmfusion.inference.diagnoses import diagnoses, probabilities_of
 from mmfusion.inference.familiarity import Familiarity
 from mmfusion.inference.loading import check_members, saved_parts
 from mmfusion.inference.notes import FAMILIARITY, notes_of
@@ -36,6 +36,7 @@ from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel
 from mmfusion.models.saving import model_config, save_pretrained
 from mmfusion.records import to_plain
+from mmfusion.task import Task, task_of
 from mmfusion.text.tokenizer import vocabulary_of
 
 if TYPE_CHECKING:
@@ -191,6 +192,11 @@ class Predictor:
         return list(self.processor.labels)
 
     @property
+    def task(self) -> Task:
+        """What the model answers, with its labels."""
+        return task_of(self.members[0].model, self.labels, self.processor.targets)
+
+    @property
     def note_columns(self) -> list[str]:
         """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
         ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``.
@@ -245,7 +251,7 @@ class Predictor:
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
         parts = self.stream(encoded, tta=tta, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
-        results = diagnoses(given, parts, self.labels, self.notes)
+        results = diagnoses(given, parts, self.task, self.notes)
         warn_of(unseen_modalities(self.members, [result["inputs"] for result in results if "inputs" in result]))
         tell_notices(encoded)
         return results
@@ -258,13 +264,9 @@ class Predictor:
         The arguments are those of :meth:`predict`.
 
         Raises:
-            ValueError: A row cannot be read.
+            ValueError: A row cannot be read, or the model predicts numbers.
         """
-        found = self.predict(rows, tta=tta, batch_size=batch_size)
-        for number, row in enumerate(found, start=1):
-            if "error" in row:
-                raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")
-        return np.array([list(row["probabilities"].values()) for row in found]).reshape(-1, len(self.labels))
+        return probabilities_of(self.predict(rows, tta=tta, batch_size=batch_size), self.task)
 
     @property
     def classes_(self) -> NDArray[np.str_]:
@@ -298,12 +300,12 @@ class Predictor:
         if on_bad_row not in ("fail", "skip"):
             raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
-        ids, labels, names = read[0].ids, read[0].labels, self.labels
-        truth = [names[label] if label >= 0 else "" for label in labels]
+        ids, labels, task = read[0].ids, read[0].labels, self.task
+        truth = [task.written(label) for label in labels]
         groups = ["" if group is None else group for group in cases.frame["group"]]
         parts: list[Prediction] = []
-        writer = prediction_writer(output, names, known=MEASURED, notes=self.note_columns) if output else nullcontext()
-        with writer as write:
+        columns: dict[str, Any] = {"known": MEASURED, "notes": self.note_columns, "task": task}
+        with prediction_writer(output, self.labels, **columns) if output else nullcontext() as write:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
@@ -313,7 +315,7 @@ class Predictor:
                 if write:
                     known = dict(zip(MEASURED, (truth[part.rows], groups[part.rows]), strict=True))
                     write(ids[part.rows], part, known | self.notes(part))
-        return kept(cases, labels, parts, len(names))
+        return kept(cases, labels, parts, task)
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
         """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
@@ -358,9 +360,8 @@ class Predictor:
             refuse_unfamiliar: Rows less familiar than this get an error in place of a prediction; None refuses none.
             description: What the progress bar says; without it there is none.
         """
-        options: dict[str, Any] = {"batch_size": batch_size, "tta": tta, "workers": workers}
-        options["refuse_unfamiliar"] = refuse_unfamiliar
-        streams = [member._stream(encoded, **options) for member, encoded in zip(self.members, rows, strict=True)]
+        how: dict[str, Any] = dict(batch_size=batch_size, tta=tta, workers=workers, refuse_unfamiliar=refuse_unfamiliar)
+        streams = [member._stream(encoded, **how) for member, encoded in zip(self.members, rows, strict=True)]
         disable = None if description else True  # None: on a terminal only
         with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
             for part in mean_of(streams):
@@ -368,9 +369,8 @@ class Predictor:
                 bar.update(len(part.errors))
 
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
-        own: dict[str, Any] = {"dtype": self.dtype, "channels_last": self.channels_last}
-        own |= {"num_classes": len(self.labels), "calibration": self.calibration}
-        own |= {"familiarity": self.familiarity, "table": self.processor.table}
+        own: dict[str, Any] = dict(task=self.task, calibration=self.calibration, familiarity=self.familiarity)
+        own |= dict(table=self.processor.table, dtype=self.dtype, channels_last=self.channels_last)
         options["tta"] = self.tta if tta is None else tta
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 

@@ -48,7 +48,7 @@ class AllRows(Dataset[dict[str, Any]]):
 
     Attributes:
         ids: (rows,) texts; ``row-N`` where a row has no id.
-        labels: (rows,) int64 positions of the classes, -1 where unknown.
+        labels: (rows,) int64 positions of the classes, -1 where unknown; of other tasks (rows, ...).
         collate: List of items -> batch.
     """
 
@@ -74,8 +74,9 @@ class AllRows(Dataset[dict[str, Any]]):
         self._rows = MultimodalDataset(sound, processor) if open_rows is None else open_rows(sound)
         self.collate = self._rows.collate
         self._position = np.cumsum(readable) - 1
-        self.labels = np.full(len(frame), -1)
-        self.labels[readable] = self._rows.labels
+        found, blank = self._rows.labels, processor.question.blank
+        self.labels = np.full((len(frame), *found.shape[1:]), blank, dtype=found.dtype)
+        self.labels[readable] = found
 
     def __len__(self) -> int:
         return len(self.ids)

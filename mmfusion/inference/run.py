@@ -102,6 +102,8 @@ def predict_path(
         FileNotFoundError: There are no such data.
         ValueError: The data as a whole cannot be read, e.g. a column is missing.
     """
+    if pooling is not None:
+        predictor.task.need_one_class("by group")
     dataset, count, unreadable, reason = dataset or predictor.dataset, 0, 0, None
     predictor = with_template(predictor, dataset)
     judged: set[str] = set()
@@ -112,7 +114,7 @@ def predict_path(
     ids: list[str] = []
     groups: list[str | None] = []
     columns: dict[str, Any] = {"notes": predictor.note_columns, "escape_formulas": escape_formulas}
-    with prediction_writer(output, predictor.labels, **columns) as write, bar:
+    with prediction_writer(output, predictor.labels, task=predictor.task, **columns) as write, bar:
         for cases in stream_unlabelled(data, dataset, predictor.labels, template_of(predictor)):
             if not count:
                 print(contents_for(predictor, cases).line("rows" if len(cases) < PART else "first rows"))

@@ -16,9 +16,9 @@ from mmfusion.data.table_columns import TableColumns
 from mmfusion.inference.familiarity import Familiarity, case_level, tower_features, vectors_of
 from mmfusion.inference.rows import ROW_ERRORS
 from mmfusion.inference.shares import shares_of
-from mmfusion.inference.temperature import class_probabilities
-from mmfusion.inference.tta import mean_log_probabilities, views_of
+from mmfusion.inference.tta import views_of
 from mmfusion.names import one_line
+from mmfusion.task import DEFAULT, Task, task_named
 
 #: The modalities, in the order of their names.
 MODALITIES = ("image", "text", "table")
@@ -30,7 +30,8 @@ class Prediction:
 
     Attributes:
         start: Position of the first row.
-        log_probabilities: (n, C) float32, not calibrated; a row with an error holds NaN.
+        scores: (n, S) float32, not calibrated, log-probabilities where rows have one class; a row with an error holds
+            NaN.
         errors: n texts, None where the row could be read.
         inputs: n texts, the modalities that a row was judged on, joined by ``+``; empty in a row with an error.
         shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
@@ -38,15 +39,17 @@ class Prediction:
         calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
         familiarity: Modality -> (n,) how familiar each row is, NaN where it lacks it or could not be read; empty where
             the model does not know.
+        task: What makes answers of the scores.
     """
 
     start: int
-    log_probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
     errors: list[str | None]
     inputs: list[str]
     shares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     familiarity: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    task: Task = field(default_factory=lambda: task_named(DEFAULT))
 
     @property
     def rows(self) -> slice:
@@ -55,13 +58,13 @@ class Prediction:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        """(n, C), calibrated."""
-        return class_probabilities(torch.from_numpy(self.log_probabilities), self.calibration).numpy()
+        """(n, C), calibrated; of other tasks the answers (n, A)."""
+        return self.task.answers(torch.from_numpy(self.scores), self.calibration).numpy()
 
     @property
     def uncalibrated(self) -> NDArray[np.float32]:
         """(n, C), as the network gives them."""
-        return np.exp(self.log_probabilities)
+        return self.task.uncalibrated(self.scores)
 
 
 class Guarded(Dataset[Any]):
@@ -101,7 +104,7 @@ def predict_rows(
     dataset: Any,
     collate: Callable[[list[Any]], dict[str, Any]],
     *,
-    num_classes: int,
+    task: Task,
     calibration: Mapping[str, Any] | None = None,
     batch_size: int = 64,
     tta: bool = False,
@@ -119,7 +122,7 @@ def predict_rows(
         dataset: Anything with a length whose items are what ``collate`` takes; what an item that
             cannot be read raises, one of ``ROW_ERRORS``, becomes the row's error.
         collate: List of items -> keyword tensors (``Processor.collate``).
-        num_classes: C.
+        task: What the model answers, with its labels.
         calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.
         batch_size: As for ``Predictor.stream``, like ``tta``, ``workers`` and ``refuse_unfamiliar``.
         familiarity: What the model remembers of its training rows; None tells none.
@@ -141,7 +144,7 @@ def predict_rows(
         raise ValueError("refuse_unfamiliar: the model was saved without what tells familiar cases; train it anew.")
     for batch, errors in batches(dataset, collate, batch_size=batch_size, workers=workers):
         readable = np.array([error is None for error in errors])
-        result = np.full((len(errors), num_classes), np.nan, dtype=np.float32)
+        result = np.full((len(errors), task.size), np.nan, dtype=np.float32)
         judged = [""] * len(errors)
         shares: dict[str, NDArray[np.float32]] = {}
         familiar: dict[str, NDArray[np.float32]] = {}
@@ -154,7 +157,7 @@ def predict_rows(
                 with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
                     outputs = [model(**next(views))]
                 outputs += [model(**view) for view in views]
-                result = _spread(mean_log_probabilities([output.logits for output in outputs]), readable)
+                result = _spread(task.pooled([task.raw(output) for output in outputs]), readable)
                 given = [shares_of(output) for output in outputs]
                 shares = {n: _spread(torch.stack([s[n] for s in given]).mean(dim=0), readable) for n in given[0]}
                 if familiarity is not None:
@@ -171,7 +174,7 @@ def predict_rows(
         for row in np.flatnonzero(np.isnan(result).any(axis=1)):
             result[row] = np.nan
             errors[row], judged[row] = errors[row] or "The model's output is not finite.", ""
-        yield Prediction(start, result, errors, judged, shares, calibration, familiar)
+        yield Prediction(start, result, errors, judged, shares, calibration, familiar, task)
         start += len(errors)
 
 
@@ -209,9 +212,9 @@ def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
         return
     for parts in zip(*streams, strict=True):
         errors = [next((e for e in row if e is not None), None) for row in zip(*(p.errors for p in parts), strict=True)]
-        mean = np.stack([part.probabilities for part in parts]).mean(axis=0, dtype=np.float64)
-        with np.errstate(divide="ignore"):  # a probability of 0
-            yield Prediction(parts[0].start, np.log(mean).astype(np.float32), errors, _joined(parts, errors))
+        first = parts[0]
+        scores, calibration = first.task.joined([part.probabilities for part in parts])
+        yield Prediction(first.start, scores, errors, _joined(parts, errors), {}, calibration, task=first.task)
 
 
 def _joined(parts: Sequence[Prediction], errors: Sequence[str | None]) -> list[str]:

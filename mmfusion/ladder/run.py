@@ -38,6 +38,8 @@ from mmfusion.progress import in_words
 from mmfusion.registry import load_plugins
 from mmfusion.results import Evaluation
 from mmfusion.settings import with_settings
+from mmfusion.task import DEFAULT
+from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.finish import save
@@ -65,7 +67,9 @@ def auto(config: AutoConfig) -> Leaderboard:
     """
     clock = Clock(config.seconds, config.began)
     load_plugins(config.plugins)
-    base, output = config.run(), Path(config.output)
+    base, output = with_task(config.run()), Path(config.output)
+    if base.dataset.task != DEFAULT:
+        raise ValueError(f"auto climbs for task {DEFAULT}, not {base.dataset.task}; train and compare take every task.")
     cases = read_cases(base.data, base.dataset)
     reads_images = resolve_config(base.model.name, **base.model.overrides())["image_encoder"] is not None
     if not reads_images or cases.frame["image"].isna().all():

@@ -19,7 +19,7 @@ from mmfusion.experiments.plan import WITHOUT, unimodal
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.settings import with_settings
-from mmfusion.training.build import build_loss, class_counts, needs_aux_heads
+from mmfusion.training.build import build_loss, label_counts, needs_aux_heads
 from mmfusion.training.columns import ChosenColumns, choose_columns, with_column_names
 from mmfusion.training.config import RunConfig
 from mmfusion.training.run_folder import RunFolder
@@ -117,7 +117,7 @@ def seconds_of_step(
         enough: Seconds after which no further step is made: those that were made tell, the first if it is the only one.
         now: The seconds of a clock.
     """
-    loss = build_loss(config.train, class_counts(cases))
+    loss = build_loss(config.train, cases.question, label_counts(cases))
     predictor = settle(config, cases).predictor(cases, aux_heads=needs_aux_heads(loss))
     augment = None if config.processor.augment == "none" else config.processor.augment
     rows = MultimodalDataset(cases.select("train"), predictor.processor, augment=augment, seed=config.seed)

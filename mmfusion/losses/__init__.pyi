@@ -10,3 +10,9 @@ from mmfusion.losses.disagreement import ModalityDisagreementLoss as ModalityDis
 from mmfusion.losses.disagreement import symmetric_kl as symmetric_kl
 from mmfusion.losses.logit_adjusted import LogitAdjustedLoss as LogitAdjustedLoss
 from mmfusion.losses.logit_adjusted import adjust_logits as adjust_logits
+from mmfusion.losses.multilabel import AsymmetricLoss as AsymmetricLoss
+from mmfusion.losses.multilabel import BinaryCrossEntropy as BinaryCrossEntropy
+from mmfusion.losses.ordinal import Corn as Corn
+from mmfusion.losses.ordinal import CumulativeLink as CumulativeLink
+from mmfusion.losses.regression import GaussianLikelihood as GaussianLikelihood
+from mmfusion.losses.regression import Huber as Huber

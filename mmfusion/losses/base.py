@@ -16,16 +16,20 @@ class Loss(nn.Module):
 
     Attributes:
         needs_auxiliary_heads: Whether the objective reads ``image_logits`` and ``text_logits``.
+        tasks: Names of the tasks that it supports; runs of any other refuse it.
+        form: Meaning of the outputs, one of :attr:`mmfusion.task.Task.forms`; None takes the task's first.
     """
 
     needs_auxiliary_heads: ClassVar[bool] = False
+    tasks: ClassVar[tuple[str, ...]] = ("multiclass",)
+    form: ClassVar[str | None] = None
 
     @abstractmethod
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """The loss without ``aux_loss``; labels (B,) int64."""
+        """The loss without ``aux_loss``; labels (B,) int64, of other tasks (B, ...)."""
 
     def forward(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """Loss of a batch; labels (B,) int64."""
+        """Loss of a batch; labels (B,) int64, of other tasks (B, ...)."""
         terms = self.objective(output, labels)
         if output.aux_loss is not None:
             terms = {**terms, "loss": terms["loss"] + output.aux_loss, "aux_loss": output.aux_loss.detach()}

@@ -20,6 +20,9 @@ class CrossEntropy(Loss):
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
     """
 
+    tasks = ("multiclass", "ordinal")
+    form = "softmax"
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -43,6 +46,9 @@ class FocalLoss(Loss):
     Raises:
         ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.
     """
+
+    tasks = ("multiclass", "ordinal")
+    form = "softmax"
 
     def __init__(self, gamma: float = 2.0, alpha: float | Sequence[float] | None = None) -> None:
         super().__init__()

@@ -50,6 +50,8 @@ class ModalityDisagreementLoss(Loss):
     """
 
     needs_auxiliary_heads = True
+    tasks = ("multiclass", "ordinal")
+    form = "softmax"
 
     def __init__(
         self,

@@ -64,6 +64,9 @@ class LogitAdjustedLoss(Loss):
             smoothing is out of range.
     """
 
+    tasks = ("multiclass", "ordinal")
+    form = "softmax"
+
     def __init__(self, class_counts: Sequence[float], tau: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:

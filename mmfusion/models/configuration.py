@@ -14,7 +14,7 @@ class FusionConfig(dict[str, Any]):
     """
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
-        *("image_logits", "text_logits", "features", "attentions", "gates", "router_probs", "aux_loss")
+        *("image_logits", "text_logits", "features", "attentions", "gates", "router_probs", "aux_loss", "log_scales")
     ]
 
     def to_dict(self) -> dict[str, Any]:

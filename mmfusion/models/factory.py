@@ -27,6 +27,7 @@ SWAPPABLE = {
     "table_encoder": ("table_args",),
     "fusion": ("fusion_args",),
     "head": ("head_args",),
+    "task": ("task_args",),
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmfusion.models.parts import weights_of
+from mmfusion.task import task_of
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, hub_id
 
@@ -37,6 +38,21 @@ def set_columns(model: Any, processor: Any) -> None:
         model.towers["table"].set_statistics(*processor.table.statistics())
 
 
+def check_task(model: Any, processor: Any) -> None:
+    """Refuse a processor whose labels are another task's than the model's outputs."""
+    own = task_of(model).name
+    if processor.task != own:
+        raise ValueError(f"The model has the task {own!r}, the processor {processor.task!r}; make both of one task.")
+
+
+def check_answers(model: Any, processor: Any, where: object) -> None:
+    """Refuse a saved model and its processor where task or number of labels differ; ``where`` they lie is told."""
+    check_task(model, processor)
+    if len(processor.labels) != model.num_classes:
+        counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
+        raise ValueError(f"{where}: {counts}; save them again, together.")
+
+
 def check_fit(model: Any, processor: Any) -> None:
     """Check that a processor's inputs and class names match the model.
 
@@ -58,6 +74,7 @@ def check_fit(model: Any, processor: Any) -> None:
         widths = f"The model reads vectors {model.image_tower.dim} wide, the processor makes them {processor.bag_dim}"
         raise ValueError(f"{widths}; set bag_dim.")
     _check_columns(model, processor.table)
+    check_task(model, processor)
     if processor.labels and model.num_classes not in (0, len(processor.labels)):
         names = ", ".join(processor.labels)
         raise ValueError(f"The model has {model.num_classes} classes, the processor {len(processor.labels)}: {names}.")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mmfusion.layers import MissingModality
-from mmfusion.losses.plain import plain_loss
 from mmfusion.models import parts
 from mmfusion.models.configuration import FusionConfig
 from mmfusion.models.freezing import Freezable
@@ -22,6 +21,7 @@ from mmfusion.models.saving import save_pretrained
 from mmfusion.models.sides import Sides, merged
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
+from mmfusion.task import DEFAULT, task_named
 from mmfusion.towers.base import Tower
 
 
@@ -56,11 +56,16 @@ class FusionModel(Freezable):
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
+        task: Task (``mmfusion.list_components("task")``); ``num_classes`` is its number of classes, labels, grades or
+            targets. ``config`` has it only if it is not ``multiclass``.
+        task_args: ``form``, the meaning of the outputs (``corn`` or ``cumulative`` of ``ordinal``); None takes the
+            task's default.
         encoder_weights: ``default`` initializes the towers with pretrained weights; or a dict, modality -> ``default``
             or None. Not part of ``config``.
 
     Attributes:
         config: The arguments, tower configurations inlined.
+        task: :class:`~mmfusion.task.Task` that its outputs answer.
         towers: modality -> tower; each is also an attribute, ``image_tower`` (None where there is none), and so is the
             learned token for samples without the modality, ``image_missing``.
         num_features: Width of what the head classifies.
@@ -108,6 +113,8 @@ class FusionModel(Freezable):
         aux_hidden: int = 512,
         modality_dropout: float = 0.0,
         towers: dict[str, dict[str, Any]] | None = None,
+        task: str = DEFAULT,
+        task_args: dict[str, Any] | None = None,
         encoder_weights: parts.EncoderWeights = None,
     ) -> None:
         given = locals()
@@ -119,6 +126,7 @@ class FusionModel(Freezable):
         parts.check_combination(config, encoder_weights)
         self.image_tower = self.text_tower = self.table_tower = None
         self.image_missing = self.text_missing = self.table_missing = None
+        self.task = task_named(task, **config["task_args"])
         self.modalities: list[str] = []
         for tower in parts.build_towers(config, encoder_weights):
             self.modalities.append(tower.modality)
@@ -132,6 +140,8 @@ class FusionModel(Freezable):
         # read by earlier versions too
         absent = [] if config["towers"] else ["towers"]
         absent += [] if table_encoder is not None else ["table_encoder", "table_args"]
+        absent += [] if task != DEFAULT else ["task"]
+        absent += [] if config["task_args"] else ["task_args"]
         for name in absent:
             del config[name]
         self.config = FusionConfig(config)
@@ -194,18 +204,20 @@ class FusionModel(Freezable):
         like = next(p for part in (self.head, self) for p in part.parameters() if p.is_floating_point())
         self.calibration = None
         self._build_heads(num_classes)
-        for part in (self.head, self.aux_heads):
+        for part in (self.head, self.aux_heads, self.link):
             if part is not None:
                 part.to(like.device, like.dtype).train(self.training)
 
     def _build_heads(self, num_classes: int) -> None:
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
-        if num_classes == 1 and self.config.get("task", "multiclass") == "multiclass":
+        if 0 < num_classes < self.task.fewest:
             raise ValueError("num_classes=1 gives every case the probability 1; use num_classes=2 for yes and no.")
         self.config["num_classes"] = num_classes
-        self.head = parts.build_head(self.config, self.num_features, self.fusion, self.sides.widths[0])
-        self.aux_heads = parts.build_aux_heads(self.config, self.fusion)
+        sized = {**self.config, "num_classes": self.task.width(num_classes) if num_classes else 0}
+        self.head = parts.build_head(sized, self.num_features, self.fusion, self.sides.widths[0])
+        self.aux_heads = parts.build_aux_heads(sized, self.fusion)
+        self.link = self.task.link(num_classes) if num_classes else None
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the towers."""
@@ -229,7 +241,17 @@ class FusionModel(Freezable):
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
         """``Fused`` -> logits (B, C), or what is classified (B, num_features)."""
-        return fused.pooled if pre_logits or self.num_classes == 0 else self.head(fused).logits
+        if pre_logits or self.num_classes == 0:
+            return fused.pooled
+        logits = self._answered(self.head(fused)).logits
+        assert logits is not None
+        return logits
+
+    def _answered(self, output: FusionOutput) -> FusionOutput:
+        """A head's output with the fields of the task."""
+        if self.link is not None:
+            output.logits = self.link(output.logits)
+        return self.task.shaped(output)
 
     def forward(
         self,
@@ -273,7 +295,8 @@ class FusionModel(Freezable):
             category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
             table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
             table_features: As ``image_features``, of the table tower.
-            labels: (B,) int64 classes; if given, ``loss`` is filled. No other output depends on them.
+            labels: (B,) int64 classes; if given, ``loss`` is filled. No other output depends on them. For other tasks
+                as the processor returns them: (B, C) labels, NaN for unknown, or (B, targets) numbers.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:
@@ -292,13 +315,15 @@ class FusionModel(Freezable):
                 raise ValueError("The model has num_classes=0 and labels were given; model.reset_classifier(C) first.")
             output = FusionOutput(logits=fused.pooled)
         else:
-            output = parts.checked_output(self.head(fused), self.head, self.config["head"], self.num_classes)
+            width = self.task.width(self.num_classes)
+            output = self._answered(parts.checked_output(self.head(fused), self.head, self.config["head"], width))
         aux = self.aux_heads
         return FusionOutput(
-            loss=None if labels is None else plain_loss(output, labels),
+            loss=None if labels is None else self.task.plain_loss()(output, labels)["loss"],
             logits=output.logits,
-            image_logits=None if aux is None else aux["image"](fused.image).logits,
-            text_logits=None if aux is None else aux["text"](fused.text).logits,
+            log_scales=output.log_scales,
+            image_logits=None if aux is None else self._answered(aux["image"](fused.image)).logits,
+            text_logits=None if aux is None else self._answered(aux["text"](fused.text)).logits,
             features=fused.pooled,
             attentions=merged(fused.attentions, output.attentions),
             gates=merged(fused.gates, output.gates),

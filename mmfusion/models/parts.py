@@ -21,7 +21,7 @@ T = TypeVar("T")
 EncoderWeights = str | Mapping[str, str | None] | None
 
 #: keywords of a model that hold keywords.
-NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers")
+NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers", "task_args")
 
 
 def occupied_sides(config: dict[str, Any]) -> set[Side]:

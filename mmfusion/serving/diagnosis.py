@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmfusion.evaluation.conformal import saved_rule
-
 if TYPE_CHECKING:
     from mmfusion.explanation import Explanation
     from mmfusion.inference.predictor import Predictor
@@ -21,25 +19,27 @@ class Diagnosis:
     """Prediction for one case, with its conformal set and explanation.
 
     Attributes:
-        label: The most probable class.
-        probability: Its probability.
-        probabilities: Class -> probability.
+        label: The predicted class or grade, or the present labels joined by ``|``; None for numbers.
+        probability: Its probability, of several labels the largest; None for numbers.
+        probabilities: Class or label -> probability; None for numbers.
         inputs: Modalities that the prediction used, such as ``image+text``.
         likely: The conformal set: classes, most probable first, that contain the true one with probability
             ``coverage``, on average over cases like the validation rows. None if the model has no conformal rule.
         coverage: Requested coverage of the conformal sets; None without a rule.
         explanation: The explanation; None if not requested, or not possible for this model.
         notes: Modalities that are unlike the training rows, warnings about the case, and why it was not explained.
+        numbers: Target -> ``value``, ``low`` and ``high``, of a model that predicts numbers; else None.
     """
 
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+    label: str | None
+    probability: float | None
+    probabilities: dict[str, float] | None
     inputs: str
     likely: list[str] | None
     coverage: float | None
     explanation: "Explanation | None"
     notes: list[str]
+    numbers: dict[str, dict[str, float | None]] | None = None
 
 
 def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = True) -> Diagnosis:
@@ -63,22 +63,29 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
                 explanation = predictor.explain(row)
             except (ValueError, ImportError) as error:
                 failed.append(f"There is no explanation: {error}")
-    label, probabilities = found["label"], found["probabilities"]
-    likely, coverage = class_set(predictor, probabilities)
+    answer = {name: found.get(name) for name in ("label", "probability", "probabilities")}
+    likely, coverage = class_set(predictor, answer["probabilities"] or {})
     unlike = found.get("unlike")
     strange = [f"Unlike the training rows: {unlike.replace('+', ' and ')}."] if unlike else []
-    told = list(dict.fromkeys([*strange, *notes, *failed]))
-    return Diagnosis(label, found["probability"], probabilities, found["inputs"], likely, coverage, explanation, told)
+    return Diagnosis(
+        **answer,
+        inputs=found["inputs"],
+        likely=likely,
+        coverage=coverage,
+        explanation=explanation,
+        notes=list(dict.fromkeys([*strange, *notes, *failed])),
+        numbers=found.get("values"),
+    )
 
 
 def class_set(
     predictor: "Predictor", probabilities: Mapping[str, float]
 ) -> tuple[list[str], float] | tuple[None, None]:
     """The conformal set of one case, likeliest first, and its wanted coverage; None twice where there is no rule."""
-    if (rule := saved_rule(predictor.calibration, len(probabilities))) is None:
+    inside = predictor.task.sets(np.array([list(probabilities.values())]), predictor.calibration)
+    if inside is None:
         return None, None
-    inside = rule.sets(np.array([list(probabilities.values())]))[0]
-    members = [name for name, is_in in zip(probabilities, inside, strict=True) if is_in]
+    members = [name for name, is_in in zip(probabilities, inside[0], strict=True) if is_in]
     assert predictor.calibration is not None
     return sorted(members, key=lambda name: -probabilities[name]), predictor.calibration["conformal"]["coverage"]
 

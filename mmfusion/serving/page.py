@@ -72,7 +72,8 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
             """
             paths = [image["path"] for image in images]  # Gradio has seen that they were uploaded
             found = _guarded(lambda: diagnose(models[model], _row(models[model], paths, row), explain=False), paths)
-            given = {name: getattr(found, name) for name in ("label", "probability", "probabilities", "inputs")}
+            names = ("label", "probability", "probabilities", "inputs", "numbers")
+            given = {name: value for name in names if (value := getattr(found, name)) is not None}
             return {**given, "likely": found.likely, "coverage": found.coverage, "notes": found.notes}
 
         gr.api(predict, api_name="predict")
@@ -112,7 +113,7 @@ def _case(predictor: Predictor) -> None:
         paths = sorted(uploaded, key=_basename) if isinstance(uploaded, list) else [uploaded] if uploaded else []
         row = _row(predictor, paths, dict(zip(fields, cells, strict=True)))
         found = _guarded(lambda: diagnose(predictor, row), paths)
-        return found.probabilities, _words(found), _picture(found), _taken_away(found)
+        return found.probabilities or _answer(found), _words(found), _picture(found), _taken_away(found)
 
     run.click(answered, inputs, [answer, about, picture, shown], api_visibility="private")
 
@@ -165,17 +166,27 @@ def _basename(path: Any) -> str:
 
 def _words(found: Diagnosis) -> str:
     """What is said beside the bars."""
-    lines = [f"**{found.label}**, probability {found.probability:.2f}, judged on {found.inputs.replace('+', ' and ')}."]
+    lines = [f"**{_answer(found)}**, judged on {found.inputs.replace('+', ' and ')}."]
     if found.likely is not None:
         classes = ", ".join(f"**{name}**" for name in found.likely)
         lines.append(
             f"Set of classes: {classes}. Such sets hold the true class in {found.coverage:.0%} of cases like those of "
             "the validation data."
         )
-    else:
+    elif found.numbers is None:
         lines.append("The model was saved without a rule for sets of classes (conformal prediction).")
     lines += [f"⚠ {note}" for note in found.notes]
     return "\n\n".join(lines)
+
+
+def _answer(found: Diagnosis) -> str:
+    """What is said, in a line: the class and its probability, or each number with its interval."""
+    if found.numbers is None:
+        return f"{found.label or 'none of the labels'}, probability {found.probability:.2f}"
+    return ", ".join(
+        f"{name} {each['value']:.4g}" + ("" if each["low"] is None else f" ({each['low']:.4g} to {each['high']:.4g})")
+        for name, each in found.numbers.items()
+    )
 
 
 def _picture(found: Diagnosis) -> Image.Image | None:
@@ -194,7 +205,7 @@ def _taken_away(found: Diagnosis) -> Any:
     values = found.explanation.contributions.values
     everything = next(iter(values.values()))
     rows = [[shown.replace("+", " + "), f"{p:.3f}", f"{p - everything:+.3f}"] for shown, p in values.items()]
-    return gr.Dataframe(pd.DataFrame(rows, columns=["judged on", f"p({found.label})", "change"]), visible=True)
+    return gr.Dataframe(pd.DataFrame(rows, columns=["judged on", found.explanation.explained, "change"]), visible=True)
 
 
 def _table(models: Mapping[str, Predictor], chosen: gr.Dropdown, config: AppConfig, uploads: Path) -> None:

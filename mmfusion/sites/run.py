@@ -16,10 +16,10 @@ from mmfusion.artifacts.locating import own_folder
 from mmfusion.data import read_cases
 from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.evaluation.site import PICTURE, describe_site
 from mmfusion.evaluation.temperature import row_losses
-from mmfusion.evaluation.weighted import Rows, Weighted, ratio
+from mmfusion.evaluation.weighted import ratio
 from mmfusion.figures import Interval
 from mmfusion.files import sole_writer, write_json, write_text
 from mmfusion.inference.cases import Predictions
@@ -33,6 +33,7 @@ from mmfusion.records import to_plain
 from mmfusion.results import Evaluation
 from mmfusion.sites.config import ValidateConfig
 from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update
+from mmfusion.task import Task
 
 #: figures that updates are judged by.
 JUDGED = ("nll", "ece", "brier", "balanced_accuracy")
@@ -78,12 +79,12 @@ class Validation:
 
     def markdown(self) -> str:
         """Both sites side by side, the figures of the model, and the updates."""
-        figures = [(METRICS[name].title, str(each)) for name, each in self.frozen.intervals.figures.items()]
+        figures = [(EVERY_METRIC[name].title, str(each)) for name, each in self.frozen.intervals.figures.items()]
         judged = [
             (f"**{kind}** (chosen)" if kind == self.chosen else kind, *(str(each) for each in own.values()))
             for kind, own in self.updates.items()
         ]
-        names = [METRICS[name].title for name in JUDGED]
+        names = [EVERY_METRIC[name].title for name in JUDGED]
         parts = [
             f"# {self.site}",
             table(("", "home", self.site), list(_beside(self.home, self.away))),
@@ -108,6 +109,7 @@ def validate(config: ValidateConfig) -> Validation:
     predictor = open_predictor([config.model])
     if len(predictor.members) > 1:
         raise ValueError("validate looks into one model; name one.")
+    predictor.task.need_one_class("validate")
     folder, output = resolve_artifact(config.model), Path(config.output)
     site = re.sub("[^A-Za-z0-9._-]+", "-", config.site or Path(config.data).stem).strip("-") or "site"
     stored = own_folder(config.model) / FOLDER / f"{site}.json" if config.store else None
@@ -129,12 +131,12 @@ def validate(config: ValidateConfig) -> Validation:
     local = (found.labels[fit], found.probabilities[fit])
     updates = [fit_update(kind, *local, old) for kind in kinds]
     chosen = choose_update(*local, found.groups[fit], old, config.seed)
-    judged = judge_updates(found, judge, updates)
+    judged = judge_updates(found, judge, updates, predictor.task)
     path, content = output / f"{site}.json", _content(chosen, site, folder, int(fit.sum()), judged)
     for place in filter(None, (path, stored)):
         place.parent.mkdir(exist_ok=True)
         write_json(place, content, indent=1)
-    frozen = figures_of(found, predictor.labels, predictor.calibration)
+    frozen = figures_of(found, predictor.labels, predictor.calibration, predictor.task)
     counts = {"fitted_on": int(fit.sum()), "judged_on": int(judge.sum())}
     result = Validation(
         site, home, away, frozen, judged, chosen.kind, **counts, folder=output, path=path, stored=stored
@@ -146,7 +148,7 @@ def validate(config: ValidateConfig) -> Validation:
 
 
 def judge_updates(
-    found: Predictions, rows: NDArray[np.bool_], updates: Sequence[Update]
+    found: Predictions, rows: NDArray[np.bool_], updates: Sequence[Update], task: Task
 ) -> dict[str, dict[str, Interval]]:
     """Figures of each update on some rows, with intervals on the same draws.
 
@@ -154,6 +156,7 @@ def judge_updates(
         found: Predictions without any update.
         rows: (N,) which rows judge.
         updates: The updates.
+        task: What the predictions are.
 
     Returns:
         Kind -> the figures of :data:`JUDGED`, and ``gain``: by how much it lowers the NLL.
@@ -162,11 +165,13 @@ def judge_updates(
     result = {}
     for update in updates:
         q = update.apply(p)
-        own, gain = Rows(y, q), row_losses(y, p) - row_losses(y, q)
+        own, gain = task.rows(y, q), row_losses(y, p) - row_losses(y, q)
 
-        def figures(w: Any, own: Rows = own, gain: Any = gain) -> Any:
-            weighted = Weighted(own, w)
-            return np.stack([*(METRICS[name](weighted) for name in JUDGED), ratio(w @ gain, w.sum(axis=1))], axis=1)
+        def figures(w: Any, own: Any = own, gain: Any = gain) -> Any:
+            weighted = own.weighted(w)
+            return np.stack(
+                [*(EVERY_METRIC[name](weighted) for name in JUDGED), ratio(w @ gain, w.sum(axis=1))], axis=1
+            )
 
         result[update.kind] = dict(zip((*JUDGED, "gain"), figure_intervals(figures, groups, **BOOTSTRAP), strict=True))
     return result

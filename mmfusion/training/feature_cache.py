@@ -83,7 +83,8 @@ class FeatureCache:
             places = _places(cases, table)
             stores[side] = [(self._store(side, table, rows, view), places) for view in range(views if augmented else 1)]
         live = MultimodalDataset(cases, self._live)
-        return FeatureRows(live.ids, live.labels, stores, live if self._live.table is not None else None)
+        columns = live if self._live.table is not None else None
+        return FeatureRows(live.ids, live.labels, stores, columns, self._live.question)
 
     def _store(self, side: str, cases: CaseTable, rows: MultimodalDataset, view: int) -> FeatureStore:
         about = {

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from mmfusion.data import MultimodalDataset
 from mmfusion.data.table_columns import TABLE_INPUTS
 from mmfusion.files import read_json, write_json
+from mmfusion.task import DEFAULT, Task, task_named
 
 _INDEX, _OFFSETS = "index.json", "offsets.npy"
 
@@ -128,10 +129,11 @@ class FeatureRows(Dataset[dict[str, Any]]):
 
     Args:
         ids: (rows,) row ids.
-        labels: (rows,) int64 positions of the classes, -1 where a row has no label.
+        labels: (rows,) int64 positions of the classes, -1 where a row has no label; of other tasks (rows, ...).
         views: modality -> its stores, one per augmented view (one alone without augmentation), each with the position
             there of every row; epoch e reads view e mod their number.
         live: The same rows with their columns, whose tower is trained; None without columns.
+        task: What the labels are; None takes ``multiclass``.
 
     Raises:
         ValueError: a store lacks rows.
@@ -140,11 +142,14 @@ class FeatureRows(Dataset[dict[str, Any]]):
     def __init__(
         self,
         ids: NDArray[Any],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         views: Mapping[str, Sequence[tuple[FeatureStore, NDArray[np.int64]]]],
         live: MultimodalDataset | None = None,
+        task: Task | None = None,
     ) -> None:
         self.ids, self.labels, self._live = ids, labels, live
+        self._task = task or task_named(DEFAULT)
+        self._labelled = self._task.known(labels)
         self._views = dict(views)
         for side, stores in self._views.items():
             for store, places in stores:
@@ -169,8 +174,8 @@ class FeatureRows(Dataset[dict[str, Any]]):
             store, places = stores[int(self._epoch) % len(stores)]
             features = store[places[i]]
             item |= {f"{side}_present": bool(features.pop("present")), f"{side}_features": features}
-        if self.labels[i] >= 0:
-            item["labels"] = int(self.labels[i])
+        if self._labelled[i]:
+            item["labels"] = self._task.target(self.labels[i])
         return item
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

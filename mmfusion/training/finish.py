@@ -14,7 +14,6 @@ from mmfusion.decisions import Decisions
 from mmfusion.evaluation.calibration import calibrate
 from mmfusion.evaluation.familiarity import fit_familiarity
 from mmfusion.evaluation.measure import measure
-from mmfusion.evaluation.metrics import METRICS
 from mmfusion.evaluation.operating import choose_points, choose_pooling
 from mmfusion.evaluation.plots import plot_training_curves
 from mmfusion.evaluation.site import describe_site
@@ -23,7 +22,8 @@ from mmfusion.inference.cases import Predictions
 from mmfusion.inference.description import VIEWS
 from mmfusion.inference.predictor import Predictor
 from mmfusion.results import Evaluation, calibration_words
-from mmfusion.training.build import class_counts
+from mmfusion.task import Task
+from mmfusion.training.build import label_counts
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import Record, best_of
 from mmfusion.training.lora import without_adapters
@@ -77,7 +77,7 @@ class TrainResult:
         lines, fitted = [], None
         if self.evaluation is not None:
             intervals, fitted = self.evaluation.intervals, self.evaluation.calibration
-            lines.append(f"{self.split}: {', '.join(f'{name} {intervals[name]}' for name in METRICS)}")
+            lines.append(f"{self.split}: {', '.join(f'{name} {figure}' for name, figure in intervals.figures.items())}")
         chosen = f", {calibration_words(vars(fitted))}" if fitted else ""
         chosen += f", {VIEWS}" if self.tta else ""
         lines.append(f"best epoch {self.best_epoch} of {len(self.history)}{chosen}; saved in {self.best}")
@@ -93,10 +93,15 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
         ordinary.save_pretrained(partial, metrics)
 
 
-def _decided(config: RunConfig, validation: Predictions, labels: Sequence[str]) -> Decisions:
-    """Operating points and the pooling of groups, from the calibrated validation rows."""
+def _decided(config: RunConfig, validation: Predictions, task: Task) -> Decisions:
+    """Operating points and the pooling of groups, from the calibrated validation rows; none of either where a row has
+    no single class.
+    """
+    if not task.one_class:
+        return Decisions()
     rules: dict[str, Any] = {"rules": config.train.operating_points, "prevalence": config.train.prevalence}
-    return Decisions(choose_points(validation, labels, alarm=config.train.alarm, **rules), choose_pooling(validation))
+    points = choose_points(validation, task.labels, alarm=config.train.alarm, **rules)
+    return Decisions(points, choose_pooling(validation))
 
 
 def finish(
@@ -116,7 +121,7 @@ def finish(
     position = best_of(history, config.train.metric)
     assert position is not None
     best = history[position]
-    val = {name: best[name] for name in METRICS if name in best}
+    val = {name: best[name] for name in predictor.task.metrics if name in best}
     split = next((name for name in judged_on if name in cases.splits), None)
     evaluation: Evaluation | None = None
     tta = False
@@ -132,10 +137,12 @@ def finish(
         validation: Predictions | None = None
         if "val" in cases.splits:
             choices: dict[str, Any] = {"prior_strength": config.train.prior_strength, "tta": config.train.tta}
-            choices["class_counts"] = class_counts(cases)
+            choices["class_counts"] = label_counts(cases)["class_counts"]
             validation = calibrate(chosen, cases.select("val"), **choices, **inference)
             tta = chosen.tta
-            chosen.decisions = _decided(config, validation, chosen.labels)
+            chosen.decisions = _decided(config, validation, chosen.task)
+            fewest = 20 * config.privacy.min_patients  # so that no quantile is of fewer patients
+            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
                 about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}

@@ -37,13 +37,14 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     count = cases.splits.get("train", 0)
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
-    if len(cases.labels) < 2:
+    if len(cases.labels) < cases.question.fewest:
         classes = f"the training rows have one class only, {cases.labels}; two are needed"
         named = " The classes are the names of the folders; a table with the labels is named with dataset.table."
         raise ValueError(f"{cases.source}: {classes}.{named if _has_no_table(config) else ''}")
     if config.train.batch_size > count:
         raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
-    check_classes(config.train.alarm, cases.labels)
+    if config.train.alarm:
+        check_classes(config.train.alarm, cases.labels)
     by_validation: dict[str, Any] = {
         "patience": None,
         "prior_strength": 0.0,

@@ -13,12 +13,13 @@ from transformers.utils import logging as transformers_logging
 from mmfusion import registry
 from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
-from mmfusion.evaluation.metrics import classification_metrics, headline
+from mmfusion.evaluation.metrics import headline
 from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
+from mmfusion.task import Task
 from mmfusion.training import checkpoints
-from mmfusion.training.build import build_loss, class_counts, needs_aux_heads, with_saved_columns
+from mmfusion.training.build import build_loss, label_counts, needs_aux_heads, with_saved_columns, with_task
 from mmfusion.training.check import check_settings
 from mmfusion.training.config import RunConfig
 from mmfusion.training.epochs import EpochLog, ProgressBar, Record, best_of, restored, should_stop, steps_per_epoch
@@ -76,8 +77,8 @@ def train(
         FloatingPointError: loss, gradients or outputs became infinite or NaN.
     """
     registry.load_plugins(config.plugins)
+    config = with_saved_columns(with_task(config))
     check_settings(config)
-    config = with_saved_columns(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
     args = trainer_arguments(config, folder.states)  # joins the other processes
@@ -91,7 +92,7 @@ def train(
         folder.check_provenance(provenance)
     processes.wait_for_everyone()
 
-    loss = build_loss(config.train, class_counts(cases))
+    loss = build_loss(config.train, cases.question, label_counts(cases))
     predictor = settled.predictor(cases, aux_heads=needs_aux_heads(loss))
     if is_main:
         folder.begin(config, provenance)
@@ -124,7 +125,7 @@ def train(
         config=config.train,
         rows=rows,
         metrics=lambda labels, logits: (
-            _metrics(labels, logits, predictor.labels)
+            _metrics(labels, logits, predictor.task)
             | moved_by(predictor.network(), rows.val, workers=config.train.workers)
         ),
         callbacks=[ProgressBar(), log, *callbacks],
@@ -141,10 +142,9 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
     rows = ", ".join(f"{count:,} {split}" for split, count in cases.splits.items())
     memory = ", channels_last" if predictor.channels_last else ""
     processes = f" x {args.world_size} processes" if args.world_size > 1 else ""
-    return (
-        f"training {config.model.name} ({parameters:,} trainable parameters) on {len(cases.labels)} classes, "
-        f"rows: {rows}; {resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
-    )
+    how = f"{resolve_precision(config.train.precision)}{memory} on {args.device.type}{processes}"
+    asked = f"{len(cases.labels)} {cases.question.noun}"
+    return f"training {config.model.name} ({parameters:,} trainable parameters) on {asked}, rows: {rows}; {how}"
 
 
 def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any]) -> None:
@@ -157,10 +157,10 @@ def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, 
             print(f"{split}: {line}")
 
 
-def _metrics(labels: Any, logits: Any, class_names: list[str]) -> dict[str, float]:
-    """Headline metrics of labels (N,) and logits (N, C)."""
-    probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
-    return headline(classification_metrics(labels, probabilities, class_names))
+def _metrics(targets: Any, raw: Any, task: Task) -> dict[str, float]:
+    """Metrics of targets (N, ...) and raw outputs (N, W)."""
+    answers = task.activate(torch.from_numpy(raw).double()).numpy()
+    return headline(task.figures(task.truth(targets), answers), task.metrics)
 
 
 def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, config: RunConfig) -> None:

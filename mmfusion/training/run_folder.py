@@ -16,8 +16,9 @@ FREE_TO_CHANGE = (
     *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
-#: keys that a run fills in where they are left open, from its rows (see :func:`~mmfusion.training.build.with_parts`).
-FILLED_IN = ("model.table_encoder", "model.text_encoder")
+#: keys that a run fills in where they are left open, from its task and its rows: ``with_task`` and ``with_parts`` of
+#: :mod:`mmfusion.training.build`.
+FILLED_IN = ("model.table_encoder", "model.text_encoder", "train.loss", "train.metric")
 
 
 class RunFolder:
@@ -59,7 +60,7 @@ class RunFolder:
         before = flat(_complete(read_yaml(self.config)))
         now = flat(asdict(config))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        filled_later = () if complete else tuple(key for key in FILLED_IN if now.get(key) is None)
+        filled_later = () if complete else tuple(key for key in FILLED_IN if now.get(key) in (None, "auto"))
         free = (*FREE_TO_CHANGE, *filled_later)
         changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
         if changed:

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from mmfusion.files import room_for
 from mmfusion.hardware import has_accelerator, resolve_precision
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import task_of
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig, TrainConfig
 from mmfusion.training.mixing import Mixing
@@ -65,7 +66,7 @@ def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
     return args
 
 
-class Task(nn.Module):
+class ModelAndLoss(nn.Module):
     """Model and loss as the one module that the Trainer moves, wraps and saves.
 
     Its state is what a resumed run cannot make again: all weights and buffers but those of frozen modules.
@@ -153,9 +154,9 @@ class FusionTrainer(Trainer):
         on_loss: Callable[[float], None],
     ) -> None:
         self.config, self.rows, self.on_loss = config, rows, on_loss
-        self.task = Task(model, loss)
+        self.pair = ModelAndLoss(model, loss)
         super().__init__(
-            model=self.task,
+            model=self.pair,
             args=args,
             data_collator=rows.train.collate,
             train_dataset=rows.train,
@@ -168,7 +169,7 @@ class FusionTrainer(Trainer):
             self.remove_callback(printer)
         mixes = config.mixup is not None or config.cutmix is not None
         self.mixing = Mixing(config.mixup, config.cutmix, args.seed) if mixes else None
-        self.average = None if config.ema is None else MovingAverage(self.task, config.ema)
+        self.average = None if config.ema is None else MovingAverage(self.pair, config.ema)
         if self.average is not None:
             self.add_callback(self.average)
 
@@ -184,7 +185,7 @@ class FusionTrainer(Trainer):
         if self.optimizer is None:
             names = ("lr", "weight_decay", "encoder_lr_scale", "layer_decay")
             rates = {name: getattr(self.config, name) for name in names}
-            self.optimizer = torch.optim.AdamW(self.task.model.param_groups(**rates))
+            self.optimizer = torch.optim.AdamW(self.pair.model.param_groups(**rates))
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
@@ -213,7 +214,7 @@ class FusionTrainer(Trainer):
         return (value, output) if return_outputs else value
 
     def _loss(self, output: FusionOutput, labels: Tensor) -> Tensor:
-        loss = self.task.loss
+        loss = self.pair.loss
         if hasattr(loss, "step"):
             loss.step = self.state.global_step
         value: Tensor = loss(output, labels)["loss"]
@@ -235,29 +236,28 @@ class FusionTrainer(Trainer):
         """
         with self.averaged():
             if self.accelerator.num_processes > 1:
-                for buffer in self.task.buffers():
+                for buffer in self.pair.buffers():
                     torch.distributed.broadcast(buffer, src=0)
             return super().evaluate(*args, **kwargs)
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, Tensor, Tensor]:
-        """(None, logits (B, C), labels (B,)): metrics, the validation loss too, come from all logits together."""
+        """(None, raw outputs (B, W), labels (B, ...)): metrics come from all rows together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            logits = model(**inputs).logits
-        assert logits is not None
-        if not torch.isfinite(logits).all():
+            raw = task_of(self.pair.model).raw(model(**inputs))
+        if not torch.isfinite(raw).all():
             step = self.state.global_step
             raise FloatingPointError(f"The model's output is not finite on validation rows at step {step}.")
-        return None, logits.float(), inputs["labels"]
+        return None, raw.float(), inputs["labels"]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights of a state, and no pickle of the arguments beside them."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
-            save_file({name: x.contiguous() for name, x in self.task.state_dict().items()}, folder / WEIGHTS)
+            save_file({name: x.contiguous() for name, x in self.pair.state_dict().items()}, folder / WEIGHTS)
             if self.average is not None:
                 self.average.save(folder)
 
@@ -286,6 +286,6 @@ class FusionTrainer(Trainer):
 
     def load_state(self, state: Path) -> None:
         """Take the weights of a state, without training on."""
-        self.task.load_state_dict(load_file(state / WEIGHTS))
+        self.pair.load_state_dict(load_file(state / WEIGHTS))
         if self.average is not None:
             self.average.load(state)

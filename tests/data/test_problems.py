@@ -194,6 +194,7 @@ def test_the_steps_of_reading() -> None:
         "read_label_columns",
         "find_columns",
         "without_odd_cells",
+        "join_label_cells",
         "to_normal_form",
         "group_rows",
         "read_regions",

@@ -21,6 +21,9 @@ from mmfusion.inference.temperature import class_probabilities
 from mmfusion.inference.tta import views_of
 from mmfusion.models import create_model, load_model, save_model
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import task_named
+
+TASK = task_named("multiclass", ["a", "b", "c"])
 
 
 def overconfident(n: int = 1500, factor: float = 2.5, seed: int = 0):
@@ -111,7 +114,7 @@ def test_the_temperature_is_in_every_probability():
     torch.testing.assert_close(class_probabilities(logits, put_back), expected)
 
     rows = [{"pixel_values": torch.rand(3, 4, 4)}]
-    options = {"num_classes": 3, "calibration": calibration}
+    options = {"task": TASK, "calibration": calibration}
     for tta in (False, True):
         collate = lambda items: {"pixel_values": torch.stack([item["pixel_values"] for item in items])}  # noqa: E731
         (part,) = predict_rows(Constant(logits), rows, collate, tta=tta, **options)
@@ -202,12 +205,15 @@ def test_a_probability_of_zero_is_no_infinite_certainty():
 class Answers(Predictor):
     """Labels and what a network says of them, without views and with."""
 
+    task = TASK
+
     def __init__(self, labels, plain, viewed=None) -> None:
         self.answers = {False: plain, True: plain if viewed is None else viewed}
         self.truth = labels
 
     def predict_cases(self, cases, *, tta, **_):
-        return Predictions(None, self.truth, None, softmax(self.answers[tta], axis=1), 0, {})
+        logs = log_softmax(self.answers[tta], axis=1).astype(np.float32)
+        return Predictions(None, self.truth, None, np.exp(logs), 0, {}, scores=logs)
 
 
 def without_prior(n=3000, seed=0):

@@ -130,6 +130,42 @@ def test_cross_validation_tests_every_row_once(
         compare(replace(folded, run=replace(run, dataset=DatasetConfig())))
 
 
+def test_each_hospital_is_left_out_in_turn(study: ExperimentConfig, toy: Path, tmp_path: Path) -> None:
+    data = tmp_path / "hospitals"
+    shutil.copytree(toy, data)
+    table = pd.read_csv(data / "cases.csv").drop(columns="split")
+    table["hospital"] = [["north", "south"][i // 3 % 2] for i in range(len(table))]
+    table["patient"] = [f"p{i}" for i in range(len(table))]
+    table.loc[[0, 3], "patient"] = "both"  # a patient of two hospitals
+    table.loc[5, "hospital"] = None
+    table.to_csv(data / "cases.csv", index=False)
+    run = replace(study.run, data=str(data), dataset=DatasetConfig(group_column="patient"))
+    left_out = replace(study, run=run, vary={}, leave_out="hospital", seeds=[0], baselines=False)
+    done = compare(left_out)
+    counts = table["hospital"].value_counts()
+    assert {site: rows[0].cases for site, rows in done.sites.items()} == counts.to_dict()
+    assert done.results[0].cases == len(table) - 1  # each row with a hospital is tested on once
+    ids = table["image"]
+    for i, site in enumerate(sorted(counts.index)):
+        split = pd.read_csv(Path(study.output, f"splits/{i}.csv"), dtype=str).set_index("id")["split"]
+        assert set(split[split == "test"].index) == {*ids[table["hospital"] == site], *ids[[0, 3]]} and len(split) == 37
+        patients = {part: set(table["patient"][ids.isin(split[split == part].index)]) for part in split.unique()}
+        assert set(patients) == {"train", "val", "test"}
+        assert not (patients["train"] | patients["val"]) & patients["test"]
+    text = Path(study.output, "results.md").read_text()
+    assert "## hospital left out of the training" in text and f"| north | {counts['north']} | **base** (base) |" in text
+    csv = pd.read_csv(Path(study.output, "results.csv"))
+    north = csv[(csv["left_out"] == "north") & (csv["metric"] == "accuracy")].iloc[0]
+    told = pd.read_csv(next(Path(study.output).glob("runs/*/*/fold-north/predictions.csv")))
+    own = told[told["id"].isin(ids[table["hospital"] == "north"])]  # without the other row of the patient of both
+    assert len(own) == len(told) - 1 == counts["north"]
+    assert north["mean"] == pytest.approx((own["label"] == own["true_label"]).mean())
+    with pytest.raises(ValueError, match="leave_out: there is no column 'hopsital'; did you mean 'hospital'"):
+        compare(replace(left_out, leave_out="hopsital", output=str(tmp_path / "none")))
+    with pytest.raises(ValueError, match=r"leave_out: 'patient' has \d+ values"):
+        compare(replace(left_out, leave_out="patient", output=str(tmp_path / "none")))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

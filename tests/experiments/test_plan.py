@@ -75,10 +75,11 @@ def test_one_modality_has_no_disagreement() -> None:
 def test_runs_go_seed_by_seed_and_fold_by_fold() -> None:
     config = study(vary={"train.lr": [0.1]}, baselines=False, seeds=[0, 7], output="out")
     rows = plan_rows(config)
-    runs = list(plan_runs(config, rows, [None]))
+    runs = list(plan_runs(config, rows, {None: {}}))
     assert [str(run) for run in runs] == ["base, seed 0", "lr=0.1, seed 0", "base, seed 7", "lr=0.1, seed 7"]
     assert runs[3].config.output == "out/runs/lr=0.1/seed-7" and runs[3].config.seed == 7
-    folded = list(plan_runs(config, rows, ["0", "1", "2"]))
+    splits = {test: {"dataset.folds": {"test": [test], "val": [val]}} for test, val in ["01", "12", "20"]}
+    folded = list(plan_runs(config, rows, splits))
     assert [run.config.dataset.folds for run in folded[:3]] == [
         {"test": [0], "val": [1]},
         {"test": [1], "val": [2]},

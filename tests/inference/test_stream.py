@@ -11,6 +11,9 @@ from torch import nn
 from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.stream import Prediction, predict_rows
 from mmfusion.outputs import FusionOutput
+from mmfusion.task import task_named
+
+TASK = task_named("multiclass", ["a", "b"])
 
 
 class Rows:
@@ -50,7 +53,7 @@ def collate(items):
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_every_row_in_order_with_its_error(batch_size, tta):
-    parts = list(predict_rows(Model(), Rows(), collate, num_classes=2, batch_size=batch_size, tta=tta))
+    parts = list(predict_rows(Model(), Rows(), collate, task=TASK, batch_size=batch_size, tta=tta))
     assert [p.start for p in parts] == list(range(0, 7, batch_size))
     probabilities = np.concatenate([p.probabilities for p in parts])
     errors = [e for p in parts for e in p.errors]
@@ -70,18 +73,18 @@ def test_what_router_and_gates_gave_each_row():
             output.gates = {"gate": output.logits[:, :1]}
             return output
 
-    first, second = predict_rows(Routed(), Rows(), collate, num_classes=2, batch_size=4)
+    first, second = predict_rows(Routed(), Rows(), collate, task=TASK, batch_size=4)
     assert first.shares["gate"][:, 0].tolist() == pytest.approx([0, math.nan, 2, 3], nan_ok=True)
     assert second.shares["gate"][:, 0].tolist() == pytest.approx([4, math.nan, 6], nan_ok=True)
     assert second.shares["experts"][0].tolist() == pytest.approx([1 / (1 + math.exp(-4)), 0.5])
-    (none,) = predict_rows(Routed(), Rows(bad=range(7)), collate, num_classes=2)
+    (none,) = predict_rows(Routed(), Rows(bad=range(7)), collate, task=TASK)
     assert none.shares == {} and len(none.errors) == 7
 
 
 def test_output_that_is_not_finite_is_an_error_of_its_row():
     model = Model()
     model.scale.data.fill_(math.inf)
-    (part,) = predict_rows(model, Rows(), collate, num_classes=2)
+    (part,) = predict_rows(model, Rows(), collate, task=TASK)
     assert (
         part.errors[0] == part.errors[2] == "The model's output is not finite." and part.errors[1] == "row 1: damaged"
     )
@@ -89,7 +92,7 @@ def test_output_that_is_not_finite_is_an_error_of_its_row():
 
 def test_batch_size_is_checked():
     with pytest.raises(ValueError, match="batch_size=0"):
-        next(predict_rows(Model(), Rows(), collate, num_classes=2, batch_size=0))
+        next(predict_rows(Model(), Rows(), collate, task=TASK, batch_size=0))
 
 
 def read(path):

@@ -23,6 +23,7 @@ from mmfusion.ladder import AutoConfig, regression, run, rungs
 from mmfusion.ladder.clock import Clock, LeftOutError, Pace, TimeLimit, in_words
 from mmfusion.ladder.leaderboard import Entry
 from mmfusion.training import ModelConfig, ProcessorConfig, TrainConfig, train
+from mmfusion.training.build import with_task
 from mmfusion.training.columns import ChosenColumns
 
 
@@ -261,7 +262,7 @@ def test_an_ensemble_of_other_networks_gives_way(tmp_path: Path) -> None:
 def test_a_slow_step_is_measured_once_and_the_measuring_counts(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = config(toy, tmp_path, dataset=DatasetConfig()).run()
+    base = with_task(config(toy, tmp_path, dataset=DatasetConfig()).run())
     cases = read_cases(base.data, base.dataset)
     seconds = iter([0.0, 0.0, 7.0, 7.0])
     # the first step took 7 s, which is enough

@@ -9,6 +9,7 @@ import torch
 from scipy.stats import entropy
 from torch.nn import functional as F
 from torch.testing import assert_close
+from zoo import labels_for
 
 import mmfusion
 from mmfusion.losses import ModalityDisagreementLoss, symmetric_kl
@@ -99,9 +100,11 @@ def test_label_smoothing_is_the_mixture():
 def test_every_loss_adds_the_auxiliary_loss_and_has_gradients(name):
     kwargs = {"class_counts": [5, 3, 2]} if name == "logit_adjusted" else {}
     loss = mmfusion.create_loss(name, **kwargs)
-    plain = loss(output(), LABELS)["loss"]
-    out = output(aux_loss=torch.tensor(0.25))
-    total = loss(out, LABELS)["loss"]
+    labels = labels_for(loss, *output().logits.shape)
+    scales = {"log_scales": torch.zeros_like(output().logits)} if "regression" in loss.tasks else {}
+    plain = loss(output(**scales), labels)["loss"]
+    out = output(aux_loss=torch.tensor(0.25), **scales)
+    total = loss(out, labels)["loss"]
     assert_close(total, plain + 0.25)
     total.backward()
     assert out.logits.grad.abs().sum() > 0

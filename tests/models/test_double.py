@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zoo import batch
+from zoo import batch, labels_for
 
 import mmfusion
 from mmfusion.layers import GroupKANLinear
@@ -55,11 +55,11 @@ def test_a_loss_is_in_double_for_double_and_in_single_for_less(loss, dtype):
     torch.manual_seed(0)
     more = {"focal": {"alpha": [0.1, 0.3, 0.6]}, "logit_adjusted": {"class_counts": [5, 3, 1]}}
     criterion = mmfusion.create_loss(loss, **more.get(loss, {}))
-    logits = [torch.randn(4, 3).to(dtype) for _ in range(3)]
-    labels = torch.tensor([0, 1, 2, 0])
+    logits = [torch.randn(4, 3).to(dtype) for _ in range(4)]
+    labels = labels_for(criterion, 4, 3)
 
     def value(of):
-        names = ("logits", "image_logits", "text_logits")
+        names = ("logits", "image_logits", "text_logits", "log_scales")
         return criterion(FusionOutput(**{name: x.to(of) for name, x in zip(names, logits, strict=True)}), labels)
 
     found, exact = value(dtype), value(torch.float64)["loss"]

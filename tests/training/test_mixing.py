@@ -77,9 +77,9 @@ def test_the_loss_is_mixed_as_the_pictures_are(make_config: MakeConfig, loss: st
             output, labels = model(**{**inputs, "pixel_values": mixed.pixel_values}), inputs["labels"]
             terms = []
             for each in (labels, labels[mixed.partner]):
-                if hasattr(self.task.loss, "step"):
-                    self.task.loss.step = 0
-                terms.append(self.task.loss(output, each)["loss"].item())
+                if hasattr(self.pair.loss, "step"):
+                    self.pair.loss.step = 0
+                terms.append(self.pair.loss(output, each)["loss"].item())
             seen.append((value.item(), mixed.share * terms[0] + (1 - mixed.share) * terms[1]))
         return value
 

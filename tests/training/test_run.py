@@ -30,7 +30,7 @@ from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
 from mmfusion.outputs import Features, Fused
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, checkpoints, train
-from mmfusion.training.build import build_predictor
+from mmfusion.training.build import build_predictor, with_task
 from mmfusion.training.check import check_settings
 from mmfusion.training.rows import read_training_cases
 from mmfusion.training.unread import warnings_of
@@ -86,7 +86,7 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     result = train(config)
     folder = Path(config.output)
     assert isinstance(result, TrainResult)
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == asdict(config)
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == asdict(with_task(config))
     assert [record["epoch"] for record in records(folder)] == [1, 2, 3]
     expected = {"best", "last", "checkpoints", "config.yaml", "metrics.jsonl", "metrics.json", "predictions.csv"}
     assert expected | {"confusion_matrix.png", "roc.png", "training_curves.png"} <= {p.name for p in folder.iterdir()}

@@ -16,7 +16,7 @@ from mmfusion.outputs import FusionOutput
 from mmfusion.training.config import TrainConfig
 from mmfusion.training.epochs import EpochLog, best_of, should_stop
 from mmfusion.training.rows import EpochOrder, Rows
-from mmfusion.training.trainer import FusionTrainer, Task
+from mmfusion.training.trainer import FusionTrainer, ModelAndLoss
 
 
 class Points(torch.utils.data.Dataset[dict[str, Any]]):
@@ -93,7 +93,7 @@ def make_trainer(
     **train: Any,
 ) -> FusionTrainer:
     set_seed(0)
-    config = TrainConfig(**{"epochs": 2, "batch_size": 8, "lr": 0.01, **train})
+    config = TrainConfig(**{"epochs": 2, "batch_size": 8, "lr": 0.01, "metric": "balanced_accuracy", **train})
     folder.mkdir(parents=True, exist_ok=True)
     args = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -314,7 +314,7 @@ def test_rows_left_out_are_the_last_of_the_order() -> None:
 
 
 def test_a_state_of_another_model_is_refused() -> None:
-    task = Task(Model(), CrossEntropy())
+    task = ModelAndLoss(Model(), CrossEntropy())
     state = task.state_dict()
     task.load_state_dict(state)
     with pytest.raises(ValueError, match=r"holds other weights: model\.other\."):

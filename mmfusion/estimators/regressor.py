@@ -1,0 +1,62 @@
+"""``FusionRegressor``: a scikit-learn estimator of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+
+from mmfusion.estimators.base import FusionEstimator
+
+
+class FusionRegressor(RegressorMixin, FusionEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A regression on rows with images, texts and columns, to use as any estimator of scikit-learn.
+
+    The parameters are those of :class:`~mmfusion.estimators.FusionClassifier`, but for ``task``, which is
+    ``regression``.
+
+    Attributes:
+        predictor_: The trained :class:`~mmfusion.Predictor`.
+        n_features_in_: Number of columns of ``X``.
+        feature_names_in_: Their names, where ``X`` was a frame.
+    """
+
+    tasks = ("regression",)
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> FusionRegressor:
+        """Train on rows.
+
+        Args:
+            X: The rows.
+            y: (N,) or (N, targets) numbers, NaN where one of several is unknown; None takes ``label_column`` of ``X``.
+            groups: (N,) patient of each row.
+
+        Raises:
+            ValueError: No numbers, or what training refuses.
+        """
+        y = self._given(X, y)
+        self._is_single = np.ndim(y) == 1
+        cells = self._several(X, y)
+        self._fit(X, cells, groups, label_columns=list(cells))
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The value of each target: (N,) where ``y`` was, else (N, targets).
+
+        Raises:
+            ValueError: A row cannot be read.
+        """
+        values = self._thirds(X)[0]
+        return values[:, 0] if self._is_single else values
+
+    def predict_interval(self, X: Any) -> NDArray[np.float64]:
+        """Ends of the intervals (2, N) or (2, N, targets), for 90 % of the values; NaN without validation rows."""
+        _, low, high = self._thirds(X)
+        ends = np.stack([low, high])
+        return ends[..., 0] if self._is_single else ends
+
+    def _thirds(self, X: Any) -> list[NDArray[np.float64]]:
+        """Values, lower and upper ends, each (N, targets)."""
+        return np.split(self._answers(X).astype(np.float64), 3, axis=1)
