@@ -20,13 +20,13 @@ PICTURE = Path(__file__).with_name("explanation.png")
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        data = make_demo(Path(folder) / "demo", n=400)
+        data = make_demo(Path(folder) / "demo", n=600)
         run = mmfusion.train(
             data,
             output=f"{folder}/run",
             dataset={"group_column": "patient_id", "table_columns": ["age", "sex", "localization"]},
             model={"name": "mibf_v2_lite0", "modality_dropout": 0.2},
-            processor={"image_size": 64},
+            processor={"image_size": 96},
             train={"epochs": 8, "batch_size": 32, "lr": 1e-3, "encoder_lr_scale": 0.3},
         )
         cases = pd.read_csv(data / "metadata.csv")
