@@ -1,13 +1,14 @@
-"""Write what is made from the registry: ``docs/models.md``, tables of ``README.md``, stubs of the part packages.
+"""Generate from the registry: ``docs/models.md``, the tables of ``README.md``, the stubs of the part packages.
 
-A part's one description is the first paragraph of its docstring. Parameters are counted on the meta device: no weight
-is allocated.
+A part is described by the first paragraph of its docstring. Parameters are counted on the meta device, without
+allocating weights.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def models() -> list[str]:
 
 
 def weights() -> list[str]:
-    """Table of the trained weights that come with the package, not of those in other wheels on this machine."""
+    """Table of the trained weights in the mmfusion wheel."""
     lines = [
         "| weights | measured on | " + " | ".join(METRICS.values()) + " | MB | rows/s | licence |",
         "|---|---|" + "---|" * len(METRICS) + "--:|--:|---|",
@@ -88,10 +89,16 @@ def weights() -> list[str]:
 def research_only() -> list[str]:
     """One line on the terms of the weights."""
     bound = ", ".join(f"`{name}`" for name in own_weights() if "research only" in name.terms)
-    return [f"For research only, by the licence of the data that they were trained on: {bound}."] if bound else []
+    return wrap(f"For research only, by the licence of their training data: {bound}.") if bound else []
+
+
+def wrap(text: str) -> list[str]:
+    """Prose in lines of at most 100 characters."""
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def own_weights() -> list[Weights]:
+    """Weights in the mmfusion wheel, not those of other wheels on this machine."""
     return [each for each in shipped() if each.package == "mmfusion"]
 
 
@@ -117,10 +124,12 @@ def page() -> str:
     lines = [
         "# Models and parts",
         "",
-        "Made from the registry by `make docs`; do not edit. "
-        f"Parameters are counted for {NUM_CLASSES} classes, those of columns alone for 5 numeric columns and 5 of 4 "
-        "categories. Any part can be swapped by name: "
-        '`create_model("mibf_resnet50", fusion="gated")`.',
+        *wrap(
+            "Generated from the registry by `make docs`; do not edit. "
+            f"Parameters are counted for {NUM_CLASSES} classes; models of columns alone, for 5 numeric columns and 5 "
+            "of 4 categories. Any part can be swapped by name: "
+            '`create_model("mibf_resnet50", fusion="gated")`.'
+        ),
         "",
         "## Models",
         "",
@@ -128,7 +137,9 @@ def page() -> str:
         "",
         "## Trained weights",
         "",
-        "Loaded with `create_model(name)` or `Predictor.from_pretrained(name)`; in brackets 95 % intervals by group.",
+        *wrap(
+            "Load with `create_model(name)` or `Predictor.from_pretrained(name)`. In brackets: 95 % intervals by group."
+        ),
         "",
         *weights(),
         "",
@@ -141,10 +152,12 @@ def page() -> str:
 
 
 def readme() -> str:
-    """``README.md`` with its tables of parts made anew, each between two marks."""
+    """``README.md`` with new tables of weights and parts, each between two marks."""
+
+    made = {"weights": weights, "terms": research_only}
 
     def table(block: re.Match[str]) -> str:
-        lines = research_only() if block["kind"] == "terms" else short(block["kind"])
+        lines = made[block["kind"]]() if block["kind"] in made else short(block["kind"])
         return "\n".join([block["begin"], *lines, block["end"]])
 
     blocks = re.compile(r"(?P<begin><!-- (?P<kind>\w+): by make docs -->).*?(?P<end><!-- end -->)", re.DOTALL)

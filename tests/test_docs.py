@@ -109,6 +109,18 @@ def test_no_block_escapes_the_tests(page: Path) -> None:
     assert not [code for code in plain if re.search(r"^(mmfusion [a-z]|import |>>> |\$ )", code, re.MULTILINE)]
 
 
+def test_lines_of_prose_fit() -> None:
+    """Prose has at most 100 characters a line; tables and code have their own width."""
+    wide = {
+        f"{page.name}: {line}"
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for line in FENCE.sub("", page.read_text(encoding="utf-8")).splitlines()
+        if len(line) > 100 and not line.lstrip().startswith("|")
+    }
+    assert not wide
+
+
 def test_the_site_leads_to_every_page() -> None:
     """A page that the navigation lacks stops the building of the site."""
     listed = set(re.findall(r"[\w/]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))

@@ -11,14 +11,14 @@ from mmfusion.registry import register
 
 @register("aggregator", "abmil")
 class ABMILAggregator(Aggregator):
-    """Attention MIL, a = softmax(w . (tanh(V h) * sigmoid(U h))), z = sum a_i h_i (Ilse et al. 2018, eq. 9); no order.
+    """Attention MIL, a = softmax(w . (tanh(V h) * sigmoid(U h))), z = sum a_i h_i (Ilse et al. 2018, eq. 9).
 
-    The vectors themselves are averaged, so that the result is as wide as they are.
+    Independent of the order. The input vectors are averaged, so that the result has their width.
 
     Args:
-        hidden_size: width of V and U.
+        hidden_size: Width of V and U.
         gated: Multiply by the gate sigmoid(U h); False leaves it out (eq. 8).
-        dropout: on the input of w.
+        dropout: Dropout on the input of w.
     """
 
     def __init__(self, in_features: int, hidden_size: int = 128, gated: bool = True, dropout: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""What every aggregator has in common."""
+"""Base class of aggregators."""
 
 from abc import abstractmethod
 
@@ -8,17 +8,17 @@ from mmfusion.outputs import Features
 
 
 class Aggregator(nn.Module):
-    """A sequence of slice features in, tokens in their context and one vector out.
+    """Base class of aggregators: slice features in, contextual tokens and one vector out.
 
-    Absent slices may stand anywhere in the sequence. They are skipped: neither what stands at their places nor their
-    number changes a result, and the position of a slice is its rank among the present ones. Their own tokens are zeros.
-    A study without any slice gives zeros.
+    Absent slices may be anywhere in the sequence. They are skipped: neither their content nor their number affects the
+    result, and the position of a slice is its rank among the present ones. Their own tokens are zeros. A study without
+    any slice gives zeros.
 
-    An aggregator of your own needs no more than ``__init__(in_features)``, ``forward(x, mask)`` and ``num_features``;
-    deriving from this class and writing :meth:`aggregate` gives it the rules above.
+    A custom aggregator only needs ``__init__(in_features)``, ``forward(x, mask)`` and ``num_features``; a subclass of
+    this class that implements :meth:`aggregate` follows the rules above.
 
     Attributes:
-        num_features: width of the tokens and of the pooled vector.
+        num_features: Width of the tokens and of the pooled vector.
     """
 
     def __init__(self, num_features: int) -> None:
@@ -29,11 +29,11 @@ class Aggregator(nn.Module):
         """Aggregate a batch of studies.
 
         Args:
-            x: (B, S, D) one vector per slice.
-            mask: (B, S) bool, True where the slice is present; None when all are.
+            x: (B, S, D), one vector per slice.
+            mask: (B, S) bool, True for present slices; None if all are present.
 
         Returns:
-            tokens (B, S, num_features), pooled (B, num_features), the mask, and attentions where there are any.
+            tokens (B, S, num_features), pooled (B, num_features), the mask, and attentions if there are any.
 
         Raises:
             ValueError: x is no sequence, or the mask does not fit it.

@@ -1,4 +1,4 @@
-"""Bidirectional LSTM over the slices (report eq. 22)."""
+"""Bidirectional LSTM over the slices."""
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,15 @@ from mmfusion.registry import register
 
 @register("aggregator", "bilstm")
 class BiLSTMAggregator(Aggregator):
-    """h_t = BiLSTM(f_t, h_{t-1}), pooled by the mean over t.
+    """Bidirectional LSTM, h_t = BiLSTM(f_t, h_{t-1}), pooled by the mean over t (Schuster & Paliwal 1997).
 
-    The present slices are moved to the front, and each study is reversed within its own length for the second
-    direction, so that a padded slice comes after all others in both. The result is that of packed sequences.
+    The present slices are moved to the front, and for the second direction each study is reversed within its own
+    length, so that padded slices come last in both. The result equals that of packed sequences.
 
     Args:
-        hidden_size: width of one direction (256 or 512 in the report); the result is twice as wide.
-        num_layers: bidirectional layers (1 or 2 in the report).
-        dropout: on the input of every layer but the first.
+        hidden_size: Width of one direction; the result is twice as wide.
+        num_layers: Number of bidirectional layers.
+        dropout: Dropout on the input of every layer but the first.
     """
 
     def __init__(self, in_features: int, hidden_size: int = 256, num_layers: int = 1, dropout: float = 0.1) -> None:

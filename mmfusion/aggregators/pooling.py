@@ -1,4 +1,4 @@
-"""Pooling that knows no order: a learned query weighs the slices, or all count alike."""
+"""Pooling that is independent of the order: attention with a learned query, or the mean."""
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,11 @@ from mmfusion.registry import register
 
 @register("aggregator", "attention")
 class AttentionAggregator(Aggregator):
-    """Attention pooling, a_i = softmax(q . k_i / sqrt(d)), h = sum a_i v_i (report eq. 6; Ilse et al. 2018); no order.
+    """Attention pooling, a_i = softmax(q . k_i / sqrt(d)), h = sum a_i v_i (after Ilse et al. 2018).
 
     Args:
-        hidden_size: width of keys and values.
-        num_heads: queries, each over its part of the width.
+        hidden_size: Width of keys and values.
+        num_heads: Number of queries, each over its part of the width.
     """
 
     def __init__(self, in_features: int, hidden_size: int = 256, num_heads: int = 1) -> None:
@@ -38,7 +38,7 @@ class AttentionAggregator(Aggregator):
 
 @register("aggregator", "mean")
 class MeanAggregator(Aggregator):
-    """Mean over the present slices; no parameters, no order."""
+    """Mean over the present slices, without parameters."""
 
     def __init__(self, in_features: int) -> None:
         super().__init__(num_features=in_features)

@@ -1,4 +1,4 @@
-"""Selective state space model over the slices (report section 10)."""
+"""Selective state space model over the slices."""
 
 from torch import Tensor, nn
 
@@ -10,13 +10,13 @@ from mmfusion.registry import register
 
 @register("aggregator", "ssm")
 class SSMAggregator(Aggregator):
-    """Mamba blocks that read the slices in both directions, pooled by the mean of their outputs.
+    """Bidirectional Mamba blocks (Gu & Dao 2023) over the slices, pooled by the mean of their outputs.
 
     Args:
-        hidden_size: width.
-        num_layers: Mamba blocks.
-        d_state: size of each channel's state.
-        dropout: of each block.
+        hidden_size: Width of the blocks.
+        num_layers: Number of Mamba blocks.
+        d_state: Size of each channel's state.
+        dropout: Dropout of each block.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Transformer with position encoding over the slices (report eq. 21)."""
+"""Transformer with position encoding over the slices."""
 
 import math
 
@@ -24,13 +24,13 @@ def sinusoidal_encoding(position: Tensor, dim: int) -> Tensor:
 
 @register("aggregator", "transformer")
 class TransformerAggregator(Aggregator):
-    """H = Transformer(F + P), pooled by the mean of H; P is sinusoidal, so that a study may have any number of slices.
+    """Transformer H = Transformer(F + P) with sinusoidal positions P (Vaswani et al. 2017), pooled by the mean of H.
 
     Args:
-        hidden_size: width, even (256 or 512 in the report).
-        num_layers: pre-norm layers (1 or 2 in the report).
-        num_heads: attention heads (4 to 8 in the report).
-        dropout: within each layer.
+        hidden_size: Width, an even number.
+        num_layers: Number of pre-norm layers.
+        num_heads: Number of attention heads.
+        dropout: Dropout within each layer.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The model card: what a saved model is, in words, for whoever finds its folder or its page on the Hub."""
+"""The model card, for readers of the model's folder or of its page on the Hub."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
     """Markdown with architecture, classes, data, license, figures, confusion matrix, intended use, limits and loading.
 
     Args:
-        config: The content of ``config.json``. Its entry ``card`` holds what nobody but the author knows: ``dataset``,
-            ``license``, ``intended_use`` and ``limits``, each None or left out where unknown; and ``let_through``, what
-            a push or an export found in the texts and was told to let through.
-        metrics: The content of ``metrics.json``, if there is any.
-        name: What the model is loaded by.
+        config: The content of ``config.json``. Its entry ``card`` holds facts from the author: ``dataset``,
+            ``license``, ``intended_use`` and ``limits``, each None or missing if unknown; and ``let_through``, findings
+            in the texts that a forced push or export accepted.
+        metrics: The content of ``metrics.json``, if any.
+        name: Name that the model is loaded by.
     """
     from huggingface_hub import ModelCard
 
@@ -68,7 +68,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, nam
 
 
 def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
-    """How a model reads each of its columns, in words: what it knows of them from training.
+    """Description of each column of a model: type, and values or range in training.
 
     Args:
         table: Entry ``processor.table`` of ``config.json``.

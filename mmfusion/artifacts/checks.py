@@ -1,4 +1,4 @@
-"""``config.json`` of a saved model, checked before anything is built: types, sizes, and facts that are told twice."""
+"""Checks of a saved model's ``config.json`` before anything is built: types, sizes, contradictions."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -63,11 +63,11 @@ _LONGEST_TEMPLATE = 10_000
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Check a configuration under today's names.
+    """Check a configuration with current names.
 
     Raises:
-        ValueError: An entry is of another type than the library writes, a number is out of range, something looks out
-            of the folder or for code, or two entries contradict each other; the message names file and entry.
+        ValueError: An entry has a wrong type, a number is out of range, a path leads out of the folder, an entry could
+            fetch code, or two entries contradict each other; the message names file and entry.
     """
     for fault in _faults(config):
         raise ValueError(f"{path}: {clip(fault, 300)}; save the model again.")
@@ -98,7 +98,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrong_types("export.", export, dict.fromkeys(("format", "file", "sha256"), str))
     for name, texts in _lists_of_texts(config):
         if not all(isinstance(text, str) for text in texts):
-            yield f"{name} holds something else than texts"
+            yield f"{name} has values that are not texts"
     for part in ("model", "processor", "input_size", "mean", "std"):
         for name, number in numbers_of(config.get(part), part):
             last = name.rpartition(".")[2]

@@ -8,15 +8,14 @@ class PushConfig:
     """Options of push.
 
     Attributes:
-        model: folder of a saved model, or a run folder.
-        repo: ``org/name`` on the Hub; made where there is none.
-        private: whether a new repository is private. One that exists stays what it is.
-        revision: branch to push to, which must exist; null takes the default one.
-        overwrite_card: also replace a README.md there that mmfusion did not write.
-        message: of the commit.
-        force: push although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
-            keys); the card says so.
-        dry_run: list the files with their sizes, the licence and the card, and send nothing.
+        model: Folder of a saved model, or a run folder.
+        repo: ``org/name`` on the Hub; created if it does not exist.
+        private: Whether a new repository is private; existing ones are not changed.
+        revision: Existing branch to push to; null uses the default branch.
+        overwrite_card: Also replace a README.md there that mmfusion did not write.
+        message: Commit message.
+        force: Push although the model's texts contain possible names, dates, ids, paths or keys; the card records it.
+        dry_run: List the files with their sizes, the licence and the card, without uploading.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""The folder of an ensemble: a list of its members, each a saved model of its own below it."""
+"""The folder of an ensemble: a list of its members, each a saved model in a subfolder."""
 
 import shutil
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ def write_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
 
     Args:
         folder: Folder to write to; its ``ensemble.json`` lists the members, the first of which says how data are read.
-        members: Name -> folder of a saved model, which is copied; two at least.
+        members: Name -> folder of a saved model, which is copied; at least two.
 
     Raises:
         ValueError: Fewer than two.
     """
     if len(members) < 2:
-        raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
+        raise ValueError(f"An ensemble needs at least two models, got {len(members)}.")
     for name, source in members.items():
         shutil.copytree(source, folder / "members" / name)
     listed = [f"members/{name}" for name in members]

@@ -1,4 +1,4 @@
-"""A saved model as a folder: its files, its ``config.json`` checked before anything is built, and where a name leads.
+"""The folder of a saved model: its files, its checked ``config.json``, and the resolution of model names.
 
 No heavy library is imported: a command reads the settings of a saved model before it loads torch.
 """
@@ -58,12 +58,12 @@ def refuse_path(name: str) -> None:
 
 
 def resolve_artifact(name: str | os.PathLike[str]) -> Path:
-    """The folder of a trained model, wherever one is meant.
+    """The folder of a trained model, by its name.
 
     Args:
         name: A folder (a run folder stands for its ``best``), also as ``local-dir:FOLDER``; ``hf-hub:org/name`` with an
-            optional ``@revision``; or an ``arch.tag`` shipped with the package. A folder of that name is taken first,
-            and a warning says so.
+            optional ``@revision``; or an ``arch.tag`` shipped with the package. A folder of that name takes precedence,
+            with a warning.
 
     Raises:
         FileNotFoundError: No such folder, repository or revision, or no saved model in it.
@@ -76,7 +76,7 @@ def resolve_artifact(name: str | os.PathLike[str]) -> Path:
 
 
 def resolve_members(name: str | os.PathLike[str]) -> list[Path]:
-    """The folders of all trained models that a name means: one, or the members of an ensemble's folder.
+    """The folders of the trained models behind a name: one, or the members of an ensemble.
 
     As :func:`resolve_artifact` otherwise.
     """
@@ -134,12 +134,12 @@ def shipped_weights(name: str) -> Weights:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a saved model; one of an earlier format version under today's names.
+    """The ``config.json`` of a saved model, with current names for earlier format versions.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is not readable, of an unknown format version, lacks the model, looks outside the folder, holds a
-            value that no model has, contradicts itself, or was edited since it was saved.
+        ValueError: It is not readable, has an unknown format version, lacks the model, points outside the folder, has
+            an invalid value or a contradiction, or was edited since it was saved.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -169,23 +169,23 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
 
 
 def update_config(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write entries of ``config.json``; its other entries stay, and a folder that is not there is made."""
+    """Update entries of ``config.json``; other entries are kept, and a missing folder is created."""
     begin(folder)
     update_json(folder / CONFIG, entries)
     write_files(folder)
 
 
 def without_ids(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics without what identifies the rows that they were measured on; the report of the run has it."""
+    """Metrics without row ids, which only the run folder has."""
     named = metrics.get("worst_errors")
     errors = {"worst_errors": [{**error, "id": None} for error in named]} if named else {}
     return {**metrics, **errors}
 
 
 def write_artifact(folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
-    """Write ``config.json``, ``metrics.json``, the model card and ``files.json``; what they speak of is there already.
+    """Write ``config.json``, ``metrics.json``, the model card and ``files.json``, after all other files.
 
-    A ``README.md`` that somebody else wrote stays, and ``metrics.json`` too where no metrics are given.
+    A ``README.md`` not written by mmfusion is kept, and so is ``metrics.json`` if no metrics are given.
     """
     write_json(folder / CONFIG, config)
     if metrics is not None:

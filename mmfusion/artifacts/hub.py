@@ -1,4 +1,4 @@
-"""A saved model fetched from the Hugging Face Hub. Only plain files travel: JSON, text and safetensors."""
+"""Download of saved models from the Hugging Face Hub: JSON, text and safetensors files only."""
 
 import warnings
 from pathlib import Path
@@ -14,19 +14,18 @@ HUB_FILES = (CARD, FILES, METRICS, *READ)
 
 
 def fetch(name: str) -> Path:
-    """The folder of a repository's saved model: from the cache where it is whole there, else fetched.
+    """The folder of a repository's saved model, from the cache if complete, else downloaded.
 
-    A file appears in the cache when it is whole; a download that broke off goes on the next time. A file that is not
-    what the model was saved with is fetched once more, and a model that is whole in the cache is taken from there
-    whatever the Hub answers.
+    Files appear in the cache only when complete; an interrupted download continues the next time. A corrupted file is
+    downloaded once more, and a model that is complete in the cache is loaded whatever the Hub answers.
 
     Args:
         name: ``hf-hub:org/name``, with an optional ``@revision`` (branch, tag or commit).
 
     Raises:
-        FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
-            message says which, and what to do.
-        ValueError: a file is damaged, in the repository or in the cache.
+        FileNotFoundError: No such repository or revision, no access to it, or no network and nothing in the cache; the
+            message tells which, and the fix.
+        ValueError: A file is damaged, in the repository or in the cache.
     """
     try:
         folder = fetch_files(name, HUB_FILES)
@@ -34,7 +33,7 @@ def fetch(name: str) -> Path:
         cached = _whole_in_cache(name)
         if cached is None:
             raise
-        warnings.warn(f"{error} What is in the cache is taken.", stacklevel=2)
+        warnings.warn(f"{error} Using the cached copy.", stacklevel=2)
         return cached
     try:
         _check_whole(folder)

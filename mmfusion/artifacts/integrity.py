@@ -1,7 +1,6 @@
-"""``files.json``: the SHA-256 of every file that loading reads, so that damage and edits are told.
+"""``files.json``: the SHA-256 of every file that loading reads, to detect damage and edits.
 
-It tells that a file is not the one that was saved. It does not tell who saved it: whoever may change a file may change
-``files.json`` too.
+It detects changed files but does not prove who saved them: whoever can change a file can change ``files.json``, too.
 """
 
 import warnings
@@ -25,7 +24,7 @@ _accepted: ContextVar[bool | None] = ContextVar("edited files are accepted", def
 
 @contextmanager
 def edits(accepted: bool | None) -> Iterator[None]:
-    """Within the block, accept model folders that were edited by hand (True), refuse them, or go on as before (None).
+    """Context that accepts model folders edited by hand (True), refuses them (False), or changes nothing (None).
 
     :func:`accept_edits` within the block holds until its end.
     """
@@ -37,21 +36,21 @@ def edits(accepted: bool | None) -> Iterator[None]:
 
 
 def accept_edits() -> None:
-    """Accept model folders that were edited by hand until the end of the enclosing :func:`edits`, if there is one."""
+    """Accept model folders edited by hand until the end of the enclosing :func:`edits`, if there is one."""
     if _accepted.get() is not None:
         _accepted.set(True)
 
 
 def refuse_edit(what: str) -> None:
-    """Raise ValueError for an edit, unless edits are accepted; then a warning tells it.
+    """Raise ValueError for an edit, or warn if edits are accepted.
 
     Args:
-        what: The file, and what is wrong with it.
+        what: The file, and the problem.
     """
     if not _accepted.get():
         way = "or accept the edit with --allow_edited (in Python allow_edited=True)"
         raise ValueError(f"{what}; fetch or save the model again, {way}.")
-    warnings.warn(f"{what}; accepted, as edits are allowed.", stacklevel=3)
+    warnings.warn(f"{what}; accepted, because edits are allowed.", stacklevel=3)
 
 
 def digest(path: Path) -> str:
@@ -66,7 +65,7 @@ def _digest(path: Path, *_: int) -> str:
 
 
 def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ValueError where the weights are not those that ``config.json`` was written with, edits or not."""
+    """Raise ValueError if the weights do not belong to ``config.json``, even if edits are accepted."""
     path = folder / WEIGHTS
     if config.get("weights_sha256") not in (None, digest(path)):
         what = f"{path} is damaged (not the file that {CONFIG} was written with)"
@@ -74,7 +73,7 @@ def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def begin(folder: Path) -> None:
-    """Make the folder, and take its ``files.json`` away while its files change."""
+    """Create the folder, and remove its ``files.json`` while its files change."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILES).unlink(missing_ok=True)
 
@@ -108,11 +107,11 @@ def listed(folder: Path) -> Mapping[str, str] | None:
 
 
 def check_files(folder: Path, *names: str) -> None:
-    """Refuse files of a saved model that are not those that it was saved with.
+    """Check that the files of a saved model are unchanged.
 
     Args:
-        folder: The saved model; one without ``files.json`` is taken as it is.
-        names: Files to check; those that were not there then must not be there now.
+        folder: The saved model; without ``files.json`` nothing is checked.
+        names: Files to check; files that did not exist when it was saved must not exist now.
 
     Raises:
         ValueError: A file was changed, added or removed, and edits are not accepted; or ``files.json`` is damaged.
@@ -122,7 +121,7 @@ def check_files(folder: Path, *names: str) -> None:
         path, saved = folder / name, (hashes or {}).get(name)
         if not path.is_file():
             if saved is not None:
-                refuse_edit(f"{path} is missing, which the model was saved with ({FILES})")
+                refuse_edit(f"{path} is missing, but the model was saved with it ({FILES})")
         elif saved is None:
             refuse_edit(f"{path} was added since the model was saved (it is not in {FILES})")
         elif digest(path) != saved:

@@ -1,4 +1,4 @@
-"""Folders of saved models: which folder a name means, and what a folder is called elsewhere."""
+"""Folders of saved models: resolution of names, and portable names."""
 
 import os
 from pathlib import Path
@@ -67,6 +67,6 @@ def members_in(folder: Path) -> list[Path]:
 
 
 def portable_name(name: str) -> str:
-    """A model's name for files that leave this machine: of a local folder only the last part is kept."""
+    """A model's name for files that are shared: only the last part of a local path."""
     is_local = name.startswith(LOCAL) or model_in(folder_of(name)) is not None
     return f"{LOCAL}{folder_of(name).resolve().name}" if is_local else name

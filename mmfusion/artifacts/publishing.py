@@ -41,7 +41,7 @@ def contents(
         try:
             text = (root / CARD).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise ValueError(f"{root / CARD} is no text in UTF-8; write it again, or remove it.") from None
+            raise ValueError(f"{root / CARD} is not UTF-8 text; write it again, or remove it.") from None
         about = let_through(config.get("card"), traces or [])
         if MARK in text:
             # the saved model's card, with the name that it has on the Hub
@@ -56,7 +56,7 @@ def _refuse_link(root: Path, path: Path) -> None:
     target, blobs = path.resolve(), root.parent.parent / "blobs"
     inside = target.is_relative_to(root) or (root.parent.name == "snapshots" and target.is_relative_to(blobs))
     if not inside or not target.is_file():
-        raise ValueError(f"{path} is no file of the folder (it leads to {target}); nothing else is pushed.")
+        raise ValueError(f"{path} is not a file of the folder (it leads to {target}); nothing else is pushed.")
 
 
 def _checked(root: Path) -> Mapping[str, Any]:
@@ -104,26 +104,24 @@ def push_to_hub(
     message: str = "Upload model with mmfusion",
     force: bool = False,
 ) -> str:
-    """Push a saved model to the Hub, in one commit. Its card, where mmfusion wrote it, loads the model from there.
+    """Upload a saved model to the Hub in one commit. A card written by mmfusion then shows how to load it from there.
 
-    Before anything is sent, the model's files are checked, and its texts are looked through for names, dates, ids,
-    paths and keys.
+    Before the upload, the model's files are checked, and its texts are searched for names, dates, ids, paths and keys.
 
     Args:
-        folder: saved model; a run folder stands for its ``best``. Of what lies there, the saved model's files alone are
-            pushed.
+        folder: Saved model; a run folder stands for its ``best``. Only the files of the saved model are uploaded.
         repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
 
     Returns:
         Address of the commit.
 
     Raises:
-        FileNotFoundError: the folder holds no saved model.
-        PermissionError: no token, or one that may not write there.
-        ValueError: a file is damaged, was edited or leads out of the folder; a text holds what may be of a person or a
-            machine, and ``force`` is not given; or the Hub refused. The message says which.
-        ConnectionError: the Hub cannot be reached.
-        OSError: a file of this machine cannot be read or written meanwhile.
+        FileNotFoundError: The folder holds no saved model.
+        PermissionError: No token, or one that may not write there.
+        ValueError: A file is damaged, was edited or leads out of the folder; a text contains possible personal data and
+            ``force`` is not set; or the Hub refused. The message tells which.
+        ConnectionError: The Hub cannot be reached.
+        OSError: A local file cannot be read or written.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

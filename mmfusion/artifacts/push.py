@@ -1,4 +1,4 @@
-"""``push(config)``: a saved model to the Hugging Face Hub."""
+"""``push(config)``: upload of a saved model to the Hugging Face Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from mmfusion.files import read_json
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push made.
+    """Result of a push.
 
     Attributes:
         repo: ``org/name`` on the Hub.
@@ -30,15 +30,15 @@ class Pushed:
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What a push would send.
+    """Contents of a push, for a dry run.
 
     Attributes:
         repo: ``org/name`` on the Hub.
-        private: Whether the repository is private if it is made.
+        private: Whether a new repository is private.
         files: Name -> bytes.
-        license: Licence of the weights, as the card has it; None where it has none.
-        card: Text of the card; None where the folder has none.
-        findings: What of people or machines stands in its texts, in a line; None where nothing was found.
+        license: Licence of the weights on the card; None without one.
+        card: Text of the card; None if the folder has none.
+        findings: Possible personal data in its texts, in a line; None if nothing was found.
     """
 
     repo: str
@@ -74,7 +74,7 @@ def _plan(folder: Path, config: PushConfig) -> PushPlan:
 
 
 def push(config: PushConfig) -> Pushed | PushPlan:
-    """Push a saved model to the Hugging Face Hub, in one commit; or tell what would be sent."""
+    """Upload a saved model to the Hugging Face Hub in one commit, or list its contents (dry run)."""
     folder = resolve_artifact(config.model)
     if config.dry_run:
         return _plan(folder, config)

@@ -28,17 +28,17 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_auroc")
 
 
 class Weights(str):
-    """The name of installed weights, ``arch.tag``: a string that also knows what they are.
+    """Name of installed weights, ``arch.tag``: a string with further attributes.
 
     Attributes:
-        folder: the saved model.
-        package: the package that they lie in.
-        config: its ``config.json``.
-        metrics: its ``metrics.json``; empty where it has none.
-        dataset: name of the data set that it was trained on.
-        license: of the weights, as the Hub spells it.
-        terms: the license in words, with what a user must know of it.
-        size: of the weights in bytes.
+        folder: The saved model.
+        package: The package that contains it.
+        config: Its ``config.json``.
+        metrics: Its ``metrics.json``; empty if it has none.
+        dataset: Name of its training data set.
+        license: License of the weights, as the Hub spells it.
+        terms: The license in words.
+        size: Size of the weights in bytes.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ def refuse_clash(weights: list[Weights]) -> None:
 
 @cache
 def tell_terms(weights: Weights) -> None:
-    """Say once in a process under which terms weights are used."""
+    """Report the license of weights, once per process."""
     logger.warning("%s: weights under %s, from %s", weights, weights.terms, weights.package)
 
 

@@ -1,7 +1,6 @@
-"""What of patients, people and machines stands in the texts of a saved model: looked for before it is given away.
+"""Search for personal data and machine data in the texts of a saved model before it is shared.
 
-A search by form finds what looks like a date, a path or a key; it does not know every name. That nothing rare enters a
-vocabulary is the work of ``privacy.min_patients``.
+Patterns find dates, paths or keys, but not every name. ``privacy.min_patients`` keeps rare values out of vocabularies.
 """
 
 import re
@@ -68,12 +67,12 @@ _PASSED = ("versions", "weights_sha256", "data_fingerprint", "sha256", "log_prio
 
 
 class Trace(NamedTuple):
-    """Something that should not be given away.
+    """A text that may be personal data.
 
     Attributes:
-        kind: What it looks like.
+        kind: Kind of data.
         where: File and entry, or line.
-        text: What stands there, cut.
+        text: The text, truncated.
     """
 
     kind: str
@@ -90,7 +89,7 @@ class Trace(NamedTuple):
 
 
 def traces_in(folder: Path) -> list[Trace]:
-    """What looks like a name, a date, an id, a path or a key in the texts of a saved model, file by file."""
+    """Possible names, dates, ids, paths or keys in the texts of a saved model, file by file."""
     texts: dict[str, Any] = {}
     for name in (*READ, METRICS):
         if name.endswith(".json") and name != FILES and (folder / name).is_file():
@@ -128,16 +127,16 @@ def let_through(card: Mapping[str, Any] | None, traces: Iterable[Trace]) -> dict
 
 
 def refuse_traces(what: str, traces: Sequence[Trace], force: bool) -> None:
-    """Raise ValueError where there are traces, unless it is forced.
+    """Raise ValueError if there are traces, unless forced.
 
     Args:
         what: The model, for the message.
-        traces: What was found.
-        force: Give it away all the same.
+        traces: The findings.
+        force: Continue despite them.
     """
     if traces and not force:
-        way = "take it out and save the model again, or give it away all the same with --force, which the card records"
-        raise ValueError(f"{what} holds what may be of a person or a machine: {told(traces)}; {way}.")
+        way = "remove it and save the model again, or continue with --force, which the card records"
+        raise ValueError(f"{what} contains possible personal or machine data: {told(traces)}; {way}.")
 
 
 def _texts(values: Any, where: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Format versions of saved models, and what is called otherwise since: old folders load under new names."""
+"""Format versions of saved models, and renamed entries of earlier versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Renamed:
-    """What a format version calls otherwise than the one before.
+    """Names that changed in a format version.
 
     Attributes:
         keywords: old -> new name of a model's keyword (``config["model"]``).
@@ -34,7 +34,7 @@ RENAMED: dict[int, Renamed] = {}
 
 
 def renamed_model(model: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """The keywords of a model that was saved in a format version, under today's names."""
+    """The keywords of a model saved in an earlier format version, with current names."""
     found = dict(model)
     for renamed in _since(version):
         found = {renamed.keywords.get(name, name): value for name, value in found.items()}
@@ -45,7 +45,7 @@ def renamed_model(model: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 
 def renamed_tensors(state: Mapping[str, Tensor], version: int) -> dict[str, Tensor]:
-    """The weights of a model that was saved in a format version, under today's names."""
+    """The weights of a model saved in an earlier format version, with current names."""
     found = dict(state)
     for renamed in _since(version):
         found = {_renamed(name, renamed.tensors): tensor for name, tensor in found.items()}

@@ -1,4 +1,4 @@
-"""The audit of a data set: what would make metrics measured on it untrue."""
+"""Audit of a data set: leaks, duplicates, missing data and rare classes that invalidate metrics."""
 
 from typing import TYPE_CHECKING
 

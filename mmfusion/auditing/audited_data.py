@@ -1,4 +1,4 @@
-"""What the checks of an audit look at."""
+"""Data that the checks of an audit use."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ SIDE = 32  # of a thumbnail, in pixels
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is kept of one image.
+    """Facts about one image.
 
     Attributes:
         digest: Hash of the file's bytes, or of those of all files of a series.
@@ -53,9 +53,9 @@ class AuditedData:
     """A data set under audit.
 
     Attributes:
-        cases: The rows without a problem of their own, each in a split.
+        cases: The rows without problems, each in a split.
         dataset: How they were read.
-        facts: Image -> what was seen of it.
+        facts: Image -> its facts.
     """
 
     cases: CaseTable

@@ -15,18 +15,18 @@ class AuditConfig:
     Attributes:
         data: Root folder of the data set, or its table.
         output: Folder for ``audit.md`` and ``audit.json``; None writes nothing.
-        split: Split to look at: ``auto`` takes that of the data, else the one that a run would draw; ``drawn`` the
-            latter in any case; ``random`` splits rows at random, to show what goes wrong.
+        split: Split to check: ``auto`` uses that of the data, else the one that a run would draw; ``drawn`` always the
+            latter; ``random`` splits rows at random, to show the effect.
         seed: Seed of a drawn split, as ``seed`` of a run.
-        synonyms: JSON file that maps labels to further words that would give them away, beside those that mmfusion
-            knows for labels of that name (``mel``: melanoma).
-        label_errors: Trained model (``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``) on whose features wrong
-            labels are looked for; None looks for none.
-        feature_cache: Folder where these features are kept for the next audit; None keeps none.
+        synonyms: JSON file that maps labels to further words that reveal them, in addition to those that mmfusion knows
+            (``mel``: melanoma).
+        label_errors: Trained model (``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``) whose features are used to
+            find wrong labels; None skips this check.
+        feature_cache: Folder to store these features for the next audit; None stores none.
         dataset: How to read the data.
 
     Raises:
-        ValueError: an unknown ``split``.
+        ValueError: An unknown ``split``.
     """
 
     data: str

@@ -1,4 +1,4 @@
-"""The findings of an audit, and the report made of them."""
+"""The findings of an audit, and their report."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -17,15 +17,15 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """One finding.
 
     Attributes:
-        check: What was looked for, a heading of ``docs/audit.md``.
+        check: Name of the check, as in ``docs/audit.md``.
         severity: One of :data:`SEVERITIES`.
-        message: What was found, in one line.
+        message: The finding in one line.
         fix: What to do about it.
-        rows: Ids of the rows concerned, pairs joined by `` = ``; all of them in ``audit.json``.
-        details: Numbers behind the message.
+        rows: Ids of the affected rows, pairs joined by `` = ``; all of them in ``audit.json``.
+        details: Numbers of the message.
     """
 
     check: str
@@ -43,16 +43,16 @@ class Audit:
     Attributes:
         source: The table.
         rows: Number of its rows (cases).
-        used: Number of rows without a problem of their own, which everything else was judged on.
+        used: Number of rows without problems, on which all other checks are based.
         split: Origin of the split: ``table``, ``drawn`` or ``random``.
-        fingerprint: Hash of the rows that were judged, as in a run's ``provenance.json``.
-        findings: What was found, errors first.
+        fingerprint: Hash of the checked rows, as in a run's ``provenance.json``.
+        findings: The findings, errors first.
         classes: Label -> split -> rows.
-        missing: Column -> share of the rows that have nothing there; ``image`` and ``text`` among them.
+        missing: Column -> share of rows without a value, including ``image`` and ``text``.
         columns: Column -> ``removed``, the share of the label's uncertainty that it removes; ``settled``, the share of
-            the rows whose label it settles; ``input``, whether it is part of the text.
+            the rows whose label it determines; ``input``, whether it is part of the text.
         images: Number of images, and how many have each size and mode.
-        output: Folder that ``audit.md`` and ``audit.json`` are in; None where they were not written.
+        output: Folder of ``audit.md`` and ``audit.json``; None if they were not written.
     """
 
     source: str
@@ -115,7 +115,7 @@ class Audit:
         lines += _table(["class", *splits], ([label, *counts.values()] for label, counts in self.classes.items()))
         if self.columns:
             lines += ["## Columns", "", "What each column alone tells about the label, measured on rows held out.", ""]
-            header = ["column", "missing", "uncertainty removed", "rows settled", "in the text"]
+            header = ["column", "missing", "uncertainty removed", "rows determined", "in the text"]
             lines += _table(header, (self._column(name, values) for name, values in self.columns.items()))
         others = ([name, f"{share:.1%}"] for name, share in self.missing.items() if name not in self.columns)
         lines += ["## Missing", "", *_table(["what", "missing"], others)]

@@ -1,4 +1,4 @@
-"""Findings about what is not there: rows that cannot be used, missing modalities and cells."""
+"""Findings about unusable rows, missing modalities and missing cells."""
 
 from collections.abc import Iterator
 
@@ -65,13 +65,13 @@ def check_modalities(data: AuditedData) -> Iterator[Finding]:
 
 
 def association(has: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, float, dict[str, float]]:
-    """Whether presence and class go together: Pearson's chi-square test.
+    """Association of presence and class: Pearson's chi-square test.
 
     Rows of a group that agree in both count once. Classes too rare for the test (fewer than 5 rows expected in a cell)
     are pooled, and left out if they are too rare even so.
 
     Returns:
-        p value, Cramer's V (1 and 0 where there is nothing to test), and label -> share of its rows that lack it.
+        p value, Cramer's V (1 and 0 if there is nothing to test), and label -> share of its rows that lack it.
     """
     from scipy.stats import chi2_contingency
 

@@ -1,4 +1,4 @@
-"""Findings about the image files: the same picture twice, sizes and modes."""
+"""Findings about the image files: duplicates, sizes and modes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -52,12 +52,12 @@ def check_duplicates(data: AuditedData) -> Iterator[Finding]:
 
 
 def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
-    """Pairs of pictures that are one, but for compression, size, brightness, contrast, mirroring and quarter turns.
+    """Pairs of images that differ only in compression, size, brightness, contrast, mirroring and quarter turns.
 
-    Two pictures are one when their thumbnails correlate at 0.99 or more in one of the eight positions of a square.
-    Candidates come from a k-d tree over the magnitudes of the low frequencies of the cosine transform, which
-    mirroring leaves as they are; a quarter turn swaps the two directions, hence the length over both. That map brings
-    no two points further apart, so that a radius of ``sqrt(2 (1 - 0.99))`` around each picture misses no pair.
+    Two images are duplicates if their thumbnails correlate at 0.99 or more in one of the eight orientations of a
+    square. Candidates come from a k-d tree over the magnitudes of the low frequencies of the cosine transform, which
+    mirroring does not change; a quarter turn swaps the two directions, hence the length over both. This map increases
+    no distance, so that a radius of ``sqrt(2 (1 - 0.99))`` around each image misses no pair.
 
     Args:
         thumbnails: (N, S, S) grey pictures, none of one grey only.

@@ -1,4 +1,4 @@
-"""Likely label errors: rows whose label a model that has not seen them finds less likely than another.
+"""Likely label errors: rows for which out-of-fold predictions contradict the label.
 
 Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of Artificial
 Intelligence Research 2021. A row is confidently of a class where its probability reaches the mean of those that are
@@ -28,7 +28,7 @@ FOLDS, STRENGTH = 5, 1e-2
 
 
 def confident_errors(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are confidently of another class than their label says, the surest first, and that class.
+    """Rows that confidently belong to another class than their label, most confident first, and that class.
 
     Args:
         labels: (N,) int.
@@ -69,7 +69,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
     Args:
         data: The rows.
         model: Name of the model; its classes need not be those of the data.
-        cache: Folder where features are kept; None computes them anew.
+        cache: Folder with cached features; None computes them.
     """
     data.cases.question.need_one_class("the search for label errors")
     features, readable = _features(data, model, cache)

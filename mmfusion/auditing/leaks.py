@@ -1,4 +1,4 @@
-"""Findings about the label showing where it should not: in a column, in an id, in the words of a text."""
+"""Findings about label leaks: in columns, ids and texts."""
 
 import math
 import re
@@ -36,14 +36,14 @@ _MISSING = "(missing)"
 
 @dataclass
 class Evidence:
-    """What one column alone tells about the label.
+    """Evidence of one column about the label.
 
     Attributes:
         removed: Share of the label's uncertainty (cross-entropy of the class shares, in nats) that the column removes
-            on rows held out; negative where it only adds noise.
-        errors: Number of standard errors that ``removed`` is above zero, groups counting once.
-        settled: Share of the rows under a value that settles the label.
-        values: The values that settle it.
+            on held-out rows; negative if it only adds noise.
+        errors: ``removed`` in standard errors, with each group counted once.
+        settled: Share of the rows whose value determines the label.
+        values: The values that determine it.
     """
 
     removed: float
@@ -65,13 +65,13 @@ class Evidence:
 def judge(
     codes: np.ndarray, names: Sequence[str], labels: np.ndarray, groups: np.ndarray, folds: np.ndarray
 ) -> Evidence:
-    """What a column tells about the label.
+    """Evidence of a column about the label.
 
     The label of a held-out row is predicted from the classes of the other folds' rows with the same value, drawn
     towards the class shares by one row's weight, so that a value seen nowhere else predicts the class shares.
 
-    A value settles the label where it makes classes that hold a quarter of all rows (or more) ten times rarer than they
-    are, by the upper end of a one-sided 95 % Clopper-Pearson interval in which each group counts once.
+    A value determines the label if it makes classes that have a quarter of all rows or more ten times rarer than
+    overall, by the upper end of a one-sided 95 % Clopper-Pearson interval in which each group counts once.
 
     Args:
         codes: (rows,) number of each row's value, decided without looking at the labels.
@@ -233,7 +233,7 @@ def leak_words(found: Evidence) -> str:
     """What a leaking column does, after its name: ``tells the label by itself: it removes ...``."""
     told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
     if found.values:
-        told += f" and settles it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
+        told += f" and determines it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
     return f"tells the label by itself: it {told}"
 
 

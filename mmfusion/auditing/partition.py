@@ -1,4 +1,4 @@
-"""Findings about the split: groups on several sides, classes too thin to measure."""
+"""Findings about the split: groups in several splits, classes with too few rows."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""``audit(config)``: everything that is checked, in order."""
+"""``audit(config)``: all checks, in order."""
 
 from dataclasses import replace
 
@@ -18,14 +18,14 @@ from mmfusion.text.guard import list_synonyms, read_synonyms
 
 @sole_writer
 def audit(config: AuditConfig) -> Audit:
-    """Look for leaks, duplicates, gaps and thin classes that would make metrics measured on a data set untrue.
+    """Look for leaks, duplicates, missing data and rare classes that invalidate metrics on a data set.
 
-    ``docs/audit.md`` says how each finding is decided. Rows that training would refuse are reported, and left out of
-    everything else.
+    ``docs/audit.md`` has the criterion of each finding. Rows that training would refuse are reported and excluded from
+    all other checks.
 
     Raises:
         FileNotFoundError: The data or the synonyms do not exist.
-        ValueError: The data cannot be read as a table, no row is usable, or there are too few groups to draw a split.
+        ValueError: The data are not a table, no row is usable, or there are too few groups to draw a split.
     """
     synonyms = read_synonyms(config.synonyms) if config.synonyms is not None else {}
     print(f"auditing {config.data}")

@@ -1,4 +1,4 @@
-"""What models must share for the mean of their weights to mean something."""
+"""Checks that models can be averaged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from mmfusion.settings import flat
 
 
 def check_alike(predictors: Sequence[Predictor]) -> None:
-    """Refuse models whose weights do not mean the same, or that see their inputs differently."""
+    """Check that models agree in architecture, labels and preprocessing."""
     first = predictors[0]
     for other in predictors[1:]:
         for kind, facts in (("preprocessing", _preprocessing), ("architecture", _architecture)):
@@ -25,7 +25,7 @@ def check_alike(predictors: Sequence[Predictor]) -> None:
 
 
 def check_same_rows(predictors: Sequence[Predictor]) -> None:
-    """Refuse models of different rows or splits: validation rows of one could be training rows of another."""
+    """Check that models used the same rows and splits: validation rows of one could be training rows of another."""
     first = predictors[0]
     for other in predictors[1:]:
         if other.provenance.get("data_fingerprint") != first.provenance.get("data_fingerprint"):

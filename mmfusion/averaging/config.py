@@ -11,15 +11,15 @@ class SoupConfig:
     """Options of soup.
 
     Attributes:
-        models: runs of one architecture, two at least: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        output: folder to make.
-        data: root folder of the data set that they were trained on. With it the soup is measured and calibrated on the
-            validation rows; null averages without measuring and calibrating.
-        method: ``uniform`` takes all; ``greedy`` begins with the best on the validation rows and adds the others in
-            their order, each if the soup is then no worse. Null is greedy with data and uniform without.
-        metric: validation metric that ``greedy`` looks at; null takes the task's.
-        batch_size: rows per step.
-        dataset: how to read the data; what the first model was trained with, unless said otherwise.
+        models: At least two runs of one architecture: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        output: Folder to write.
+        data: Root folder of their training data set, to evaluate and calibrate the result on the validation rows; null
+            averages without both.
+        method: ``uniform`` averages all; ``greedy`` starts with the best on the validation rows and adds each other one
+            if the mean is then no worse. Null is greedy with data and uniform without.
+        metric: Validation metric for ``greedy``; null takes the task's.
+        batch_size: Rows per step.
+        dataset: How to read the data; the defaults are the first model's training settings.
     """
 
     models: list[str]

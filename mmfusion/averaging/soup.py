@@ -41,18 +41,18 @@ _BATCH_NORM = {
 
 @dataclass(frozen=True)
 class Soup:
-    """What came of it.
+    """Result of ``soup``.
 
     Attributes:
         path: Folder of the saved model.
-        ingredients: Names of the models in it, the best first where they were measured.
+        ingredients: Names of the averaged models, the best first if they were evaluated.
         left_out: Names of the others.
         metric: The metric that they were measured by.
-        scores: Model -> metric on the validation rows, for all that were offered; empty without data.
-        score: That of the soup; None without data.
-        batch_norm: What became of BatchNorm's statistics: ``none`` (the model has none), ``kept`` (the ingredients
-            agree, or there is one), ``estimated`` on training rows, or ``averaged``.
-        better_alone: The best model, where it alone is better than the soup.
+        scores: Model -> metric on the validation rows, for all candidates; empty without data.
+        score: Metric of the averaged model; None without data.
+        batch_norm: Origin of the BatchNorm statistics: ``none`` (the model has none), ``kept`` (the models agree, or
+            there is one), ``estimated`` on training rows, or ``averaged``.
+        better_alone: The best single model, if it is better than the average.
     """
 
     path: Path
@@ -108,13 +108,13 @@ def make_soup(
 ) -> Soup:
     """Average the weights of several saved models of one architecture, and save the result as a model.
 
-    A soup is worth something where the runs began with the same weights (pretrained encoders, and best the same seed
-    for the rest) and differ in settings: their weights then lie in one basin. Of runs that began apart the mean is
-    noise; an ensemble (``Predictor.from_pretrained([a, b])``) suits those.
+    The runs must start from the same weights (pretrained encoders, and preferably the same seed for the rest) and
+    differ in settings, so that their weights are in one basin. For runs from different weights the mean is noise; use
+    an ensemble (``Predictor.from_pretrained([a, b])``).
 
-    The means and variances of BatchNorm belong to the weights they were measured with. Where they differ between the
-    ingredients, they are measured again on training rows; without data they are averaged too, which is wrong in
-    general, and ``batch_norm`` of the result says so.
+    BatchNorm statistics belong to the weights they were measured with. If they differ between the models, they are
+    measured again on training rows; without data they are averaged, which is wrong in general, and ``batch_norm`` of
+    the result says so.
 
     The arguments are those of :class:`~mmfusion.averaging.config.SoupConfig`; ``models`` may be predictors too.
 

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of floating-point tensors, taken in float64; other tensors are the first's."""
+    """Mean of floating-point tensors, computed in float64; other tensors come from the first model."""
     return {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(tensor.dtype)
         if tensor.is_floating_point()

@@ -1,4 +1,4 @@
-"""A command called from Python: its keywords are written as the words of the command, so that both mean the same."""
+"""Commands called from Python: keywords are converted to the words of the command line."""
 
 import argparse
 import difflib
@@ -27,13 +27,13 @@ def configured(name: str, config: Any = None, **options: Any) -> Any:
 
     Args:
         name: Command.
-        config: YAML file, or the dataclass (or a dict) of options; other options win.
-        options: Option -> value; sections as dicts or their dataclass, of which all values count. One that is None is
-            left to the file and the defaults.
+        config: YAML file, or the dataclass (or a dict) of options; ``options`` take precedence.
+        options: Option -> value; sections as dicts or their dataclass, of which all values count. None leaves an option
+            to the file and the defaults.
 
     Raises:
-        TypeError: Unknown option; the message names the nearest one. Or a value that is no plain one.
-        ValueError: A value of the wrong type, or an option that must be given.
+        TypeError: Unknown option (the message names the nearest one), or a value of an unsupported type.
+        ValueError: A value of the wrong type, or a missing required option.
     """
     known = known_options(name)
     is_file = isinstance(config, str | os.PathLike)
@@ -103,4 +103,4 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no plain value")
+    raise TypeError(f"{type(value).__name__} is not a supported value")

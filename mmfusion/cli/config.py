@@ -1,4 +1,4 @@
-"""Options and result of the commands that are no functions of the library. It loads no heavy library."""
+"""Options and result of ``mmfusion list`` and ``mmfusion info``. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Mistakes in the options of a command, told before torch is imported, by the functions that check them later."""
+"""Early checks of the options of a command, before torch is imported."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,12 +18,12 @@ UNLABELLED = ("predict", "explain", "narrate", "embed")
 
 
 def check(name: str, config: Any) -> None:
-    """Check the options of a command as far as no heavy library is needed.
+    """Check the options of a command as far as possible without a heavy library.
 
     Raises:
-        FileNotFoundError: A model, the data or one of their files is not there.
+        FileNotFoundError: A model, the data or one of their files does not exist.
         FileExistsError: The run folder holds a run.
-        ValueError: No part of a name, no such column, or no such split.
+        ValueError: Unknown part, column or split.
     """
     for run in _runs(config):
         check_run(run)

@@ -1,4 +1,4 @@
-"""Names of models and parts (``mmfusion list``), and what each is made of (``mmfusion info``)."""
+"""Names of models and parts (``mmfusion list``), and their descriptions (``mmfusion info``)."""
 
 import inspect
 import sys
@@ -18,21 +18,21 @@ from mmfusion.results import Evaluation
 
 
 def list_names(config: ListConfig) -> Text:
-    """List models, or the parts they are made of.
+    """List models or parts.
 
     Raises:
-        ValueError: No name matches the pattern, or ``pretrained`` goes with another kind than ``model``.
+        ValueError: No name matches the pattern, or ``pretrained`` is combined with another kind than ``model``.
     """
     if config.kind != "model" and config.pretrained:
         raise ValueError(f"--pretrained lists models; it does not go with --kind {config.kind}.")
     known = list_models(pretrained=config.pretrained) if config.kind == "model" else registry.names(config.kind)
     found = [name for name in known if registry.matches(name, config.pattern)]
     if not known:
-        print(f"This version brings no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
+        print(f"This version has no {'trained weights' if config.pretrained else config.kind}.", file=sys.stderr)
     elif not found:
         if config.pattern.rstrip("s") in registry.KINDS:
             kind = config.pattern.rstrip("s")
-            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists what there is of it.")
+            raise ValueError(f"{kind!r} is a kind; mmfusion list --kind {kind} lists its parts.")
         raise ValueError(f"No {config.kind} matches {config.pattern!r}; {did_you_mean(config.pattern, known)}")
     return Text("\n".join("  ".join([name, *cast(Any, name).facts()]) if config.pretrained else name for name in found))
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: Arguments after the program's name; None takes those of the process.
+        argv: Arguments after the program's name; None uses those of the process.
 
     Returns:
         Exit code: 0, 2 after bad input (one line on stderr; a traceback with ``MMFUSION_DEBUG``), 130 when interrupted.

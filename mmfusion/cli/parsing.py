@@ -1,6 +1,6 @@
-"""From the words of a command to its configuration dataclass: a thin layer over jsonargparse.
+"""Parse the arguments of a command into its configuration dataclass: a thin layer over jsonargparse.
 
-It adds lists of several words, flags without a value, files that yield to options wherever they stand, and messages.
+It adds lists of several words, flags without a value, options that override files in any order, and messages.
 """
 
 import argparse
@@ -39,16 +39,16 @@ ALIASES = {
 #: Option of every command that is given trained models.
 EDITED = "allow_edited"
 _MODELS = ("model", "models", "name", "label_errors")
-_EDITED_HELP = "Take the folder of a trained model that was edited by hand since it was saved, with a warning."
-_CONFIG_HELP = "Options from a file; arguments win. Of a training config, other commands use data, dataset and seed."
+_EDITED_HELP = "Accept a model folder that was edited by hand since it was saved, with a warning."
+_CONFIG_HELP = "YAML file of options; arguments win. Of a training config, other commands use data, dataset and seed."
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:
-    """Fill the dataclass of a command: from its defaults, then the ``--config`` files, then the other arguments.
+    """Parse the arguments of a command: defaults, then the ``--config`` files, then the other arguments.
 
-    The dataset settings that were saved with a trained model are defaults of a command that is given one. The modules
-    of ``--plugins`` are imported; the base run of an experiment is told them too. ``--allow_edited`` holds until the
-    end of the enclosing :func:`mmfusion.artifacts.integrity.edits`.
+    The dataset settings saved with a trained model are defaults of a command that uses it. The modules of ``--plugins``
+    are imported, and passed on to the base run of an experiment. ``--allow_edited`` is valid until the end of the
+    enclosing :func:`mmfusion.artifacts.integrity.edits`.
 
     Raises:
         ArgumentError: An option is unknown, missing or of the wrong type.
@@ -154,7 +154,7 @@ def _parser(name: str, config: type) -> Parser:
     parser.plugins = ["plugins", *runs]  # an experiment's base run is a file that may name its plug-ins
     settings = list(leaves(config))
     for key in {*parser.plugins} - {key for key, _, _ in settings}:
-        parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules with parts of your own, to import.")
+        parser.add_argument(f"--{key}", type=list[str], default=[], help="Modules that register your own parts.")
     parser.required = [key for key, _, required in settings if required]
     hints = {key: hint for key, hint, _ in settings} | dict.fromkeys(parser.plugins, list[str])
     if any(key.rpartition("model.")[2] in _MODELS for key in hints):

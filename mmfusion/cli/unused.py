@@ -1,4 +1,4 @@
-"""Options that a command does not use: refused on the command line, told where a file has them."""
+"""Options that a command does not use: an error on the command line, a message if a file has them."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -36,17 +36,17 @@ def without_unused(
     typed: Collection[str],
     others: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """Options of the data set, without those that a command does not use.
+    """Dataset options without those that a command does not use.
 
     Args:
         name: The command.
         values: Options of its section ``dataset``.
-        saved: Those that came with a trained model, in place of the defaults.
-        typed: Dotted options that were given on the command line, or as keywords.
-        others: The command's options beside that section.
+        saved: Options saved with a trained model, which replace the defaults.
+        typed: Dotted options given on the command line or as keywords.
+        others: The other options of the command.
 
     Raises:
-        ValueError: One that is not used was typed.
+        ValueError: An unused option was typed.
     """
     unused = [option for option in UNUSED.get(name, ()) if others.get(USED_FOR.get(option, "")) is None]
     plain = vars(DatasetConfig())

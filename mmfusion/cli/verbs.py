@@ -1,8 +1,8 @@
 """The commands as functions: ``mmfusion.train(data, model={"name": ...})`` is ``mmfusion train --data ...``.
 
-All have one shape: what is most natural first, ``config`` (a YAML file, or the command's dataclass), and the options of
-the command by keyword; sections (``model``, ``dataset``, ``train``, ...) are dicts or their dataclass. ``data`` is a
-path, a pandas DataFrame or a pyarrow Table. The options are those of ``mmfusion COMMAND --help``.
+The first argument is the data or the model, ``config`` is a YAML file or the command's dataclass, and the options of
+the command are keywords; sections (``model``, ``dataset``, ``train``, ...) are dicts or their dataclass. ``data`` is a
+path, a pandas DataFrame or a pyarrow Table. ``mmfusion COMMAND --help`` lists the options.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def auto(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Leaderboard:
-    """Climb from baselines to an ensemble of networks within a time.
+    """Train baselines, networks and their ensemble within a time limit.
 
     Args:
         data: The data set.
@@ -66,7 +66,7 @@ def train(data: DataSource | None = None, *, config: Any = None, **options: Any)
 
 
 def evaluate(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Evaluation:
-    """Measure a trained model on one split of a data set.
+    """Evaluate a trained model on one split of a data set.
 
     Args:
         data: The data set.
@@ -87,7 +87,7 @@ def predict(data: DataSource | None = None, *, config: Any = None, **options: An
             given.
 
     Returns:
-        One row for each of the data, in their order: ``id, label, probability, p_<class>..., inputs, error``.
+        One row per row of the data, in their order: ``id, label, probability, p_<class>..., inputs, error``.
     """
     if config is not None or options.get("output") is not None:
         return _predicted(config, data=data, **options)
@@ -96,7 +96,7 @@ def predict(data: DataSource | None = None, *, config: Any = None, **options: An
 
 
 def explain(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Explained:
-    """Show what predictions rest on: places, words, modalities.
+    """Explain predictions: heat maps, words, columns, modality contributions.
 
     Args:
         data: The folder of images, or the table.
@@ -108,10 +108,10 @@ def explain(data: DataSource | None = None, *, config: Any = None, **options: An
 
 
 def compare(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Comparison:
-    """Train variants of a run, or take finished runs (``runs=[...]``), and judge the differences.
+    """Train variants of a run, or take finished runs (``runs=[...]``), and test the differences.
 
     Args:
-        data: The data set of what is trained; None takes the run's own.
+        data: The data set to train on; None uses the run's own.
         config: YAML file or :class:`~mmfusion.experiments.config.ExperimentConfig`.
         options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``vary={...}``, ``seeds``, ...; or
             ``runs``, folders of finished runs.
@@ -124,7 +124,7 @@ def sweep(data: DataSource | None = None, *, config: Any = None, **options: Any)
     """Search ranges of settings for the best validation metric.
 
     Args:
-        data: The data set; None takes the run's own.
+        data: The data set; None uses the run's own.
         config: YAML file or :class:`~mmfusion.experiments.config.SweepConfig`.
         options: As that has them: ``run`` (a YAML file, a dict or a ``RunConfig``), ``space={...}``, ``trials``, ...
     """
@@ -133,7 +133,7 @@ def sweep(data: DataSource | None = None, *, config: Any = None, **options: Any)
 
 
 def validate(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Validation:
-    """Measure a trained model at another site, and update its probabilities for it.
+    """Evaluate a trained model at another site, and update its probabilities.
 
     Args:
         data: The data set of the other site.
@@ -145,7 +145,7 @@ def validate(data: DataSource | None = None, *, config: Any = None, **options: A
 
 
 def embed(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Embedded:
-    """Write the vectors of an image encoder, as bags to train on.
+    """Write the feature vectors of an image encoder as bags to train on.
 
     Args:
         data: The folder of images, or the table.
@@ -157,7 +157,7 @@ def embed(data: DataSource | None = None, *, config: Any = None, **options: Any)
 
 
 def narrate(data: DataSource | None = None, *, config: Any = None, **options: Any) -> NarratedData:
-    """Write a text for each row, from metadata and knowledge.
+    """Write a narrative for each row from metadata and retrieved passages.
 
     Args:
         data: The data set.
@@ -169,7 +169,7 @@ def narrate(data: DataSource | None = None, *, config: Any = None, **options: An
 
 
 def split(data: DataSource | None = None, *, config: Any = None, **options: Any) -> DrawnSplit:
-    """Split a data set by patient, stratified by class, into a file.
+    """Draw a split by patient, stratified by class, and write it to a file.
 
     Args:
         data: The data set.
@@ -181,23 +181,23 @@ def split(data: DataSource | None = None, *, config: Any = None, **options: Any)
 
 
 def audit(data: DataSource | None = None, *, config: Any = None, **options: Any) -> Audit:
-    """Look for leaks, duplicates and gaps that make metrics untrue.
+    """Look for leaks, duplicates, missing data and rare classes that invalidate metrics.
 
     Args:
         data: The data set.
         config: YAML file or :class:`~mmfusion.auditing.config.AuditConfig`.
-        options: As that has them: ``output`` (``audit``, unless said otherwise), ``split``, ``dataset={...}``.
+        options: As that has them: ``output`` (default ``audit``), ``split``, ``dataset={...}``.
     """
     result: Audit = _called("audit", config, data=data, **options)
     return result
 
 
 def export(model: Any = None, output: Any = None, *, config: Any = None, **options: Any) -> Exported:
-    """Export a trained model to ONNX or ``torch.export``, and check it.
+    """Export a trained model to ONNX or ``torch.export``, and compare it with the original.
 
     Args:
         model: Trained model.
-        output: Folder to make, or a file.
+        output: Folder or file to write.
         config: YAML file or :class:`~mmfusion.exporting.config.ExportConfig`.
         options: As that has them: ``format``, ``tolerance``, ``quantize``, ``data``, ``dataset={...}``.
     """
@@ -210,7 +210,7 @@ def soup(models: Any = None, output: Any = None, *, config: Any = None, **option
 
     Args:
         models: The runs.
-        output: Folder to make.
+        output: Folder to write.
         config: YAML file or :class:`~mmfusion.averaging.config.SoupConfig`.
         options: As that has them: ``data``, ``method``, ``metric``, ``dataset={...}``.
     """
@@ -219,7 +219,7 @@ def soup(models: Any = None, output: Any = None, *, config: Any = None, **option
 
 
 def push(model: Any = None, repo: str | None = None, *, config: Any = None, **options: Any) -> Pushed | PushPlan:
-    """Push a saved model to the Hugging Face Hub, in one commit.
+    """Upload a saved model to the Hugging Face Hub, in one commit.
 
     Args:
         model: Folder of a saved model, or a run folder.

@@ -11,7 +11,7 @@ from torch.utils.data import WeightedRandomSampler
 def balanced_sampler(
     labels: Sequence[Any] | np.ndarray | torch.Tensor, *, seed: int = 0, generator: torch.Generator | None = None
 ) -> WeightedRandomSampler:
-    """Draws with replacement, every class as often as any other: w_c = 1 / pi_c (equation 11 of the report).
+    """Class-balanced sampling with replacement, w_c = 1 / pi_c.
 
     Args:
         labels: Class names or numbers, one a row.

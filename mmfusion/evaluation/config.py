@@ -1,4 +1,4 @@
-"""What an evaluation is told. Light to import."""
+"""Options of an evaluation. Light to import."""
 
 from dataclasses import dataclass, field
 
@@ -12,36 +12,35 @@ class EvaluateConfig:
     """Options of an evaluation.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
-        data: root folder of the data set.
-        split: rows to evaluate on: ``train``, ``val``, ``test`` or ``all``; None takes ``test``, and ``all`` of data
-            without a split that are not those of the model's training.
-        output: folder for the results; None takes ``evaluation/SPLIT`` in the run folder, or below ``runs``.
-        batch_size: rows per step.
-        tta: average over test-time augmentations; null does as the model was saved.
-        calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
-            put back, where there is one.
-        calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
-            stored with the model.
-        subgroups: columns whose values part the rows; numbers go into thirds, ``age:10`` into bands of ten.
-        validation: fit conformal sets and decision thresholds on the rows of ``val``, and try them on the others.
-        coverage: wanted share of conformal sets with the true class.
-        sensitivity: wanted of each class's decision threshold.
-        alarm: classes to act on together (``mel bcc akiec``), of which net benefit is told; the sum of their
-            probabilities counts.
-        operating_points: rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``, for each of
-            which a threshold is chosen on the rows of ``val`` (of ``alarm``, else of each class), and tried on others.
-        prevalence: share of the alarming classes where the model is to be used, at which predictive values, alarms and
-            net benefit are told; None takes that of the rows.
-        benefit_thresholds: probabilities from which on one would act, for the net benefit.
-        store: keep the operating points in the model's folder, so that predictions say which rows raise an alarm.
-        by: ``group`` measures one answer for all rows of a group.
-        pooling: how, with ``by``: ``mean``, or ``max``; None takes what the validation rows choose, where they are read
-            (``validation``, ``operating_points``), else what the model was saved with, else the mean.
-        missing_modality: also measure with every set of the modalities (image, text, columns), and with the text
-            or the columns of another row.
-        report: write ``report.html``, one page with everything, validation rows and missing modalities included.
-        dataset: how to read the data; what the model was trained with, unless said otherwise.
+        model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
+        data: Root folder of the data set.
+        split: Rows to evaluate on: ``train``, ``val``, ``test`` or ``all``; None uses ``test``, or ``all`` for data
+            without a split that are not the model's training data.
+        output: Folder for the results; None uses ``evaluation/SPLIT`` in the run folder, or below ``runs``.
+        batch_size: Rows per step.
+        tta: Average over test-time augmentations; null uses the model's setting.
+        calibrated: Apply the fitted temperature and, if the model has one, the restored part of the prior.
+        calibration: Update for another site from ``mmfusion validate``: its file, or the name of one stored with the
+            model.
+        subgroups: Columns that define subgroups; numbers are split into thirds, ``age:10`` into bands of ten.
+        validation: Fit conformal sets and decision thresholds on the ``val`` rows, and evaluate them on the others.
+        coverage: Target coverage of conformal sets.
+        sensitivity: Target sensitivity of each class's decision threshold.
+        alarm: Classes to act on together (``mel bcc akiec``), for the net benefit; their probabilities are summed.
+        operating_points: Rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``, for each of
+            which a threshold is chosen on the ``val`` rows (for ``alarm``, else for each class) and evaluated on the
+            others.
+        prevalence: Prevalence of the alarm classes at the place of use, for predictive values, alarms and net benefit;
+            None uses that of the rows.
+        benefit_thresholds: Threshold probabilities for the net benefit.
+        store: Save the operating points in the model's folder, so that predictions have an alarm column.
+        by: ``group`` evaluates one prediction for all rows of a group.
+        pooling: Pooling with ``by``: ``mean`` or ``max``; None uses the choice of the validation rows, if they are read
+            (``validation``, ``operating_points``), else the model's setting, else the mean.
+        missing_modality: Also evaluate every subset of the modalities (image, text, columns), and the text or the
+            columns of another row.
+        report: Write ``report.html``, one page with everything, including validation rows and missing modalities.
+        dataset: How to read the data; the defaults are the model's training settings.
     """
 
     model: list[str]

@@ -1,4 +1,4 @@
-"""What an experiment is told. Plain dataclasses: importing this module loads no heavy library."""
+"""Options of experiments. Plain dataclasses: importing this module loads no heavy library."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,38 +13,37 @@ BASELINES = ("modalities", "prior", "gradient_boosting")
 
 @dataclass
 class ExperimentConfig:
-    """Runs that differ from a base run in one thing each: ``mmfusion compare --config STUDY.yaml``.
+    """Compare runs that differ from a base run in one setting: ``mmfusion compare --config STUDY.yaml``.
 
-    Or runs that are finished, on the same rows: ``mmfusion compare --runs runs/a runs/b``.
+    Or compare finished runs on the same rows: ``mmfusion compare --runs runs/a runs/b``.
 
     Attributes:
-        runs: folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
+        runs: Folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
             is trained; ``metric``, ``alarm``, ``benefit_thresholds``, ``output``, ``replicates`` and ``level``
             are the only further options.
-        run: the base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
+        run: The base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
             settings.
-        base: settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
-        vary: dotted setting -> values. Each value is a row: the base run with this one setting changed.
-        rows: name -> dotted settings, for rows that have to change several settings to vary one thing (a loss and its
-            keywords).
+        base: Settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
+        vary: Dotted setting -> values. Each value is a row: the base run with this one setting changed.
+        rows: name -> dotted settings, for rows that change several settings at once (a loss and its keywords).
         baselines: ``true`` also runs each modality of the base (image, text, columns) alone. A list names what is run:
             ``modalities`` for these, ``prior`` (the class shares) and ``gradient_boosting`` (of the columns).
-        seeds: of the runs; each row is trained once per seed, on the same split.
-        cross_validate: test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
-            measure on all folds' test rows together. ``dataset.folds`` is not needed then.
-        leave_out: a column (the maker of a scanner, a hospital); each of its values is left out of the training in
-            turn and tested on alone, and a part of the other rows is drawn for validation. A row of the table each.
-        alarm: classes to act on together; the net benefit of each row, and its difference to the base's, are then told
-            at each of ``benefit_thresholds``.
-        benefit_thresholds: probabilities from which on one would act.
-        metric: the figure that the words and the picture are about; None takes the task's.
-        data: root folder of the data set; None takes the run's own.
-        output: folder of the experiment: its runs, tables and picture; ``runs/study``, of finished runs
-            ``runs/comparison``, unless said otherwise. An experiment that was stopped goes on in it.
-        jobs: runs at a time, each in a process with its share of the cores.
-        replicates: draws of the bootstrap.
-        level: of the intervals.
-        keep_models: keep the best model of each run, and not only its figures and predictions.
+        seeds: Seeds of the runs; each row is trained once per seed, on the same split.
+        cross_validate: Test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
+            evaluate the pooled test rows. ``dataset.folds`` is then not needed.
+        leave_out: Column (manufacturer, hospital) whose values are left out of training in turn and used as test rows;
+            some of the other rows are drawn for validation. Each value is a row of the table.
+        alarm: Classes to act on together; reports the net benefit of each row, and its difference to the base's, at
+            each of ``benefit_thresholds``.
+        benefit_thresholds: Threshold probabilities for the net benefit.
+        metric: Metric of the verdicts and the figure; None uses the task's default.
+        data: Root folder of the data set; None takes the run's own.
+        output: Folder of the experiment: runs, tables and figure; default ``runs/study``, for finished runs
+            ``runs/comparison``. A stopped experiment continues there.
+        jobs: Number of parallel runs, each in a process with its share of the cores.
+        replicates: Number of bootstrap replicates.
+        level: Of the intervals.
+        keep_models: Keep the best model of each run, in addition to its metrics and predictions.
     """
 
     runs: list[str] = field(default_factory=list)
@@ -100,20 +99,20 @@ class DemoConfig:
 
 @dataclass
 class SweepConfig:
-    """A search over ranges: ``mmfusion sweep --config SWEEP.yaml``.
+    """Search over ranges of settings: ``mmfusion sweep --config SWEEP.yaml``.
 
     Attributes:
-        run: the run to improve: a YAML file as ``mmfusion train`` takes it (its path relative to this one's), or its
+        run: The run to improve: a YAML file as ``mmfusion train`` takes it (its path relative to this one's), or its
             settings.
-        base: settings of the run that differ from the file, dotted.
-        space: dotted setting -> a list of choices, or a range ``{low: 1.0e-5, high: 1.0e-2, log: true}`` (of whole
+        base: Settings of the run that differ from the file, dotted.
+        space: Dotted setting -> a list of choices, or a range ``{low: 1.0e-5, high: 1.0e-2, log: true}`` (of whole
             numbers where both ends are; ``step`` may be given).
-        trials: how many settings are tried, those of an earlier, stopped sweep in the same folder included.
-        metric: validation figure to improve; None takes ``run.train.metric``. Test rows choose nothing.
-        seed: of the search.
-        data: root folder of the data set; None takes the run's own.
-        output: folder of the sweep. A sweep that was stopped goes on in it.
-        keep_models: keep the best model of each trial, and not only its figures.
+        trials: Number of trials, including those of a stopped sweep in the same folder.
+        metric: Validation metric to optimize; None uses ``run.train.metric``.
+        seed: Seed of the search.
+        data: Root folder of the data set; None takes the run's own.
+        output: Folder of the sweep. A stopped sweep continues there.
+        keep_models: Keep the best model of each trial, in addition to its metrics.
     """
 
     run: RunConfig

@@ -1,4 +1,4 @@
-"""Explanation: where a model looks, which words it reads, and how much each modality counts."""
+"""Explanation: heat maps, relevance of words and columns, and contributions of modalities."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Attention of a fusion block, seen as a map over the image."""
+"""Attention of a fusion block as a map over the image."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,14 @@ from torch import Tensor
 def attention_maps(
     attentions: Mapping[str, Tensor] | None, size: tuple[int, int], text_mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Where in the image the text tokens look: name -> (h, w), the mean over heads and real text tokens.
+    """Attention of text tokens to image positions: name -> (h, w), the mean over heads and valid text tokens.
 
     Args:
-        attentions: of a model's output, name -> (1, heads, Q, K). Those named ``text_to_...`` whose keys end with the
-            image's tokens are taken: ``text_to_image.0`` of cross-attention, ``text_to_both`` of IBFA over tokens.
-        size: rows and columns of the image's tokens.
-        text_mask: (1, L), real tokens; the others ask nothing.
+        attentions: Attentions of a model's output, name -> (1, heads, Q, K). Used are those named ``text_to_...`` whose
+            keys end with the image's tokens: ``text_to_image.0`` of cross-attention, ``text_to_both`` of IBFA over
+            tokens.
+        size: Rows and columns of the image's tokens.
+        text_mask: (1, L), valid text tokens.
     """
     count, maps = size[0] * size[1], {}
     for name, weights in (attentions or {}).items():

@@ -1,4 +1,4 @@
-"""What each column of a row does for a prediction."""
+"""Contribution of each column of a row to a prediction."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ def column_contributions(
     calibration: Mapping[str, Any] | None = None,
     task: Task | None = None,
 ) -> list[tuple[str, float]]:
-    """The Shapley value of each known cell of a sample's row (Shapley 1953), in the order of the columns.
+    """Shapley values of the known cells of a sample's row (Shapley 1953), in the order of the columns.
 
-    A cell is taken away as a missing one is, everything else stays: the model sees its learned vector of a missing
-    cell. Without any, the row has no columns at all, so that the values sum to ``Contributions.drop["table"]``. A cell
-    that is missing already takes no part. Up to 8 cells all sets of them are tried; with more the values are means over
-    32 random orders, always the same ones (captum's ``ShapleyValueSampling``), which sum to the whole as well.
+    A removed cell counts as missing (the model uses its learned vector); all else is unchanged. Without any cell the
+    row has no columns, so that the values sum to ``Contributions.drop["table"]``. Missing cells have no value. With up
+    to 8 cells all subsets are evaluated; with more, the values are means over 32 fixed random orders (captum's
+    ``ShapleyValueSampling``), with the same sum.
 
     Args:
         model: A ``FusionModel`` with a table tower.
@@ -43,8 +43,8 @@ def column_contributions(
         target: Position of the class.
         names: Names of the columns, numeric ones first.
         output: ``probability`` or ``logit``.
-        calibration: Of the model; None leaves probabilities as the network gives them.
-        task: Of the model, with its labels; None takes the model's own.
+        calibration: Calibration of the model; None uses uncalibrated probabilities.
+        task: Task of the model, with its labels; None takes the model's own.
 
     Raises:
         ValueError: An unknown output, another number of names, or no known cell.

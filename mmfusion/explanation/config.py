@@ -11,17 +11,17 @@ class ExplainConfig:
     """Options of an explanation.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        data: folder of images, folder of a data set, a table, or one image. Labels and splits are not needed.
-        output: folder for a picture and a JSON file per row, ``<id>.png`` and ``<id>.json``.
-        rows: ids of the rows to explain, in this order; null takes the first ``limit``.
-        limit: rows at most.
-        label: class to explain; null takes the predicted one of each row.
-        method: of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
-        level: of the backbone (CNN stages, transformer blocks), for ``grad_cam``: -1 is the last, the usual choice, -2
-            the finer one before, twice as fine in a CNN, which helps with small inputs.
-        text_method: of the words: ``integrated_gradients`` or ``gradient_x_input``.
-        dataset: how to read the data; what the model was trained with, unless said otherwise.
+        model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        data: Folder of images, folder of a data set, a table, or one image. Labels and splits are not needed.
+        output: Folder for a picture and a JSON file per row, ``<id>.png`` and ``<id>.json``.
+        rows: Ids of the rows to explain, in this order; null takes the first ``limit``.
+        limit: Maximum number of rows.
+        label: Class to explain; null takes the predicted class of each row.
+        method: Method of the heat map: ``grad_cam``, ``integrated_gradients`` or ``occlusion``.
+        level: Backbone level (CNN stage, transformer block) for ``grad_cam``: -1 is the last, the usual choice; -2 the
+            one before, twice as fine in a CNN, which helps with small inputs.
+        text_method: Method for the words: ``integrated_gradients`` or ``gradient_x_input``.
+        dataset: How to read the data; the defaults are the model's training settings.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""How much each modality counts for a prediction."""
+"""Contribution of each modality to a prediction."""
 
 import itertools
 import math
@@ -18,16 +18,16 @@ from mmfusion.task import Task, task_of
 
 @dataclass(frozen=True)
 class Contributions:
-    """What the modalities of one sample do for one class.
+    """Contributions of the modalities of one sample to one class.
 
     Attributes:
-        values: joined names of the modalities that were shown (``image+text``, ``image``, ``text``, ``none``) -> the
-            class's probability (or logit) then.
-        drop: modality -> what is lost when it alone is taken away.
-        shapley: modality -> its Shapley value (Shapley 1953): what it adds, averaged over the orders in which the
-            modalities may come. They sum to the difference between all and none.
-        interaction: with two modalities, v(both) - v(image) - v(text) + v(none): above 0 they say more together than
-            each by itself, below 0 they say the same; otherwise None.
+        values: Joined names of the given modalities (``image+text``, ``image``, ``text``, ``none``) -> the probability
+            (or logit) of the class.
+        drop: modality -> decrease if only this modality is removed.
+        shapley: modality -> its Shapley value (Shapley 1953), the average increase over all orders of adding the
+            modalities. They sum to the difference between all and none.
+        interaction: With two modalities, v(both) - v(image) - v(text) + v(none): above 0 they are complementary, below
+            0 redundant; otherwise None.
     """
 
     values: dict[str, float]
@@ -45,22 +45,21 @@ def modality_contributions(
     calibration: Mapping[str, Any] | None = None,
     task: Task | None = None,
 ) -> Contributions:
-    """Take each set of modalities away, and see what the model says.
+    """Evaluate the model with every subset of the sample's modalities.
 
-    A modality is taken away as a missing one is: the model puts its learned token in place (``<modality>_present``).
-    How well that token stands for "nothing known" depends on training: with ``modality_dropout`` above 0, or rows that
-    lacked a modality, it has learned to.
+    A removed modality counts as missing (``<modality>_present``): the model uses its learned token. That token means
+    "unknown" only if it was trained, with ``modality_dropout`` above 0 or rows that lack the modality.
 
     Args:
-        model: a ``FusionModel``; n modalities take 2^n evaluations of one batch.
-        inputs: keyword tensors of one sample (B = 1). A modality that the sample lacks takes no part.
-        target: position of the class.
+        model: A ``FusionModel``; n modalities take 2^n evaluations of one batch.
+        inputs: Keyword tensors of one sample (B = 1). Modalities that the sample lacks are ignored.
+        target: Position of the class.
         output: ``probability`` or ``logit``.
-        calibration: of the model; None leaves probabilities as the network gives them.
-        task: of the model, with its labels; None takes the model's own.
+        calibration: Calibration of the model; None uses uncalibrated probabilities.
+        task: Task of the model, with its labels; None takes the model's own.
 
     Raises:
-        ValueError: unknown output, or the sample has no modality.
+        ValueError: Unknown output, or the sample has no modality.
     """
     check_choice("output", output, ("probability", "logit"))
     players = [name for name in model.towers if has_modality(model, inputs, name)]
@@ -96,8 +95,8 @@ def shapley_value(player: Hashable, value: Mapping[frozenset[Any], float]) -> fl
     """sum_S |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)) over the sets S without i.
 
     Args:
-        player: i.
-        value: v of every set of the n players.
+        player: The player i.
+        value: Value v of every set of the n players.
     """
     n, total = max(map(len, value)), 0.0
     for shown, worth in value.items():

@@ -1,4 +1,4 @@
-"""Everything that explains one prediction, side by side."""
+"""Explanation of one prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,29 +26,29 @@ from mmfusion.text.tokenizer import reads_digits
 
 @dataclass
 class Explanation(ModelOutput):
-    """Why a model says what it says about one sample. Fields by attribute or by key; None where there is no such thing.
+    """Explanation of the prediction for one sample. Fields by attribute or by key; None if not applicable.
 
     Attributes:
-        label: the predicted class; of several labels those that are there, joined by ``|``.
-        probability: of that class.
+        label: The predicted class; for several labels the present ones, joined by ``|``.
+        probability: Probability of the predicted class.
         probabilities: class -> probability.
         numbers: target -> value, low and high, of a regression, which has no label and no probabilities.
-        explained: the class that is explained; the predicted one unless another was asked for.
-        heat_map: (H, W) float32 in [0, 1] over the model's view of the image: where the evidence for the class lies,
-            scaled to its largest value; all 0 where nothing speaks for it.
-        heat_maps: picture -> (H, W) likewise, on one scale, where the tower saw several (``slice 3``, ``view 1``,
-            ``global``, ``local``); else just ``image``.
-        relevance: picture -> the map before scaling, signed and as small as it came.
-        pictures: picture -> (H, W, 3) uint8, what the heat map lies over.
+        explained: The explained class; by default the predicted one.
+        heat_map: (H, W) float32 in [0, 1] over the model's view of the image: evidence for the class, scaled to its
+            largest value; all 0 if there is none.
+        heat_maps: picture -> (H, W), with a common scale, if the tower reads several images (``slice 3``, ``view 1``,
+            ``global``, ``local``); else only ``image``.
+        relevance: picture -> the signed map before scaling, in its original resolution.
+        pictures: picture -> (H, W, 3) uint8, the image below the heat map.
         boxes: picture -> (left, top, right, bottom), the part of the picture that the model saw, in its pixels.
-        attention: name -> (h, w), where the text looks in the image, in attention fusion.
-        words: (word, relevance) pairs of the text; above 0 speaks for the class.
-        instances: (N,) attention to each vector of a bag, where the aggregator has any; their sum is 1.
-        columns: (column, Shapley value) pairs of the row's known cells, in units of the probability; above 0 speaks for
-            the class.
-        gates: name -> values of gates, level weights and stream weights, as the model gives them.
-        experts: (K,) shares of the experts in a mixture.
-        contributions: what image, text and columns do for the probability of the class.
+        attention: name -> (h, w), attention of the text to image positions, in attention fusion.
+        words: (word, relevance) pairs of the text; positive values support the class.
+        instances: (N,) attention to each vector of a bag, if the aggregator has attention; their sum is 1.
+        columns: (column, Shapley value) pairs of the row's known cells, in units of probability; positive values
+            support the class.
+        gates: name -> values of gates, level weights and stream weights.
+        experts: (K,) router probabilities of a mixture of experts.
+        contributions: Contributions of image, text and columns to the probability of the class.
     """
 
     label: str | None = None
@@ -83,13 +83,13 @@ def explain_item(
     """Explain the prediction of one encoded sample.
 
     Args:
-        predictor: the model, whose processor encoded the sample.
-        item: result of ``processor.encode_row`` (or of a data set).
-        image: the original picture, to lay the heat map over; None takes the model's view of it.
-        label: as in :class:`~mmfusion.explanation.config.ExplainConfig`, like all further ones.
+        predictor: The model, whose processor encoded the sample.
+        item: Result of ``processor.encode_row`` (or of a data set).
+        image: The original image, to draw the heat map over; None uses the model's view of it.
+        label: As in :class:`~mmfusion.explanation.config.ExplainConfig`, like all following arguments.
 
     Raises:
-        ValueError: an unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
+        ValueError: An unknown class, method or level, or a model that cannot be explained (:func:`explainable`).
         ImportError: captum is not installed.
     """
     model, processor, task = explainable(predictor), predictor.processor, predictor.task

@@ -1,4 +1,4 @@
-"""A model as an attribution method wants it: a function of one input, in evaluation mode, cheap to call many times."""
+"""Model wrappers for attribution methods: a function of one input, in evaluation mode, cheap to call repeatedly."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping

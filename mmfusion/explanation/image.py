@@ -1,4 +1,4 @@
-"""Where in the image the evidence for a class lies: Grad-CAM, integrated gradients, occlusion, by captum."""
+"""Relevance of image positions for a class: Grad-CAM, integrated gradients and occlusion, by captum."""
 
 import contextlib
 import itertools
@@ -29,29 +29,29 @@ def image_relevance(
     steps: int = 16,
     window: float = 0.15,
 ) -> list[Tensor]:
-    """Relevance of each place of a sample's image for the logit of a class; above 0 speaks for the class.
+    """Relevance of each image position for the logit of a class; positive values support the class.
 
-    The other inputs stay as they are: a model with several inputs is explained whole.
+    The other inputs are unchanged.
 
     Args:
-        model: a ``FusionModel`` with an image tower.
-        inputs: keyword tensors of one sample (B = 1).
-        target: position of the class.
+        model: A ``FusionModel`` with an image tower.
+        inputs: Keyword tensors of one sample (B = 1).
+        target: Position of the class.
         method: ``grad_cam``, sum_k mean(d logit / d A_k) A_k over the channels of the backbone's last map (Selvaraju et
             al. 2017); in a vision transformer, over the tokens that the last block's attention reads.
             ``integrated_gradients`` of the pixels, from the mean image (Sundararajan et al. 2017). ``occlusion``, the
-            drop of the logit when a window is greyed (Zeiler & Fergus 2014).
-        level: as in :class:`~mmfusion.explanation.config.ExplainConfig`.
-        layer: for ``grad_cam`` in a tower without a timm backbone: a module that gives (N, C, h, w).
-        steps: of the integral.
-        window: side of the occluding window, over the image's.
+            drop of the logit if a window is grayed out (Zeiler & Fergus 2014).
+        level: As in :class:`~mmfusion.explanation.config.ExplainConfig`.
+        layer: For ``grad_cam`` in a tower without a timm backbone: a module that returns (N, C, h, w).
+        steps: Number of steps of the integral.
+        window: Side of the occluding window, relative to the image's.
 
     Returns:
-        One (h, w) map per picture that the tower saw, in its order: the image; the slices or views that are present; or
-        the whole image and its region of interest. Grad-CAM's are as small as the backbone's map.
+        One (h, w) map per image that the tower reads, in its order: the image; the present slices or views; or the
+        whole image and its region of interest. Those of Grad-CAM have the size of the backbone's map.
 
     Raises:
-        ValueError: no image in the inputs, more than one sample, an unknown method, or no layer to look into.
+        ValueError: No image in the inputs, more than one sample, an unknown method, or no layer to look into.
         ImportError: captum is not installed.
     """
     pixels = inputs.get("pixel_values")

@@ -1,4 +1,4 @@
-"""Explanations as pictures and files, drawn without pyplot's global state."""
+"""Explanations as figures and files, without pyplot's global state."""
 
 import textwrap
 from collections.abc import Mapping
@@ -151,8 +151,8 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
     axes.barh(range(len(values)), numbers, color=colours, height=0.7)
     axes.set_yticks(range(len(values)), names, fontsize=8)
     axes.invert_yaxis()
-    # Shares and probabilities on their own scale, so that small ones look small.
-    low, high = min(0.0, *numbers), max(1.0 if min(numbers) >= 0 else 0.0, *numbers)
+    # Shares and probabilities on their own scale, so that small ones look small; so do contributions below 0.1.
+    low, high = min(0.0, *numbers), max(1.0 if min(numbers) >= 0 else 0.1, *numbers)
     span = high - low
     axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.2 * span)
     for i, value in enumerate(numbers):

@@ -25,7 +25,7 @@ from mmfusion.names import did_you_mean, one_line
 
 @dataclass(frozen=True)
 class Explained:
-    """What an explanation wrote.
+    """Result of ``explain``.
 
     Attributes:
         folder: Folder of the files.
@@ -44,7 +44,7 @@ class Explained:
 
 
 def explain(config: ExplainConfig) -> Explained:
-    """Show where a trained model looks, which words it reads, and how much image and text count."""
+    """Explain predictions: heat maps, words, columns, and contributions of the modalities."""
     predictor = open_predictor([config.model])
     print(f"explaining {config.data} with {config.model}")
     return explain_path(predictor, **{name: value for name, value in vars(config).items() if name != "model"})

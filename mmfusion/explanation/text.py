@@ -1,4 +1,4 @@
-"""Which tokens of the text the evidence for a class lies in."""
+"""Relevance of text tokens for a class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,25 +21,25 @@ def token_relevance(
     method: str = "integrated_gradients",
     steps: int = 16,
 ) -> Tensor:
-    """Relevance of each token of a sample's text for the logit of a class; above 0 speaks for the class.
+    """Relevance of each text token for the logit of a class; positive values support the class.
 
-    The image enters as it is, and its tower runs once.
+    The image is unchanged, and its tower runs once.
 
     Args:
-        model: a ``FusionModel`` with a transformers text tower.
-        inputs: keyword tensors of one sample (B = 1).
-        target: position of the class.
-        baseline_ids: (1, L) the text that says nothing: padding tokens in place of words (:func:`blank_text`).
+        model: A ``FusionModel`` with a transformers text tower.
+        inputs: Keyword tensors of one sample (B = 1).
+        target: Position of the class.
+        baseline_ids: (1, L) neutral text: padding tokens instead of words (:func:`blank_text`).
         method: ``integrated_gradients`` of the word embeddings from the baseline's to the text's (Sundararajan et al.
-            2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is one step of it, at the
-            text.
-        steps: of the integral.
+            2017): the relevances sum to the difference of the logits. ``gradient_x_input`` is its one-step
+            approximation at the text.
+        steps: Number of steps of the integral.
 
     Returns:
         (L,) relevances, 0 at padding.
 
     Raises:
-        ValueError: no text in the inputs, or an unknown method.
+        ValueError: No text in the inputs, or an unknown method.
         ImportError: captum is not installed.
     """
     ids, tower = inputs.get("input_ids"), getattr(model, "text_tower", None)
@@ -94,7 +94,7 @@ def words_of(
         tokens: N pieces.
         relevance: N numbers.
         special: Tokens that are no part of the text.
-        digits: Whether the tokenizer takes numbers apart into digits; if not, digits side by side are two numbers.
+        digits: Whether the tokenizer splits numbers into digits; if not, adjacent digits are two numbers.
     """
     starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
     marked = any(token.startswith(starts) for token in tokens)

@@ -1,4 +1,4 @@
-"""Export: a saved model as one program, for ONNX Runtime or ``torch.export``, checked against the model itself."""
+"""Export of saved models to ONNX Runtime or ``torch.export``, compared with the original."""
 
 from typing import TYPE_CHECKING
 

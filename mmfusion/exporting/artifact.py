@@ -1,4 +1,4 @@
-"""An exported model as a folder: the program, and all that makes rows its inputs and names its outputs."""
+"""The folder of an exported model: the program, processor and labels."""
 
 import os
 import tempfile
@@ -24,12 +24,12 @@ from mmfusion.names import check_choice
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote.
+    """Result of an export.
 
     Attributes:
-        path: the folder, or the file where a file was asked for.
-        difference: largest difference between the program and the model, as for ``tolerance``, before quantization.
-        quantized: what quantization cost; None without it.
+        path: The folder, or the file if one was requested.
+        difference: Largest difference between the written program and the model, as for ``tolerance``, before quantization.
+        quantized: Cost of quantization; None without it.
     """
 
     path: Path
@@ -60,22 +60,22 @@ def export_model(
     split: str | None = None,
     dataset: DatasetConfig | None = None,
 ) -> Exported:
-    """Export a saved model, and compare what was written with the model.
+    """Export a saved model, and compare the written program with the model.
 
     Inputs are those of ``FusionModel.forward`` by name, ``image_present`` and ``text_present`` among them; outputs are
-    ``logits`` and calibrated ``probabilities``, both (B, C). The number of samples, of tokens, and of
-    slices or views is free; the size of the pictures is the processor's.
+    ``logits`` and calibrated ``probabilities``, both (B, C). The number of samples, of tokens, and of slices or views
+    is free; the image size is the processor's.
 
     The arguments are those of :class:`~mmfusion.exporting.config.ExportConfig`; ``model`` may be a predictor too, and
     ``data`` a table in memory.
 
     Raises:
-        FileExistsError: the folder holds something else than an export.
-        FileNotFoundError: there is no such model.
-        ValueError: what may be of a person or a machine stands in the model's texts, and ``force`` is not given; an
-            unknown format, a model that is exported already, or several, a file of another suffix, or a
-            program that differs by more than ``tolerance``; ``quantize`` without ``data``, or of something else than
-            the folder of an ONNX program. Nothing is written then, and what was there stays.
+        FileExistsError: The folder holds something else than an export.
+        FileNotFoundError: There is no such model.
+        ValueError: Possible personal data in the model's texts without ``force``; an unknown format; an exported model
+            or several models; a wrong file suffix; a program that differs by more than ``tolerance``; or
+            ``quantize`` without ``data``, or for anything but the folder of an ONNX program. Nothing is written
+            then, and existing files are kept.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()

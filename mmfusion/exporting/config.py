@@ -10,20 +10,19 @@ class ExportConfig:
     """Options of export.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        output: folder to make, for ``Predictor.from_pretrained``: the program, ``config.json`` with processor, labels
-            and calibration, the tokenizer's files, metrics and model card. Or a file, ``.onnx`` or ``.pt2``, for the
-            program alone.
+        model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        output: Folder to write, for ``Predictor.from_pretrained``: the program, ``config.json`` with processor, labels
+            and calibration, tokenizer files, metrics and model card. Or a file, ``.onnx`` or ``.pt2``, for the program
+            only.
         format: ``onnx``, or ``torch-export`` for ``torch.export.load``.
-        tolerance: largest difference from the model that is accepted, of a probability, or of a logit over the batch's
+        tolerance: Maximum accepted difference from the model, of a probability, or of a logit relative to the batch's
             largest (at least 1).
-        force: export although the model's texts hold what may be of a person or a machine (names, dates, ids, paths,
-            keys); the card says so.
-        quantize: ``int8`` stores the weights of an ONNX program in 8 bits; the folder then tells what that costs on
-            the rows of ``data``. None leaves them as they are.
-        data: labelled rows to measure that on: root folder of a data set, or its table.
-        split: which of them: ``train``, ``val``, ``test`` or ``all``; None takes the test rows where there are any.
-        dataset: how to read them; what the model was trained with, unless said otherwise.
+        force: Export although the model's texts contain possible names, dates, ids, paths or keys; the card records it.
+        quantize: ``int8`` stores the weights of an ONNX program in 8 bits, and records the cost on the rows of ``data``
+            in the folder. None keeps the weights in 32 bits.
+        data: Labeled rows to measure the cost on: root folder of a data set, or its table.
+        split: Split of these rows: ``train``, ``val``, ``test`` or ``all``; None uses the test rows if there are any.
+        dataset: How to read them; the defaults are the model's training settings.
     """
 
     model: str

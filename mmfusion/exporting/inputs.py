@@ -1,4 +1,4 @@
-"""The tensors that an exported program takes: their names, which of their sizes are free, and random ones."""
+"""Inputs of an exported program: names, free dimensions, and random examples."""
 
 from typing import Any
 

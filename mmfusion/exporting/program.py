@@ -1,4 +1,4 @@
-"""A model as a program of tensors alone: traced, written, and compared with the model on batches of many shapes."""
+"""Tracing of a model into a program, and comparison of both on batches of many shapes."""
 
 import importlib.util
 import logging
@@ -77,26 +77,26 @@ def write_program(
     tolerance: float = 1e-4,
     features: bool = False,
 ) -> float:
-    """Trace a model, write the program to a file, read the file and compare it with the model.
+    """Trace a model, write the program, read it again and compare it with the model.
 
-    The number of samples, of tokens, and of slices or views is free. The file is written beside ``path`` and takes its
-    name once it has passed.
+    The number of samples, of tokens, and of slices or views is free. The file is written under a temporary name and
+    renamed once it has passed.
 
     Args:
-        model: on the CPU; it is put in evaluation mode.
-        path: file to write; what is there is replaced.
-        calibration: the model's, which is part of the program; None takes none.
-        task: the model's with its labels and targets; None takes the model's alone.
-        format: as in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
-        image_size: side of the pictures in pixels; it is fixed in the program. None only for a model of text.
-        max_length: longest text that is compared, in tokens; None takes what the text encoder can read.
-        features: whether the program returns what the towers pool, too.
+        model: On the CPU; it is put in evaluation mode.
+        path: File to write; an existing one is replaced.
+        calibration: The model's calibration, which becomes part of the program; None for none.
+        task: The model's task with its labels and targets; None takes the model's own.
+        format: As in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
+        image_size: Side of the images in pixels, which is fixed in the program; None only for a model of text.
+        max_length: Longest text that is compared, in tokens; None takes what the text encoder can read.
+        features: Whether the program also returns the pooled features of the towers.
 
     Returns:
         The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
 
     Raises:
-        ValueError: an unknown format, a model that the format cannot express, or a program that differs by more than
+        ValueError: An unknown format, a model that the format cannot express, or a program that differs by more than
             ``tolerance``.
         ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """

@@ -1,4 +1,4 @@
-"""``export(config)``: a saved model as one program."""
+"""``export(config)``: export of a saved model."""
 
 from mmfusion.exporting.artifact import Exported, export_model
 from mmfusion.exporting.config import ExportConfig

@@ -1,4 +1,4 @@
-"""Fusion by attention between image tokens and text tokens (report table 3)."""
+"""Fusion by attention between image tokens and text tokens."""
 
 from typing import Any, Literal
 
@@ -13,14 +13,14 @@ from mmfusion.registry import register
 
 @register("fusion", "cross_attention")
 class CrossAttention(ProjectedFusion):
-    """Tokens of one modality are the query, tokens of the other key and value (Vaswani et al. 2017).
+    """Cross-attention: tokens of one side are queries, tokens of the other keys and values (Vaswani et al. 2017).
 
     Args:
         dim: Width both are projected to, and of the result.
-        num_layers: Transformer layers, 1 or 2 in the report.
-        num_heads: Attention heads.
-        query: Whose tokens ask: ``text`` (the report's choice) or ``image``.
-        dropout: Within each layer.
+        num_layers: Number of transformer layers.
+        num_heads: Number of attention heads.
+        query: Side whose tokens are the queries: ``text`` or ``image``.
+        dropout: Dropout within each layer.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class CrossAttention(ProjectedFusion):
 
 @register("fusion", "co_attention")
 class CoAttention(ProjectedFusion):
-    """Both directions at once: each side's tokens ask the other's (ViLBERT, Lu et al. 2019).
+    """Co-attention: each side's tokens attend to the other's (ViLBERT, Lu et al. 2019).
 
     Args:
         dim: Width both are projected to; the result is twice as wide.
-        num_layers: Co-attentional layers.
-        num_heads: Attention heads.
-        dropout: Within each layer.
+        num_layers: Number of co-attention layers.
+        num_heads: Number of attention heads.
+        dropout: Dropout within each layer.
     """
 
     def __init__(

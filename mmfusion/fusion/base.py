@@ -1,4 +1,4 @@
-"""What every fusion block has in common."""
+"""Base classes of fusion blocks."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -12,16 +12,16 @@ from mmfusion.outputs import Features, Fused
 
 
 class FusionBlock(nn.Module):
-    """Two sides in, ``Fused`` out.
+    """Base class of fusion blocks: features of two sides in, ``Fused`` out.
 
-    A block of your own needs no more than ``__init__(image_dim, text_dim, dim)``, the widths of both sides' features
-    and the one they are projected to, and ``forward(image, text)``; deriving from this class declares what it reads and
-    how wide its output is.
+    A custom block only needs ``__init__(image_dim, text_dim, dim)``, the widths of both sides' features and of the
+    projection, and ``forward(image, text)``; deriving from this class declares what it reads and the width of its
+    output.
 
     Attributes:
-        reads_levels: True when the block reads ``Features.levels``; the towers then return them.
+        reads_levels: Whether the block reads ``Features.levels``; if so, the towers return them.
         num_features: Width of ``Fused.pooled``.
-        token_features: Width of ``Fused.tokens``; None where the block makes none, or makes them ``num_features`` wide.
+        token_features: Width of ``Fused.tokens``; None if the block returns none, or tokens of width ``num_features``.
         side_dims: Widths of ``Fused.image`` and ``Fused.text``, which the auxiliary heads classify.
     """
 

@@ -1,4 +1,4 @@
-"""Hierarchical interaction: image and text levels fused pair by pair (report section 2.5, eq. 1-2)."""
+"""Hierarchical fusion: image and text levels are fused in pairs."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,26 +15,25 @@ from mmfusion.registry import register
 
 @register("fusion", "hier_interact")
 class Hierarchical(FusionBlock):
-    """F_i = GatedFusion(V_i, T_i) at each level, F = sum_i w_i F_i with a learned number per level (report eq. 1-2).
+    """Gated fusion of each level, F_i = Gated(V_i, T_i), and their weighted sum F = sum_i w_i F_i with learned weights.
 
-    ``softmax`` makes the level weights sum to one; under ``sigmoid`` each is in (0, 1) on its own, as equation 2 writes
-    it. At the start all are equal. ``gates`` holds ``levels`` (B, num_levels) and the gate of level i, ``image.i`` (B,
-    dim). The tokens are the levels F_i.
+    With ``softmax`` the level weights sum to one; with ``sigmoid`` each is in (0, 1). Initially all are equal.
+    ``gates`` holds ``levels`` (B, num_levels) and the gate of level i, ``image.i`` (B, dim). The tokens are the levels
+    F_i.
 
-    The towers give the levels: a CNN's deepest stages (layer2, layer3, layer4 of a ResNet), hidden states at equal
-    parts of a transformer's depth (4, 8, 12 of BERT-base; a text encoder with fewer layers than levels gives some
-    twice).
+    The towers provide the levels: the deepest stages of a CNN (layer2, layer3, layer4 of a ResNet), or equally spaced
+    hidden states of a transformer (4, 8, 12 of BERT-base; a text encoder with fewer layers than levels repeats some).
 
     Args:
-        dim: width of every level, and of the result.
-        num_levels: levels of each tower.
+        dim: Width of every level, and of the result.
+        num_levels: Levels of each tower.
         weights: ``softmax`` or ``sigmoid``.
-        gate: one gate per ``dimension`` or per ``sample``.
-        image_level_dims: width of each image level; None takes ``image_dim`` for all. A model fills it in.
-        text_level_dims: width of each text level; None takes ``text_dim`` for all. A model fills it in.
+        gate: One gate value per ``dimension`` or per ``sample``.
+        image_level_dims: Width of each image level; None uses ``image_dim`` for all. Models set it.
+        text_level_dims: Width of each text level; None uses ``text_dim`` for all. Models set it.
 
     Raises:
-        ValueError: a keyword is out of range, or the features have another number of levels.
+        ValueError: A keyword is out of range, or the features have another number of levels.
     """
 
     reads_levels = True

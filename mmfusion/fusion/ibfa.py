@@ -1,4 +1,4 @@
-"""MIBF-Net's interactive bidirectional fusion by attention (report section 6, eq. 13-14)."""
+"""Interactive bidirectional fusion by attention (MIBF-Net)."""
 
 from typing import Literal
 
@@ -13,25 +13,26 @@ from mmfusion.registry import register
 
 @register("fusion", "ibfa")
 class IBFA(FusionBlock):
-    """F = [Attn(I, T); Attn(T, I)], each side's query attending to both sides' keys and values (MIBF-Net).
+    """Bidirectional fusion F = [Attn(I, T); Attn(T, I)]: each side's query attends to both sides' keys and values
+    (MIBF-Net).
 
-    The defaults are the published block. Trained, it usually reads one side only: nothing bounds the softmax over both
-    sides, and the side that loses it gets no gradient. ``residual``, ``auxiliary="own"`` and ``max_logit=4`` keep both
-    sides alive (docs/parts/mibf.md).
+    The defaults are the published block. In training it usually collapses to one side: the scores of the softmax over
+    both sides are unbounded, and the side with a small weight gets no gradient. ``residual``, ``auxiliary="own"`` and
+    ``max_logit=4`` prevent this (docs/parts/mibf.md).
 
     Args:
         image_dim: Width of the image features.
-        text_dim: Width of the text features; projected only where it differs from ``dim`` (BERT's 768 enters as is).
+        text_dim: Width of the text features; projected only if it differs from ``dim``.
         dim: Width of the attention; the result is twice as wide.
         num_heads: Attention heads (1 in the publication).
         form: ``pooled`` is the published model, one vector per side; ``token`` attends over map positions and text
             tokens.
         residual: Add each side's own projected features to its attention's output, I + Attn(I, T) and T + Attn(T, I).
         auxiliary: What the auxiliary heads classify. ``fused`` is the published model: the attention's output of each
-            side's query, in which both sides take part. ``own`` is each side's projected features before the attention
-            (their mean over real tokens), so that the logits are of that side alone.
-        max_logit: Bound of the attention's scores; None is the published attention without one
-            (see :class:`~mmfusion.layers.JointAttention`).
+            side's query, which depends on both sides. ``own`` is each side's projected features before the attention
+            (their mean over valid tokens), so that the logits depend on that side only.
+        max_logit: Bound of the attention scores; None is the published, unbounded attention (see
+            :class:`~mmfusion.layers.JointAttention`).
 
     Raises:
         ValueError: A value out of range.

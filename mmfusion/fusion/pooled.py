@@ -1,4 +1,4 @@
-"""Fusion of the two pooled vectors: concatenation, sum, product, gate, low-rank bilinear (report table 3)."""
+"""Fusion of the two pooled vectors: concatenation, sum, product, gate, low-rank bilinear."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from mmfusion.registry import register
 
 
 class PooledFusion(ProjectedFusion):
-    """Projects both pooled vectors to one width, which is the result's too, and combines them in ``combine``."""
+    """Base of blocks that project both pooled vectors to one width and merge them in ``combine``."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 256) -> None:
         super().__init__(image_dim, text_dim, dim)
@@ -30,10 +30,10 @@ class PooledFusion(ProjectedFusion):
 
 @register("fusion", "concat")
 class Concat(FusionBlock):
-    """[v; t], the report's baseline.
+    """Concatenation [v; t].
 
     Args:
-        dim: None concatenates the features as they are; a number projects each side to that width first.
+        dim: Width that each side is projected to first; None concatenates the features unchanged.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Concat(FusionBlock):
 
 @register("fusion", "add")
 class Add(PooledFusion):
-    """P_v v + P_t t."""
+    """Sum of both projected vectors, P_v v + P_t t."""
 
     def combine(self, image: Tensor, text: Tensor) -> tuple[Tensor, None]:
         """Element-wise sum."""
@@ -59,7 +59,7 @@ class Add(PooledFusion):
 
 @register("fusion", "mul")
 class Mul(PooledFusion):
-    """P_v v * P_t t, a soft AND."""
+    """Element-wise product of both projected vectors, P_v v * P_t t."""
 
     def combine(self, image: Tensor, text: Tensor) -> tuple[Tensor, None]:
         """Element-wise product."""
@@ -68,11 +68,11 @@ class Mul(PooledFusion):
 
 @register("fusion", "gated")
 class Gated(PooledFusion):
-    """z * v + (1 - z) * t with z = sigmoid(W [v; t]) (gated multimodal unit, Arevalo et al. 2017).
+    """Gated sum z * v + (1 - z) * t, z = sigmoid(W [v; t]) (gated multimodal unit, Arevalo et al. 2017).
 
     Args:
-        dim: width both are projected to.
-        gate: one z per ``dimension`` or one per ``sample``.
+        dim: Width both are projected to.
+        gate: One z per ``dimension`` or one per ``sample``.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Gated(PooledFusion):
 
 @register("fusion", "bilinear")
 class LowRankBilinear(ProjectedFusion):
-    """Second-order interaction v (x) t by a low-rank Hadamard product, W_o ((U^T v) * (V^T t)) (Kim et al. 2017).
+    """Low-rank bilinear pooling, W_o ((U^T v) * (V^T t)) (Kim et al. 2017).
 
     Args:
-        dim: width of the result.
-        rank: rank of the factorised interaction; None takes ``dim``.
+        dim: Width of the result.
+        rank: Rank of the interaction; None uses ``dim``.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int = 256, rank: int | None = None) -> None:

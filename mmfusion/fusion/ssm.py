@@ -1,4 +1,4 @@
-"""Fusion by a state space model over the joined sequence (report section 10, eq. 27-28)."""
+"""Fusion by a state space model over the joined sequence."""
 
 import torch
 from torch import nn
@@ -12,17 +12,16 @@ from mmfusion.registry import register
 
 @register("fusion", "ssm")
 class SSMFusion(ProjectedFusion):
-    """Image tokens and text tokens as one sequence [v; t], read in both directions by Mamba blocks (Gu & Dao 2023);
-    each side's mean.
+    """Bidirectional Mamba blocks (Gu & Dao 2023) over the joined tokens [v; t], then the mean of each side.
 
-    Time and memory grow linearly with N + L, where attention's grow with the square. Absent tokens are skipped.
+    Time and memory grow linearly with N + L (quadratically for attention). Absent tokens are skipped.
 
     Args:
-        dim: width both are projected to; the result is twice as wide.
+        dim: Width both are projected to; the result is twice as wide.
         num_layers: Mamba blocks.
-        d_state: size of each channel's state.
-        expand: inner width of a block over ``dim``.
-        dropout: of each block.
+        d_state: Size of each channel's state.
+        expand: Inner width of a block as a multiple of ``dim``.
+        dropout: Dropout of each block.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The attention-pooling head."""
+"""Attention-pooling head."""
 
 import torch
 from torch import nn
@@ -10,15 +10,16 @@ from mmfusion.registry import register
 
 @register("head", "attention_pool")
 class AttentionPoolHead(Head):
-    """a_i = softmax(q . k_i), h = sum a_i v_i over the fused tokens, q learned; then a linear layer (report eq. 6).
+    """Attention pooling of the fused tokens, h = sum softmax(q . k_i) v_i with a learned query, then a linear layer.
 
-    Padded tokens get no weight. Where a fusion block makes no tokens (``concat``), the pooled vector is the only token,
-    and the head is a two-layer linear one. The weights are ``attentions["attention_pool"]`` (B, 1, 1, N).
+    Padded tokens get no weight. If the fusion block returns no tokens (``concat``), the pooled vector is the only
+    token, and the head is two linear layers. The weights are ``attentions["attention_pool"]`` (B, 1, 1, N). As in Ilse
+    et al. 2018, without their hidden gate.
 
     Args:
-        hidden_features: width of keys and values.
-        dropout: before the linear layer.
-        token_features: width of the tokens; None takes ``in_features``. A model fills it in.
+        hidden_features: Width of keys and values.
+        dropout: Dropout before the linear layer.
+        token_features: Width of the tokens; None uses ``in_features``. Models set it.
 
     Raises:
         ValueError: (at the first call) the tokens have another width.

@@ -1,4 +1,4 @@
-"""What every head has in common."""
+"""Base class of heads."""
 
 from abc import abstractmethod
 
@@ -9,14 +9,14 @@ from mmfusion.outputs import Fused, FusionOutput
 
 
 class Head(nn.Module):
-    """Classifies a fused representation.
+    """Base class of heads, which classify a fused representation.
 
-    ``forward`` takes the ``Fused`` of a fusion block or, for a head used on its own, a tensor: (B, in_features), or
-    (B, N, in_features) tokens. It returns a ``FusionOutput``, so that any loss applies to a head alone as to a model.
+    ``forward`` takes the ``Fused`` of a fusion block or, if the head is used alone, a tensor: (B, in_features), or (B,
+    N, in_features) tokens. It returns a ``FusionOutput``, so that any loss works with a head alone.
 
     Args:
-        in_features: width of what is classified.
-        num_classes: C.
+        in_features: Width of the input.
+        num_classes: Number of classes C.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -26,7 +26,7 @@ class Head(nn.Module):
 
     @abstractmethod
     def classify(self, fused: Fused) -> FusionOutput:
-        """``Fused`` -> logits (B, C) and what else the head has to say."""
+        """``Fused`` -> logits (B, C) and further outputs of the head."""
 
     def forward(self, x: Fused | Tensor) -> FusionOutput:
         """Classify a ``Fused`` or a plain tensor."""

@@ -1,4 +1,4 @@
-"""The lesion-and-context head."""
+"""Lesion-and-context head."""
 
 from typing import Literal
 
@@ -14,29 +14,29 @@ from mmfusion.registry import register
 
 @register("head", "dual_expert")
 class DualExpertHead(Head):
-    """y = w y_local + (1 - w) y_global: a lesion expert and a context expert, weighed per sample (report eq. 15-16).
+    """Lesion expert and context expert, weighted per sample: y = w y_local + (1 - w) y_global.
 
-    ======== =======================================================================================================
+    ======== =========================================================================================================
     learned  [w, 1 - w] = softmax(W [f_local; f_global])
-    entropy  w = sigmoid(-H(p_local)), H(p) = -sum p log p: the context counts more, the less certain the local expert
+    entropy  w = sigmoid(-H(p_local)), H(p) = -sum p log p: the context counts more if the local expert is uncertain
     both     the product of the two, divided by its sum over both experts
-    ======== =======================================================================================================
+    ======== =========================================================================================================
 
     ``gates`` holds ``local_expert`` (w) and ``global_expert`` (1 - w), each (B, 1).
 
-    f_local and f_global are ``Fused.streams["local"]`` and ``["global"]``. Within a model, whose streams are of the
-    image alone, each is joined to the fused vector, so that both experts know the text; there ``stream_features`` is
-    filled in. Where there are no streams both experts read the fused vector, and differ by what they learn.
+    f_local and f_global are ``Fused.streams["local"]`` and ``["global"]``. In a model, whose streams come from the
+    image, each is concatenated with the fused vector, so that both experts see the text; the model sets
+    ``stream_features``. Without streams both experts read the fused vector.
 
     Args:
-        in_features: width of the pooled vector, and of the streams when ``stream_features`` is None.
-        hidden_features: hidden width of each expert.
+        in_features: Width of the pooled vector, and of the streams if ``stream_features`` is None.
+        hidden_features: Hidden width of each expert.
         gate: ``learned``, ``entropy`` or ``both``.
-        dropout: within the experts.
-        stream_features: width of streams that are joined to the pooled vector; None reads the streams on their own.
+        dropout: Dropout within the experts.
+        stream_features: Width of streams that are concatenated with the pooled vector; None reads the streams alone.
 
     Raises:
-        ValueError: an unknown gate; or (at a call) the streams have another width, or only one of them is there.
+        ValueError: An unknown gate; or (in the forward pass) the streams have another width, or one of them is missing.
     """
 
     def __init__(

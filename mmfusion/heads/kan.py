@@ -1,4 +1,4 @@
-"""The Kolmogorov-Arnold head."""
+"""Kolmogorov-Arnold head."""
 
 import itertools
 
@@ -13,19 +13,19 @@ from mmfusion.registry import register
 
 @register("head", "kan")
 class KanHead(Head):
-    """One :class:`~mmfusion.layers.GroupKANLinear` in place of the linear classifier (report eq. 3-4), or two.
+    """Kolmogorov-Arnold classifier: one :class:`~mmfusion.layers.GroupKANLinear`, or two with a hidden width.
 
-    One layer is additive in the features: each class scores a sum of univariate functions. With a hidden width,
-    features interact. The report trains it at lr 1e-4 with a small weight decay and a short warm-up.
+    One layer is additive in the features: the score of a class is a sum of univariate functions. With a hidden width,
+    features interact. Train it with a small learning rate (1e-4), a small weight decay and a short warm-up.
 
     Args:
-        num_groups: univariate functions per layer.
+        num_groups: Number of univariate functions per layer.
         basis: ``bspline``, ``rational``, ``rbf`` or ``chebyshev``.
-        grid_size: intervals of the grid.
-        degree: of the splines, or of the rational numerator.
-        hidden_features: width of a hidden layer; None has none.
-        dropout: before each layer.
-        norm: LayerNorm before each layer, which brings the features onto the grid.
+        grid_size: Number of grid intervals.
+        degree: Degree of the splines, or of the rational numerator.
+        hidden_features: Width of a hidden layer; None for a single layer.
+        dropout: Dropout before each layer.
+        norm: Apply LayerNorm before each layer, which scales the features to the grid.
     """
 
     def __init__(

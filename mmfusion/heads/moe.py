@@ -1,4 +1,4 @@
-"""The mixture-of-experts head."""
+"""Mixture-of-experts head."""
 
 from typing import Literal
 
@@ -11,19 +11,20 @@ from mmfusion.registry import register
 
 @register("head", "moe")
 class MoeHead(Head):
-    """y = sum_k g_k f_k(x) over the ``top_k`` likeliest experts of g = softmax(W_g x) (report eq. 7-8).
+    """Mixture of experts, y = sum_k g_k f_k(x) over the ``top_k`` experts of g = softmax(W_g x) (Shazeer et al. 2017).
 
-    ``router_probs`` is the whole softmax (B, K); ``aux_loss`` is ``balance_weight`` times a balance loss of it, which
-    every loss adds.
+    ``router_probs`` is the full softmax (B, K); ``aux_loss`` is ``balance_weight`` times its balance loss, which every
+    loss adds.
 
     Args:
-        num_experts: K.
-        top_k: experts per sample; their shares are renormalised (see :class:`~mmfusion.layers.TopKRouter`).
-        hidden_features: hidden width of each expert.
-        balance_weight: of the balance loss.
-        dropout: within the experts.
-        balance: ``mean`` pulls the mean probabilities together (:func:`~mmfusion.losses.balance_loss`, report eq. 8);
-            ``switch`` also sees how many samples each expert gets (:func:`~mmfusion.losses.switch_balance_loss`).
+        num_experts: Number of experts K.
+        top_k: Number of experts per sample; their gate values are normalized (see
+            :class:`~mmfusion.layers.TopKRouter`).
+        hidden_features: Hidden width of each expert.
+        balance_weight: Weight of the balance loss.
+        dropout: Dropout within the experts.
+        balance: ``mean`` equalizes the mean probabilities (:func:`~mmfusion.losses.balance_loss`); ``switch`` also
+            counts the samples of each expert (:func:`~mmfusion.losses.switch_balance_loss`).
 
     Raises:
         ValueError: ``top_k`` is not between 1 and ``num_experts``, ``balance_weight`` is negative, or ``balance`` is

@@ -13,7 +13,7 @@ class LinearHead(Head):
     """One linear layer.
 
     Args:
-        dropout: before the layer.
+        dropout: Dropout before the layer.
     """
 
     def __init__(self, in_features: int, num_classes: int, dropout: float = 0.0) -> None:
@@ -28,11 +28,11 @@ class LinearHead(Head):
 
 @register("head", "mlp")
 class MlpHead(Head):
-    """Linear - ReLU - dropout - Linear, the head of the report's baseline (hidden 256, dropout 0.5).
+    """MLP: Linear - ReLU - dropout - Linear.
 
     Args:
-        hidden_features: hidden width.
-        dropout: after the ReLU.
+        hidden_features: Hidden width.
+        dropout: Dropout after the ReLU.
     """
 
     def __init__(self, in_features: int, num_classes: int, hidden_features: int = 256, dropout: float = 0.5) -> None:
@@ -46,12 +46,12 @@ class MlpHead(Head):
 
 @register("head", "residual_mlp")
 class ResidualMlpHead(Head):
-    """y = x + f(x), then a linear layer; f is Linear - ReLU - dropout - Linear (report eq. 5).
+    """Residual MLP, y = x + f(x) with f = Linear - ReLU - dropout - Linear, then a linear layer.
 
     Args:
-        hidden_features: hidden width of f.
-        num_blocks: how many times y = x + f(x) is applied, each with its own f.
-        dropout: within f.
+        hidden_features: Hidden width of f.
+        num_blocks: Number of residual steps, each with its own f.
+        dropout: Dropout within f.
     """
 
     def __init__(

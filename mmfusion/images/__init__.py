@@ -1,1 +1,1 @@
-"""Images: the readers of every file format, their grey values, slices of volumes, augmentations."""
+"""Images: readers of all file formats, gray values, slices of volumes, augmentations."""

@@ -1,7 +1,7 @@
-"""Random changes of training images. A user's own is a function registered as ``"augmentation"``.
+"""Augmentations of training images. Custom ones are functions registered as ``"augmentation"``.
 
-Numbers come from a generator of the row's own: torchvision's transforms draw from torch's global one. Pixels are
-Pillow's work, at most one resizing, one affine map and one color matrix for each image.
+Random numbers come from a generator per row (torchvision's transforms use torch's global one). Pillow processes the
+pixels, with at most one resizing, one affine map and one color matrix per image.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from mmfusion.registry import register
 
 
 class Augmentation(Protocol):
-    """What an augmentation is called with: an RGB image of any size; it returns one of (size, size)."""
+    """Signature of augmentations: an RGB image of any size in, one of (size, size) out."""
 
     def __call__(
         self, image: Image.Image, size: int, rng: random.Random, *, interpolation: str, fill: Sequence[int]
@@ -28,25 +28,23 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class RandomView:
-    """A turned, scaled and shifted square of an image, with other brightness and color.
+    """Randomly rotated, scaled and shifted square crop of an image, with changed brightness and color.
 
-    Where the square reaches beyond the image it shows ``fill``. Each number is drawn uniformly, whatever the image, so
-    that several images of one case are changed alike.
+    Areas outside the image are filled with ``fill``. Each number is drawn uniformly, independent of the image, so that
+    several images of one case get the same augmentation.
 
     Attributes:
-        scale: Least and greatest area of the square, as a share of the image's middle square (1: what is shown outside
-            training, where ``crop_pct`` is 1).
-        degrees: Rotation is by up to so many degrees to either side.
-        stretch: Width over height of what is shown as a square lies between 1 / stretch and stretch, evenly on a
-            logarithmic scale.
+        scale: Minimum and maximum area of the crop, as a share of the image's center square.
+        degrees: Maximum rotation in degrees, in both directions.
+        stretch: Maximum aspect ratio of the crop, between 1 / stretch and stretch, uniform on a logarithmic scale.
         shift: Centre of the square: None places it anywhere as long as it lies in the image before it is turned; a
             number puts it at most this share of the middle square's side from the middle, across and down.
         flip_x: Flip left and right in half of the cases.
         flip_y: Flip top and bottom in half of the cases.
-        brightness: Values are multiplied by 1 - brightness to 1 + brightness.
-        contrast: Differences from the mean of the view, likewise.
-        saturation: Differences of each pixel's channels from their mean, likewise.
-        hue: Colors turn about the grey axis by up to this share of the full circle to either side.
+        brightness: Values are multiplied by a factor from 1 - brightness to 1 + brightness.
+        contrast: As ``brightness``, for differences from the mean of the crop.
+        saturation: As ``brightness``, for differences of each pixel's channels from their mean.
+        hue: Maximum hue shift, as a share of the full circle, in both directions.
     """
 
     scale: tuple[float, float]
@@ -159,27 +157,27 @@ MRI = RandomView(scale=(0.81, 1.21), degrees=10, shift=0.05, brightness=0.2, con
 
 @register("augmentation", "basic")
 def basic_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
-    """A crop of 70-100 % of the middle square's area, turned by up to 10 degrees, with slightly other colors.
+    """Crop of 70-100 % of the center square's area, rotation by up to 10 degrees, slight color changes.
 
-    Nothing is flipped: left stays left. :data:`BASIC` has the numbers, :class:`RandomView` what they mean.
+    No flips. :data:`BASIC` has the parameters, explained in :class:`RandomView`.
     """
     return BASIC(image, size, rng, **drawing)
 
 
 @register("augmentation", "dermoscopy")
 def dermoscopy_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
-    """For pictures without up and down: any turn, flips, 50-100 % of the middle square's area, other colors.
+    """For images without orientation: any rotation, flips, 50-100 % of the center square's area, color changes.
 
-    :data:`DERMOSCOPY` has the numbers, :class:`RandomView` what they mean.
+    :data:`DERMOSCOPY` has the parameters, explained in :class:`RandomView`.
     """
     return DERMOSCOPY(image, size, rng, **drawing)
 
 
 @register("augmentation", "mri")
 def mri_augmentation(image: Image.Image, size: int, rng: random.Random, **drawing: Any) -> Image.Image:
-    """For slices of a scan: turned by up to 10 degrees, moved by 5 %, scaled by 10 %, with other intensities.
+    """For slices of a scan: rotation by up to 10 degrees, shift by 5 %, scaling by 10 %, intensity changes.
 
-    Nothing is flipped. :data:`MRI` has the numbers, :class:`RandomView` what they mean.
+    No flips. :data:`MRI` has the parameters, explained in :class:`RandomView`.
     """
     return MRI(image, size, rng, **drawing)
 
@@ -193,11 +191,11 @@ def report_augmentation(
     interpolation: str = "bicubic",
     fill: Sequence[int] = (0, 0, 0),
 ) -> Image.Image:
-    """The training augmentation of the report (MIBF-Net).
+    """Training augmentation after MIBF-Net: crop, flips, rotation, translation, grayscale.
 
     In this order: a random crop of 70-100 % of the area with aspect ratio 3/4-4/3, resized to (size, size); horizontal
     and vertical flip, each with probability 0.5; rotation by up to 30 degrees; translation by up to 5 % of the side;
-    grayscale with probability 0.1. (ImageNet training crops down to 8 % of the area: a lesion would be lost.)
+    grayscale with probability 0.1. (ImageNet training crops down to 8 % of the area, which could cut off a lesion.)
 
     The published code of MIBF-Net does crop down to 8 %, flips vertically with probability 0.1, and translates by up to
     10 % of the side.

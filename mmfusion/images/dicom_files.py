@@ -40,7 +40,7 @@ def dicom_stack(path: str | os.PathLike[str]) -> Stack:
     dataset = _read(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         what = dataset.get("Modality") or "DICOM without a modality"
-        raise ValueError(f"it holds no picture ({what})")
+        raise ValueError(f"it holds no image ({what})")
     count = int(dataset.get("NumberOfFrames") or 1)
     if count == 1:
         return Stack(1, lambda _: _shot(dataset, 0))
@@ -71,7 +71,7 @@ def series_stack(folder: str | os.PathLike[str]) -> Stack:
         raise ValueError("the folder holds several DICOM files of several frames; name one of them")
     order = _ordered([_place(head) for head in heads]) or _ordered([_instance(head) for head in heads])
     if order is None:
-        raise ValueError("its DICOM files tell no order: neither positions nor instance numbers differ in all of them")
+        raise ValueError("its DICOM files have no order: neither positions nor instance numbers differ in all of them")
     return Stack(len(files), lambda position: dicom_stack(files[order[position]]).read(0))
 
 

@@ -49,7 +49,7 @@ def read_slices(path: str | os.PathLike[str], choice: int | str | None, size: in
     stack = _stack(path, size)
     positions = chosen_slices(choice, stack.count) if stack.count > 1 else [0]
     if not positions:
-        raise ValueError(f"it holds {stack.count} slices, and dataset.slices {choice} takes none of them")
+        raise ValueError(f"it holds {stack.count} slices, and dataset.slices {choice} selects none of them")
     return [stack.read(position) for position in positions]
 
 

@@ -1,4 +1,4 @@
-"""What a reader of image files hands on: the slices of a file, each in the file's own values."""
+"""Output of image readers: the slices of a file with its original values."""
 
 from __future__ import annotations
 

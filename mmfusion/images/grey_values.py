@@ -1,4 +1,4 @@
-"""Which values of an image become black and white: one decision for every format, ``processor.window``."""
+"""Mapping of image values to gray levels, for every format (``processor.window``)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +21,7 @@ _ROWS = 32
 
 
 class BlankImageError(ValueError):
-    """An image shows nothing: all of its pixels are alike, or none is a number."""
+    """A blank image: all of its pixels are equal, or none is a number."""
 
 
 def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> list[Image.Image]:
@@ -29,11 +29,10 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> list[Image.I
 
     Args:
         shots: The slices.
-        window: ``auto``: a file's own window, or else the range of the values of all slices, without values that are
-            set apart (dead pixels, burnt-in text, padding). ``full``: the smallest value is black, the largest white.
-            ``percentile``: the percentiles 0.5 and 99.5. ``[center, width]``: these, in the file's units. ``dicom``:
-            the file's own window. A picture of 8 bits is shown as it is, unless a percentile or a center and width are
-            asked for.
+        window: ``auto``: a file's own window, or else the range of the values of all slices, without outliers (dead
+            pixels, burnt-in text, padding). ``full``: the smallest value is black, the largest white. ``percentile``:
+            the percentiles 0.5 and 99.5. ``[center, width]``: these, in the file's units. ``dicom``: the file's own
+            window. An 8-bit image is unchanged, unless a percentile or a center and width are requested.
 
     Raises:
         BlankImageError: All slices are blank.

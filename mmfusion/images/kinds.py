@@ -1,4 +1,4 @@
-"""Which reader takes an image file: by its first bytes, and by its name where they do not tell. Light to import."""
+"""Selection of the reader of an image file by its first bytes, or else by its name. Light to import."""
 
 import os
 from pathlib import Path

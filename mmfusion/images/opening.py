@@ -1,4 +1,4 @@
-"""From an image of any kind to a normalized tensor. Pillow does the work, on 8-bit pixels."""
+"""Images of any kind to normalized tensors, with Pillow, on 8-bit pixels."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ INTERPOLATIONS = {
 def open_image(
     source: ImageLike, *, size: int | None = None, window: Window = "auto", slice: int | str | None = None
 ) -> Image.Image:
-    """Load an image as 8-bit RGB, turned as its EXIF orientation says: what models see before it is resized.
+    """Load an image as 8-bit RGB with its EXIF orientation applied: the input of models before resizing.
 
     Args:
         source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of numbers.
@@ -106,7 +106,7 @@ def reason_of(error: Exception) -> str:
         limit = Image.MAX_IMAGE_PIXELS or 0
         return f"it has more than {2 * limit:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     if isinstance(error, UnidentifiedImageError):
-        return "it is none of the formats that are read (PNG, JPEG, TIFF, DICOM, ...), or is damaged"
+        return "its format is not supported (PNG, JPEG, TIFF, DICOM, ...), or it is damaged"
     return one_line(error)
 
 

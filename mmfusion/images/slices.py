@@ -1,4 +1,4 @@
-"""Which slices of a volume are read, and which lie beside a slice. Light to import."""
+"""Selection of the slices of a volume, and neighbors of a slice. Light to import."""
 
 
 def check_choice_of_slices(slice_: int | str | None, slices: int | str | None) -> None:
@@ -29,7 +29,7 @@ def one_slice(choice: int | str | None, count: int) -> int:
         return 0
     if choice is None:
         ways = f"dataset.slice takes one (0 to {count - 1}, or middle), dataset.slices all gives a model of slices all"
-        raise ValueError(f"it holds {count} slices, and one picture is wanted; {ways}")
+        raise ValueError(f"it holds {count} slices, but a single image is expected; {ways}")
     position = count // 2 if choice == "middle" else int(choice)
     if not 0 <= position < count:
         raise ValueError(f"it holds {count} slices, 0 to {count - 1}; dataset.slice {choice} is none of them")
@@ -69,15 +69,15 @@ def equally_spaced(count: int, most: int | None) -> list[int]:
 
 
 def neighbour_slices(i: int, n: int, mode: str = "replicate") -> tuple[int, int, int]:
-    """The slices (previous, i, next) that a 2.5D stem stacks as three channels (equations 19-20 of the report).
+    """The slices (previous, i, next) that a 2.5D stem stacks as three channels.
 
     Args:
         i: Slice index, 0-based.
         n: Number of slices.
-        mode: What an end slice has beside it: ``replicate`` repeats it, ``mirror`` takes its one neighbor twice.
+        mode: Neighbor of an end slice: ``replicate`` repeats it, ``mirror`` uses its only neighbor twice.
 
     Raises:
-        ValueError: ``i`` is no slice, or the mode is unknown.
+        ValueError: ``i`` is out of range, or the mode is unknown.
     """
     if not 0 <= i < n:
         raise ValueError(f"Slice {i} does not exist; there are {n} slices, 0 to {n - 1}.")

@@ -1,4 +1,4 @@
-"""Volumes of NIfTI, MetaImage and NRRD, in the patient's own directions, as slices."""
+"""Volumes (NIfTI, MetaImage, NRRD) as slices, in the patient's orientation."""
 
 import os
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _check_dimensions(beyond: Sequence[int]) -> None:
 
 
 def volume_stack(values: Values, spacing: Sequence[float]) -> Stack:
-    """The slices of a volume as they are looked at: the patient's right on the left, front or head on top.
+    """The slices of a volume in display orientation: the patient's right on the left, front or head on top.
 
     They are cut as the volume was scanned, across the axis with clearly the coarsest spacing, or else axially; their
     order is from below to above (axial), from front to back (coronal) or from right to left (sagittal).

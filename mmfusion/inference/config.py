@@ -12,26 +12,27 @@ class PredictConfig:
     """Options of a prediction.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
-        data: folder of images, folder of a data set, or a table (CSV, Parquet). Labels and splits are not needed.
+        model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``; several predict their mean.
+        data: Folder of images, folder of a data set, or a table (CSV, Parquet). Labels and splits are not needed.
         output: CSV file to write.
-        batch_size: rows per step.
-        tta: average over test-time augmentations; null does as the model was saved.
-        compile: compile the model with torch.compile, at its first batches: for many rows on a GPU.
-        calibrated: apply the temperature that was fitted at the end of training, and the part of the prior that was
+        batch_size: Rows per step.
+        tta: Average over test-time augmentations; null does as the model was saved.
+        compile: Compile the model with torch.compile at its first batches: for many rows on a GPU.
+        calibrated: Apply the temperature that was fitted at the end of training, and the part of the prior that was
             put back, where there is one.
-        escape_formulas: put an apostrophe before ids, classes and errors that a spreadsheet would take for a formula.
-        calibration: update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
+        escape_formulas: Put an apostrophe before ids, classes and errors that a spreadsheet would evaluate as a
+            formula.
+        calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
             stored with the model.
-        by: ``group`` gives one answer for all rows of a group (``dataset.group_column``: patient, lesion).
-        pooling: how, with ``by``: ``mean`` of the probabilities, or ``max``, the largest of each class; None takes what
-            the model's validation rows chose, else the mean.
-        refuse_unfamiliar: rows less familiar than this (0.01: less than one usual case in a hundred) get an error in
-            place of a prediction; None refuses none.
+        by: ``group`` gives one prediction for all rows of a group (``dataset.group_column``: patient, lesion).
+        pooling: Pooling with ``by``: ``mean`` of the probabilities, or ``max`` for each class; None uses the model's
+            setting, else the mean.
+        refuse_unfamiliar: Rows with a lower familiarity (0.01: less than one usual case in a hundred) get an error
+            instead of a prediction; None refuses none.
         engine: ``torch``, or ``onnx``, which exports a saved model once and runs it with ONNX Runtime
-            (``mmfusion[onnx]``); None takes torch, but of an exported model onnx.
-        dataset: how to read the data; what the model was trained with, unless said otherwise. A folder that holds no
-            table is read as images alone.
+            (``mmfusion[onnx]``); None uses torch, and onnx for an exported model.
+        dataset: How to read the data; the defaults are the model's training settings. A folder without a table is read
+            as images.
     """
 
     model: list[str]
@@ -59,17 +60,17 @@ class EmbedConfig:
     """Options of embed.
 
     Attributes:
-        data: folder of images, folder of a data set, or a table. Labels and splits are not needed.
-        output: folder to write to: a file of vectors for each case, and the table ``bags.csv``.
-        model: trained model whose image encoder is used: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        encoder: in place of a trained model an encoder with its published weights: timm name, ``hf-hub:ORG/NAME``
-            (timm or transformers) or a folder.
-        format: of the files, ``h5`` (``mmfusion[bags]``), ``npz`` or ``safetensors``.
-        dtype: of the numbers, ``float16`` or ``float32``.
-        image_size: side of the images in pixels, with ``encoder``; None takes the encoder's own.
-        batch_size: cases per step.
-        workers: loader processes.
-        dataset: how to read the data; what the model was trained with, unless said otherwise.
+        data: Folder of images, folder of a data set, or a table. Labels and splits are not needed.
+        output: Folder to write: a file of vectors per case, and the table ``bags.csv``.
+        model: Trained model whose image encoder is used: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        encoder: Instead of a trained model, an encoder with published weights: timm name, ``hf-hub:ORG/NAME`` (timm or
+            transformers) or a folder.
+        format: File format: ``h5`` (``mmfusion[bags]``), ``npz`` or ``safetensors``.
+        dtype: Data type, ``float16`` or ``float32``.
+        image_size: Side of the images in pixels, with ``encoder``; None takes the encoder's own.
+        batch_size: Cases per step.
+        workers: Loader processes.
+        dataset: How to read the data; what the model was trained with, unless said otherwise.
     """
 
     data: str

@@ -98,7 +98,7 @@ def saved_parts(
 def check_members(members: Sequence[Any]) -> Any:
     """The first of the predictors of an ensemble; ValueError of fewer than two, or where they do not go together."""
     if len(members) < 2:
-        raise ValueError(f"An ensemble has two models at least, got {len(members)}.")
+        raise ValueError(f"An ensemble needs at least two models, got {len(members)}.")
     first = members[0]
     for other in members[1:]:
         if other.labels != first.labels:

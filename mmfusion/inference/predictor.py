@@ -120,9 +120,7 @@ class Predictor:
             ImportError: ONNX Runtime is wanted and not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
-        how: dict[str, Any] = dict(
-            device=device, dtype=dtype, channels_last=channels_last, compile=compile, engine=engine
-        )
+        how: Any = dict(device=device, dtype=dtype, channels_last=channels_last, compile=compile, engine=engine)
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
                 raise ValueError("from_pretrained takes the name of a model, or of several; got none.")

@@ -1,4 +1,4 @@
-"""The ladder of ``mmfusion auto``: from the class shares to an ensemble of networks, within a time. Light to import."""
+"""``mmfusion auto``: baselines, networks and their ensemble within a time limit. Light to import."""
 
 from typing import TYPE_CHECKING
 

@@ -20,22 +20,22 @@ _train = partial(
 
 @dataclass
 class AutoConfig(RunConfig):
-    """Options of auto. The defaults of ``model``, ``processor`` and ``train`` suit a few cores without a GPU.
+    """Options of auto. The defaults of ``model``, ``processor`` and ``train`` suit a few CPU cores.
 
     Attributes:
         data: Root folder of the data set, or its table. It needs validation rows, or no split at all.
-        output: Folder of the leaderboard and of all that is trained; a second call goes on in it.
-        time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds. It runs from when
-            the options are read: importing the libraries counts. They and the audit, which opens every image, are
+        output: Folder of the leaderboard and the trained models; a second call continues there.
+        time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds. It starts when the
+            options are read and includes importing the libraries. Imports and the audit, which opens every image, are
             never cut short.
         seed: Fixes a drawn split, weights, order and augmentation.
         dataset: How to read the data. Columns that may be inputs are read unless ``table_columns`` is ``none``.
-        model: The architecture of all networks; what the data have nothing for is left out.
+        model: The architecture of all networks; towers without data are left out.
         processor: How rows become tensors.
-        train: How networks are trained: ``epochs`` at most, as many as the time allows. ``metric`` is what the
-            leaderboard is sorted by, and chooses epochs and winner. ``freeze_stages`` holds for published weights only.
-        privacy: What a saved model may hold of single patients.
-        card: What the model cards say beyond the figures.
+        train: How networks are trained: as many epochs as the time allows, at most ``epochs``. ``metric`` sorts the
+            leaderboard and selects epochs and winner. ``freeze_stages`` applies to pretrained weights only.
+        privacy: Limits on what a saved model stores about patients.
+        card: Facts for the model cards.
         plugins: Modules that register parts of your own.
 
     Raises:

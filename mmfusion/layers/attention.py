@@ -12,13 +12,13 @@ from mmfusion.layers.mlp import Mlp
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention that also returns its weights: softmax(Q K^T / sqrt(d)) V (report eq. 14).
+    """Scaled dot-product attention that also returns its weights: softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017).
 
     Args:
         query: (B, H, Q, d).
         key: (B, H, K, d).
         value: (B, H, K, d).
-        mask: (B, K) bool, True where a key is real; every row needs at least one.
+        mask: (B, K) bool, True for valid keys; every row needs at least one.
         scale: (H,) factor of each head's scores; None divides them by sqrt(d).
 
     Returns:
@@ -101,25 +101,25 @@ class CrossAttentionLayer(nn.Module):
 class JointAttention(nn.Module):
     """One direction of MIBF-Net's IBFA: the query from one side attends to the keys and values of both sides.
 
-    Q = W_q x, K = [W_k x; W_k' y], V = [W_v x; W_v' y], out(softmax(Q K^T / sqrt(d)) V) (report eq. 13-14).
+    Q = W_q x, K = [W_k x; W_k' y], V = [W_v x; W_v' y], out(softmax(Q K^T / sqrt(d)) V).
 
     Args:
         dim: Width of both sides (768 in the publication).
         num_heads: Attention heads (1 in the publication).
-        max_logit: Bound of the scores. The attention is then a cosine attention, softmax(s cos(Q, K)), with a learned
-            scale s of each head, ``max_logit`` times a sigmoid, half of ``max_logit`` at the start. So no key of N + M
-            takes less than exp(-2 max_logit) / (N + M) of the weight. None is the publication's attention, whose scores
-            have no bound.
+        max_logit: Upper bound of the scores. If given, the attention is a cosine attention, softmax(s cos(Q, K)), with
+            a learned scale s per head: ``max_logit`` times a sigmoid, initially half of ``max_logit``. Each of N + M
+            keys then has a weight of at least exp(-2 max_logit) / (N + M). None is the published attention with
+            unbounded scores.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``dim``, or ``max_logit`` is no positive number.
+        ValueError: ``num_heads`` does not divide ``dim``, or ``max_logit`` is not positive.
     """
 
     def __init__(self, dim: int, num_heads: int = 1, max_logit: float | None = None) -> None:
         super().__init__()
         check_heads(dim, num_heads)
         if max_logit is not None and not 0 < max_logit < math.inf:
-            raise ValueError(f"max_logit={max_logit} is no positive number; None leaves the scores without a bound.")
+            raise ValueError(f"max_logit={max_logit} is not a positive number; None leaves the scores unbounded.")
         self.num_heads, self.max_logit = num_heads, max_logit
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)

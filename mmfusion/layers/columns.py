@@ -54,7 +54,7 @@ class Standardize(nn.Module):
         """
         for name, given in (("mean", mean), ("scale", scale)):
             if given.shape != self.mean.shape or not bool(given.isfinite().all()):
-                raise ValueError(f"{name}={given.tolist()} has to hold {len(self.mean)} finite numbers, one a column.")
+                raise ValueError(f"{name}={given.tolist()} needs {len(self.mean)} finite numbers, one per column.")
         if not bool((scale > 0).all()):
             raise ValueError(f"scale={scale.tolist()} has to be above 0; a column of one value alone has scale 1.")
         self.mean.copy_(mean)
@@ -119,7 +119,7 @@ class NumericEmbeddings(nn.Module):
         super().__init__()
         check_choice("embedding", embedding, ("linear", "periodic", "piecewise_linear"))
         if bins is not None and len(bins) != num_columns:
-            raise ValueError(f"bins={list(bins)} has to hold {num_columns} numbers of edges, one a numeric column.")
+            raise ValueError(f"bins={list(bins)} has to hold {num_columns} numbers of edges, one per numeric column.")
         self.standardize = Standardize(num_columns)
         self.edges = [count if count > 2 else 0 for count in bins or []] if embedding == "piecewise_linear" else []
         self.embed: Any

@@ -1,4 +1,4 @@
-"""Learned features in place of a modality that a sample does not have."""
+"""Learned features for missing modalities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,17 +9,17 @@ from mmfusion.outputs import Features
 
 
 class MissingModality(nn.Module):
-    """Puts a learned token where a sample lacks the modality; the features of the other samples pass bit-equal.
+    """Replaces the features of samples without the modality by a learned token; other samples pass unchanged.
 
-    A zero vector in its place would be a value like any other ("an average image"); a learned token is told apart, and
-    attention sees it as the modality's only token (SMIL, Ma et al. 2021, and later work learn such prompts).
+    A zero vector would look like an ordinary input ("an average image"); a learned token can be distinguished, and
+    attention sees it as the only token of the modality (as in SMIL, Ma et al. 2021).
 
     Args:
         dim: Width of tokens and pooled vector.
-        level_dims: Widths of the intermediate levels, where the fusion block reads them; the last is that of the
-            pooled vector.
-        streams: name -> width of the tower's streams. The token replaces each of them, or its part of each where the
-            tower concatenates its streams.
+        level_dims: Widths of the intermediate levels, if the fusion block reads them; the last is that of the pooled
+            vector.
+        streams: name -> width of the tower's streams. The token replaces each of them or, if the tower concatenates its
+            streams, its part of the token does.
 
     Raises:
         ValueError: The streams are neither as wide as the token nor concatenate to it.

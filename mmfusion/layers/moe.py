@@ -1,4 +1,4 @@
-"""A sparse mixture of experts: a router that picks a few experts per sample, and two-layer experts."""
+"""Sparse mixture of experts: a router that selects a few experts per sample, and two-layer experts."""
 
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ SORT_FROM = 48
 
 
 class Routing(NamedTuple):
-    """What a router decides for each of B samples.
+    """Output of a router for B samples.
 
     Attributes:
-        weights: (B, k) share of each chosen expert.
-        experts: (B, k) int64, which those are, the likeliest first.
-        probs: (B, K) the whole softmax.
+        weights: (B, k) weight of each selected expert.
+        experts: (B, k) int64 indices of the selected experts, the most probable first.
+        probs: (B, K) full softmax.
     """
 
     weights: Tensor
@@ -29,11 +29,10 @@ class Routing(NamedTuple):
 
 
 class TopKRouter(nn.Module):
-    """g = softmax(W_g x), of which the k largest are kept (report eq. 7; Shazeer et al. 2017).
+    """Top-k router: g = softmax(W_g x), of which the k largest are kept (Shazeer et al. 2017).
 
-    The kept shares are divided by their sum, so that they add up to one. With ``top_k=1`` the share stays g itself, as
-    in the Switch transformer (Fedus et al. 2022): divided by itself it would be the constant 1, and the router would
-    learn nothing.
+    The kept weights are normalized to sum to one. With ``top_k=1`` the weight is g itself, as in the Switch transformer
+    (Fedus et al. 2022): normalized, it would be constant, and the router would get no gradient.
 
     Args:
         in_features: D.
@@ -63,8 +62,8 @@ class TopKRouter(nn.Module):
 class Experts(nn.Module):
     """K perceptrons, Linear - ReLU - dropout - Linear, of which each sample uses a few.
 
-    A small batch asks every expert, in two wide products, and gives those that were not chosen no weight; a large one
-    is sorted by expert, so that each sees its own rows only. Both give the same result.
+    Small batches run every expert, in two wide products, with weight 0 for unselected ones; large batches are sorted by
+    expert, and each expert processes only its own rows. Both give the same result.
 
     Args:
         num_experts: K.
@@ -174,10 +173,10 @@ class _GroupedLinear(torch.autograd.Function):
 
 
 def balance_loss(router_probs: Tensor) -> Tensor:
-    """L_bal = sum_k (mean_i g_ik - 1/K)^2, zero when the mean probabilities are equal (report eq. 8).
+    """L_bal = sum_k (mean_i g_ik - 1/K)^2, zero if the mean probabilities are equal.
 
-    It sees mean probabilities, not how many samples each expert gets: mean probabilities (.26, .26, .24, .24) with all
-    samples sent to the first two cost 0.0004. :func:`switch_balance_loss` sees both.
+    It depends on the mean probabilities, not on the number of samples per expert: mean probabilities (.26, .26, .24,
+    .24) with all samples sent to the first two give 0.0004. :func:`switch_balance_loss` depends on both.
 
     Args:
         router_probs: (B, K), rows that sum to one.

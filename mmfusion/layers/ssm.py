@@ -1,4 +1,4 @@
-"""Selective state space models (report eq. 27-28; Mamba, Gu & Dao 2023)."""
+"""Selective state space models (Mamba, Gu & Dao 2023)."""
 
 import math
 
@@ -14,8 +14,8 @@ from mmfusion.layers.sequence import compact, take
 class SelectiveSSM(nn.Module):
     """Selective state space layer: step size, input and output matrix depend on the token (Gu & Dao 2023, algorithm 2).
 
-    Report eq. 27, x_{t+1} = A x_t + B u_t, y_t = C x_t, with [r, B, C] = W u, delta = softplus(W_d r + b), a diagonal
-    A < 0, discretised as exp(delta A) and delta B, and a skip D u. It replaces attention's O(L^2) by O(L).
+    x_{t+1} = A x_t + B u_t, y_t = C x_t + D u_t with [r, B, C] = W u, delta = softplus(W_d r + b) and a diagonal A < 0,
+    discretized as exp(delta A) and delta B. Time and memory are O(L) instead of attention's O(L^2).
 
     Args:
         dim: D, channels; each has a state of its own.
@@ -47,7 +47,7 @@ class SelectiveSSM(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that an optimiser should not decay, as in Mamba.
 
-        Decay of ``A_log`` would draw all states to one time constant.
+        Decay of ``A_log`` would pull all states to one time constant.
         """
         return {"A_log", "D"}
 
@@ -56,8 +56,8 @@ class SelectiveSSM(nn.Module):
 
         Args:
             x: (B, L, D).
-            mask: (B, L) bool, True where a token is real. The others leave the state as it is, wherever they stand, and
-                their output means nothing.
+            mask: (B, L) bool, True for valid tokens, which may be anywhere. Other tokens leave the state unchanged, and
+                their outputs are undefined.
 
         Returns:
             (B, L, D).
@@ -120,7 +120,7 @@ class MambaBlock(nn.Module):
 class SSMEncoder(nn.Module):
     """Mamba blocks over sequences with gaps.
 
-    Absent tokens, wherever they stand, are skipped: neither their content nor their number changes a result.
+    Absent tokens are skipped, wherever they are: neither their content nor their number affects the result.
 
     Args:
         dim: D.
@@ -147,7 +147,9 @@ class SSMEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (B, L, D), mask (B, L) bool, True anywhere -> (B, L, D); what stands at absent places means nothing."""
+        """x (B, L, D), mask (B, L) bool with valid tokens anywhere -> (B, L, D); outputs at masked positions are
+        undefined.
+        """
         place: Tensor | None = None
         if mask is not None:
             x, mask, place = compact(x, mask)

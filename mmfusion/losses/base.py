@@ -1,4 +1,4 @@
-"""What every loss has in common."""
+"""Base class of losses."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -9,15 +9,15 @@ from mmfusion.outputs import FusionOutput
 
 
 class Loss(nn.Module):
-    """``loss(output, labels)`` -> dict with ``"loss"`` and the terms it is made of, each a scalar.
+    """Base class of losses: ``loss(output, labels)`` -> dict with ``"loss"`` and its terms, each a scalar.
 
-    The output's ``aux_loss`` (expert balance, for instance) is added to every objective, so that a part that needs it
-    can be combined with any loss.
+    ``output.aux_loss`` (e.g. expert balance) is added to every objective, so that a part that needs it works with any
+    loss.
 
     Attributes:
-        needs_auxiliary_heads: True when the objective reads ``image_logits`` and ``text_logits``.
-        tasks: Names of the tasks that it serves; a run of any other refuses it.
-        form: What it takes the outputs for, of :attr:`mmfusion.task.Task.forms`; None takes the task's first.
+        needs_auxiliary_heads: Whether the objective reads ``image_logits`` and ``text_logits``.
+        tasks: Names of the tasks that it supports; runs of any other refuse it.
+        form: Meaning of the outputs, one of :attr:`mmfusion.task.Task.forms`; None takes the task's first.
     """
 
     needs_auxiliary_heads: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Losses on the logits alone."""
+"""Losses on the logits only."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from mmfusion.registry import register
 
 @register("loss", "ce")
 class CrossEntropy(Loss):
-    """Cross-entropy, with label smoothing (Szegedy et al. 2016).
+    """Cross-entropy with optional label smoothing (Szegedy et al. 2016).
 
     Args:
-        label_smoothing: share of the target spread over all classes, in [0, 1).
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
     """
 
     tasks = ("multiclass", "ordinal")
@@ -37,11 +37,11 @@ class CrossEntropy(Loss):
 
 @register("loss", "focal")
 class FocalLoss(Loss):
-    """-alpha (1 - p_t)^gamma log p_t: what is easy counts less (Lin et al. 2017; report eq. 12).
+    """Focal loss -alpha (1 - p_t)^gamma log p_t, which down-weights well-classified samples (Lin et al. 2017).
 
     Args:
-        gamma: how much less; 0 is cross-entropy.
-        alpha: weight of every class, or one number for all; None is 1.
+        gamma: Focusing strength; 0 is cross-entropy.
+        alpha: Weight of each class, or one weight for all; None is 1.
 
     Raises:
         ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.

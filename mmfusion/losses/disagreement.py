@@ -1,4 +1,4 @@
-"""MIBF-Net's modality-disagreement loss (report section 5, eq. 9-10)."""
+"""Modality-disagreement loss of MIBF-Net."""
 
 import torch
 from torch import Tensor
@@ -11,42 +11,42 @@ from mmfusion.registry import register
 
 
 def symmetric_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
-    """(KL(p||q) + KL(q||p)) / 2 of the softmax distributions of two logits (B, C) -> (B,), in nats."""
+    """Symmetric KL divergence (KL(p||q) + KL(q||p)) / 2 of two logits (B, C) -> (B,), in nats."""
     log_p, log_q = (at_least_float32(x).log_softmax(-1) for x in (logits_p, logits_q))
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1) / 2
 
 
 @register("loss", "mp")
 class ModalityDisagreementLoss(Loss):
-    """L = alpha L_img + beta L_text + gamma exp(KL) L_fusion: a case on which image and text disagree counts more
+    """alpha L_img + beta L_text + gamma exp(KL) L_fusion: samples on which image and text disagree count more
     (MIBF-Net).
 
-    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. They answer from one modality each where the
-    fusion block gives them one each: most do, and ``ibfa`` with ``auxiliary="own"``; by default its heads read both.
-    The gradient flows through the weight as well, as in the equation: disagreement itself is penalised.
+    KL is :func:`symmetric_kl` of the two auxiliary heads, per sample. With most fusion blocks each head reads one
+    modality; with ``ibfa`` both read both modalities unless ``auxiliary="own"``. The gradient also flows through the
+    weight, so that disagreement itself is penalized.
 
     With ``gate_entropy`` the weight is exp(KL) * 2 (1 - w), w the local expert's share of a ``dual_expert`` head
-    (``gates["local_expert"]``): conflict and uncertainty together get more attention (report section 2.6.2). Under the
-    entropy gate 1 - w = 1 - sigmoid(-H(p_local)), so that the factor is 1 for a local expert without doubt and grows
-    with its entropy H; under a learned gate it is 1 at equal shares. No gradient flows through this factor: a gate
-    could otherwise lower the loss by trusting the local expert.
+    (``gates["local_expert"]``): samples with both conflict and uncertainty count more. With the entropy gate 1 - w = 1
+    - sigmoid(-H(p_local)), so that the factor is 1 for a fully confident local expert and grows with its entropy H;
+    with a learned gate it is 1 at equal shares. No gradient flows through this factor, because the gate could otherwise
+    lower the loss by trusting the local expert.
 
-    The published code names the streams of ``fusion="ibfa"`` by what they attend to, mmfusion by what asks: its 0.3
-    weighs the text query's output, and its 0.6 the image query's. There, ``alpha=0.6, beta=0.3`` is the published
-    objective. In it, exp(KL) and the cross-entropy of the fused prediction are averaged over the batch before they are
-    multiplied; here, and in the equation, they are multiplied per sample.
+    The published code names the outputs of ``fusion="ibfa"`` by the side attended to, mmfusion by the query: its weight
+    0.3 belongs to the text query's output, and 0.6 to the image query's. For ``ibfa``, ``alpha=0.6, beta=0.3`` is the
+    published objective. The published code averages exp(KL) and the cross-entropy of the fused prediction over the
+    batch before multiplying them; here, and in the published equation, they are multiplied per sample.
 
     Args:
-        alpha: weight of the image head, ``image_logits``.
-        beta: weight of the text head, ``text_logits``.
-        gamma: weight of the fused prediction.
-        max_kl: KL is clipped here before exp, so that no sample counts more than exp(max_kl) times.
-        warmup_steps: training steps over which KL fades in from nothing; 0 uses all of it from the start.
-        label_smoothing: of all three cross-entropies.
-        gate_entropy: multiply the weight of the fused prediction by the dual-expert gate.
+        alpha: Weight of the image head, ``image_logits``.
+        beta: Weight of the text head, ``text_logits``.
+        gamma: Weight of the fused prediction.
+        max_kl: Upper bound of KL, so that no sample counts more than exp(max_kl) times.
+        warmup_steps: Training steps over which KL is ramped up from 0; 0 disables the ramp.
+        label_smoothing: Label smoothing of all three cross-entropies.
+        gate_entropy: Multiply the weight of the fused prediction by the dual-expert gate.
 
     Attributes:
-        step: training steps done, counted by calls in training mode; set it when a run is resumed.
+        step: Number of training steps done, counted by calls in training mode; set it to resume a run.
     """
 
     needs_auxiliary_heads = True
@@ -72,7 +72,7 @@ class ModalityDisagreementLoss(Loss):
         """Mean over the batch of the per-sample objective.
 
         Raises:
-            ValueError: the output has no auxiliary logits, or no gate where one is needed.
+            ValueError: The output has no auxiliary logits, or no gate where one is needed.
         """
         if output.logits is None or output.image_logits is None or output.text_logits is None:
             raise ValueError("loss 'mp' needs image_logits and text_logits; build the model with aux_heads=True.")

@@ -1,4 +1,4 @@
-"""Logit adjustment for long-tailed classes, in training or afterwards."""
+"""Logit adjustment for long-tailed classes, in training or post hoc."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from mmfusion.registry import register
 
 
 def log_priors(class_counts: Sequence[float] | Tensor) -> Tensor:
-    """log pi_c (C,), from counts or shares; a class without rows counts as often as the rarest that has some.
+    """Log priors log pi_c (C,) from counts or shares; a class without rows counts like the rarest class that has some.
 
     Raises:
-        ValueError: a count is negative or not finite, or all are zero.
+        ValueError: A count is negative or not finite, or all are zero.
     """
     counts = torch.as_tensor(class_counts, dtype=torch.float64, device="cpu")
     if not (counts.isfinite().all() and (counts >= 0).all() and (counts > 0).any()):
@@ -26,19 +26,18 @@ def log_priors(class_counts: Sequence[float] | Tensor) -> Tensor:
 
 
 def adjust_logits(logits: Tensor, class_counts: Sequence[float] | Tensor, tau: float = 1.0) -> Tensor:
-    """z_c - tau log pi_c: what a model trained without adjustment says about classes of equal frequency (report eq.
-    12).
+    """Post-hoc logit adjustment z_c - tau log pi_c for a model trained without it (Menon et al. 2021).
 
     Args:
         logits: (..., C).
-        class_counts: rows of each class in the training data, never in the data that are predicted.
-        tau: strength; 0 changes nothing.
+        class_counts: Number of rows of each class in the training data (not in the data to predict).
+        tau: Strength; 0 leaves the logits unchanged.
 
     Returns:
         (..., C).
 
     Raises:
-        ValueError: there are not as many counts as classes.
+        ValueError: There are not as many counts as classes.
     """
     return logits - tau * _fitting(log_priors(class_counts), logits)
 
@@ -51,17 +50,17 @@ def _fitting(priors: Tensor, logits: Tensor) -> Tensor:
 
 @register("loss", "logit_adjusted")
 class LogitAdjustedLoss(Loss):
-    """Cross-entropy of z_c + tau log pi_c, so that z itself is free of the prior (Menon et al. 2021).
+    """Cross-entropy of z_c + tau log pi_c, so that the logits z do not contain the prior (Menon et al. 2021).
 
-    The training form of :func:`adjust_logits`: the model's own logits are already adjusted at inference; not both.
+    The training form of :func:`adjust_logits`. The logits are already adjusted at inference; do not use both.
 
     Args:
-        class_counts: rows of each class in the training data.
-        tau: strength; 0 is cross-entropy, 0.5 goes half the way.
-        label_smoothing: share of the target spread over all classes, in [0, 1).
+        class_counts: Number of rows of each class in the training data.
+        tau: Strength; 0 is cross-entropy.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
 
     Raises:
-        ValueError: a count is negative, all are zero, or (at a call) there are not as many as classes; the label
+        ValueError: A count is negative, all are zero, or (at a call) there are not as many as classes; the label
             smoothing is out of range.
     """
 

@@ -1,4 +1,4 @@
-"""Losses on several labels a row, of which any may be unknown."""
+"""Multilabel losses; any label may be unknown."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -21,13 +21,13 @@ def known_mean(values: Tensor, labels: Tensor) -> Tensor:
 
 @register("loss", "bce")
 class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of each label, over the labels that are known.
+    """Binary cross-entropy over the known labels.
 
     Args:
-        pos_weight: How many times a label that is there counts: one number, one for each label, or ``balanced``, the
-            rows without it for each row with it.
-        class_counts: Training rows that have each label, for ``balanced``.
-        other_counts: Training rows that are known not to have it.
+        pos_weight: Weight of present labels: one number, one per label, or ``balanced``, the ratio of rows without the
+            label to rows with it.
+        class_counts: Number of training rows with each label, for ``balanced``.
+        other_counts: Number of training rows known to be without it.
 
     Raises:
         ValueError: A weight is not above 0; or (at a call) there are not as many weights as labels.
@@ -70,15 +70,14 @@ class BinaryCrossEntropy(Loss):
 
 @register("loss", "asymmetric")
 class AsymmetricLoss(Loss):
-    """Binary cross-entropy in which easy labels count less, and absent ones the more so (Ridnik et al. 2021, eq. 7).
+    """Asymmetric loss: down-weights easy labels, absent ones more strongly (Ridnik et al. 2021, eq. 7).
 
-    A label that is there costs -(1 - p)^gamma_pos log p, one that is not -q^gamma_neg log(1 - q) with
-    q = max(p - clip, 0).
+    Present labels: -(1 - p)^gamma_pos log p. Absent labels: -q^gamma_neg log(1 - q) with q = max(p - clip, 0).
 
     Args:
-        gamma_neg: How much less easy absent labels count.
-        gamma_pos: How much less easy present labels count.
-        clip: Probability below which an absent label costs nothing, in [0, 1).
+        gamma_neg: Focusing strength for absent labels.
+        gamma_pos: Focusing strength for present labels.
+        clip: Probability below which an absent label has no loss, in [0, 1).
     """
 
     tasks = ("multilabel",)

@@ -1,4 +1,4 @@
-"""Losses on grades: classes in an order."""
+"""Losses for ordered classes (grades)."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,9 @@ from mmfusion.registry import register
 
 @register("loss", "corn")
 class Corn(Loss):
-    """Conditional ordinal regression (Shi, Cao and Raschka 2021, eq. 7): is the grade above k, given it is above k - 1?
+    """Conditional ordinal regression (CORN; Shi, Cao and Raschka 2021, eq. 7): P(grade > k | grade > k - 1).
 
-    Each of the K - 1 logits learns from the rows that are above the grade before it; the sum of all costs is divided by
-    their number.
+    Each of the K - 1 logits is trained on the rows above the previous grade; the loss is the mean over all of these.
     """
 
     tasks = ("ordinal",)
@@ -33,9 +32,9 @@ class Corn(Loss):
 
 @register("loss", "cumulative_link")
 class CumulativeLink(Loss):
-    """Proportional odds (McCullagh 1980): P(grade > k) = sigmoid(s - t_k), one score s, rising thresholds t.
+    """Proportional odds (McCullagh 1980): P(grade > k) = sigmoid(s - t_k) with one score s and increasing thresholds t.
 
-    The model learns the thresholds with its head; this is the negative log-likelihood of the grade.
+    The thresholds are parameters of the model; the loss is the negative log-likelihood of the grade.
     """
 
     tasks = ("ordinal",)

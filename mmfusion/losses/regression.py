@@ -1,4 +1,4 @@
-"""Losses on numbers, standardized on the training rows, of which any may be unknown."""
+"""Regression losses on standardized numbers; any may be unknown."""
 
 from typing import ClassVar
 
@@ -15,10 +15,10 @@ from mmfusion.registry import register
 
 @register("loss", "huber")
 class Huber(Loss):
-    """Squared error up to ``delta``, absolute error beyond (Huber 1964): an outlier pulls no harder than by ``delta``.
+    """Huber loss: squared error up to ``delta``, absolute error beyond, robust to outliers (Huber 1964).
 
     Args:
-        delta: Error from which on it is linear, in standard deviations of the training rows.
+        delta: Error at which the loss becomes linear, in standard deviations of the training rows.
     """
 
     tasks = ("regression",)

@@ -1,4 +1,4 @@
-"""Models: towers, fusion block and head under one name. A file of this folder that registers a model is found."""
+"""Models: towers, fusion block and head under one name. Every file of this folder is searched for models."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How a model family is written down: one call per model, on one of four pairs of encoders."""
+"""Registration of architectures: one call per model, with shared encoder pairs."""
 
 import sys
 from typing import Any
@@ -17,8 +17,8 @@ def arch(name: str, summary: str, *shared: dict[str, Any], **own: Any) -> None:
 
     Args:
         name: What users type.
-        summary: Docstring; its first line stands in the list of models.
-        shared: Keywords of ``FusionModel`` that models have in common; later ones win.
+        summary: Docstring; its first line is shown in the list of models.
+        shared: Keywords of ``FusionModel`` shared by several models; later ones take precedence.
         own: Further keywords. Those given to ``create_model`` take precedence over all.
     """
     keywords: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""Unimodal baselines, beside which every fusion result stands."""
+"""Single-modality baselines."""
 
 from mmfusion.models.architecture import LITE0, arch
 
-arch("image_resnet18", "ResNet-18 on the image alone, with the report's MLP head.", image_encoder="resnet18")
+arch("image_resnet18", "ResNet-18 on the image alone, with an MLP head.", image_encoder="resnet18")
 arch("image_resnet50", "ResNet-50 on the image alone.", image_encoder="resnet50")
 arch("image_convnext_base", "ConvNeXt-B on the image alone.", image_encoder="convnext_base")
 arch("image_lite0", "EfficientNet-Lite0 on the image alone: trains on a laptop CPU.", LITE0, text_encoder=None)

@@ -1,4 +1,4 @@
-"""What models there are, and the trained weights that come with the package: names in timm's manner."""
+"""Lists of models and trained weights, with timm's names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mmfusion.artifacts.shipped import refuse_clash, shipped
 def list_models(
     filter: str | Sequence[str] = "*", *, exclude_filters: str | Sequence[str] = (), pretrained: bool = False
 ) -> list[str]:
-    """Names of the architectures that match one of some wildcards, in natural order.
+    """Names of the architectures that match a wildcard, in natural order.
 
     Args:
         filter: Shell wildcard, e.g. ``"mibf*"``, or several.

@@ -1,4 +1,4 @@
-"""``create_model`` and its kin: names in, modules out."""
+"""``create_model`` and similar functions: names in, modules out."""
 
 import inspect
 import os
@@ -45,14 +45,14 @@ def build(overrides: dict[str, Any], /, **architecture: Any) -> FusionModel:
 
 
 def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the caller's overrides over the keywords of an architecture.
+    """Merge the caller's overrides with the keywords of an architecture.
 
     Swapping a part drops the architecture's keywords for the old part; keywords for an unchanged part are merged over
     the architecture's. Removing the only tower of a side (``text_encoder=None`` without columns) removes fusion block
     and auxiliary heads too.
 
     Raises:
-        TypeError: an override is no keyword of a model.
+        TypeError: An override is no keyword of a model.
     """
     known = [*model_keywords(), "num_classes", "encoder_weights"]
     refuse_keywords(overrides, known)
@@ -109,24 +109,24 @@ def create_model(
     """Create a model by name.
 
     Args:
-        name: an architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
+        name: An architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
             saved model: ``"local-dir:FOLDER"`` (or a ``Path``) or ``"hf-hub:org/name@revision"``.
-        pretrained: load the weights of the architecture's (first) tag.
+        pretrained: Load the weights of the architecture's (first) tag.
         num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
-        encoder_weights: ``"default"`` starts the towers from ImageNet and language-model weights; a dict names the
-            modalities (``{"image": "default"}``). Only then, or with a hub id, is the network touched.
-        processor: :class:`mmfusion.data.Processor` that the model is to fit: a built-in text encoder without weights
-            gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. What is
-            given beside it takes precedence; what then does not fit is refused.
-        allow_edited: take the folder of a saved model that was edited by hand, with a warning; None refuses it.
-        overrides: parts by name (``fusion="gated"``) or a part's keywords as a dict
+        encoder_weights: ``"default"`` initializes the towers with ImageNet and language-model weights; a dict selects
+            modalities (``{"image": "default"}``). Only this, or a hub id, uses the network.
+        processor: :class:`mmfusion.data.Processor` that the model has to match: a built-in text encoder without weights
+            gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. Explicit
+            arguments take precedence; a mismatch is an error.
+        allow_edited: Accept the folder of a saved model that was edited by hand, with a warning; None refuses it.
+        overrides: Parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 
     Raises:
-        ValueError: unknown name (the message gives the nearest ones), no weights under it, or a processor that does not
+        ValueError: Unknown name (the message gives the nearest ones), no weights under it, or a processor that does not
             fit the model.
-        TypeError: a keyword that the model or the chosen part does not take.
+        TypeError: A keyword that the model or the chosen part does not take.
     """
     name = name if isinstance(name, str) else f"{LOCAL}{os.fspath(name)}"
     architecture, _, tag = name.partition(".")
@@ -157,7 +157,7 @@ def create_model(
 
 
 def _new_model(name: str, processor: Any | None, **keywords: Any) -> FusionModel:
-    """The model of an architecture, with new weights (but those of ``encoder_weights``), as the processor asks."""
+    """A new model of an architecture, matching the processor."""
     entrypoint = registry.get("model", name)
     if processor is not None:
         given = {key: value for key, value in keywords.items() if key not in ("num_classes", "encoder_weights")}

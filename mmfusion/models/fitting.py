@@ -1,4 +1,4 @@
-"""Model and processor, made to fit each other: vocabulary, columns and classes."""
+"""Match model and processor: vocabulary, columns and classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from mmfusion.towers.text import BUILT_IN, hub_id
 
 
 def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: Any) -> dict[str, Any]:
-    """The overrides of ``create_model``, with what follows from a processor; what is given there takes precedence.
+    """Complete the overrides of ``create_model`` from a processor; explicit overrides take precedence.
 
     A built-in text encoder without pretrained weights gets the tokenizer's vocabulary, and a table tower the columns.
 
@@ -33,7 +33,7 @@ def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: A
 
 
 def set_columns(model: Any, processor: Any) -> None:
-    """Tell a new model's table tower the means, scales and bins of the processor's columns."""
+    """Set the means, scales and bins of the processor's columns in the table tower of a new model."""
     if "table" in model.towers and processor.table is not None:
         model.towers["table"].set_statistics(*processor.table.statistics())
 
@@ -54,7 +54,7 @@ def check_answers(model: Any, processor: Any, where: object) -> None:
 
 
 def check_fit(model: Any, processor: Any) -> None:
-    """Refuse a processor whose inputs or class names are not the model's.
+    """Check that a processor's inputs and class names match the model.
 
     Raises:
         ValueError: The processor makes no inputs for a tower, its tokenizer has word pieces that the text encoder does

@@ -1,4 +1,4 @@
-"""Parts of a model that stay as they are: whole encoders, their first stages, their BatchNorm; for good or a while."""
+"""Freezing of encoders, their first stages or their BatchNorm, permanently or for some epochs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmfusion.towers.stages import early_parts
 
 
 class Freezable(nn.Module):
-    """What of a :class:`mmfusion.FusionModel` freezes its encoders.
+    """Mixin of :class:`mmfusion.FusionModel` that freezes its encoders.
 
     Attributes:
-        frozen: Modules that are frozen for good.
-        held: Parameters that are held for a while.
+        frozen: Modules that are frozen permanently.
+        held: Parameters that are frozen temporarily.
     """
 
     config: Any
@@ -55,7 +55,7 @@ class Freezable(nn.Module):
     def freeze_stages(self, count: int) -> None:
         """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
 
-        Nothing of these stages is kept for the backward pass, which ends behind them.
+        These stages take no part in the backward pass.
 
         Args:
             count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
@@ -99,7 +99,7 @@ class Freezable(nn.Module):
             raise TypeError(f"The model has no modality {unknown[0]!r}; {did_you_mean(unknown[0], self.modalities)}")
 
     def hold_encoders(self, hold: bool) -> None:
-        """Keep the encoders as they are for a while, as :meth:`freeze_encoders` does for good; False lets them go."""
+        """Freeze the encoders temporarily; False releases them."""
         backbones = [tower.backbone for tower in self.encoders]
         if hold and not self.held:
             self.held = [p for backbone in backbones for p in backbone.parameters() if p.requires_grad]

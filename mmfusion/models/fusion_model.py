@@ -1,4 +1,4 @@
-"""The model class: towers, fusion block, head, and auxiliary heads where the loss needs them."""
+"""Model class: towers, fusion block, head, and auxiliary heads if the loss needs them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mmfusion.towers.base import Tower
 
 
 class FusionModel(Freezable):
-    """Towers, one per modality, fused and classified.
+    """Multimodal classifier: one tower per modality, a fusion block and a head.
 
     Every argument is a name or a plain value: ``FusionModel(**model.config)`` rebuilds the architecture.
 
@@ -42,12 +42,12 @@ class FusionModel(Freezable):
         text_encoder: Built-in name, transformers id or folder, or None.
         text_tower: Kind of text tower.
         text_args: Keywords of the text tower.
-        table_encoder: Table tower (``mmfusion.list_components("table_tower")``), or None. ``config`` names it and its
-            keywords only where there is one.
+        table_encoder: Table tower (``mmfusion.list_components("table_tower")``), or None. ``config`` has it and its
+            keywords only if it is not None.
         table_args: Keywords of the table tower: ``numeric``, the number of numeric columns, ``categories``, the number
             of values of each categorical column, and the tower's own.
-        fusion: Name of the fusion block; None with towers of one side only. The image is one side, the clinical side is
-            text, columns or both.
+        fusion: Name of the fusion block; None for towers of one side only. One side is the image, the other (clinical)
+            side text, columns or both.
         fusion_args: Keywords of the fusion block.
         dim: Shared width that the fusion block projects to; None leaves it to the block.
         head: Name of the head.
@@ -56,25 +56,26 @@ class FusionModel(Freezable):
         aux_hidden: Hidden width of those heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
-        task: What is asked (``mmfusion.list_components("task")``); ``num_classes`` counts its classes, labels, grades
-            or targets. ``config`` names it only where it is not ``multiclass``.
-        task_args: ``form``, what the outputs mean (``corn`` or ``cumulative`` of ``ordinal``); None takes the task's.
-        encoder_weights: ``default`` starts the towers from pretrained weights; or a dict, modality -> ``default`` or
-            None. Not part of ``config``.
+        task: Task (``mmfusion.list_components("task")``); ``num_classes`` is its number of classes, labels, grades or
+            targets. ``config`` has it only if it is not ``multiclass``.
+        task_args: ``form``, the meaning of the outputs (``corn`` or ``cumulative`` of ``ordinal``); None takes the
+            task's default.
+        encoder_weights: ``default`` initializes the towers with pretrained weights; or a dict, modality -> ``default``
+            or None. Not part of ``config``.
 
     Attributes:
         config: The arguments, tower configurations inlined.
         task: :class:`~mmfusion.task.Task` that its outputs answer.
         towers: modality -> tower; each is also an attribute, ``image_tower`` (None where there is none), and so is the
-            learned token of samples without the modality, ``image_missing``.
+            learned token for samples without the modality, ``image_missing``.
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
-        held: Parameters that :meth:`hold_encoders` keeps for a while.
-        origins: modality -> where the weights that its encoder started from came from, and their terms.
+        held: Parameters that :meth:`hold_encoders` freezes temporarily.
+        origins: modality -> source and licence of its encoder's initial weights.
 
     Raises:
-        ValueError: Parts that do not go together, an unknown name, or a value out of range.
+        ValueError: Incompatible parts, an unknown name, or a value out of range.
         TypeError: A keyword that the chosen part does not take, or a part that lacks what it has to declare.
     """
 
@@ -193,7 +194,7 @@ class FusionModel(Freezable):
 
         Args:
             num_classes: C; 0 removes the heads.
-            global_pool: Argument of timm's method; only None is possible, as the towers pool.
+            global_pool: Argument of timm's method; must be None, because the towers pool.
 
         Raises:
             TypeError: ``global_pool`` is not None.
@@ -211,7 +212,7 @@ class FusionModel(Freezable):
         if num_classes < 0:
             raise ValueError(f"num_classes={num_classes} is negative.")
         if 0 < num_classes < self.task.fewest:
-            raise ValueError("num_classes=1 gives every case the probability 1; yes and no are num_classes=2.")
+            raise ValueError("num_classes=1 gives every case the probability 1; use num_classes=2 for yes and no.")
         self.config["num_classes"] = num_classes
         sized = {**self.config, "num_classes": self.task.width(num_classes) if num_classes else 0}
         self.head = parts.build_head(sized, self.num_features, self.fusion, self.sides.widths[0])
@@ -273,7 +274,7 @@ class FusionModel(Freezable):
     ) -> FusionOutput:
         """Classify a batch.
 
-        The named inputs are ignored by a model that has no tower for them.
+        Named inputs are ignored by a model without a tower for them.
 
         Args:
             pixel_values: (B, 3, H, W) normalized, (B, S, 3, H, W) slices or (B, V, 3, H, W) views; None when no sample
@@ -294,8 +295,8 @@ class FusionModel(Freezable):
             category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
             table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
             table_features: As ``image_features``, of the table tower.
-            labels: (B,) int64 classes, which fill ``loss``; no output but that depends on them. Of other tasks as the
-                processor makes them: (B, C) of labels, NaN where unknown, (B, targets) of numbers.
+            labels: (B,) int64 classes; if given, ``loss`` is filled. No other output depends on them. For other tasks
+                as the processor returns them: (B, C) labels, NaN for unknown, or (B, targets) numbers.
             further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The baseline with every other head, all else equal (report section 2.6.1)."""
+"""The baseline with every other head, all else equal."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ RATIONAL = KAN | {"head_args": {"basis": "rational", "degree": 5}}
 POOL: dict[str, Any] = {"fusion": "cross_attention", "fusion_args": {"query": "image"}, "head": "attention_pool"}
 SMALL = "EfficientNet-Lite0 and a two-layer BERT"
 SPLINES = "The baseline with a Kolmogorov-Arnold head: B-splines, each shared by a group of channels."
-PUBLISHED = "ConvNeXt-B and BERT-base with a mixture of four experts, two per sample (report, ConvNeXt + MoE)."
+PUBLISHED = "ConvNeXt-B and BERT-base with a mixture of four experts, two per sample."
 
 arch("residual_mlp_resnet18", "The baseline with a residual perceptron head.", RESNET18, RESIDUAL_MLP)
 arch("moe_resnet18", "The baseline with a mixture of four experts, two per sample.", RESNET18, MOE)

@@ -1,4 +1,4 @@
-"""Lesion and context: a whole image and a region of it (report section 2.6.2, eq. 15-18)."""
+"""Lesion and context: a whole image and a region of it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""MIBF-Net: bidirectional fusion by attention (IBFA), auxiliary heads for the disagreement loss (report section 6)."""
+"""MIBF-Net: bidirectional fusion by attention (IBFA), auxiliary heads for the disagreement loss."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Several views of one patient, compared by cross-attention (report section 2.6.2, eq. 23-24)."""
+"""Several views of one patient, compared by cross-attention."""
 
 from mmfusion.models.architecture import LITE0, RESNET50, arch
 

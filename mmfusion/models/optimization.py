@@ -1,4 +1,4 @@
-"""Which parameters of a model an optimizer trains, how fast, and which of them it decays."""
+"""Parameter groups for optimizers: learning rates by layer, and parameters without weight decay."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Parts of a model, made from their names and checked: what does not go together, or lacks something, is refused."""
+"""Build the parts of a model from their names, and check that they are compatible."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ def settle_features(config: dict[str, Any]) -> None:
 
 
 def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -> None:
-    """Refuse keywords of a model that do not go together.
+    """Check that the keywords of a model are compatible.
 
     Raises:
         ValueError: Parts that do not go together, or a value out of range.
@@ -105,9 +105,9 @@ def check_stem(config: dict[str, Any]) -> None:
 
 
 def check_parts(config: Mapping[str, Any]) -> None:
-    """Refuse names that nothing has and keywords that the named part does not take. Reads no weights.
+    """Check names of parts and their keywords, without reading weights.
 
-    Building a model refuses the same; this is the quick check for a list of models to be built later.
+    A quick check for a list of models to be built later; building a model checks the same.
 
     Args:
         config: All keywords of a ``FusionModel``.
@@ -187,7 +187,7 @@ def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def weights_of(weights: EncoderWeights, modality: str) -> str | None:
-    """What one tower starts from, of weights for all towers alike or by modality."""
+    """The ``encoder_weights`` of one tower."""
     return weights.get(modality) if isinstance(weights, Mapping) else weights
 
 
@@ -212,7 +212,7 @@ def _tower(
 
 
 def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths) -> nn.Module:
-    """The fusion block, told the widths of both sides; ``num_features`` is set where it has none.
+    """Build the fusion block for the widths of both sides; ``num_features`` is set if it has none.
 
     So is ``side_dims`` for auxiliary heads, the only ones that read it.
 
@@ -234,7 +234,7 @@ def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths
 
 
 def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | None, image: SideWidths) -> nn.Module:
-    """The head, told the widths of tokens and streams where it takes them and the model has any.
+    """Build the head; widths of tokens and streams are passed if it accepts them and the model has any.
 
     With no classes it is the identity.
 

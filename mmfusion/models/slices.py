@@ -1,4 +1,4 @@
-"""Studies of several slices: 2.5D and sequence models (report section 2.6.2, eq. 19-22)."""
+"""Studies of several slices: 2.5D and sequence models."""
 
 from typing import Any
 

@@ -14,16 +14,16 @@ class NarrativeConfig:
         template: Sentence made from metadata columns, as ``dataset.text_template``; None takes that one.
         knowledge: Passages to retrieve from: ``dermatology`` or ``spine`` (shipped), a ``.jsonl`` or ``.csv`` file with
             ``text`` and, if wanted, ``id``, ``weight``, ``tags`` and ``source``; None appends nothing.
-        retriever: ``bm25``, ``tfidf``, ``dense`` (sentence vectors), or the name of one that you registered.
-        top_k: Largest number of passages per narrative.
+        retriever: ``bm25``, ``tfidf``, ``dense`` (sentence vectors), or the name of a registered retriever.
+        top_k: Maximum number of passages per narrative.
         encoder: Text encoder of the dense retriever: ``minilm``, a transformers folder or a Hub id.
         weighting: Weights of the passages from their scores: ``softmax`` or ``share``.
         temperature: Scale of the softmax; small values favor the best passage.
         max_tokens: Budget of the whole text in tokens; None has no limit. Passages are cut at whole sentences.
-        tokenizer: What counts the tokens: ``minilm``, a transformers folder or a Hub id; None counts words.
-        synonyms: JSON file that maps labels to further words that would give them away; None takes those that come with
-            shipped knowledge.
-        on_leak: ``remove`` takes out what would give the label away; ``refuse`` stops at it.
+        tokenizer: Tokenizer to count tokens: ``minilm``, a transformers folder or a Hub id; None counts words.
+        synonyms: JSON file that maps labels to further words that reveal them; None uses those of the shipped
+            knowledge.
+        on_leak: ``remove`` removes words that reveal the label; ``refuse`` stops with an error.
         leaking_columns: Further metadata columns that must not enter a text; ``dx``, ``dx_type``, ``diagnosis`` and the
             label column never do.
     """
@@ -48,7 +48,7 @@ class NarrateConfig:
 
     Attributes:
         data: Root folder of the data set, or its table.
-        output: Folder for ``image.csv``, ``response.json`` and ``narrative.json``; made where it does not exist.
+        output: Folder for ``image.csv``, ``response.json`` and ``narrative.json``; created if it does not exist.
         narrative: How narratives are written.
         dataset: How to read the data.
     """

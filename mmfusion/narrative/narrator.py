@@ -1,4 +1,4 @@
-"""A patient's narrative: a sentence from metadata, the patient's own text, retrieved passages (report eq. 25-26)."""
+"""A patient's narrative: a sentence from metadata, the patient's own text, retrieved passages."""
 
 import logging
 import re
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A passage as a narrative has it.
+    """A passage of a narrative.
 
     Attributes:
         id: Id of the passage.
-        score: Nearness to the query, times the passage's own weight.
+        score: Similarity to the query, times the passage's weight.
         weight: Share among the retrieved passages; they sum to 1.
-        text: The sentences that entered the narrative; empty where the budget had no room.
+        text: The sentences in the narrative; empty if the budget had no room.
     """
 
     id: str
@@ -38,13 +38,13 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Narrative:
-    """A narrative and where it comes from.
+    """A narrative and its sources.
 
     Attributes:
         text: The whole narrative.
         query: The text that the passages were retrieved by.
         passages: The retrieved passages, by descending weight.
-        removed: Label words that were taken out of the patient's part.
+        removed: Label words removed from the patient's part.
     """
 
     text: str
@@ -56,19 +56,19 @@ class Narrative:
 class Narrator:
     """x' = [x; sum_j w_j d_j]: the patient's text x, then the top passages d_j by descending weight w_j.
 
-    The query comes from the metadata that the template names, and from nothing else: a free text may have been written
-    by someone who knew the diagnosis. Lexical retrievers are asked for the values alone, for a value of several words
-    as one term beside them (``lower extremity`` finds the tag of that name, not ``upper extremity``), and for numbers
-    by their decade (age 47: ``40s``); the dense one is asked for the template's sentence. The same row gives the same
-    narrative, whatever came before. The weights order the passages, and share the token budget among them: each
-    passage gets whole sentences up to its share, then what is left goes to the next sentences in order of weight.
+    The query consists of the metadata that the template names, never of free text, whose author may have known the
+    diagnosis. Lexical retrievers search for the values, for a value of several words also as one term
+    (``lower extremity`` finds the tag of that name, not ``upper extremity``), and for numbers by decade (age 47:
+    ``40s``); the dense one searches with the template's sentence. The same row always gives the same narrative. The
+    weights order the passages and divide the token budget among them: each passage gets whole sentences up to its
+    share, and the rest goes to the next sentences in order of weight.
 
     Args:
         template: Sentence made from metadata, with ``{column}`` fields (:func:`mmfusion.data.render`).
         retriever: ``bm25``, ``tfidf``, ``dense``, or a registered name.
-        top_k: Largest number of passages; one that has nothing in common with the query is not taken.
+        top_k: Maximum number of passages; passages without a match are not used.
         knowledge: Shipped name, file, or passages (texts will do); None appends nothing.
-        guard: What must not enter the text; None guards against the synonyms of shipped knowledge and leaking columns.
+        guard: Guard against label words; None uses the synonyms of the shipped knowledge and the leaking columns.
         on_leak: ``remove`` takes label words out of metadata and free text, sentences with label words out of passages,
             and leaking columns out of the template; ``refuse`` raises instead.
         weighting: ``softmax``, w = softmax(s / temperature); or ``share``, w = s / sum(s).
@@ -79,8 +79,8 @@ class Narrator:
         retriever_args: Keywords of the retriever, such as ``{"encoder": "minilm"}`` of the dense one.
 
     Attributes:
-        passages: The passages that can be retrieved, without what the guard took out.
-        removed: Passage id -> label words that cost it a sentence, or itself.
+        passages: The passages that can be retrieved, after the guard.
+        removed: Passage id -> label words for which it lost a sentence, or was dropped.
         dropped_columns: Leaking columns that the template named.
 
     Raises:
@@ -225,7 +225,7 @@ class Narrator:
         if dropped and len(dropped) == len(fields):
             self.guard.check_columns(fields)
         if dropped:
-            logger.warning("The template names %s, which gives the label away; it is left out.", ", ".join(dropped))
+            logger.warning("The template names %s, which reveals the label; it is left out.", ", ".join(dropped))
         return dropped
 
     def _guarded(self, passages: Iterable[Passage]) -> list[Passage]:
@@ -234,7 +234,7 @@ class Narrator:
         for passage in passages:
             found = list(dict.fromkeys(self.guard.find(passage.text)))
             if found and self.on_leak == "refuse":
-                by = f"gives the label away by {', '.join(map(repr, found))}"
+                by = f"reveals the label by {', '.join(map(repr, found))}"
                 raise ValueError(f"The passage {passage.id!r} {by}; rewrite it, or set on_leak to 'remove'.")
             if found:
                 self.removed[passage.id] = found

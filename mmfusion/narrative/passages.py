@@ -1,4 +1,4 @@
-"""Knowledge: passages to retrieve from, shipped or a user's own."""
+"""Knowledge: passages to retrieve from, shipped or custom."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ class Passage:
     Attributes:
         id: Its name in reports.
         text: A few whole sentences.
-        weight: Positive factor of its score; above 1 for what should be found sooner.
-        tags: Words that it is found by beside its own, and that never enter a text; decades of age are ``40s``.
-        source: Where its content can be read.
+        weight: Positive factor of its score; above 1 to rank it higher.
+        tags: Additional search terms, which never enter a text; decades of age are ``40s``.
+        source: Reference for its content.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Retrievers: how near each passage is to a query. A user's own is a class registered as ``"retriever"``."""
+"""Retrievers: scores of passages for a query. Custom ones are classes registered as ``"retriever"``."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ class Retriever(Protocol):
     """Scores of all passages for a query.
 
     Attributes:
-        reads_sentences: True where a query is best a sentence, False where it is best the bare words.
+        reads_sentences: Whether queries should be sentences rather than bare words.
     """
 
     reads_sentences: bool
@@ -35,7 +35,7 @@ class BM25:
         b: Length normalization: how much long passages are held back, 0 to 1.
 
     Raises:
-        ImportError: bm25s is not installed.
+        ImportError: Bm25s is not installed.
     """
 
     reads_sentences = False
@@ -89,11 +89,11 @@ class Tfidf:
 
 @register("retriever", "dense")
 class Dense:
-    """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)) (report eq. 25).
+    """Cosine of sentence vectors, s_j = cos(e(x), e(d_j)).
 
     Args:
         texts: The passages.
-        tags: Not read: a list of words is no sentence, and draws every query to the passages that have many.
+        tags: Ignored: a list of words is not a sentence, and would attract every query to passages with many tags.
         encoder: ``minilm`` (in ``mmfusion[offline]``, made for this), a transformers folder or a Hub id.
         batch_size: Number of passages encoded at once.
 
@@ -150,7 +150,7 @@ def create_retriever(
         arguments: Keywords of the retriever.
 
     Raises:
-        ValueError: unknown name.
-        TypeError: the retriever does not take one of the keywords.
+        ValueError: Unknown name.
+        TypeError: The retriever does not take one of the keywords.
     """
     return registry.create("retriever", name, texts, tags, **arguments)

@@ -9,12 +9,12 @@ class AppConfig:
     """Options of the web page.
 
     Attributes:
-        model: Trained models to choose from: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``. None are needed:
-            the weights that come with the package are offered then.
-        host: Address to listen on. The default can be reached from this machine alone.
+        model: Trained models to choose from: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``. By default the
+            weights that come with the package.
+        host: Address to listen on. The default can be reached from this machine only.
         port: Port to listen on; 0 takes a free one.
-        max_upload_mb: Largest upload in megabytes, all its files together.
-        max_rows: Rows of a table at most.
+        max_upload_mb: Maximum size of an upload in megabytes, all files together.
+        max_rows: Maximum number of rows of a table.
         open_browser: Open the page in the browser of this machine.
     """
 
@@ -34,7 +34,7 @@ class AppConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether the page can be reached from this machine alone."""
+        """Whether the page can be reached from this machine only."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -1,4 +1,4 @@
-"""One case, diagnosed and explained for an application."""
+"""Diagnosis and explanation of one case for an application."""
 
 import logging
 import threading
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a model says of one case, and why.
+    """Prediction for one case, with its conformal set and explanation.
 
     Attributes:
-        label: The class or grade that is named, or the labels that are there, joined by ``|``; None of numbers.
-        probability: Its probability, of several labels the largest; None of numbers.
-        probabilities: Class or label -> probability; None of numbers.
-        inputs: What the case was judged on, such as ``image+text``.
-        likely: The conformal set: classes, likeliest first, that hold the true one with probability ``coverage``, on
-            average over cases like the validation rows. None where the model was saved without such a rule.
-        coverage: Wanted share of sets with the true class; None likewise.
-        explanation: Where the evidence lies; None where none was asked for, or the model cannot be explained.
-        notes: Which modalities are unlike the training rows, warnings about the case, and why it was not explained.
-        numbers: Target -> ``value``, ``low`` and ``high``, of a model that predicts numbers; None of any other.
+        label: The predicted class or grade, or the present labels joined by ``|``; None for numbers.
+        probability: Its probability, of several labels the largest; None for numbers.
+        probabilities: Class or label -> probability; None for numbers.
+        inputs: Modalities that the prediction used, such as ``image+text``.
+        likely: The conformal set: classes, most probable first, that contain the true one with probability
+            ``coverage``, on average over cases like the validation rows. None if the model has no conformal rule.
+        coverage: Requested coverage of the conformal sets; None without a rule.
+        explanation: The explanation; None if not requested, or not possible for this model.
+        notes: Modalities that are unlike the training rows, warnings about the case, and why it was not explained.
+        numbers: Target -> ``value``, ``low`` and ``high``, of a model that predicts numbers; else None.
     """
 
     label: str | None
@@ -48,7 +48,7 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
     Args:
         predictor: A trained model.
         row: Row as :meth:`mmfusion.Predictor.predict` takes it.
-        explain: Whether to explain the prediction, which takes several further passes of the model.
+        explain: Whether to explain the prediction, which needs several further passes of the model.
 
     Raises:
         ValueError: The row cannot be read.

@@ -241,6 +241,6 @@ def _predictions(predictor: Predictor, paths: Sequence[str], folder: Path, most:
     dataset = predictor.dataset
     cases = read_unlabelled(data, dataset, predictor.labels, template_of(predictor))
     if len(cases) > most:
-        raise ValueError(f"{data.name} has {len(cases):,} rows, and this page takes {most:,}.")
+        raise ValueError(f"{data.name} has {len(cases):,} rows, and this page accepts {most:,}.")
     output = Path(tempfile.mkdtemp(dir=folder.parent)) / "predictions.csv"
     return predict_path(predictor, data, output, dataset=dataset).path

@@ -1,4 +1,4 @@
-"""``mmfusion app``: a page in the browser, on this machine, that keeps nothing."""
+"""``mmfusion app``: a page in the browser of this machine that stores nothing."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ KEPT = 600
 
 @dataclass(frozen=True)
 class Stopped:
-    """A page that was closed."""
+    """Result of ``mmfusion app`` after the page was closed."""
 
     address: str
 
@@ -37,7 +37,7 @@ class Stopped:
 
 
 class Models(Mapping[str, Predictor]):
-    """Trained models by the name that the page shows, each loaded when it is first asked for.
+    """Trained models by the name that the page shows, loaded on first use.
 
     Args:
         names: The models, as :meth:`mmfusion.Predictor.from_pretrained` takes them.
@@ -64,7 +64,7 @@ def app(config: AppConfig) -> Stopped:
 
     Raises:
         ImportError: Gradio is not installed.
-        ValueError: No model was named, and none comes with the package.
+        ValueError: No model was given, and none comes with the package.
         OSError: The port is taken.
     """
     models = Models(config.model or [str(name) for name in shipped()])
@@ -112,12 +112,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def swept(folder: Path, age: float, pause: float = 30.0) -> Iterator[None]:
-    """Delete the files of a folder as they grow old, as long as the context is open.
+    """Delete old files of a folder while the context is open.
 
     Args:
-        folder: The folder, with all below it.
-        age: Seconds since a file was last written, from which on it is deleted.
-        pause: Seconds between two looks.
+        folder: The folder, including subfolders.
+        age: Age in seconds, since the last write, at which a file is deleted.
+        pause: Seconds between two checks.
     """
     stop = threading.Event()
 

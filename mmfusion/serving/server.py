@@ -1,4 +1,4 @@
-"""The server of ``mmfusion app``: Gradio's page behind headers and bounds of our own."""
+"""Server of ``mmfusion app``: Gradio's page with security headers and size limits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +28,11 @@ _MEGABYTE = 1024 * 1024
 
 
 class Bounds:
-    """Middleware that adds :data:`HEADERS` to every answer, and refuses what is too large.
+    """Middleware that adds :data:`HEADERS` to every response and refuses large requests.
 
     Args:
-        app: What answers.
-        largest: Bytes of a request at most.
+        app: The wrapped application.
+        largest: Maximum size of a request in bytes.
     """
 
     def __init__(self, app: ASGIApp, largest: int) -> None:

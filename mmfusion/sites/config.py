@@ -11,18 +11,17 @@ class ValidateConfig:
     """Options of validate.
 
     Attributes:
-        model: trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
-        data: root folder of the other site's data set, or its table.
-        reference: data of the site that the model is from, to hold beside it; None takes what the model knows of it.
-        output: folder for ``validation.md``, ``validation.json``, ``predictions.csv`` and the chosen update.
-        site: name of the site; None takes that of the data.
-        local: share of the groups (patients) that updates are fitted on, the others judge them; above 1 a number of
-            rows.
-        store: copy the chosen update into the model's own folder, for ``--calibration SITE``.
-        split: rows of the data; ``all`` unless said otherwise.
-        seed: of the division into cases to fit on and to judge on.
-        batch_size: rows per step.
-        dataset: how to read the data; what the model was trained with, unless said otherwise.
+        model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
+        data: Root folder of the other site's data set, or its table.
+        reference: Data of the model's own site to compare with; None uses the description saved with the model.
+        output: Folder for ``validation.md``, ``validation.json``, ``predictions.csv`` and the chosen update.
+        site: Name of the site; None uses that of the data.
+        local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1 a number of rows.
+        store: Copy the chosen update into the model's folder, for ``--calibration SITE``.
+        split: Rows of the data; default ``all``.
+        seed: Seed of the division into fitting and evaluation cases.
+        batch_size: Rows per step.
+        dataset: How to read the data; the defaults are the model's training settings.
     """
 
     model: str

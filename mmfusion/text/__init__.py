@@ -1,4 +1,4 @@
-"""Text: sentences from metadata, words in any script, tokenizers, and a guard against words that tell the label."""
+"""Text: sentences from metadata, words in any script, tokenizers, and a guard against label words."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A tokenizer file of somebody else's, before a library reads it: its size, and how much longer it makes a text."""
+"""Checks of a tokenizer file from others: its size, and how much it lengthens texts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +17,10 @@ PROBES = ("", "A 55-year-old, 3.5 cm (back)?", "xyzzyx \u0378 \U0001f9ec \t\n \u
 
 
 def check_tokenizer(path: Path) -> None:
-    """Refuse a ``tokenizer.json`` that would take more memory than a text is worth.
+    """Check that a ``tokenizer.json`` cannot use excessive memory.
 
     Raises:
-        ValueError: It is no JSON object, too large, or makes a text many times as long as it was.
+        ValueError: It is not a JSON object, too large, or makes texts many times longer.
     """
     values = read_foreign_json(path, MOST_TOKENIZER)
     longer = 1.0
@@ -32,13 +32,13 @@ def check_tokenizer(path: Path) -> None:
         if isinstance(prepended := step.get("prepend"), str):
             longer *= max(1.0, len(prepended) / 8)
     if longer > MOST_LONGER:
-        raise ValueError(f"{path.name} makes a text up to {longer:.3g} times as long, at most {MOST_LONGER} are taken.")
+        raise ValueError(f"{path.name} makes a text up to {longer:.3g} times as long; the limit is {MOST_LONGER}.")
     padding = values.get("padding")
     strategy = padding.get("strategy") if isinstance(padding, dict) else None
     for number in strategy.values() if isinstance(strategy, dict) else ():
         if not isinstance(number, int) or number > MOST_PADDING:
             raise ValueError(
-                f"{path.name} pads texts to {clip(str(number), 40)} tokens, at most {MOST_PADDING:,} are taken."
+                f"{path.name} pads texts to {clip(str(number), 40)} tokens; the limit is {MOST_PADDING:,}."
             )
 
 

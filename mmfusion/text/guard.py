@@ -1,4 +1,4 @@
-"""Keeps the label out of a text: label words, their synonyms, and metadata columns that were written after it."""
+"""Guard against label leaks in texts: label words, their synonyms, and leaking metadata columns."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,25 +23,25 @@ _JOINT = r"[\s_/'\u2019\-\u2010-\u2015]*"
 
 
 class LeakGuard:
-    """Finds whole words that give the label away, and removes or refuses them.
+    """Finds whole words that reveal the label, and removes or refuses them.
 
     A term is found in any case, with or without accents, in another width, with invisible characters inside, in
     singular and plural (English and Latin: nevus, nevi; keratosis, keratoses; melanoma, melanomas, melanomata), with a
-    possessive, and with its words joined by spaces, hyphens, underscores, slashes or nothing (``basal-cell
-    carcinoma``). A part of a longer word is not it: ``mel`` is not in ``melody``. In scripts without spaces between
-    words a term is found anywhere.
+    possessive, and with its words joined by spaces, hyphens, underscores, slashes or nothing
+    (``basal-cell carcinoma``). Parts of longer words do not match: ``mel`` is not found in ``melody``. In scripts
+    without spaces between words a term is found anywhere.
 
-    A label that is nothing but a number (``0``, ``4``) is no word: ages and sizes are numbers too. Name what gives it
-    away as synonyms (``{"4": ["grade 4", "grade IV"]}``).
+    Labels that are only numbers (``0``, ``4``) are not searched for, because ages and sizes are numbers, too. Add
+    synonyms for them (``{"4": ["grade 4", "grade IV"]}``).
 
     Args:
         labels: Class names.
-        synonyms: Label -> further terms, or just further terms.
-        columns: Leaking metadata columns, beside :data:`LEAKING_COLUMNS`.
+        synonyms: Label -> further terms, or a list of further terms.
+        columns: Leaking metadata columns, in addition to :data:`LEAKING_COLUMNS`.
 
     Attributes:
-        terms: Everything that is looked for, as it was given.
-        numbers: Labels that are only numbers, which are not looked for.
+        terms: All search terms, as given.
+        numbers: Labels that are only numbers, which are not searched for.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class LeakGuard:
         self._regex = re.compile("|".join(patterns)) if patterns else None
 
     def find(self, text: str) -> list[str]:
-        """The words of a text that give a label away, as they stand there."""
+        """The words of a text that reveal a label, as written there."""
         return [text[start:end] for start, end in self._spans(text)]
 
     def check(self, text: str) -> None:
-        """Pass a clean text.
+        """Check that a text has no label word.
 
         Raises:
             ValueError: The text has a label word; the message names it.
@@ -82,7 +82,7 @@ class LeakGuard:
             names = ", ".join(map(repr, dict.fromkeys(found)))
             start = max(0, text.index(found[0]) - 30)
             raise ValueError(
-                f"The text gives the label away by {names}: '...{text[start : start + 80].strip()}...'; "
+                f"The text reveals the label by {names}: '...{text[start : start + 80].strip()}...'; "
                 "take those words out, or let LeakGuard.clean do it."
             )
 
@@ -91,8 +91,8 @@ class LeakGuard:
 
         Args:
             text: Any text.
-            unit: ``word`` takes out the words and tidies spaces and punctuation; ``sentence`` takes out each sentence
-                that has one, since a passage that lost its subject still describes it.
+            unit: ``word`` removes the words and tidies spaces and punctuation; ``sentence`` removes whole sentences,
+                because a passage without its subject would still describe it.
 
         Raises:
             ValueError: Unknown unit.
@@ -112,14 +112,14 @@ class LeakGuard:
         return [name for name in columns if _column_key(name) in self.columns]
 
     def check_columns(self, columns: Iterable[str]) -> None:
-        """Pass columns none of which tells the label.
+        """Check that no column reveals the label.
 
         Raises:
             ValueError: A leaking column; the message names it.
         """
         if found := self.leaking(columns):
             names = ", ".join(map(repr, found))
-            raise ValueError(f"The column {names} gives the label away; leave it out of the template.")
+            raise ValueError(f"The column {names} reveals the label; leave it out of the template.")
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         if self._regex is None:
@@ -134,14 +134,14 @@ def list_synonyms() -> list[str]:
 
 
 def read_synonyms(source: str | Path) -> dict[str, list[str]]:
-    """Read label -> terms that give it away.
+    """Read a mapping from labels to terms that reveal them.
 
     Args:
-        source: A JSON file, or a field that mmfusion knows the words of (:func:`list_synonyms`).
+        source: A JSON file, or a field with shipped words (:func:`list_synonyms`).
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: The file is no JSON object of lists of texts.
+        ValueError: The file is not a JSON object of lists of texts.
     """
     path = _LABEL_WORDS / f"{source}.json" if source in list_synonyms() else Path(source)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A sentence made from metadata: the part of a row's text that no one has to write."""
+"""Sentences from metadata by a template."""
 
 import math
 import re
@@ -16,7 +16,7 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
     """One cell as text: stripped, whole numbers without their ``.0``, None when missing.
 
     Args:
-        value: Anything a table holds; None, NaN, NaT and pandas' NA are missing.
+        value: Any cell value; None, NaN, NaT and pandas' NA are missing.
         missing_values: Lower-case texts that count as missing, whatever the cell's case.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -32,7 +32,7 @@ def free_text(value: Any) -> str | None:
 
     Raises:
         TypeError: It is bytes, a list or another collection.
-        ValueError: It holds half of a character, which no tokenizer reads.
+        ValueError: It contains a lone surrogate (half of a character).
     """
     if isinstance(value, Iterable) and not isinstance(value, str):
         raise TypeError(f"The text of a row is a text, not {type(value).__name__}.")
@@ -75,18 +75,18 @@ def template_fields(template: str) -> tuple[str, ...]:
 
 
 def render(template: str, row: Mapping[str, Any], missing_values: Iterable[str] = ("", "nan")) -> str:
-    """Fill a template from a row, leaving out what is missing together with the words that belong to it.
+    """Fill a template from a row, leaving out missing fields together with the words that belong to them.
 
     The rules, in order:
 
-    1. A group in square brackets goes when a field in it is missing; otherwise only its brackets go.
+    1. A group in square brackets is dropped if a field in it is missing; otherwise only its brackets are.
     2. The rest is cut into segments at ``,`` ``;`` ``.`` followed by a space or the end.
-       A segment all of whose fields are missing goes; a segment without fields stays.
-    3. In a segment that stays, a missing field takes along the characters glued to it, such as the ``-year-old`` of
-       ``{age}-year-old``.
-    4. Between two segments stands the strongest separator of those between them (``.`` over ``;`` over ``,``);
-       at the end only a period stays. Spaces are tidied.
-    5. With every field of the template missing the text is empty, whatever else the template says.
+       A segment with fields, all of them missing, is dropped.
+    3. In a remaining segment, a missing field is dropped with the characters attached to it, such as the ``-year-old``
+       of ``{age}-year-old``.
+    4. Two segments are joined by the strongest separator between them (``.`` over ``;`` over ``,``);
+       at the end only a period is kept. Spaces are tidied.
+    5. If all fields are missing, the text is empty.
 
     Args:
         template: Such as ``"{age}-year-old {sex}, lesion on the {localization}"``.

@@ -1,4 +1,4 @@
-"""Tokenizers: one fitted on the training text, or the one that belongs to a text encoder."""
+"""Tokenizers: fitted on the training text, or those of text encoders."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def fit_wordpiece(
 ) -> PreTrainedTokenizerFast:
     """Fit a lower-casing BERT WordPiece tokenizer on texts; the same texts in the same order give the same vocabulary.
 
-    Every digit is a piece of its own, so that a number is the sequence of its digits, whether the texts have that
-    number or not. Pieces longer than one character come only from words that enough groups share: a name that stands in
-    the texts of one patient is not in the vocabulary, whole or in part, and is read character by character.
+    Every digit is its own piece, so that a number is the sequence of its digits, whether it is in the texts or not.
+    Pieces longer than one character come only from words that enough groups share: a name in the texts of one patient
+    is not in the vocabulary, whole or in part, and is read character by character.
 
     Args:
         texts: The training text. Characters beyond printable ASCII that do not occur in it become ``[UNK]`` later.
-        vocab_size: Largest number of pieces, special tokens included. Single characters always have their place, so
-            that texts with more characters than this make a larger vocabulary.
-        groups: Group of each text (patient, lesion); None there, or as a whole, makes a text a group by itself.
-        min_groups: Smallest number of groups that share a word of the vocabulary.
+        vocab_size: Maximum number of pieces, including special tokens. Single characters are always included, so that
+            texts with more characters than this give a larger vocabulary.
+        groups: Group of each text (patient, lesion); a text with None is its own group.
+        min_groups: Minimum number of groups that share a word of the vocabulary.
 
     Returns:
         A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``. Its files also
@@ -62,7 +62,7 @@ def fit_wordpiece(
     if not any(text and text.strip() for text in texts):
         raise ValueError("No training row has any text to fit a tokenizer on; give a text column or a text template.")
     if groups is not None and len(groups) != len(texts):
-        raise ValueError(f"{len(texts)} texts but {len(groups)} groups; give one group a text.")
+        raise ValueError(f"{len(texts)} texts but {len(groups)} groups; give one group per text.")
     normalizer = normalizers.BertNormalizer(lowercase=True)
     digits = pre_tokenizers.Digits(individual_digits=True)
     pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), digits])
@@ -165,7 +165,7 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> I
 
 
 def cut(text: str, max_length: int) -> str:
-    """The beginning of a text, more than a model reads: a million characters take seconds to tokenize.
+    """Truncate a text beyond what a model reads, because tokenizing a million characters takes seconds.
 
     Args:
         text: The text.

@@ -19,20 +19,20 @@ FEATURES = "features"
 class BagsTower(Tower):
     """Bags of feature vectors in place of images, each a set of any size, then an aggregator.
 
-    ``bag_mask`` tells which vectors are there: what stands at the other places never changes a result.
+    ``bag_mask`` marks the present vectors; the values at other places never affect the result.
 
     Args:
         encoder: ``features``.
-        dim: Width of the vectors; in training it is found from the data.
-        width: Project the vectors to this width, with a norm and a GELU, before they are aggregated; None takes them
-            as they are.
-        dropout: on the vectors that are aggregated.
+        dim: Width of the vectors; training determines it from the data.
+        width: Width that the vectors are projected to, with a norm and a GELU, before aggregation; None leaves them
+            unchanged.
+        dropout: Dropout on the vectors before aggregation.
         aggregator: name of the aggregator.
-        aggregator_args: its keywords.
+        aggregator_args: Keywords of the aggregator.
 
     Raises:
         ValueError: ``dim`` is not given, another encoder is, or levels are asked for.
-        TypeError: a keyword that the aggregator does not take.
+        TypeError: A keyword that the aggregator does not take.
     """
 
     modality = "image"

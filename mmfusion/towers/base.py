@@ -1,4 +1,4 @@
-"""The contract between a tower (one modality in, ``Features`` out) and the model, export and explanation."""
+"""Base class of towers (one modality in, ``Features`` out), as used by model, export and explanation."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 class Tower(nn.Module):
     """Base class of towers.
 
-    A tower of your own sets ``self.num_features`` and writes :meth:`encode`, whose parameters name the inputs that it
+    A custom tower sets ``self.num_features`` and implements :meth:`encode`, whose parameters name the inputs that it
     reads; everything else has a default. :class:`~mmfusion.models.FusionModel` passes it these inputs, handles the
     samples that lack the modality, and joins it to the other towers of its side.
 
@@ -29,22 +29,22 @@ class Tower(nn.Module):
         side: Side of the fusion block on which the modality enters, ``image`` or ``clinical``.
         inputs: Names of the inputs, the parameters of :meth:`encode`. Without the first, no sample has the modality.
         masks: Inputs that mark present parts (tokens, slices); a sample without any lacks the modality.
-        free: Inputs whose second dimension differs between batches -> what it counts (``length``, ``images``).
+        free: Inputs whose second dimension varies between batches -> what it counts (``length``, ``images``).
         fewest: Smallest size of that dimension in an exported program.
         layout: What the first input holds per sample, e.g. ``image``, ``slices`` or ``views``.
         padded: Encoded tensors that are padded along their second dimension; ``mask`` is among them.
-        from_scratch: The tower has no pretrained weights and is small: it is trained like the fusion block, at the full
-            learning rate, and ``freeze_encoders()`` freezes it only where it is named.
-        skips_absent: Leave samples without the modality out in training, so that what stands in their place enters no
-            BatchNorm statistics. Otherwise they run as :meth:`shown` presents them.
+        from_scratch: Whether the tower is small and has no pretrained weights: it is trained at the full learning rate,
+            and ``freeze_encoders()`` freezes it only if it is named.
+        skips_absent: Skip samples without the modality in training, so that their placeholder inputs do not enter
+            BatchNorm statistics. Otherwise they run with the inputs that :meth:`shown` returns.
         num_features: Width D of tokens and pooled vector.
         level_dims: Width of each level, the last one D; empty without levels.
         streams: name -> width of each stream; empty without streams.
         stream_features: Width of the streams, for heads that read them; None without streams.
         max_length: Largest size of the dimension in ``free``; None without a limit.
         pretrained_cfg: Input size, normalization and origin as in timm; empty for other modalities than images.
-        origin: Where pretrained weights come from (``source``, ``license``, ``gated``); empty where they are random.
-        backbone: Module that :meth:`encode` runs, frozen by ``freeze_encoders``; the tower itself where it has none.
+        origin: Source of pretrained weights (``source``, ``license``, ``gated``); empty for random weights.
+        backbone: Module that :meth:`encode` runs, frozen by ``freeze_encoders``; by default the tower itself.
     """
 
     modality: str = ""
@@ -149,7 +149,7 @@ class Tower(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the backbone."""
         if enable:
-            warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory stays.", stacklevel=2)
+            warnings.warn(f"{type(self).__name__} has no gradient checkpointing; its memory use stays.", stacklevel=2)
 
 
 def numbered(levels: Sequence[Tensor] | None) -> dict[str, Tensor]:
@@ -158,9 +158,9 @@ def numbered(levels: Sequence[Tensor] | None) -> dict[str, Tensor]:
 
 
 class AdoptedTower(Tower):
-    """A module that was not derived from :class:`Tower`, with what it does not declare set to the defaults.
+    """Wrapper of a module that does not derive from :class:`Tower`, with defaults for missing attributes.
 
-    The parameters of its ``forward`` stand for the inputs: the modality's first, further ones by their own names.
+    The parameters of its ``forward`` are the inputs: the first is the modality's, others have their own names.
     """
 
     def __init__(self, module: nn.Module, modality: str, side: Side, inputs: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Image encoders that come as a folder or a repository: what they are, in plain values, and their weights."""
+"""Image encoders from a folder or a repository: configuration in plain values, and weights."""
 
 from __future__ import annotations
 

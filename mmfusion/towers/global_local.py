@@ -16,7 +16,7 @@ from mmfusion.towers.several import build_without_levels
 
 @register("image_tower", "global_local")
 class GlobalLocalTower(TimmTower):
-    """Whole image (context) and region of interest (lesion) as two streams (report eq. 17-18).
+    """Whole image (context) and region of interest (lesion) as two streams.
 
     ========== ====================================================================================
     weighted   F = lambda F_global + (1 - lambda) F_local, lambda = sigmoid of one learned number
@@ -25,16 +25,16 @@ class GlobalLocalTower(TimmTower):
     gated      F = z * F_global + (1 - z) * F_local, z = sigmoid(W [F_global; F_local]) per dimension
     ========== ====================================================================================
 
-    The tokens are the map positions of both streams, each weighted as its stream is; under ``concat``, each beside the
-    other stream's pooled vector.
+    The tokens are the map positions of both streams, with the weights of the streams; with ``concat``, each token is
+    concatenated with the other stream's pooled vector.
 
     Args:
-        shared: one backbone for both streams, or one each.
-        combine: how the streams are combined; see the table.
-        crop: share of each side that the centre crop keeps, which stands in where no region is given; in (0, 1].
+        shared: Use one backbone for both streams instead of two.
+        combine: How to combine the streams; see the table.
+        crop: Share of each side of the center crop that replaces a missing region, in (0, 1].
 
     Raises:
-        ValueError: levels are asked for, or a keyword is out of range.
+        ValueError: Levels are asked for, or a keyword is out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Image tower: any vision encoder of timm or transformers, seen as map tokens, one pooled vector and feature levels."""
+"""Image tower: any timm or transformers vision encoder, with map tokens, a pooled vector and feature levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -230,10 +230,10 @@ class ImageTower(TimmTower):
 
     Args:
         weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: how many levels to return, for fusion blocks that read them.
-        map_attention: Apply a self-attention layer over the map before pooling: pre-norm, 8 heads, with residual and
-            feed-forward network, at the backbone's width. MIBF-Net's self-attention on ConvNeXt has one head, no
-            residual, norm, feed-forward network or output projection, and runs after a projection to 768.
+        num_levels: Number of levels to return, for fusion blocks that read them.
+        map_attention: Apply self-attention to the map before pooling: pre-norm, 8 heads, with residual and feed-forward
+            network, at the backbone's width. MIBF-Net's self-attention on ConvNeXt has one head, no residual, norm,
+            feed-forward network or output projection, and runs after a projection to 768.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class ImageTower(TimmTower):
         """(B, 3, H, W) -> what the backbone alone makes of it: ``tokens``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: several images per sample.
+            ValueError: Several images per sample.
         """
         if pixel_values.ndim != 4:
             raise ValueError(

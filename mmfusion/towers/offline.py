@@ -1,4 +1,4 @@
-"""Where the published weights of an encoder are, and how those on this machine get into timm's models."""
+"""Locations of published encoder weights, and loading of local ones into timm models."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def load_in_order(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Copy a state dict of other names into a model, tensor by tensor; a classifier at the state's end is left out.
 
     Raises:
-        RuntimeError: a shape differs or tensors are left over; nothing is loaded by halves.
+        RuntimeError: A shape differs or tensors are left over; nothing is loaded by halves.
     """
     own = model.state_dict()
     pairs = list(zip(own.items(), state.items(), strict=False))

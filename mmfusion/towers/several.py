@@ -1,4 +1,4 @@
-"""Several images per sample, some of them absent: what towers of slices and of views have in common."""
+"""Base of towers of slices and of views: several images per sample, some of them absent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,9 +28,9 @@ class SeveralTower(TimmTower):
     """Base of towers that read several normalised images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
 
     def as_sequence(self, pixel_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Images (B, S, 3, H, W) and a mask (B, S) in which every sample shows at least one.
+        """Images (B, S, 3, H, W) and a mask (B, S) in which every sample has at least one.
 
-        A sample without any shows its first, whose features the model replaces by those of a missing image.
+        A sample without any keeps its first, whose features the model then replaces by those of a missing image.
 
         Args:
             pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
@@ -86,9 +86,9 @@ def each_present(
 ) -> tuple[Tensor, ...]:
     """Apply a function of (N, 3, H, W) to the present images alone.
 
-    Absent images cost nothing and enter no BatchNorm statistics. Without gradients :data:`CHUNK` run at a time, unless
-    a BatchNorm measures its statistics, to which all images count alike. Under export and compilation all images are
-    run, which in evaluation mode gives the present ones the same results, with shapes that do not depend on the data.
+    Absent images cost nothing and do not enter BatchNorm statistics. Without gradients :data:`CHUNK` images run at a
+    time, unless a BatchNorm measures its statistics over all of them. Under export and compilation all images are run,
+    which in evaluation mode gives the present ones the same results, with shapes that do not depend on the data.
 
     Args:
         function: (N, 3, H, W) -> tensors (N, ...).

@@ -17,16 +17,16 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
-    """Positions of the present slices before and after each slice; absent ones between them are passed over.
+    """Positions of the nearest present slices before and after each slice.
 
     For a mask without gaps this is :func:`mmfusion.data.neighbour_slices`.
 
     Args:
         mask: (B, S) bool, True where a slice is present.
-        mode: at the ends, ``replicate`` takes the slice itself, ``mirror`` the present one on its other side.
+        mode: At the ends, ``replicate`` takes the slice itself, ``mirror`` the present slice on its other side.
 
     Returns:
-        Two (B, S) int64 tensors. At an absent slice their values mean nothing, but are valid positions.
+        Two (B, S) int64 tensors. Values at absent slices are arbitrary valid positions.
     """
     count = mask.shape[1]
     place = torch.arange(count, device=mask.device)
@@ -44,18 +44,18 @@ def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
 
 
 class Stem25D(nn.Module):
-    """Previous, this and next slice as the three channels of each slice (report eq. 19-20).
+    """2.5D stem: previous, this and next slice as the three channels of each slice.
 
-    What enters a channel is the neighbour's luminance, normalised as that channel is; of a grey image that is the
-    neighbour's own channel, bit by bit nearly.
+    Each neighboring slice is converted to luminance and normalized with that channel's mean and std. For grayscale
+    inputs this matches the original channel up to rounding.
 
     Args:
-        mean: (3,) of the normalisation that the images went through.
-        std: (3,) likewise.
-        mode: at the ends, ``replicate`` or ``mirror``.
+        mean: (3,) mean that the images were normalized with.
+        std: (3,) std that the images were normalized with.
+        mode: At the ends, ``replicate`` or ``mirror``.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: An unknown mode.
     """
 
     mean: Tensor
@@ -82,20 +82,19 @@ class Stem25D(nn.Module):
 class SlicesTower(SeveralTower):
     """Several slices per sample: one 2D backbone for all of them, then an aggregator over their vectors.
 
-    f_t = CNN(S_t), then BiLSTM, Transformer, state space, attention or mean over t (report eq. 21-22); with
-    ``stem="2.5d"`` each slice carries its neighbours as channels (eq. 19-20). Studies may differ in length:
-    ``slice_mask`` tells which slices are there, and an absent slice neither changes a result nor enters BatchNorm's
-    statistics.
+    f_t = CNN(S_t), then BiLSTM, Transformer, state space, attention or mean over t; with ``stem="2.5d"`` each slice has
+    its neighbors as channels. Studies may differ in length: ``slice_mask`` marks the present slices, and an absent
+    slice affects neither the result nor BatchNorm statistics.
 
     Args:
         aggregator: name of the aggregator.
-        aggregator_args: its keywords.
+        aggregator_args: Keywords of the aggregator.
         stem: ``2.5d``, or None.
-        stem_mode: neighbours of the end slices: ``replicate`` or ``mirror``.
+        stem_mode: Neighbours of the end slices: ``replicate`` or ``mirror``.
 
     Raises:
-        ValueError: levels are asked for, or an unknown stem, mode or aggregator.
-        TypeError: a keyword that the aggregator does not take.
+        ValueError: Levels are asked for, or an unknown stem, mode or aggregator.
+        TypeError: A keyword that the aggregator does not take.
     """
 
     layout = "slices"

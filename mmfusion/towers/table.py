@@ -17,9 +17,9 @@ from mmfusion.towers.base import Tower, numbered
 class TableTower(Tower):
     """Base of towers that read columns, each as a vector.
 
-    A missing cell has a learned vector of its column; no value is put in its place. So has a value that no training row
-    had. A row without any known cell lacks the modality. The numbers are scaled by buffers that
-    :meth:`set_statistics` fills from the training rows and that are saved with the weights.
+    A missing cell has a learned vector per column instead of an imputed value, and so has a value not seen in training.
+    A row without any known cell lacks the modality. Numbers are standardized with buffers that :meth:`set_statistics`
+    sets from the training rows and that are saved with the weights.
 
     Args:
         numeric: Number of numeric columns C.
@@ -144,7 +144,7 @@ def known_cells(inputs: Mapping[str, Any]) -> Tensor:
 def _checked(name: str, value: Tensor | None, columns: int) -> Tensor:
     if value is None or value.ndim != 2 or value.shape[1] != columns:
         got = "None" if value is None else tuple(value.shape)
-        raise ValueError(f"{name} has to be (B, {columns}), one number a column; got {got}.")
+        raise ValueError(f"{name} has to be (B, {columns}), one number per column; got {got}.")
     return value
 
 
@@ -155,21 +155,21 @@ def level_indices(num_layers: int, num_levels: int) -> tuple[int, ...]:
 
 @register("table_tower", "table_mlp")
 class TableMlp(TableTower):
-    """A perceptron over the vectors of all columns side by side; its pooled vector is its only token.
+    """MLP over the concatenated column embeddings; the pooled vector is the only token.
 
     Each of its layers is linear - ReLU - dropout; the last is followed by a layer norm.
 
     Args:
-        numeric: number of numeric columns.
-        categories: number of values seen in training, for each categorical column.
-        bins: number of bin edges of each numeric column; None means none.
-        embedding: how a number becomes a vector: ``piecewise_linear``, ``linear`` or ``periodic``.
-        dim: width of the layers, and of the result.
-        num_layers: layers, at least 1.
-        column_dim: width of a column's vector.
-        dropout: within each layer.
-        cell_dropout: probability that a training cell is hidden.
-        num_levels: levels to return, the outputs of equally spaced layers; some twice where there are fewer layers.
+        numeric: Number of numeric columns.
+        categories: Number of values seen in training, for each categorical column.
+        bins: Number of bin edges of each numeric column; None means none.
+        embedding: How a number becomes a vector: ``piecewise_linear``, ``linear`` or ``periodic``.
+        dim: Width of the layers, and of the result.
+        num_layers: Layers, at least 1.
+        column_dim: Width of a column's vector.
+        dropout: Within each layer.
+        cell_dropout: Probability that a training cell is hidden.
+        num_levels: Levels to return, the outputs of equally spaced layers; some twice where there are fewer layers.
     """
 
     def __init__(
@@ -211,9 +211,9 @@ class ReGLU(nn.Module):
     """Linear - a * ReLU(b) of its two halves - dropout - Linear (Shazeer 2020).
 
     Args:
-        dim: width of input and output.
-        hidden_features: width between.
-        dropout: before the second layer.
+        dim: Width of input and output.
+        hidden_features: Width between.
+        dropout: Before the second layer.
     """
 
     def __init__(self, dim: int, hidden_features: int, dropout: float) -> None:
@@ -231,10 +231,10 @@ class ColumnAttention(nn.Module):
     """One layer of FT-Transformer: x + Attention(norm(x)), then x + ReGLU(norm(x)).
 
     Args:
-        dim: width.
-        num_heads: attention heads; divides ``dim``.
-        dropout: after the attention, and inside the feed-forward part.
-        is_first: leave out the norm before the attention, without which the first layer trains better.
+        dim: Width.
+        num_heads: Attention heads; divides ``dim``.
+        dropout: After the attention, and inside the feed-forward part.
+        is_first: Leave out the norm before the attention, without which the first layer trains better.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float, is_first: bool) -> None:
@@ -255,24 +255,23 @@ class ColumnAttention(nn.Module):
 
 @register("table_tower", "ft_transformer")
 class FTTransformer(TableTower):
-    """FT-Transformer (Gorishniy et al. 2021): a token a column and a class token through attention.
+    """FT-Transformer (Gorishniy et al. 2021): attention over one token per column and a class token.
 
-    The pooled vector is the class token after the last layer norm; the tokens are the columns', numeric ones first, all
-    of them real: a missing cell is a token too. It differs from the published model in its dropout, which is on the
-    output of the attention rather than on its weights. For more than a few columns; on fewer ``table_mlp`` does as well
-    and trains faster.
+    The pooled vector is the class token after the last layer norm; the tokens are those of the columns, numeric ones
+    first, including missing cells. Unlike in the published model, dropout is on the output of the attention rather than
+    on its weights. Use it for more than a few columns; for fewer, ``table_mlp`` is as good and trains faster.
 
     Args:
-        numeric: number of numeric columns.
-        categories: number of values seen in training, for each categorical column.
-        bins: number of bin edges of each numeric column; None means none.
-        embedding: how a number becomes a vector: ``piecewise_linear``, ``linear`` (the published one) or ``periodic``.
-        dim: width of the tokens, and of the result.
-        num_layers: attention layers, at least 1.
-        num_heads: heads of each; divides ``dim``.
-        dropout: within each layer.
-        cell_dropout: probability that a training cell is hidden.
-        num_levels: levels to return, the class token after equally spaced layers; some twice where there are fewer
+        numeric: Number of numeric columns.
+        categories: Number of values seen in training, for each categorical column.
+        bins: Number of bin edges of each numeric column; None means none.
+        embedding: How a number becomes a vector: ``piecewise_linear``, ``linear`` (the published one) or ``periodic``.
+        dim: Width of the tokens, and of the result.
+        num_layers: Attention layers, at least 1.
+        num_heads: Heads of each; divides ``dim``.
+        dropout: Within each layer.
+        cell_dropout: Probability that a training cell is hidden.
+        num_levels: Levels to return, the class token after equally spaced layers; some twice where there are fewer
             layers.
     """
 

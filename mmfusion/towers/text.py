@@ -1,4 +1,4 @@
-"""Text tower: any transformers encoder, seen as text tokens, one pooled vector and hidden levels."""
+"""Text tower: any transformers encoder, with text tokens, a pooled vector and hidden levels."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def check_type(encoder: str, kind: Any) -> None:
     """Raise ValueError, with the nearest ones, for a model type that is not taken."""
     if kind not in TYPES:
         near, told = did_you_mean(clip(str(kind)), list(TYPES)), clip(repr(kind))
-        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {told}, which is not taken; {near}")
+        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {told}, which is not supported; {near}")
 
 
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:
-    """The transformers encoder without a pooler, which would be a layer that no one reads.
+    """The transformers encoder without its unused pooler.
 
     Raises:
         FileNotFoundError: The weights cannot be had.
@@ -155,13 +155,13 @@ class TextTower(Tower):
     """A transformers encoder.
 
     Args:
-        encoder: a built-in name (:data:`BUILT_IN`), a transformers folder, or a Hub model id.
+        encoder: A built-in name (:data:`BUILT_IN`), a transformers folder, or a Hub model id.
         weights: ``default`` loads pretrained weights; None leaves them random.
-        config: the inlined transformers configuration of a saved model; then nothing is looked up.
-        pooling: ``cls`` (first token) or ``mean`` (over real tokens); None takes the encoder's usual one.
-        num_levels: how many hidden levels to return, equally spaced, the last among them. An encoder with fewer layers
-            gives some twice (level 0 is the embeddings), so that a small text encoder goes with any image encoder.
-        vocab_size: rows of the word embedding, for a tokenizer fitted on the training text.
+        config: Inlined transformers configuration of a saved model, so that nothing is downloaded.
+        pooling: ``cls`` (first token) or ``mean`` (over valid tokens); None uses the encoder's default.
+        num_levels: Number of hidden levels to return, equally spaced, including the last. An encoder with fewer layers
+            repeats some (level 0 is the embeddings), so that a small text encoder works with any image encoder.
+        vocab_size: Number of word embeddings, for a tokenizer fitted on the training text.
     """
 
     modality = "text"
@@ -220,7 +220,7 @@ class TextTower(Tower):
         return kept | {"config": self.config, "pooling": self.pooling}
 
     def shown(self, inputs: dict[str, Any], present: Tensor) -> dict[str, Any]:
-        """A sample without text shows its first token, which is padding, so that no attention row is empty."""
+        """Unmask the first (padding) token of samples without text, so that no attention row is empty."""
         mask = self.complete(inputs, {})["attention_mask"]
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         return {**inputs, "attention_mask": torch.where(present[:, None], mask, first.to(mask.dtype))}

@@ -1,4 +1,4 @@
-"""Tower for several views or sequences of one patient: tokens of the first ask the tokens of the others."""
+"""Tower for several views or sequences of one patient: tokens of the first attend to tokens of the others."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,21 +16,21 @@ from mmfusion.towers.several import SeveralTower, build_without_levels, each_pre
 
 @register("image_tower", "views")
 class ViewsTower(SeveralTower):
-    """Sagittal and axial, T1 and T2: cross-attention between views (report eq. 23-24).
+    """Cross-attention between views of one patient, such as sagittal and axial, or T1 and T2.
 
-    Q comes from the map tokens of the first view that a sample has, K and V from those of its other views, of which
-    there may be any number. Where one is missing, an intermediate level of the asking view stands in, pooled to as many
-    tokens and projected: so a sample with one view still compares two scales of it. One backbone serves all views;
-    their order beyond the first does not matter.
+    Q comes from the map tokens of the first present view, K and V from those of the other views, of any number. A
+    missing view is replaced by an intermediate level of the query view, pooled to the same number of tokens and
+    projected, so that a sample with one view compares two scales of it. All views share one backbone; the order of the
+    others does not matter.
 
     Args:
-        dim: width that tokens are projected to.
-        num_layers: attention layers.
-        num_heads: heads of each; divides ``dim``.
-        dropout: within each layer.
+        dim: Width that tokens are projected to.
+        num_layers: Number of attention layers.
+        num_heads: Heads of each; divides ``dim``.
+        dropout: Within each layer.
 
     Raises:
-        ValueError: levels are asked for, or ``dim`` is not divisible by ``num_heads``.
+        ValueError: Levels are asked for, or ``dim`` is not divisible by ``num_heads``.
     """
 
     layout = "views"
@@ -74,8 +74,8 @@ class ViewsTower(SeveralTower):
         """What :meth:`encode` gave -> tokens (B, N, dim), pooled (B, dim).
 
         Returns:
-            Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the asking view's tokens to those
-            of the views in the other places (with one place, V = 1, to the stand-in's N).
+            Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the query view's tokens to those of
+            the other views (for V = 1, to the N tokens of the replacement).
         """
         level, mask = encoded["level"], encoded["mask"]
         tokens = self.proj(encoded["tokens"])

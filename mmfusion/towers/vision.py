@@ -1,4 +1,4 @@
-"""Vision encoders of transformers, dressed as timm models, so that every image tower takes them as it takes those."""
+"""Vision encoders of transformers behind timm's interface, for all image towers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def vision_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if kind not in FAMILIES:
         known = [*FAMILIES, *TWO_HALVES]
         raise ValueError(
-            f"image_encoder {name!r} is of the transformers type {kind!r}, which is not taken; taken are "
+            f"image_encoder {name!r} is of the transformers type {kind!r}, which is not supported; supported are "
             f"{', '.join(known)} and every model of timm. {did_you_mean(str(kind), known)}"
         )
     ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype", "id2label", "label2id")
@@ -205,7 +205,7 @@ class VisionEncoder(nn.Module):
             switch()
         elif enable:
             name = type(self.net).__name__
-            warnings.warn(f"{name} has no gradient checkpointing; its memory stays.", stacklevel=3)
+            warnings.warn(f"{name} has no gradient checkpointing; its memory use stays.", stacklevel=3)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Groups of parameters as timm tells them: the embedding, each block, and with the last what follows."""

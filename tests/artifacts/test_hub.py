@@ -151,7 +151,7 @@ def test_a_model_whole_in_the_cache_is_loaded_whatever_the_hub_does(
     hub.dropping = True
     cached = client(LOAD.format(name="org/name"))
     assert cached.returncode == 0 and float(cached.stdout) == total(saved), cached.stderr
-    assert "What is in the cache is taken" in cached.stderr
+    assert "Using the cached copy" in cached.stderr
     hub.dropping = False
     # damaged in the repository itself: fetched again once, and refused
     repository.commit("main", {"model.safetensors": files["model.safetensors"][:-1] + b"x"})
@@ -187,9 +187,9 @@ def link_out(folder: Path) -> None:
         (cut, r"model\.safetensors is damaged"),
         (flip, r"model\.safetensors is damaged"),
         (without_tokenizer, r"tokenizer\.json does not exist"),
-        (link_out, r"README\.md is no file of the folder"),
+        (link_out, r"README\.md is not a file of the folder"),
         (lambda folder: (folder / "metrics.json").write_text("{"), r"metrics\.json is not JSON"),
-        (lambda folder: (folder / "README.md").write_bytes(b"\xff"), r"README\.md is no text in UTF-8"),
+        (lambda folder: (folder / "README.md").write_bytes(b"\xff"), r"README\.md is not UTF-8 text"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not"),
     ],
 )

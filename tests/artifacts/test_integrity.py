@@ -157,7 +157,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "list": (lambda c: c.update(training=[1]), r"training is \[1\], not an object"),
     "data": (lambda c: c.update(training={"dataset": {"views": "ab"}}), "training.dataset.views is 'ab', not a list"),
     "labels": (lambda c: c["processor"].update(labels="abcde"), "processor.labels is 'abcde', not a list"),
-    "null": (lambda c: c["processor"].update(labels=["no", None]), "processor.labels holds something else than texts"),
+    "null": (lambda c: c["processor"].update(labels=["no", None]), "processor.labels has values that are not texts"),
     "temperature": (
         lambda c: c.update(calibration={"temperature": 10**400, "fitted_on": "val", "n": 1}),
         "temperature",
@@ -194,7 +194,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "depth": (nest, "is nested more than 40 deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
-    "network": (lambda c: text_config(c).update(model_type="dpt", backbone="a/b"), "type 'dpt', which is not taken"),
+    "network": (lambda c: text_config(c).update(model_type="dpt", backbone="a/b"), "'dpt', which is not supported"),
 }
 
 

@@ -85,7 +85,7 @@ def test_tables_stay_tables() -> None:
         ({"train": 3}, TypeError, "train is a dict or its dataclass, not int"),
         ({"train": {"lr": "fast"}}, ValueError, "train.lr expects float; got 'fast'"),
         ({"train": {"lr": -1.0}}, ValueError, "train.lr must be above 0"),
-        ({"model": {"head_args": {"x": object()}}}, TypeError, "object is no plain value"),
+        ({"model": {"head_args": {"x": object()}}}, TypeError, "object is not a supported value"),
         ({"data": None}, ValueError, "Missing data"),
         ({"data": {"a": 1}}, TypeError, "a pandas DataFrame or a pyarrow Table, not dict"),
     ],

@@ -188,7 +188,7 @@ def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
         "phase.nii": "complex64",
         "bad.nii.gz": "bad",
         "bad.mha": "bad",
-        "a.eps": "none of the formats",
+        "a.eps": "format is not supported",
         "plan.dcm": r"no picture \(RTPLAN\)",
     }
     for name, reason in reasons.items():

@@ -97,7 +97,7 @@ def test_the_scale_of_a_bounded_attention_is_learned_and_not_decayed():
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
 def test_a_bound_is_a_positive_number(value):
-    with pytest.raises(ValueError, match=f"max_logit={value} is no positive number"):
+    with pytest.raises(ValueError, match=f"max_logit={value} is not a positive number"):
         JointAttention(8, max_logit=value)
 
 

@@ -123,7 +123,7 @@ def test_label_words_are_removed_or_refused() -> None:
     leaked = guarded.narrate({"localization": "nevus of the back", "text": "Old NV, biopsy: melanoma."})
     assert leaked.removed == ("nevus", "NV", "melanoma")
     assert leaked.text.startswith("lesion on the of the back. Old, biopsy.") and leaked.query == "of the back"
-    with pytest.raises(ValueError, match="passage 'face' gives the label away by 'Melanoma'"):
+    with pytest.raises(ValueError, match="passage 'face' reveals the label by 'Melanoma'"):
         narrator(on_leak="refuse")
     strict = narrator(on_leak="refuse", knowledge=KNOWLEDGE[:1])
     with pytest.raises(ValueError, match="'nv'"):
@@ -136,7 +136,7 @@ def test_leaking_columns() -> None:
     assert guarded.dropped_columns == ["dx_type"] and guarded.fields == ["age", "sex", "localization"]
     assert guarded({**ROW, "dx_type": "back"}) == narrator()(ROW)
     for keywords in ({"template": template, "on_leak": "refuse"}, {"template": "{dx}"}):
-        with pytest.raises(ValueError, match=r"'dx(_type)?' gives the label away"):
+        with pytest.raises(ValueError, match=r"'dx(_type)?' reveals the label"):
             narrator(**keywords)
 
 
@@ -217,11 +217,11 @@ def test_command(
     assert cli.main(argv) == 2
     assert "--narrative.template" in capsys.readouterr().err
     assert cli.main([*argv, "--narrative.template", TEMPLATE + ", {dx_type}"]) == 0
-    assert "dx_type, which gives the label away; it is left out" in caplog.text
+    assert "dx_type, which reveals the label; it is left out" in caplog.text
     out = capsys.readouterr().out
     assert "removed nevus from rows" in out and "--dataset.image_root" in out
     for options, message in (
-        (["--narrative.template", "{dx}"], "'dx' gives the label away"),
+        (["--narrative.template", "{dx}"], "'dx' reveals the label"),
         (["--narrative.template", "{weight}"], "names 'weight'; the metadata columns are age"),
         (["--narrative.template", TEMPLATE, "--narrative.on_leak", "refuse"], r"Row 'b1.jpg': .*'nevus'"),
         (["--narrative.template", TEMPLATE, "--narrative.synonyms", "none.json"], "none.json do not exist"),

@@ -77,7 +77,7 @@ def test_columns() -> None:
         "dx",
     ]
     guard.check_columns(["age", "sex"])
-    with pytest.raises(ValueError, match="'dx_type' gives the label away"):
+    with pytest.raises(ValueError, match="'dx_type' reveals the label"):
         guard.check_columns(["age", "dx_type"])
 
 

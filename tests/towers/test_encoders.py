@@ -140,7 +140,7 @@ def test_what_is_not_taken_is_told_in_a_line(tmp_path):
     path = folder / "config.json"
     whole = json.loads(path.read_text())
     for changed, message in (
-        ({"model_type": "bert"}, "is of the transformers type 'bert', which is not taken; taken are vit, deit"),
+        ({"model_type": "bert"}, "is of the transformers type 'bert', which is not supported; supported are vit, deit"),
         ({"model_type": "vit", "num_channels": 1}, "reads 1 channels; images here have three"),
         ({"model": {}}, "is a saved model of mmfusion, not an encoder"),
         ({"architecture": "no_such"}, "its architecture 'no_such' of 'timm' is not known here"),

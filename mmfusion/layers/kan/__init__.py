@@ -1,8 +1,8 @@
-"""Kolmogorov-Arnold layers whose univariate function is shared by a group of channels (report eq. 3-4).
+"""Kolmogorov-Arnold layers whose univariate function is shared by a group of channels.
 
-Every basis but the radial one is evaluated once per input element, in blocks of rows that stay in the processor's
-cache, with a backward of its own that keeps at most the input and the slope: that is what makes such a layer cost
-little more than a Linear.
+Every basis but the radial one is evaluated once per input element, in blocks of rows that fit into the processor's
+cache, with a custom backward that stores at most the input and the slope, so that a layer costs little more than a
+Linear.
 """
 
 from mmfusion.layers.kan.linear import Basis, GroupKANLinear

@@ -20,7 +20,7 @@ class GroupFunction(nn.Module):
     Args:
         num_channels: D.
         num_groups: functions, at most D.
-        grid_range: interval that the function resolves; beyond it, it goes on without a bound or a dead end.
+        grid_range: interval that the function resolves; outside it, the function continues without a bound.
     """
 
     def __init__(self, num_channels: int, num_groups: int, grid_range: tuple[float, float]) -> None:

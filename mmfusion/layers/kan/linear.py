@@ -31,12 +31,12 @@ def _function(
 
 
 class GroupKANLinear(nn.Linear):
-    """y = W phi(x) + b, phi a learnable univariate function shared by a group of channels (report eq. 3-4).
+    """Kolmogorov-Arnold layer y = W phi(x) + b with phi learned and shared by a group of channels (Liu et al. 2024).
 
-    It takes the place of an ``nn.Linear`` of the same in and out, and has its ``weight`` and ``bias``. A fresh layer is
-    that Linear after a SiLU, to which phi's coefficients are fitted by least squares. Beyond the grid phi goes on:
-    along its tangent (``bspline``, ``chebyshev``), as the rational function, or as a line (``rbf``), so that the
-    gradient never dies there.
+    A drop-in replacement of ``nn.Linear``, with its ``weight`` and ``bias``. A new layer equals that Linear after a
+    SiLU, to which phi's coefficients are fitted by least squares. Outside the grid, phi continues along its tangent
+    (``bspline``, ``chebyshev``), as the rational function, or as a line (``rbf``), so that the gradient does not
+    vanish.
 
     Args:
         in_features: D.
@@ -44,7 +44,7 @@ class GroupKANLinear(nn.Linear):
         num_groups: functions; channel j has number ``j * num_groups // in_features``.
         basis: ``bspline`` (true B-splines on a uniform grid), ``rational`` (Group-Rational KAT), ``rbf`` (Gaussians at
             the grid points) or ``chebyshev`` (as many Chebyshev polynomials over the whole grid as there are B-splines,
-            grid_size + degree). The default is the report's equation; the published GroupKAN is rational only.
+            grid_size + degree). The published GroupKAN is rational only.
         grid_size: intervals of the grid.
         degree: of the splines, or of the rational numerator (the published function has 5 over 4, here ``degree=5``);
             at least 2.
