@@ -28,7 +28,7 @@ class Exported:
 
     Attributes:
         path: The folder, or the file if one was requested.
-        difference: Largest difference between the written program and the model, as for ``tolerance``, before quantization.
+        difference: Largest difference between the written program and the model, before quantization.
         quantized: Cost of quantization; None without it.
     """
 
