@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import mmfusion
 from mmfusion.artifacts.integrity import write_files
@@ -20,7 +21,6 @@ from mmfusion.data import Processor, fit_wordpiece
 from mmfusion.files import sha256
 from mmfusion.models import load_model
 from mmfusion.repositories import no_network
-from mmfusion.towers import text as text_tower
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -247,7 +247,7 @@ def test_the_network_is_closed_to_the_thread_that_builds(folder: Path, monkeypat
     def ask(*_: object, **__: object) -> None:
         socket.create_connection(("127.0.0.1", 9), timeout=1)
 
-    monkeypatch.setattr(text_tower.AutoConfig, "for_model", ask)
+    monkeypatch.setattr(transformers.AutoConfig, "for_model", ask)
     with pytest.raises(ValueError, match=r"config\.json: .*asked for the network"):
         load_model(folder)
     with no_network(), pytest.raises(OSError, match="asked for the network"):

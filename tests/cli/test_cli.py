@@ -186,7 +186,7 @@ def test_version_and_help(capsys):
     assert all(f"  {name} " in text for name in cli.COMMANDS)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["train", "--help"])
-    assert "share of the steps over which the rate rises" in " ".join(capsys.readouterr().out.split())
+    assert "Share of the steps for the linear warm-up" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_shows_lists_as_they_are_written(capsys):

@@ -189,7 +189,7 @@ def test_what_is_no_volume_is_refused(tmp_path: Path) -> None:
         "bad.nii.gz": "bad",
         "bad.mha": "bad",
         "a.eps": "format is not supported",
-        "plan.dcm": r"no picture \(RTPLAN\)",
+        "plan.dcm": r"no image \(RTPLAN\)",
     }
     for name, reason in reasons.items():
         with pytest.raises(ValueError, match=rf"{name} cannot be decoded: .*{reason}") as raised:

@@ -118,7 +118,7 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
 def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
     model = mmfusion.create_model("test_concat", num_classes=3)
     member = Predictor(model, Processor(LABELS, image_size=8), name="first")
-    with pytest.raises(ValueError, match="two models at least, got 1"):
+    with pytest.raises(ValueError, match="at least two models, got 1"):
         Ensemble([member])
     other = Predictor(model, Processor(["a", "c", "b"], image_size=8), name="second")
     with pytest.raises(ValueError, match=r"same order: first has \['a', 'b', 'c'\], second has \['a', 'c', 'b'\]"):
