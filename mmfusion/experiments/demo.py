@@ -16,11 +16,11 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.markdown import aligned_table
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
 
-ROWS = 1000
+ROWS = 700
 TEXT = "{age}-year-old {sex}, lesion on the {localization}."
 
 #: what is compared -> architecture. One image backbone for both, small enough for any laptop.
-MODELS = {"image": "image_lite0", "text": "text_bert_tiny", "fusion": "mibf_lite0"}
+MODELS = {"image": "image_lite0", "text": "text_bert_tiny", "fusion": "mibf_v2_lite0"}
 BACKBONE = "test_resnet"
 
 COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")

@@ -31,13 +31,13 @@ ROWS, LENGTH = 6, 15
 
 
 def one_of_each_kind() -> list[object]:
-    """One model for each kind of towers, stem and aggregator, and the mechanisms; blocks and heads are traced alone."""
+    """One model for each kind of towers and stem, and the mechanisms; other parts are traced alone."""
     kinds: dict[tuple[object, ...], str] = {}
-    for name in mmfusion.list_models():
+    for name in (*MECHANISMS, "mibf_v2_lite0", "dual_expert_lite0", *mmfusion.list_models()):
         config = registered_config(name)
         towers = (config["image_encoder"] is None, config["text_encoder"] is None, config.get("table_encoder"))
-        kinds.setdefault((*towers, *(config.get(key) for key in ("image_tower", "stem", "aggregator"))), name)
-    names = sorted({*kinds.values(), *MECHANISMS, "mibf_v2_lite0"})
+        kinds.setdefault((*towers, config.get("image_tower"), config.get("stem")), name)
+    names = sorted({*kinds.values(), *MECHANISMS})
     return [pytest.param(name, marks=[pytest.mark.slow] * (name not in MECHANISMS)) for name in names]
 
 
@@ -79,6 +79,20 @@ def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path
     check_numbers(path, model, 1.7)
 
 
+#: what the exporter of the package alone can write: traced as a whole model, among MECHANISMS.
+TRACED_WHOLE = ("bilstm", "ssm")
+ROWS_OF_ANY_NUMBER, ANY_LENGTH = torch.export.Dim("rows", max=64), torch.export.Dim("length", max=64)
+
+
+def check_part(part: torch.nn.Module, inputs: tuple, others: tuple, shapes: tuple, path: Path) -> None:
+    """A program traced on some inputs gives the part's numbers on others, of other sizes."""
+    torch.onnx.export(part, inputs, path, dynamic_shapes=shapes, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    fed = {node.name: x.numpy() for node, x in zip(session.get_inputs(), others, strict=True)}
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, fed)[0], part(*others).numpy(), rtol=0, atol=1e-5)
+
+
 class Joined(torch.nn.Module):
     """A block between tokens of both sides, and a head, without towers."""
 
@@ -98,21 +112,36 @@ class Joined(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "head"),
-    # the scan of ssm is written by the exporter of the house alone: it is among MECHANISMS
-    [(name, "mlp") for name in mmfusion.list_components("fusion") if name != "ssm"]
+    [(name, "mlp") for name in mmfusion.list_components("fusion") if name not in TRACED_WHOLE]
     + [("concat", name) for name in mmfusion.list_components("head") if name not in ("mlp", "dual_expert")],
 )
 def test_every_block_and_head_in_onnx_at_other_sizes(fusion: str, head: str, tmp_path: Path) -> None:
     joined = Joined(fusion, head).eval()
-    rows, length = torch.export.Dim("rows", max=64), torch.export.Dim("length", max=64)
+    shapes = ({0: ROWS_OF_ANY_NUMBER}, {0: ROWS_OF_ANY_NUMBER, 1: ANY_LENGTH}, {0: ROWS_OF_ANY_NUMBER, 1: ANY_LENGTH})
     inputs = (torch.randn(4, 5, 8), torch.randn(4, 9, 8), torch.arange(9) < torch.tensor([[9], [3], [5], [7]]))
-    shapes = ({0: rows}, {0: rows, 1: length}, {0: rows, 1: length})
-    torch.onnx.export(joined, inputs, tmp_path / "block.onnx", dynamic_shapes=shapes, dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
-    inputs = (torch.randn(3, 5, 8), torch.randn(3, 7, 8), torch.arange(7) < torch.tensor([[3], [7], [5]]))
-    fed = {node.name: x.numpy() for node, x in zip(session.get_inputs(), inputs, strict=True)}
-    with torch.no_grad():
-        np.testing.assert_allclose(session.run(None, fed)[0], joined(*inputs).numpy(), rtol=0, atol=1e-5)
+    others = (torch.randn(3, 5, 8), torch.randn(3, 7, 8), torch.arange(7) < torch.tensor([[3], [7], [5]]))
+    check_part(joined, inputs, others, shapes, tmp_path / "block.onnx")
+
+
+class Pooled(torch.nn.Module):
+    """An aggregator alone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        size = {} if name == "mean" else {"hidden_size": 16}
+        self.aggregator = mmfusion.create_aggregator(name, in_features=8, **size)
+
+    def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.aggregator(slices, mask).pooled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in mmfusion.list_components("aggregator") if name not in TRACED_WHOLE])
+def test_every_aggregator_in_onnx_at_other_sizes(name: str, tmp_path: Path) -> None:
+    inputs = (torch.randn(4, 5, 8), torch.arange(5) < torch.tensor([[5], [3], [1], [4]]))
+    others = (torch.randn(3, 7, 8), torch.arange(7) < torch.tensor([[3], [7], [5]]))
+    shapes = ({0: ROWS_OF_ANY_NUMBER, 1: ANY_LENGTH},) * 2
+    check_part(Pooled(name).eval(), inputs, others, shapes, tmp_path / "aggregator.onnx")
 
 
 @pytest.mark.parametrize("name", OPTIONAL_INPUTS)
@@ -134,11 +163,9 @@ def test_onnx_with_and_without_inputs_that_the_tower_may_do_without(name: str, t
             torch.testing.assert_close(onnx_model(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("table", ["table_mlp", "ft_transformer"])
-def test_columns_beside_image_and_text(table: str, tmp_path: Path) -> None:
+def test_columns_beside_image_and_text(tmp_path: Path) -> None:
     """Missing cells are NaN in the program too; a row without any known cell has no columns."""
-    told = {"table_encoder": table, "table_args": COLUMNS, "text_args": {"vocab_size": 128}}
-    model = shrunk("test_concat", **told).eval()
+    model = shrunk("test_concat", table_encoder="table_mlp").eval()
     path = tmp_path / "model.onnx"
     assert write_program(model, path, calibration=CALIBRATION, image_size=SIZE) <= 1e-4
     check_numbers(path, model, 1.7)

@@ -235,7 +235,7 @@ def test_autocast(model):
 
 
 #: what a program is traced through: every image tower, fusion over vectors, tokens and levels, a router, no fusion.
-#: (Heads and aggregators are exported in tests of their own.)
+#: (Heads and aggregators are exported in tests of their own; that every model is one graph, test_compiled shows.)
 EXPORTED = (
     "mibf_lite0",
     "cross_attention_resnet18",
@@ -247,15 +247,7 @@ EXPORTED = (
 )
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in EXPORTED))
-        for name in mmfusion.list_models()
-        if name not in larger_siblings(mmfusion.list_models())
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("model", EXPORTED, indirect=True)
 def test_torch_export(model):
     inputs = batch(model.eval())
     exported = torch.export.export(model, args=(), kwargs=inputs)
