@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import COLUMNS, batch, registered_config, shrunk
+from zoo import batch, registered_config, shrunk
 
 import mmfusion
 from mmfusion.data import Processor, fit_wordpiece

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
-from zoo import batch, larger_siblings, shrunk
+from zoo import batch, shrunk
 
 import mmfusion
 from mmfusion.models import save_model
