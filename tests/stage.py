@@ -68,7 +68,7 @@ def smaller(code: str) -> str:
         for word in ("train(RunConfig", "mmfusion.train(", "mmfusion.auto(", "compare(", "FusionClassifier(")
     ):
         return code
-    for written, tried in (("mibf_lite0", "test_mibf"), ("epochs=20", "epochs=1, batch_size=8")):
+    for written, tried in (("mibf_v2_lite0", "test_mibf"), ("epochs=20", "epochs=1, batch_size=8")):
         code = code.replace(written, tried)
     return code.replace('"epochs": 20', '"epochs": 1, "batch_size": 8')
 

@@ -65,7 +65,7 @@ def test_images_texts_and_columns(
 def test_the_same_folds_as_a_run(toy: Path, frame: pd.DataFrame, tmp_path: Path, folds: int, demo: bool) -> None:
     root, groups, inputs = toy, frame["patient"], ["image", "text", "age"]
     if demo:
-        root = make_demo(tmp_path / "demo", n=100) / "images"
+        root = make_demo(tmp_path / "demo", n=60) / "images"
         frame, inputs = pd.read_csv(root.parent / "metadata.csv"), [*inputs, "sex", "localization"]
         groups = frame["patient_id"]
     X, y, cv = frame[inputs], frame["label"], StratifiedGroupKFold(folds)

@@ -93,7 +93,7 @@ def test_killed_runs_end_like_an_unbroken_one(make_config: MakeConfig, request: 
     seconds = time.monotonic() - began
     assert ended and changes > 50
     wanted, rng = weights(Path(whole.output)), random.Random(0)
-    kills = request.config.getoption("--mutants") or 8
+    kills = request.config.getoption("--mutants") or 4
     points = [round((i + 0.5) * changes / -(-kills // 2)) for i in range(-(-kills // 2))]
     rng.shuffle(points)
     done, number = 0, 0

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -199,25 +198,6 @@ def test_a_finished_run_is_not_trained_again(make_config: MakeConfig, capsys: An
     again = train(replace(config, train=replace(config.train, resume=True)))
     assert "epoch 3" not in capsys.readouterr().out
     assert again.history == first.history and again.test == first.test
-
-
-@pytest.mark.slow
-def test_a_run_killed_by_sigkill_ends_like_an_unbroken_one(make_config: MakeConfig, start: Any) -> None:
-    options = {"loss": "mp", "epochs": 4, "save_steps": 2}
-    whole, killed = make_config("whole", **options), make_config("killed", **options)
-    process = start(killed)
-    states = Path(killed.output) / "checkpoints"
-    deadline = time.monotonic() + 300
-    while not [s for s in checkpoints.states(states) if int(s.name.split("-")[1]) >= 8 and checkpoints.is_complete(s)]:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert len(records(killed.output)) < 4 and not (Path(killed.output) / "last").exists()
-    train(whole)
-    train(replace(killed, train=replace(killed.train, resume=True)))
-    assert_same_run(killed.output, whole.output)
 
 
 @pytest.mark.slow
