@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,9 +78,10 @@ def saved_parts(
         if not calibrated:
             raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
         task.need_one_class("calibration for another site")
-        fitted = {**(fitted or UNFITTED), "update": read_update(calibration, folder, config)}
+        update, local = read_update(calibration, folder, config)
+        fitted = {**(fitted or UNFITTED), "update": update}
         fitted.pop("conformal", None)
-        decisions = Decisions(by_group=decisions.by_group)
+        decisions = replace(decisions, points=local.points)
     return dict(
         model=model,
         processor=processor,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmfusion.decisions import Decisions
 from mmfusion.files import read_json
 
 #: folder of the updates that are stored with a model.
@@ -30,8 +31,10 @@ def update_path(name: str | os.PathLike[str], folder: Path) -> Path:
     return path
 
 
-def read_update(name: str | os.PathLike[str], folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """An update for the model of a folder.
+def read_update(
+    name: str | os.PathLike[str], folder: Path, config: Mapping[str, Any]
+) -> tuple[dict[str, Any], Decisions]:
+    """An update for the model of a folder, and the operating points chosen with it.
 
     Args:
         name: File, or name of one in ``calibrations``.
@@ -50,8 +53,9 @@ def read_update(name: str | os.PathLike[str], folder: Path, config: Mapping[str,
         whole = len(slope) == len(intercept) == len(update["labels"]) and {"site", "kind", "n"} <= update.keys()
         if not whole or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
             raise ValueError("slope and intercept are a number for each class")
+        decisions = Decisions.from_dict(update.get("decisions"), update["labels"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no update that mmfusion validate wrote ({error}).") from None
     if update["labels"] != config.get("label_names") or update.get("weights_sha256") != config.get("weights_sha256"):
         raise ValueError(f"{path} was made for another model; mmfusion validate makes one for this.")
-    return {key: update[key] for key in ("slope", "intercept", "site", "kind", "n")}
+    return {key: update[key] for key in ("slope", "intercept", "site", "kind", "n")}, decisions

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from mmfusion.artifacts.folder import read_config, resolve_artifact
 from mmfusion.artifacts.locating import own_folder
 from mmfusion.data import read_cases
+from mmfusion.decisions import DecisionResult, Decisions
 from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
 from mmfusion.evaluation.metrics import EVERY_METRIC
+from mmfusion.evaluation.operating import choose_points, point_figures
 from mmfusion.evaluation.site import PICTURE, describe_site
 from mmfusion.evaluation.temperature import row_losses
 from mmfusion.evaluation.weighted import ratio
@@ -53,6 +55,7 @@ class Validation:
         frozen: Figures of the model as it is, on all rows with a label.
         updates: Update -> figure -> value on the cases that judge, and ``gain``, by how much it lowers the NLL.
         chosen: The update that the cases to fit on chose.
+        decisions: Operating points of the updated model, chosen on these rows, and their figures on the others.
         fitted_on: Number of these rows.
         judged_on: Number of the rows that judge.
         folder: Where all is written.
@@ -66,6 +69,7 @@ class Validation:
     frozen: Evaluation
     updates: dict[str, dict[str, Interval]]
     chosen: str
+    decisions: DecisionResult
     fitted_on: int
     judged_on: int
     folder: Path
@@ -93,8 +97,9 @@ class Validation:
             f"## Updates\n\nFitted on {self.fitted_on:,} rows, judged on {self.judged_on:,} others. The rows to fit on "
             "chose, by cross-validation.",
             table(("update", *names, "gain in NLL"), judged),
+            self.decisions.markdown(),
         ]
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(filter(None, parts)) + "\n"
 
 
 @sole_writer
@@ -132,17 +137,20 @@ def validate(config: ValidateConfig) -> Validation:
     updates = [fit_update(kind, *local, old) for kind in kinds]
     chosen = choose_update(*local, found.groups[fit], old, config.seed)
     judged = judge_updates(found, judge, updates, predictor.task)
-    path, content = output / f"{site}.json", _content(chosen, site, folder, int(fit.sum()), judged)
+    decisions = _decisions(_updated(found, fit, chosen), _updated(found, judge, chosen), predictor, config)
+    points = Decisions([each.point for each in decisions.points])
+    path, content = output / f"{site}.json", _content(chosen, points, site, folder, int(fit.sum()), judged)
     for place in filter(None, (path, stored)):
         place.parent.mkdir(exist_ok=True)
         write_json(place, content, indent=1)
     frozen = figures_of(found, predictor.labels, predictor.calibration, predictor.task)
     counts = {"fitted_on": int(fit.sum()), "judged_on": int(judge.sum())}
     result = Validation(
-        site, home, away, frozen, judged, chosen.kind, **counts, folder=output, path=path, stored=stored
+        site, home, away, frozen, judged, chosen.kind, decisions, **counts, folder=output, path=path, stored=stored
     )
     write_text(output / "validation.md", result.markdown())
     told = {"site": site, "home": home, "away": away, "updates": to_plain(judged), "chosen": chosen.kind, **counts}
+    told["operating_points"] = to_plain(decisions.points)
     write_json(output / "validation.json", {**told, "frozen": frozen.to_dict()}, indent=1)
     return result
 
@@ -213,11 +221,35 @@ def _familiar(found: Predictions) -> dict[str, Any]:
     return {"unlike": {"any": float(np.mean(level < USUAL)), **shares}}
 
 
-def _content(update: Update, site: str, folder: Path, n: int, judged: Mapping[str, Any]) -> dict[str, Any]:
+def _updated(found: Predictions, rows: NDArray[np.bool_], update: Update) -> Predictions:
+    """Some rows with the updated probabilities."""
+    probabilities = update.apply(found.probabilities[rows]).astype(np.float32)
+    return Predictions(found.frame[rows], found.labels[rows], probabilities, found.uncalibrated[rows], 0, {})
+
+
+def _decisions(local: Predictions, others: Predictions, predictor: Predictor, config: ValidateConfig) -> DecisionResult:
+    """Operating points chosen on the fitting cases, with their figures on the others."""
+    asked: list[tuple[Sequence[str], list[str], float | None]]
+    asked = [(point.alarm, [point.rule], point.prevalence) for point in predictor.decisions.points]
+    if config.operating_points:
+        asked = [(config.alarm, config.operating_points, None)]
+    chosen = [
+        point
+        for alarm, rules, prevalence in asked
+        for point in choose_points(local, predictor.labels, alarm=alarm, rules=rules, prevalence=prevalence)
+    ]
+    figures = [point_figures(point, others, predictor.labels, **BOOTSTRAP) for point in chosen]
+    return DecisionResult([], None, None, [], None, {}, figures)
+
+
+def _content(
+    update: Update, decisions: Decisions, site: str, folder: Path, n: int, judged: Mapping[str, Any]
+) -> dict[str, Any]:
     config = read_config(folder)
     about = {"format_version": 1, "site": site, "kind": update.kind, "n": n, "labels": config.get("label_names")}
     numbers = {"slope": update.slope.tolist(), "intercept": update.intercept.tolist()}
-    return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, "judged": to_plain(judged)}
+    chosen = {"decisions": to_plain(decisions)} if decisions.points else {}
+    return {**about, "weights_sha256": config.get("weights_sha256"), **numbers, **chosen, "judged": to_plain(judged)}
 
 
 def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

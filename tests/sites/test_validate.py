@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
@@ -13,9 +14,13 @@ from scipy.special import log_softmax, softmax
 import mmfusion
 from mmfusion.cli import main as cli
 from mmfusion.data import Processor
+from mmfusion.decisions import Decisions, OperatingPoint
 from mmfusion.evaluation.temperature import row_losses
+from mmfusion.inference.cases import Predictions
 from mmfusion.inference.predictor import Predictor
 from mmfusion.models import create_model
+from mmfusion.sites.config import ValidateConfig
+from mmfusion.sites.run import _decisions
 from mmfusion.sites.updates import KINDS, choose_update, fit_update, shifted_prior
 
 SHIPPED = {"validate": "mibf_v2_lite0.ham10000", "evaluate": ["mibf_v2_lite0.ham10000"]}
@@ -84,12 +89,17 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
         shutil.copy(picture, data / f"further_{picture.name}")
     (data / "cases.csv").write_text(table + table.split("\n", 1)[1].replace("case", "further_case"))
     argv[argv.index("--local") + 1] = "30"
+    argv += ["--alarm", "a", "--operating_points", "sensitivity>=0.75"]
     assert cli.main(argv) == 0
     told = capsys.readouterr().out
     assert "label a" in told and "83.3%" in told and "slope_intercept" in told
     stored = folder / "calibrations" / "north.json"
     update = json.loads(stored.read_text())
     assert update["kind"] in KINDS and update["n"] >= 20
+    (point,) = update["decisions"]["points"]
+    assert (point["alarm"], point["rule"], point["fitted_on"]) == (["a"], "sensitivity>=0.75", update["n"])
+    (figures,) = json.loads((tmp_path / "out" / "validation.json").read_text())["operating_points"]
+    assert figures["point"] == point and "`sensitivity>=0.75`" in told
     assert cli.main(argv) == 2 and "choose another --site" in capsys.readouterr().err
     for verb in SHIPPED:  # neither the package nor a cache is written to
         options = {"operating_points": ["sensitivity>=0.9"]} if verb == "evaluate" else {}
@@ -98,9 +108,9 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     update |= {"slope": [2.0, 1.0, 1.0], "intercept": [0.0, 1.0, 0.0], "kind": "slope_intercept"}
     stored.write_text(json.dumps(update))
     plain = mmfusion.predict(data, model=[f"local-dir:{folder}"])[["p_a", "p_b", "p_c"]].to_numpy()
-    updated = mmfusion.predict(data, model=[f"local-dir:{folder}"], calibration="north")[
-        ["p_a", "p_b", "p_c"]
-    ].to_numpy()
+    answers = mmfusion.predict(data, model=[f"local-dir:{folder}"], calibration="north")
+    updated = answers[["p_a", "p_b", "p_c"]].to_numpy()
+    assert answers["alarm"].tolist() == np.where(updated[:, 0] >= point["threshold"], "yes", "no").tolist()
     assert updated == pytest.approx(softmax(np.log(plain) * [2, 1, 1] + [0, 1, 0], axis=1), abs=1e-5)
     fitted = mmfusion.Predictor.from_pretrained(folder, calibration="north").calibration
     assert "conformal" not in fitted and fitted["temperature"] == 1.5  # sets were fitted without the update
@@ -109,6 +119,22 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     stored.write_text(json.dumps({name: value for name, value in update.items() if name != "n"}))
     with pytest.raises(ValueError, match="no update that mmfusion validate wrote"):
         mmfusion.Predictor.from_pretrained(folder, calibration="north")
+    stored.write_text(json.dumps(update | {"decisions": {"points": [point | {"alarm": ["x"]}]}}))
+    with pytest.raises(ValueError, match="no class 'x'"):
+        mmfusion.Predictor.from_pretrained(folder, calibration="north")
     stored.write_text(json.dumps(update | {"weights_sha256": "other"}))
     with pytest.raises(ValueError, match="another model"):
         mmfusion.Predictor.from_pretrained(folder, calibration="north")
+
+
+def test_the_points_of_a_model_are_chosen_again_for_the_site():
+    """Three of four cases of class a are above 0.5 here, so that 0.75 of them are kept there, not at the old 0.9."""
+    frame = pd.DataFrame({"group": [f"p{i}" for i in range(6)]})
+    p = np.array([[0.9], [0.6], [0.5], [0.1], [0.3], [0.2]], dtype=np.float32)
+    local = Predictions(frame, np.array([0, 0, 0, 0, 1, 1]), np.hstack([p, 1 - p]), np.hstack([p, 1 - p]), 0, {})
+    point = OperatingPoint(["a"], "sensitivity>=0.75", 0.9, 100)
+    model = Predictor(create_model("test_image", num_classes=2), Processor(["a", "b"], image_size=32))
+    model.decisions = Decisions([point])
+    (found,) = _decisions(local, local, model, ValidateConfig("m", "d")).points
+    assert 0.3 < found.point.threshold <= 0.5
+    assert (found.sensitivity.value, found.specificity.value) == (0.75, 1.0)
