@@ -30,7 +30,7 @@ _PROCESSOR: Mapping[str, Any] = {
     **dict.fromkeys(("labels", "mean", "std", "missing_values"), list),
     **dict.fromkeys(("image_size", "max_length", "bag_dim"), int),
     **{"interpolation": str, "text_template": str, "tokenizer": bool, "table": dict, "crop_pct": _NUMBER},
-    **{"task": str, "targets": dict},
+    **{"task": str, "targets": dict, "crop_mode": str},
 }
 #: what of ``training`` is read again; the types of ``training.dataset`` are :data:`_DATASET`.
 _TRAINING: Mapping[str, Any] = {

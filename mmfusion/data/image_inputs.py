@@ -17,6 +17,9 @@ from mmfusion.images.augmentations import Augmentation
 from mmfusion.images.opening import (
     INTERPOLATIONS,
     ImageLike,
+    background,
+    border_of,
+    bordered,
     centre_square,
     eval_image,
     open_pictures,
@@ -41,6 +44,7 @@ class ImageEncoder:
         window: Which values become black and white.
         slice: Slice that stands for a file of several.
         slices: Slices that are read of a file of a study.
+        crop_mode: ``center``, or ``border``: the image gets a border that makes it a square.
 
     Raises:
         ValueError: An unknown augmentation, or one without a generator.
@@ -56,6 +60,7 @@ class ImageEncoder:
     window: Window = "auto"
     slice: int | str | None = None
     slices: int | str | None = None
+    crop_mode: str = "center"
 
     def __post_init__(self) -> None:
         if self.augment is not None and self.rng is None:
@@ -70,7 +75,13 @@ class ImageEncoder:
         if image is None:
             item = {"pixel_values": torch.zeros(3, self.size, self.size), "image_present": False}
             return item if roi is None else {**item, "roi_values": item["pixel_values"]}
-        picture = open_pictures([image], size=self._decoded_size(roi), window=self.window, slice=self.slice)[0]
+        (picture,) = open_pictures([image], size=self._decoded_size(roi), window=self.window, slice=self.slice)
+        if self.crop_mode == "border":
+            left, top = border_of(picture.size)
+            if roi not in (None, "centre"):
+                region_box(roi, picture.size)  # one that lies outside the image is refused
+                roi = [x + border for x, border in zip(roi, (left, top, left, top), strict=True)]
+            picture = bordered(picture, self.mean)
         item = {"pixel_values": self._tensor(picture), "image_present": True}
         return item if roi is None else {**item, "roi_values": self._region(picture, roi)}
 
@@ -86,6 +97,8 @@ class ImageEncoder:
             found = open_pictures(
                 files, size=self._decoded_size(), window=self.window, slices=self.slices, several=True
             )
+            if self.crop_mode == "border":
+                found = [bordered(picture, self.mean) for picture in found]
             pixels, present = [self._tensor(picture) for picture in found], [True] * len(found)
         else:
             pixels = [self.one(image)["pixel_values"] for image in images]
@@ -108,10 +121,9 @@ class ImageEncoder:
         if self._augment is None or self.rng is None or self._state is None:
             picture = eval_image(picture, self.size, crop_pct=self.crop_pct, interpolation=self.interpolation)
         else:
-            # Uncovered corners get the mean color, which is zero after normalization, as a missing image is.
-            fill = [round(255 * channel) for channel in self.mean]
+            drawn: dict[str, Any] = {"interpolation": self.interpolation, "fill": background(self.mean)}
             self.rng.setstate(self._state)
-            picture = self._augment(picture, self.size, self.rng, interpolation=self.interpolation, fill=fill)
+            picture = self._augment(picture, self.size, self.rng, **drawn)
         return to_tensor(picture, self.mean, self.std)
 
 

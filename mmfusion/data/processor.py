@@ -22,8 +22,8 @@ from mmfusion.data.saved_tokenizer import saved_tokenizer
 from mmfusion.data.table_columns import MISSING, TableColumns
 from mmfusion.images.opening import INTERPOLATIONS, ImageLike
 from mmfusion.images.slices import check_choice_of_slices
-from mmfusion.images.windows import Window, check_window
-from mmfusion.names import one_line
+from mmfusion.images.windows import CROP_MODES, Window, check_window
+from mmfusion.names import check_choice, one_line
 from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import free_text, join_text, render, template_fields
 from mmfusion.text.tokenizer import cut
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from mmfusion.images.augmentations import Augmentation
 
-#: Settings that files do not hold where they are None, or the default task.
-_OPTIONAL = ("bag_dim", "window", "slice", "slices", "task", "targets")
+#: Settings that files do not hold where they are None, or the default.
+_OPTIONAL = ("bag_dim", "window", "slice", "slices", "task", "targets", "crop_mode")
 
 
 @dataclass(eq=False)
@@ -52,6 +52,8 @@ class Processor:
         std: Standard deviation of each channel; by default ImageNet's.
         interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
         crop_pct: Share of the shorter side that an image keeps outside training.
+        crop_mode: What becomes of an image that is no square: ``center`` cuts its center square out, ``border`` adds a
+            border, so that all of it is seen.
         tokenizer: The text's tokenizer; None makes no text inputs.
         text_template: Sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
         max_length: Token budget of a text, special tokens included.
@@ -88,6 +90,7 @@ class Processor:
     slices: int | str | None = None
     task: str = DEFAULT
     targets: dict[str, Any] | None = None
+    crop_mode: str = "center"
 
     def __post_init__(self) -> None:
         self.labels = [str(label) for label in self.labels]
@@ -103,6 +106,7 @@ class Processor:
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; known: {', '.join(INTERPOLATIONS)}.")
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct lies in (0, 1], got {self.crop_pct}.")
+        check_choice("crop_mode", self.crop_mode, CROP_MODES)
         check_window(self.window)
         check_choice_of_slices(self.slice, self.slices)
         if self.max_length < 3:
@@ -206,7 +210,7 @@ class Processor:
         item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = image_size or self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
-            encoder = ImageEncoder(*shown, augment, rng, self.window, self.slice, self.slices)
+            encoder = ImageEncoder(*shown, augment, rng, self.window, self.slice, self.slices, self.crop_mode)
             if slices is not None:
                 item |= encoder.several(slices, "slice_mask")
             elif views is not None:
@@ -316,7 +320,7 @@ class Processor:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         for name in _OPTIONAL:
-            if values[name] is None or (name, values[name]) == ("task", DEFAULT):
+            if values[name] is None or (name, values[name]) in (("task", DEFAULT), ("crop_mode", "center")):
                 del values[name]  # read by earlier versions too
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}

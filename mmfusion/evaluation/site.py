@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mmfusion.data import CaseTable, Processor
 from mmfusion.images.opening import open_image
 from mmfusion.inference.rows import ROW_ERRORS
 
-#: images that are opened for brightness and size.
-OPENED = 200
+#: images that are opened for brightness and size, and to tell what a crop leaves out.
+OPENED, CROPPED = 200, 20
 
 #: shares of the values that are told of a number.
 SHARES = (0.05, 0.5, 0.95)
@@ -58,22 +61,43 @@ def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> di
     return about | {"missing": missing} | (_pictures(cases, fewest) if processor.reads_images else {})
 
 
+def crop_line(cases: CaseTable, processor: Processor) -> str | None:
+    """One line on how much of an image the model sees, if less than two thirds of it, by the median of some images."""
+    if processor.image_size is None or processor.crop_mode != "center":
+        return None
+    sizes = [picture.size for picture in _some_pictures(cases, CROPPED)]
+    if not sizes:
+        return None
+    width, height = np.median(sizes, axis=0)
+    side = processor.crop_pct * min(width, height)
+    share = side**2 / (width * height)
+    if share >= 2 / 3:
+        return None
+    seen = (
+        f"images of {width:.0f} x {height:.0f} pixels: the model sees the middle {side:.0f} x {side:.0f}, {share:.0%}"
+    )
+    return f"{seen} of an image; --processor.crop_mode border shows all of it"
+
+
 def _pictures(cases: CaseTable, fewest: int) -> dict[str, Any]:
-    """Brightness and size of some images, equally spaced in the table."""
-    paths = [path for path in cases.frame["image"] if path]
-    paths = [path if isinstance(path, str) else next(filter(None, path), None) for path in paths]
-    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, OPENED).astype(int))] if paths else []
+    """Brightness and size of some images."""
     seen = []
-    for path in filter(None, chosen):
-        try:
-            picture = open_image(cases.image_root / path, slice="middle")
-        except ROW_ERRORS:
-            continue
+    for picture in _some_pictures(cases, OPENED):
         size = picture.size
         picture.thumbnail((32, 32))
         seen.append((float(np.asarray(picture).mean()) / 255, *size))
     columns = np.array(seen).reshape(-1, 3).T
     return {name: _quantiles(values, fewest) for name, values in zip(PICTURE, columns, strict=True)}
+
+
+def _some_pictures(cases: CaseTable, count: int) -> Iterator[Image.Image]:
+    """Readable images, equally spaced in the table."""
+    paths = [path for path in cases.frame["image"] if path]
+    paths = [path if isinstance(path, str) else next(filter(None, path), None) for path in paths]
+    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))] if paths else []
+    for path in filter(None, chosen):
+        with contextlib.suppress(*ROW_ERRORS):
+            yield open_image(cases.image_root / path, slice="middle")
 
 
 def _quantiles(values: Any, fewest: int) -> list[float] | None:

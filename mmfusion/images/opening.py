@@ -134,6 +134,23 @@ def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpol
     return image.resize((size, size), INTERPOLATIONS[interpolation], box=centre_square(image.size, crop_pct))
 
 
+def background(mean: Sequence[float]) -> tuple[int, ...]:
+    """The color that normalization with this mean (C,) makes zero, as a missing image is."""
+    return tuple(round(255 * channel) for channel in mean)
+
+
+def bordered(image: Image.Image, mean: Sequence[float]) -> Image.Image:
+    """The image in the middle of a square of its longer side, on :func:`background`."""
+    square = Image.new("RGB", (max(image.size),) * 2, background(mean))
+    square.paste(image, border_of(image.size))
+    return square
+
+
+def border_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Width of the border that :func:`bordered` adds on the left and at the top of a (width, height) image."""
+    return (max(size) - size[0]) // 2, (max(size) - size[1]) // 2
+
+
 def centre_square(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
     """Box (left, top, right, bottom) of a (width, height) image's middle square, ``share`` of the shorter side."""
     side = share * min(size)

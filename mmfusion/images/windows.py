@@ -1,4 +1,4 @@
-"""The names of ``processor.window``. Light to import."""
+"""Names of ``processor.window`` and ``processor.crop_mode``. Light to import."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -7,6 +7,9 @@ from typing import TypeAlias
 #: of 8 bits is left out, as models read them that were saved without a window.
 Window: TypeAlias = str | Sequence[float] | None
 WINDOWS = ("auto", "full", "percentile", "dicom")
+
+#: what becomes of an image that is no square: its center square is cut out, or it gets a border.
+CROP_MODES = ("center", "border")
 
 
 def check_window(window: Window) -> None:

@@ -192,6 +192,9 @@ def _new(
     elif model.image_tower is not None:
         cfg = model.pretrained_cfg
         inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
+        inputs["crop_mode"] = config.processor.crop_mode or "center"
+        if inputs["crop_mode"] == "border":
+            inputs["crop_pct"] = 1.0
         inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
     processor = Processor(
         labels=cases.labels,
@@ -236,6 +239,7 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
         image_size=config.processor.image_size or saved.image_size,
         text_template=config.dataset.text_template or saved.text_template,
         window=config.processor.window or saved.window,
+        crop_mode=config.processor.crop_mode or saved.crop_mode,
         slice=config.dataset.slice,
         slices=config.dataset.slices,
         max_length=_max_length(config, model),

@@ -7,7 +7,8 @@ from typing import Any
 from mmfusion.data.config import DatasetConfig
 from mmfusion.data.memory import as_setting
 from mmfusion.decisions import check_rules
-from mmfusion.images.windows import check_window
+from mmfusion.images.windows import CROP_MODES, check_window
+from mmfusion.names import check_choice
 from mmfusion.task import DEFAULT
 
 
@@ -109,6 +110,8 @@ class ProcessorConfig:
         window: Values that become black and white: ``auto`` (a file's own window, or else its range without outliers),
             ``full``, ``percentile``, ``dicom`` (only the file's own window) or ``[center, width]``; None is ``auto``,
             or what a saved model has.
+        crop_mode: What becomes of an image that is no square: ``center`` cuts its center square out, ``border`` adds a
+            border, so that all of it is seen; None is ``center``, or what a saved model has.
     """
 
     image_size: int | None = None
@@ -116,9 +119,11 @@ class ProcessorConfig:
     augment: str = "basic"
     vocab_size: int = 4096
     window: list[float] | str | None = None
+    crop_mode: str | None = None
 
     def __post_init__(self) -> None:
         check_window(self.window)
+        check_choice("processor.crop_mode", self.crop_mode, (None, *CROP_MODES))
         _check("processor", self, {}, image_size=1, max_length=3, vocab_size=1)
 
 

@@ -149,7 +149,7 @@ def _description_of(processor: Processor, side: str) -> dict[str, Any]:
     """The settings of a processor that a modality's tensors depend on."""
     values = processor.to_dict()
     if side == "image":
-        names = ("image_size", "mean", "std", "interpolation", "crop_pct", "window", "slice", "slices")
+        names = ("image_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "window", "slice", "slices")
         return {name: values.get(name) for name in names}
     assert processor.tokenizer is not None
     # calls leave their truncation and padding behind in it

@@ -14,6 +14,7 @@ from mmfusion import registry
 from mmfusion.data import CaseTable, MultimodalDataset
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import headline
+from mmfusion.evaluation.site import crop_line
 from mmfusion.files import sole_writer
 from mmfusion.hardware import resolve_precision
 from mmfusion.inference.predictor import Predictor
@@ -98,7 +99,8 @@ def train(
         folder.begin(config, provenance)
         write_split_table(cases, folder.split)
         towers = words(settled.starts, config.train)
-        lines = settled.columns.summary(), *settled.told, _first_line(config, args, predictor, cases), towers
+        crop = crop_line(cases.select("train"), predictor.processor)
+        lines = settled.columns.summary(), *settled.told, _first_line(config, args, predictor, cases), towers, crop
         print("\n".join(filter(None, lines)))
     processes.wait_for_everyone()
     with processes.main_process_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,24 @@ def test_loading_is_strict(processor: Processor, tmp_path: Path) -> None:
 def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Processor(**settings)
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40)])
+def test_a_border_shows_the_whole_image(size: tuple[int, int]) -> None:
+    """Half of the input is the image, shrunk once; the rest is zero. A region lies where it lay."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    told = {"image_size": 40, "mean": (0.2, 0.4, 0.6), "std": (0.2, 0.2, 0.2), "crop_mode": "border"}
+    item = Processor(**told).encode(picture, roi=(5, 5, 15, 15))
+    pixels = item["pixel_values"]
+    expected = (np.asarray(picture, dtype=np.float32) / 255 - np.float32([0.2, 0.4, 0.6])) / np.float32(0.2)
+    inside = pixels[:, 10:30] if size[0] > size[1] else pixels[:, :, 10:30]
+    np.testing.assert_allclose(inside.permute(1, 2, 0).numpy(), expected, atol=1e-5)
+    assert pixels[:, :9].abs().max() == 0 or pixels[:, :, :9].abs().max() == 0
+    plain = Processor(**{**told, "crop_mode": "center"}).encode(picture, roi=(5, 5, 15, 15))
+    torch.testing.assert_close(item["roi_values"], plain["roi_values"])
+    drawn = Processor(**told).encode(picture, augment="basic", rng=random.Random(0))["pixel_values"]
+    near = (drawn.abs() < 0.5).all(dim=0).float().mean()
+    assert drawn.shape == (3, 40, 40) and near > 0.2, "the border is there in training too"
+    with pytest.raises(ValueError, match="crop_mode='squash' is not one of 'center', 'border'"):
+        Processor(crop_mode="squash")
