@@ -191,6 +191,9 @@ def test_example_configuration(path: Path) -> None:
     """The command line takes it: every key is an option, every value of its type; the model and the loss exist."""
     from mmfusion.cli.parsing import parse
 
-    config = parse("train", ["--config", str(path)])
+    if "run" in yaml.safe_load(path.read_text()):
+        config = parse("compare", ["--config", str(path)]).run
+    else:
+        config = parse("train", ["--config", str(path)])
     assert config.model.name in mmfusion.list_models()
     assert config.train.loss in mmfusion.list_components("loss")

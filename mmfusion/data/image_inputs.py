@@ -77,10 +77,9 @@ class ImageEncoder:
             return item if roi is None else {**item, "roi_values": item["pixel_values"]}
         (picture,) = open_pictures([image], size=self._decoded_size(roi), window=self.window, slice=self.slice)
         if self.crop_mode == "border":
-            left, top = border_of(picture.size)
-            if roi not in (None, "centre"):
+            if roi is not None and not isinstance(roi, str):
                 region_box(roi, picture.size)  # one that lies outside the image is refused
-                roi = [x + border for x, border in zip(roi, (left, top, left, top), strict=True)]
+                roi = [x + border for x, border in zip(roi, border_of(picture.size) * 2, strict=True)]
             picture = bordered(picture, self.mean)
         item = {"pixel_values": self._tensor(picture), "image_present": True}
         return item if roi is None else {**item, "roi_values": self._region(picture, roi)}
