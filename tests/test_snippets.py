@@ -276,8 +276,8 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
             lambda rows: mmfusion.AutoModel,
             r"no attribute 'AutoModel'; create_model\('local-dir:FOLDER'\), or Predictor",
         ),
-        (lambda rows: untrained(rows).predict("a.jpg"), r"predict takes a list of rows, such as \[\{'image': 'a\.jpg'"),
-        (lambda rows: untrained(rows).predict(["a.jpg"]), r"not str; an image alone is \{'image': 'a\.jpg'\}"),
+        (lambda rows: untrained(rows).predict("a.jpg"), r"predict needs a list of rows, such as \[\{'image': 'a\.jpg'"),
+        (lambda rows: untrained(rows).predict(["a.jpg"]), r"not str; for a single image pass \{'image': 'a\.jpg'\}"),
         (lambda rows: mmfusion.train(".", model="mibf_lite0"), r"the model is named by model=\{'name': 'mibf_lite0'\}"),
         (
             wrong_tokenizer,

@@ -149,13 +149,13 @@ def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, floa
         size: Width and height of the image.
 
     Raises:
-        ValueError: The region is empty or does not lie in the image.
+        ValueError: The region is empty or is not inside the image.
     """
     width, height = size
     x0, y0, x1, y1 = map(float, roi)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         image = f"the image, which is {width} x {height} pixels"
-        raise ValueError(f"The region of interest {tuple(roi)} does not lie in {image}.")
+        raise ValueError(f"The region of interest {tuple(roi)} is not inside {image}.")
     side = max(x1 - x0, y1 - y0)
     across, down = min(side, width), min(side, height)
     left = min(max((x0 + x1 - across) / 2, 0), width - across)

@@ -75,7 +75,7 @@ def plan_networks(base: RunConfig, cases: CaseTable) -> Networks:
     told.append(f"the networks read {' and '.join(modalities)}")
     if there["image"] and base.train.freeze_stages is not None and _is_random(base, "image"):
         base = with_settings(base, {"train.freeze_stages": None})
-        told.append("the image tower starts from random numbers: train.freeze_stages is left out")
+        told.append("the image tower starts from random weights: train.freeze_stages is ignored")
     alone = {name: unimodal(base, name) for name in modalities}
     if len(modalities) == 1:
         tuned = alone
@@ -102,7 +102,7 @@ def _columns(base: RunConfig, cases: CaseTable) -> tuple[ChosenColumns, list[str
 
 
 def _is_random(config: RunConfig, modality: str) -> bool:
-    """Whether a tower starts from random numbers."""
+    """Whether a tower starts from random weights."""
     return any(start.modality == modality and start.words.startswith(RANDOM) for start in tower_starts(config))
 
 

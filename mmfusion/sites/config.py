@@ -1,4 +1,4 @@
-"""Options of a validation at another site. Importing this module loads no heavy library."""
+"""Options of ``mmfusion validate``. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from mmfusion.data.memory import as_setting
 
 @dataclass
 class ValidateConfig:
-    """Options of validate.
+    """Options of ``mmfusion validate``.
 
     Attributes:
         model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
@@ -16,7 +16,7 @@ class ValidateConfig:
         reference: Data of the model's own site to compare with; None uses the description saved with the model.
         output: Folder for ``validation.md``, ``validation.json``, ``predictions.csv`` and the chosen update.
         site: Name of the site; None uses that of the data.
-        local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1 a number of rows.
+        local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1, a number of rows.
         store: Copy the chosen update into the model's folder, for ``--calibration SITE``.
         split: Rows of the data; default ``all``.
         seed: Seed of the division into fitting and evaluation cases.
@@ -40,4 +40,4 @@ class ValidateConfig:
         self.data = as_setting(self.data)
         self.reference = as_setting(self.reference) if self.reference is not None else None
         if not self.local > 0 or self.local == 1:
-            raise ValueError(f"local is a share of the groups below 1, or a number of rows; got {self.local:g}.")
+            raise ValueError(f"local must be a share of the groups below 1, or a number of rows; got {self.local:g}.")

@@ -74,10 +74,10 @@ def test_what_the_skin_models_say(name):
 def test_metadata_that_no_one_reads_are_named(caplog):
     predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000")
     predictor.predict([{"Age": 55, "gender": "male"}, {"image": Image.new("RGB", (20, 20))}])
-    assert "the rows have keys that the model does not read: 'Age' (did you mean 'age'?), 'gender'" in caplog.messages
+    assert "the rows have keys that the model does not use: 'Age' (did you mean 'age'?), 'gender'" in caplog.messages
     caplog.clear()
     predictor.predict([{"age": 55, "gender": "male"}])
-    assert "the rows have keys that the model does not read: 'gender'" in caplog.messages
+    assert "the rows have keys that the model does not use: 'gender'" in caplog.messages
 
 
 @pytest.fixture

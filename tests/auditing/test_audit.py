@@ -106,7 +106,7 @@ def test_clean_data(rows: Rows, write: Write) -> None:
 def test_duplicate_id(rows: Rows, write: Write) -> None:
     rows.append({**rows[of_split(rows, "train")[0]], "split": "test"})
     finding = the(look(write(rows)), "duplicate_id")
-    assert finding.severity == "error" and "0 of the ids have two labels, 1 lie in two splits" in finding.message
+    assert finding.severity == "error" and "0 of the ids have two labels, 1 are in two splits" in finding.message
     assert finding.rows == [f"{rows[-1]['image']} (row 241)"]
 
 

@@ -52,7 +52,7 @@ MISTAKES = {
         "localization",
         "--dataset.columns",
         "{site: localization}",
-    ): "has no column 'localization'; dataset.columns calls it 'site'.",
+    ): "has no column 'localization'; dataset.columns renames it to 'site'.",
     ("predict", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     ("predict", "--model", "no_run", "--data", "DATA"): "mibf_v2_lite0.ham10000. Nor is there a folder of that name.",
     (

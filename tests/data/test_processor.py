@@ -130,7 +130,7 @@ def test_corners_uncovered_by_a_rotation_are_near_zero(processor: Processor) -> 
 
 def test_call_refuses_uneven_input(processor: Processor) -> None:
     for kwargs in ({}, {"images": []}, {"images": [_picture()], "text": ["a", "b"]}):
-        with pytest.raises(ValueError, match="of one length above 0"):
+        with pytest.raises(ValueError, match="one length above 0"):
             processor(**kwargs)
 
 
@@ -198,7 +198,7 @@ def test_loading_is_strict(processor: Processor, tmp_path: Path) -> None:
     settings()
     tokenizer_file = (tmp_path / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(tokenizer_file[: len(tokenizer_file) // 2])
-    load("the tokenizer beside it cannot be read")
+    load("the tokenizer cannot be read")
     (tmp_path / "tokenizer.json").unlink()
     load("tokenizer.json does not exist", FileNotFoundError)
 
@@ -206,7 +206,7 @@ def test_loading_is_strict(processor: Processor, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"labels": ["a", "a"]}, "must differ"),
+        ({"labels": ["a", "a"]}, "must be unique"),
         ({"image_size": 0}, "at least 1"),
         ({"mean": (0.5,)}, "three values"),
         ({"std": (0, 1, 1)}, "std above 0"),

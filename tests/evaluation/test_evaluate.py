@@ -165,7 +165,7 @@ def test_missing_modalities_are_measured_on_the_same_rows(root, run, metrics):
 def test_validation_rows_are_others_than_those_measured(root, run, capsys):
     argv = ["evaluate", "--model", f"local-dir:{run}", "--data", str(root), "--validation", "--split", "all"]
     assert cli.main(argv) == 2
-    assert "among those of --split all" in capsys.readouterr().err
+    assert "part of --split all" in capsys.readouterr().err
 
 
 def test_an_unknown_column_is_named(root, run, capsys):

@@ -44,5 +44,5 @@ def test_folds_are_pooled_and_the_card_says_so(toy: Path, tmp_path: Path) -> Non
     (seed / "fold-0" / "predictions.csv").unlink()
     with pytest.raises(ValueError, match="fold-0 is not finished"):
         pooled(seed / "fold-1", own)
-    with pytest.raises(ValueError, match="lies in no seed-S/fold-F"):
+    with pytest.raises(ValueError, match="is not a seed-S/fold-F"):
         pooled(tmp_path, own)

@@ -89,10 +89,10 @@ def test_rows_of_every_kind(predictor, root):
         )
     assert results[1] == results[2]
     assert results[4]["id"] == "b" and "case4.jpg" in results[4]["error"]
-    assert results[5] == {"id": "c", "error": "The row has no image and no text for the model to read."}
+    assert results[5] == {"id": "c", "error": "The row has no image and no text for the model."}
     assert "image array" in results[6]["error"]
     assert predictor.predict([]) == []
-    with pytest.raises(TypeError, match="takes a list of rows"):
+    with pytest.raises(TypeError, match="needs a list of rows"):
         predictor.predict(rows[0])
     with pytest.raises(TypeError, match="not str"):
         predictor.predict(["a.jpg"])

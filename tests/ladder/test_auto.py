@@ -217,7 +217,7 @@ def test_climbing_going_on_and_refusing(
     frame = pd.read_csv(other / "cases.csv", keep_default_na=False)
     frame.loc[0, "text"] = "a word more"
     frame.to_csv(other / "cases.csv", index=False)
-    with pytest.raises(ValueError, match="holds runs on other data"):
+    with pytest.raises(ValueError, match="has runs on other data"):
         run.auto(replace(wanted, data=str(other)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/precious.txt").touch()

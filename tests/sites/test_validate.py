@@ -107,7 +107,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     with pytest.raises(FileNotFoundError, match="stored with the model: north"):
         mmfusion.Predictor.from_pretrained(folder, calibration="south")
     stored.write_text(json.dumps({name: value for name, value in update.items() if name != "n"}))
-    with pytest.raises(ValueError, match="no update that mmfusion validate wrote"):
+    with pytest.raises(ValueError, match="not an update written by mmfusion validate"):
         mmfusion.Predictor.from_pretrained(folder, calibration="north")
     stored.write_text(json.dumps(update | {"weights_sha256": "other"}))
     with pytest.raises(ValueError, match="another model"):
