@@ -168,7 +168,7 @@ def test_transformers_push_without_a_token_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     predictor = untrained(rows)
-    with pytest.raises(PermissionError, match=r"org/name: there is no token to push with; log in with `hf auth login`"):
+    with pytest.raises(PermissionError, match=r"org/name: there is no access token; log in with `hf auth login`"):
         predictor.push_to_hub("org/name")
 
 

@@ -72,7 +72,7 @@ class FusionModel(Freezable):
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
         held: Parameters that :meth:`hold_encoders` freezes temporarily.
-        origins: modality -> source and licence of its encoder's initial weights.
+        origins: modality -> source and license of its encoder's initial weights.
 
     Raises:
         ValueError: Incompatible parts, an unknown name, or a value out of range.

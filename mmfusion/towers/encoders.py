@@ -17,7 +17,7 @@ from mmfusion.towers.vision import VisionEncoder, preprocessing, vision_config
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _SHARDS = ("model.safetensors.index.json", "model-*-of-*.safetensors")
 
-#: what is kept of timm's ``pretrained_cfg``: how images are shown, what the weights' classifier is, their licence.
+#: what is kept of timm's ``pretrained_cfg``: how images are shown, what the weights' classifier is, their license.
 _SHOWN = (
     *("input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "pool_size"),
     *("num_classes", "first_conv", "classifier", "license"),

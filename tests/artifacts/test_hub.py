@@ -127,7 +127,7 @@ def test_repositories_that_are_no_saved_models(
     push = ["push", "--model", f"local-dir:{saved}", "--repo", "org/name"]
     refused = client(*push)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "there is no token to push with; log in with `hf auth login`" in refused.stderr
+    assert "there is no access token; log in with `hf auth login`" in refused.stderr
     nowhere = client(*push, token=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
     assert nowhere.returncode == 2 and len(nowhere.stderr.splitlines()) == 1
     assert "org/name: the Hub cannot be reached" in nowhere.stderr

@@ -59,7 +59,7 @@ def test_encoders_of_both_libraries_are_fetched_once(hub: Hub, client: Callable[
         assert len(hub.requests_seen) == seen
     assert f'"source": "hf-hub:org/timm@{sha}", "license": "mit", "gated": false' in loaded.stdout
     card = (tmp_path / "transformers" / "README.md").read_text()
-    assert "licence cc-by-nc-nd-4.0, gated: its terms have to be accepted on its page" in card
+    assert "license cc-by-nc-nd-4.0, gated: accept its terms on its page" in card
 
     # without weights the configuration alone is fetched, and the numbers are random
     hub.requests_seen.clear()

@@ -176,7 +176,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
                 "log_prior": [0, -(10**400)],
             }
         ),
-        "prior_strength and log_prior are a number and 2",
+        "prior_strength and log_prior must be a number and 2",
     ),
     "threshold": (
         lambda c: c.update(
@@ -188,9 +188,9 @@ ATTACKS: dict[str, tuple[Change, str]] = {
         "entry 'decisions'",
     ),
     "template": (lambda c: c["processor"].update(text_template="," * 2_000_000), "longer than 10,000 characters"),
-    "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path out of its folder"),
+    "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path outside its folder"),
     "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000 is taken"),
-    "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion reads"),
+    "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
     "depth": (nest, "is nested more than 40 deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),

@@ -89,7 +89,7 @@ def test_a_push_is_stopped_and_what_is_let_through_is_told(named: Path, no_netwo
     with pytest.raises(ValueError, match=r"a name in config\.json, card, limits: 'Dr Weber'.*--force"):
         push(PushConfig(str(named), "org/name"))
     plan = push(PushConfig(str(named), "org/name", dry_run=True))
-    assert "it would be stopped (--force) by" in plan.summary() and "'Dr Weber'" in plan.summary()
+    assert "--force would be needed because of" in plan.summary() and "'Dr Weber'" in plan.summary()
     with pytest.raises(PermissionError, match="no token"):  # which is asked for last
         push(PushConfig(str(named), "org/name", force=True))
     card = contents(named, "org/name", traces_in(named))["README.md"]

@@ -29,7 +29,7 @@ MISTAKES = {
     ("train", "--data", "DATA", "--train.metric", "acuracy"): "Unknown metric 'acuracy'; did you mean 'accuracy'",
     ("train", "--data", "DATA", "--model.name", "mibf_lite"): "Unknown model 'mibf_lite'; did you mean 'mibf_lite0'",
     ("train", "--data", "DATA", "--model.fusion", "gatd"): "Unknown fusion 'gatd'; did you mean 'gated'",
-    ("train", "--data", "DATA", "--model.name", "local-dir:no"): "'local-dir:no': there is no folder no.",
+    ("train", "--data", "DATA", "--model.name", "local-dir:no"): "'local-dir:no': the folder no does not exist.",
     ("train", "--data", "DATA", "--dataset.label_column", "dx"): "has no column 'dx' (dataset.label_column); it has ",
     ("train", "--data", "DATA", "--dataset.text_template", "{agee}"): "no column 'agee' (dataset.text_template)",
     (
@@ -54,7 +54,7 @@ MISTAKES = {
         "{site: localization}",
     ): "has no column 'localization'; dataset.columns renames it to 'site'.",
     ("predict", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
-    ("predict", "--model", "no_run", "--data", "DATA"): "mibf_v2_lite0.ham10000. Nor is there a folder of that name.",
+    ("predict", "--model", "no_run", "--data", "DATA"): "mibf_v2_lite0.ham10000. There is also no folder of that name.",
     (
         "predict",
         "--model",
@@ -63,7 +63,7 @@ MISTAKES = {
         "DATA",
     ): "there are mibf_lite0.ham10000, mibf_v2_lite0.ham10000.",
     ("explain", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
-    ("export", "--model", "local-dir:no", "--output", "o"): "'local-dir:no': there is no folder no.",
+    ("export", "--model", "local-dir:no", "--output", "o"): "'local-dir:no': the folder no does not exist.",
     ("audit", "--data", "nowhere"): "The data set nowhere does not exist.",
     ("split", "--data", "DATA", "--output", "o", "--dataset.group_column", "lesion"): "(dataset.group_column)",
     ("narrate", "--data", "nowhere", "--output", "o"): "The data set nowhere does not exist.",

@@ -146,13 +146,13 @@ def test_the_folder_of_an_ensemble(names: list[str], tmp_path: Path) -> None:
     # it may be moved; where one model is meant it names them
     moved = folder.rename(tmp_path / "moved")
     assert np.array_equal(values(Predictor.from_pretrained(moved).predict(rows)), expected)
-    with pytest.raises(ValueError, match=r"is an ensemble; name one of its members, such as .*moved/members/one"):
+    with pytest.raises(ValueError, match=r"is an ensemble; use one of its members, such as .*moved/members/one"):
         mmfusion.create_model(moved)
     write_json(moved / "ensemble.json", {"format_version": 2, "members": ["members/one", "members/two"]})
-    with pytest.raises(ValueError, match="has format_version 2, this mmfusion reads 1; update mmfusion"):
+    with pytest.raises(ValueError, match="has format_version 2, this mmfusion supports 1; update it"):
         Predictor.from_pretrained(moved)
     write_json(moved / "ensemble.json", {"members": ["members/one", "../one"]})
-    with pytest.raises(ValueError, match="lists no two members, as folders below it"):
+    with pytest.raises(ValueError, match="must list at least two subfolders"):
         Predictor.from_pretrained(moved)
 
 

@@ -78,7 +78,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     argv = ["validate", "--model", f"local-dir:{folder}", "--data", str(data), "--store", "--local", "18"]
     argv += ["--output", str(tmp_path / "out"), "--dataset.image_root", "."]
     assert cli.main(argv) == 2  # 37 rows are too few
-    assert "judged on" in capsys.readouterr().err
+    assert "evaluated on" in capsys.readouterr().err
     table = (data / "cases.csv").read_text()
     for picture in [*data.glob("case*.png")]:
         shutil.copy(picture, data / f"further_{picture.name}")

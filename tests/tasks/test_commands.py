@@ -215,7 +215,7 @@ def test_cells_of_several_labels(tmp_path: Path) -> None:
 
 def test_grades_in_a_given_order(tmp_path: Path) -> None:
     frame = pd.DataFrame({"label": ["mild", "none", "severe", "mild"], "image": None, "text": "x"})
-    with pytest.raises(ValueError, match="list them in order in dataset\.grades"):
+    with pytest.raises(ValueError, match=r"list them in order in dataset\.grades"):
         read_cases(frame, DatasetConfig(task="ordinal")).check_labels(DatasetConfig())
     cases = read_cases(frame, DatasetConfig(task="ordinal", grades=["none", "mild", "severe"]))
     assert cases.check_labels(DatasetConfig()).labels == ["none", "mild", "severe"]

@@ -118,7 +118,7 @@ def test_saved_models_need_neither_folder_nor_network(make, image_tower, tmp_pat
     assert json.loads((again / "config.json").read_text()) == config
     if make is not timm_folder:
         card = (saved / "README.md").read_text()
-        assert "started from `local-dir:encoder`, licence cc-by-nc-nd-4.0, gated" in card
+        assert "started from `local-dir:encoder`, license cc-by-nc-nd-4.0, gated" in card
 
 
 def test_without_weights_the_architecture_alone_is_built(tmp_path):

@@ -167,7 +167,7 @@ def test_a_run_says_what_it_starts_from_and_keeps_it(
     said = capsys.readouterr().out
     assert all(f"{tower}: {start}\n" in said for tower, start in lines.items())
     assert json.loads((done.best / "config.json").read_text())["training"]["towers"] == lines
-    assert "- Towers started from: image tower test_resnet: random weights" in (done.best / "README.md").read_text()
+    assert "- Initial weights: image tower test_resnet: random weights" in (done.best / "README.md").read_text()
 
 
 def test_only_what_is_frozen_is_pointed_out() -> None:
