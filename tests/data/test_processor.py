@@ -104,7 +104,7 @@ def test_encode_row(processor: Processor, tmp_path: Path) -> None:
     assert (item["labels"], item["image_present"], item["text_present"]) == (1, True, True)
     assert item["input_ids"] == processor.encode(text="male")["input_ids"]
     torch.testing.assert_close(item["pixel_values"], processor.encode(image=_picture())["pixel_values"])
-    with pytest.raises(ValueError, match="Unknown label 'bcc'; the labels are mel, nv"):
+    with pytest.raises(ValueError, match="Unknown label 'bcc'; known: mel, nv"):
         processor.encode_row({"label": "bcc"})
 
 
@@ -174,7 +174,7 @@ def test_loading_is_strict(processor: Processor, tmp_path: Path) -> None:
 
     load("config.json does not exist", FileNotFoundError)
     path = tmp_path / "config.json"
-    for content, message in (("{", "is not JSON"), ("[]", "holds a JSON list"), ("{}", "has no processor settings")):
+    for content, message in (("{", "is not JSON"), ("[]", "contains a JSON list"), ("{}", "has no processor settings")):
         path.write_text(content)
         load(message)
     processor.save_pretrained(tmp_path)

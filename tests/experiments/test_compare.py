@@ -172,7 +172,7 @@ def test_each_hospital_is_left_out_in_turn(study: ExperimentConfig, toy: Path, t
         ({"metric": "acuracy"}, "metric must be one of accuracy, "),
         ({"seeds": [1, 1]}, "seeds must be distinct numbers"),
         ({"jobs": 0}, "jobs and replicates must be at least 1"),
-        ({"alarm": ["cancer"]}, "alarm: the model knows no class 'cancer'"),
+        ({"alarm": ["cancer"]}, "alarm: the model has no class 'cancer'"),
         ({"alarm": ["a"], "benefit_thresholds": [1.0]}, "benefit_thresholds must be between 0 and 1"),
         ({"vary": {"model.fusion": ["gatde"]}}, "Unknown fusion 'gatde'; did you mean 'gated'"),
         ({"vary": {"train.loss": ["focl"]}}, "Unknown loss 'focl'; did you mean 'focal'"),

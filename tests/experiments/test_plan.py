@@ -94,7 +94,7 @@ def test_runs_go_seed_by_seed_and_fold_by_fold() -> None:
     [
         ({}, "no row besides its base"),
         ({"vary": {"train.lr": [1e-3]}}, "no row besides its base"),
-        ({"vary": {"model.fusoin": ["add"]}}, "'model.fusoin' is no setting; did you mean 'fusion'"),
+        ({"vary": {"model.fusoin": ["add"]}}, "Unknown setting 'model.fusoin'; did you mean 'fusion'"),
         ({"vary": {"train.lr": [0.1]}, "rows": {"lr=0.1": {"train.lr": 0.2}}}, "Two rows of the experiment are named"),
         (
             {"rows": {"a/b": {"train.lr": 0.2}, "a b": {"train.lr": 0.3}}},

@@ -150,7 +150,7 @@ def test_what_needs_one_class_a_row_is_refused(trained: tuple[str, Path], data: 
         if task in ("multiclass", "ordinal"):
             call()
         else:
-            with pytest.raises(ValueError, match=f"^{what} is for rows of one class each, and not for task {task}"):
+            with pytest.raises(ValueError, match=f"^{what} needs one class per row and does not support task {task}"):
                 call()
 
 

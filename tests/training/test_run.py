@@ -136,7 +136,7 @@ def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig
     assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
     val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
-    told = f"temperature {config['temperature']:.3f} from 7 val rows, prior put back with strength 0.5"
+    told = f"temperature {config['temperature']:.3f} from 7 val rows, prior restored with strength 0.5"
     card = (result.best / "README.md").read_text()
     assert f"Calibrated: {told}\n- Predicts the mean over test-time augmentations" in card
     assert f"{told}, mean over test-time augmentations; saved in" in result.summary()

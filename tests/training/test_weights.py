@@ -146,7 +146,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(
 ) -> None:
     asked = []
     monkeypatch.setattr("mmfusion.repositories.answers", lambda: bool(asked.append(None)))
-    with pytest.raises((FileNotFoundError, ValueError), match="the Hub cannot be reached") as error:
+    with pytest.raises((FileNotFoundError, ValueError), match="the Hub is unreachable") as error:
         mmfusion.create_model(name, encoder_weights="default", **parts)
     assert named in str(error.value) and len(asked) == 1
 
