@@ -1,18 +1,18 @@
-"""The names of ``processor.window``. Light to import."""
+"""Values of ``processor.window``. Imports no heavy library."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
-#: ``auto``, ``full``, ``percentile``, ``dicom``, or [center, width]; None as ``auto``, but that the opacity of pictures
-#: of 8 bits is left out, as models read them that were saved without a window.
+#: ``auto``, ``full``, ``percentile``, ``dicom``, or [center, width]; None is like ``auto``, but ignores the opacity of
+#: 8-bit images, as models saved without a window do.
 Window: TypeAlias = str | Sequence[float] | None
 WINDOWS = ("auto", "full", "percentile", "dicom")
 
 
 def check_window(window: Window) -> None:
-    """Refuse what is no ``processor.window``, with a ValueError."""
+    """Raise ValueError for an invalid ``processor.window``."""
     if window is None or window in WINDOWS:
         return
     numbers = [] if isinstance(window, str) else [n for n in window if isinstance(n, int | float)]
     if len(window) != 2 or len(numbers) != 2 or not numbers[1] > 0:
-        raise ValueError(f"processor.window is {', '.join(WINDOWS)} or [center, width], width above 0; got {window!r}.")
+        raise ValueError(f"processor.window must be {', '.join(WINDOWS)} or [center, width > 0]; got {window!r}.")
