@@ -281,7 +281,7 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
         (lambda rows: mmfusion.train(".", model="mibf_lite0"), r"the model is named by model=\{'name': 'mibf_lite0'\}"),
         (
             wrong_tokenizer,
-            "input_ids hold the word piece 700, and the text encoder knows 0 to 127: the tokenizer is not",
+            "input_ids have the word piece 700, but the text encoder has 0 to 127: the tokenizer belongs",
         ),
         (too_few_pieces, r"word pieces, the model's text encoder knows 9; create_model\(\.\.\., processor=processor\)"),
         (save_with_another_processor, "The model has 3 classes, the processor 5: "),

@@ -39,7 +39,7 @@ def check_images(
 
     Args:
         cases: The table; cases that are already bad are skipped.
-        workers: Number of threads; None takes one per core, at most 8.
+        workers: Number of threads; None uses one per core, at most 8.
         progress: Show a progress bar in a terminal.
         look: Called from several threads with each image's path in the table and the decoded image (the middle one of
             a file with several), to inspect it; an exception is recorded as a problem of the image.

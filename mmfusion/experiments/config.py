@@ -37,7 +37,7 @@ class ExperimentConfig:
             each of ``benefit_thresholds``.
         benefit_thresholds: Threshold probabilities for the net benefit.
         metric: Metric of the verdicts and the figure; None uses the task's default.
-        data: Root folder of the data set; None takes the run's own.
+        data: Root folder of the data set; None uses the run's own.
         output: Folder of the experiment: runs, tables and figure; default ``runs/study``, for finished runs
             ``runs/comparison``. A stopped experiment continues there.
         jobs: Number of parallel runs, each in a process with its share of the cores.
@@ -110,7 +110,7 @@ class SweepConfig:
         trials: Number of trials, including those of a stopped sweep in the same folder.
         metric: Validation metric to optimize; None uses ``run.train.metric``.
         seed: Seed of the search.
-        data: Root folder of the data set; None takes the run's own.
+        data: Root folder of the data set; None uses the run's own.
         output: Folder of the sweep. A stopped sweep continues there.
         keep_models: Keep the best model of each trial, in addition to its metrics.
     """

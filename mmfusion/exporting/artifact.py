@@ -76,7 +76,7 @@ def export_model(
             or several models; a wrong file suffix; a program that differs by more than ``tolerance``; or
             ``quantize`` without ``data``, or for anything but the folder of an ONNX program. Nothing is written
             then, and existing files are kept.
-        ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
+        ImportError: ``onnx`` is requested, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()
     check_choice("format", format, tuple(SUFFIXES))
