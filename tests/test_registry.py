@@ -89,7 +89,7 @@ class TestPlugins:
                 ValueError,
                 "'no_such_plugin' does not exist; install it, or add its folder to PYTHONPATH",
             ),
-            ("no_such.plugin", ValueError, "no module 'no_such.plugin'"),
+            ("no_such.plugin", ValueError, "'no_such.plugin' does not exist"),
             ("folder/plugin.py", ValueError, "'folder/plugin.py' is not a module name"),
             (
                 "needs_another",

@@ -78,8 +78,8 @@ def test_one_hot_labels(tmp_path: Path) -> None:
     cases = read_cases(tmp_path, DatasetConfig(preset="isic2018"))
     assert cases.frame["label"].tolist() == ["MEL", "NV", None, None]
     assert messages(cases) == [
-        "2 label columns are 1 (MEL, NV), where one has to be",
-        "no label column is 1, where one has to be",
+        "2 label columns are 1 (MEL, NV), but exactly one must be",
+        "no label column is 1, but exactly one must be",
     ]
     assert cases.metadata == []  # the answer is no input
     assert cases.frame["group"].isna().all()

@@ -192,7 +192,7 @@ def test_page_of_figures_alone(page, metrics, root, run, tmp_path):
     found = Evaluation.from_dict(plain)
     about = {"title": "<i>mine</i>", "command": "mmfusion evaluate"}
     text = write_report(predictor, found, cases_of(root), tmp_path, **about).read_text()
-    for sentence in ("None were asked for", "no validation rows", "Not asked for", "There are none", "&lt;i&gt;mine"):
+    for sentence in ("Not requested", "no validation rows", "Not requested", "There are none", "&lt;i&gt;mine"):
         assert sentence in text
 
 

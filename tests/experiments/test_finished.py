@@ -52,7 +52,7 @@ def test_differences_are_paired_by_row_and_patient(tmp_path: Path, capsys: pytes
 
     assert main(["compare", "--runs", *runs, "--output", str(tmp_path / "again"), "--replicates", "400"]) == 0
     printed = capsys.readouterr().out
-    assert "The same 60 rows" in printed and "draws of whole groups (20)" in printed
+    assert "The same 60 rows" in printed and "resamples of whole groups (20)" in printed
     shown = f"{figure.difference:+.3f} | {ends[0]:+.3f} to {ends[1]:+.3f} | better"
     assert f"| accuracy | {right['a'].mean():.3f} | {right['b'].mean():.3f} | {shown}" in printed
     for folder in ("out", "again"):

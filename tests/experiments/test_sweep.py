@@ -76,7 +76,7 @@ def test_a_stopped_sweep_ends_like_one_that_was_not(
     before = len(runs)
     sweep(config(tmp_path / "stopped", toy))
     assert len(runs) == before
-    with pytest.raises(ValueError, match=r"holds another sweep \(seed differ\)"):
+    with pytest.raises(ValueError, match=r"has another sweep \(different: seed\)"):
         sweep(config(tmp_path / "stopped", toy, seed=1))
 
 

@@ -211,7 +211,7 @@ def test_climbing_going_on_and_refusing(
     run.auto(wanted)
     assert (tmp_path / "auto/steps" / second.winner / "test/metrics.json").stat().st_mtime_ns == told_test
 
-    with pytest.raises(ValueError, match=r"holds another auto \(train.lr differ\)"):
+    with pytest.raises(ValueError, match=r"has another auto \(different: train.lr\)"):
         run.auto(replace(wanted, train=replace(wanted.train, lr=0.5)))
     other = shutil.copytree(toy, tmp_path / "other")
     frame = pd.read_csv(other / "cases.csv", keep_default_na=False)

@@ -116,5 +116,5 @@ def test_a_template_that_is_given_makes_the_texts(
     predict_path(Predictor.from_pretrained(name), tmp_path, plain, dataset=DatasetConfig())
     predict_path(Predictor.from_pretrained(name), tmp_path, told, dataset=DatasetConfig(text_template="a {hue} spot"))
     said = capsys.readouterr().out
-    assert "text 0" in said and "text 2, columns hue 100 %" in said and "texts by 'a {hue} spot'" in said
+    assert "text 0" in said and "text 2, columns hue 100 %" in said and "using the text template 'a {hue} spot'" in said
     assert plain.read_text() != told.read_text()

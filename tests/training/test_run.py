@@ -138,7 +138,7 @@ def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
     told = f"temperature {config['temperature']:.3f} from 7 val rows, prior restored with strength 0.5"
     card = (result.best / "README.md").read_text()
-    assert f"Calibrated: {told}\n- Predicts the mean over test-time augmentations" in card
+    assert f"Calibrated: {told}\n- Averages over test-time augmentations" in card
     assert f"{told}, mean over test-time augmentations; saved in" in result.summary()
     assert result.predictor.calibration == config and result.predictor.tta and result.tta
     assert result.evaluation.thresholds.wanted == 0.8 and result.evaluation.thresholds.fitted_on == 7
@@ -251,7 +251,7 @@ def test_options_younger_than_a_run_have_their_defaults(trained: RunConfig, tmp_
     assert len(train(config).history) == 1
     changed = replace(config, train=replace(config.train, ema=0.9))
     path.write_text("".join(line for line in path.open() if not line.startswith("  ema:")))
-    with pytest.raises(ValueError, match=r"another configuration: train\.ema \(None -> 0\.9\); set"):
+    with pytest.raises(ValueError, match=r"a different configuration: train\.ema \(None -> 0\.9\); restore"):
         train(changed)
 
 
@@ -259,7 +259,7 @@ def test_a_folder_with_a_run_is_not_written_over(trained: RunConfig) -> None:
     with pytest.raises(FileExistsError, match=r"already contains a run; resume it with --train\.resume true"):
         train(trained)
     changed = replace(trained, seed=3, train=replace(trained.train, resume=True, lr=0.5, workers=2))
-    with pytest.raises(ValueError, match=r"another configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); set"):
+    with pytest.raises(ValueError, match=r"configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); restore"):
         train(changed)
 
 
