@@ -286,6 +286,6 @@ def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Ite
         share = sum(own.values()) / sum(map(len, named_in.values()))
         named = f"the {part} of {len(rows):,} rows names a label ({_first_five([*words])})"
         fix = fixes[part]
-        message, severity = f"{named}; {share:.0%} of the mentions are right", "error" if telling else "warning"
+        message, severity = f"{named}; {share:.0%} of the time the row's own", "error" if telling else "warning"
         details = {"words": list(words), "telling": telling}
         yield Finding("label_words", severity, message, fix, [ids[position] for position in rows], details)

@@ -360,7 +360,7 @@ PLACES = ("across_splits", "across_labels", "in_a_split", "in_a_group")
 
 
 def test_unknown_split(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one of auto, drawn, random"):
+    with pytest.raises(ValueError, match="supports auto, drawn, random"):
         AuditConfig(str(tmp_path), split="rows")
 
 
