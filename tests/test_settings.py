@@ -43,7 +43,7 @@ def test_settings_are_laid_over_and_their_types_checked() -> None:
         ({"trian.lr": 1}, "Unknown setting 'trian.lr'; did you mean 'train'"),
         ({"train.lr.x": 1}, "Unknown setting 'train.lr.x'; train.lr has no parts."),
         ({"model.fusion.x": 1}, "Unknown setting 'model.fusion.x'; model.fusion has no parts."),
-        ({"train.epochs": "many"}, "The settings {'train.epochs': 'many'} do not fit:"),
+        ({"train.epochs": "many"}, "The settings {'train.epochs': 'many'} are invalid:"),
     ],
 )
 def test_what_is_no_setting_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -76,7 +76,7 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
         "",
         table(head, [[_name(row), *(_cell(row.figures.get(name)) for name in shown), *_costs(row)] for row in results]),
     ]
-    lines += ["", f"## {title[0].upper()}{title[1:]}, beside {base.row.name}", ""]
+    lines += ["", f"## {title[0].upper()}{title[1:]} vs. {base.row.name}", ""]
     lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
     if experiment.alarm:
         lines += ["", f"## Net benefit of acting on {', '.join(experiment.alarm)}, per 1,000 cases", ""]
@@ -109,7 +109,7 @@ def sites_markdown(experiment: ExperimentConfig, sites: Mapping[str, Sequence[Ro
             lines.append([*about, _cell(figure), f"{figure.low:.3f} to {figure.high:.3f}", change])
     head = [str(experiment.leave_out), "test rows", "row", EVERY_METRIC[name].title, f"{percent} interval"]
     title = f"## {experiment.leave_out} left out of training"
-    return "\n".join(["", title, "", table([*head, f"beside {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
+    return "\n".join(["", title, "", table([*head, f"vs. {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
 
 
 def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
@@ -126,7 +126,7 @@ def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]
     for row in others:
         head = ["figure", base.row.name, row.row.name, "difference", f"{experiment.level:.0%} interval", ""]
         pairs = [(name, base.figures[name], row.figures[name]) for name in base.figures]
-        lines += ["", f"## {row.row.name}, beside {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
+        lines += ["", f"## {row.row.name} vs. {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
     if len(others) > 1:
         lines += ["", f"{len(others)} runs are compared: some intervals miss the true value by chance."]
     lines += [
@@ -175,7 +175,7 @@ def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
     assert figure.difference_low is not None and figure.difference_high is not None
     return (
         f"{told}; {figure.difference:+.3f} ({figure.difference_low:+.3f} to {figure.difference_high:+.3f}) "
-        f"beside {base}: {figure.verdict}{some}."
+        f"vs. {base}: {figure.verdict}{some}."
     )
 
 

@@ -191,7 +191,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path outside its folder"),
     "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000"),
     "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
-    "depth": (nest, "is nested more than 40 deep"),
+    "depth": (nest, "is nested more than 40 levels deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
     "network": (lambda c: text_config(c).update(model_type="dpt", backbone="a/b"), "'dpt', which is not supported"),
@@ -213,7 +213,7 @@ def test_a_large_or_deep_file_is_not_read(folder: Path) -> None:
     (folder / "files.json").unlink()
     with (folder / "config.json").open("r+b") as file:
         file.truncate(6 << 30)  # sparse
-    with pytest.raises(ValueError, match="6,442,450,944 bytes, and at most 33,554,432 are read"):
+    with pytest.raises(ValueError, match="6,442,450,944 bytes; at most 33,554,432 are allowed"):
         load_model(folder)
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match="nested too deeply"):

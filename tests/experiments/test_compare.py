@@ -58,7 +58,7 @@ def test_a_study_and_its_second_start(
     printed = capsys.readouterr().out + done.summary()
     text = (output / "results.md").read_text()
     assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
-    assert "beside base: not judged: fewer than 3 seeds." in text and "Two seeds show little" in text
+    assert "vs. base: not judged: fewer than 3 seeds." in text and "Two seeds show little" in text
     table, runs = pd.read_csv(output / "results.csv"), pd.read_csv(output / "runs.csv")
     assert len(table) == 4 * len(HEADLINE) and len(runs) == 8
     own = runs[runs["row"] == "fusion=gated"]["accuracy"]
