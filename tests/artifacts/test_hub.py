@@ -81,7 +81,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     assert float(client(LOAD.format(name="org/name"), token=TOKEN).stdout) == total(saved) != before
     assert float(client(LOAD.format(name=f"org/name@{first}"), token=TOKEN).stdout) == before
     missing = client(LOAD.format(name="org/name@v9"), token=TOKEN)
-    assert "the repository has no revision 'v9'; leave it out" in missing.stderr.splitlines()[-1]
+    assert "the repository has no revision 'v9'; remove it" in missing.stderr.splitlines()[-1]
 
     seen = len(hub.requests_seen)
     offline = client(LOAD.format(name="org/name"), HF_HUB_OFFLINE="1")
