@@ -68,7 +68,7 @@ def test_differences_are_paired_by_row_and_patient(tmp_path: Path, capsys: pytes
         (lambda folder: write(folder, 1, flipped=2), "have different labels for 2 rows, such as 'r0': b, and a"),
         (lambda folder: folder.mkdir(), "has no predictions.csv; use folders of mmfusion train"),
         (lambda folder: None, "does not exist, nor its predictions.csv"),
-        (lambda folder: (write(folder, 1), edit(folder, "p_b", "p_c", "\nx,b", "\nx,c"))[0], "tells a, c apart"),
+        (lambda folder: (write(folder, 1), edit(folder, "p_b", "p_c", "\nx,b", "\nx,c"))[0], "has the classes a, c"),
         (lambda folder: (write(folder, 1), edit(folder, "patient 0", "patient 1"))[0], "has other groups than"),
         (lambda folder: (write(folder, 1), edit(folder, "true_label", "x"))[0], "has no true labels"),
     ],
