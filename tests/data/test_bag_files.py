@@ -190,7 +190,7 @@ def test_embed_writes_what_bag_column_reads(kind, tmp_path):
     np.testing.assert_allclose(open_bag(result.folder / rows[3]["bag"]), expected, atol=2e-3)
     cases = check_images(read_cases(result.folder, DatasetConfig(bag_column="bag")), progress=False)
     assert cases.splits == {"train": 8, "val": 2, "test": 2} and cases.frame["image"].notna().sum() == 11
-    with pytest.raises(FileExistsError, match=r"holds bags\.csv already"):
+    with pytest.raises(FileExistsError, match=r"already has bags\.csv"):
         embed(config)
 
 
@@ -213,5 +213,5 @@ def test_embed_slices_by_a_bare_encoder(tmp_path, monkeypatch):
     assert result.rows == 8 and result.width == 32
     sizes = sorted(len(open_bag(path)) for path in result.folder.glob("*.npz"))
     assert sum(sizes) == 12 and set(sizes) <= {1, 2}
-    with pytest.raises(ValueError, match="one of them"):
+    with pytest.raises(ValueError, match="needs either a trained"):
         EmbedConfig("d", "o")
