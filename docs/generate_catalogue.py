@@ -72,7 +72,7 @@ def models() -> list[str]:
 def weights() -> list[str]:
     """Table of the trained weights in the mmfusion wheel."""
     lines = [
-        "| weights | measured on | " + " | ".join(METRICS.values()) + " | MB | rows/s | licence |",
+        "| weights | measured on | " + " | ".join(METRICS.values()) + " | MB | rows/s | license |",
         "|---|---|" + "---|" * len(METRICS) + "--:|--:|---|",
     ]
     for name in own_weights():
@@ -89,7 +89,7 @@ def weights() -> list[str]:
 def research_only() -> list[str]:
     """One line on the terms of the weights."""
     bound = ", ".join(f"`{name}`" for name in own_weights() if "research only" in name.terms)
-    return wrap(f"For research only, by the licence of their training data: {bound}.") if bound else []
+    return wrap(f"For research only, by the license of their training data: {bound}.") if bound else []
 
 
 def wrap(text: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Multimodal diagnosis: models, blocks and weights that read medical images together with patient text.
+"""Multimodal diagnosis: models, building blocks and weights for medical images with patient text and tables.
 
-Every public name below, and every subpackage, is imported when it is first used: ``import mmfusion`` loads no library.
+All public names and subpackages are imported on first use: ``import mmfusion`` loads no other library.
 """
 
 from typing import TYPE_CHECKING
@@ -67,11 +67,11 @@ if TYPE_CHECKING:
     from mmfusion.outputs import Features as Features, Fused as Fused, FusionOutput as FusionOutput
     from mmfusion.registry import register as register
 
-#: what other libraries call it -> what it is here.
+#: Name in other libraries -> equivalent here.
 _ELSEWHERE = {
     "AutoModel": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
     "AutoProcessor": "Processor.from_pretrained(FOLDER) loads the processor of a model",
-    "Trainer": "mmfusion.train trains, and the Trainer of transformers takes a model as it is",
+    "Trainer": "use mmfusion.train; the Trainer of transformers also accepts models",
     "load_model": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
     "pipeline": "Predictor.from_pretrained(NAME).predict(rows) predicts",
     "save_model": "save_pretrained(model, FOLDER, processor) saves a model",

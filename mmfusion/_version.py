@@ -1,3 +1,3 @@
-"""The version, stated once."""
+"""Version number."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""When a model raises an alarm: rules, operating points as they are saved with a model, and what they do on cases."""
+"""Alarm rules, the operating points saved with a model, and decision metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmfusion.markdown import table
 from mmfusion.names import did_you_mean
 from mmfusion.records import OPTIONAL, from_plain
 
-#: how the probabilities of several rows of one group become one answer.
+#: Methods of pooling the probabilities of a group's rows.
 POOLINGS = ("mean", "max")
 
 _SHARE = re.compile(r"(sensitivity|specificity)\s*>=\s*([\d.]+)")
@@ -22,20 +22,20 @@ _ALARMS = re.compile(r"alarms\s*<=\s*([\d.]+)\s+per\s+1,?000")
 
 @dataclass(frozen=True)
 class Rule:
-    """What an operating point keeps: ``figure`` (sensitivity, specificity or alarms) and its ``limit``, a share."""
+    """Target of an operating point: ``figure`` (sensitivity, specificity or alarms) and its ``limit``, a share."""
 
     figure: str
     limit: float
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``.
+        """Parse ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``.
 
         Raises:
-            ValueError: The text is none of these, or the share is not above 0 and at most 1.
+            ValueError: The text has another form, or the share is not above 0 and at most 1.
         """
         found = _SHARE.fullmatch(text.strip()) or _ALARMS.fullmatch(text.strip())
-        known = "a rule is 'sensitivity>=0.9', 'specificity>=0.95' or 'alarms<=100 per 1000'"
+        known = "rules are 'sensitivity>=0.9', 'specificity>=0.95' and 'alarms<=100 per 1000'"
         if found is None:
             raise ValueError(f"Unknown operating point {text!r}; {known}.")
         rule = cls(found[1], float(found[2])) if found.re is _SHARE else cls("alarms", float(found[1]) / 1000)
@@ -45,41 +45,41 @@ class Rule:
 
 
 def check_rules(rules: Sequence[str], prevalence: float | None, alarm: Sequence[str]) -> None:
-    """Refuse a rule that cannot be read, a prevalence not between 0 and 1, and one without classes; ValueError."""
+    """Check rules, that a prevalence is between 0 and 1, and that it has alarm classes; raises ValueError."""
     for rule in rules:
         Rule.parse(rule)
     if prevalence is not None and not 0 < prevalence < 1:
-        raise ValueError(f"prevalence is a share between 0 and 1, e.g. 0.02; got {prevalence}.")
+        raise ValueError(f"prevalence must be a share between 0 and 1, e.g. 0.02; got {prevalence}.")
     if prevalence is not None and not alarm:
-        raise ValueError("prevalence is that of the classes that --alarm names; name them.")
+        raise ValueError("prevalence needs alarm classes; set them with --alarm.")
 
 
 def check_by(by: str | None, pooling: str | None) -> None:
-    """Refuse another ``by`` than ``group``, and a ``pooling`` that there is not, or without it; ValueError."""
+    """Check that ``by`` is ``group`` or None, and that ``pooling`` is known and used with it; raises ValueError."""
     if by not in (None, "group"):
-        raise ValueError(f"by is 'group' or null; got {by!r}.")
+        raise ValueError(f"by must be 'group' or null; got {by!r}.")
     if pooling not in (None, *POOLINGS) or (pooling is not None and by is None):
-        raise ValueError(f"pooling is one of {', '.join(POOLINGS)} or null, and goes with --by group; got {pooling!r}.")
+        raise ValueError(f"pooling must be one of {', '.join(POOLINGS)} or null, with --by group; got {pooling!r}.")
 
 
 def check_classes(alarm: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse classes that a model does not know, all of its classes, and a class twice; ValueError."""
+    """Check that alarm classes are known, unique and not all classes; raises ValueError."""
     if unknown := [name for name in alarm if name not in known]:
-        raise ValueError(f"alarm: the model knows no class {unknown[0]!r}; {did_you_mean(unknown[0], list(known))}")
+        raise ValueError(f"alarm: the model has no class {unknown[0]!r}; {did_you_mean(unknown[0], list(known))}")
     if len(set(alarm)) < len(alarm) or len(alarm) == len(known):
-        raise ValueError(f"alarm names some of the {len(known)} classes, each once; got {', '.join(alarm)}.")
+        raise ValueError(f"alarm must list some of the {len(known)} classes, each once; got {', '.join(alarm)}.")
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """From which probability on a model raises an alarm.
+    """Probability threshold above which a model raises an alarm.
 
     Attributes:
-        alarm: Classes to be alarmed about; the sum of their probabilities counts.
-        rule: What the threshold keeps on the validation rows.
-        threshold: The sum from which on there is an alarm.
-        fitted_on: Number of validation rows that it was chosen on.
-        prevalence: Share of the alarming classes that ``alarms<=`` was kept at; None for that of the validation rows.
+        alarm: Alarm classes; their probabilities are summed.
+        rule: Rule that the threshold meets on the validation rows.
+        threshold: Minimum sum for an alarm.
+        fitted_on: Number of validation rows used.
+        prevalence: Prevalence of the alarm classes assumed for ``alarms<=``; None for that of the validation rows.
     """
 
     alarm: list[str]
@@ -91,11 +91,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided on validation rows and is saved with a model.
+    """Decision settings chosen on validation rows and saved with a model.
 
     Attributes:
         points: Operating points.
-        by_group: How several rows of one group give one answer, ``mean`` or ``max``.
+        by_group: Pooling of the rows of a group, ``mean`` or ``max``.
     """
 
     points: list[OperatingPoint] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Decisions:
 
     @property
     def columns(self) -> list[str]:
-        """Name of the column of each point: ``alarm`` of a single one."""
+        """Column name of each point; ``alarm`` if there is only one."""
         if len(self.points) == 1:
             return ["alarm"]
         classes = ["+".join(point.alarm) for point in self.points]
@@ -113,10 +113,10 @@ class Decisions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None, classes: Sequence[str]) -> Decisions:
-        """The entry ``decisions`` of a ``config.json`` for a model of these classes; the default where there is none.
+        """Read the entry ``decisions`` of a ``config.json`` for a model with these classes; default if missing.
 
         Raises:
-            ValueError: It is not what mmfusion writes.
+            ValueError: It was not written by mmfusion.
         """
         if values is None:
             return cls()
@@ -126,9 +126,9 @@ class Decisions:
                 Rule.parse(point.rule)
                 check_classes(point.alarm, classes)
                 if not (isinstance(point.threshold, int | float) and math.isfinite(point.threshold)):
-                    raise ValueError(f"threshold {point.threshold!r} is no number")
+                    raise ValueError(f"threshold {point.threshold!r} is not a number")
             if found.by_group not in POOLINGS:
-                raise ValueError(f"by_group is one of {', '.join(POOLINGS)}; got {found.by_group!r}")
+                raise ValueError(f"by_group must be one of {', '.join(POOLINGS)}; got {found.by_group!r}")
         except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"entry 'decisions': {error}; remove it, or save the model again.") from None
         return found
@@ -136,9 +136,9 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Benefit:
-    """Net benefit of acting from a probability (``threshold``) on: of the model, of acting on all, their difference.
+    """Net benefit at a ``threshold``: of the model, of treating all, and their difference.
 
-    Acting on none has a net benefit of 0.
+    Treating none has a net benefit of 0.
     """
 
     threshold: float
@@ -149,10 +149,10 @@ class Benefit:
 
 @dataclass(frozen=True)
 class CalibrationLine:
-    """Slope and intercept of calibration.
+    """Calibration slope and intercept.
 
-    ``slope`` is that of a logistic regression of the outcome on the log-odds of the probability: below 1 the
-    probabilities are too extreme. ``intercept`` is that with the slope held at 1: below 0 they are too high on average.
+    ``slope`` is that of a logistic regression of the outcome on the log-odds of the probability; below 1 the
+    probabilities are too extreme. ``intercept`` is for a fixed slope of 1; below 0 they are too high on average.
     """
 
     slope: Interval
@@ -164,9 +164,9 @@ class CalibrationLine:
 
 @dataclass(frozen=True)
 class PointFigures:
-    """What an operating point does on rows that it was not chosen on.
+    """Metrics of an operating point on rows that it was not chosen on.
 
-    ``ppv`` and ``npv`` are the predictive values, ``alarms`` are per 1,000 cases: at the prevalence of the result.
+    ``ppv`` and ``npv`` are predictive values and ``alarms`` are per 1,000 cases, at the prevalence of the result.
     """
 
     point: OperatingPoint
@@ -179,15 +179,15 @@ class PointFigures:
 
 @dataclass(frozen=True)
 class DecisionResult:
-    """What acting on a model is worth on the measured rows.
+    """Decision metrics on the evaluated rows.
 
     Attributes:
-        alarm: The classes that are acted on; empty where each class is one for itself.
-        observed: Their share of the rows; None where each class is one for itself.
-        prevalence: Share that predictive values, alarms and net benefit are told at; None for the observed one.
-        benefit: Net benefit over thresholds; empty where each class is one for itself.
-        line: Slope and intercept of their summed probability; None likewise.
-        per_class: Class -> slope and intercept of its probability.
+        alarm: Alarm classes; empty if each class is separate.
+        observed: Their share of the rows; None if each class is separate.
+        prevalence: Prevalence for predictive values, alarms and net benefit; None for the observed one.
+        benefit: Net benefit per threshold; empty if each class is separate.
+        line: Calibration line of their summed probability; None if each class is separate.
+        per_class: Class -> its calibration line.
         points: Operating points chosen on validation rows, or saved with the model.
     """
 
@@ -201,21 +201,21 @@ class DecisionResult:
 
     @property
     def at(self) -> str:
-        """At which prevalence figures are told, in words."""
+        """The prevalence in words."""
         return f"at a prevalence of {self.prevalence:.2%}" if self.prevalence else "at the prevalence of these rows"
 
     def lines(self) -> Iterator[str]:
-        """All of it for a screen."""
+        """All results as text lines."""
         if self.alarm:
             yield f"alarm for {', '.join(self.alarm)} ({self.observed:.1%} of the rows): calibration {self.line}"
-            yield f"  net benefit per 1,000 cases {self.at}, beside acting on all (acting on none has 0):"
+            yield f"  net benefit per 1,000 cases {self.at}, compared with treating all (treating none has 0):"
         for row in self.benefit:
             own, others, change = (_per_1000(each) for each in (row.model, row.treat_all, row.difference))
-            yield f"    acting from {row.threshold:<6g} {own}, on all {others}, difference {change}"
+            yield f"    threshold {row.threshold:<6g} {own}, treat all {others}, difference {change}"
         yield from (f"  {name:18} calibration {line}" for name, line in self.per_class.items() if not self.alarm)
         for each in self.points:
             point = each.point
-            chosen = f"{point.rule} on {point.fitted_on:,} rows: from {point.threshold:.4f} on"
+            chosen = f"{point.rule} on {point.fitted_on:,} rows: threshold {point.threshold:.4f}"
             yield f"  alarm {'+'.join(point.alarm)}, {chosen}"
             yield f"    sensitivity {each.sensitivity}, specificity {each.specificity}"
             yield f"    {self.at}: PPV {each.ppv}, NPV {each.npv}, alarms per 1,000 {each.alarms.text(0)}"
@@ -224,7 +224,7 @@ class DecisionResult:
         """Operating points and net benefit as tables."""
         parts = []
         if self.points:
-            parts.append(f"Operating points, and what they do on these rows; predictive values and alarms {self.at}:")
+            parts.append(f"Operating points with their metrics on these rows; predictive values and alarms {self.at}:")
             head = (
                 "alarm for",
                 "rule",
@@ -246,14 +246,14 @@ class DecisionResult:
             parts.append(table(head, rows))
         if self.benefit:
             parts.append(
-                f"Net benefit per 1,000 cases of acting on {', '.join(self.alarm)} {self.at}; acting on none has 0. "
+                f"Net benefit per 1,000 cases for {', '.join(self.alarm)} {self.at}; treating none has 0. "
                 f"Calibration {self.line}:"
             )
             told = [
                 (f"{row.threshold:g}", *map(_per_1000, (row.model, row.treat_all, row.difference)))
                 for row in self.benefit
             ]
-            parts.append(table(("acting from", "the model", "acting on all", "difference"), told))
+            parts.append(table(("threshold", "model", "treat all", "difference"), told))
         return "\n\n".join(parts)
 
 

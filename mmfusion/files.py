@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and their hashes."""
+"""Atomic writing of files and folders, locks, and hashes."""
 
 import csv
 import errno
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: how half of a character, which UTF-8 does not have, is written; JSON reads the same back.
+#: Error handler for lone surrogates, which UTF-8 does not have; JSON reads them back.
 _ESCAPED = "backslashreplace"
-#: characters of a file's name that its temporary name keeps, since both have to fit.
+#: Number of characters of a file name kept in its temporary name.
 _STEM = 100
 
 
@@ -37,12 +37,12 @@ def sha256(path: Path) -> str:
 
 
 def short_hash(values: Any) -> str:
-    """A name of 16 characters for plain values, the same whenever they are."""
+    """16-character hash of plain values."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the user's cache: below ``MMFUSION_CACHE``, else ``mmfusion`` in the cache of the user's account."""
+    """A folder in the user's cache: in ``MMFUSION_CACHE``, or ``mmfusion`` in the cache folder of the account."""
     own = os.environ.get("MMFUSION_CACHE")
     home = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmfusion"
     return home / name
@@ -50,13 +50,13 @@ def cache_folder(name: str) -> Path:
 
 @contextmanager
 def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Be the only process that writes a file or a folder inside the block; what a killed writer left half is cleared.
+    """Lock a file or folder for writing by this process inside the block, and delete leftovers of killed writers.
 
-    The lock lies beside it, in its parent, and ends with the process, however that ends. Of several processes that
-    torchrun started the first asks for all.
+    The lock file is in the parent folder and is released when the process ends. Under torchrun, the first process locks
+    for all.
 
     Raises:
-        BlockingIOError: Another process writes it.
+        BlockingIOError: Another process is writing it.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
@@ -67,14 +67,14 @@ def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
     place = path.parent
     made = [folder for folder in (place, *place.parents) if not folder.exists()]
     place.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() and not os.access(place, os.W_OK):  # such as a volume that is mounted there
+    if path.is_dir() and not os.access(place, os.W_OK):  # such as a mounted volume
         place = cache_folder("locks")
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f".{path.name[:_STEM]}-{short_hash(str(path))}.lock", timeout=0)
     try:
         lock.acquire()
     except NotImplementedError:
-        logger.warning("The file system of %s has no locks: nothing refuses a second process that writes there.", path)
+        logger.warning("The file system of %s has no locks: a second process could write there.", path)
     except Timeout:
         fix = "wait until it has ended, or choose another output."
         raise BlockingIOError(f"{path} is being written by another process; {fix}") from None
@@ -85,17 +85,17 @@ def one_writer(path: str | os.PathLike[str]) -> Iterator[None]:
             left.unlink(missing_ok=True)
         yield
     finally:
-        # before it is let go, for it may be another's afterwards; Windows removes it then by itself
+        # before it is released, since afterwards it may be another's; Windows removes it by itself
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
         for folder in made:
             with suppress(OSError):
-                folder.rmdir()  # where nothing was written after all
+                folder.rmdir()  # if nothing was written
 
 
 def sole_writer(verb: Callable[P, R]) -> Callable[P, R]:
-    """Make a function :func:`one_writer` of its ``output``, or that of the options that are its first argument."""
+    """Decorate a function with :func:`one_writer` for its ``output``, or that of its options (first argument)."""
     signature = inspect.signature(verb)
 
     @wraps(verb)
@@ -109,7 +109,7 @@ def sole_writer(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def _partials(path: Path) -> list[Path]:
-    """What :func:`written_whole` was writing of a file, or of those directly in a folder, when it was killed."""
+    """Temporary files of :func:`written_whole`, for a file or for those in a folder, left by a killed process."""
     if path.is_dir():
         return list(path.glob(".*.partial*"))
     return list(path.parent.glob(f".{glob.escape(path.stem[:_STEM])}.*.partial{glob.escape(path.suffix)}"))
@@ -117,13 +117,13 @@ def _partials(path: Path) -> list[Path]:
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Say in one OSError, with the path, that a disk is full, whatever the library that writes there makes of it."""
+    """Raise a single OSError with the path if the disk is full, whatever error the writing library raises."""
     try:
         yield
     except Exception as error:
         if _is_full(error, path):
-            what = f"There is no room left on the disk for {path}; make some, and start again."
-            raise OSError(f"{what} What was there before is as it was.") from error
+            what = f"There is no space left on the disk for {path}; free some and start again."
+            raise OSError(f"{what} Existing files are unchanged.") from error
         raise
 
 
@@ -131,16 +131,16 @@ def _is_full(error: Exception, path: Path) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     there = next(folder for folder in path.absolute().parents if folder.exists())
-    # safetensors tells the number in words, torch's writer of archives nothing
+    # safetensors gives the number in words, torch's archive writer nothing
     words = ("os error 28", "inline_container.cc", "iostream error")
     return any(word in str(error) for word in words) or shutil.disk_usage(there).free < 4096
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, beside ``path`` and of the same suffix, that takes its place once the block has ended.
+    """Yield a temporary path with the same suffix, which replaces ``path`` when the block ends.
 
-    An error in the block leaves what was there before, and nothing else. The path is another one each time.
+    After an error, the old file is kept and nothing else. The temporary path is unique.
     """
     partial = path.with_name(f".{path.stem[:_STEM]}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
@@ -148,7 +148,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             partial.touch()
             mode = partial.stat().st_mode
             yield partial
-            partial.chmod(mode)  # safetensors makes files that only their owner can read
+            partial.chmod(mode)  # safetensors creates files readable only by their owner
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -156,22 +156,22 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_table(path: Path) -> Iterator[Any]:
-    """Give a ``csv.writer`` for a table that is there whole at the end, in UTF-8, a line feed after each line.
+    """Yield a ``csv.writer`` for a table written atomically, in UTF-8, with line feeds.
 
-    Whatever a cell holds, a reader of CSV gets it back; half of a character, which no UTF-8 has, as an escape.
+    Any cell can be read back by CSV readers; lone surrogates are escaped.
     """
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
         yield csv.writer(_LineFeeds(file), lineterminator="\r\n")
 
 
 def write_frame(path: Path, frame: Any, **options: Any) -> None:
-    """Write a pandas DataFrame without its index, as :func:`written_table` writes; options are those of ``to_csv``."""
+    """Write a pandas DataFrame without its index like :func:`written_table`; options are those of ``to_csv``."""
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", errors=_ESCAPED, newline="") as file:
         frame.to_csv(_LineFeeds(file), index=False, lineterminator="\r\n", **options)
 
 
 def write_figure(path: Path, figure: Any, *, dpi: int) -> None:
-    """Write a matplotlib figure as PNG. What stands between two dollar signs is a name like any other, no formula."""
+    """Write a matplotlib figure as PNG. Text between dollar signs is not treated as a formula."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -184,7 +184,7 @@ def write_figure(path: Path, figure: Any, *, dpi: int) -> None:
 
 
 class _LineFeeds(io.TextIOBase):
-    """A file whose lines end in a line feed. They are made with both signs, so that a cell with either is quoted."""
+    """A file with line feeds. The csv writer uses both characters, so that cells with either are quoted."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -194,18 +194,18 @@ class _LineFeeds(io.TextIOBase):
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
-    """Write nested plain values, atomically; a table in memory, where the path of a data set stands, as its text."""
+    """Write nested plain values as YAML, atomically; a table in memory is written as its text."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """It knows the subclasses of str."""
+        """Represents subclasses of str as strings."""
 
     Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str(text)))
     write_text(path, yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The plain values in a YAML file; ValueError, in one line, where it holds none."""
+    """Read the plain values of a YAML file; ValueError in one line if invalid."""
     import yaml
 
     try:
@@ -213,12 +213,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {one_line(error)}.") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no settings; it was damaged, or written by hand.")
+        raise ValueError(f"{path} has no settings; it is damaged or was edited by hand.")
     return values
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, atomically."""
+    """Write text in UTF-8, atomically."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors=_ESCAPED)
 
@@ -229,22 +229,22 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int = 2) -> None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; FileNotFoundError or ValueError where there is none."""
+    """Read the JSON object in a file; FileNotFoundError or ValueError if missing or invalid."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
-        raise ValueError(f"{path} is nested too deep to be read.") from None
-    except ValueError as error:  # of the text, of the JSON, or of a number of thousands of digits
+        raise ValueError(f"{path} is nested too deeply to be read.") from None
+    except ValueError as error:  # invalid text or JSON, or a number with thousands of digits
         raise ValueError(f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")
+        raise ValueError(f"{path} contains a JSON {type(value).__name__}, not an object.")
     return value
 
 
 def update_json(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Write entries over those of the JSON object in a file, atomically; its other entries stay. Returns them all."""
+    """Update entries of the JSON object in a file, atomically, keeping the others. Returns all entries."""
     values = {**(read_json(path) if path.exists() else {}), **entries}
     write_json(path, values)
     return values
@@ -252,10 +252,10 @@ def update_json(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write to, which takes the place of ``folder`` once the block has ended well.
+    """Yield an empty folder that replaces ``folder`` when the block ends without error.
 
-    An error in the block leaves the old folder. A kill leaves the old folder or the new one, never a mixture;
-    :func:`recover` puts back the old one where the kill fell between the two renames.
+    After an error the old folder is kept. After a kill there is either the old or the new folder, never a mixture;
+    :func:`recover` restores the old one if the kill was between the two renames.
     """
     partial, previous = _beside(folder)
     recover(folder)
@@ -271,7 +271,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Clear away what a killed :func:`replacing` left."""
+    """Clean up after a killed :func:`replacing`."""
     partial, previous = _beside(folder)
     if previous.exists() and not folder.exists():
         previous.rename(folder)
@@ -280,5 +280,5 @@ def recover(folder: Path) -> None:
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:
-    """The unfinished new folder, and the old one while the two change places."""
+    """Paths of the unfinished new folder, and of the old one during the swap."""
     return folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.previous")

@@ -1,4 +1,4 @@
-"""What the machine does well: precision and memory format where the configuration leaves them open."""
+"""Precision and memory format that suit the machine."""
 
 import torch
 
@@ -6,18 +6,18 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 
 def has_accelerator() -> bool:
-    """Whether training runs on something else than the CPU."""
+    """Whether training runs on a device other than the CPU."""
     return torch.accelerator.is_available()
 
 
 def resolve_precision(precision: str) -> str:
-    """``bf16``, ``fp16`` or ``fp32`` for a setting that may be ``auto``.
+    """Resolve a precision setting to ``bf16``, ``fp16`` or ``fp32``.
 
-    ``auto`` takes bf16 only where the machine computes in it: a GPU of the Ampere generation or later, a CPU with AMX
-    or AVX512-BF16. Elsewhere bf16 is emulated, which is slower than fp32.
+    ``auto`` uses bf16 only with hardware support: GPUs of the Ampere generation or later, CPUs with AMX or
+    AVX512-BF16. Elsewhere bf16 is emulated and slower than fp32.
 
     Raises:
-        ValueError: an unknown precision, or fp16 on a CPU.
+        ValueError: The precision is unknown, or fp16 on a CPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"train.precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
@@ -32,7 +32,7 @@ def resolve_precision(precision: str) -> str:
 
 
 def resolve_channels_last(channels_last: bool | None) -> bool:
-    """True or False for a setting that may be None: convolutions run faster in that format on CPUs and on CUDA."""
+    """Resolve a setting that may be None: convolutions are faster in this format on CPUs and CUDA."""
     if channels_last is not None:
         return channels_last
     return torch.cuda.is_available() or not has_accelerator()

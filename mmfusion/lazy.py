@@ -1,7 +1,7 @@
-"""Names and modules of a package that are imported on first use (PEP 562), so that ``import`` loads no heavy library.
+"""Imports of a package's names and modules on first use (PEP 562), so that ``import`` loads no heavy library.
 
-The ``__init__.py`` of a package ends with ``__getattr__, __dir__ = attach(__name__)``. Its public names stand once, as
-imports under ``if TYPE_CHECKING:``, where type checkers read them too (``from x import name as name`` re-exports).
+The ``__init__.py`` of a package ends with ``__getattr__, __dir__ = attach(__name__)``. Public names are listed once,
+as imports under ``if TYPE_CHECKING:``, which type checkers read too (``from x import name as name`` re-exports).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def attach(
 
     Args:
         package: Its ``__name__``.
-        parts: Export also the public classes of the package's modules, found by folder. Type checkers read them in
+        parts: Also export the public classes of the package's modules, found by folder. Type checkers read them in
             ``__init__.pyi``, which ``make docs`` writes.
-        elsewhere: Names of other libraries, and what the error about each says.
+        elsewhere: Names in other libraries -> hint in the error message.
     """
 
     def find(name: str) -> Any:
@@ -82,14 +82,14 @@ def classes(package: str) -> dict[str, str]:
 
 
 def modules(package: str) -> list[str]:
-    """Names of a package's public modules (none that begins with ``_``), in alphabetical order; [] of a module."""
+    """Public modules of a package (without a leading ``_``), sorted by name; [] for a module."""
     found = pkgutil.iter_modules(getattr(sys.modules[package], "__path__", ()))
     return sorted(module.name for module in found if not module.name.startswith("_"))
 
 
 @functools.cache
 def load_modules(package: str) -> None:
-    """Import a package and its public modules, or a module; what does not exist is passed over."""
+    """Import a package and its public modules, or a module; missing ones are skipped."""
     if importlib.util.find_spec(package):
         importlib.import_module(package)
         for name in modules(package):

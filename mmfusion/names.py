@@ -1,4 +1,4 @@
-"""Names as people read and mistype them: natural order, and the nearest known name."""
+"""Helpers for names: natural order, and the nearest known name for messages."""
 
 import difflib
 import re
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which ``resnet18`` comes before ``resnet101``."""
+    """Sort key that puts ``resnet18`` before ``resnet101``."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part]
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of an error message: the nearest of the known names, or all of them."""
+    """End of an error message: the nearest known names, or all of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
@@ -19,26 +19,26 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that another is most likely meant for, whatever its case; None where none is like it."""
+    """The known name most similar to another, ignoring case; None if none is similar."""
     by_key = {other.casefold(): other for other in known}
     found = difflib.get_close_matches(name.casefold(), by_key, n=1, cutoff=0.75)
     return by_key[found[0]] if found else None
 
 
 def clip(text: str, most: int = 80) -> str:
-    """A text for a message, cut in its middle where it is longer than so many characters."""
+    """Shorten a text for a message by cutting its middle."""
     kept = most // 2
     return text if len(text) <= most else f"{text[:kept]}... ({len(text):,} characters) ...{text[-kept:]}"
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise ValueError unless a keyword's value is one of its choices."""
+    """Raise ValueError unless a value is one of its choices."""
     if value not in choices:
         raise ValueError(f"{name}={clip(repr(value))} is not one of {', '.join(map(repr, choices))}.")
 
 
 def one_line(error: BaseException, most: int = 300) -> str:
-    """What an error of some library says, in one line of so many characters; its kind where it says nothing."""
+    """The message of a library's error in one line of limited length, or its type if empty."""
     text = " ".join(str(error).split())
     told = isinstance(error, ValueError | TypeError | OSError) and text
     return clip(text if told else f"{type(error).__name__} {text}".strip(), most)

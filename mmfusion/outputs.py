@@ -1,4 +1,4 @@
-"""What flows between the parts: a tower's ``Features``, a fusion block's ``Fused``, a model's ``FusionOutput``."""
+"""Data passed between parts: a tower's ``Features``, a fusion block's ``Fused``, a model's ``FusionOutput``."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class _Tensors:
         return type(self)(**fields)
 
     def replace(self: Self, **changes: Any) -> Self:
-        """Copy with some fields exchanged."""
+        """Copy with some fields replaced."""
         return dataclasses.replace(cast(Any, self), **changes)
 
 
@@ -40,18 +40,18 @@ class Features(_Tensors):
     Attributes:
         tokens: (B, N, D) tokens: map positions, text tokens, slices or views.
         pooled: (B, D) one vector per sample.
-        mask: (B, N) bool, True where a token is real; None when all are.
+        mask: (B, N) bool, True for valid tokens; None if all are.
         levels: Pooled vectors of the tower's levels, shallow to deep, each (B, D_i); the last is ``pooled``.
-        streams: Streams that the tower keeps apart, by name (``global``, ``local``), each (B, D_i).
-        gates: name -> (B, ...), weight of each stream or slice.
-        attentions: name -> (B, heads, Q, K), inside the tower.
+        streams: Separate streams of the tower by name (``global``, ``local``), each (B, D_i).
+        gates: Name -> (B, ...), weight of each stream or slice.
+        attentions: Name -> (B, heads, Q, K), inside the tower.
 
     Raises:
         TypeError: ``pooled`` is missing.
     """
 
     tokens: Tensor | None = None
-    pooled: Tensor = None  # type: ignore[assignment]  # required, yet second: the order of the fields is public
+    pooled: Tensor = None  # type: ignore[assignment]  # required, but second: the field order is public
     mask: Tensor | None = None
     levels: tuple[Tensor, ...] | None = None
     streams: dict[str, Tensor] | None = None
@@ -69,14 +69,14 @@ class Fused(_Tensors):
 
     Attributes:
         pooled: (B, num_features).
-        tokens: (B, N, D) tokens that a pooling head may attend to; None when the block makes none.
+        tokens: (B, N, D) tokens that a pooling head may attend to, or None.
         mask: (B, N) bool for ``tokens``.
-        image: (B, D) the image side, input of the auxiliary image head. Blocks by attention give what the image query
-            attended to, in which the clinical side takes part too (``ibfa``, unless ``auxiliary="own"``).
-        text: (B, D) the clinical side, input of the auxiliary text head; likewise.
-        attentions: name -> (B, heads, Q, K).
-        gates: name -> (B, ...).
-        streams: The first side's streams by name (``global``, ``local``), each (B, D_i); None where it has none.
+        image: (B, D) image side, input of the auxiliary image head. In attention blocks this is the attention output of
+            the image query, which also depends on the clinical side (``ibfa``, unless ``auxiliary="own"``).
+        text: (B, D) clinical side, input of the auxiliary text head, with the same caveat.
+        attentions: Name -> (B, heads, Q, K).
+        gates: Name -> (B, ...).
+        streams: The first side's streams by name (``global``, ``local``), each (B, D_i), or None.
     """
 
     pooled: Tensor
@@ -91,20 +91,20 @@ class Fused(_Tensors):
 
 @dataclass
 class FusionOutput(ModelOutput):
-    """Output of a model, or of a head on its own. A field is None where the model has no such thing.
+    """Output of a model or of a single head. Fields that do not apply are None.
 
     Attributes:
-        loss: Scalar, the plain loss of ``logits`` plus ``aux_loss``, where the model was given labels.
+        loss: Scalar, the task's default loss of ``logits`` plus ``aux_loss``, if labels were given.
         logits: (B, C).
-        image_logits: (B, C) of the auxiliary image head, which classifies ``Fused.image``: of the image alone only
-            where the block gives the image alone. Of the published ``ibfa`` they are those of the image query.
-        text_logits: (B, C) of the auxiliary text head, which classifies ``Fused.text``; likewise.
-        features: (B, num_features), what the head classifies.
-        attentions: name -> (B, heads, Q, K).
-        gates: name -> (B, ...).
+        image_logits: (B, C) of the auxiliary image head, which classifies ``Fused.image``; depend on the image only
+            if ``Fused.image`` does, which is not the case for the published ``ibfa``.
+        text_logits: (B, C) of the auxiliary text head, which classifies ``Fused.text``, with the same caveat.
+        features: (B, num_features), input of the head.
+        attentions: Name -> (B, heads, Q, K).
+        gates: Name -> (B, ...).
         router_probs: (B, K) of a mixture-of-experts head.
-        aux_loss: Scalar that every loss adds, e.g. expert balance.
-        log_scales: (B, targets) logarithm of the standard deviation of each value, of a regression that gives one.
+        aux_loss: Scalar added by every loss, e.g. expert balance.
+        log_scales: (B, targets) log standard deviation of each value, for regression with scales.
     """
 
     loss: Tensor | None = None
@@ -119,5 +119,5 @@ class FusionOutput(ModelOutput):
     log_scales: Tensor | None = None
 
 
-for _class in (Features, Fused):  # so that a tower or a block alone is exported too
+for _class in (Features, Fused):  # so that a single tower or block can be exported
     torch.export.register_dataclass(_class)

@@ -1,36 +1,36 @@
-"""How long work takes, in words; and lines about it for logs, where a bar would be unreadable."""
+"""Durations in words, and progress lines for logs, where a bar would be unreadable."""
 
 import time
 from collections.abc import Callable
 
 
 def in_words(seconds: float) -> str:
-    """A time as a reader likes it: ``45 s``, ``12 min``, ``1.5 h``."""
+    """Readable duration: ``45 s``, ``12 min``, ``1.5 h``."""
     if seconds < 100:
         return f"{max(seconds, 0):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def then_left(seconds: float, done: int, todo: int) -> str:
-    """What ends a line about one of several pieces of work: ``; about 12 min left``, or nothing after the last.
+    """Suffix of a progress line: ``; about 12 min left``, or empty after the last item.
 
     Args:
-        seconds: How long those took that are done.
-        done: How many that were; 0 where no pace is known yet.
-        todo: How many are left.
+        seconds: Duration of the finished items.
+        done: Number of finished items; 0 if the rate is unknown.
+        todo: Number of remaining items.
     """
     return f"; about {in_words(seconds / done * todo)} left" if done and todo else ""
 
 
 class Heartbeat:
-    """Now and then a line with the rate and the time left.
+    """Occasional log line with rate and remaining time.
 
     Args:
-        label: What is done, at the beginning of a line.
-        total: Steps in all.
-        done: Steps that were done before.
-        every: Seconds between two lines; shorter work has none.
-        tell: Takes a line.
+        label: Beginning of the line.
+        total: Total number of steps.
+        done: Number of steps already done.
+        every: Seconds between lines; shorter work logs none.
+        tell: Called with each line.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Dataclasses within dataclasses as plain values for JSON, and back.
+"""Conversion of nested dataclasses to plain values for JSON, and back.
 
-A field marked :data:`FLAT` has its entries beside those of the object, one marked :data:`OPTIONAL` is left out where it
-is None, and one marked :data:`TRANSIENT` is always left out.
+A field marked :data:`FLAT` is merged into its parent, one marked :data:`OPTIONAL` is omitted if None, and one marked
+:data:`TRANSIENT` is always omitted.
 """
 
 from dataclasses import fields, is_dataclass
@@ -14,7 +14,7 @@ TRANSIENT = {"transient": True}
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses as dicts, at any depth."""
+    """Convert dataclasses to dicts, recursively."""
     if isinstance(value, dict):
         return {key: to_plain(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -34,10 +34,10 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(hint: Any, value: Any) -> Any:
-    """What :func:`to_plain` made, of the hinted type again."""
+    """Convert the result of :func:`to_plain` back to the given type."""
     if value is None:
         return None
-    if get_origin(hint) in (Union, UnionType):  # of a type and None
+    if get_origin(hint) in (Union, UnionType):  # a type or None
         hint = get_args(hint)[0]
     if get_origin(hint) is dict:
         return {key: from_plain(get_args(hint)[1], entry) for key, entry in value.items()}

@@ -1,8 +1,8 @@
 """One registry for every named part: towers, blocks, heads, losses, models, metrics and more.
 
-Importing the registry loads no tensor library. The built-in parts of a kind are imported when the kind is first asked
-for: every module of its package, in alphabetical order, so that a file dropped into the package is found. Parts of a
-user's own come from plugins (:func:`load_plugins`) and from installed packages (entry points of :data:`GROUP`).
+Importing the registry loads no tensor library. The built-in parts of a kind are imported on first access: every module
+of its package in alphabetical order, so that new files are found. User-defined parts come from plugins
+(:func:`load_plugins`) and from installed packages (entry points of :data:`GROUP`).
 """
 
 import fnmatch
@@ -21,7 +21,7 @@ from mmfusion.names import did_you_mean, natural_key
 
 T = TypeVar("T")
 
-#: kind -> the package (all its modules) or the module that registers the built-in parts of that kind.
+#: Kind -> package (all its modules) or module that registers its built-in parts.
 KINDS: dict[str, str] = {
     "fusion": "mmfusion.fusion",
     "head": "mmfusion.heads",
@@ -38,13 +38,13 @@ KINDS: dict[str, str] = {
     "retriever": "mmfusion.narrative.retrieval",
 }
 
-#: entry-point group of installed packages that bring parts.
+#: Entry-point group of installed packages with parts.
 GROUP = "mmfusion.parts"
 
 
 class _Part(NamedTuple):
     value: Any
-    module: str  # that registered it
+    module: str  # module that registered it
     plugin: str | None  # None for a built-in part
 
     @property
@@ -53,7 +53,7 @@ class _Part(NamedTuple):
 
 
 _parts: dict[str, dict[str, _Part]] = {kind: {} for kind in KINDS}
-#: the plugin that is being imported.
+#: Plugin being imported.
 _plugin: str | None = None
 
 
@@ -67,8 +67,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     Args:
         kind: One of :data:`KINDS`.
-        name: The name users type. Registering the same object again under its name is allowed (module reloads);
-            taking over another part's name is not.
+        name: The name users type. Registering the same object again is allowed (module reloads); taking the name of
+            another part is not.
 
     Raises:
         ValueError: The kind is unknown, or the name is taken by another part.
@@ -77,11 +77,11 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     caller = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def decorate(part: T) -> T:
-        # an object bears the module of its class, which need not be the one that made it
+        # an object has the module of its class, which may differ from the one that created it
         module = part.__module__ if inspect.isclass(part) or inspect.isfunction(part) else caller
         is_built_in = module.startswith("mmfusion.")
         if not is_built_in:
-            load_modules(KINDS[kind])  # the built-in names are taken first
+            load_modules(KINDS[kind])  # built-in names are registered first
         new, taken = _Part(part, module, None if is_built_in else _plugin or module), _parts[kind].get(name)
         if taken is not None and taken.value is not part and taken.path != new.path:
             raise ValueError(f"The {kind} name {name!r} is taken by {taken.path}; choose another name.")
@@ -92,10 +92,10 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 
 def unregister(kind: str, name: str) -> None:
-    """Forget a part; its name is free again.
+    """Remove a part; its name becomes available.
 
     Raises:
-        ValueError: No such kind or name.
+        ValueError: The kind or name does not exist.
     """
     get(kind, name)
     del _parts[kind][name]
@@ -103,7 +103,7 @@ def unregister(kind: str, name: str) -> None:
 
 @contextmanager
 def temporarily() -> Iterator[None]:
-    """Undo on leaving what was registered and unregistered inside; built-in parts imported meanwhile stay."""
+    """Context that restores the registry at its end; built-in parts imported inside stay."""
     before = {kind: dict(named) for kind, named in _parts.items()}
     try:
         yield
@@ -128,7 +128,7 @@ def get(kind: str, name: str) -> Any:
     """The class or function registered under a name.
 
     Raises:
-        ValueError: No such name, also not in an installed plugin; the message gives the nearest ones.
+        ValueError: The name does not exist, not even in an installed plugin; the message gives similar names.
     """
     failed = "" if name in names(kind) else _load_entry_points()
     known = names(kind)
@@ -138,12 +138,12 @@ def get(kind: str, name: str) -> Any:
 
 
 def check_written(kind: str, name: str) -> None:
-    """Refuse a name that no part has, as :func:`get` does, without importing the built-in ones.
+    """Reject a name that no part has, like :func:`get`, but without importing the built-in parts.
 
-    Where installed packages bring parts, nothing is refused here.
+    With installed plugins, nothing is rejected.
 
     Raises:
-        ValueError: No such name; the message gives the nearest ones.
+        ValueError: The name does not exist; the message gives similar names.
     """
     known = _written(kind)
     if name in _parts[kind] or any(matches(name, pattern) for pattern in known):
@@ -156,7 +156,7 @@ def check_written(kind: str, name: str) -> None:
 
 @functools.cache
 def _written(kind: str) -> list[str]:
-    """Names of the built-in parts of a kind as their sources have them, with ``*`` for what is not written out."""
+    """Names of a kind's built-in parts in the source code, with ``*`` for computed ones."""
     import ast
 
     spec = importlib.util.find_spec(KINDS[kind])
@@ -175,20 +175,20 @@ def _written(kind: str) -> list[str]:
 
 
 def _literal(node: Any) -> str:
-    """The text that an expression is, with ``*`` for its unknown parts."""
-    parts = getattr(node, "values", [node])  # of an f-string
+    """The text of an expression, with ``*`` for unknown parts."""
+    parts = getattr(node, "values", [node])  # in an f-string
     return "".join(part.value if isinstance(getattr(part, "value", None), str) else "*" for part in parts)
 
 
 def is_known(kind: str, name: str) -> bool:
-    """Whether a name is registered, or an installed plugin registers it."""
+    """Whether a name is registered, also by an installed plugin."""
     if name not in names(kind):
         _load_entry_points()
     return name in names(kind)
 
 
 def keywords(part: Callable[..., Any]) -> list[str]:
-    """Names of the keywords that a part takes."""
+    """Names of a part's keywords."""
     return [
         p.name for p in inspect.signature(part).parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
@@ -198,8 +198,8 @@ def create(kind: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
     """Build the part registered under ``name``.
 
     Raises:
-        ValueError: No such name.
-        TypeError: The part does not take one of the keywords, or misses a required one; the message names the part.
+        ValueError: The name does not exist.
+        TypeError: A keyword is unknown or a required one is missing; the message names the part.
     """
     part = get(kind, name)
     try:
@@ -215,19 +215,19 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def load_plugins(plugins: Iterable[str]) -> None:
-    """Import modules that register parts of a user's own.
+    """Import modules that register user-defined parts.
 
     Args:
         plugins: Module names as in an import statement.
 
     Raises:
-        ValueError: A name is no module name, or its module is not there.
-        ImportError: A module fails while it is imported; the message names it and the cause.
+        ValueError: A name is not a module name, or the module does not exist.
+        ImportError: A module raises on import; the message gives the cause.
     """
     for plugin in plugins:
         if not all(part.isidentifier() for part in plugin.split(".")):
             raise ValueError(
-                f"plugins: {plugin!r} is no module name; write it as in an import, e.g. my_package.blocks."
+                f"plugins: {plugin!r} is not a module name; write it as in an import, e.g. my_package.blocks."
             )
         try:
             with _importing(plugin):
@@ -236,16 +236,14 @@ def load_plugins(plugins: Iterable[str]) -> None:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing is not None and f"{plugin}.".startswith(f"{missing}."):
                 raise ValueError(
-                    f"plugins: there is no module {plugin!r}; install it, or put its folder on PYTHONPATH."
+                    f"plugins: the module {plugin!r} does not exist; install it, or add its folder to PYTHONPATH."
                 ) from None
-            raise ImportError(
-                f"plugins: importing {plugin!r} failed: {_told(error)}; mend it, or leave it out."
-            ) from error
+            raise ImportError(f"plugins: importing {plugin!r} failed: {_told(error)}; fix or remove it.") from error
 
 
 @contextmanager
 def _importing(plugin: str) -> Iterator[None]:
-    """Parts registered inside come from this plugin, whichever of its modules registers them."""
+    """Attribute all parts registered inside to a plugin, whichever of its modules registers them."""
     global _plugin
     before, _plugin = _plugin, _plugin or plugin
     try:
@@ -261,7 +259,7 @@ def _told(error: Exception) -> str:
 
 @functools.cache
 def _load_entry_points() -> str:
-    """Import what installed packages offer under :data:`GROUP`; what fails, as the end of an error message."""
+    """Import the entry points of :data:`GROUP`; returns failures as the end of an error message."""
     from importlib.metadata import entry_points
 
     failed = ""
@@ -275,7 +273,7 @@ def _load_entry_points() -> str:
 
 
 def origin(kind: str, name: str) -> str | None:
-    """The plugin that brought a part, as a module name; None for a built-in part."""
+    """Module name of the plugin that registered a part; None for a built-in part."""
     get(kind, name)
     return _parts[kind][name].plugin
 
@@ -283,5 +281,5 @@ def origin(kind: str, name: str) -> str | None:
 def missing_hint(kind: str, name: str, module: str) -> str:
     """Error message for a saved model whose part comes from a plugin that is not loaded."""
     if module == "__main__":
-        return f"its {kind} {name!r} was registered in a script; register it in a module, and name that as a plugin."
-    return f"its {kind} {name!r} comes with the plugin {module!r}; add --plugins {module} if you trust that module."
+        return f"its {kind} {name!r} was registered in a script; register it in a module, and load that as a plugin."
+    return f"its {kind} {name!r} is in the plugin {module!r}; add --plugins {module} if you trust that module."

@@ -1,6 +1,6 @@
-"""Files of the Hugging Face Hub: fetched into its cache, or told in one line why they cannot be had.
+"""Downloads from the Hugging Face Hub into its cache, with one-line errors.
 
-No heavy library is imported before something is fetched.
+No heavy library is imported before a download.
 """
 
 import os
@@ -15,30 +15,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-#: beginnings of a name that stands for a folder, and of one that stands for a repository.
+#: Prefixes of names of folders and of repositories.
 LOCAL, HUB = "local-dir:", "hf-hub:"
 
 LOG_IN = "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN"
 
-#: seconds that the Hub has to answer in, before the cache alone is looked into.
+#: Seconds to wait for the Hub before using only the cache.
 PATIENCE = 3.0
 
 
 def fetch_files(name: str, patterns: Sequence[str], *, again: bool = False, cached: bool = False) -> Path:
-    """The folder of a repository's files: from the cache where they are whole there, else fetched.
+    """Return the folder of a repository's files, from the cache if complete, else after downloading them.
 
-    A file appears in the cache when it is whole; a download that broke off goes on the next time. Where the Hub does
-    not answer, the cache alone is looked into, without retries.
+    Files appear in the cache when complete; an interrupted download resumes. If the Hub does not respond, only the
+    cache is used, without retries.
 
     Args:
         name: ``hf-hub:org/name``, with an optional ``@revision`` (branch, tag or commit).
-        patterns: Names of the files, with wildcards; those that are not there are passed over.
-        again: Fetch what is in the cache too.
-        cached: Look into the cache alone.
+        patterns: Names of the files, with wildcards; missing ones are ignored.
+        again: Download cached files too.
+        cached: Use only the cache.
 
     Raises:
-        FileNotFoundError: no such repository or revision, no access to it, or no network and nothing in the cache; the
-            message says which, and what to do.
+        FileNotFoundError: The repository or revision does not exist or is inaccessible, or there is no network and
+            nothing in the cache; the message gives the fix.
     """
     from huggingface_hub import snapshot_download
 
@@ -47,12 +47,12 @@ def fetch_files(name: str, patterns: Sequence[str], *, again: bool = False, cach
     options["force_download"] = again
     try:
         return Path(snapshot_download(repository, **options, local_files_only=cached or not answers()))
-    except Exception as error:  # the client has an exception for each of a dozen causes
+    except Exception as error:  # the client has a dozen exception types
         raise FileNotFoundError(f"{name!r}: {reason_of(error, repository, revision)}") from error
 
 
 def answers() -> bool:
-    """Whether the Hub can be asked: the client itself would go on trying for most of a minute."""
+    """Whether the Hub responds quickly; the client itself would retry for most of a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -70,13 +70,13 @@ def answers() -> bool:
     return True
 
 
-#: whether the thread may use the network.
+#: Whether the thread may use the network.
 _network = threading.local()
 
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """Within the block, this thread opens no connection and looks up no address: OSError tells who tries."""
+    """Context in which this thread cannot open connections or resolve addresses; attempts raise OSError."""
     _watch()
     before, _network.closed = getattr(_network, "closed", False), True
     try:
@@ -87,31 +87,31 @@ def no_network() -> Iterator[None]:
 
 @cache
 def _watch() -> None:
-    """Have the interpreter ask, once and for all, before it connects; a flag of the Hub's client is every thread's."""
+    """Install an audit hook for connections, once; a flag of the Hub's client would affect all threads."""
 
     def refuse(event: str, _: tuple[Any, ...]) -> None:
         asks = event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
         if asks and getattr(_network, "closed", False):
-            raise OSError("a saved model is built from its folder alone, and this one asked for the network")
+            raise OSError("a saved model must be built from its folder, but this one tried to use the network")
 
     sys.addaudithook(refuse)
 
 
 def check_answers(wanted: str) -> None:
-    """Raise ConnectionError, naming what was wanted, where the Hub does not answer."""
+    """Raise ConnectionError, naming the file, if the Hub does not respond."""
     if not answers():
-        raise ConnectionError(f"{wanted} is not in the cache, and the Hub cannot be reached")
+        raise ConnectionError(f"{wanted} is not in the cache, and the Hub is unreachable")
 
 
 def cached_file(repository: str, *names: str, revision: str | None = None) -> Path | None:
-    """The first of the named files that the cache has of a repository; None where it has none of them."""
+    """The first of the named files that is cached for a repository, or None."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     for name in names:
         try:
             found = try_to_load_from_cache(repository, name, revision=revision)
-        except HFValidationError:  # no name of a repository: a folder, or a slip of the pen
+        except HFValidationError:  # not a repository name: a folder, or a typo
             return None
         if isinstance(found, str):
             return Path(found)
@@ -119,11 +119,11 @@ def cached_file(repository: str, *names: str, revision: str | None = None) -> Pa
 
 
 def terms(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """Under which terms a repository's files are given: ``license`` and ``gated``, None where it cannot be known.
+    """License terms of a repository's files: ``license`` and ``gated``, None if unknown.
 
     Args:
-        name: ``hf-hub:org/name@revision``; any other name is that of a folder alone.
-        folder: Where its files lie; the ``README.md`` there says what the Hub cannot be asked.
+        name: ``hf-hub:org/name@revision``; any other name is a folder.
+        folder: Folder of the files, whose ``README.md`` is used if the Hub is unavailable.
     """
     from huggingface_hub import HfApi
 
@@ -132,7 +132,7 @@ def terms(name: str, folder: Path | None = None) -> dict[str, Any]:
         repository, _, revision = name.removeprefix(HUB).partition("@")
         try:
             info = HfApi().model_info(repository, revision=revision or None, timeout=10)
-        except Exception:  # the terms are for the reader of the card; what fetches the files says what is wrong
+        except Exception:  # the terms are informative; errors are raised when downloading files
             return {"license": found.get("license"), "gated": found.get("gated")}
         card: dict[str, Any] = info.card_data.to_dict() if info.card_data is not None else {}
         found = {"license": card.get("license") or found.get("license"), "gated": bool(info.gated)}
@@ -140,7 +140,7 @@ def terms(name: str, folder: Path | None = None) -> dict[str, Any]:
 
 
 def _terms_of_card(path: Path) -> dict[str, Any]:
-    """What the head of a model card says."""
+    """Terms in the YAML header of a model card."""
     import yaml
 
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -157,28 +157,28 @@ def _terms_of_card(path: Path) -> dict[str, Any]:
 
 
 def status_of(error: Exception) -> int | None:
-    """The status of the answer that an error tells of."""
+    """HTTP status of an error, if any."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def reason_of(error: Exception, repository: str, revision: str) -> str:
-    """One line: what is wrong, and what to do about it."""
+    """Error message in one line with the fix."""
     from huggingface_hub import errors
 
     reasons = {
-        errors.HFValidationError: f"{repository!r} is no name of a repository; write org/name.",
-        errors.GatedRepoError: f"the repository asks for its terms to be accepted on its page; do so, and {LOG_IN}.",
-        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}; leave it out, or name a branch, "
-        "tag or commit that is there.",
-        errors.RepositoryNotFoundError: f"there is no such repository, or it is private; check the name, or {LOG_IN}.",
+        errors.HFValidationError: f"{repository!r} is not a repository name; write org/name.",
+        errors.GatedRepoError: f"the repository is gated; accept its terms on its page, and {LOG_IN}.",
+        errors.RevisionNotFoundError: f"the repository has no revision {revision!r}; remove it, or use an existing "
+        "branch, tag or commit.",
+        errors.RepositoryNotFoundError: f"the repository does not exist or is private; check the name, or {LOG_IN}.",
     }
     if found := next((reason for kind, reason in reasons.items() if isinstance(error, kind)), None):
         return found
     if status_of(error) in (401, 403):
-        return f"the Hub refuses access ({status_of(error)}); {LOG_IN} as one who may."
+        return f"access denied (HTTP {status_of(error)}); {LOG_IN} with an account that has access."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-            return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once, where there is a network."
-        return "it is not in the cache, and the Hub cannot be reached; connect once, or copy its folder (local-dir:)."
+            return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once with a network connection."
+        return "it is not in the cache, and the Hub is unreachable; connect once, or copy its folder (local-dir:)."
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return f"the Hub did not give it ({type(error).__name__}: {first}); try again."
+    return f"download failed ({type(error).__name__}: {first}); try again."

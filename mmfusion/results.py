@@ -1,7 +1,7 @@
-"""What an evaluation found, as values with names; ``metrics.json`` is this and nothing else.
+"""Results of an evaluation as dataclasses, saved as ``metrics.json``.
 
-A leaf of the package: model cards are written from it, and they lie below the code that measures. It is long because
-all that an evaluation may find is one tree of dataclasses.
+The module has no dependencies on the evaluation code, so model cards can use it. It is long because all
+results form one tree of dataclasses.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from mmfusion.figures import Interval
 from mmfusion.markdown import table
 from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
 
-#: mmfusion's own metrics, in the order in which they are shown; registered ones follow.
+#: Built-in metrics in display order, followed by registered ones.
 HEADLINE = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece", "nll", "brier")
 
-#: figures that Markdown leaves to metrics.json.
+#: Metrics that Markdown omits, unlike metrics.json.
 NOT_SHOWN = ("nll", "brier")
 
-#: figures of each class that Markdown shows.
+#: Per-class metrics in Markdown.
 CLASS_FIGURES = ("recall", "precision", "auroc")
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """All metrics, and (where asked for) ``recall`` (sensitivity) and ``auroc`` of each class, with their intervals."""
+    """All metrics, and if requested ``recall`` (sensitivity) and ``auroc`` per class, with their intervals."""
 
     figures: dict[str, Interval] = field(default_factory=dict, metadata=FLAT)
     per_class: dict[str, dict[str, Interval]] | None = field(default=None, metadata=OPTIONAL)
@@ -39,7 +39,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals were drawn: ``groups`` whole groups, ``replicates`` times, from ``seed``."""
+    """Parameters of the bootstrap: ``replicates`` resamples of ``groups`` groups from ``seed``."""
 
     replicates: int
     level: float
@@ -49,13 +49,13 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, above 1 of a model that had been too sure, fitted on ``n`` rows of the split ``fitted_on``.
+    """Temperature (above 1 for an overconfident model) fitted on ``n`` rows of the split ``fitted_on``.
 
-    Of several labels it is one for each. Numbers have none, but for each target the conformal ``quantiles`` that make
-    intervals for a ``coverage``.
+    Multilabel models have one per label. Regression models have none, but conformal ``quantiles`` per target for
+    intervals with a given ``coverage``.
 
-    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the measured rows without it and with it;
-    ``prior_strength`` is the part of the log prior that is put back.
+    ``before`` and ``after`` are ``ece``, ``nll`` and ``brier`` of the evaluated rows without and with it;
+    ``prior_strength`` is the restored part of the log prior.
     """
 
     temperature: float | list[float] | None
@@ -69,11 +69,11 @@ class Calibration:
 
 
 def calibration_words(calibration: Mapping[str, Any]) -> str:
-    """A calibration in words: ``temperature 1.455 from 1,002 val rows, prior put back with strength 0.5``."""
+    """A calibration in words: ``temperature 1.455 from 1,002 val rows, prior restored with strength 0.5``."""
     temperature = calibration.get("temperature")
     rows = f" from {calibration['n']:,} {calibration['fitted_on']} rows" if calibration["n"] else ""
     strength = calibration.get("prior_strength")
-    prior = f", prior put back with strength {strength:g}" if strength else ""
+    prior = f", prior restored with strength {strength:g}" if strength else ""
     update = calibration.get("update")
     updated = f", updated for {update['site']} ({update['kind']})" if update else ""
     if temperature is None:
@@ -84,7 +84,7 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Only the surest share (``coverage``) of cases answered: the least ``confidence`` among them, their accuracy."""
+    """Accuracy and lowest ``confidence`` of the most confident share (``coverage``) of cases."""
 
     coverage: float
     confidence: float
@@ -93,9 +93,9 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Selective:
-    """Selective prediction: the mean risk over all coverages, and some points of the risk-coverage curve.
+    """Selective prediction: mean risk over all coverages, and points of the risk-coverage curve.
 
-    ``excess_aurc`` is ``aurc`` less that of an order with all errors last, the best that this accuracy allows.
+    ``excess_aurc`` is ``aurc`` minus that of a perfect ranking, with all errors last.
     """
 
     aurc: float
@@ -105,7 +105,7 @@ class Selective:
 
 @dataclass(frozen=True)
 class WorstError:
-    """A row that is answered wrongly: which it is, what is true, what the model says. Numbers have no probability."""
+    """A wrong prediction: row, true label and predicted label. Regression has no probability."""
 
     row: int
     id: str | None
@@ -117,7 +117,7 @@ class WorstError:
 
 @dataclass(frozen=True)
 class Shares:
-    """Mean shares of experts or of a gate's values, over all rows and over those of each class that has rows."""
+    """Mean expert or gate shares over all rows and over those of each class that has rows."""
 
     mean: list[float]
     per_class: dict[str, list[float]]
@@ -125,9 +125,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """``n`` rows of ``groups`` patients that agree in a column; ``small`` where chance rules their figures.
+    """``n`` rows of ``groups`` patients with the same value of a column; ``small`` marks unreliable metrics.
 
-    ``classes`` counts the classes that they have, over which balanced accuracy and AUROC are means.
+    ``classes`` is the number of their classes, over which balanced accuracy and AUROC are averaged.
     """
 
     value: str
@@ -140,7 +140,7 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Condition:
-    """Rows of which only a part is ``shown``; ``changed``: the share of them that are then classified otherwise."""
+    """Rows with only the ``shown`` inputs; ``changed`` is the share whose prediction differs."""
 
     shown: str
     n: int
@@ -150,7 +150,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class ClassSets:
-    """The conformal sets of the rows of a class; ``undecided`` where validation rows were too few to leave it out."""
+    """Conformal sets of a class's rows; ``undecided`` if validation rows were too few to exclude it."""
 
     n: int
     coverage: Interval
@@ -160,10 +160,11 @@ class ClassSets:
 
 @dataclass(frozen=True)
 class Sets:
-    """What a conformal rule does on rows that it was not fitted on.
+    """Metrics of a conformal rule on rows that it was not fitted on.
 
-    ``coverage`` is the share of sets with the true class, ``single`` that of sets with one class; ``mean_size`` counts
-    the classes in a set; ``sizes`` are number of classes -> number of sets; ``per_class`` the sets of a class's rows.
+    ``coverage`` is the share of sets with the true class, ``single`` that of sets with one class; ``mean_size`` is the
+    mean number of classes in a set; ``sizes`` maps number of classes -> number of sets; ``per_class`` has the sets of a
+    class's rows.
     """
 
     coverage: Interval
@@ -175,7 +176,7 @@ class Sets:
 
 @dataclass(frozen=True)
 class ConformalResult:
-    """Conformal rules for a ``wanted`` coverage, fitted on so many validation rows: name -> what its sets do."""
+    """Conformal rules for a ``wanted`` coverage, fitted on validation rows: name -> metrics of its sets."""
 
     wanted: float
     fitted_on: int
@@ -184,9 +185,9 @@ class ConformalResult:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The probability from which on a class is reported, and what that does on the measured rows.
+    """Probability threshold of a class, with its metrics on the evaluated rows.
 
-    None without validation rows of the class. The intervals take the threshold as given.
+    None without validation rows of the class. The intervals treat the threshold as fixed.
     """
 
     threshold: float | None
@@ -197,7 +198,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Decision thresholds for a ``wanted`` sensitivity, chosen on so many validation rows."""
+    """Decision thresholds for a ``wanted`` sensitivity, chosen on validation rows."""
 
     wanted: float
     fitted_on: int
@@ -206,9 +207,9 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Pooled:
-    """That figures are those of a cross-validation's models together, each on the rows of its own fold.
+    """Marks metrics pooled over a cross-validation's models, each on the rows of its own fold.
 
-    The saved weights are those of one: ``seed`` and ``fold`` say which; on its own ``n`` test rows it has ``figures``.
+    The saved weights are those of ``seed`` and ``fold``, which has ``figures`` on its own ``n`` test rows.
     """
 
     folds: int
@@ -218,47 +219,47 @@ class Pooled:
     figures: dict[str, float | None]
 
     def words(self) -> str:
-        """What a reader must know before comparing."""
+        """Note for readers before they compare."""
         known = {name.replace("_", " "): value for name, value in self.figures.items() if value is not None}
         own = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
         return (
-            f"These are the figures of {self.folds} models together, each trained without a fold and tested on it. The "
-            f"saved weights are those of one of them, seed {self.seed}, tested on fold {self.fold}; there, on "
+            f"These metrics are pooled over {self.folds} models, each trained without one fold and tested on it. The "
+            f"saved weights are those of one of them, seed {self.seed}, tested on fold {self.fold}, where, on "
             f"{self.n:,} rows, they have {own}."
         )
 
 
 @dataclass
 class Evaluation:
-    """A model measured on rows with labels.
+    """Results of a model on labeled rows.
 
     Attributes:
         n: Number of rows.
-        figures: Metric -> value, None where it is undefined.
+        figures: Metric -> value, None if undefined.
         classes: Class names, in the order of the probabilities.
-        absent_classes: Those without a row.
+        absent_classes: Classes without rows.
         per_class: Class -> ``precision``, ``recall``, ``f1``, ``auroc`` and ``support``.
         confusion_matrix: (C, C) counts, rows are true classes.
-        unreadable: Rows left out because they could not be read.
-        bootstrap: How the intervals were drawn, over whole groups of the table.
+        unreadable: Number of unreadable rows, which are excluded.
+        bootstrap: Parameters of the intervals, over groups of the table.
         intervals: All metrics with their intervals.
-        expert_use: What the experts of the model did; None without experts.
-        gates: Gate -> what it let through; None without gates.
-        calibration: What the model's temperature does; None without one.
-        selective: Figures of answering only the surest cases.
-        worst_errors: The errors that the model was surest of.
-        subgroups: Column -> its subgroups. None where they were not asked for, as with those below.
+        expert_use: Mean expert shares; None without experts.
+        gates: Gate -> its mean values; None without gates.
+        calibration: Effect of the model's temperature; None without one.
+        selective: Metrics of selective prediction.
+        worst_errors: The most confident errors.
+        subgroups: Column -> its subgroups. None if not requested, like the following.
         conformal: Conformal sets, from validation rows.
         thresholds: Decision thresholds, from validation rows.
         decisions: Net benefit, calibration slopes and operating points.
-        missing_modality: The same rows with a modality taken away; empty where there is none to take.
-        pooled: That the figures are of several models; None where they are of one.
-        task: What is asked; None of one class out of several.
-        split: Which rows these are, of a model that was saved with its evaluation.
+        missing_modality: The same rows with modalities removed; empty if there is none to remove.
+        pooled: Set if the metrics are of several models; None for one.
+        task: Name of the task; None for ``multiclass``.
+        split: Split of the rows, for a model saved with its evaluation.
         epoch: Best epoch of its training, from 1.
-        val: Validation figures of that epoch.
-        folder: Where figures, predictions and plots were written; None where they were not, or it is not known.
-        page: The page about it, in HTML.
+        val: Validation metrics of that epoch.
+        folder: Folder of metrics, predictions and plots; None if not written or unknown.
+        page: The HTML report.
     """
 
     n: int = 0
@@ -289,31 +290,31 @@ class Evaluation:
     page: Path | None = field(default=None, metadata=TRANSIENT)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
+        """The contents of ``metrics.json``."""
         return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
-        """What :meth:`to_dict` made, or part of it, such as the figures of an epoch."""
+        """Rebuild from :meth:`to_dict`, or from part of it, such as the metrics of an epoch."""
         metrics = [name for name in values.get("intervals") or {} if name != "per_class"] or HEADLINE
         known = {f.name for f in fields(cls)}
         figures = {name: values[name] for name in metrics if name in values}
         return from_plain(cls, {name: values[name] for name in values if name in known} | figures)
 
     def summary(self) -> str:
-        """All that was found, in lines for a screen."""
+        """All results as text."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         if drawn := self.bootstrap:
-            how = f"{drawn.groups:,} groups drawn {drawn.replicates:,} times"
-            yield f"figures, with {drawn.level:.0%} intervals ({how}):"
+            how = f"{drawn.groups:,} groups, {drawn.replicates:,} resamples"
+            yield f"metrics with {drawn.level:.0%} intervals ({how}):"
         yield from (f"  {name:18} {figure}" for name, figure in self.intervals.figures.items())
         if found := self.calibration:
             known = [key for key in ("ece", "nll") if key in found.before and key in found.after]
             changes = ", ".join(f"{key} {found.before[key]:.3f} -> {found.after[key]:.3f}" for key in known)
             told = f"{calibration_words(vars(found))}{': ' if changes else ''}{changes}"
-            yield f"calibrated with {told}; --calibrated false leaves it out"
+            yield f"calibrated with {told}; disable with --calibrated false"
         for column, parts in (self.subgroups or {}).items():
             yield f"{self.main.replace('_', ' ')} by {column}:"
             for part in parts:
@@ -322,11 +323,11 @@ class Evaluation:
                 yield f"  {part.value:18} {part.figures[self.main]}  ({rows})"
         yield from self._decision_lines()
         if self.missing_modality == []:
-            yield "no modality to take away: the model reads one, or no row has both"
+            yield "no modality to remove: the model has one, or no row has all"
         width = max([18, *(len(row.shown) for row in self.missing_modality or ())])
         for row in self.missing_modality or ():
             figure = f"{self.main.replace('_', ' ')} {row.figures[self.main]}"
-            told = f"{figure}, {row.changed:.1%} named otherwise"
+            told = f"{figure}, {row.changed:.1%} of predictions changed"
             yield f"  {row.shown:{width}} {told}  ({row.n:,} rows)"
         used = {"experts": self.expert_use} if self.expert_use else {}
         used |= {f"gate {name}": shares for name, shares in (self.gates or {}).items()}
@@ -335,17 +336,17 @@ class Evaluation:
         if self.folder:
             yield f"metrics.json, predictions.csv and plots are in {self.folder}"
         if self.page:
-            yield f"the page is {self.page}"
+            yield f"report: {self.page}"
 
     @property
     def class_figures(self) -> list[str]:
-        """Names of the figures that each class, label or target has."""
+        """Names of the metrics of each class, label or target."""
         first: dict[str, Any] = next(iter(self.per_class.values()), {})
         return [name for name in first if name not in ("support", "known")]
 
     @property
     def main(self) -> str:
-        """The figure that stands for all in a line: balanced accuracy, or the first of another task."""
+        """The headline metric: balanced accuracy, or the first one of another task."""
         known = self.intervals.figures
         return "balanced_accuracy" if not self.task else next(iter(known), "")
 
@@ -355,23 +356,23 @@ class Evaluation:
             numbers = not any(sets.sizes for sets in rules.values())
             yield f"conformal {'intervals' if numbers else 'sets'} for {self.conformal.wanted:.0%} coverage:"
             for name, sets in rules.items():
-                size = "mean width" if numbers else "answers in a set" if self.task else "classes in a set"
+                size = "mean width" if numbers else "mean set size"
                 yield f"  {name:18} coverage {sets.coverage}, {size} {sets.mean_size.text(2)}"
         if self.thresholds:
             yield f"thresholds for a sensitivity of {self.thresholds.wanted:.0%} on the validation rows:"
             for name, found in self.thresholds.per_class.items():
                 figures = f"sensitivity {found.sensitivity}, specificity {found.specificity}"
                 known = found.threshold is not None
-                yield f"  {name:18} " + (f"from {found.threshold:.4f} on: {figures}" if known else "no validation rows")
+                yield f"  {name:18} " + (f"from {found.threshold:.4f}: {figures}" if known else "no validation rows")
         if self.decisions:
             yield from self.decisions.lines()
 
     def shown(self) -> dict[str, float]:
-        """The defined figures that a reader is shown, without those of :data:`NOT_SHOWN`."""
+        """The defined metrics without those of :data:`NOT_SHOWN`."""
         return {name: value for name, value in self.figures.items() if value is not None and name not in NOT_SHOWN}
 
     def markdown(self) -> str:
-        """The figures and those of each class as tables; empty where there are none."""
+        """Metrics overall and per class as tables; empty if there are none."""
         if not (shown := self.shown()):
             return ""
         told = f"On `{self.split}`" if self.split else "On validation rows"
@@ -395,7 +396,7 @@ class Evaluation:
         if found := self.thresholds:
             how = f"chosen on {found.fitted_on:,} validation rows"
             where = f"the {self.pooled.n:,} test rows of its own fold" if self.pooled else "these rows"
-            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and what they do on {where}:")
+            parts.append(f"Thresholds for a sensitivity of {found.wanted:.0%}, {how}, and their metrics on {where}:")
             limits = [
                 (name, f"{each.threshold:.4f}", str(each.sensitivity), str(each.specificity))
                 for name, each in found.per_class.items()

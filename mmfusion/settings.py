@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], values: Any) -> T:
-    """Build a dataclass, and those within it, from nested values by name that a parser has checked.
+    """Build nested dataclasses from values that a parser has checked.
 
-    jsonargparse's own ``instantiate`` would also create an object of any class that a value of type Any names.
+    jsonargparse's ``instantiate`` would also create objects of any class named by a value of type Any.
     """
     hints, names = get_type_hints(cls), [f.name for f in fields(cast(Any, cls))]
     return cls(**{n: build(hints[n], values[n]) if is_dataclass(hints[n]) else values[n] for n in names})
 
 
 def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """Yield the settings of a dataclass and of those within it: dotted name, type, and whether it must be given."""
+    """Yield the settings of nested dataclasses: dotted name, type, and whether it is required."""
     hints = get_type_hints(cls)
     for f in fields(cast(Any, cls)):
         hint = hints[f.name]
@@ -35,15 +35,15 @@ def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
 
 
 def with_settings(config: T, settings: Mapping[str, Any]) -> T:
-    """Change some settings of a configuration; their types are checked as those of a file.
+    """Change settings of a configuration, with the type checks of a configuration file.
 
     Args:
         config: A configuration dataclass, e.g. ``RunConfig``.
-        settings: Dotted name -> value (``{"train.lr": 1e-4}``); within a dict, one keyword at a time
-            (``model.head_args.dropout``) or all at once.
+        settings: Dotted name -> value (``{"train.lr": 1e-4}``); dicts can be changed by keyword
+            (``model.head_args.dropout``) or as a whole.
 
     Raises:
-        ValueError: Unknown setting, or a value of the wrong type.
+        ValueError: A setting is unknown, or a value has the wrong type.
     """
     from jsonargparse import ArgumentParser
 
@@ -55,17 +55,17 @@ def with_settings(config: T, settings: Mapping[str, Any]) -> T:
     try:
         parsed = parser.parse_object(values)
     except argparse.ArgumentError as error:
-        raise ValueError(f"The settings {dict(settings)} do not fit: {' '.join(str(error).split())}") from None
+        raise ValueError(f"The settings {dict(settings)} are invalid: {' '.join(str(error).split())}") from None
     return build(type(config), parsed)
 
 
 def _set(values: dict[str, Any], cls: Any, name: str, value: Any) -> None:
-    """Change one value in place. Names within a dict are free: the part that takes them checks them."""
+    """Change one value in place. Keys inside a dict are not checked here, but by the part that uses them."""
     *path, last = name.split(".")
     node, owner = values, cls
     for i, part in enumerate([*path, last]):
         if owner is not None and part not in node:
-            raise ValueError(f"{name!r} is no setting; {did_you_mean(part, list(node))}")
+            raise ValueError(f"Unknown setting {name!r}; {did_you_mean(part, list(node))}")
         if i == len(path):
             node[last] = value
             return
@@ -73,13 +73,13 @@ def _set(values: dict[str, Any], cls: Any, name: str, value: Any) -> None:
         owner = hint if is_dataclass(hint) else None
         if owner is None and not isinstance(node.get(part), dict):
             if node.get(part) is not None or "dict" not in str(hint or "dict"):
-                raise ValueError(f"{name!r} is no setting; {'.'.join(path[: i + 1])} has no parts.")
+                raise ValueError(f"Unknown setting {name!r}; {'.'.join(path[: i + 1])} has no parts.")
             node[part] = {}
         node = node[part]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as dotted keys; an empty dict stays a value."""
+    """Flatten nested dicts to dotted keys; an empty dict is kept as a value."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -88,7 +88,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def command_line(command: str, config: Any) -> str:
-    """The shell command with these options, without those that have their defaults: ``mmfusion predict --tta true``."""
+    """The shell command for these options, without defaults: ``mmfusion predict --tta true``."""
 
     def words(values: Any, prefix: str = "--") -> Iterator[str]:
         for f in fields(values):

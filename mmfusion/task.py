@@ -1,7 +1,7 @@
-"""What a model is asked. This is the base of every task; the tasks themselves are the room ``tasks``.
+"""Base class of tasks; the tasks themselves are in the package ``tasks``.
 
-A task is one class in one file. All that depends on the kind of question is a method here, and whoever needs it asks
-the task of the model or of the processor, never for its name.
+A task is one class in one file. Everything that depends on the kind of prediction is one of its methods; others use
+the task of the model or processor and never compares its name.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from mmfusion.outputs import FusionOutput
     from mmfusion.results import Evaluation
 
-#: The task where nothing else is said, and that of all models saved by versions that knew no other.
+#: Default task, also of models saved before there were others.
 DEFAULT = "multiclass"
 
-#: An answer of N rows: ``label`` and so on of a CSV, or a dict for an application.
+#: Values of one row: cells of a CSV, or a dict for an application.
 Cells = list[str]
 
 
 class Task:
-    """Targets, loss, activation, metrics, calibration, decisions and texts of one kind of question.
+    """Targets, loss, activation, metrics, calibration, decisions and texts of one kind of prediction.
 
-    Labels are texts in a table (``cell``), then values in the user's units (``label``: a position, or a row of
-    numbers), then what a loss takes (``target``). A model's raw output (N, W) becomes pooled ``scores`` (N, S), and
-    these with the calibration the ``answers`` (N, A), which metrics and files take.
+    A label is first text in a table (``cell``), then a value in the user's units (``label``: an index, or a row of
+    numbers), then the input of a loss (``target``). A model's raw output (N, W) is pooled to ``scores`` (N, S), which
+    the calibration turns into ``answers`` (N, A) for metrics and files.
 
     Args:
         labels: Names of the classes, labels, grades or targets, in the order of the outputs.
-        form: What the outputs mean, one of :attr:`forms`; None takes the first.
-        targets: What :meth:`fitted` found on the training rows; None where it finds nothing.
+        form: Meaning of the outputs, one of :attr:`forms`; None uses the first.
+        targets: Result of :meth:`fitted` on the training rows, or None.
 
     Attributes:
-        name: What it is registered as.
-        forms: Form -> its plain loss. The first is what a run takes where nothing is said.
-        metric: Validation metric that chooses the best epoch where nothing is said.
-        one_class: Whether each row has exactly one of the classes, as class counts, priors and balanced sampling need.
-        in_order: Whether the labels have an order that is given or read, so that an error may be small or large.
+        name: Registered name.
+        forms: Form -> its default loss. The first form is the default.
+        metric: Default validation metric for selecting the best epoch.
+        one_class: Whether each row has exactly one class, as class counts, priors and balanced sampling require.
+        in_order: Whether the labels are ordered, so that errors have a size.
         has_probabilities: Whether each answer is the probability of a label.
-        fewest: Fewest labels that a model can learn to tell.
-        noun: What the labels are called in messages.
+        fewest: Minimum number of labels.
+        noun: Name of the labels in messages.
 
     Raises:
-        ValueError: No such form.
+        ValueError: The form does not exist.
     """
 
     name: str = DEFAULT
@@ -72,54 +72,54 @@ class Task:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Label -> its place."""
+        """Label -> its index."""
         return {label: place for place, label in enumerate(self.labels)}
 
     def position(self, label: str) -> int:
-        """Place of a label; ValueError where there is no such label."""
+        """Index of a label; ValueError if unknown."""
         if label not in self.positions:
-            raise ValueError(f"Unknown label {label!r}; the labels are {', '.join(self.labels)}.")
+            raise ValueError(f"Unknown label {label!r}; known: {', '.join(self.labels)}.")
         return self.positions[label]
 
     def need_one_class(self, what: str) -> None:
-        """Refuse what is made for one class out of several; ValueError names it and the task."""
+        """Raise ValueError for a feature that applies to ``multiclass`` only."""
         if not self.one_class:
-            raise ValueError(f"{what} is for rows of one class each, and not for task {self.name}; leave it out.")
+            raise ValueError(f"{what} needs one class per row and does not support task {self.name}; remove it.")
 
     # Cells of a table
 
     def fixed(self, dataset: Any) -> list[str]:
-        """Labels that the options of a data set name; empty where they are found in the rows."""
+        """Labels given by the options of a data set; empty if they come from the rows."""
         return []
 
     def joined_cell(self, cells: Mapping[str, str | None]) -> tuple[str | None, str]:
-        """The cell of a row whose labels are in several columns, and what is wrong with it, else nothing."""
+        """Join the cells of several label columns; returns the cell and an error or an empty text."""
         raise NotImplementedError
 
     def normal(self, cells: Sequence[str | None]) -> list[str | None]:
-        """The cells of a label column as this task writes them."""
+        """The cells of a label column in the normal form of this task."""
         return list(cells)
 
     def parts(self, cell: str) -> list[str]:
-        """Labels that a cell names."""
+        """Labels in a cell."""
         return [cell]
 
     def fault(self, cell: str, known: Sequence[str] | None) -> str | None:
-        """Why a cell is no label; ``known`` are the labels of a model, None where the rows make them."""
+        """Why a cell is not a label, or None; ``known`` are the labels of a model, None if the rows define them."""
         if known is not None and not set(self.parts(cell)) <= set(known):
             return f"unknown label; the model knows {', '.join(known)}"
         return None
 
     def faults(self, cells: Sequence[str | None], column: str, labels: Sequence[str]) -> Iterator[str]:
-        """What is wrong with the labels of a data set as a whole, each in a line with the way on."""
+        """Problems of all labels of a data set, each one line with a fix."""
         yield from ()
 
     def strata(self, cells: Sequence[str]) -> list[str]:
-        """Names of classes, one for each cell, that a split is stratified by."""
+        """Stratum of each cell for drawing a split."""
         return list(cells)
 
     def fitted(self, cells: Sequence[str | None]) -> dict[str, Any] | None:
-        """What of the training rows the task needs later, as JSON holds it."""
+        """Statistics of the training rows that the task needs later, for JSON."""
         return None
 
     # Labels and targets
@@ -128,7 +128,7 @@ class Task:
     blank: Any = -1
 
     def read(self, cell: str) -> Any:
-        """Cell -> label; ValueError where it is none."""
+        """Convert a cell to a label; ValueError if invalid."""
         raise NotImplementedError
 
     def encoded(self, cells: Sequence[str | None]) -> NDArray[Any]:
@@ -136,7 +136,7 @@ class Task:
         raise NotImplementedError
 
     def written(self, label: Any) -> str:
-        """Label -> cell; empty where it is unknown."""
+        """Convert a label to a cell; empty if unknown."""
         raise NotImplementedError
 
     def known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
@@ -144,57 +144,57 @@ class Task:
         raise NotImplementedError
 
     def target(self, label: Any) -> Any:
-        """What a loss takes of a label, or of a cell: a number or a list of them."""
+        """Convert a label or cell to the input of a loss: a number or a list."""
         raise NotImplementedError
 
     def truth(self, targets: NDArray[Any]) -> NDArray[Any]:
-        """Targets of a batch -> labels."""
+        """Convert targets of a batch to labels."""
         return targets
 
     def positives(self, labels: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-        """Label -> (N,) rows that have it; empty where labels are no classes."""
+        """Label -> (N,) rows with it; empty if labels are not classes."""
         return {}
 
     def negatives(self, labels: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-        """Label -> (N,) rows that are known not to have it."""
+        """Label -> (N,) rows known not to have it."""
         known = self.known(labels)
         return {label: known & ~rows for label, rows in self.positives(labels).items()}
 
     # The model
 
     def width(self, count: int) -> int:
-        """Outputs of a head for so many labels."""
+        """Number of outputs of a head for ``count`` labels."""
         return count
 
     def link(self, count: int) -> nn.Module | None:
-        """A layer behind each head: (B, width) -> logits; None for none."""
+        """A layer after each head: (B, width) -> logits, or None."""
         return None
 
     def shaped(self, output: FusionOutput) -> FusionOutput:
-        """A head's output, whose logits are (B, width), with the fields of a model's."""
+        """Convert a head's output, with logits (B, width), to the fields of a model output."""
         return output
 
     def raw(self, output: FusionOutput) -> Tensor:
-        """All that an output says, as one tensor (B, W)."""
+        """All outputs as one tensor (B, W)."""
         assert output.logits is not None
         return output.logits
 
     def plain_loss(self) -> Any:
-        """The loss that a model takes by itself where it is given labels."""
+        """Default loss of a model that is given labels."""
         return registry.create("loss", self.forms[self.form])
 
     # Answers
 
     def activate(self, raw: Tensor) -> Tensor:
-        """What the raw output (N, W) says, without calibration and in its own precision."""
+        """Uncalibrated predictions from the raw output (N, W), in its own precision."""
         raise NotImplementedError
 
     def pooled(self, passes: Sequence[Tensor]) -> Tensor:
-        """Scores (N, S) in float32: the mean answer of several passes, of which a calibration makes others."""
+        """Scores (N, S) in float32: the mean over passes, input of the calibration."""
         raise NotImplementedError
 
     def answers(self, scores: Tensor, calibration: Mapping[str, Any] | None = None) -> Tensor:
-        """Scores -> answers (N, A) in float32."""
+        """Convert scores to answers (N, A) in float32."""
         raise NotImplementedError
 
     def spoken(self, raw: Tensor, calibration: Mapping[str, Any] | None = None) -> Tensor:
@@ -202,16 +202,16 @@ class Task:
         return self.answers(self.pooled([raw]), calibration)
 
     def uncalibrated(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Answers as the network gives them."""
+        """Answers before calibration."""
         raise NotImplementedError
 
     def joined(self, answers: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], dict[str, Any] | None]:
-        """The mean of several models' answers, as scores and the calibration that makes the mean of them."""
+        """Mean of several models' answers, as scores and a calibration that reproduces it."""
         raise NotImplementedError
 
     @property
     def size(self) -> int:
-        """S."""
+        """Number of scores S."""
         return len(self.labels)
 
     @property
@@ -221,88 +221,88 @@ class Task:
 
     @property
     def answer_columns(self) -> Cells:
-        """Those of them that hold the A answers, in their order."""
+        """The columns of the A answers, in order."""
         return [f"p_{label}" for label in self.labels]
 
     def cells(self, answer: NDArray[np.float32]) -> Cells:
-        """The cells of one row."""
+        """Cells of one row."""
         raise NotImplementedError
 
     def told(self, answer: NDArray[np.float32]) -> dict[str, Any]:
-        """What an application gets for one row."""
+        """Result of one row for an application."""
         raise NotImplementedError
 
     def foremost(self, answer: NDArray[np.float32]) -> int:
-        """Place of the label that an explanation of the row is about where none is asked for."""
+        """Index of the label that an explanation is about by default."""
         return int(answer[: len(self.labels)].argmax())
 
     def named(self, answers: NDArray[Any]) -> NDArray[Any]:
-        """(N, ...) what is decided: a class, the labels that are there, or a value."""
+        """(N, ...) decisions: a class, the positive labels, or a value."""
         raise NotImplementedError
 
     def differ(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-        """(N,) whether two answers decide otherwise."""
+        """(N,) whether two answers lead to different decisions."""
         changed = self.named(answers) != self.named(others)
         found: NDArray[np.bool_] = changed.reshape(len(changed), -1).any(axis=1)
         return found
 
     def evidence(self, raw: Tensor) -> Tensor:
-        """(N, L) an unbounded figure for each label, which explanations take derivatives of."""
+        """(N, L) unbounded score per label, whose derivatives explanations use."""
         return raw
 
     def change(self, raw: Tensor, other: Tensor) -> Tensor:
-        """(N,) how far two raw outputs are apart, from 0 to 1 where answers are probabilities."""
+        """(N,) difference of two raw outputs, from 0 to 1 for probabilities."""
         return (self.activate(raw) - self.activate(other)).abs().mean(dim=-1)
 
     # Evaluation
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """The metrics that serve this task, by name, those of mmfusion first."""
+        """The metrics of this task by name, built-in ones first."""
         raise NotImplementedError
 
     def rows(self, labels: Any, answers: Any) -> Any:
-        """Labels and answers as metrics take them, once ``weighted``."""
+        """Labels and answers for metrics, before weighting."""
         raise NotImplementedError
 
     def figures(self, labels: NDArray[Any], answers: NDArray[Any], frame: Any = None) -> dict[str, Any]:
-        """Fields of :class:`~mmfusion.results.Evaluation` that this task has; the metrics are among them by name.
+        """Fields of :class:`~mmfusion.results.Evaluation` for this task, including the metrics by name.
 
         Args:
             labels: (N, ...).
             answers: (N, A).
-            frame: The rows, for a list of the worst errors; None leaves it out.
+            frame: The rows, for a list of the worst errors; None omits it.
         """
         raise NotImplementedError
 
     def calibrated(self, labels: NDArray[Any], scores: NDArray[np.float32], **how: Any) -> dict[str, Any] | None:
-        """What is fitted on validation rows; None where they are too few."""
+        """Calibration fitted on validation rows; None if they are too few."""
         raise NotImplementedError
 
     def losses(self, labels: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.float64]:
-        """(N,) what test-time augmentation is to lower: the negative log-likelihood of a row, or the like."""
+        """(N,) loss that test-time augmentation should lower, such as the negative log-likelihood."""
         raise NotImplementedError
 
-    #: Metrics that a calibration is told by.
+    #: Metrics that show the effect of calibration.
     changed_by_calibration: ClassVar[Sequence[str]] = ()
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
-        """Add conformal answers and decision thresholds, from other rows than those that they are tried on."""
+        """Add conformal sets and decision thresholds, fitted on other rows than those evaluated."""
 
     def set_rule(self, labels: NDArray[Any], answers: NDArray[Any], coverage: float) -> dict[str, Any] | None:
-        """The rule for sets of classes that hold the true one, as a model is saved with it; None where it has none."""
+        """Conformal rule saved with a model, or None."""
         return None
 
     def sets(self, answers: NDArray[Any], calibration: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
-        """(N, A) whether a class is in the set of a row, by the rule of a calibration; None where that has none."""
+        """(N, A) whether a class is in the conformal set of a row; None without a rule."""
         return None
 
     def plot(self, found: Evaluation, predicted: Any, folder: Any) -> None:
-        """Draw the pictures of an evaluation."""
+        """Draw the plots of an evaluation."""
 
 
 def task_named(name: str, labels: Sequence[str] = (), **how: Any) -> Task:
-    """The task of a name, with the arguments of :class:`Task`; ValueError where there is no such task."""
+    """The task with a name, with the arguments of :class:`Task`; ValueError if unknown."""
     kind: type[Task] = registry.get("task", name)
     if "name" not in vars(kind):
         kind.name = name
@@ -310,7 +310,7 @@ def task_named(name: str, labels: Sequence[str] = (), **how: Any) -> Task:
 
 
 def task_of(model: Any, labels: Sequence[str] = (), targets: Mapping[str, Any] | None = None) -> Task:
-    """The task of a model with its labels; of a module that knows of none, the default one."""
+    """The task of a model with its labels; the default for modules without one."""
     own = getattr(model, "task", None)
     if not isinstance(own, Task):
         return task_named(DEFAULT, labels)

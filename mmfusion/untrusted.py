@@ -1,6 +1,4 @@
-"""What the configuration of somebody else's model may not hold: paths out of its folder, calls for code, and more
-than there is memory for.
-"""
+"""Checks of untrusted model configurations: paths out of the folder, remote code, excessive memory."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -8,31 +6,31 @@ from typing import Any
 
 from mmfusion.files import read_json
 
-#: bytes of a JSON file of a saved model, at most; and how deep its objects and lists may lie in each other.
+#: Maximum size in bytes of a saved model's JSON file, and maximum nesting depth.
 MOST_JSON = 32 << 20
 DEEPEST = 40
 
 
 def read_foreign_json(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
-    """The JSON object in a file of somebody else's.
+    """Read the JSON object in an untrusted file.
 
     Args:
         path: The file.
-        most: Bytes that are read, at most.
+        most: Maximum size in bytes.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is no JSON object, or too large, or too deep.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not a JSON object, too large, or nested too deeply.
     """
     if path.is_file() and (size := path.stat().st_size) > most:
-        raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read.")
+        raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are allowed.")
     value = read_json(path)
     level: list[Any] = [value]
     for _ in range(DEEPEST):
         level = [each for one in level if isinstance(one, dict | list) for each in _within(one)]
         if not level:
             return value
-    raise ValueError(f"{path} is nested more than {DEEPEST} deep.")
+    raise ValueError(f"{path} is nested more than {DEEPEST} levels deep.")
 
 
 def _within(value: dict[str, Any] | list[Any]) -> Iterator[Any]:
@@ -40,7 +38,7 @@ def _within(value: dict[str, Any] | list[Any]) -> Iterator[Any]:
 
 
 def numbers_of(values: Any, name: str) -> Iterator[tuple[str, float]]:
-    """Dotted name and value of each number, of those in dicts and lists; an item of a list has the list's name."""
+    """Dotted name and value of each number in nested dicts and lists; list items have the name of the list."""
     if isinstance(values, dict | list):
         items = values.items() if isinstance(values, dict) else ((None, value) for value in values)
         for key, value in items:
@@ -50,7 +48,7 @@ def numbers_of(values: Any, name: str) -> Iterator[tuple[str, float]]:
 
 
 def asks_for_code(name: str) -> bool:
-    """Whether an entry of a transformers configuration may make it fetch or run code from elsewhere."""
+    """Whether an entry of a transformers configuration could make it download or run remote code."""
     return name in ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "use_kernels") or (
         name.endswith(("attn_implementation", "experts_implementation", "attn_implementation_internal"))
     )
@@ -65,7 +63,7 @@ def is_outside(value: Any) -> bool:
 
 
 def keys_of(values: Any) -> Iterator[str]:
-    """All keys of a dict, and of the dicts in it."""
+    """All keys of nested dicts."""
     if isinstance(values, Mapping):
         for key, value in values.items():
             yield key
@@ -77,7 +75,7 @@ def paths_outside(values: Any, name: str) -> Iterator[tuple[str, str]]:
 
     Args:
         values: Plain values, nested in dicts and lists.
-        name: What the values are called.
+        name: Name of the values.
     """
     if isinstance(values, Mapping):
         for key, value in values.items():

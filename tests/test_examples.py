@@ -52,7 +52,7 @@ def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert metrics["split"] == "test" and metrics["n"] == 6 and metrics["speed"]["rows_per_second"] > 0
     assert metrics["thresholds"]["wanted"] == 0.9 and metrics["thresholds"]["fitted_on"] == 7
     assert config["card"] == full["card"] and config["training"] == full["training"]
-    assert config["card"]["dataset"] == "Toy" and "- Licence of the weights: mit" in (small / "README.md").read_text()
+    assert config["card"]["dataset"] == "Toy" and "- License of the weights: mit" in (small / "README.md").read_text()
     row = {"image": str(toy / "case36.png"), "text": "a red spot"}
     one, other = (
         mmfusion.Predictor.from_pretrained(f"local-dir:{folder}").predict([row])[0] for folder in (run.folder, small)

@@ -63,7 +63,7 @@ def test_entries_are_laid_over_those_that_are_there(tmp_path: Path) -> None:
     assert read_json(path) == {"c": 3}
 
 
-@pytest.mark.parametrize(("content", "words"), [("{", "is not JSON"), ("[]", "holds a JSON list"), (None, "not exist")])
+@pytest.mark.parametrize(("content", "words"), [("{", "is not JSON"), ("[]", "a JSON list"), (None, "not exist")])
 def test_what_is_no_object_is_told_in_one_line(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "config.json"
     if content is not None:
@@ -212,7 +212,7 @@ def test_other_processes_of_torchrun_write_nothing_and_ask_nothing(tmp_path: Pat
 def test_a_full_disk_is_one_line_whatever_writes(tmp_path: Path, library: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text("old")
-    match = r"no room left on the disk for .*t\.csv; make some"
+    match = r"no space left on the disk for .*t\.csv; free some"
     with pytest.raises(OSError, match=match) as caught, written_whole(path) as partial:
         partial.unlink()
         partial.symlink_to("/dev/full")
@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_line_whatever_writes(tmp_path: Path, library: str) -
 
 def test_a_full_disk_is_told_of_safetensors_too(tmp_path: Path) -> None:
     message = "Error while serializing: I/O error: No space left on device (os error 28)"
-    with pytest.raises(OSError, match="no room left"), room_for(tmp_path / "x"):
+    with pytest.raises(OSError, match="no space left"), room_for(tmp_path / "x"):
         raise SafetensorError(message)
     with pytest.raises(SafetensorError, match="else"), room_for(tmp_path / "x"):
         raise SafetensorError("something else")
@@ -240,7 +240,7 @@ def test_a_full_disk_is_told_of_safetensors_too(tmp_path: Path) -> None:
 def test_what_is_no_settings_file_is_told_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"config\.yaml (is not YAML|holds no settings)") as caught:
+    with pytest.raises(ValueError, match=r"config\.yaml (is not YAML|has no settings)") as caught:
         read_yaml(path)
     assert "\n" not in str(caught.value)
     write_yaml(path, {"a": "é\ud800"})

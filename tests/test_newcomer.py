@@ -90,7 +90,7 @@ from mmfusion.evaluation.metrics import Metric
 class ErrorRate(Metric):
     """Share of wrong rows."""
 
-    title, meaning = "error rate", "share of rows that are wrong"
+    title, meaning = "error rate", "share of wrong rows"
     higher_is_better = False
 
     def __call__(self, rows):

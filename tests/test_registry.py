@@ -84,9 +84,13 @@ class TestPlugins:
     @pytest.mark.parametrize(
         ("plugin", "error", "message"),
         [
-            ("no_such_plugin", ValueError, "no module 'no_such_plugin'; install it, or put its folder on PYTHONPATH"),
-            ("no_such.plugin", ValueError, "no module 'no_such.plugin'"),
-            ("folder/plugin.py", ValueError, "'folder/plugin.py' is no module name"),
+            (
+                "no_such_plugin",
+                ValueError,
+                "'no_such_plugin' does not exist; install it, or add its folder to PYTHONPATH",
+            ),
+            ("no_such.plugin", ValueError, "'no_such.plugin' does not exist"),
+            ("folder/plugin.py", ValueError, "'folder/plugin.py' is not a module name"),
             (
                 "needs_another",
                 ImportError,

@@ -39,11 +39,11 @@ def test_settings_are_laid_over_and_their_types_checked() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train.lrr": 1}, "'train.lrr' is no setting; did you mean 'lr' or 'lora' or 'alarm'?"),
-        ({"trian.lr": 1}, "'trian.lr' is no setting; did you mean 'train'"),
-        ({"train.lr.x": 1}, "'train.lr.x' is no setting; train.lr has no parts."),
-        ({"model.fusion.x": 1}, "'model.fusion.x' is no setting; model.fusion has no parts."),
-        ({"train.epochs": "many"}, "The settings {'train.epochs': 'many'} do not fit:"),
+        ({"train.lrr": 1}, "Unknown setting 'train.lrr'; did you mean 'lr' or 'lora' or 'alarm'?"),
+        ({"trian.lr": 1}, "Unknown setting 'trian.lr'; did you mean 'train'"),
+        ({"train.lr.x": 1}, "Unknown setting 'train.lr.x'; train.lr has no parts."),
+        ({"model.fusion.x": 1}, "Unknown setting 'model.fusion.x'; model.fusion has no parts."),
+        ({"train.epochs": "many"}, "The settings {'train.epochs': 'many'} are invalid:"),
     ],
 )
 def test_what_is_no_setting_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -168,7 +168,7 @@ def test_transformers_push_without_a_token_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     predictor = untrained(rows)
-    with pytest.raises(PermissionError, match=r"org/name: there is no token to push with; log in with `hf auth login`"):
+    with pytest.raises(PermissionError, match=r"org/name: there is no access token; log in with `hf auth login`"):
         predictor.push_to_hub("org/name")
 
 
@@ -276,12 +276,12 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
             lambda rows: mmfusion.AutoModel,
             r"no attribute 'AutoModel'; create_model\('local-dir:FOLDER'\), or Predictor",
         ),
-        (lambda rows: untrained(rows).predict("a.jpg"), r"predict takes a list of rows, such as \[\{'image': 'a\.jpg'"),
-        (lambda rows: untrained(rows).predict(["a.jpg"]), r"not str; an image alone is \{'image': 'a\.jpg'\}"),
+        (lambda rows: untrained(rows).predict("a.jpg"), r"predict needs a list of rows, such as \[\{'image': 'a\.jpg'"),
+        (lambda rows: untrained(rows).predict(["a.jpg"]), r"not str; for a single image pass \{'image': 'a\.jpg'\}"),
         (lambda rows: mmfusion.train(".", model="mibf_lite0"), r"the model is named by model=\{'name': 'mibf_lite0'\}"),
         (
             wrong_tokenizer,
-            "input_ids hold the word piece 700, and the text encoder knows 0 to 127: the tokenizer is not",
+            "input_ids have the word piece 700, but the text encoder has 0 to 127: the tokenizer belongs",
         ),
         (too_few_pieces, r"word pieces, the model's text encoder knows 9; create_model\(\.\.\., processor=processor\)"),
         (save_with_another_processor, "The model has 3 classes, the processor 5: "),

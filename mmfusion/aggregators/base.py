@@ -43,7 +43,7 @@ class Aggregator(nn.Module):
         if mask is None:
             return self.aggregate(x, None)
         if mask.shape != x.shape[:2]:
-            raise ValueError(f"A mask of {tuple(mask.shape)} does not fit x of {tuple(x.shape)}; it has to be (B, S).")
+            raise ValueError(f"A mask of {tuple(mask.shape)} does not match x of {tuple(x.shape)}; it must be (B, S).")
         mask = mask.bool()
         features = self.aggregate(x.masked_fill(~mask.unsqueeze(-1), 0), mask)
         assert features.tokens is not None and features.pooled is not None

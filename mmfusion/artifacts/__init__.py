@@ -1,1 +1,1 @@
-"""Saved models as files: folders, format versions, cards, the Hub, and the weights that come with the package."""
+"""Saved models as files: folders, format versions, model cards, the Hub, and weights in installed packages."""

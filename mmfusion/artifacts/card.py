@@ -1,4 +1,4 @@
-"""The model card, for readers of the model's folder or of its page on the Hub."""
+"""Model card of a saved model, for its folder or its page on the Hub."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from mmfusion.text.template import template_fields
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-#: cards without this line were written by someone else, and are left alone.
+#: Cards without this line were written by someone else and are not overwritten.
 MARK = "<!-- written by mmfusion; remove this line to keep your own text -->"
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
-#: with more classes than this, the confusion matrix is in metrics.json alone.
+#: Maximum number of classes of a confusion matrix on the card; larger ones are only in metrics.json.
 WIDEST_MATRIX = 20
 
-#: ``processor.table`` of a model that reads no columns.
+#: ``processor.table`` of a model without columns.
 NO_COLUMNS: Mapping[str, Any] = {"numeric": [], "categorical": []}
 
-#: of the Hub: what the library does.
+#: Pipeline tag of the Hub.
 TAGS = ("mmfusion", "multimodal", "medical")
 
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, name: str = "local-dir:FOLDER") -> str:
-    """Markdown with architecture, classes, data, license, figures, confusion matrix, intended use, limits and loading.
+    """Markdown with architecture, classes, data, license, metrics, confusion matrix, intended use, limits and loading.
 
-    Args:
-        config: The content of ``config.json``. Its entry ``card`` holds facts from the author: ``dataset``,
-            ``license``, ``intended_use`` and ``limits``, each None or missing if unknown; and ``let_through``, findings
-            in the texts that a forced push or export accepted.
-        metrics: The content of ``metrics.json``, if any.
-        name: Name that the model is loaded by.
+    config: Contents of ``config.json``. Its entry ``card`` has facts from the author: ``dataset``, ``license``,
+        ``intended_use`` and ``limits``, each optional; and ``let_through``, findings in the texts accepted with a
+        forced push or export.
+
+    metrics: Contents of ``metrics.json``, or None.
+    name: Name for loading the model.
     """
     from huggingface_hub import ModelCard
 
@@ -72,7 +72,7 @@ def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
 
     Args:
         table: Entry ``processor.table`` of ``config.json``.
-        most: Values of a category that are named.
+        most: Maximum number of category values listed.
     """
     words = {c["name"]: f"number, {c['low']:g} to {c['high']:g} in training" for c in table["numeric"]}
     for column in table["categorical"]:
@@ -84,7 +84,7 @@ def column_words(table: Mapping[str, Any], most: int = 6) -> dict[str, str]:
 
 
 def _head(config: Mapping[str, Any], evaluation: Evaluation, title: str) -> ModelCardData:
-    """The page's YAML head, as the Hub reads it."""
+    """YAML header of the card for the Hub."""
     from huggingface_hub import EvalResult, ModelCardData
 
     card = config.get("card") or {}
@@ -109,28 +109,28 @@ def _confusion(evaluation: Evaluation) -> str:
 
 
 def _text(config: Mapping[str, Any]) -> list[str]:
-    """What the model reads of a text; empty of a model without one."""
+    """Description of the text input; empty without one."""
     processor, vocabulary = config.get("processor") or {}, config.get("vocabulary")
     if not config["model"]["text_encoder"] or not processor:
         return []
     found = ["free text"]
     if template := processor.get("text_template"):
         columns = ", ".join(f"`{name}`" for name in template_fields(template))
-        found = [f"`{template}`, made of the columns {columns}, then free text"]
-    found.append(f"up to {processor['max_length']:,} tokens; the rest is cut")
+        found = [f"`{template}`, from the columns {columns}, then free text"]
+    found.append(f"up to {processor['max_length']:,} tokens; the rest is truncated")
     if vocabulary:
         known = f"{vocabulary['pieces']:,} word pieces"
         if vocabulary["words"] is not None:
             known += (
-                f", {vocabulary['words']:,} words known as such; others are read in pieces down to single characters"
+                f", {vocabulary['words']:,} of them whole words; others are split into pieces down to single characters"
             )
         found.append(known)
-        found.append("each digit is a token" if vocabulary["digits"] else "a number is a word, which may be unknown")
+        found.append("each digit is a token" if vocabulary["digits"] else "numbers are words, which may be unknown")
     return found
 
 
 def _row(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the kind that the model was trained on."""
+    """Example row in the format of the training data."""
     model, template = config["model"], (config.get("processor") or {}).get("text_template")
     row: dict[str, Any] = {}
     if model["image_encoder"]:

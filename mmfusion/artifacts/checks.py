@@ -1,4 +1,4 @@
-"""Checks of a saved model's ``config.json`` before anything is built: types, sizes, contradictions."""
+"""Checks of a saved model's ``config.json`` before the model is built: types, sizes, contradictions."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from mmfusion.untrusted import asks_for_code, is_outside, keys_of, numbers_of, p
 
 _NUMBER = (int, float)
 
-#: entry -> its type; all may be null or left out.
+#: Entry -> its type; all may be null or missing.
 _ENTRIES: Mapping[str, Any] = {
     **dict.fromkeys(("processor", "training", "card", "calibration", "vocabulary", "encoders", "plugins"), dict),
     **dict.fromkeys(("decisions", "familiarity"), dict),
@@ -32,7 +32,7 @@ _PROCESSOR: Mapping[str, Any] = {
     **{"interpolation": str, "text_template": str, "tokenizer": bool, "table": dict, "crop_pct": _NUMBER},
     **{"task": str, "targets": dict, "crop_mode": str},
 }
-#: what of ``training`` is read again; the types of ``training.dataset`` are :data:`_DATASET`.
+#: Entries of ``training`` that are read; the types of ``training.dataset`` are :data:`_DATASET`.
 _TRAINING: Mapping[str, Any] = {
     **dict.fromkeys(("dataset", "rows", "loss", "versions", "towers"), dict),
     "labels": list,
@@ -47,7 +47,7 @@ _DATASET: Mapping[str, Any] = {
 }
 _CARD: Mapping[str, Any] = {**dict.fromkeys(("dataset", "license", "intended_use", "limits"), str), "let_through": list}
 
-#: last part of a number's name -> the largest that is taken.
+#: Last part of a number's name -> maximum.
 _MOST = (
     (("num_classes",), 100_000),
     (("num_layers", "num_hidden_layers", "n_layer", "n_layers", "layers", "depth", "depths"), 512),
@@ -56,9 +56,9 @@ _MOST = (
     (("max_length",), 1_000_000),
     (("dim", "hidden_size", "intermediate_size", "hidden_dim", "embed_dim", "aux_hidden", "bag_dim", "width"), 65_536),
 )
-#: of any other number.
+#: Maximum of any other number.
 _MOST_OF_ALL = 1e9
-#: characters of a template; bytes of all names of classes would fit into it many times.
+#: Maximum length of a template, far above that of all class names together.
 _LONGEST_TEMPLATE = 10_000
 
 
@@ -66,8 +66,8 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Check a configuration with current names.
 
     Raises:
-        ValueError: An entry has a wrong type, a number is out of range, a path leads out of the folder, an entry could
-            fetch code, or two entries contradict each other; the message names file and entry.
+        ValueError: An entry has a wrong type, a number is out of range, a path leaves the folder, an entry could fetch
+            code, or two entries contradict each other; the message names file and entry.
     """
     for fault in _faults(config):
         raise ValueError(f"{path}: {clip(fault, 300)}; save the model again.")
@@ -78,14 +78,14 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
         raise ValueError(f"{path}: its entry 'export' lacks format, file or sha256; export the model again.")
     for part in ("model", "export"):
         for name, value in paths_outside(config.get(part), part):
-            how = "which nothing is read from; save the model again, or name a file in the folder."
-            raise ValueError(f"{path}: {clip(name)} is {clip(repr(value))}, a path out of its folder, {how}")
+            how = "which is not allowed; save the model again, or use a file in the folder."
+            raise ValueError(f"{path}: {clip(name)} is {clip(repr(value))}, a path outside its folder, {how}")
     for what in _contradictions(config):
         refuse_edit(f"{path}: {what}")
 
 
 def _faults(config: Mapping[str, Any]) -> Iterator[str]:
-    """What is of another type or size than the library writes."""
+    """Entries with another type or size than the library writes."""
     processor, training = config.get("processor") or {}, config.get("training") or {}
     yield from _wrong_types("", config, _ENTRIES)
     yield from _wrong_types("model.", config["model"], _MODEL)
@@ -104,8 +104,8 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
             last = name.rpartition(".")[2]
             limit = next((limit for names, limit in _MOST if last in names), None)
             least, most = (-_MOST_OF_ALL, _MOST_OF_ALL) if limit is None else (0.0, float(limit))
-            if not least <= number <= most:  # also what is no number
-                yield f"{name} is {clip(repr(number))}, and {least:,.0f} to {most:,.0f} is taken"
+            if not least <= number <= most:  # also true for NaN
+                yield f"{name} is {clip(repr(number))}, expected {least:,.0f} to {most:,.0f}"
     if len(processor.get("text_template") or "") > _LONGEST_TEMPLATE:
         yield f"processor.text_template is longer than {_LONGEST_TEMPLATE:,} characters"
 
@@ -134,7 +134,7 @@ def _lists_of_texts(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]
 
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
-    """Facts that the library writes twice, and that differ."""
+    """Redundant entries that differ."""
     processor, training = config.get("processor") or {}, config.get("training") or {}
     labels: Any = processor.get("labels")
     size = processor.get("image_size")
@@ -142,7 +142,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     for name, others in told.items() if labels else ():
         if others and list(others) != list(labels):
             yield f"processor.labels {clip(repr(labels))} and {name} {clip(repr(others))} contradict each other"
-    if size and config.get("label_names"):  # before that was written, the sizes were those of the backbone
+    if size and config.get("label_names"):  # older files without it have the sizes of the backbone
         shown = {"input_size": [3, size, size], "mean": processor.get("mean"), "std": processor.get("std")}
         for name, value in shown.items():
             if (other := config.get(name)) is not None and value is not None and list(other) != list(value):
@@ -150,7 +150,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
-    """What was chosen on validation rows: the calibration, and whether test-time views are averaged."""
+    """Settings chosen on validation rows: the calibration, and test-time augmentation."""
     calibration = config.get("calibration")
     fitted = calibration if isinstance(calibration, dict) else {}
     chosen: Any = fitted.get("temperature", fitted.get("quantiles")) if {"fitted_on", "n"} <= fitted.keys() else None
@@ -166,7 +166,7 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
         classes = config["model"].get("num_classes")
         numbers: list[Any] = [strength, *prior] if isinstance(prior, list) and len(prior) == classes else [None]
         if not all(_is_number(number) and abs(number) < 1e6 for number in numbers):
-            what = f"prior_strength and log_prior are a number and {classes}, of the classes"
+            what = f"prior_strength and log_prior must be a number and {classes}, one per class"
             raise ValueError(
                 f"{path}: {what}; got {clip(repr(strength))} and {clip(repr(prior))}; save the model again."
             )
@@ -175,7 +175,7 @@ def _check_decisions(path: Path, config: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(config.get("tta", False), bool):
-        raise ValueError(f"{path}: tta is true or false, not {clip(repr(config['tta']))}; save the model again.")
+        raise ValueError(f"{path}: tta must be true or false, got {clip(repr(config['tta']))}; save the model again.")
 
 
 def _is_number(value: Any) -> bool:
@@ -183,9 +183,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_model(path: Path, model: Mapping[str, Any]) -> None:
-    """A saved model brings its weights and tower configurations; nothing in it may look for them elsewhere."""
+    """A saved model contains its weights and tower configurations; none of its entries may load them elsewhere."""
     if model.get("encoder_weights") is not None:
-        raise ValueError(f"{path} asks for encoder_weights; a saved model brings its own. Save it again.")
+        raise ValueError(f"{path} has encoder_weights, but a saved model contains its weights. Save it again.")
     if model.get("text_encoder") is not None and not (model.get("text_args") or {}).get("config"):
         what = "the configuration of its text encoder (text_args.config)"
         raise ValueError(f"{path} lacks {what}; save the model again.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass
 class PushConfig:
-    """Options of push.
+    """Options of ``mmfusion push``.
 
     Attributes:
         model: Folder of a saved model, or a run folder.
@@ -15,7 +15,7 @@ class PushConfig:
         overwrite_card: Also replace a README.md there that mmfusion did not write.
         message: Commit message.
         force: Push although the model's texts contain possible names, dates, ids, paths or keys; the card records it.
-        dry_run: List the files with their sizes, the licence and the card, without uploading.
+        dry_run: List the files with their sizes, the license and the card, without uploading.
     """
 
     model: str

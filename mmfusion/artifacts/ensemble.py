@@ -7,19 +7,19 @@ from pathlib import Path
 from mmfusion.artifacts.names import ENSEMBLE
 from mmfusion.files import write_json
 
-#: changes when the file does.
+#: Incremented when the file format changes.
 FORMAT_VERSION = 1
 
 
 def write_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
-    """Write the folder of an ensemble, which predicts the mean of its members' calibrated probabilities.
+    """Write the folder of an ensemble, which averages its members' calibrated probabilities.
 
     Args:
-        folder: Folder to write to; its ``ensemble.json`` lists the members, the first of which says how data are read.
-        members: Name -> folder of a saved model, which is copied; at least two.
+        folder: Output folder; its ``ensemble.json`` lists the members, the first of which defines how data are read.
+        members: Name -> folder of a saved model to copy; at least two.
 
     Raises:
-        ValueError: Fewer than two.
+        ValueError: There are fewer than two members.
     """
     if len(members) < 2:
         raise ValueError(f"An ensemble needs at least two models, got {len(members)}.")

@@ -22,27 +22,27 @@ from mmfusion.files import update_json, write_json, write_text
 from mmfusion.names import clip
 from mmfusion.untrusted import read_foreign_json
 
-#: beginnings of the names of saved models that are not shipped.
+#: Prefixes of saved models that are not shipped.
 PREFIXES = (LOCAL, HUB)
 
 
 def is_saved(name: str) -> bool:
-    """Whether a model's name is that of trained weights: with a prefix or a tag, or a folder and no architecture."""
+    """Whether a name refers to trained weights: with a prefix or a tag, or a folder that is not an architecture."""
     if any(mark in name for mark in ":./"):
         return True
     return model_in(folder_of(name)) is not None and not registry.is_known("model", name)
 
 
 def full_name(name: str) -> str:
-    """A model's name; that of shipped weights with the tag that was left out."""
+    """A model's name, with the tag added for shipped weights."""
     return str(_shipped_as(name) or name)
 
 
 def _shipped_as(name: str) -> Weights | None:
-    """The installed weights of an ``arch.tag``, or of an ``arch``, whose first tag is meant, mmfusion's own first.
+    """The installed weights of an ``arch.tag``, or of an ``arch`` with its first tag, preferring mmfusion's own.
 
     Raises:
-        ValueError: Two packages have weights of that name.
+        ValueError: Two packages have weights of the same name.
     """
     found = [tag for tag in shipped() if name in (tag, tag.partition(".")[0])]
     refuse_clash(found)
@@ -50,7 +50,7 @@ def _shipped_as(name: str) -> Weights | None:
 
 
 def refuse_path(name: str) -> None:
-    """Raise ValueError, with what to write instead, for a name that looks like a path."""
+    """Raise ValueError, with the correct form, for a name that looks like a path."""
     if "/" in name or "\\" in name or Path(name).expanduser().is_dir():
         raise ValueError(
             f"{name!r} looks like a path; write '{LOCAL}{name}' for a folder or '{HUB}{name}' for the Hub."
@@ -61,37 +61,37 @@ def resolve_artifact(name: str | os.PathLike[str]) -> Path:
     """The folder of a trained model, by its name.
 
     Args:
-        name: A folder (a run folder stands for its ``best``), also as ``local-dir:FOLDER``; ``hf-hub:org/name`` with an
+        name: A folder (for a run folder, its ``best``), also as ``local-dir:FOLDER``; ``hf-hub:org/name`` with an
             optional ``@revision``; or an ``arch.tag`` shipped with the package. A folder of that name takes precedence,
             with a warning.
 
     Raises:
-        FileNotFoundError: No such folder, repository or revision, or no saved model in it.
-        ValueError: No such weights, or a folder of an ensemble, which is several models.
+        FileNotFoundError: The folder, repository or revision does not exist, or has no saved model.
+        ValueError: The weights do not exist, or the folder is an ensemble of several models.
     """
     folder, *others = resolve_members(name)
     if others:
-        raise ValueError(f"{os.fspath(name)!r} is an ensemble; name one of its members, such as {folder}.")
+        raise ValueError(f"{os.fspath(name)!r} is an ensemble; use one of its members, such as {folder}.")
     return folder
 
 
 def resolve_members(name: str | os.PathLike[str]) -> list[Path]:
     """The folders of the trained models behind a name: one, or the members of an ensemble.
 
-    As :func:`resolve_artifact` otherwise.
+    Otherwise as :func:`resolve_artifact`.
     """
     folder = _located(name)
     return members_in(folder) or [folder]
 
 
 def member_names(name: str | os.PathLike[str]) -> Sequence[str | os.PathLike[str]]:
-    """A model's name as it is, or the folders of the members of an ensemble."""
+    """The model's name unchanged, or the folders of an ensemble's members."""
     found = resolve_members(name)
     return found if len(found) > 1 else [name]
 
 
 def _located(name: str | os.PathLike[str]) -> Path:
-    """The folder that a name means."""
+    """The folder of a name."""
     if not isinstance(name, str) or name.startswith(LOCAL):
         return saved_in(name)
     if name.startswith(HUB):
@@ -99,47 +99,47 @@ def _located(name: str | os.PathLike[str]) -> Path:
     weights = _shipped_as(name)
     if (folder := model_in(folder_of(name))) is not None:
         if weights is not None:
-            other = "the package's weights of that name are loaded from another folder, or after renaming this one"
-            warnings.warn(f"{name!r} is taken as the folder {folder.resolve()}; {other}.", stacklevel=2)
+            other = "to load the package's weights of that name, use another working directory or rename this folder"
+            warnings.warn(f"{name!r} refers to the folder {folder.resolve()}; {other}.", stacklevel=2)
         return folder
     if weights is not None:
         return weights.folder
     if folder_of(name).is_dir():
-        return saved_in(name)  # which tells what is missing there
+        return saved_in(name)  # raises with the missing file
     if "/" in name or "\\" in name:
         raise FileNotFoundError(f"{name!r}: there is no such folder; a model on the Hub is '{HUB}{name}'.")
     return shipped_weights(name).folder
 
 
 def shipped_weights(name: str) -> Weights:
-    """The weights that come with the package by ``arch.tag``, or by ``arch``, whose first tag is meant.
+    """The weights of an installed package by ``arch.tag``, or by ``arch`` with its first tag.
 
     Raises:
-        ValueError: There are none.
+        ValueError: They do not exist.
     """
     weights = _shipped_as(name)
     if weights is None:
         tags = shipped()
-        have = f"there are {', '.join(tags)}" if tags else "this version ships none"
+        have = f"available: {', '.join(tags)}" if tags else "this version ships none"
         architecture = name.partition(".")[0]
         try:
             registry.check_written("model", architecture)
         except ValueError:
-            fix = "Nor is there a folder of that name."
+            fix = "There is also no folder of that name."
         else:
             start = f'create_model({architecture!r}, encoder_weights="default")'
-            fix = f"A new model whose encoders start from published weights is {start}."
+            fix = f"For a new model with published encoder weights, use {start}."
         raise ValueError(f"No pretrained weights for {name!r}; {have}. {fix}")
     return weights
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a saved model, with current names for earlier format versions.
+    """Read the ``config.json`` of a saved model, renaming entries of earlier format versions.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is not readable, has an unknown format version, lacks the model, points outside the folder, has
-            an invalid value or a contradiction, or was edited since it was saved.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is unreadable, has an unknown format version, lacks the model, points outside the folder, has an
+            invalid value or a contradiction, or was edited after saving.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -147,13 +147,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_foreign_json(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); fetch or save the model again.") from None
+        raise ValueError(f"{path} is not readable JSON ({error}); download or save the model again.") from None
     version = config.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         known = "1" if FORMAT_VERSION == 1 else f"1 to {FORMAT_VERSION}"
-        raise ValueError(
-            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {known}; update mmfusion."
-        )
+        raise ValueError(f"{path} has format_version {clip(repr(version))}, this mmfusion supports {known}; update it.")
     if not isinstance(config.get("model"), dict):
         raise ValueError(f"{path} has no 'model' entry; save the model again.")
     config["model"] = renamed_model(config["model"], version)
@@ -163,7 +161,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
-    """The ``metrics.json`` of a saved model; None where it has none."""
+    """The ``metrics.json`` of a saved model, or None."""
     path = folder / METRICS
     return read_foreign_json(path) if path.is_file() else None
 

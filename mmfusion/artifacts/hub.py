@@ -8,23 +8,23 @@ from mmfusion.artifacts.names import CARD, CONFIG, FILES, METRICS, READ, WEIGHTS
 from mmfusion.repositories import answers, fetch_files
 from mmfusion.untrusted import read_foreign_json
 
-#: a saved model's own files and its tokenizer's: what is fetched of a repository, and pushed of a folder. Neither
-#: pickle nor code, and nothing else that lies beside them.
+#: Files of a saved model and its tokenizer, the only ones downloaded from a repository or pushed from a folder; they
+#: include no pickle and no code.
 HUB_FILES = (CARD, FILES, METRICS, *READ)
 
 
 def fetch(name: str) -> Path:
-    """The folder of a repository's saved model, from the cache if complete, else downloaded.
+    """Return the folder of a repository's saved model, from the cache if complete, else after downloading it.
 
-    Files appear in the cache only when complete; an interrupted download continues the next time. A corrupted file is
-    downloaded once more, and a model that is complete in the cache is loaded whatever the Hub answers.
+    Files appear in the cache only when complete; an interrupted download resumes. A corrupted file is downloaded once
+    more, and a model that is complete in the cache is loaded even if the Hub is unavailable.
 
     Args:
         name: ``hf-hub:org/name``, with an optional ``@revision`` (branch, tag or commit).
 
     Raises:
-        FileNotFoundError: No such repository or revision, no access to it, or no network and nothing in the cache; the
-            message tells which, and the fix.
+        FileNotFoundError: The repository or revision does not exist or is inaccessible, or there is no network and
+            nothing in the cache; the message gives the fix.
         ValueError: A file is damaged, in the repository or in the cache.
     """
     try:
@@ -40,15 +40,15 @@ def fetch(name: str) -> Path:
         return folder
     except ValueError as error:
         if not answers():
-            way = f"where the Hub can be reached it is fetched again, or delete {folder}"
-            raise ValueError(f"{error} This is a copy in the cache; {way}.") from None
+            way = f"it is downloaded again when the Hub is reachable, or delete {folder}"
+            raise ValueError(f"{error} This is a cached copy; {way}.") from None
     folder = fetch_files(name, HUB_FILES, again=True)
     _check_whole(folder)
     return folder
 
 
 def _check_whole(folder: Path) -> None:
-    """Raise ValueError where a file is not the one that was saved; what is missing is told by loading."""
+    """Raise ValueError for a file that was changed after saving; missing files are reported when loading."""
     there = [name for name in READ if (folder / name).is_file()]
     check_files(folder, *there)
     if CONFIG in there and WEIGHTS in there:
@@ -56,7 +56,7 @@ def _check_whole(folder: Path) -> None:
 
 
 def _whole_in_cache(name: str) -> Path | None:
-    """The folder in the cache, where it has all of a saved model."""
+    """The cached folder, if it has a complete saved model."""
     try:
         folder = fetch_files(name, HUB_FILES, cached=True)
         names = listed(folder) or (CONFIG, WEIGHTS)

@@ -1,6 +1,6 @@
 """``files.json``: the SHA-256 of every file that loading reads, to detect damage and edits.
 
-It detects changed files but does not prove who saved them: whoever can change a file can change ``files.json``, too.
+It detects changed files but does not authenticate them: whoever can change a file can also change ``files.json``.
 """
 
 import warnings
@@ -15,18 +15,18 @@ from mmfusion.artifacts.names import CONFIG, FILES, READ, WEIGHTS
 from mmfusion.files import sha256, write_json
 from mmfusion.untrusted import read_foreign_json
 
-#: bytes of a ``files.json``, at most.
+#: Maximum size of ``files.json`` in bytes.
 _MOST = 1 << 20
 
-#: whether edits are accepted; None outside of every :func:`edits`.
+#: Whether edits are accepted; None outside any :func:`edits`.
 _accepted: ContextVar[bool | None] = ContextVar("edited files are accepted", default=None)
 
 
 @contextmanager
 def edits(accepted: bool | None) -> Iterator[None]:
-    """Context that accepts model folders edited by hand (True), refuses them (False), or changes nothing (None).
+    """Context that accepts model folders edited by hand (True), rejects them (False), or changes nothing (None).
 
-    :func:`accept_edits` within the block holds until its end.
+    :func:`accept_edits` inside the block is effective until its end.
     """
     token = _accepted.set(bool(_accepted.get()) if accepted is None else accepted)
     try:
@@ -49,12 +49,12 @@ def refuse_edit(what: str) -> None:
     """
     if not _accepted.get():
         way = "or accept the edit with --allow_edited (in Python allow_edited=True)"
-        raise ValueError(f"{what}; fetch or save the model again, {way}.")
+        raise ValueError(f"{what}; download or save the model again, {way}.")
     warnings.warn(f"{what}; accepted, because edits are allowed.", stacklevel=3)
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; that of a large one is computed once while its size and time stay."""
+    """SHA-256 of a file, cached for large files while size and time are unchanged."""
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
@@ -69,7 +69,7 @@ def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / WEIGHTS
     if config.get("weights_sha256") not in (None, digest(path)):
         what = f"{path} is damaged (not the file that {CONFIG} was written with)"
-        raise ValueError(f"{what}; fetch or save the model again.")
+        raise ValueError(f"{what}; download or save the model again.")
 
 
 def begin(folder: Path) -> None:
@@ -79,7 +79,7 @@ def begin(folder: Path) -> None:
 
 
 def write_files(folder: Path, program: str | None = None) -> None:
-    """Write ``files.json``, last of all files of a saved model.
+    """Write ``files.json``, after all other files of a saved model.
 
     Args:
         folder: The saved model.
@@ -90,19 +90,19 @@ def write_files(folder: Path, program: str | None = None) -> None:
 
 
 def listed(folder: Path) -> Mapping[str, str] | None:
-    """File -> SHA-256, as ``files.json`` has them; None of a folder without it, which an earlier version wrote.
+    """File -> SHA-256 from ``files.json``; None without it, as in earlier versions.
 
     Raises:
-        ValueError: It is no such list.
+        ValueError: It is not such a list.
     """
     path = folder / FILES
     if not path.exists() and not path.is_symlink():
         return None
     found: Any = read_foreign_json(path, _MOST).get("sha256")
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ValueError(f"{path} lists no SHA-256 of files (sha256); fetch or save the model again.")
+        raise ValueError(f"{path} has no SHA-256 of files (sha256); download or save the model again.")
     if CONFIG not in found:
-        raise ValueError(f"{path} does not list {CONFIG}; fetch or save the model again.")
+        raise ValueError(f"{path} does not list {CONFIG}; download or save the model again.")
     return found
 
 
@@ -110,8 +110,8 @@ def check_files(folder: Path, *names: str) -> None:
     """Check that the files of a saved model are unchanged.
 
     Args:
-        folder: The saved model; without ``files.json`` nothing is checked.
-        names: Files to check; files that did not exist when it was saved must not exist now.
+        folder: The saved model; without ``files.json`` there is no check.
+        names: Files to check; files that did not exist when saving must not exist now.
 
     Raises:
         ValueError: A file was changed, added or removed, and edits are not accepted; or ``files.json`` is damaged.

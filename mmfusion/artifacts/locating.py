@@ -1,4 +1,4 @@
-"""Folders of saved models: resolution of names, and portable names."""
+"""Folders of saved models: name resolution and portable names."""
 
 import os
 from pathlib import Path
@@ -11,26 +11,26 @@ from mmfusion.untrusted import is_outside, read_foreign_json
 
 
 def saved_in(name: str | os.PathLike[str]) -> Path:
-    """The saved model in a folder; a run folder stands for its ``best``.
+    """The saved model in a folder; for a run folder, its ``best``.
 
     Args:
         name: The folder, with or without ``local-dir:``.
 
     Raises:
-        FileNotFoundError: No such folder, or no saved model in it.
+        FileNotFoundError: The folder does not exist or has no saved model.
     """
     folder = folder_of(name)
     if (found := model_in(folder)) is not None:
         return found
     if not folder.is_dir():
-        raise FileNotFoundError(f"{os.fspath(name)!r}: there is no folder {folder}.")
-    raise FileNotFoundError(f"{os.fspath(name)!r}: {folder} holds no saved model (no {CONFIG}, no best/{CONFIG}).")
+        raise FileNotFoundError(f"{os.fspath(name)!r}: the folder {folder} does not exist.")
+    raise FileNotFoundError(f"{os.fspath(name)!r}: {folder} has no saved model (no {CONFIG}, no best/{CONFIG}).")
 
 
 def own_folder(name: str | os.PathLike[str]) -> Path:
-    """The folder of a saved model that one may write to: neither of the package nor of the Hub's cache; ValueError."""
+    """Folder of a saved model outside the package and the Hub's cache, for writing; otherwise ValueError."""
     if (folder := model_in(folder_of(name))) is None:
-        raise ValueError(f"store writes into a folder of your own, which {os.fspath(name)} is not; copy the model.")
+        raise ValueError(f"store needs a folder of your own, which {os.fspath(name)} is not; copy the model.")
     return folder
 
 
@@ -40,16 +40,16 @@ def folder_of(name: str | os.PathLike[str]) -> Path:
 
 
 def model_in(folder: Path) -> Path | None:
-    """The folder itself, or its ``best``, whichever holds a saved model or an ensemble; None where neither does."""
+    """The folder, or its ``best``, if it has a saved model or an ensemble; else None."""
     files = (CONFIG, ENSEMBLE)
     return next((each for each in (folder, folder / "best") if any((each / name).is_file() for name in files)), None)
 
 
 def members_in(folder: Path) -> list[Path]:
-    """The saved models that the folder of an ensemble lists; none where it is that of one model.
+    """The saved models listed in the folder of an ensemble; empty for a single model.
 
     Raises:
-        ValueError: It lists something else than folders below it, or is of a later version.
+        ValueError: An entry is not a folder inside it, or the version is newer.
     """
     if (folder / CONFIG).is_file() or not (folder / ENSEMBLE).is_file():
         return []
@@ -57,16 +57,16 @@ def members_in(folder: Path) -> list[Path]:
     if (version := told.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
         path = folder / ENSEMBLE
         raise ValueError(
-            f"{path} has format_version {clip(repr(version))}, this mmfusion reads {FORMAT_VERSION}; update mmfusion."
+            f"{path} has format_version {clip(repr(version))}, this mmfusion supports {FORMAT_VERSION}; update it."
         )
     listed: Any = told.get("members")
     known = isinstance(listed, list) and len(listed) > 1 and all(isinstance(name, str) for name in listed)
     if not known or any(is_outside(name) for name in listed):
-        raise ValueError(f"{folder / ENSEMBLE} lists no two members, as folders below it: {clip(str(listed))}.")
+        raise ValueError(f"{folder / ENSEMBLE} must list at least two subfolders, got {clip(str(listed))}.")
     return [saved_in(folder / name) for name in listed]
 
 
 def portable_name(name: str) -> str:
-    """A model's name for files that are shared: only the last part of a local path."""
+    """A model's name for shared files: only the last part of a local path."""
     is_local = name.startswith(LOCAL) or model_in(folder_of(name)) is not None
     return f"{LOCAL}{folder_of(name).resolve().name}" if is_local else name

@@ -1,4 +1,4 @@
-"""A saved model given to the Hugging Face Hub: looked through first, and then in one commit."""
+"""Upload of a saved model to the Hugging Face Hub in one commit, after checking its contents."""
 
 import os
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ from mmfusion.repositories import LOG_IN, reason_of, status_of
 def contents(
     folder: str | os.PathLike[str], repo_id: str, traces: list[Trace] | None = None
 ) -> dict[str, Path | bytes]:
-    """What is pushed of a saved model, by name in the repository: files, and the card as it will read there.
+    """Files to push, by name in the repository, including the card adapted to the Hub.
 
     Args:
         folder: The saved model.
         repo_id: ``org/name``, for the card.
-        traces: What is given away on purpose, for the card.
+        traces: Accepted findings, for the card.
 
     Raises:
-        FileNotFoundError: The folder holds no saved model, or one of its files is missing.
-        ValueError: A file is damaged or was edited, or is a link out of the folder.
+        FileNotFoundError: The folder has no saved model, or a file is missing.
+        ValueError: A file is damaged or edited, or is a link out of the folder.
     """
     root = saved_in(folder).resolve()
     names = [name for name in sorted(HUB_FILES) if (root / name).exists() or (root / name).is_symlink()]
@@ -41,10 +41,10 @@ def contents(
         try:
             text = (root / CARD).read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise ValueError(f"{root / CARD} is not UTF-8 text; write it again, or remove it.") from None
+            raise ValueError(f"{root / CARD} is not UTF-8 text; rewrite or delete it.") from None
         about = let_through(config.get("card"), traces or [])
         if MARK in text:
-            # the saved model's card, with the name that it has on the Hub
+            # the saved model's card, with its name on the Hub
             found[CARD] = model_card({**config, "card": about}, metrics, f"{HUB}{repo_id}").encode()
         elif traces:
             found[CARD] = f"{text.rstrip()}\n\nPublished with --force: {', '.join(about['let_through'])}.\n".encode()
@@ -52,7 +52,7 @@ def contents(
 
 
 def _refuse_link(root: Path, path: Path) -> None:
-    """Refuse a link out of a saved model's folder; the cache of the Hub keeps its files in a folder of their own."""
+    """Reject a link out of a saved model's folder, except into the Hub's cache."""
     target, blobs = path.resolve(), root.parent.parent / "blobs"
     inside = target.is_relative_to(root) or (root.parent.name == "snapshots" and target.is_relative_to(blobs))
     if not inside or not target.is_file():
@@ -60,11 +60,11 @@ def _refuse_link(root: Path, path: Path) -> None:
 
 
 def _checked(root: Path) -> Mapping[str, Any]:
-    """The configuration of a saved model whose files are whole, as far as can be told without building it.
+    """The configuration of a saved model with valid files, checked without building it.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is damaged or was edited.
+        ValueError: A file is damaged or edited.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -87,10 +87,10 @@ def _check_tokenizer(path: Path) -> None:
     from tokenizers import Tokenizer
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, and the model's processor needs it; save the model again.")
+        raise FileNotFoundError(f"{path} does not exist, but the model's processor needs it; save the model again.")
     try:
         Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust tokenizers raise plain Exception
+    except Exception as error:  # Rust tokenizers raise plain Exception
         raise ValueError(f"{path} is damaged ({one_line(error)}); save the model again.") from None
 
 
@@ -104,22 +104,22 @@ def push_to_hub(
     message: str = "Upload model with mmfusion",
     force: bool = False,
 ) -> str:
-    """Upload a saved model to the Hub in one commit. A card written by mmfusion then shows how to load it from there.
+    """Upload a saved model to the Hub in one commit. A card written by mmfusion is adapted to the repository.
 
-    Before the upload, the model's files are checked, and its texts are searched for names, dates, ids, paths and keys.
+    Before uploading, files are checked, and texts are searched for names, dates, ids, paths and keys.
 
     Args:
-        folder: Saved model; a run folder stands for its ``best``. Only the files of the saved model are uploaded.
-        repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which has the other arguments too.
+        folder: Saved model; for a run folder, its ``best``. Only files of the saved model are uploaded.
+        repo_id: ``repo`` of :class:`~mmfusion.artifacts.config.PushConfig`, which describes the other arguments.
 
     Returns:
-        Address of the commit.
+        URL of the commit.
 
     Raises:
-        FileNotFoundError: The folder holds no saved model.
-        PermissionError: No token, or one that may not write there.
-        ValueError: A file is damaged, was edited or leads out of the folder; a text contains possible personal data and
-            ``force`` is not set; or the Hub refused. The message tells which.
+        FileNotFoundError: The folder has no saved model.
+        PermissionError: There is no token, or it lacks write access.
+        ValueError: A file is damaged, edited or outside the folder; a text may contain personal data and ``force`` is
+            not set; or the Hub rejected the upload.
         ConnectionError: The Hub cannot be reached.
         OSError: A local file cannot be read or written.
     """
@@ -130,7 +130,7 @@ def push_to_hub(
     files = contents(folder, repo_id, traces if force else None)
     refuse_traces(str(folder), traces, force)
     if get_token() is None:
-        raise PermissionError(f"{repo_id}: there is no token to push with; {LOG_IN}.")
+        raise PermissionError(f"{repo_id}: there is no access token; {LOG_IN}.")
     operations = {name: CommitOperationAdd(path_in_repo=name, path_or_fileobj=x) for name, x in files.items()}
     api = HfApi()
     try:
@@ -141,10 +141,10 @@ def push_to_hub(
     except (HfHubHTTPError, HFValidationError) as error:
         kind = PermissionError if status_of(error) in (401, 403) else ValueError
         raise kind(f"{repo_id}: {reason_of(error, repo_id, revision or '')}") from error
-    except Exception as error:  # whatever the client's HTTP library has for a network that is not there
+    except Exception as error:  # any error of the client's HTTP library for a missing network
         if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
             raise OSError(f"{repo_id}: a file on this machine: {one_line(error)}.") from error
-        why = f"the Hub cannot be reached ({one_line(error)}); push again where there is a network."
+        why = f"the Hub cannot be reached ({one_line(error)}); push again with a network connection."
         raise ConnectionError(f"{repo_id}: {why}") from error
     return str(commit.commit_url)
 

@@ -17,7 +17,7 @@ class Pushed:
 
     Attributes:
         repo: ``org/name`` on the Hub.
-        commit: Address of the commit.
+        commit: URL of the commit.
     """
 
     repo: str
@@ -36,9 +36,9 @@ class PushPlan:
         repo: ``org/name`` on the Hub.
         private: Whether a new repository is private.
         files: Name -> bytes.
-        license: Licence of the weights on the card; None without one.
-        card: Text of the card; None if the folder has none.
-        findings: Possible personal data in its texts, in a line; None if nothing was found.
+        license: License of the weights on the card, or None.
+        card: Text of the card, or None.
+        findings: Possible personal data in its texts in one line, or None.
     """
 
     repo: str
@@ -49,14 +49,14 @@ class PushPlan:
     findings: str | None = None
 
     def summary(self) -> str:
-        """Files, bytes, licence and card."""
+        """Files, sizes, license and card."""
         access = "private" if self.private else "public"
         width = max(map(len, self.files))
-        lines = [f"to {self.repo} ({access} where it is new):"]
+        lines = [f"to {self.repo} ({access} if new):"]
         lines += [f"  {name:{width}}  {size:>12,} bytes" for name, size in self.files.items()]
-        lines += [f"  {'together':{width}}  {sum(self.files.values()):>12,} bytes"]
-        lines += [f"licence: {self.license or 'none given; set card.license'}", "card:", self.card or "none"]
-        lines += [f"it would be stopped (--force) by {self.findings}"] if self.findings else []
+        lines += [f"  {'total':{width}}  {sum(self.files.values()):>12,} bytes"]
+        lines += [f"license: {self.license or 'none; set card.license'}", "card:", self.card or "none"]
+        lines += [f"--force would be needed because of {self.findings}"] if self.findings else []
         return "\n".join([*lines, "nothing was sent (dry_run)"])
 
 

@@ -1,8 +1,8 @@
-"""Trained weights that come in installed packages: mmfusion's own, and those of the entry-point group.
+"""Trained weights in installed packages: mmfusion's own, and those of an entry-point group.
 
-One saved model a folder, ``arch.tag``. mmfusion's own lie in ``mmfusion/checkpoints``. Another distribution offers an
-entry point of the group ``mmfusion.weights`` whose value is the package that has such folders beside its
-``__init__.py``; no code of it is run.
+Each ``arch.tag`` is a folder with a saved model. mmfusion's own are in ``mmfusion/checkpoints``. Other distributions
+define an entry point of the group ``mmfusion.weights`` whose value is a package with such folders next to its
+``__init__.py``; none of its code is run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mmfusion.untrusted import read_foreign_json
 
 logger = logging.getLogger(__name__)
 
-#: entry-point group of packages with weights.
+#: Entry-point group of packages with weights.
 GROUP = "mmfusion.weights"
 
-#: figures that a list shows.
+#: Metrics shown in lists.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_auroc")
 
 
@@ -72,7 +72,7 @@ class Weights(str):
     @property
     def terms(self) -> str:
         if self.license is None:
-            return "licence not told"
+            return "license unknown"
         return f"{self.license} (for research only)" if "-nc" in self.license.lower() else self.license
 
     @property
@@ -80,7 +80,7 @@ class Weights(str):
         return (self.folder / WEIGHTS).stat().st_size
 
     def facts(self) -> list[str]:
-        """Data set, figures on its rows, size, licence and (of weights from elsewhere) the package, in words."""
+        """Data set, metrics, size, license and (for other weights) the package, in words."""
         known = {name: self.metrics.get(name) for name in SHOWN}
         figures = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items() if value is not None]
         where = " ".join(filter(None, (self.dataset, self.metrics.get("split"))))
@@ -92,17 +92,17 @@ class Weights(str):
 
 
 def shipped() -> list[Weights]:
-    """All weights of installed packages, in natural order; :func:`refuse_clash` tells those that share a name."""
+    """All weights of installed packages, in natural order; see :func:`refuse_clash` for shared names."""
     found = [Weights(path, package) for package, root in _roots().items() for path in _models_in(root, package)]
     return sorted(found, key=natural_key)
 
 
 def refuse_clash(weights: list[Weights]) -> None:
-    """Raise ValueError where two packages bring weights of one name: neither may stand for the other."""
+    """Raise ValueError if two packages have weights of the same name."""
     packages: dict[str, str] = {}
     for each in weights:
         if (other := packages.setdefault(str(each), each.package)) != each.package:
-            raise ValueError(f"{each} comes with {other} and with {each.package}; uninstall one of the two.")
+            raise ValueError(f"{each} is in both {other} and {each.package}; uninstall one of the two.")
 
 
 @cache
@@ -113,7 +113,7 @@ def tell_terms(weights: Weights) -> None:
 
 @cache
 def _roots() -> dict[str, Path]:
-    """Package -> the folder that has its weights."""
+    """Package -> its folder of weights."""
     from importlib.metadata import entry_points
 
     roots = {"mmfusion": Path(__file__).parents[1] / "checkpoints"}
@@ -121,17 +121,17 @@ def _roots() -> dict[str, Path]:
         package, *inner = entry.value.split(".")
         spec = find_spec(package) if all(map(str.isidentifier, (package, *inner))) else None
         if spec is None or not spec.submodule_search_locations:
-            logger.warning("The entry point %r of %s names no package: %r", entry.name, GROUP, entry.value)
+            logger.warning("The entry point %r of %s is not a package: %r", entry.name, GROUP, entry.value)
         else:
             roots[entry.value] = Path(spec.submodule_search_locations[0]).joinpath(*inner)
     return roots
 
 
 def _models_in(root: Path, package: str) -> Iterator[Path]:
-    """Folders ``arch.tag`` below a package's folder; one that leads out of it is left out, and told."""
+    """Folders ``arch.tag`` in a package's folder; links out of it are skipped with a warning."""
     for path in root.iterdir() if root.is_dir() else ():
         if "." in path.name and (path / CONFIG).is_file():
             if (path / WEIGHTS).resolve().is_relative_to(root.resolve()):
                 yield path
             else:
-                logger.warning("%s of the package %s leads out of its folder, and is left out", path.name, package)
+                logger.warning("%s of the package %s is a link out of its folder and is skipped", path.name, package)

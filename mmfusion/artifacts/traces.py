@@ -1,6 +1,6 @@
-"""Search for personal data and machine data in the texts of a saved model before it is shared.
+"""Searches the texts of a saved model for personal data and machine data before it is shared.
 
-Patterns find dates, paths or keys, but not every name. ``privacy.min_patients`` keeps rare values out of vocabularies.
+Patterns find dates, paths and keys, but not every name. ``privacy.min_patients`` keeps rare values out of vocabularies.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from mmfusion.artifacts.names import CARD, CONFIG, FILES, METRICS, READ
 from mmfusion.untrusted import MOST_JSON, is_outside, read_foreign_json
 
-#: Given names that are common somewhere and are no word of medicine; a vocabulary should hold none, and a text none
-#: before a word with a capital letter (:data:`GIVEN`).
+#: Common given names that are not medical terms; a vocabulary should contain none, and a text none before a capitalized
+#: word (:data:`GIVEN`).
 _NAMES = """
 aisha alejandro alexander alice amelia andrea andreas andrew angela anita anna anne antonio barbara beatriz benjamin
 bernard brenda brian carla carlos carmen carol catherine charles charlotte chiara christine christopher claudia
@@ -33,7 +33,7 @@ _TITLES = "Mr|Mrs|Ms|Dr|Prof|Herr|Herrn|Frau|Mme|Mlle|Monsieur|Madame|Señora?|S
 _FOLDERS = "home|Users|mnt|media|data|srv|root|tmp|var|opt|scratch|work|Volumes|private|etc|usr|gpfs|lustre"
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
-#: kind -> its form.
+#: Kind -> pattern.
 FORMS: Mapping[str, re.Pattern[str]] = {
     "a key": re.compile(
         r"\bhf_\w{20,}|\bsk-[\w-]{20,}|\bgh[pousr]_\w{30,}|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{10,}\.eyJ|PRIVATE KEY-----"
@@ -56,13 +56,13 @@ FORMS: Mapping[str, re.Pattern[str]] = {
     ),
 }
 _HASH = re.compile(r"[0-9a-f]{12,}")
-#: columns that a model does not read of a patient, by their name.
+#: Names of columns that identify a person.
 _COLUMN = re.compile(
     r"(?i)^(?:(?:patient|first|last|given|family|full|sur|birth)[ _-]?name|surname|ssn|mrn|dob|birth[ _-]?date"
     r"|date[ _-]?of[ _-]?birth|e?-?mail|phone|telephone|(?:street[ _-]?)?address|passport"
     r"|insurance[ _-]?(?:id|number))$"
 )
-#: entries that are numbers of versions and hashes.
+#: Entries with version numbers and hashes.
 _PASSED = ("versions", "weights_sha256", "data_fingerprint", "sha256", "log_prior")
 
 
@@ -81,7 +81,7 @@ class Trace(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Kind and place, without the text: what a card may say."""
+        """Kind and place without the text, for the card."""
         return f"{self.kind} in {self.where}"
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ def traces_in(folder: Path) -> list[Trace]:
 
 
 def traces_of(texts: Mapping[str, Any]) -> list[Trace]:
-    """As :func:`traces_in`, of the files' contents by name."""
+    """As :func:`traces_in`, given the files' contents by name."""
     found: list[Trace] = []
     for name, values in texts.items():
         if name == "tokenizer.json":
@@ -115,13 +115,13 @@ def traces_of(texts: Mapping[str, Any]) -> list[Trace]:
 
 
 def told(traces: Sequence[Trace]) -> str:
-    """The first traces, in a line."""
+    """The first traces in one line."""
     more = f" and {len(traces) - 8} more" if len(traces) > 8 else ""
     return f"{'; '.join(map(str, traces[:8]))}{more}"
 
 
 def let_through(card: Mapping[str, Any] | None, traces: Iterable[Trace]) -> dict[str, Any]:
-    """The entry ``card`` of ``config.json``, with what was given away on purpose: kinds and places, not the texts."""
+    """The entry ``card`` of ``config.json`` with accepted traces: kinds and places, not the texts."""
     places = list(dict.fromkeys(trace.place for trace in traces))
     return {**(card or {}), **({"let_through": places} if places else {})}
 
@@ -140,7 +140,7 @@ def refuse_traces(what: str, traces: Sequence[Trace], force: bool) -> None:
 
 
 def _texts(values: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every text of nested values, keys among them, and where it stands."""
+    """Every text of nested values, including keys, and its place."""
     if isinstance(values, str):
         yield where, values
     elif isinstance(values, Mapping):
@@ -154,7 +154,7 @@ def _texts(values: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _name(key: str) -> str:
-    """A key as part of a place; not one that is a trace itself."""
+    """A key as part of a place, unless it is a trace itself."""
     return key if re.fullmatch(r"[A-Za-z_ ]{1,40}", key) else "..."
 
 
@@ -168,7 +168,7 @@ def _of_text(where: str, text: str) -> Iterator[Trace]:
 
 
 def _of_vocabulary(name: str, values: Mapping[str, Any], is_fitted: bool) -> Iterator[Trace]:
-    """Of the pieces of a tokenizer that was fitted on training texts; a published one holds what all the world has."""
+    """Traces in a tokenizer fitted on training texts; published vocabularies are ignored."""
     vocabulary = (values.get("model") or {}).get("vocab") if isinstance(values.get("model"), Mapping) else None
     pieces = list(vocabulary) if isinstance(vocabulary, Mapping) else []
     for piece in pieces if is_fitted or len(pieces) < 8192 else ():

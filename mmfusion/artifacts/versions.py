@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: version that is written. A folder of it, made by its mmfusion, is in tests/models/golden for good.
+#: Current version. tests/models/golden has a folder of each version, written by the mmfusion of its time.
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """Names that changed in a format version.
+    """Renamed entries of a format version.
 
     Attributes:
-        keywords: old -> new name of a model's keyword (``config["model"]``).
-        parts: keyword -> old -> new name of a part, e.g. ``{"fusion": {"old": "new"}}``; under the new keyword.
-        tensors: old -> new beginning of a tensor's name.
+        keywords: Old -> new keyword of a model (``config["model"]``).
+        parts: New keyword -> old -> new name of a part, e.g. ``{"fusion": {"old": "new"}}``.
+        tensors: Old -> new prefix of tensor names.
     """
 
     keywords: Mapping[str, str] = field(default_factory=dict)
@@ -28,8 +28,8 @@ class Renamed:
     tensors: Mapping[str, str] = field(default_factory=dict)
 
 
-#: version -> names that are new in it. Whoever renames a keyword, a part or a layer raises FORMAT_VERSION and says so
-#: here; nothing has been renamed since version 1.
+#: Version -> names that are new in it. To rename a keyword, a part or a layer, raise FORMAT_VERSION and add an entry;
+#: nothing has been renamed since version 1.
 RENAMED: dict[int, Renamed] = {}
 
 

@@ -26,7 +26,7 @@ class ImageFacts:
         digest: Hash of the file's bytes, or of those of all files of a series.
         size: Width and height in pixels.
         mode: Pillow's name of the pixel format.
-        thumbnail: (SIDE, SIDE) uint8, grey.
+        thumbnail: (SIDE, SIDE) uint8, grayscale.
     """
 
     digest: str
@@ -42,7 +42,7 @@ def look_at(path: Path, image: Image.Image) -> ImageFacts:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of those of the files below the folder of a series."""
+    """SHA-256 of a file, or of the hashes of all files in a series folder."""
     if path.is_file():
         return sha256(path)
     return short_hash([sha256(file) for file in sorted(path.rglob("*")) if file.is_file()])
@@ -54,7 +54,7 @@ class AuditedData:
 
     Attributes:
         cases: The rows without problems, each in a split.
-        dataset: How they were read.
+        dataset: How to read the data.
         facts: Image -> its facts.
     """
 
@@ -74,12 +74,12 @@ class AuditedData:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """(rows,) number of each row's group; a row without one is its own."""
+        """(rows,) group number of each row; a row without a group is its own."""
         return group_codes(self.frame["group"].tolist(), len(self.frame))
 
     @cached_property
     def sentences(self) -> list[str | None]:
-        """What the text template makes of each row."""
+        """The sentence of the text template for each row."""
         template, missing = self.dataset.text_template or "", self.dataset.missing_values
         there = [name for name in self.inputs if name in self.frame]
         rows = zip(*(self.frame[name] for name in there), strict=True) if there else [()] * len(self.frame)
@@ -87,7 +87,7 @@ class AuditedData:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Metadata columns that enter the text."""
+        """Metadata columns used in the text."""
         return template_fields(self.dataset.text_template or "")
 
     def present(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Options of an audit. Importing this module loads no heavy library."""
+"""Options of an audit. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -18,11 +18,11 @@ class AuditConfig:
         split: Split to check: ``auto`` uses that of the data, else the one that a run would draw; ``drawn`` always the
             latter; ``random`` splits rows at random, to show the effect.
         seed: Seed of a drawn split, as ``seed`` of a run.
-        synonyms: JSON file that maps labels to further words that reveal them, in addition to those that mmfusion knows
-            (``mel``: melanoma).
+        synonyms: JSON file that maps labels to additional words that reveal them, besides the built-in ones (``mel``:
+            melanoma).
         label_errors: Trained model (``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``) whose features are used to
             find wrong labels; None skips this check.
-        feature_cache: Folder to store these features for the next audit; None stores none.
+        feature_cache: Folder to store these features for the next audit; None disables it.
         dataset: How to read the data.
 
     Raises:
@@ -41,4 +41,4 @@ class AuditConfig:
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
         if self.split not in SPLITS:
-            raise ValueError(f"Unknown split {self.split!r} to audit; it is one of {', '.join(SPLITS)}.")
+            raise ValueError(f"Unknown split {self.split!r}; the audit supports {', '.join(SPLITS)}.")

@@ -8,8 +8,8 @@ from typing import Any
 
 from mmfusion.files import write_json, write_text
 
-#: ``error``: figures measured on these data are not to be believed, or training refuses the rows; ``warning``: look at
-#: it before believing them; ``note``: good to know.
+#: ``error``: metrics on these data are invalid, or training rejects the rows; ``warning``: check before trusting them;
+#: ``note``: information.
 SEVERITIES = ("error", "warning", "note")
 _SHOWN = 5
 _LISTED = 8
@@ -23,7 +23,7 @@ class Finding:
         check: Name of the check, as in ``docs/audit.md``.
         severity: One of :data:`SEVERITIES`.
         message: The finding in one line.
-        fix: What to do about it.
+        fix: What to do.
         rows: Ids of the affected rows, pairs joined by `` = ``; all of them in ``audit.json``.
         details: Numbers of the message.
     """
@@ -84,11 +84,11 @@ class Audit:
         lines = [f"{self.source}: {self.rows:,} rows, {self._split_line()}: {self.counts()}"]
         lines += [f"  {finding.severity:8}{finding.check}: {finding.message}" for finding in self.findings]
         if self.output is not None:
-            lines.append(f"{Path(self.output) / 'audit.md'} says what to do; audit.json beside it names every row")
+            lines.append(f"{Path(self.output) / 'audit.md'} explains what to do; audit.json lists every row")
         return "\n".join(lines)
 
     def write(self, folder: str | Path) -> None:
-        """Write ``audit.json`` (everything) and ``audit.md`` (to read) into a folder."""
+        """Write ``audit.json`` (complete) and ``audit.md`` (readable) to a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         values = {name: value for name, value in asdict(self).items() if name != "output"}
@@ -96,10 +96,10 @@ class Audit:
         write_text(folder / "audit.md", self.markdown())
 
     def markdown(self) -> str:
-        """The report to read."""
-        used = f"{self.rows:,} rows, {self.used:,} of them without a problem of their own"
+        """The readable report."""
+        used = f"{self.rows:,} rows, {self.used:,} of them valid"
         lines = [f"# Audit of {self.source}", "", f"{used}; {self._split_line()}. {self.counts()}.", ""]
-        lines += ["What each finding means and how it is decided is in mmfusion's `docs/audit.md`.", ""]
+        lines += ["The criterion of each finding is in mmfusion's `docs/audit.md`.", ""]
         for severity in SEVERITIES:
             found = self.of(severity)
             lines += [f"## {severity.capitalize()}s", ""] if found else []
@@ -114,7 +114,7 @@ class Audit:
         lines += ["## Classes", ""]
         lines += _table(["class", *splits], ([label, *counts.values()] for label, counts in self.classes.items()))
         if self.columns:
-            lines += ["## Columns", "", "What each column alone tells about the label, measured on rows held out.", ""]
+            lines += ["## Columns", "", "How well each column alone predicts the label of held-out rows.", ""]
             header = ["column", "missing", "uncertainty removed", "rows determined", "in the text"]
             lines += _table(header, (self._column(name, values) for name, values in self.columns.items()))
         others = ([name, f"{share:.1%}"] for name, share in self.missing.items() if name not in self.columns)
@@ -134,7 +134,7 @@ class Audit:
         totals: Counter[str] = Counter()
         for counts in self.classes.values():
             totals.update(counts)
-        how = {"table": "split of the data", "drawn": "split as a run draws it", "random": "rows split at random"}
+        how = {"table": "split of the data", "drawn": "split drawn as in a run", "random": "rows split at random"}
         return f"{how[self.split]} ({', '.join(f'{name} {count:,}' for name, count in totals.items())})"
 
 

@@ -9,17 +9,17 @@ from mmfusion.auditing.findings import Finding
 from mmfusion.data.cases import CaseTable
 from mmfusion.data.problems import Problem, ProblemKind
 
-#: Chance of a difference between classes as large as this, were there none, below which it is told ...
+#: p-value below which a difference between classes is reported ...
 P_VALUE = 1e-3
-#: ... if its size (Cramer's V) is at least this: among many rows a trifle is significant.
+#: ... if its size (Cramer's V) is at least this, since in large data sets tiny differences are significant.
 EFFECT = 0.1
-#: Kinds of bad rows that ``docs/audit.md`` explains one by one.
+#: Kinds of bad rows with their own entry in ``docs/audit.md``.
 _CHECKS = {ProblemKind.DUPLICATE_ID: "duplicate_id", ProblemKind.UNREADABLE_IMAGE: "unreadable_image"}
-_EXPECTED = 5  # rows that a cell of a chi-square table should expect
+_EXPECTED = 5  # minimum expected count in a cell of a chi-square table
 
 
 def check_rows(cases: CaseTable) -> Iterator[Finding]:
-    """Rows that training refuses, by kind and column."""
+    """Rows that training rejects, by kind and column."""
     found: dict[tuple[ProblemKind, str], list[Problem]] = {}
     for problem in cases.problems:
         if not problem.warning:
@@ -31,34 +31,34 @@ def check_rows(cases: CaseTable) -> Iterator[Finding]:
         if kind is ProblemKind.DUPLICATE_ID:
             rows = cases.frame[cases.frame["id"].isin({problem.id for problem in problems})].groupby("id")
             labels, splits = ((rows[name].nunique() > 1).sum() for name in ("label", "split"))
-            message += f"; {labels} of the ids have two labels, {splits} lie in two splits"
+            message += f"; {labels} of the ids have two labels, {splits} are in two splits"
         check = _CHECKS.get(kind, f"bad_row: {kind.value}")
-        fix = "Correct them, or leave them out with --on-bad-row skip."
+        fix = "Fix them, or drop them with --on-bad-row skip."
         yield Finding(check, "error", message, fix, [f"{problem.id} (row {problem.row})" for problem in problems])
 
 
 def missing_shares(data: AuditedData) -> dict[str, float]:
-    """Modality or column -> share of the rows that have nothing there."""
+    """Modality or column -> share of rows without a value."""
     shares = {name: float(1 - present.mean()) for name, present in data.present().items()}
     return shares | {name: float(data.frame[name].isna().mean()) for name in data.cases.metadata}
 
 
 def check_modalities(data: AuditedData) -> Iterator[Finding]:
-    """Modalities, and columns of the text, that rows lack, and whether some classes lack them more often."""
+    """Missing modalities and text columns, and whether they are missing more often in some classes."""
     present = data.present()
     for name, has in present.items():
         if 0 < has.sum() < len(has):
             message = f"{int((~has).sum()):,} of {len(has):,} rows ({1 - has.mean():.1%}) have no {name}"
-            fix = "Models take them as they are; figures of rows with everything are worth a look beside the others."
+            fix = "Models accept missing modalities; compare the metrics on complete rows."
             yield Finding("missing_modality", "note", message, fix, data.frame["id"][~has].tolist())
     columns = {name: data.frame[name].notna().to_numpy() for name in data.inputs}
     for name, has in {**present, **columns}.items():
         p_value, effect, shares = association(has, data.labels, data.groups)
         if p_value < P_VALUE and effect >= EFFECT:
             named = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
-            told = f"tells its label (Cramer's V {effect:.2f}, p {p_value:.1g}); missing: {named}"
+            told = f"reveals its label (Cramer's V {effect:.2f}, p {p_value:.1g}); missing: {named}"
             message = f"whether a row has {'an' if name == 'image' else 'a'} {name} {told}"
-            fix = "Find out why. A model learns from what is absent: leave out the rows without, or the modality."
+            fix = "Find out why. A model can learn from absence: drop the rows without it, or the modality."
             details = {"effect": effect, "p": p_value, "missing": shares}
             severity = "error" if name in present else "warning"
             yield Finding("missing_by_class", severity, message, fix, details=details)
@@ -68,7 +68,7 @@ def association(has: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tupl
     """Association of presence and class: Pearson's chi-square test.
 
     Rows of a group that agree in both count once. Classes too rare for the test (fewer than 5 rows expected in a cell)
-    are pooled, and left out if they are too rare even so.
+    are pooled, and excluded if still too rare.
 
     Returns:
         p value, Cramer's V (1 and 0 if there is nothing to test), and label -> share of its rows that lack it.

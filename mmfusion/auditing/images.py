@@ -1,4 +1,4 @@
-"""Findings about the image files: duplicates, sizes and modes."""
+"""Findings about image files: duplicates, sizes and modes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ import numpy as np
 from mmfusion.auditing.audited_data import SIDE, AuditedData
 from mmfusion.auditing.findings import Finding
 
-SAME = 0.99  # correlation of two thumbnails from which on they count as one picture
-_LOW = 8  # frequencies in each direction by which candidates are looked up
-_BLANK = 1.0  # standard deviation in grey levels below which a picture shows nothing
+SAME = 0.99  # minimum correlation of the thumbnails of duplicates
+_LOW = 8  # number of frequencies per direction to find candidates
+_BLANK = 1.0  # standard deviation in gray levels below which an image is blank
 _SMALL = 32  # pixels of the shorter side
 _CHUNK = 4096
 
 
 def image_table(data: AuditedData) -> dict[str, Any]:
-    """How many images there are, and of which sizes and modes, the most frequent first."""
+    """Number of images, and their sizes and modes, most frequent first."""
     facts = data.facts.values()
     sizes = Counter(f"{fact.size[0]} x {fact.size[1]}" for fact in facts)
     modes = Counter(fact.mode for fact in facts)
@@ -25,8 +25,8 @@ def image_table(data: AuditedData) -> dict[str, Any]:
 
 
 def check_duplicates(data: AuditedData) -> Iterator[Finding]:
-    """The same file, or the same picture, in several cases."""
-    homes: dict[str, list[int]] = {}  # digest -> positions of the cases that show it
+    """The same file, or the same image, in several cases."""
+    homes: dict[str, list[int]] = {}  # digest -> indices of the cases with it
     pictures: dict[str, np.ndarray] = {}
     for position, cell in enumerate(data.frame["image"]):
         for image in (cell,) if isinstance(cell, str) else cell or ():
@@ -43,27 +43,27 @@ def check_duplicates(data: AuditedData) -> Iterator[Finding]:
     blank = thumbnails.std(axis=(1, 2)) < _BLANK
     if blank.any():
         rows = sorted({case for i in np.flatnonzero(blank) for case in homes[digests[i]]})
-        message = f"{int(blank.sum()):,} images show nothing but one grey"
-        fix = "Leave them out; an empty image cell is a missing modality."
+        message = f"{int(blank.sum()):,} images are blank (a single gray value)"
+        fix = "Drop them; an empty image cell is a missing modality."
         yield Finding("blank_image", "warning", message, fix, data.frame["id"].iloc[rows].tolist())
     shown = np.flatnonzero(~blank)
     near = [(homes[digests[shown[i]]][0], homes[digests[shown[j]]][0]) for i, j in near_duplicates(thumbnails[shown])]
-    yield from _pairs(data, "near_duplicate", "almost the same picture", [(a, b) for a, b in near if a != b])
+    yield from _pairs(data, "near_duplicate", "almost the same image", [(a, b) for a, b in near if a != b])
 
 
 def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     """Pairs of images that differ only in compression, size, brightness, contrast, mirroring and quarter turns.
 
     Two images are duplicates if their thumbnails correlate at 0.99 or more in one of the eight orientations of a
-    square. Candidates come from a k-d tree over the magnitudes of the low frequencies of the cosine transform, which
-    mirroring does not change; a quarter turn swaps the two directions, hence the length over both. This map increases
-    no distance, so that a radius of ``sqrt(2 (1 - 0.99))`` around each image misses no pair.
+    square. Candidates come from a k-d tree over the magnitudes of low-frequency cosine coefficients, invariant
+    to mirroring; a quarter turn swaps the directions, hence the norm over both. This map never increases distances:
+    a radius of ``sqrt(2 (1 - 0.99))`` misses no pair.
 
     Args:
-        thumbnails: (N, S, S) grey pictures, none of one grey only.
+        thumbnails: (N, S, S) grayscale images, none constant.
 
     Returns:
-        (pairs, 2) int array of positions, the lower first.
+        (pairs, 2) int array of indices, the lower first.
     """
     from scipy.fft import dctn
     from scipy.spatial import KDTree
@@ -85,13 +85,13 @@ def near_duplicates(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _best_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(P,) highest correlation of each pair over the eight positions of a square; (P, S, S) of unit length each."""
+    """(P,) highest correlation of each pair over the eight orientations of a square; inputs (P, S, S) of unit norm."""
     positions = [np.rot90(side, turns, axes=(1, 2)) for side in (y, y[:, :, ::-1]) for turns in range(4)]
     return np.max([np.einsum("pij,pij->p", x, position) for position in positions], axis=0)
 
 
 def _pairs(data: AuditedData, check: str, what: str, pairs: Sequence[tuple[int, int]]) -> Iterator[Finding]:
-    """Findings about pairs of cases that show one picture, the worst first."""
+    """Findings about pairs of cases with the same image, worst first."""
     if not pairs:
         return
     first, second = np.array(pairs).T
@@ -99,15 +99,15 @@ def _pairs(data: AuditedData, check: str, what: str, pairs: Sequence[tuple[int, 
     ids, splits, labels = (frame[name].to_numpy(dtype=object) for name in ("id", "split", "label"))
     across_splits, across_labels = splits[first] != splits[second], labels[first] != labels[second]
     same_group, rest = data.groups[first] == data.groups[second], ~across_splits & ~across_labels
-    split = "in one split, of different groups" if frame["group"].notna().any() else "in one split"
-    regroup = "Are these one patient under two names? Another split may part them: give both rows the same group."
+    split = "in one split, in different groups" if frame["group"].notna().any() else "in one split"
+    regroup = "If this is one patient under two names, give both rows the same group, or another split may divide them."
     kinds = [
-        ("across_splits", "error", across_splits, "in two splits", "Give both rows the same group, and split anew."),
-        ("across_labels", "error", across_labels, "under two labels", "Find out which label is right; leave one out."),
+        ("across_splits", "error", across_splits, "in two splits", "Give both rows one group, and draw a new split."),
+        ("across_labels", "error", across_labels, "under two labels", "Find the right label, and drop the other row."),
         ("in_a_split", "warning", rest & ~same_group, split, regroup),
-        ("in_a_group", "note", rest & same_group, "in one group", "Each counts once more than it should."),
+        ("in_a_group", "note", rest & same_group, "in one group", "Each is counted twice."),
     ]
-    # several regions of one image are several cases, which may well differ
+    # several regions of one image are several cases, which may differ
     for kind, severity, chosen, where, fix in kinds if data.cases.regions is None else kinds[:1]:
         if chosen.any():
             rows = [f"{ids[a]} = {ids[b]}" for a, b in zip(first[chosen], second[chosen], strict=True)]
@@ -116,7 +116,7 @@ def _pairs(data: AuditedData, check: str, what: str, pairs: Sequence[tuple[int, 
 
 
 def check_sizes(data: AuditedData) -> Iterator[Finding]:
-    """Images that are small, or unlike the others in size or mode."""
+    """Images that are small, or differ from the others in size or mode."""
     names = list(data.facts)
     if not names:
         return
@@ -124,7 +124,7 @@ def check_sizes(data: AuditedData) -> Iterator[Finding]:
     small = sizes.min(axis=1) < _SMALL
     if small.any():
         message = f"{int(small.sum()):,} images are less than {_SMALL} pixels wide or high"
-        fix = "Are these thumbnails? Look for the originals."
+        fix = "They may be thumbnails; look for the originals."
         yield Finding("small_image", "warning", message, fix, [names[i] for i in np.flatnonzero(small)])
     area, shape = np.log(sizes.prod(axis=1)), np.log(sizes[:, 0] / sizes[:, 1])
     odd = (np.abs(area - np.median(area)) > np.log(4)) | (np.abs(shape - np.median(shape)) > np.log(1.5))
@@ -132,11 +132,11 @@ def check_sizes(data: AuditedData) -> Iterator[Finding]:
     if odd.any():
         unlike = "a quarter or four times the usual number of pixels, or another shape (one and a half times as long)"
         message = f"{int(odd.sum()):,} of {len(names):,} images have {unlike}"
-        fix = "Outside training the centre square is cut out: look whether it holds what matters."
+        fix = "Outside training the central square is cropped: check that it contains the relevant part."
         yield Finding("odd_size", "note", message, fix, [names[i] for i in np.flatnonzero(odd)])
     modes = Counter(fact.mode for fact in data.facts.values()).most_common()
     if len(modes) > 1:
-        message = f"images are of several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes)}"
-        fix = "All are read as RGB. Do they come from different devices, and does the device tell the label?"
+        message = f"images have several modes: {', '.join(f'{mode} ({count:,})' for mode, count in modes)}"
+        fix = "All are read as RGB. If they are from different devices, check whether the device reveals the label."
         rows = [name for name in names if data.facts[name].mode != modes[0][0]]
         yield Finding("mixed_modes", "note", message, fix, rows)

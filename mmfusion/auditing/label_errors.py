@@ -1,8 +1,8 @@
 """Likely label errors: rows for which out-of-fold predictions contradict the label.
 
 Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of Artificial
-Intelligence Research 2021. A row is confidently of a class where its probability reaches the mean of those that are
-labelled so; out-of-fold probabilities are those of logistic regression on the features of a trained model's towers.
+Intelligence Research 2021. A row is confidently in a class if its probability reaches the mean over the rows labeled
+so; out-of-fold probabilities are those of logistic regression on the features of a trained model's towers.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from mmfusion.files import short_hash, written_whole
 from mmfusion.inference.features import stream_features
 from mmfusion.inference.predictor import Predictor
 
-#: folds of the regression, and its strength (scikit-learn's C, of standardized features).
+#: Number of folds of the regression, and its regularization (scikit-learn's C, for standardized features).
 FOLDS, STRENGTH = 5, 1e-2
 
 
 def confident_errors(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that confidently belong to another class than their label, most confident first, and that class.
+    """Rows confidently in another class than their label, most confident first, and that class.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C), out of fold.
 
     Returns:
-        (K,) positions of the rows, and (K,) classes; in the order of the probability of the class less that of the
-        label.
+        (K,) row indices and (K,) classes, ordered by the probability of the class minus that of the label.
+
     """
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     classes, counts = range(p.shape[1]), np.bincount(y, minlength=p.shape[1])
@@ -50,7 +50,7 @@ def confident_errors(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArr
 
 
 def out_of_fold(features: ArrayLike, labels: ArrayLike, groups: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
-    """(N, C) probabilities of logistic regressions that have not seen a row's group, from features (N, D)."""
+    """(N, C) out-of-fold probabilities of logistic regression on features (N, D), with folds by group."""
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
     found = np.zeros((len(y), y.max() + 1))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
@@ -64,11 +64,11 @@ def out_of_fold(features: ArrayLike, labels: ArrayLike, groups: ArrayLike, seed:
 
 
 def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iterator[Finding]:
-    """Rows whose label is likely wrong, by the features of a trained model.
+    """Rows with a likely wrong label, according to the features of a trained model.
 
     Args:
         data: The rows.
-        model: Name of the model; its classes need not be those of the data.
+        model: Name of the model; its classes may differ from those of the data.
         cache: Folder with cached features; None computes them.
     """
     data.cases.question.need_one_class("the search for label errors")
@@ -78,7 +78,7 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
     groups = data.groups[readable]
     fewest = min(len(set(groups[labels == c])) for c in range(len(names)))
     if len(names) < 2 or fewest < 2:
-        yield Finding("label_error", "note", "too few patients of a class to tell a wrong label", "")
+        yield Finding("label_error", "note", "too few patients in a class to detect wrong labels", "")
         return
     p = out_of_fold(features, labels, groups)
     rows, others = confident_errors(labels, p)
@@ -93,19 +93,19 @@ def check_label_errors(data: AuditedData, model: str, cache: str | None) -> Iter
     yield Finding(
         "label_error",
         "warning" if len(rows) > 0.01 * len(labels) else "note",
-        f"{share} look like another class to a model that has not seen them, such as {told[0]}",
-        "look at them, the first ones first; the regression behind it is right in "
-        f"{accuracy:.0%} of the rows, so that some are hard and not wrong",
+        f"{share} look like another class in cross-validation, such as {told[0]}",
+        "check them in this order; the regression is correct for "
+        f"{accuracy:.0%} of the rows, so some are hard rather than wrong",
         rows=told,
         details={"model": model, "accuracy": accuracy},
     )
 
 
 def _features(data: AuditedData, model: str, cache: str | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Pooled features (M, D) of all towers, and which rows (N,) could be read."""
+    """Pooled features (M, D) of all towers, and a mask (N,) of readable rows."""
     path = None
     if cache is not None:
-        # a model that is trained anew under its old name has other weights
+        # a model retrained under the same name has other weights
         made_of = read_config(resolve_artifact(model)), data.cases.fingerprint(), str(data.cases.image_root.resolve())
         path = Path(cache).expanduser() / f"label-errors-{short_hash(made_of)}.npz"
         if path.is_file():

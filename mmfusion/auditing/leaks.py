@@ -15,20 +15,20 @@ from mmfusion.auditing.findings import Finding
 from mmfusion.data.splits import group_folds
 from mmfusion.text.guard import LeakGuard
 
-#: a column that removes this share of the label's uncertainty by itself, on rows held out, is a leak.
+#: Share of the label's uncertainty that a column must remove on held-out rows to be a leak.
 REMOVED = 0.5
-#: so is one whose values settle the label of this share of the rows.
+#: Share of rows whose label a column must determine to be a leak.
 SETTLED = 0.1
-#: below this share a column tells nothing worth a line.
+#: Columns below this share are not reported.
 _TELLS = 0.01
 _FOLDS = 5
 _BINS = 32
-_MOST_VALUES = 500  # a text column of more has names in it, not values
+_MOST_VALUES = 500  # a text column with more identifies rows
 _STANDARD_ERRORS = 3.0
-_RULED_OUT = 0.25  # classes that hold this share of the rows ...
-_RARER = 10  # ... are so many times rarer under a value that settles the label
+_RULED_OUT = 0.25  # classes with at least this share of the rows ...
+_RARER = 10  # ... must be this many times rarer given a value that determines the label
 _CONFIDENCE = 0.95
-#: A value of fewer groups settles nothing: the interval of a share of 0 ends above one in ``_RARER``.
+#: With fewer groups, the upper end of the interval of a share of 0 exceeds one in ``_RARER``.
 _FEWEST = math.ceil(math.log(1 - _CONFIDENCE) / math.log(1 - 1 / _RARER))
 _P_VALUE = 1e-3
 _MISSING = "(missing)"
@@ -53,12 +53,12 @@ class Evidence:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the column tells more than chance would."""
+        """Whether the evidence exceeds chance."""
         return self.removed >= _TELLS and self.errors >= _STANDARD_ERRORS
 
     @property
     def is_leak(self) -> bool:
-        """Whether it tells more than what is known of a patient beforehand does."""
+        """Whether the evidence exceeds that of ordinary patient data."""
         return self.settled >= SETTLED or (self.removed >= REMOVED and self.is_sure)
 
 
@@ -67,14 +67,14 @@ def judge(
 ) -> Evidence:
     """Evidence of a column about the label.
 
-    The label of a held-out row is predicted from the classes of the other folds' rows with the same value, drawn
-    towards the class shares by one row's weight, so that a value seen nowhere else predicts the class shares.
+    The label of a held-out row is predicted from the classes of the rows with the same value in the other folds, shrunk
+    towards the class shares with the weight of one row, so a value not seen elsewhere predicts the class shares.
 
     A value determines the label if it makes classes that have a quarter of all rows or more ten times rarer than
     overall, by the upper end of a one-sided 95 % Clopper-Pearson interval in which each group counts once.
 
     Args:
-        codes: (rows,) number of each row's value, decided without looking at the labels.
+        codes: (rows,) number of each row's value, assigned without using the labels.
         names: The values.
         labels: (rows,) number of each row's class.
         groups: (rows,) number of each row's group.
@@ -93,7 +93,7 @@ def judge(
     uncertainty = -np.log(expected)
     gain = np.log((alike + expected) / (_outside(place, codes) + 1)) + uncertainty
     by_group = np.bincount(groups, weights=gain)[np.unique(groups)]
-    # a column that is the label gains as much in every row: no spread, and no doubt
+    # a column equal to the label gains equally in every row: no spread and no doubt
     errors = by_group.mean() / max(by_group.std() / np.sqrt(len(by_group)), 1e-9)
 
     base = counts / rows
@@ -128,14 +128,14 @@ def _outside(folds: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def judge_columns(data: AuditedData) -> dict[str, Evidence]:
-    """Column -> what it tells about the label; also what the ids are made of, and size and mode of the images."""
+    """Column -> evidence about the label; also for parts of the ids, and size and mode of the images."""
     return judge_cells(data, _features(data))
 
 
 def judge_cells(data: AuditedData, cells: Mapping[str, Sequence[str | None]]) -> dict[str, Evidence]:
-    """Name -> what its cells, one a row, tell about the label; those of one value, which tell nothing, are left out."""
+    """Name -> evidence of its cells, one per row, about the label; constant ones are omitted."""
     labels = np.unique(data.labels.astype(str), return_inverse=True)[1]
-    # groups may have gaps after rows were left out
+    # groups may have gaps after rows were dropped
     groups = np.unique(data.groups, return_inverse=True)[1]
     if labels.max(initial=0) == 0 or groups.max(initial=0) + 1 < _FOLDS:
         return {}
@@ -146,7 +146,7 @@ def judge_cells(data: AuditedData, cells: Mapping[str, Sequence[str | None]]) ->
 
 
 def _features(data: AuditedData) -> dict[str, list[str | None]]:
-    """Everything that may tell the label: columns of the table, parts of the ids, properties of the files."""
+    """All candidates for leaks: columns of the table, parts of the ids, properties of the files."""
     dataset, frame = data.dataset, data.frame
     structure = dataset.roles
     features: dict[str, list[str | None]] = {}
@@ -165,13 +165,13 @@ def _features(data: AuditedData) -> dict[str, list[str | None]]:
 
 
 def identifies(cells: Sequence[str | None]) -> bool:
-    """Whether a column names rows or groups: texts of which many are different."""
+    """Whether a column identifies rows or groups: mostly distinct texts."""
     present = [cell for cell in cells if cell is not None]
     return len(set(present)) > max(20, min(_MOST_VALUES, len(cells) / 10)) and _numbers(present) is None
 
 
 def _id_parts(name: str, cells: Sequence[str | None]) -> dict[str, list[str | None]]:
-    """What an id may tell: how it is spelt, digits aside, and its number, which grows in the order of collection."""
+    """Parts of an id that may leak: its spelling without digits, and its number, which may follow collection order."""
     stems = [PurePosixPath(cell).stem if cell is not None else None for cell in cells]
     return {
         f"{name} (spelling)": [re.sub(r"\d+", "#", stem) if stem is not None else None for stem in stems],
@@ -180,7 +180,7 @@ def _id_parts(name: str, cells: Sequence[str | None]) -> dict[str, list[str | No
 
 
 def _numbers(cells: Sequence[str]) -> np.ndarray | None:
-    """A column as numbers; None where one cell is none."""
+    """A column as numbers, or None if a cell is not a number."""
     try:
         numbers = np.array([float(cell) for cell in cells])
     except ValueError:
@@ -189,10 +189,10 @@ def _numbers(cells: Sequence[str]) -> np.ndarray | None:
 
 
 def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
-    """A column as values to count: numbers of many values in equally full bins, anything else as it stands.
+    """Encode a column as categories: numbers with many values in bins of equal size, everything else unchanged.
 
     Returns:
-        (rows,) number of each row's value, and the values' names; a missing cell is a value of its own.
+        (rows,) category of each row, and the categories' names; missing cells form a category.
     """
     values = [cell for cell in cells if cell is not None]
     numbers = _numbers(values)
@@ -200,7 +200,7 @@ def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
         bins = max(2, min(_BINS, len(values) // 20))
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins + 1)[1:-1]))
         bounds = [numbers.min(), *edges, numbers.max()]
-        places = np.full(len(cells), len(edges) + 1)  # of the missing cells
+        places = np.full(len(cells), len(edges) + 1)  # for missing cells
         places[[cell is not None for cell in cells]] = np.searchsorted(edges, numbers, side="right")
         texts = np.array([*(f"{low:g} to {high:g}" for low, high in pairwise(bounds)), _MISSING])
         used, places = np.unique(places, return_inverse=True)
@@ -212,7 +212,7 @@ def encode(cells: Sequence[str | None]) -> tuple[np.ndarray, list[str]]:
 
 
 def check_columns(data: AuditedData, evidence: Mapping[str, Evidence]) -> Iterator[Finding]:
-    """Columns that tell the label."""
+    """Columns that reveal the label."""
     known_by_name = LeakGuard().leaking(evidence)
     plausible = []
     for name, found in evidence.items():
@@ -222,25 +222,25 @@ def check_columns(data: AuditedData, evidence: Mapping[str, Evidence]) -> Iterat
             plausible.append(name)
     if plausible:
         named = ", ".join(f"{name} {evidence[name].removed:.1%}" for name in plausible)
-        told = "columns tell something of the label, as what is known of a patient may"
+        told = "columns predict the label to some extent, as ordinary patient data may"
         message = f"{told}; they remove {named} of its uncertainty"
-        fix = "Nothing, where they are known before the diagnosis: it is by these that a text helps."
+        fix = "None needed if they are known before the diagnosis: they are why the text helps."
         details = {name: {"removed": evidence[name].removed} for name in plausible}
         yield Finding("predictive_column", "note", message, fix, details=details)
 
 
 def leak_words(found: Evidence) -> str:
-    """What a leaking column does, after its name: ``tells the label by itself: it removes ...``."""
+    """Description of a leak, after the column's name: ``reveals the label by itself: it removes ...``."""
     told = f"removes {max(found.removed, 0):.0%} of the label's uncertainty"
     if found.values:
         told += f" and determines it for {found.settled:.0%} of the rows ({_first_five(found.values)})"
-    return f"tells the label by itself: it {told}"
+    return f"reveals the label by itself: it {told}"
 
 
 def _leak(name: str, found: Evidence, *, is_input: bool) -> Finding:
-    severity, where = ("error", "is in the text and") if is_input else ("warning", "is no input, and")
-    keep_out = "Keep it out of the text, unless it is truly known before the diagnosis."
-    fix = "Take it out of dataset.text_template." if is_input else keep_out
+    severity, where = ("error", "is in the text and") if is_input else ("warning", "is not an input, and")
+    keep_out = "Do not use it in the text, unless it is known before the diagnosis."
+    fix = "Remove it from dataset.text_template." if is_input else keep_out
     message = f"{name!r} {where} {leak_words(found)}"
     details = {"column": name, "removed": found.removed, "settled": found.settled, "values": found.values}
     return Finding("label_leak", severity, message, fix, details=details)
@@ -258,18 +258,18 @@ def check_words(data: AuditedData, synonyms: Mapping[str, Sequence[str]]) -> Ite
     guards = {label: LeakGuard([label], {label: synonyms.get(label, ())}) for label in labels}
     parts = {"free text": data.frame["text"].tolist(), "template": data.sentences}
     fixes = {
-        "free text": "Take the words out (mmfusion narrate does), or choose another text.",
-        "template": "Take the column that holds them out of dataset.text_template.",
+        "free text": "Remove the words (mmfusion narrate does), or use another text.",
+        "template": "Remove the column with them from dataset.text_template.",
     }
     ids = data.frame["id"].tolist()
     numbers = [label for label, guard in guards.items() if not guard.terms]
     if numbers and any(text is not None for texts in parts.values() for text in texts):
-        message = f"the labels {', '.join(numbers)} are numbers, which are not looked for in texts"
-        fix = "Name the words that give them away with --synonyms FILE.json."
+        message = f"the labels {', '.join(numbers)} are numbers, which are not searched in texts"
+        fix = "List the words that reveal them with --synonyms FILE.json."
         yield Finding("unguarded_label", "note", message, fix)
     for part, texts in parts.items():
         words: dict[str, None] = {}
-        named_in: dict[str, list[int]] = {}  # label -> positions of the rows whose text names it
+        named_in: dict[str, list[int]] = {}  # label -> indices of the rows whose text names it
         found = lru_cache(maxsize=None)(lambda label, text: guards[label].find(text))
         for position, text in enumerate(texts):
             for label in labels if text is not None else ():

@@ -20,7 +20,7 @@ from mmfusion.text.guard import list_synonyms, read_synonyms
 def audit(config: AuditConfig) -> Audit:
     """Look for leaks, duplicates, missing data and rare classes that invalidate metrics on a data set.
 
-    ``docs/audit.md`` has the criterion of each finding. Rows that training would refuse are reported and excluded from
+    ``docs/audit.md`` has the criterion of each finding. Rows that training would reject are reported and excluded from
     all other checks.
 
     Raises:
@@ -39,7 +39,7 @@ def audit(config: AuditConfig) -> Audit:
     cases = check_images(cases, look=look)
     rows = list(gaps.check_rows(cases))
     used, origin = _with_split(_without_bad_rows(cases), config)
-    # the threads that look at images end in any order
+    # the threads that inspect images finish in any order
     data = AuditedData(used, config.dataset, dict(sorted(facts.items())))
     evidence = leaks.judge_columns(data)
     known = {label: terms for field in list_synonyms() for label, terms in read_synonyms(field).items()}
@@ -86,7 +86,7 @@ def _without_bad_rows(cases: CaseTable) -> CaseTable:
 
 
 def _with_split(cases: CaseTable, config: AuditConfig) -> tuple[CaseTable, str]:
-    """The cases with a split to look at, and where it comes from: ``table``, ``drawn`` or ``random``."""
+    """The cases with the split to check, and its origin: ``table``, ``drawn`` or ``random``."""
     if cases.splits:
         return cases, "table"
     if config.split != "random":

@@ -19,8 +19,8 @@ def check_alike(predictors: Sequence[Predictor]) -> None:
                 values = "" if key == "tokenizer" else f" ({a.get(key)!r} and {b.get(key)!r})"
                 more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
                 raise ValueError(
-                    f"A soup is of models that differ in nothing but their weights; {first.name} and {other.name} "
-                    f"differ in their {kind}: {key}{values}{more}. An ensemble may differ so."
+                    f"The models of a soup may differ only in their weights; {first.name} and {other.name} "
+                    f"differ in their {kind}: {key}{values}{more}. Use an ensemble instead."
                 )
 
 
@@ -31,18 +31,18 @@ def check_same_rows(predictors: Sequence[Predictor]) -> None:
         if other.provenance.get("data_fingerprint") != first.provenance.get("data_fingerprint"):
             raise ValueError(
                 f"{first.name} and {other.name} were trained on different rows or splits: validation rows of one are "
-                "training rows of the other, and measure nothing. Leave out data for a uniform soup."
+                "training rows of the other. Remove data for a uniform soup."
             )
 
 
 def shared(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all of them say."""
+    """Entries on which all agree."""
     first, *others = entries
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 
 def _architecture(predictor: Predictor) -> dict[str, Any]:
-    """The model's keywords, but for rates of dropout, which change the training alone."""
+    """The model's keywords except dropout rates, which only affect training."""
     keywords = flat(predictor.network().config)
     return {name: value for name, value in keywords.items() if "drop" not in name.split(".")[-1]}
 

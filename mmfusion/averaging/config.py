@@ -8,7 +8,7 @@ from mmfusion.data.memory import as_setting
 
 @dataclass
 class SoupConfig:
-    """Options of soup.
+    """Options of ``mmfusion soup``.
 
     Attributes:
         models: At least two runs of one architecture: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
@@ -17,7 +17,7 @@ class SoupConfig:
             averages without both.
         method: ``uniform`` averages all; ``greedy`` starts with the best on the validation rows and adds each other one
             if the mean is then no worse. Null is greedy with data and uniform without.
-        metric: Validation metric for ``greedy``; null takes the task's.
+        metric: Validation metric for ``greedy``; null uses the task's default.
         batch_size: Rows per step.
         dataset: How to read the data; the defaults are the first model's training settings.
     """

@@ -29,13 +29,13 @@ from mmfusion.names import check_choice
 
 METHODS = ("greedy", "uniform")
 
-#: training rows that BatchNorm statistics are estimated on, at most: channel means over more change nothing.
+#: Maximum number of training rows for estimating BatchNorm statistics; more do not change the channel means.
 STATISTICS_ROWS = 2048
 
 _BATCH_NORM = {
-    "estimated": "BatchNorm's statistics were measured again, on training rows",
-    "averaged": "BatchNorm's statistics were averaged like weights, which is wrong in general: give --data to measure "
-    "them again on training rows",
+    "estimated": "BatchNorm statistics were recomputed on training rows",
+    "averaged": "BatchNorm statistics were averaged like weights, which is wrong in general: give --data to recompute "
+    "them on training rows",
 }
 
 
@@ -47,7 +47,7 @@ class Soup:
         path: Folder of the saved model.
         ingredients: Names of the averaged models, the best first if they were evaluated.
         left_out: Names of the others.
-        metric: The metric that they were measured by.
+        metric: Metric of the scores.
         scores: Model -> metric on the validation rows, for all candidates; empty without data.
         score: Metric of the averaged model; None without data.
         batch_norm: Origin of the BatchNorm statistics: ``none`` (the model has none), ``kept`` (the models agree, or
@@ -65,18 +65,18 @@ class Soup:
     better_alone: str | None = None
 
     def summary(self) -> str:
-        """Each model with its score, what the soup is worth, and where it is."""
+        """Score of each model and of the soup, and its folder."""
         scores = {name: f"{self.metric} {score:.4f}, " for name, score in self.scores.items()}
         lines = [f"  {name}: {scores.get(name, '')}in the soup" for name in self.ingredients]
-        lines += [f"  {name}: {scores.get(name, '')}left out" for name in self.left_out]
+        lines += [f"  {name}: {scores.get(name, '')}not used" for name in self.left_out]
         if self.score is None:
-            lines.append("not measured, and not calibrated: give --data for both")
+            lines.append("not evaluated and not calibrated: give --data for both")
         else:
             count = len(self.ingredients)
-            what = f"the soup of {count}" if count > 1 else "no other helps it: the best"
+            what = f"the soup of {count}" if count > 1 else "no other improves it: the best"
             lines.append(f"{what} has {self.metric} {self.score:.4f} on the validation rows")
         if self.better_alone is not None:
-            lines.append(f"{self.better_alone} alone is better there than this soup")
+            lines.append(f"{self.better_alone} alone is better than this soup on them")
         if self.batch_norm in _BATCH_NORM:
             lines.append(_BATCH_NORM[self.batch_norm])
         return "\n".join([*lines, f"saved in {self.path}"])
@@ -84,7 +84,7 @@ class Soup:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A model that may go into the soup; no hash without a weights' file, and no score without validation rows."""
+    """A candidate for the soup; no hash without a weights file, no score without validation rows."""
 
     predictor: Predictor
     weights_sha256: str | None = None
@@ -112,11 +112,11 @@ def make_soup(
     differ in settings, so that their weights are in one basin. For runs from different weights the mean is noise; use
     an ensemble (``Predictor.from_pretrained([a, b])``).
 
-    BatchNorm statistics belong to the weights they were measured with. If they differ between the models, they are
-    measured again on training rows; without data they are averaged, which is wrong in general, and ``batch_norm`` of
-    the result says so.
+    BatchNorm statistics belong to the weights they were computed with. If they differ between the models, they are
+    recomputed on training rows; without data they are averaged, which is wrong in general, and reported in
+    ``batch_norm`` of the result.
 
-    The arguments are those of :class:`~mmfusion.averaging.config.SoupConfig`; ``models`` may be predictors too.
+    The arguments are those of :class:`~mmfusion.averaging.config.SoupConfig`; ``models`` may also be predictors.
 
     Raises:
         FileExistsError: The folder is not empty.
@@ -139,7 +139,7 @@ def make_soup(
     mixer = _Mixer(candidates, data, dataset, metric, batch_size)
     if data is not None:
         candidates = [replace(each, score=mixer.score([each])) for each in candidates]
-        candidates.sort(key=lambda each: -_goodness(each.score, metric))  # stable: of equals the first given
+        candidates.sort(key=lambda each: -_goodness(each.score, metric))  # stable: ties keep the given order
     chosen, score = mixer.greedy(candidates) if method == "greedy" else (candidates, mixer.score(candidates))
     left_out = [each for each in candidates if each not in chosen]
     batch_norm = mixer.mix(chosen)
@@ -169,11 +169,11 @@ def make_soup(
 
 
 def _candidates(models: Sequence[str | os.PathLike[str] | Predictor]) -> list[_Candidate]:
-    """The models, loaded where they are named."""
+    """The models, loaded if given by name."""
     distinct = {id(model) if isinstance(model, Predictor) else resolve_artifact(model).resolve() for model in models}
     if len(distinct) < max(2, len(models)):
         names = [model.name if isinstance(model, Predictor) else os.fspath(model) for model in models]
-        raise ValueError(f"A soup is of two different models at least, got {', '.join(names) or 'none'}.")
+        raise ValueError(f"A soup needs at least two different models, got {', '.join(names) or 'none'}.")
     return [_candidate(model) for model in models]
 
 
@@ -185,7 +185,7 @@ def _candidate(model: str | os.PathLike[str] | Predictor) -> _Candidate:
 
 
 class _Mixer:
-    """One model whose weights are exchanged, and the rows that it is measured on."""
+    """One model with exchangeable weights, and the rows to evaluate it on."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class _Mixer:
                 self.train = read_split(data, "train", **given)
 
     def mix(self, candidates: Sequence[_Candidate]) -> str:
-        """Give the model the mean of the weights; returns what became of BatchNorm's statistics."""
+        """Set the model to the mean of the weights; returns the origin of the BatchNorm statistics."""
         states = [each.predictor.network().state_dict() for each in candidates]
         self.model.load_state_dict(average_weights(states))
         self.model.eval()
@@ -228,7 +228,7 @@ class _Mixer:
         return "estimated"
 
     def score(self, candidates: Sequence[_Candidate]) -> float | None:
-        """The metric of their mean on the validation rows; None without any."""
+        """The metric of the mean on the validation rows; None without any."""
         if self.val is None:
             return None
         self.mix(candidates)
@@ -240,7 +240,7 @@ class _Mixer:
         return value
 
     def greedy(self, candidates: Sequence[_Candidate]) -> tuple[list[_Candidate], float | None]:
-        """The best candidate, and each of the others that makes the mean no worse (algorithm 1)."""
+        """The best candidate, and each other that does not make the mean worse (algorithm 1)."""
         chosen, best = [candidates[0]], candidates[0].score
         for each in candidates[1:]:
             score = self.score([*chosen, each])
@@ -249,9 +249,9 @@ class _Mixer:
         return chosen, best
 
     def measure(self, chosen: Sequence[_Candidate]) -> dict[str, Any] | None:
-        """Calibrate the model on the validation rows and measure it there; None without any.
+        """Calibrate and evaluate the model on the validation rows; None without any.
 
-        Where an ingredient puts back a part of the prior, or averages over views, that is chosen anew.
+        If an ingredient restores part of the prior or averages over views, these are chosen again.
         """
         if self.val is None:
             return None
@@ -265,7 +265,7 @@ class _Mixer:
         return found.to_dict() | {"split": "val"}
 
     def _batches(self, cases: CaseTable) -> Iterator[dict[str, Tensor]]:
-        """Training rows that have an image and can be read, as they look outside training, in a drawn order."""
+        """Readable training rows with an image, as encoded for evaluation, in random order."""
         rows = AllRows(cases, self.predictor.processor)
         device = next(self.model.parameters()).device
         items: list[dict[str, Any]] = []
@@ -276,18 +276,18 @@ class _Mixer:
             if len(items) == self.batch_size:
                 yield {name: value.to(device) for name, value in rows.collate(items).items()}
                 items, full = [], full + 1
-        # batches count alike in the mean, so that a small one would count for too much
+        # batches have equal weight in the mean, so a small one would count too much
         if not full and len(items) > 1:
             yield {name: value.to(device) for name, value in rows.collate(items).items()}
 
 
 def _goodness(score: float | None, metric: str) -> float:
-    """A score, so that more is better."""
+    """A score for which more is better."""
     assert score is not None
     return score if EVERY_METRIC[metric].higher_is_better else -score
 
 
 def _provenance(candidates: Sequence[_Candidate]) -> dict[str, Any]:
-    """What all of them say about their training; how the data are read is the first's."""
+    """Training facts on which all agree; how the data are read is the first's."""
     entries = [each.predictor.provenance for each in candidates]
     return ({"dataset": entries[0]["dataset"]} if "dataset" in entries[0] else {}) | shared(entries)

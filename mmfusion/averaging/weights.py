@@ -1,4 +1,4 @@
-"""The mean of several models' weights, and the BatchNorm statistics that belong to it."""
+"""Mean of several models' weights, and matching BatchNorm statistics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -44,7 +44,7 @@ def estimate_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch then keeps the mean over all batches
+        norm.momentum = None  # torch then computes the mean over all batches
         norm.train()
     count = 0
     for batch in batches:

@@ -66,7 +66,7 @@ def _saved(name: str) -> Iterator[tuple[str, str]]:
     about = f"saved model, architecture {stored['architecture']}"
     yield from _model(name, load_model(folder), about, stored.get("input_size"))
     if (weights := next((each for each in shipped() if each.folder == folder), None)) is not None:
-        yield "licence", f"{weights.terms}; with the package {weights.package}"
+        yield "license", f"{weights.terms}; with the package {weights.package}"
     processor = stored.get("processor") or {}
     if processor.get("table"):
         stored["processor"] = processor | {"table": column_words(processor["table"], most=20)}

@@ -1,4 +1,4 @@
-"""Data: tables of cases, the processor that makes tensors of them, splits, samplers and a synthetic data set."""
+"""Data: case tables, the processor that turns cases into tensors, splits, samplers and a synthetic data set."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The cases of a data set in one normal form, with everything that is wrong with them."""
+"""The cases of a data set in normal form, with the problems found in them."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class CaseTable:
     """The cases of a data set in normal form.
 
     Attributes:
-        frame: One case a row; the index is the data row in the file (1-based). Columns: ``id``; ``image``, a path
-            relative to ``image_root`` (a tuple of paths where a case has several); ``label``; ``text``, the free text;
-            ``group``; ``split`` (``train``, ``val``, ``test``); then the metadata. Every cell is a stripped text, or
-            None where it is missing.
-        image_root: Folder that no image lies outside of.
-        problems: Everything wrong with the rows.
-        source: The table's name in messages.
+        frame: One case per row; the index is the data row in the file (1-based). Columns: ``id``; ``image``, a path
+            relative to ``image_root`` (a tuple of paths for a case with several); ``label``; ``text``, the free text;
+            ``group``; ``split`` (``train``, ``val``, ``test``); then the metadata. Every cell is stripped text, or
+            None if missing.
+        image_root: Folder that contains all images.
+        problems: Problems of the rows.
+        source: Name of the table in messages.
         known_labels: Class names given to :func:`read_cases`, if any.
         layout: What an ``image`` cell holds: ``image``, one path; ``slices``, a tuple of paths in their order;
-            ``views``, a tuple with a path or None for every view; ``bags``, the path of a bag of feature vectors. A
-            case without any image has None in all of them.
-        regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None where the data have no such columns.
-        image_rows: Image -> its data row, where rows are the images of one case.
-        notes: What was found out about the files and is to be told, a line each.
-        slice: Slice that stands for a file of several (``dataset.slice``).
-        slices: Slices that are read of a file (``dataset.slices``).
-        task: Name of the task that the labels are of (``dataset.task``).
+            ``views``, a tuple with a path or None per view; ``bags``, the path of a bag of feature vectors. A
+            case without images has None.
+        regions: Index -> region of interest (x0, y0, x1, y1) in pixels; None if the data have no such columns.
+        image_rows: Image -> its data row, if rows are the images of one case.
+        notes: Log lines about how the files were read.
+        slice: Slice to use of a file with several (``dataset.slice``).
+        slices: Slices to read of a file (``dataset.slices``).
+        task: Task of the labels (``dataset.task``).
     """
 
     frame: pd.DataFrame
@@ -71,12 +71,12 @@ class CaseTable:
 
     @property
     def one_path(self) -> bool:
-        """Whether an ``image`` cell is one path, not a tuple of several."""
+        """Whether an ``image`` cell is one path rather than a tuple."""
         return self.layout in ("image", "bags")
 
     @property
     def labels(self) -> list[str]:
-        """Class names: those the table was read with, else those of the training rows (of all rows before a split)."""
+        """Class names: those given when reading, else those of the training rows (of all rows before a split)."""
         if self.known_labels is not None:
             return list(self.known_labels)
         rows = self.frame[self.frame["split"] == "train"] if self.splits else self.frame
@@ -84,12 +84,12 @@ class CaseTable:
 
     @cached_property
     def question(self) -> Task:
-        """The task that the labels are of."""
+        """The task of the labels."""
         return task_named(self.task, self.known_labels or ())
 
     @property
     def splits(self) -> dict[str, int]:
-        """Rows of each split that the table has; empty before a split is drawn."""
+        """Number of rows per split; empty before a split is drawn."""
         counts = self.frame["split"].value_counts()
         return {name: int(counts[name]) for name in ("train", "val", "test") if name in counts}
 
@@ -100,21 +100,21 @@ class CaseTable:
 
     @property
     def bad_rows(self) -> set[int]:
-        """Indices of the cases that training refuses whole."""
+        """Indices of the cases that training rejects."""
         return {problem.row for problem in self.problems if problem.spoils_case}
 
     def resolve(self, on_bad_row: str = "fail") -> CaseTable:
-        """The table without problems.
+        """Return the table without problems.
 
         Args:
-            on_bad_row: ``fail`` refuses a table with a bad row; ``skip`` leaves out the bad rows, and no other. A case
-                with other images goes on without its bad ones.
+            on_bad_row: ``fail`` rejects a table with bad rows; ``skip`` drops them. A case with further images only
+                loses its bad ones.
 
         Raises:
-            ValueError: Bad rows and ``fail``, no row left, or an unknown ``on_bad_row``.
+            ValueError: There are bad rows and ``fail``, no row is left, or ``on_bad_row`` is unknown.
         """
         if on_bad_row not in ("fail", "skip"):
-            raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+            raise ValueError(f"on_bad_row must be 'fail' or 'skip', got {on_bad_row!r}.")
         warnings = [problem for problem in self.problems if problem.warning]
         self._warn("%s: %s", warnings, "%s: ... and %d more.")
         bad = [problem for problem in self.problems if not problem.warning]
@@ -123,17 +123,17 @@ class CaseTable:
         if on_bad_row == "fail":
             raise BadRowsError(self._refusal(bad))
         parts = [problem for problem in bad if problem.part_of is not None]
-        self._warn("%s: %s; its case goes on without it", parts, "%s: ... and %d more images left out.")
+        self._warn("%s: %s; its case is kept without it", parts, "%s: ... and %d more images dropped.")
         bad = [problem for problem in bad if problem.part_of is None]
         kept = replace(self, frame=self.frame.drop(index=sorted(self.bad_rows)), problems=warnings)
-        # A class may have lost its last training row just now.
+        # A class may just have lost its last training row.
         bad += (untrained := list(kept.untrained_labels()))
         kept = replace(kept, frame=kept.frame.drop(index=[problem.row for problem in untrained]))
         if not len(kept):
-            raise ValueError(f"{self.source}: no row is left of {len(self)}; the first problem: {bad[0]}")
+            raise ValueError(f"{self.source}: none of {len(self)} rows is usable; the first problem: {bad[0]}")
         if rows := sorted({problem.row for problem in bad}):
             shown = ", ".join(map(str, rows[:_LISTED])) + (", ..." if len(rows) > _LISTED else "")
-            logger.warning("%s: left out %d of %d rows: %s", self.source, len(rows), len(self), shown)
+            logger.warning("%s: dropped %d of %d rows: %s", self.source, len(rows), len(self), shown)
         return kept
 
     def _warn(self, line: str, problems: Sequence[Problem], more: str) -> None:
@@ -145,20 +145,20 @@ class CaseTable:
     def _refusal(self, bad: Sequence[Problem]) -> str:
         rows = len({problem.row for problem in bad})
         count = f"{len(bad)} problem{'s' if len(bad) > 1 else ''} in {rows} of {len(self)} rows"
-        lines = [f"{self.source}: {count}; correct them, or leave those rows out with --on-bad-row skip:"]
+        lines = [f"{self.source}: {count}; fix them, or drop those rows with --on-bad-row skip:"]
         told, labels = _by_label(bad)
         lines += [f"  {line}" for line in told[:_LISTED]]
         lines += [f"  ... and {len(told) - _LISTED} more"] if len(told) > _LISTED else []
         if labels and self.known_labels is not None:
             named = ", ".join(f"{label}: ..." for label in labels[:_LISTED])
-            lines.append(f"  dataset.label_map names these classes as the model does: {{{named}}}")
+            lines.append(f"  dataset.label_map maps these labels to the classes of the model: {{{named}}}")
         return "\n".join(lines)
 
     def check_labels(self, config: DatasetConfig) -> CaseTable:
-        """The table itself, whose labels are names of classes.
+        """Check that the labels are class names, and return the table itself.
 
         Raises:
-            ValueError: They are spellings of one name, numbers, or several in a cell; each has its line.
+            ValueError: Labels are spellings of one name, numbers, or several in a cell; one line for each.
         """
         column = ", ".join(config.label_columns) or config.label_column
         cells = self.frame["label"].tolist()
@@ -167,7 +167,7 @@ class CaseTable:
         return self
 
     def untrained_labels(self) -> Iterator[Problem]:
-        """Rows outside the training split whose class no (good) training row has."""
+        """Rows outside the training split whose class has no (usable) training row."""
         if self.known_labels is not None or not self.splits:
             return
         good = self.frame[~self.frame.index.isin(self.bad_rows)]
@@ -175,25 +175,25 @@ class CaseTable:
         trained = {part for cell in cells for part in parts(cell)}
         for row, id_, label, split in good[["id", "label", "split"]].itertuples(name=None):
             if label is not None and split != "train" and not trained.issuperset(parts(label)):
-                message = f"unknown label: no training row has it, only {split}"
+                message = f"unknown label: in no training row, only in {split}"
                 yield Problem(ProblemKind.UNTRAINED_LABEL, row, id_, "label", label, message)
 
     def select(self, split: str) -> CaseTable:
-        """The rows of one split.
+        """Return the rows of one split.
 
         Raises:
-            ValueError: The table has no such rows.
+            ValueError: The split has no rows.
         """
         frame = self.frame[self.frame["split"] == split]
         if not len(frame):
             raise no_such_split(self.source, split, self.splits)
         rows = set(frame.index)
         problems = [problem for problem in self.problems if problem.case in rows]
-        # The classes stay those of the whole table: a test split may lack one.
+        # The classes stay those of the whole table: a test split may miss one.
         return replace(self, frame=frame, problems=problems, known_labels=tuple(self.labels))
 
     def split_or_draw(self, config: DatasetConfig, seed: int = 0) -> CaseTable:
-        """The table itself where it has a split, else with a grouped, stratified split drawn.
+        """Return the table itself if it has a split, else draw a grouped, stratified one.
 
         Raises:
             ValueError: Too few groups to split.
@@ -210,19 +210,19 @@ class CaseTable:
                 raise
             column = config.group_column or config.study_column or "group"
             raise ValueError(
-                f"{error} The groups are the values of {column!r}; if these are no patients, take another column with "
-                "dataset.group_column, or none with dataset.group_column none."
+                f"{error} The groups are the values of {column!r}; if these are not patients, choose another column "
+                "with dataset.group_column, or none with dataset.group_column none."
             ) from None
         return replace(self, frame=self.frame.assign(split=drawn))
 
     def strata(self) -> list[str]:
-        """What a split is stratified by, one name a row; that of a row without a label is empty."""
+        """Stratum of each row for drawing a split; empty for rows without a label."""
         cells = self.frame["label"].tolist()
         found = iter(self.question.strata([cell for cell in cells if cell is not None]))
         return ["" if cell is None else next(found) for cell in cells]
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, image paths, labels, texts, groups, splits and metadata, in the order of the ids."""
+        """SHA-256 of ids, image paths, labels, texts, groups, splits and metadata, in the order of the ids."""
         digest = hashlib.sha256(json.dumps(list(self.frame.columns)).encode())
         for row in self.frame.sort_values("id", kind="stable").itertuples(index=False, name=None):
             digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -230,7 +230,7 @@ class CaseTable:
 
 
 def _by_label(problems: Sequence[Problem]) -> tuple[list[str], list[str | None]]:
-    """Problems in words, a label that nobody knows once for all of its rows; and these labels."""
+    """Problems as lines, with one line for all rows of an unknown label; and these labels."""
     rows: dict[str | None, list[Problem]] = {}
     for problem in problems:
         if problem.kind is ProblemKind.UNKNOWN_LABEL:
@@ -242,5 +242,5 @@ def _by_label(problems: Sequence[Problem]) -> tuple[list[str], list[str | None]]
 
 
 def object_array(cells: Sequence[Any]) -> np.ndarray:
-    """An object array, in which None stays None and a tuple is one cell."""
+    """Object array that keeps None as None and a tuple as one cell."""
     return np.fromiter(cells, dtype=object, count=len(cells))

@@ -1,4 +1,4 @@
-"""A step of reading: problems that show in the normal form."""
+"""Reading step: problems visible in the normal form."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +10,7 @@ from mmfusion.text.template import render
 
 
 def check_cases(reading: CaseReading) -> CaseReading:
-    """List everything else that is wrong with the cases. One whose line is broken has that problem only."""
+    """List all further problems of the cases. A case with a broken line has that problem only."""
     reading = reading.with_problems(emptied_cases(reading.cases))
     found = [*_check_ids(reading), *_check_content(reading)]
     if reading.require_labels:
@@ -24,15 +24,15 @@ def check_cases(reading: CaseReading) -> CaseReading:
 
 
 def emptied_cases(cases: CaseTable) -> list[Problem]:
-    """A problem for each case that had images, of which none is left."""
+    """A problem for each case that had images and has no usable one left."""
     parted = {problem.part_of for problem in cases.problems} - {None}
     rows = cases.frame[cases.frame["image"].isna() & cases.frame.index.isin(parted - cases.bad_rows)]
-    kind, message = ProblemKind.STUDY_WITHOUT_IMAGES, "none of its images can be used"
+    kind, message = ProblemKind.STUDY_WITHOUT_IMAGES, "none of its images is usable"
     return [Problem.of_row(kind, row, id_, "image", None, message) for row, id_ in rows["id"].items()]
 
 
 def _settled(cases: CaseTable, *kinds: ProblemKind) -> set[int]:
-    """Rows with a problem of these kinds, or of one after which nothing else need be said."""
+    """Rows with a problem of these kinds, or one that makes further checks pointless."""
     final = (*kinds, ProblemKind.BROKEN_LINE, ProblemKind.STUDY_WITHOUT_IMAGES)
     return {problem.row for problem in cases.problems if problem.kind in final}
 
@@ -52,10 +52,10 @@ def _check_ids(reading: CaseReading) -> Iterator[Problem]:
 
 def _check_content(reading: CaseReading) -> Iterator[Problem]:
     frame, config, settled = reading.cases.frame, reading.config, _settled(reading.cases)
-    column, message = reading.columns.text or "text", "neither an image nor a text"
+    column, message = reading.columns.text or "text", "neither image nor text"
     empty = frame["image"].isna() & frame["text"].isna()
     if config.reads_columns:
-        message = "neither an image nor a text nor a column"
+        message = "no image, no text and no column"
         metadata = reading.cases.metadata if config.table_columns == "auto" else []
         read = {name for name in metadata if name not in config.roles}.union(config.named_columns) & set(frame.columns)
         empty &= frame[sorted(read)].isna().all(axis=1)
@@ -84,11 +84,11 @@ def _check_splits(reading: CaseReading, found: list[Problem]) -> Iterator[Proble
     cases, split_table = reading.cases, reading.config.split_table
     if not cases.splits:
         return
-    message, column = "missing split; the splits are train, val, test", reading.columns.split or "split"
+    message, column = "missing split; expected train, val or test", reading.columns.split or "split"
     settled = _settled(cases, ProblemKind.UNKNOWN_SPLIT)
     if split_table is not None:
-        message = f"{split_table} has no such id"
-        # rows that were bad when a split table was drawn are not in it: they have a problem already
+        message = f"the id is not in {split_table}"
+        # rows that were bad when the split table was drawn are not in it and already have a problem
         settled |= {problem.row for problem in found}
     for row, id_ in cases.frame["id"][cases.frame["split"].isna()].items():
         if row not in settled:
@@ -101,5 +101,5 @@ def _check_groups(reading: CaseReading) -> Iterator[Problem]:
     home = grouped.groupby("group")["split"].transform("first")
     strays = grouped.assign(home=home)[grouped["split"] != home].drop_duplicates("group")
     for row, id_, group, split, home_split in strays[["id", "group", "split", "home"]].itertuples(name=None):
-        message = f"the group lies in {home_split} and in {split}: a leak between splits"
+        message = f"the group is in {home_split} and in {split}: a leak between splits"
         yield Problem.of_row(kind, row, id_, reading.columns.group, group, message)

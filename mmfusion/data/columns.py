@@ -1,4 +1,4 @@
-"""A step of reading: which column is which."""
+"""Reading step: find the columns by role."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,16 +14,16 @@ from mmfusion.text.template import cell_text, template_fields
 
 
 def find_columns(reading: Reading) -> Reading:
-    """Find each column by its option or its default name. One that the user named must be there.
+    """Find each column by its option or default name. A column named by the user must exist.
 
     Raises:
         ValueError: Columns are missing (all named at once), the data have no labels, or the text template names a
-            column that is no metadata.
+            column that is not metadata.
     """
     raw, config, required = reading.raw, reading.config, reading.require_labels
     if raw.format == "folder" and required:
-        what = "a folder of images, which has no labels; add a table, or class folders"
-        raise ValueError(f"{reading.path} is read as {what}.")
+        what = "a folder of images, which has no labels; add a table or class folders"
+        raise ValueError(f"{reading.path} was read as {what}.")
     missing: list[str] = []
 
     def find(option: str, name: str | None, default: str = "", *, required: bool = True) -> str | None:
@@ -36,14 +36,14 @@ def find_columns(reading: Reading) -> Reading:
     image = config.bag_column or (config.view_columns[0] if config.view_columns else image_column(raw, config))
     if image is None and raw.format == "report":
         image = next(iter(raw.columns))
-    # rows of columns need no image; what was named must be there all the same
+    # rows with input columns need no image, but a column named explicitly must exist
     if image is None and (config.image_column is not None or not config.reads_columns):
         wanted = repr(config.image_column) if config.image_column else "'image', 'image_id' or 'file_name'"
         missing.append(f"{wanted} (dataset.image_column)")
     split = config.split_column
     if config.split_table is not None:
         split = None
-    elif config.fold_column:  # the column that folds make is read even where the table's own is not to be
+    elif config.fold_column:  # the split made from folds is read even if the table's own split column is ignored
         split = split or "split"
     no_group = config.group_column == "none" and "none" not in raw.columns
     by_folder = image is not None and _labelled_by_folder(reading, image)
@@ -61,11 +61,11 @@ def find_columns(reading: Reading) -> Reading:
             find(option, name)
     fields = template_fields(config.text_template) if config.text_template else ()
     missing += [f"{name!r} (dataset.text_template)" for name in fields if name not in raw.columns]
-    if required and reading.known_labels is None:  # for training; a trained model goes on without some of its columns
+    if required and reading.known_labels is None:  # a trained model can do without some of its columns
         lacking = {name: near(name, raw.columns) for name in config.named_columns if name not in raw.columns}
         missing += [f"{name!r} (named as an input{f'; is it {it!r}?' if it else ''})" for name, it in lacking.items()]
     if missing:
-        fix = "Name the right column in the option given, or add the column."
+        fix = "Name the right column with the option shown, or add the column."
         there = f"{', '.join(raw.columns)}. {fix}{layout_hint(reading)}"
         raise ValueError(f"{raw.source} has no column {', '.join(missing)}; it has {there}")
     _check_template(fields, columns, config)
@@ -80,12 +80,12 @@ def _labelled_by_folder(reading: Reading, image: str) -> bool:
 
 
 def _check_template(fields: Sequence[str], columns: Columns, config: DatasetConfig) -> None:
-    """Refuse a template that would put the label, or what stands for it, into the text."""
-    # what the normal form calls label or split is no metadata, whatever the table's own columns are called
+    """Reject a template that would put the label, or a proxy of it, into the text."""
+    # what the normal form calls label or split is not metadata, whatever the table calls its own columns
     normal = {name for name in NORMAL_COLUMNS if getattr(columns, name) != name} | {"label", "split"}
     others = {columns.label, columns.split, columns.image, columns.text, *config.view_columns}
     if forbidden := (others | normal).intersection(fields):
         raise ValueError(
             f"dataset.text_template names {', '.join(map(repr, sorted(filter(None, forbidden))))}; "
-            "it may name metadata columns, not the label, split, image or text column, nor id or group."
+            "it may name only metadata columns, not the label, split, image, text, id or group."
         )

@@ -1,4 +1,4 @@
-"""Options of reading and splitting a data set. Importing this module loads no heavy library."""
+"""Options for reading and splitting data sets. Imports no heavy library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmfusion.names import check_choice
 from mmfusion.task import DEFAULT
 
 FORMATS = ("auto", "table", "shards", "report", "imagefolder", "folder")
-#: Two options that exclude each other, and how the message names them.
+#: Pairs of mutually exclusive options, and how the message names them.
 _APART = (
     ("study_column", "view_columns", "study_column (views as rows) and view_columns (views as columns)"),
     ("view_column", "slice_column", "view_column (views) and slice_column (slices)"),
@@ -24,111 +24,112 @@ _APART = (
     ("image_column", "view_columns", "image_column and view_columns"),
     ("views", "view_columns", "views (of view_column) and view_columns"),
     *(
-        ("bag_column", other, f"bag_column (features in place of images) and {other}")
+        ("bag_column", other, f"bag_column (features instead of images) and {other}")
         for other in ("image_column", "view_columns", "study_column", "roi_columns")
     ),
 )
-#: An option, one that it needs, and what that one does.
+#: An option, one that it requires, and what the required one does.
 _NEEDS = (
-    ("slice_column", "study_column", "says what rows are one case"),
-    ("view_column", "study_column", "says what rows are one case"),
-    ("max_slices", "study_column", "says what rows are one case"),
+    ("slice_column", "study_column", "defines which rows form one case"),
+    ("view_column", "study_column", "defines which rows form one case"),
+    ("max_slices", "study_column", "defines which rows form one case"),
     ("views", "view_column", "names the view of each row"),
 )
-#: Options that a trained model hands on to the data of others: how its inputs and labels are called, and no folder,
-#: table, group or split of its author. The text template is the processor's.
+#: Options that a trained model passes on to new data: names of inputs and labels, but no folder, table, group or split
+#: of the training data. The text template belongs to the processor.
 _HANDED_ON = (
     *("image_column", "label_column", "label_columns", "task", "grades", "label_map", "text_column", "missing_values"),
     *("table_columns", "numeric_columns", "categorical_columns"),
     *("study_column", "slice_column", "max_slices", "view_column", "views", "view_columns", "roi_columns"),
     *("bag_column", "slice", "slices", "header_columns"),
 )
-#: Options that name a column with a meaning of its own for the data set, so that it is no input.
+#: Options that give a column a role of its own, so that it is not a model input.
 _ROLES = ("id", "label", "group", "split", "fold", "study", "slice", "view", "bag", "image", "text")
 
 
 @dataclass
 class DatasetConfig:
-    """How to read a data set below its root folder.
+    """How to read a data set from its root folder.
 
     Attributes:
-        preset: Public data set, whose layout fills the options that are not given: ``ham10000_kaggle``, ``isic2018``,
+        preset: Public data set whose layout fills the options that are not given: ``ham10000_kaggle``, ``isic2018``,
             ``isic2019``, ``ham10000`` (``metadata.csv`` and ``images``), ``spider_modic_multiview``,
-            ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (as the examples of these names read SPIDER). It is
-            None afterwards.
+            ``spider_modic_sequence`` or ``spider_pfirrmann_25d`` (SPIDER as in the examples of these names). None
+            after the options are filled in.
         format: ``table`` (rows of CSV, TSV, JSON lines, Parquet or a spreadsheet), ``shards`` (such a table in Parquet
             files ``train-00000-of-00002.parquet``, here or in ``data``), ``report`` (``image.csv`` +
-            ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images alone),
+            ``response.json``), ``imagefolder`` (``metadata.csv|jsonl`` with ``file_name``), ``folder`` (images only),
             or ``auto``.
-        table: Table file, relative to the root; None looks for the only table there.
-        columns: Name that a column has here (for a trained model: in its training) -> name in the table, e.g.
-            ``{age: Age, sex: gender}``. All other options but ``join_on`` use the names on the left.
-        image_root: Folder of the images, relative to the root, or a list of such folders; None tries the root and
-            ``images``. An image that is not there by its path is looked for by file name or id in the folders below. Of
-            a table in memory, relative to the working directory; None takes paths that are absolute or relative to it.
-        follow_links: Whether links are followed that lead out of the image root.
-        check_images: Whether every image is decoded once before training. What was found sound is kept in the user's
-            cache, and not decoded again while size and time of the file stay.
-        image_column: Column with the image path or id; None takes ``image``, ``image_id`` or ``file_name``.
-        label_column: Column with the class name; an imagefolder without it has its classes from the sub-folders.
-        label_columns: Columns with one class each (one-hot), in place of ``label_column``: exactly one of them is 1.
-            Of task ``multilabel`` any number of them is 1, and a blank cell is unknown; of ``regression`` they are
+        table: Table file, relative to the root; None looks for a single table there.
+        columns: Rename columns: name used here (for a trained model: in training) -> name in the table, e.g.
+            ``{age: Age, sex: gender}``. All other options except ``join_on`` use the names on the left.
+        image_root: Folder of the images, relative to the root, or a list of folders; None tries the root and
+            ``images``. An image not found by its path is searched by file name or id in all subfolders. For a table in
+            memory it is relative to the working directory, and None accepts absolute and relative paths.
+        follow_links: Follow symbolic links that leave the image root.
+        check_images: Decode every image once before training. Valid images are remembered in the user's cache and
+            not decoded again while size and time of the file stay the same.
+        image_column: Column with the image path or id; None looks for ``image``, ``image_id`` or ``file_name``.
+        label_column: Column with the class name; an imagefolder without it takes the classes from its subfolders.
+        label_columns: One-hot label columns, one per class, instead of ``label_column``: exactly one of them is 1.
+            For ``multilabel`` any number of them is 1 and a blank cell is unknown; for ``regression`` they are
             numbers.
-        task: What the labels are, as ``model.task``, which it follows in a run.
-        grades: The labels of task ``ordinal`` in their order; empty takes that of their numbers.
-        label_map: Value of the label column -> class name, to rename or join classes: ``{"1": "below 4", ..., "5":
-            "4 or more"}``. Then every value must be named, but those that a trained model calls so. Empty takes the
-            values.
-        id_column: Column that identifies a row in reports and predictions; None takes the image value.
-        text_column: Free text, used as it is; None takes ``text`` where there is such a column.
-        text_template: Sentence made from metadata columns, before the free text: ``"{age}-year-old {sex}, lesion on
-            the {localization}"``. A missing field is left out together with the words that belong to it.
-        table_columns: Metadata columns that the model reads as numbers and categories: their names, or ``auto`` for all
-            but those that identify a row, tell the label, or say nothing; None reads none. Whether a column is
-            numeric or categorical is found from the training rows.
-        numeric_columns: Columns that the model reads as numbers, whatever their cells look like.
-        categorical_columns: Columns that the model reads as categories, likewise.
-        group_column: Patient or lesion; rows of one group never lie on both sides of a split. None takes ``group``
-            where there is such a column, and ``none`` no column.
+        task: Kind of labels; in a run it follows ``model.task``.
+        grades: Ordered labels of the task ``ordinal``; empty orders them by number.
+        label_map: Value of the label column -> class name, to rename or merge classes: ``{"1": "below 4", ..., "5":
+            "4 or more"}``. It must name every value except those equal to a class of the trained model. Empty keeps
+            the values.
+        id_column: Column that identifies a row in reports and predictions; None uses the image value.
+        text_column: Free text, used unchanged; None uses ``text`` if there is such a column.
+        text_template: Sentence built from metadata columns, placed before the free text: ``"{age}-year-old {sex},
+            lesion on the {localization}"``. A missing field is dropped together with the words around it.
+        table_columns: Metadata columns to use as numeric and categorical inputs: their names, or ``auto`` for all
+            except those that identify a row, reveal the label, or are constant; None uses none. The training rows
+            decide whether a column is numeric or categorical.
+        numeric_columns: Columns to use as numeric inputs, whatever their values look like.
+        categorical_columns: Columns to use as categorical inputs, whatever their values look like.
+        group_column: Column with the patient or lesion; rows of one group always share a split. None uses ``group``
+            if there is such a column, and ``none`` disables grouping.
         split_column: Column with ``train``, ``val`` and ``test``; without such a column (or with null), a grouped,
             stratified split is drawn.
-        split_table: Table that ``mmfusion split`` wrote, or any with ``id`` and ``split`` (or ``fold_column``),
-            relative to the working directory or the root; it takes the place of a split column.
-        fold_column: Column with the fold of a row, in place of a split column; see ``folds``.
+        split_table: Table with ``id`` and ``split`` (or ``fold_column``), e.g. from ``mmfusion split``, relative to
+            the working directory or the root; it replaces the split column.
+        fold_column: Column with the fold of each row, instead of a split column; see ``folds``.
         folds: Split -> its folds, e.g. ``{test: [0], val: [1]}``; all other folds are ``train``.
-        labels_table: Second table, relative to the root, whose columns are added to the rows that agree in ``join_on``;
-            of a column in both tables the first table's is kept.
-        join_on: Column that both tables have; in the second, no value stands twice.
-        study_column: Rows that agree here are one case with several slices, or, with ``view_column``, several views.
-            The study's value is the case's id (and group, unless ``group_column`` says otherwise); metadata in which
-            its rows differ are missing.
-        slice_column: Number that orders the slices of a study; None takes the last number in the file name.
-        max_slices: Number of equally spaced slices that are kept of a longer study; None keeps all.
-        slice: Slice that stands for a file of several (volume, series, multi-page TIFF): its number, from 0, or
-            ``middle``. None refuses such a file where one picture is wanted.
-        slices: Reads each file, or the folder of a DICOM series, as a study of slices in order: ``all``,
-            ``start:stop:step`` (``20:80:2``), or a number of equally spaced ones. None does so for studies alone.
-        header_columns: Metadata column -> fact of the DICOM header that fills it: ``{age: PatientAge, sex:
-            PatientSex}``. What identifies a patient is refused.
-        view_column: Column that names the view of each row of a study.
-        views: The views, in the model's order (the first attends to the others); rows of other views are left out.
-            Empty takes all that ``view_column`` names, in natural order.
-        view_columns: Columns with an image path each, in the model's order, in place of ``image_column``. An empty cell
-            is a missing view.
-        roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest, in pixels of the upright image, x1 and
-            y1 exclusive. A row without one takes the centre, half as wide and high as the image.
-        bag_column: Column with the path, below the image root, of a bag of feature vectors (``.h5``, ``.npz`` or
-            ``.safetensors`` with an array ``features``, vectors by width), in place of ``image_column``; for models
+        labels_table: Second table, relative to the root, whose columns are joined to the rows on ``join_on``; if a
+            column is in both tables, that of the first one is kept.
+        join_on: Column in both tables to join on; its values must be unique in the second one.
+        study_column: Column with the study; the rows of a study form one case with several slices or, with
+            ``view_column``, several views. The value is the case's id (and its group, unless ``group_column`` is set);
+            metadata that differ between the rows are set to missing.
+        slice_column: Column with the number that orders the slices of a study; None uses the last number in the file
+            name.
+        max_slices: Maximum number of slices per study, equally spaced; None keeps all.
+        slice: Slice to use of a file with several (volume, series, multi-page TIFF) where one image is needed: its
+            number, from 0, or ``middle``. None rejects such files.
+        slices: Read each file, or folder of a DICOM series, as a study of ordered slices: ``all``,
+            ``start:stop:step`` (``20:80:2``), or a number of equally spaced ones. None does so for studies only.
+        header_columns: Metadata column -> DICOM header field that fills it: ``{age: PatientAge, sex: PatientSex}``.
+            Fields that identify a patient are rejected.
+        view_column: Column with the name of the view in each row of a study.
+        views: Views in the model's order (the first attends to the others); rows of other views are dropped. Empty
+            uses all values of ``view_column`` in natural order.
+        view_columns: Columns with one image path each, in the model's order, instead of ``image_column``. An empty
+            cell is a missing view.
+        roi_columns: Four columns ``[x0, y0, x1, y1]`` with a region of interest in pixels of the upright image, x1 and
+            y1 exclusive. A row without one uses the central half of the image in width and height.
+        bag_column: Column with the path, relative to the image root, of a bag of feature vectors (``.h5``, ``.npz`` or
+            ``.safetensors`` with an array ``features``, vectors by width), instead of ``image_column``; for models
             with ``image_encoder: features``.
-        val_fraction: Share of the groups for validation when the split is drawn.
-        test_fraction: Share of the groups for test when the split is drawn.
-        missing_values: Cell texts (any case) that count as missing in metadata columns.
-        on_bad_row: ``fail`` stops with the list of bad rows before training; ``skip`` leaves them out and says so.
-        on_bad_column: ``fail`` stops where a column that is named as an input had better not be one (it identifies
-            rows, tells the label, says nothing); ``keep`` reads it all the same, with a warning.
+        val_fraction: Fraction of the groups used for validation when a split is drawn.
+        test_fraction: Fraction of the groups used for testing when a split is drawn.
+        missing_values: Cell values (in any case) that count as missing in metadata columns.
+        on_bad_row: ``fail`` stops before training with a list of the bad rows; ``skip`` drops them with a warning.
+        on_bad_column: ``fail`` stops if a column named as an input is unsuitable (it identifies rows, reveals the
+            label, or is constant); ``keep`` uses it with a warning.
 
     Raises:
-        ValueError: Options that do not go together, or one out of range.
+        ValueError: Options exclude each other, or one is out of range.
     """
 
     preset: str | None = None
@@ -181,18 +182,18 @@ class DatasetConfig:
             for option, value in PRESETS[self.preset].items():
                 if getattr(self, option) == getattr(untouched, option):
                     setattr(self, option, copy(value))
-            self.preset = None  # the options say it all now; a copy with one of them changed is not filled again
+            self.preset = None  # the options are complete now, and a changed copy must not be filled again
         if self.format not in FORMATS:
-            raise ValueError(f"Unknown dataset.format {self.format!r}; the formats are {', '.join(FORMATS)}.")
+            raise ValueError(f"Unknown dataset.format {self.format!r}; known: {', '.join(FORMATS)}.")
         check_choice("dataset.on_bad_column", self.on_bad_column, ("fail", "keep"))
         for one, other, what in _APART:
             if getattr(self, one) and getattr(self, other):
-                raise ValueError(f"dataset: {what} do not go together; leave one of them out.")
+                raise ValueError(f"dataset: {what} cannot be combined; remove one of them.")
         for option, needed, why in _NEEDS:
             if getattr(self, option) not in (None, []) and getattr(self, needed) is None:
-                raise ValueError(f"dataset.{option} needs dataset.{needed}, which {why}.")
+                raise ValueError(f"dataset.{option} requires dataset.{needed}, which {why}.")
         if self.max_slices is not None and (self.max_slices < 1 or self.view_column):
-            wrong = "has to be at least 1, and goes with slices, not views"
+            wrong = "must be at least 1 and applies to slices, not views"
             raise ValueError(f"dataset.max_slices={self.max_slices} {wrong}.")
         check_choice_of_slices(self.slice, self.slices)
         check_facts(self.header_columns)
@@ -203,30 +204,30 @@ class DatasetConfig:
             self.table_columns = [self.table_columns] if self.table_columns != "none" else None
         if both := sorted(set(self.numeric_columns) & set(self.categorical_columns)):
             named = "dataset.numeric_columns and dataset.categorical_columns"
-            raise ValueError(f"{named} both name {', '.join(both)}; leave it in one of them.")
+            raise ValueError(f"{named} both name {', '.join(both)}; remove it from one of them.")
         if len(set(self.columns.values())) < len(self.columns):
-            raise ValueError(f"dataset.columns names one column of the table twice: {self.columns}.")
+            raise ValueError(f"dataset.columns maps two names to one column of the table: {self.columns}.")
         for option in ("views", "view_columns", "roi_columns", "label_columns", "grades"):
             names = getattr(self, option)
             if len(set(names)) < len(names):
-                raise ValueError(f"dataset.{option} names one thing twice: {', '.join(names)}.")
+                raise ValueError(f"dataset.{option} has duplicate names: {', '.join(names)}.")
         if len(self.roi_columns) not in (0, 4):
-            raise ValueError(f"dataset.roi_columns are four, [x0, y0, x1, y1]; got {len(self.roi_columns)}.")
+            raise ValueError(f"dataset.roi_columns needs four columns [x0, y0, x1, y1], got {len(self.roi_columns)}.")
 
     @property
     def reads_columns(self) -> bool:
-        """Whether columns are asked for as inputs."""
+        """Whether columns are requested as inputs."""
         return bool(self.table_columns or self.numeric_columns or self.categorical_columns)
 
     @property
     def named_columns(self) -> list[str]:
-        """Columns that the options name as inputs."""
+        """Columns named as inputs by the options."""
         chosen = self.table_columns if isinstance(self.table_columns, list) else []
         return list(dict.fromkeys([*chosen, *self.numeric_columns, *self.categorical_columns]))
 
     @property
     def roles(self) -> dict[str, str]:
-        """Column -> the option that gives it a meaning of its own; such a column is no input of a model."""
+        """Column -> option that gives it a role of its own; such columns are not model inputs."""
         single = {getattr(self, f"{role}_column"): f"dataset.{role}_column" for role in reversed(_ROLES)}
         lists = ("view_columns", "roi_columns")
         several = {name: f"dataset.{option}" for option in lists for name in getattr(self, option)}
@@ -235,34 +236,34 @@ class DatasetConfig:
 
     @property
     def image_roots(self) -> list[str]:
-        """The folders that ``image_root`` names."""
+        """The folders of ``image_root``."""
         return [self.image_root] if isinstance(self.image_root, str) else list(self.image_root or ())
 
     def for_columns(self) -> DatasetConfig:
-        """The same data set, with columns asked for: those that it names, else all that may be inputs."""
+        """The same data set with columns as inputs: those named, else all suitable ones."""
         return self if self.reads_columns else replace(self, table_columns="auto")
 
     def without_split(self) -> DatasetConfig:
-        """The same data set as if nothing said which rows are for training."""
+        """The same data set without any setting of a split."""
         return replace(self, split_column=None, split_table=None, fold_column=None, folds={})
 
 
 def handed_on(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the settings that a model was trained with, those that hold for the data of others."""
+    """The training settings of a model that also apply to new data."""
     return {name: settings[name] for name in _HANDED_ON if name in settings}
 
 
 @dataclass
 class SplitConfig:
-    """Options of split.
+    """Options of ``mmfusion split``.
 
     Attributes:
         data: Root folder of the data set, or its table.
-        output: CSV file to write, for ``dataset.split_table``; one that is there is not written over.
-        folds: Number of equal folds, for ``dataset.fold_column: fold`` and ``dataset.folds``; None draws train, val and
-            test.
-        seed: Seed of the draw. A training run with the same seed and rows would draw the same split.
-        dataset: How to read the data; ``val_fraction`` and ``test_fraction`` are the shares of the groups.
+        output: CSV file to write, for ``dataset.split_table``; an existing file is not overwritten.
+        folds: Number of equal folds, for ``dataset.fold_column: fold`` and ``dataset.folds``; None draws train, val
+            and test.
+        seed: Random seed. A training run with the same seed and rows draws the same split.
+        dataset: How to read the data; ``val_fraction`` and ``test_fraction`` set the share of the groups.
     """
 
     data: str

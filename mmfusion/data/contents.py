@@ -1,4 +1,4 @@
-"""What the rows of a data set hold: how many have an image, a text, and each column."""
+"""Coverage of a data set: number of rows with an image, a text, and each column."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mmfusion.text.template import render, template_fields
 
 @dataclass(frozen=True)
 class Contents:
-    """What rows hold.
+    """Coverage of the inputs over the rows.
 
     Attributes:
         rows: Number of rows.
-        image: Rows with an image at least.
-        text: Rows with a text, given or made by the template.
-        columns: Column -> rows that have it, of the columns that a model reads, in its template or as inputs.
+        image: Rows with at least one image.
+        text: Rows with a text, free or from the template.
+        columns: Column that the model reads (in its template or as an input) -> rows with a value.
     """
 
     rows: int
@@ -35,11 +35,11 @@ class Contents:
 def contents_of(
     cases: CaseTable, *, template: str | None, missing_values: Iterable[str], columns: Sequence[str] = ()
 ) -> Contents:
-    """Count what rows hold.
+    """Count the rows that have each input.
 
     Args:
         cases: The rows.
-        template: Text template that a model reads; None where it has none.
+        template: Text template that the model reads, or None.
         missing_values: Cell texts that count as missing.
         columns: Further columns that the model reads.
     """
@@ -58,6 +58,6 @@ def contents_of(
 
 
 def _percent(count: int, rows: int) -> str:
-    """A share in whole per cent, of which 0 and 100 are none and all."""
+    """Percentage without decimals; 0 and 100 only for none and all."""
     share = 100 * count / max(rows, 1)
     return f"{round(share) if count in (0, rows) else min(max(round(share), 1), 99)} %"

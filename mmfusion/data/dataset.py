@@ -19,31 +19,31 @@ from mmfusion.images.augmentations import row_rng
 class MultimodalDataset(Dataset[dict[str, Any]]):
     """Rows of a :class:`CaseTable` as encoded cases; batch them with :meth:`collate`.
 
-    Augmentation of a row depends on (``seed``, epoch, row id) alone: the order of rows does not matter, and no global
-    generator is touched. Unless :meth:`set_epoch` tells the epoch, it is the number of times that the row was drawn
-    before, so that each pass over the rows is augmented anew. Epoch and counts lie in shared memory, where all loader
-    workers see them. Several processes, or a resumed run, need :meth:`set_epoch`. transformers' Trainer calls it
-    through accelerate in one process, but not where a sampler with a ``set_epoch`` of its own is sharded over
-    several: call it from a callback there.
+    Augmentation of a row depends only on (``seed``, epoch, row id), not on the order of rows or any global generator.
+    Unless :meth:`set_epoch` sets the epoch, it is the number of earlier draws of the row, so that each pass over the
+    rows is augmented differently. Epoch and counts are in shared memory, so that all loader workers see them.
+    Multi-process training and resumed runs need :meth:`set_epoch`. transformers' Trainer calls it through accelerate
+    in a single process, but not if a sampler with its own ``set_epoch`` is sharded over several processes; then call
+    it from a callback.
 
-    The columns are held as flat arrays, without a Python object a row: memory grows neither with epochs nor, by
+    The columns are stored as flat arrays without a Python object per row, so memory does not grow with epochs or, by
     reference counts, in forked workers.
 
     Args:
         cases: Table without unresolved problems.
-        processor: How a case becomes tensors.
+        processor: Converts cases to tensors.
         augment: Name of an augmentation, such as ``report``; None for evaluation.
         seed: Seed of the augmentation.
-        image_sizes: Side of the images in each epoch, in place of the processor's, which is that of later epochs.
+        image_sizes: Image size of each epoch, overriding the processor's, which applies to all later epochs.
 
     Attributes:
         ids: (rows,) array of row ids.
-        labels: (rows,) int64 positions of the classes, -1 where a row has no label; of other tasks (rows, ...), as
-            :meth:`mmfusion.task.Task.encoded` has them.
+        labels: (rows,) int64 class indices, -1 for rows without a label; for other tasks (rows, ...) as returned by
+            :meth:`mmfusion.task.Task.encoded`.
         layout: Layout of the table: ``image``, ``slices``, ``views`` or ``bags``.
 
     Raises:
-        ValueError: Unresolved problems, an unknown label or augmentation.
+        ValueError: The table has unresolved problems, or a label or augmentation is unknown.
         FileNotFoundError: The image root does not exist.
     """
 
@@ -56,7 +56,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         image_sizes: Sequence[int] = (),
     ) -> None:
-        # the function itself, since a worker process may not have imported the module that registers its name
+        # keep the function, since a worker process may not have imported the module that registers its name
         self._augmentation = registry.get("augmentation", augment) if augment is not None else None
         bad = [problem for problem in cases.problems if not problem.warning]
         if bad:
@@ -88,7 +88,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         self._table: EncodedTable | None = None
         if processor.table is not None:
             self._table = processor.table.encode_columns(frame, processor.missing_values)
-        self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()  # below 0: not told
+        self._epoch = torch.full((), -1, dtype=torch.int64).share_memory_()  # negative: not set
         self._draws = torch.zeros(len(self.ids) if augment else 0, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -96,11 +96,11 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
 
     @property
     def texts(self) -> list[str | None]:
-        """The text of each row; empty where the processor reads none."""
+        """The text of each row; empty if the processor reads no text."""
         return self._text.tolist()
 
     def notices(self) -> InputNotices:
-        """What of the rows the processor's model has not learned, such as words that its tokenizer does not know."""
+        """Counts of inputs that the model has not learned, such as words unknown to its tokenizer."""
         notices = InputNotices()
         if self._table is not None:
             notices.update(self._table.notices)
@@ -110,18 +110,18 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         return notices
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch of rows; see :meth:`Processor.collate`."""
+        """Collate rows into a batch; see :meth:`Processor.collate`."""
         return self.processor.collate(items)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes, from 0, for augmentation and size of the images; draws are no longer counted."""
+        """Set the epoch, from 0, for augmentation and image size; draws are no longer counted."""
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """The encoded case at a position; see :meth:`Processor.encode`.
 
         Raises:
-            FileNotFoundError: The image has gone since it was checked.
+            FileNotFoundError: The image was removed after it was checked.
             ValueError: The image cannot be decoded; the message names it.
         """
         i, epoch = range(len(self))[i], int(self._epoch)
@@ -137,14 +137,14 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         )
 
     def _epoch_of(self, i: int) -> int:
-        """The epoch, or the number of earlier draws of the row; this one is counted."""
+        """The epoch if set, else the number of earlier draws of the row; counts this draw."""
         if (epoch := int(self._epoch)) >= 0:
             return epoch
         self._draws[i] += 1
         return int(self._draws[i]) - 1
 
     def _images_of(self, i: int) -> dict[str, Any]:
-        """Image, slices or views of a row as paths, and its region of interest."""
+        """Paths of the image, slices or views of a row, and its region of interest."""
         if self._several:
             paths = self._images[self._starts[i] : self._starts[i + 1]]
             return {self.layout: [self.image_root / path if path is not None else None for path in paths]}

@@ -1,6 +1,6 @@
-"""A small data set made by code: dermoscopy-like pictures with patient text, which need each other.
+"""Synthetic demo data set: dermoscopy-like images with patient text, both needed to tell the classes apart.
 
-Synthetic through and through: the classes are invented and mean nothing in medicine.
+The classes are invented and have no medical meaning.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MISSING_SHARE = 0.03
 
 @dataclass(frozen=True)
 class DemoClass:
-    """An invented class: what the picture shows, what the text tells, and the share of the rows."""
+    """An invented class: image pattern, content of the text, and share of the rows."""
 
     name: str
     ringed: bool
@@ -26,8 +26,8 @@ class DemoClass:
     share: float
 
 
-#: The picture alone leaves amber/coral and basalt/dune/ember alike, the text alone amber/basalt and coral/dune:
-#: the best possible accuracy is 0.62 by picture, 0.68 by text, and 1 by both (on rows that have both).
+#: The image cannot separate amber/coral or basalt/dune/ember, the text cannot separate amber/basalt or coral/dune:
+#: the best accuracy is 0.62 from the image, 0.68 from the text, and 1 from both (on rows that have both).
 CLASSES = (
     DemoClass("amber", ringed=False, history="stable", share=0.42),
     DemoClass("basalt", ringed=True, history="stable", share=0.20),
@@ -48,16 +48,16 @@ _LESION_TONES = np.array([(96, 58, 44), (112, 70, 48), (84, 52, 52), (122, 76, 6
 
 
 def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
-    """Write the demo data set: ``metadata.csv`` and ``images/*.jpg``; the same bytes for the same ``n`` and ``seed``.
+    """Write ``metadata.csv`` and ``images/*.jpg``; the same ``n`` and ``seed`` give the same bytes.
 
-    Columns: image, label, age, sex, localization, text, patient_id, split. Five classes, the rarest 8 % of the rows;
-    age, sex and site tell nothing. About 3 % of the rows have no image, and about as many no text. A patient has one to
-    three rows, all in one split.
+    Columns: image, label, age, sex, localization, text, patient_id, split. Five classes, the rarest with 8 % of the
+    rows; age, sex and site are uninformative. About 3 % of the rows lack the image and as many lack the text. A
+    patient has one to three rows, all in one split.
 
     Args:
-        folder: Folder to write; made where it does not exist.
+        folder: Output folder; created if missing.
         n: Number of rows, at least 50.
-        seed: Seed of everything that is drawn.
+        seed: Random seed.
 
     Returns:
         The folder.
@@ -66,7 +66,7 @@ def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
         ValueError: Fewer than 50 rows.
     """
     if n < 50:
-        raise ValueError(f"The demo data set has at least 50 rows, got n={n}.")
+        raise ValueError(f"The demo data set needs at least 50 rows, got n={n}.")
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def make_demo(folder: str | Path, n: int = 1000, seed: int = 0) -> Path:
 
 
 def draw_lesion(ringed: bool, rng: np.random.Generator, side: int = IMAGE_SIDE) -> Image.Image:
-    """One picture: skin, and a blob with an irregular border; dark throughout, or pale within if ``ringed``."""
+    """Draw one image: skin and a blob with an irregular border, dark throughout or, if ``ringed``, with a pale core."""
     y, x = np.mgrid[:side, :side].astype(np.float32) / side
     centre_x, centre_y = map(float, rng.uniform(0.4, 0.6, size=2))
     angle = np.arctan2(y - centre_y, x - centre_x)
@@ -113,11 +113,11 @@ def draw_lesion(ringed: bool, rng: np.random.Generator, side: int = IMAGE_SIDE) 
 
 
 def _inside(radius: np.ndarray, edge: float, softness: float) -> np.ndarray:
-    """From 1 well within the edge to 0 well outside."""
+    """Soft step: 1 well inside the edge, 0 well outside."""
     return 0.5 * (1 - np.tanh((radius - edge) / softness))
 
 
 def _noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
-    """(side, side) smooth noise in about -1..1, ``cells`` bumps across."""
+    """(side, side) smooth noise in about -1..1 with ``cells`` bumps across."""
     coarse = Image.fromarray(rng.uniform(-1, 1, size=(cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""What of a data set can be checked before any heavy library is imported: files, columns, splits."""
+"""Checks of a data set that need no heavy library: files, columns, splits."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from mmfusion.data.renaming import rename_columns
 from mmfusion.data.tables import read_parts
 from mmfusion.names import did_you_mean
 
-#: The steps of reading that take plain lists of cells, in order.
+#: The reading steps that work on plain lists of cells, in order.
 LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (
     read_files,
     add_header_columns,
@@ -32,7 +32,7 @@ LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (
     find_columns,
 )
 
-#: splits that an evaluation may name.
+#: Splits that an evaluation can name.
 SPLITS = ("train", "val", "test", "all")
 
 
@@ -45,19 +45,19 @@ def check_data(
     split: str | None = None,
     columns: Sequence[str] = (),
 ) -> None:
-    """Find what reading a data set would refuse later: files, columns and splits that are not there.
+    """Find files, columns and splits that are missing, before the data are read in full.
 
     Args:
-        data: The data set's folder, its table, or one image; or a table in memory.
+        data: Folder of the data set, its table, or one image; or a table in memory.
         config: How to read it.
-        require_labels: As for :func:`~mmfusion.data.read.read_cases`; without them a folder may hold images alone.
-        is_trained: Whether a trained model reads them, which goes on without some of its columns.
-        split: Split whose rows are wanted; None wants none in particular.
-        columns: Names of metadata columns that are wanted.
+        require_labels: As in :func:`~mmfusion.data.read.read_cases`; if False, a folder may hold only images.
+        is_trained: Whether the data are for a trained model, which can do without some of its columns.
+        split: Split that must have rows; None accepts any.
+        columns: Names of metadata columns that must exist.
 
     Raises:
-        FileNotFoundError: A file or folder is not there.
-        ValueError: A column, the split, or something in the table is not as asked for.
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: A column, the split, or something in the table is missing or invalid.
     """
     if split is not None and split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; it is one of {', '.join(SPLITS)}.")
@@ -65,8 +65,8 @@ def check_data(
         config = config.without_split()
     path = data_set(data)
     if not require_labels and not has_table(path):
-        return  # images alone
-    # a table's header is enough, unless it matters what its cells say
+        return  # images only
+    # the header of a table is enough, unless cell values matter
     whole = bool(config.folds) or split not in (None, "all")
     reading = _opened(Reading(path, config, require_labels, () if is_trained else None), whole)
     for step in LIGHT_STEPS[1:]:
@@ -79,14 +79,14 @@ def check_data(
     for name in columns:
         if name not in (*known, *NORMAL_COLUMNS):
             here = next((here for here, column in config.columns.items() if column == name), None)
-            near = did_you_mean(name, known) if here is None else f"dataset.columns calls it {here!r}."
+            near = did_you_mean(name, known) if here is None else f"dataset.columns renames it to {here!r}."
             raise ValueError(f"{reading.raw.source} has no column {name!r}; {near}")
     if split not in (None, "all"):
         _check_split(reading, str(split))
 
 
 def _opened(reading: Reading, whole: bool) -> Reading:
-    """The files of a data set; of a lone table the first row, unless the ``whole`` is wanted."""
+    """Read the files of a data set; of a single table only the first row, unless ``whole``."""
     table = None if whole else only_table(reading)
     if table is None:
         return read_files(reading)
@@ -94,7 +94,7 @@ def _opened(reading: Reading, whole: bool) -> Reading:
 
 
 def _check_split(reading: Reading, split: str) -> None:
-    """Refuse a split that no row of a table with a split column has. Where one is drawn, every split has rows."""
+    """Reject a split without rows in a table with a split column. A drawn split always has rows."""
     cells = reading.raw.columns[reading.columns.split] if reading.columns.split else []
     names = Counter(SPLIT_NAMES.get(str(cell).strip().lower()) for cell in cells)
     there = {name: names[name] for name in SPLITS if names[name]}

@@ -1,4 +1,4 @@
-"""Images inside a Parquet file, as the ``datasets`` library writes them: unpacked once into the user's cache."""
+"""Images stored in Parquet files by the ``datasets`` library, unpacked once into the user's cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmfusion.files import cache_folder, short_hash, written_whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: First bytes of a file -> its suffix, for images without a name.
+#: Leading bytes of a file -> suffix, for images without a name.
 _STARTS = {
     b"\x89PNG": ".png",
     b"\xff\xd8\xff": ".jpg",
@@ -24,14 +24,14 @@ _STARTS = {
 
 
 class EmbeddedImages:
-    """The columns of a Parquet file that hold images, each cell a struct of ``bytes`` and ``path``.
+    """Columns of a Parquet file with images, each cell a struct of ``bytes`` and ``path``.
 
     Args:
         path: The file.
-        schema: Its schema.
+        schema: Schema of the file.
 
     Attributes:
-        root: Folder of the unpacked images, one for each state of the file; None where it holds none.
+        root: Folder of the unpacked images, one per version of the file; None if it has no images.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -49,12 +49,12 @@ class EmbeddedImages:
             self.root = cache_folder("embedded") / key
 
     def unpacked(self, name: str, cells: list[Any], first: int) -> list[Any]:
-        """The cells of a column, an image as its path below the root.
+        """Replace the images of a column by their paths relative to the root.
 
         Args:
-            name: Of the column.
-            cells: Its cells as Python has them.
-            first: Rows of the file before them.
+            name: Name of the column.
+            cells: Cells as Python values.
+            first: Number of rows before these cells in the file.
         """
         if name not in self._names or self.root is None:
             return cells
@@ -77,16 +77,16 @@ class EmbeddedImages:
 
 
 def _plain(name: str) -> str:
-    """A name from the file as one of a file on disk."""
+    """Turn a name from the file into a safe file name."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".")
 
 
 def class_names(schema: pa.Schema) -> dict[str, dict[int | None, str]]:
-    """Column -> class number -> name, of the columns that ``datasets`` describes as ``ClassLabel``."""
+    """Column -> class number -> name, for columns that ``datasets`` declares as ``ClassLabel``."""
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     except (ValueError, RecursionError):
-        return {}  # a note of another library, which nothing depends on but the names
+        return {}  # metadata of another library, needed for class names only
     features = (described.get("info") or {}).get("features") or {}
     return {
         name: dict(enumerate(feature["names"]))

@@ -1,4 +1,4 @@
-"""A step of reading: the files of a data set, in whichever format they are, as one table of raw cells."""
+"""Reading step: the files of a data set, in any supported format, as one table of raw cells."""
 
 import itertools
 import json
@@ -18,26 +18,26 @@ from mmfusion.data.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, RawTable, read_
 from mmfusion.data.walking import walk
 from mmfusion.images.kinds import IMAGE_SUFFIXES, image_stem, is_image_file
 
-#: Format of a table in memory.
+#: Format name of tables in memory.
 MEMORY = "memory"
-#: A table in parts, as the ``datasets`` library and repositories of the Hub have it.
+#: Table in parts, as in the ``datasets`` library and repositories of the Hub.
 _SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
 _FOLDER_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def read_files(reading: Reading) -> Reading:
-    """Read the files below ``reading.path``, which is a folder, a table (a file, or one in memory), or one image.
+    """Read the files of ``reading.path``: a folder, a table (a file, or one in memory), or one image.
 
-    What a table in memory names by relative paths lies below the working directory.
+    Relative paths in a table in memory are relative to the working directory.
 
     Raises:
-        FileNotFoundError: The path, or a file that the format asks for, does not exist.
+        FileNotFoundError: The path, or a file required by the format, does not exist.
         ValueError: A file cannot be read.
     """
     root, config = reading.path, reading.config
     if isinstance(root, MemoryTable):
         if config.format not in ("auto", "table"):
-            raise ValueError(f"dataset.format {config.format!r} does not go with a table in memory.")
+            raise ValueError(f"dataset.format {config.format!r} does not apply to a table in memory.")
         return replace(reading, raw=RawTable(str(root), dict(root.columns), format=MEMORY), folder=Path.cwd())
     if not root.exists():
         raise FileNotFoundError(f"The data set {root} does not exist.")
@@ -50,7 +50,7 @@ def read_files(reading: Reading) -> Reading:
 
 
 def only_table(reading: Reading) -> Path | None:
-    """The one file that holds all rows; None where they are read in another way than from a table.
+    """The single file that holds all rows; None for the other formats.
 
     Raises:
         FileNotFoundError: As for :func:`read_files`, like ValueError.
@@ -67,7 +67,7 @@ def only_table(reading: Reading) -> Path | None:
 
 
 def folder_of(reading: Reading, table: Path) -> Path:
-    """The folder of a data set that is all in one file: the path itself, unless it is that of the file."""
+    """The folder of a data set read from one table: the path itself, or the parent of the file."""
     return table.parent if reading.path == table else Path(reading.path)
 
 
@@ -87,27 +87,28 @@ def _detect(root: Path, config: DatasetConfig, has_labels: bool) -> str:
     if not images:
         notes = "; ".join(below.notes())
         raise FileNotFoundError(
-            f"{root} holds neither a table ({', '.join((*TABLE_SUFFIXES, *SHEET_SUFFIXES))}) nor images"
+            f"{root} has no table ({', '.join((*TABLE_SUFFIXES, *SHEET_SUFFIXES))}) and no images"
             f"{f': {notes}' if notes else ''}."
         )
     return "imagefolder" if has_labels and None not in folder_labels(images) else "folder"
 
 
 def find_split_table(name: str, folder: Path) -> Path:
-    """The path of ``dataset.split_table``: relative to the working directory, where commands write it, or to the data.
+    """Path of ``dataset.split_table``, relative to the working directory (where commands write it) or to the data.
 
     Raises:
-        FileNotFoundError: It is in neither.
+        FileNotFoundError: It is in neither place.
     """
     here = Path(name).expanduser()
     path = here if here.is_file() else folder / here
     if not path.is_file():
-        raise FileNotFoundError(f"The split table {here} (dataset.split_table) is neither here nor below {folder}.")
+        where = f"neither in the working directory nor in {folder}"
+        raise FileNotFoundError(f"The split table {here} (dataset.split_table) is {where}.")
     return path
 
 
 def has_table(path: Path | MemoryTable) -> bool:
-    """Whether there is more to read than images: the path is a table, or holds one (imagefolder: one below)."""
+    """Whether the data are more than images: the path is a table or has one (imagefolder: one level below)."""
     if isinstance(path, MemoryTable):
         return True
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/metadata.*"), *path.glob("data/*.parquet")]
@@ -119,7 +120,7 @@ def _files_in(root: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def _folder_tables(root: Path) -> list[Path]:
-    """The imagefolder layout's metadata: beside the images of the root, or of each split."""
+    """Metadata files of the imagefolder layout, beside the images of the root or of each split."""
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES)]
     return [folder / name for folder in folders for name in _FOLDER_TABLES if (folder / name).is_file()]
 
@@ -135,17 +136,17 @@ def _table_below(root: Path, config: DatasetConfig) -> Path:
         if len(tables) != 1:
             found = f"{len(tables)} tables ({names})" if tables else "no table"
             preset = preset_of({path.name for path in tables})
-            known = f", or read it as it is published with dataset.preset {preset}" if preset else ""
-            raise ValueError(f"{root} holds {found}; name the one to read with dataset.table{known}.")
+            known = f", or use the published layout with dataset.preset {preset}" if preset else ""
+            raise ValueError(f"{root} has {found}; select one with dataset.table{known}.")
         return tables[0]
-    # an archive may have been unpacked into a folder of its own
+    # an archive may have been unpacked into its own folder
     path, below = root / config.table, sorted(root.glob(f"*/{config.table}"))
     places = [place for place in ([path] if path.is_file() else below) if place.is_file()]
     if not places:
         raise FileNotFoundError(f"The table {path} does not exist; the folder has {names or 'none'}.")
     if len(places) > 1:
         several = " and ".join(place.relative_to(root).as_posix() for place in places[:2])
-        raise ValueError(f"{root} holds {several}; say which one in dataset.table.")
+        raise ValueError(f"{root} has {several}; select one with dataset.table.")
     return places[0]
 
 
@@ -159,7 +160,7 @@ def _read_report(root: Path, config: DatasetConfig) -> RawTable:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{root / 'response.json'} cannot be read: {error}.") from error
     if not isinstance(texts, dict):
-        raise ValueError(f"{root / 'response.json'} must map image ids to texts, and holds a {type(texts).__name__}.")
+        raise ValueError(f"{root / 'response.json'} must map image ids to texts, but is a {type(texts).__name__}.")
     ids = raw.columns[image_column(raw, config) or next(iter(raw.columns))]
     by_stem = {image_stem(key): value for key, value in texts.items()}
     column: list[Any] = []
@@ -185,7 +186,7 @@ def _read_imagefolder(root: Path, config: DatasetConfig) -> RawTable:
 
 
 def _as_one(source: str, parts: Sequence[tuple[str, RawTable]], config: DatasetConfig) -> RawTable:
-    """Tables, one below the other, each with the folder that its images are relative to (``.``: that of all)."""
+    """Concatenate tables, each with the folder that its images are relative to (``.``: the common one)."""
     joined = RawTable(source, {name: [] for _, raw in parts for name in raw.columns})
     for folder, raw in parts:
         start, column = len(joined), image_column(raw, config)
@@ -200,7 +201,7 @@ def _as_one(source: str, parts: Sequence[tuple[str, RawTable]], config: DatasetC
 
 
 def _shards(root: Path) -> list[tuple[Path, str]]:
-    """The parts of a table, in the folder or in ``data``, and the split that each is named for."""
+    """Parts of a table, in the folder or in ``data``, and the split in each name."""
     for folder in (root, root / "data"):
         paths = sorted(folder.glob("*.parquet"))
         if found := [(path, named["split"]) for path in paths if (named := _SHARD.fullmatch(path.name))]:
@@ -209,10 +210,10 @@ def _shards(root: Path) -> list[tuple[Path, str]]:
 
 
 def _read_shards(root: Path, config: DatasetConfig) -> RawTable:
-    """Parts of one table, with a column for their splits where these are several and the table has none of its own."""
+    """Read the parts of one table, with a split column if there are several splits and the table has none."""
     parts = [(path, split, read_table(path)) for path, split in _shards(root)]
     if not parts:
-        raise FileNotFoundError(f"{root} holds no parts of a table, such as data/train-00000-of-00001.parquet.")
+        raise FileNotFoundError(f"{root} has no parts of a table, such as data/train-00000-of-00001.parquet.")
     joined = _as_one(str(root), [(raw.image_root.name if raw.image_root else ".", raw) for *_, raw in parts], config)
     roots = [raw.image_root for *_, raw in parts if raw.image_root is not None]
     joined.image_root = roots[0].parent if roots else None
@@ -223,7 +224,7 @@ def _read_shards(root: Path, config: DatasetConfig) -> RawTable:
     if len(counts) > 1 and config.split_column and own not in joined.columns:
         joined.columns[own] = [split for _, split, raw in parts for _ in range(len(raw))]
     told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    joined.notes.append(f"{len(parts)} Parquet files are read as one table: {told} rows")
+    joined.notes.append(f"{len(parts)} Parquet files read as one table: {told} rows")
     return joined
 
 
@@ -237,7 +238,7 @@ def _read_folder(root: Path, config: DatasetConfig) -> RawTable:
     if images:
         return RawTable(str(base), {config.image_column or "image": images}, notes=notes)
     told = "; ".join(notes)
-    raise FileNotFoundError(f"{base} holds no images ({', '.join(IMAGE_SUFFIXES)}){f': {told}' if told else ''}.")
+    raise FileNotFoundError(f"{base} has no images ({', '.join(IMAGE_SUFFIXES)}){f': {told}' if told else ''}.")
 
 
 _READERS = {
@@ -250,13 +251,13 @@ _READERS = {
 
 
 def image_column(raw: RawTable, config: DatasetConfig) -> str | None:
-    """The column with the image path or id; None where there is none."""
+    """The column with the image path or id, or None."""
     wanted = (config.image_column,) if config.image_column else ("image", "image_id", "file_name")
     return next((name for name in wanted if name in raw.columns), None)
 
 
 def file_name(id_: str, taken: set[str]) -> str:
-    """A name for the files of a row: its id without the image's suffix, unlike those taken before."""
+    """A file name for a row: its id without the image suffix, distinct from those taken."""
     plain = re.sub(r"[^\w.-]+", "-", image_stem(id_)).strip(".-") or "row"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)

@@ -1,4 +1,4 @@
-"""A step of reading: rows that are slices or views of one study become one case."""
+"""Reading step: rows that are slices or views of one study become one case."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ from mmfusion.text.template import cell_number, cell_text
 
 logger = logging.getLogger(__name__)
 
-#: Columns in which the rows of a study have to agree, and the problem if they do not.
+#: Columns that must agree between the rows of a study, and the problem if they do not.
 _ONE_VALUE = {
     "label": ProblemKind.STUDY_LABELS_DIFFER,
     "group": ProblemKind.STUDY_GROUPS_DIFFER,
@@ -28,16 +28,16 @@ _ONE_VALUE = {
 
 
 def slice_number(image: str) -> float | None:
-    """The last number in a file's name, by which a study is ordered; None where there is none."""
+    """The last number in a file name, which orders the slices of a study, or None."""
     numbers = re.findall(r"\d+", PurePosixPath(image).stem)
     return float(numbers[-1]) if numbers else None
 
 
 def group_rows(reading: CaseReading) -> CaseReading:
-    """One case per study in place of one per row, where ``dataset.study_column`` says so.
+    """Make one case per study instead of one per row, if ``dataset.study_column`` is set.
 
-    A row that cannot be used (no file, no slice number, a slice or view that another row has) is a problem of its own,
-    and the study is kept without it. Label, group and split have to be one for all rows of a study.
+    A row that cannot be used (no file, no slice number, a slice or view that another row has) is a problem, and the
+    study is kept without it. Label, group and split must be the same in all rows of a study.
 
     Raises:
         ValueError: No row has any of ``dataset.views``.
@@ -48,7 +48,7 @@ def group_rows(reading: CaseReading) -> CaseReading:
 class _Grouping:
     def __init__(self, reading: CaseReading) -> None:
         self.reading, self.cases, self.config = reading, reading.cases, reading.config
-        # row n of the file lies at position n - 1
+        # row n of the file has position n - 1
         self.columns = {name: self.cases.frame[name].tolist() for name in self.cases.frame.columns}
         self.studies = self._cells(self.config.study_column)
         self.views = self._cells(self.config.view_column)
@@ -71,7 +71,7 @@ class _Grouping:
         if self.config.views and set(wanted).isdisjoint(there):
             named = f"{self.config.view_column} {' or '.join(map(repr, wanted))}"
             have = ", ".join(there) or "none"
-            raise ValueError(f"dataset.views: no row of {self.cases.source} has {named}; there are {have}.")
+            raise ValueError(f"dataset.views: no row of {self.cases.source} has {named}; available: {have}.")
         return list(wanted)
 
     def grouped(self) -> CaseReading:
@@ -92,7 +92,7 @@ class _Grouping:
         return replace(self.reading, cases=cases)
 
     def _images(self, rows: list[int]) -> tuple[tuple[str | None, ...] | None, int]:
-        """The images of a study in their order, and the row that stands for it."""
+        """The ordered images of a study, and the row that represents it."""
         placed: dict[Any, tuple[int, str]] = {}
         unusable: list[Problem] = []
         for row in rows:
@@ -106,7 +106,7 @@ class _Grouping:
             kind, message = ProblemKind.STUDY_PLACE_MISSING, absent
             if place is not None:
                 kind, what = ProblemKind.STUDY_PLACE_TAKEN, "view" if self.order else "slice number"
-                message = f"the study has this {what} already, in row {placed[place][0]}"
+                message = f"duplicate {what} in this study, first in row {placed[place][0]}"
             unusable.append(Problem.of_row(kind, row, self.columns["id"][row - 1], column, cell, message))
         case = min((row for row, _ in placed.values()), default=rows[0])
         self.problems += [replace(problem, part_of=case) for problem in unusable]
@@ -122,17 +122,17 @@ class _Grouping:
         return tuple(placed[ranks[i]][1] for i in equally_spaced(len(ranks), self.config.max_slices)), case
 
     def _place(self, row: int, image: str) -> tuple[Any, str, str | None, str]:
-        """View or slice number of a row, the column and cell that it stands in, and what to say if it is None."""
+        """View or slice number of a row, its column and cell, and the message if it is None."""
         if self.order:
             view = self.views[row - 1]
-            return view, self.config.view_column or "", view, "the row names no view"
+            return view, self.config.view_column or "", view, "the row has no view"
         if self.config.slice_column:
             cell = self.numbers[row - 1]
-            return cell_number(cell), self.config.slice_column, cell, "the slice number is missing or no number"
+            return cell_number(cell), self.config.slice_column, cell, "the slice number is missing or not a number"
         if may_be_dicom(image) and image_kind(path := self.cases.image_root / image) == "dicom":
-            nowhere = "the DICOM file has no position and no instance number, or is broken; name a dataset.slice_column"
+            nowhere = "the DICOM file has no position or instance number, or is damaged; set dataset.slice_column"
             return place_in_series(path), "image", image, nowhere
-        return slice_number(image), "image", image, "the file name has no slice number; name a dataset.slice_column"
+        return slice_number(image), "image", image, "the file name has no slice number; set dataset.slice_column"
 
     def _record(self, study: Any, case: int, rows: list[int], images: tuple[str | None, ...] | None) -> dict[str, Any]:
         """The study as one row."""
@@ -151,16 +151,16 @@ class _Grouping:
             record["group"] = study if is_named else None
         wrong = []
         if not is_named:
-            wrong.append((ProblemKind.STUDY_UNNAMED, self.config.study_column, "the row names no study"))
+            wrong.append((ProblemKind.STUDY_UNNAMED, self.config.study_column, "the row has no study"))
         for name, kind in _ONE_VALUE.items():
             if len(values[name]) > 1:
                 record[name] = values[name][0]
-                message = f"the rows of a study have to agree, and these have {', '.join(values[name])}"
+                message = f"the rows of a study must agree, but these have {', '.join(values[name])}"
                 wrong.append((kind, name, message))
         self.problems += [Problem.of_row(kind, case, record["id"], name, None, text) for kind, name, text in wrong]
         return record
 
 
 def _is_of_image(problem: Problem) -> bool:
-    """Whether a row's problem costs the study that row's image alone; a wrong split is the whole study's."""
+    """Whether a row's problem costs the study only that row's image; a wrong split affects the whole study."""
     return problem.kind is not ProblemKind.UNKNOWN_SPLIT

@@ -1,4 +1,4 @@
-"""A step of reading: facts of DICOM headers as columns (``dataset.header_columns``)."""
+"""Reading step: DICOM header fields as columns (``dataset.header_columns``)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,10 @@ from mmfusion.images.kinds import IMAGE_SUFFIXES, image_kind
 
 
 def add_header_columns(reading: Reading) -> Reading:
-    """Fill the columns that ``dataset.header_columns`` names; of a row without a DICOM file they stay empty.
+    """Fill the columns of ``dataset.header_columns``; they stay empty in rows without a DICOM file.
 
     Raises:
-        ValueError: The table has a column of that name, or none with images.
+        ValueError: The table already has a column of that name, or has no image column.
         ImportError: pydicom is not installed.
     """
     wanted, raw = reading.config.header_columns, reading.raw
@@ -22,9 +22,9 @@ def add_header_columns(reading: Reading) -> Reading:
         return reading
     column = image_column(raw, reading.config)
     if column is None:
-        raise ValueError(f"dataset.header_columns: {raw.source} has no column of images.")
+        raise ValueError(f"dataset.header_columns: {raw.source} has no image column.")
     if there := sorted(wanted.keys() & raw.columns.keys()):
-        raise ValueError(f"dataset.header_columns: {raw.source} has a column {there[0]!r} already; give another name.")
+        raise ValueError(f"dataset.header_columns: {raw.source} already has a column {there[0]!r}; use another name.")
     values = [str(cell).strip() if cell else None for cell in raw.columns[column]]
     root = find_image_root(reading.folder, reading.config, values)
     folder = open_image_folder(reading.folder, root, reading.config, IMAGE_SUFFIXES)
@@ -34,7 +34,7 @@ def add_header_columns(reading: Reading) -> Reading:
 
 
 def _facts(folder: ImageFolder, value: str | None, facts: set[str]) -> dict[str, str | None]:
-    """Facts of the DICOM file, or of the first one below the folder of a series; none where there is no such file."""
+    """Header fields of the DICOM file, or of the first one in a series folder; empty if there is no such file."""
     from mmfusion.images.dicom_files import read_header, series_files
 
     try:
@@ -44,6 +44,6 @@ def _facts(folder: ImageFolder, value: str | None, facts: set[str]) -> dict[str,
         if path is None or image_kind(path) != "dicom":
             return {}
         header = read_header(path, sorted(facts))
-    except ValueError:  # a wrong path, or a damaged file: told with the other problems of the row
+    except ValueError:  # a wrong path or damaged file is reported with the other problems of the row
         return {}
     return {fact: fact_text(fact, header.get(fact)) for fact in facts}

@@ -1,4 +1,4 @@
-"""Every image decoded once, before a training run finds the one that cannot be."""
+"""Decoding every image once, so that training does not stop at a damaged one."""
 
 import os
 from collections import Counter
@@ -17,7 +17,7 @@ from mmfusion.images.files import read_slice, read_slices
 from mmfusion.images.grey_values import BlankImageError, rgb_pictures
 from mmfusion.images.opening import reason_of
 
-#: Called with an image's path in the table and the decoded image.
+#: Called with the path of an image in the table and the decoded image.
 Look: TypeAlias = Callable[[str, Image.Image], None]
 _CHUNK = 2048
 
@@ -29,20 +29,20 @@ def check_images(
     progress: bool = True,
     look: Look | None = None,
 ) -> CaseTable:
-    """Decode every image once and add those that fail to ``cases.problems``; a case with others goes on without them.
+    """Decode every image once and add failures to ``cases.problems``; a case with other images is kept without them.
 
-    What was found sound before, and has not changed, is not decoded again (:mod:`mmfusion.data.kept_checks`).
+    Unchanged images that were valid before are not decoded again (:mod:`mmfusion.data.kept_checks`).
 
-    An image is decoded whole, since a truncated file opens as well as any other, and has to show something; of a study,
-    one slice has to. A region of interest has to lie within its image. Bags of feature vectors are read whole too, and
-    have to be as wide as most of them.
+    Images are decoded in full, since a truncated file can be opened, and must not be blank; in a study, one slice must
+    not be blank. A region of interest must be inside its image. Bags of feature vectors are also read in full, and all
+    must have the most common width.
 
     Args:
-        cases: The table; cases that are bad already are not looked at again.
-        workers: Number of threads; None takes one per core, at most 8.
-        progress: Show a progress bar on a terminal.
-        look: Called from several threads with each image's path in the table and the decoded image, of a file of
-            several the middle one, for whoever wants to know more of it; what it raises counts against the image.
+        cases: The table; cases that are already bad are skipped.
+        workers: Number of threads; None uses one per core, at most 8.
+        progress: Show a progress bar in a terminal.
+        look: Called from several threads with each image's path in the table and the decoded image (the middle one of
+            a file with several), to inspect it; an exception is recorded as a problem of the image.
 
     Returns:
         The same table.
@@ -50,7 +50,7 @@ def check_images(
     from tqdm import tqdm
 
     bad = cases.bad_rows
-    # where images are looked at, or their sizes are asked for, each is decoded
+    # if images are inspected or their sizes needed, all are decoded
     is_kept = look is None and not cases.regions and cases.layout != "bags"
     kept = KeptChecks(cases.image_root, cases.layout, cases.slice, cases.slices) if is_kept else None
     todo = [
@@ -94,14 +94,14 @@ def check_images(
 
 
 def _without_blank(problems: list[Problem], images: Sequence[str]) -> list[Problem]:
-    """The problems of a study's images; blank ones are problems only where no other image is left."""
+    """Problems of a study's images; blank ones count only if no other image is left."""
     if len(problems) == len(images):
         return problems
     return [problem for problem in problems if problem.kind is not ProblemKind.BLANK_IMAGE]
 
 
 def _without(cases: CaseTable, left_out: dict[int, set[str | None]]) -> Iterator[tuple[str | None, ...] | None]:
-    """The image cells of a table of studies, without some of their images."""
+    """The image cells of a table of studies without some of their images."""
     for row, images in cases.frame["image"].items():
         if gone := left_out.get(row):
             images = tuple(None if image in gone else image for image in images)
@@ -110,24 +110,24 @@ def _without(cases: CaseTable, left_out: dict[int, set[str | None]]) -> Iterator
 
 
 def _bag_problem(cases: CaseTable, row: int, name: str, widths: dict[int, int]) -> tuple[ProblemKind, str] | None:
-    """Read a bag whole, and note the width of its vectors."""
+    """Read a bag in full and record the width of its vectors."""
     try:
         widths[row] = open_bag(cases.image_root / name).shape[1]
     except ImportError:
         raise
-    except Exception as error:  # a damaged file may raise anything
+    except Exception as error:  # damaged files may raise anything
         return ProblemKind.UNREADABLE_BAG, reason_of(error)
     return None
 
 
 def _odd_widths(cases: CaseTable, widths: dict[int, int]) -> Iterator[Problem]:
-    """A problem for each bag whose vectors are not as wide as those of most bags."""
+    """A problem for each bag whose vectors do not have the most common width."""
     counts = Counter(widths.values())
     common = max(counts, key=lambda width: (counts[width], width), default=0)
     for row, width in widths.items():
         if width != common:
             id_, image = cases.frame.at[row, "id"], cases.frame.at[row, "image"]
-            message = f"its vectors are {width:,} wide, and those of most bags {common:,}"
+            message = f"its vectors have width {width:,}, those of most bags {common:,}"
             yield Problem.of_row(ProblemKind.UNREADABLE_BAG, row, id_, "image", image, message)
 
 
@@ -149,10 +149,10 @@ def _image_problem(
         raise
     except BlankImageError as error:
         return ProblemKind.BLANK_IMAGE, str(error)
-    except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
+    except Exception as error:  # damaged files may raise anything: struct.error, SyntaxError, ValueError, OSError
         return ProblemKind.UNREADABLE_IMAGE, f"the image cannot be decoded: {reason_of(error)}"
     if region and not (region[0] >= 0 and region[2] <= width and region[1] >= 0 and region[3] <= height):
-        message = f"the region of interest {region} does not lie in the image, which is {width} x {height} pixels"
+        message = f"the region of interest {region} is not inside the image, which has {width} x {height} pixels"
         return ProblemKind.REGION_OUTSIDE_IMAGE, message
     if kept is not None:
         kept.keep(name)

@@ -1,4 +1,4 @@
-"""Where the images lie: paths are looked up below one folder, and nothing outside it is taken."""
+"""Image lookup: finds paths inside one root folder and rejects everything outside it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmfusion.data.walking import walk
 from mmfusion.images.kinds import IMAGE_SUFFIXES
 
 _PROBED = 200
-#: How an absolute path of Windows begins.
+#: Beginning of an absolute Windows path.
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_FOLLOW = "dataset.follow_links true follows it"
+_FOLLOW = "set dataset.follow_links true to follow it"
 
 
 class ImagePathError(ValueError):
-    """A path under which no image may be opened, and of what kind that problem is."""
+    """An image path that cannot be used, with the kind of the problem."""
 
     def __init__(self, kind: ProblemKind, message: str) -> None:
         super().__init__(message)
@@ -30,13 +30,13 @@ class ImagePathError(ValueError):
 
 
 class ImageFolder:
-    """Finds images below one folder and refuses what lies outside it. Each folder is listed once.
+    """Finds images inside a root folder and rejects paths outside it. Each folder is listed once.
 
     Args:
-        root: The folder.
-        suffixes: Suffixes that an id is completed with.
-        within: Folders below the root that paths are relative to.
-        follow_links: Whether links that lead out of the root are followed.
+        root: Root folder.
+        suffixes: Suffixes to complete an id with.
+        within: Folders inside the root that paths are relative to.
+        follow_links: Follow links that leave the root.
     """
 
     def __init__(
@@ -51,29 +51,29 @@ class ImageFolder:
         self._listing = lru_cache(maxsize=None)(self._list)
 
     def find(self, value: str) -> str:
-        """The path of an image, relative to the root, for a path or an id without its extension.
+        """Return the path of an image relative to the root, given a path or an id without extension.
 
-        An absolute path that lies below the root is taken as well, the folder of a DICOM series, and a path with the
-        separators of Windows. What is not there by its path is looked for in all folders below: a file of this name or
+        Absolute paths inside the root, folders of DICOM series and Windows separators are accepted too. If the path
+        does not exist, all subfolders are searched for a file of this name or id whose path ends with the given one.
         id whose path ends like the one given.
 
         Raises:
-            ImagePathError: There is no such file, there are several, or it lies outside the root.
+            ImagePathError: There is no such file, there are several, or it is outside the root.
         """
         try:
             return self._found(value)
         except ImagePathError:
             raise
-        except (OSError, ValueError) as error:  # a name too long, a link to itself, a character that no path has
+        except (OSError, ValueError) as error:  # name too long, link loop, invalid character
             reason = getattr(error, "strerror", None) or error
-            raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image file cannot be looked up: {reason}") from None
+            raise ImagePathError(ProblemKind.MISSING_IMAGE, f"the image path cannot be used: {reason}") from None
 
     def _found(self, value: str) -> str:
-        # strings throughout: path objects took most of the time of reading a long table
+        # strings throughout: path objects dominated the time of reading a long table
         below = self._below_root(value)
         *folders, name = [part for part in below.split("/") if part not in ("", ".")] or [""]
         if below.startswith("/") or _WINDOWS_ROOT.match(value) or ".." in (*folders, name):
-            outside = f"the path must lie below the image root {self.root} (dataset.image_root), without '..'"
+            outside = f"the path must be inside the image root {self.root} (dataset.image_root), without '..'"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, outside)
         folder = "/".join(folders)
         places = [folder] if below != value else [_joined(place, folder) for place in self._within]
@@ -85,28 +85,28 @@ class ImageFolder:
         if not found and "\\" in value:
             return self.find(value.replace("\\", "/"))
         if not found and "://" in value:
-            message = "images are not fetched from addresses; download them, and give their paths"
+            message = "images are not downloaded from URLs; download them and give their paths"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, message)
         if not found:
-            missing = f"the image file does not exist below {self.root}"
+            missing = f"the image file does not exist in {self.root}"
             if there := self._with_zeros.get(name.removesuffix(".0")):
-                missing += f"; {there} does: ids were read as numbers and lost their zeros, keep them as text"
+                missing += f"; {there} does: leading zeros of the ids were lost, read them as text"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, missing)
         if len(found) > 1:
-            several = f"{len(found)} files have this name or id, {found[0]} and {found[1]}; give the path of one"
+            several = f"{len(found)} files match this name or id, {found[0]} and {found[1]}; give the path of one"
             raise ImagePathError(ProblemKind.MISSING_IMAGE, several)
         if self._is_link(found[0]) and not self._follow and not _is_inside(self.root / found[0], self.root):
-            outside = f"the file is a link that leads out of the image root {self.root}"
+            outside = f"the file is a link out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         return found[0]
 
     def there(self, value: str) -> bool:
-        """Whether an image is there by its path, not looked for elsewhere."""
+        """Whether an image exists at its path, without searching subfolders."""
         folder, _, name = self._below_root(value).rpartition("/")
         return any(self._in_folder(_joined(place, folder), name) for place in self._within)
 
     def _below_root(self, value: str) -> str:
-        """A path without the root where it begins with it, as another library's table may have it."""
+        """Strip the root from a path that starts with it, as in tables of other libraries."""
         if not os.path.isabs(value):
             return value
         for root in (os.path.abspath(self.root), os.path.realpath(self.root)):
@@ -115,7 +115,7 @@ class ImageFolder:
         return value
 
     def _in_folder(self, folder: str, name: str) -> list[str]:
-        """The file of this name, or else those of this id, or else the folder of this name (a series)."""
+        """The file of this name, else files with this id, else the folder of this name (a series)."""
         listed = self._listing(folder)
         found = [name] if name in listed.files else listed.ids.get(name, [name] if name in listed.folders else [])
         return [_joined(folder, each) for each in found]
@@ -125,12 +125,12 @@ class ImageFolder:
         return name in self._listing(folder).links
 
     def _list(self, folder: str) -> _Listed:
-        """What lies in a folder; nothing where it is none."""
+        """The contents of a folder; empty if it does not exist."""
         path, listed = self.root / folder, _Listed(self._suffixes)
         if not path.is_dir():
             return listed
         if not self._follow and not _is_inside(path, self.root):
-            outside = f"the folder {folder!r} is a link that leads out of the image root {self.root}"
+            outside = f"the folder {folder!r} is a link out of the image root {self.root}"
             raise ImagePathError(ProblemKind.OUTSIDE_ROOT, f"{outside}; {_FOLLOW}")
         with os.scandir(path) as entries:
             for entry in entries:
@@ -141,7 +141,7 @@ class ImageFolder:
 
     @cached_property
     def _everywhere(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """File names, and image ids, -> paths of all files in the folders below."""
+        """File names, and image ids, -> paths of all files in the subfolders."""
         paths: list[str] = []
         for place in self._within:
             below = walk(self.root / place, follow_links=self._follow).files
@@ -153,14 +153,14 @@ class ImageFolder:
 
     @cached_property
     def _with_zeros(self) -> dict[str, str]:
-        """Image id, a number, without its leading zeros -> path of the file whose id has them."""
+        """Numeric image id without its leading zeros -> path of the file."""
         stems = self._everywhere[1]
         return {stem.lstrip("0"): paths[0] for stem, paths in stems.items() if stem[:1] == "0" and stem.isdecimal()}
 
 
 @dataclass
 class _Listed:
-    """Names of the files, folders and links in one folder; image ids -> files, of the ``suffixes``."""
+    """Names of the files, folders and links in one folder; image ids -> files with known ``suffixes``."""
 
     suffixes: Sequence[str]
     files: set[str] = field(default_factory=set)
@@ -175,7 +175,7 @@ class _Listed:
 def _by_id(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
     """Image id, the file name without its suffix, -> paths."""
     ids: dict[str, list[str]] = {}
-    # the longest that fits, of the few that there are: .nii.gz before .gz
+    # the longest matching suffix of a small set: .nii.gz before .gz
     ends = re.compile(f"(?:{'|'.join(map(re.escape, sorted(suffixes, key=len, reverse=True)))})$", re.IGNORECASE)
     for path in paths:
         name = path.rpartition("/")[2]
@@ -185,7 +185,7 @@ def _by_id(paths: Sequence[str], suffixes: Sequence[str]) -> dict[str, list[str]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder; a link that leads to itself is none."""
+    """Whether an entry is a folder; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -193,17 +193,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _joined(folder: str, name: str) -> str:
-    """A path below the root, of its folder's and a name; the root itself is ``.``."""
+    """Join a folder and a name to a path relative to the root; the root itself is ``.``."""
     return name if folder in ("", ".") else f"{folder}/{name}" if name else folder
 
 
 def _is_inside(path: Path, root: Path) -> bool:
-    """Whether a path, its links followed, lies in a folder or is that folder."""
+    """Whether a path, with links resolved, is a folder or inside it."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def find_shared_root(paths: Sequence[str]) -> Path:
-    """The folder of the images of a table in memory: the working directory, or else what all of them lie in.
+    """Image root of a table in memory: the working directory, or else the common parent of all images.
 
     Args:
         paths: Absolute paths of the images.
@@ -215,8 +215,8 @@ def find_shared_root(paths: Sequence[str]) -> Path:
 
 
 def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | None]) -> Path:
-    """The folder of the images: the one named (of several, what they lie in), or of the root and ``images`` the one
-    where the first images are.
+    """Image root: the folder given (the common parent of several), or the root or ``images``, whichever has the
+    first images.
     """
     if config.image_roots:
         roots = [folder / name for name in config.image_roots]
@@ -231,18 +231,18 @@ def find_image_root(folder: Path, config: DatasetConfig, values: Sequence[str | 
     if _count_found(images, probes) <= _count_found(folder, probes):
         return folder
     if not config.follow_links and not _is_inside(images, folder):
-        raise ValueError(f"{images} is a link out of {folder}; if that is meant, set dataset.image_root: images.")
+        raise ValueError(f"{images} is a link out of {folder}; to allow it, set dataset.image_root: images.")
     return images
 
 
 def open_image_folder(folder: Path, root: Path, config: DatasetConfig, suffixes: Sequence[str]) -> ImageFolder:
-    """The folder of the images of a data set.
+    """Open the image folder of a data set.
 
     Args:
-        folder: The data set's.
-        root: What :func:`find_image_root` found.
+        folder: Folder of the data set.
+        root: Result of :func:`find_image_root`.
         config: How the data set is read.
-        suffixes: Suffixes of the files.
+        suffixes: Suffixes of image files.
     """
     roots = [Path(os.path.relpath(folder / name, root)).as_posix() for name in config.image_roots]
     within = roots if len(roots) > 1 else ["."]
@@ -250,9 +250,9 @@ def open_image_folder(folder: Path, root: Path, config: DatasetConfig, suffixes:
 
 
 def _count_found(root: Path, values: Iterable[str]) -> int:
-    """How many of the images lie in a folder by their paths."""
+    """Number of images that exist at their paths in a folder."""
     images, found = ImageFolder(root), 0
     for value in values:
-        with suppress(ValueError, OSError):  # what find says of them comes later
+        with suppress(ValueError, OSError):  # find reports these later
             found += bool(images.there(value))
     return found

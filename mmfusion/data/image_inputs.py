@@ -1,4 +1,4 @@
-"""The image inputs of a model: one image with its region of interest, or several images, as tensors."""
+"""Image inputs as tensors: one image with its region of interest, or several images."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from mmfusion.images.windows import Window
 
 @dataclass
 class ImageEncoder:
-    """Makes tensors of the images of one case. All of them are augmented alike, and each is decoded once.
+    """Turns the images of one case into tensors. All are augmented alike, and each is decoded once.
 
     Attributes:
         size: Side of the square input in pixels.
-        mean: Mean of each channel, in units of the pixel range 0-1.
+        mean: Mean of each channel, for pixels in 0-1.
         std: Standard deviation of each channel.
         interpolation: Name of the interpolation.
-        crop_pct: Share of the shorter side that an image keeps without augmentation.
-        augment: Augmentation, or its name; None for evaluation.
-        rng: Generator that the augmentation draws from.
-        window: Which values become black and white.
-        slice: Slice that stands for a file of several.
-        slices: Slices that are read of a file of a study.
-        crop_mode: ``center``, or ``border``: the image gets a border that makes it a square.
+        crop_pct: Fraction of the shorter side kept without augmentation.
+        augment: Augmentation or its name; None for evaluation.
+        rng: Random generator of the augmentation.
+        window: Gray values mapped to black and white.
+        slice: Slice to use of a file with several.
+        slices: Slices to read of a file in a study.
+        crop_mode: ``center``, or ``border``, which pads images to squares.
 
     Raises:
-        ValueError: An unknown augmentation, or one without a generator.
+        ValueError: The augmentation is unknown or has no generator.
     """
 
     size: int
@@ -71,7 +71,7 @@ class ImageEncoder:
         self._state = self.rng.getstate() if self.rng is not None else None
 
     def one(self, image: ImageLike | None, roi: Sequence[float] | Literal["centre"] | None = None) -> dict[str, Any]:
-        """``pixel_values`` (3, H, W), ``image_present``, and with a region of interest ``roi_values`` (3, H, W)."""
+        """``pixel_values`` (3, H, W) and ``image_present``; with a region of interest also ``roi_values`` (3, H, W)."""
         if image is None:
             item = {"pixel_values": torch.zeros(3, self.size, self.size), "image_present": False}
             return item if roi is None else {**item, "roi_values": item["pixel_values"]}
@@ -85,12 +85,12 @@ class ImageEncoder:
         return item if roi is None else {**item, "roi_values": self._region(picture, roi)}
 
     def several(self, images: Sequence[ImageLike | None], mask: str) -> dict[str, Any]:
-        """``pixel_values`` (N, 3, H, W) of slices or views, which of them are there under ``mask``, and whether any.
+        """``pixel_values`` (N, 3, H, W) of slices or views, a presence mask named ``mask``, and ``image_present``.
 
-        A file of a study stands for all of its slices, and all slices are under one window.
+        A file of a study contributes all of its slices, and all slices share one window.
         """
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
-            raise TypeError("slices and views are a list of images; put a single image in a list.")
+            raise TypeError("slices and views must be a list of images; put a single image in a list.")
         if mask == "slice_mask":
             files = [image for image in images if image is not None]
             found = open_pictures(
@@ -106,7 +106,7 @@ class ImageEncoder:
         return {"pixel_values": stacked, mask: present, "image_present": any(present)}
 
     def _decoded_size(self, roi: Any = None) -> int | None:
-        """What a JPEG may be decoded smaller for: nothing that asks for pixels, or for their statistics."""
+        """Size to which a JPEG may be decoded; None if pixels or their statistics are needed."""
         return self.size if roi is None and self.window in (None, "auto", "full", "dicom") else None
 
     def _region(self, picture: Image.Image, roi: Sequence[float] | Literal["centre"]) -> torch.Tensor:
@@ -127,7 +127,7 @@ class ImageEncoder:
 
 
 def pad_images(images: Sequence[torch.Tensor], masks: Sequence[Sequence[bool]], name: str) -> dict[str, torch.Tensor]:
-    """Cases of different numbers of images as one tensor, with zeros behind, and the mask under its name."""
+    """Pad cases with different numbers of images with zeros to one tensor, and their masks under ``name``."""
     pixels = images[0].new_zeros(len(images), max(1, *map(len, masks)), *images[0].shape[1:])
     present = torch.zeros(pixels.shape[:2], dtype=torch.bool)
     for i, (values, mask) in enumerate(zip(images, masks, strict=True)):

@@ -1,4 +1,4 @@
-"""A step of reading: one label of the cells of several label columns."""
+"""Reading step: one label from the cells of several label columns."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from mmfusion.text.template import cell_text
 
 
 def join_label_cells(reading: Reading) -> Reading:
-    """Make one cell of the label columns, as the task has it. A row in which they say nothing it knows is broken."""
+    """Join the label columns into one cell, as the task defines. Rows with invalid values are broken."""
     raw, config = reading.raw, reading.config
     cells, names = raw.columns.get(config.label_column), config.label_columns
     if not names or cells is None or not all(isinstance(cell, tuple) for cell in cells):

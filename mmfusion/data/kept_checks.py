@@ -1,4 +1,4 @@
-"""Images that were found sound before, so that they are not decoded again: kept in the user's cache."""
+"""Cache of images that were decoded successfully, so that they are not decoded again."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from mmfusion.images.kinds import DETACHED_SUFFIXES
 
 
 class KeptChecks:
-    """The sound images below one folder, each with size, time and hash of its file.
+    """The valid images in one folder, each with size, modification time and hash of its file.
 
-    A file of the same size and time is taken as it was; one of another time, such as a copy, if its hash is the same.
-    What another version of the library or of Pillow found is forgotten.
+    A file with unchanged size and time is trusted; one with another time, such as a copy, if its hash is the same.
+    Results of other versions of this library or of Pillow are discarded.
 
     Args:
-        root: The folder.
-        chosen: How its files are read, and what of them.
+        root: Root folder of the images.
+        chosen: Settings of how the files are read.
     """
 
     def __init__(self, root: Path, *chosen: int | str | None) -> None:
@@ -34,7 +34,7 @@ class KeptChecks:
         self._is_changed = False
 
     def is_sound(self, name: str) -> bool:
-        """Whether an image, by its path below the folder, was found sound and has not changed."""
+        """Whether an image, by its path relative to the folder, was valid and has not changed."""
         if (kept := self._sound.get(name)) is None:
             return False
         try:
@@ -51,7 +51,7 @@ class KeptChecks:
         return is_same
 
     def keep(self, name: str) -> None:
-        """Remember a sound image; not a folder, nor a header whose pixels lie in another file."""
+        """Remember a valid image; folders and headers with pixels in another file are skipped."""
         if name.lower().endswith(DETACHED_SUFFIXES):
             return
         with suppress(OSError):
@@ -59,7 +59,7 @@ class KeptChecks:
             self._sound[name], self._is_changed = [state.st_size, state.st_mtime_ns, digest], True
 
     def save(self) -> None:
-        """Write what is new; a cache that cannot be written to keeps nothing."""
+        """Write new entries; errors are ignored if the cache is read-only."""
         if not self._is_changed:
             return
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Labels that are no list of classes: spellings of one class, numbers to be predicted, several labels in a cell."""
+"""Detection of labels that are not classes: spelling variants, numbers, several labels in a cell."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,30 +7,30 @@ from itertools import groupby
 from mmfusion.names import natural_key
 from mmfusion.text.template import cell_number
 
-#: Fractions of more different values than this are measurements, not classes; so are whole numbers of more than
-#: :data:`_MOST_CODES` values with fewer than :data:`_ROWS_A_CODE` rows each.
+#: More distinct fractions than this are measurements rather than classes; so are more distinct whole numbers than
+#: :data:`_MOST_CODES` with fewer than :data:`_ROWS_A_CODE` rows each.
 _MOST_FRACTIONS, _MOST_CODES, _ROWS_A_CODE = 10, 20, 5
 SEPARATORS = ("|", ";", ",")
 _SHOWN = 20
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Class names in the order of their text; names that are all numbers, such as grades, in that of the numbers."""
+    """Sort class names as text, or as numbers if all are numbers, such as grades."""
     names = sorted(labels)
     numbers = {name: cell_number(name) for name in names}
     if all(number is not None for number in numbers.values()):
         return sorted(names, key=lambda name: (numbers[name], name))
     prefixes = {name.rstrip("0123456789") for name in names}
-    # grades with a word before the number: T1, T2, T10
+    # grades with a prefix: T1, T2, T10
     return sorted(names, key=natural_key) if len(prefixes) == 1 and len(names) > 1 else names
 
 
 def label_faults(labels: Iterable[str | None], column: str) -> Iterator[str]:
-    """What is wrong with the labels of a data set as names of classes, each in a line with the way on.
+    """Problems of the labels as class names, each one line with a fix.
 
     Args:
         labels: Label of each row.
-        column: Where they stand.
+        column: Name of the label column.
     """
     cells = [label for label in labels if label is not None]
     names = sorted(set(cells))
@@ -42,22 +42,22 @@ def label_faults(labels: Iterable[str | None], column: str) -> Iterator[str]:
         if many and (not whole or len(cells) < _ROWS_A_CODE * len(names)):
             yield (
                 f"the label column {column!r} holds {len(names):,} different numbers ({min(numbers):g} to "
-                f"{max(numbers):g}): to predict a number is no classification; --task regression predicts it, "
-                "dataset.label_map makes classes of them"
+                f"{max(numbers):g}): this looks like a regression target; use --task regression, or "
+                "make classes with dataset.label_map"
             )
         return
     if (found := separator_of(names)) is not None:
         yield (
-            f"the label column {column!r} holds several labels in a cell, such as {found[1]!r}: a row has one class "
-            "here; --task multilabel tells any number of them, dataset.label_map makes one class of each combination"
+            f"the label column {column!r} has several labels in a cell, such as {found[1]!r}; use --task multilabel, "
+            "or make one class of each combination with dataset.label_map"
         )
 
 
 def separator_of(names: Sequence[str]) -> tuple[str, str] | None:
-    """What stands between the labels of one cell, and such a cell; None where each cell is one label."""
+    """The separator of several labels in one cell, and such a cell; None if each cell is one label."""
     for separator in SEPARATORS:
         parts = {name: {part.strip() for part in name.split(separator)} for name in names if separator in name}
-        # a part is a label where it stands alone or in two combinations; "carcinoma, basal cell" is one name
+        # a part is a label if it occurs alone or in two combinations; "carcinoma, basal cell" is one name
         cells_of = Counter(part for name in names for part in parts.get(name, {name}))
         several = [name for name, found in parts.items() if all(cells_of[part] > 1 for part in found)]
         if several:
@@ -66,7 +66,7 @@ def separator_of(names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _spellings(names: list[str], column: str) -> Iterator[str]:
-    """Names that differ in case or spaces alone."""
+    """Names that differ only in case or spaces."""
 
     def plain(name: str) -> str:
         return "".join(name.casefold().split())
@@ -76,4 +76,4 @@ def _spellings(names: list[str], column: str) -> Iterator[str]:
         listed = "; ".join(" and ".join(map(repr, group)) for group in twice[:3])
         mapping = ", ".join(f"{name}: {group[-1]}" for group in alike for name in sorted(group))
         way = f"{{{mapping}}}" if len(names) <= _SHOWN else "{name: class, ...}"
-        yield f"labels of {column!r} differ in case or spaces alone: {listed}; dataset.label_map joins them: {way}"
+        yield f"labels of {column!r} differ only in case or spaces: {listed}; merge them with dataset.label_map: {way}"

@@ -1,4 +1,4 @@
-"""A step of reading: columns, such as the label, that stand in a second table."""
+"""Reading step: columns, such as the label, from a second table."""
 
 from dataclasses import replace
 
@@ -9,22 +9,23 @@ from mmfusion.text.template import cell_text
 
 
 def join_labels(reading: Reading) -> Reading:
-    """Add the columns of ``dataset.labels_table`` to the rows that agree with it in ``dataset.join_on``.
+    """Join the columns of ``dataset.labels_table`` to the rows on ``dataset.join_on``.
 
-    Without these options, the lesions of a public data set that are published in a table of their own are its groups.
+    Without these options, lesions of a public data set that are published in a separate table become its groups.
 
-    A row whose value the second table lacks has None in the added columns; one whose line there is broken is broken.
-    Where the data are only predicted, the second table may be absent.
+    Rows without a match get None in the added columns; a broken line in the second table breaks its row.
+    For prediction only, the second table may be missing.
 
     Raises:
-        ValueError: One of the two options without the other, no such column, or a value twice in the second table.
-        FileNotFoundError: There is no such table.
+        ValueError: Only one of the two options is given, the column does not exist, or the second table has a value
+            twice.
+        FileNotFoundError: The table does not exist.
     """
     raw, config = reading.raw, reading.config
     if config.labels_table is None and config.join_on is None:
         return _with_lesions(reading)
     if config.labels_table is None or config.join_on is None:
-        raise ValueError("dataset.labels_table and dataset.join_on go together; one of them is missing.")
+        raise ValueError("dataset.labels_table and dataset.join_on must be given together; one of them is missing.")
     path, key = reading.folder / config.labels_table, config.join_on
     if not reading.require_labels and not (path.is_file() and key in raw.columns):
         return reading
@@ -37,7 +38,7 @@ def join_labels(reading: Reading) -> Reading:
     for row, value in enumerate(map(cell_text, other.columns[key]), start=1):
         if value is not None and rows.setdefault(value, row) != row:
             twice = f"{other.source} has {key} {value!r} in rows {rows[value]} and {row}"
-            raise ValueError(f"{twice}; dataset.join_on needs one row a value.")
+            raise ValueError(f"{twice}; values of dataset.join_on must be unique there.")
     matches = [rows.get(value) if value is not None else None for value in map(cell_text, raw.columns[key])]
     new = {name: cells for name, cells in other.columns.items() if name not in raw.columns}
     added = {name: [None if match is None else cells[match - 1] for match in matches] for name, cells in new.items()}
@@ -50,7 +51,7 @@ def join_labels(reading: Reading) -> Reading:
 
 
 def _with_lesions(reading: Reading) -> Reading:
-    """The lesions of a public data set as its groups, where the table of them lies beside it."""
+    """Use the lesions of a public data set as groups, if their table is in the same folder."""
     raw, config = reading.raw, reading.config
     name, image, lesion = LESIONS.get(raw.source, ("", "", ""))
     if not name or config.group_column is not None or "group" in raw.columns:
@@ -63,5 +64,5 @@ def _with_lesions(reading: Reading) -> Reading:
         return reading
     groups = dict(zip(map(cell_text, other.columns[image]), other.columns[lesion], strict=True))
     cells = [groups.get(cell_text(value)) for value in raw.columns.get(image, [None] * len(raw))]
-    notes = [*raw.notes, f"the column {lesion!r} of {name} is read as the group"]
+    notes = [*raw.notes, f"the column {lesion!r} of {name} is used as the group"]
     return replace(reading, raw=replace(raw, columns=raw.columns | {"group": cells}, notes=notes))

@@ -1,4 +1,4 @@
-"""Data sets in memory: a pandas or pyarrow table wherever the path of a data set is taken. Light to import."""
+"""Data sets in memory: pandas or pyarrow tables wherever the path of a data set is accepted. Imports no library."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    #: what names a data set: a path, or a table in memory.
+    #: a data set: a path, or a table in memory.
     DataSource: TypeAlias = "str | os.PathLike[str] | pd.DataFrame | pa.Table"
 else:
     DataSource: TypeAlias = Any
 
 
 class MemoryTable(str):
-    """A table in memory, which stands where a configuration has the path of a data set.
+    """A table in memory, usable wherever a configuration has the path of a data set.
 
-    As a text it is what messages and saved configurations say: ``table in memory, 426 rows``. Never changed, so that
-    copies of a configuration share it.
+    As text it reads ``table in memory, 426 rows`` in messages and saved configurations. It is immutable, so copies
+    of a configuration share it.
 
     Attributes:
         columns: Name -> one cell per row.
@@ -32,11 +32,11 @@ class MemoryTable(str):
 
     @classmethod
     def of(cls, frame: Any) -> MemoryTable:
-        """The cells of a pandas DataFrame or a pyarrow Table. An index is no column.
+        """Read the cells of a pandas DataFrame or a pyarrow Table. An index is not a column.
 
         Raises:
-            TypeError: It is neither.
-            ValueError: No rows, or a column name twice.
+            TypeError: Neither of the two.
+            ValueError: There are no rows, or a column name occurs twice.
         """
         if not is_frame(frame):
             raise TypeError(f"A data set is a path, a pandas DataFrame or a pyarrow Table, not {type(frame).__name__}.")
@@ -51,7 +51,7 @@ class MemoryTable(str):
         return table
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as dicts, a missing cell (NaN, NaT, NA) as None."""
+        """The rows as dicts, with missing cells (NaN, NaT, NA) as None."""
         names = list(self.columns)
         cells = [[None if _is_missing(cell) else cell for cell in column] for column in self.columns.values()]
         return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
@@ -61,16 +61,16 @@ class MemoryTable(str):
 
 
 def is_frame(value: Any) -> bool:
-    """Whether a value is a pandas DataFrame or a pyarrow Table; imports neither library."""
+    """Whether a value is a pandas DataFrame or a pyarrow Table, without importing either."""
     homes = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(value).__mro__}
     return bool(homes & {("pandas", "DataFrame"), ("pyarrow", "Table")})
 
 
 def data_set(source: DataSource) -> Path | MemoryTable:
-    """The path of a data set, or the table in memory that takes its place.
+    """The path of a data set, or the table in memory used instead.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: Neither of the two.
         ValueError: As :meth:`MemoryTable.of`.
     """
     if isinstance(source, MemoryTable):
@@ -79,14 +79,14 @@ def data_set(source: DataSource) -> Path | MemoryTable:
 
 
 def as_setting(source: DataSource) -> str:
-    """The same as the value of a setting, which is a text in both cases."""
+    """The same as a setting, which is a string in both cases."""
     if isinstance(source, str):
         return source
     return os.fspath(source) if isinstance(source, os.PathLike) else MemoryTable.of(source)
 
 
 def _cells(frame: Any, position: int) -> list[Any]:
-    """The cells of one column as plain values."""
+    """The cells of one column as Python values."""
     if hasattr(frame, "column_names"):
         cells: list[Any] = frame.column(position).to_pylist()
     else:

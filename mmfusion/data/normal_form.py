@@ -1,4 +1,4 @@
-"""A step of reading: the cells as cases in normal form, images looked up, labels and splits by their own names."""
+"""Reading step: cells to cases in normal form, with image paths, class names and split names resolved."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ Cells = list[Cell]
 
 
 def to_normal_form(reading: Reading) -> CaseReading:
-    """One case a row, as :class:`CaseTable` describes it. Images are looked for, but not opened.
+    """Make one case per row, as described in :class:`CaseTable`. Images are located, but not opened.
 
     Raises:
         FileNotFoundError: ``dataset.image_root`` does not exist.
@@ -95,7 +95,7 @@ def _layout(config: DatasetConfig) -> str:
 
 
 class _Problems:
-    """Collects problems of rows, the ``first`` of which is numbered so; one whose line is broken has that one only."""
+    """Collects problems of rows, numbered from ``first``; a row with a broken line has only that problem."""
 
     def __init__(self, reading: Reading, ids: Cells) -> None:
         self._ids, self._broken, kind = ids, reading.raw.broken, ProblemKind.BROKEN_LINE
@@ -111,14 +111,14 @@ class _Problems:
 
 
 def _find_images(images: dict[str, Cells], folder: ImageFolder, problems: _Problems, *, several: bool) -> list[Any]:
-    """Path of each row's image, or a tuple with one for each view; None where a row has none."""
+    """Path of each row's image, or a tuple with one per view; None if a row has none."""
     found: dict[str, Cells] = {name: [] for name in images}
     for name, cells in images.items():
         for row, value in enumerate(cells, start=problems.first):
             try:
                 found[name].append(folder.find(value) if value is not None else None)
             except ImagePathError as error:
-                # a lone image stays in the table under its own name; a view is left out, and its case goes on
+                # a single image stays in the table under its name; a view is dropped and its case kept
                 found[name].append(None if several else value)
                 problems.add(error.kind, row, name, str(value), str(error), part_of=row if several else None)
     if not several:
@@ -127,11 +127,11 @@ def _find_images(images: dict[str, Cells], folder: ImageFolder, problems: _Probl
 
 
 def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
-    """Class names, by ``dataset.label_map``; without ``require_labels`` one that the model does not know is None."""
+    """Class names from ``dataset.label_map``; without ``require_labels``, classes unknown to the model become None."""
     config = reading.config
     if config.label_map:
         known = reading.known_labels or ()
-        own = {name: name for name in known}  # what a model calls so already need not be named
+        own = {name: name for name in known}  # names of the model's classes need no entry
         classes = own | {str(value): name for value, name in config.label_map.items()}
         for row, value in enumerate(cells if reading.require_labels else (), start=problems.first):
             name = classes.get(value) if value is not None else None
@@ -139,7 +139,7 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
                 continue
             message = f"unknown label; dataset.label_map names {', '.join(classes)}"
             if name is not None:
-                message = f"unknown label; dataset.label_map makes it {name!r}, and the model knows {', '.join(known)}"
+                message = f"unknown label; dataset.label_map makes it {name!r}, but the model knows {', '.join(known)}"
             problems.add(ProblemKind.UNKNOWN_LABEL, row, reading.columns.label or "label", value, message)
         cells = [classes.get(value) if value is not None else None for value in cells]
     if not reading.require_labels and reading.known_labels is not None:
@@ -149,7 +149,7 @@ def _name_labels(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
 
 
 def _name_splits(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
-    message = "unknown split; the splits are train, val, test"
+    message = "unknown split; expected train, val or test"
     for row, value in enumerate(cells, start=problems.first):
         if value is not None and value.lower() not in SPLIT_NAMES:
             problems.add(ProblemKind.UNKNOWN_SPLIT, row, reading.columns.split, value, message)
@@ -157,11 +157,11 @@ def _name_splits(cells: Cells, reading: Reading, problems: _Problems) -> Cells:
 
 
 def _clean(cells: Sequence[Any], missing: frozenset[str] | None = None, *, whole_numbers: bool = True) -> Cells:
-    """Cells as texts; equal cells share one text, since metadata repeat."""
+    """Cells as text; equal cells share one string, since metadata repeat."""
     values = missing if missing is not None else ("", "nan")
 
     def clean(cell: Any) -> Cell:
-        # A text such as "3.0" is a number in metadata, and a name in paths and ids.
+        # Text such as "3.0" is a number in metadata, but a name in paths and ids.
         if isinstance(cell, str) and not whole_numbers:
             text = cell.strip()
             return None if text.lower() in values else text

@@ -1,4 +1,4 @@
-"""Inputs unlike the training rows: counted in the main process, told in one line each."""
+"""Counts of inputs that a model has not learned, logged as one line per kind by the main process."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mmfusion.text.tokenizer import cut, unknown_words
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: different values that a line gives as examples.
+#: Number of distinct values that a line gives as examples.
 EXAMPLES = 5
 
 
 class NoticeKind(Enum):
-    """What can be unlike the training rows; the values follow "N of M rows" in a line."""
+    """Kinds of inputs unlike the training rows; the values follow "N of M rows" in a line."""
 
     UNKNOWN_WORD = "have words that the model's tokenizer does not know"
     CUT_TEXT = "are longer than the model's token budget and were cut"
     UNSEEN_CATEGORY = "have a value that is not among those learned in training"
     FAR_NUMBER = "have a number far outside the range of the training rows"
-    UNREADABLE_NUMBER = "have something that is no number, read as missing"
+    UNREADABLE_NUMBER = "have a value that is not a number, read as missing"
 
 
 class InputNotices:
-    """Counts of what a model reads and has not learned, over the rows of a table.
+    """Counts of inputs unlike the training rows over the rows of a table.
 
-    Memory does not grow with the rows: beside the counts there are a few examples of each kind.
+    Memory does not grow with the rows: only counts and a few examples of each kind are kept.
 
     Attributes:
-        rows: Number of rows looked at.
+        rows: Number of rows seen.
     """
 
     def __init__(self) -> None:
@@ -42,16 +42,16 @@ class InputNotices:
         self._examples: dict[tuple[str, NoticeKind], dict[str, None]] = {}
 
     def see(self, rows: int = 1) -> None:
-        """Count rows that were looked at, whatever was found in them."""
+        """Count rows that were checked, whatever was found."""
         self.rows += rows
 
     def add(self, kind: NoticeKind, column: str, *values: object) -> None:
-        """Note one row.
+        """Record one row.
 
         Args:
             kind: What is unlike the training rows.
-            column: Where: a column, or ``text``.
-            values: What stands there; the first different ones become examples.
+            column: Name of the column, or ``text``.
+            values: Values of the row; the first distinct ones become examples.
         """
         key = (column, kind)
         self._rows[key] += 1
@@ -59,7 +59,7 @@ class InputNotices:
         self._remember(key, map(str, values))
 
     def update(self, other: InputNotices) -> None:
-        """Add what was found in further rows."""
+        """Add the counts of further rows."""
         self.rows += other.rows
         self._rows.update(other._rows)
         self._values.update(other._values)
@@ -67,9 +67,9 @@ class InputNotices:
             self._remember(key, examples)
 
     def lines(self) -> list[str]:
-        """What was found, one line for each column and kind, in the order in which they were first met.
+        """One line per column and kind, in order of first occurrence.
 
-        Such as ``text: 12 of 500 rows have words that the model's tokenizer does not know (37, e.g. 'acral')``.
+        For example ``text: 12 of 500 rows have words that the model's tokenizer does not know (37, e.g. 'acral')``.
         """
         lines = []
         for (column, kind), rows in self._rows.items():
@@ -92,13 +92,13 @@ class InputNotices:
 def note_texts(
     notices: InputNotices, texts: Sequence[str | None], tokenizer: PreTrainedTokenizerFast | None, max_length: int
 ) -> None:
-    """Note words that a tokenizer does not know, and texts beyond the token budget.
+    """Record words unknown to a tokenizer and texts longer than the token budget.
 
     Args:
-        notices: Where to note them; the rows are not counted as seen.
-        texts: Text of each row; None where it has none.
-        tokenizer: Tokenizer of the model; None notes nothing.
-        max_length: Token budget of a text, special tokens included.
+        notices: Counts to add to; the rows are not counted as seen.
+        texts: Text of each row, or None.
+        tokenizer: Tokenizer of the model; None records nothing.
+        max_length: Token budget of a text, including special tokens.
     """
     if tokenizer is None:
         return

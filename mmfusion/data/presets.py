@@ -1,4 +1,4 @@
-"""Options of public data sets, as they are downloaded. Importing this module loads no heavy library."""
+"""Options of public data sets as downloaded. Imports no heavy library."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ _TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
 
 #: Name of a layout -> options of :class:`~mmfusion.data.config.DatasetConfig`.
 PRESETS: dict[str, dict[str, Any]] = {
-    # one folder, as the examples have it
+    # one folder, as in the examples
     "ham10000": {
         "table": "metadata.csv",
         "image_root": "images",
         "text_template": _TEMPLATE,
         "group_column": "lesion_id",
     },
-    # Kaggle, kmader/skin-cancer-mnist-ham10000; both folders named, since the download has copies of them
+    # Kaggle, kmader/skin-cancer-mnist-ham10000; both folders are listed, since the download has copies of them
     "ham10000_kaggle": {
         "table": "HAM10000_metadata.csv",
         "image_root": ["HAM10000_images_part_1", "HAM10000_images_part_2"],
@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "text_template": "{age_approx}-year-old {sex}, lesion on the {anatom_site_general}",
         "group_column": "lesion_id",
     },
-    # SPIDER, the slices of its lumbar spines as the examples have them
+    # SPIDER, lumbar spine slices as in the examples
     "spider_modic_multiview": {
         "table": "series.csv",
         "image_root": "midsagittal",
@@ -79,12 +79,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Table of a public data set -> a table that is published beside it, and names in it: the image, the lesion.
+#: Table of a public data set -> a table published with it, and its columns of the image and the lesion.
 LESIONS = {
     "ISIC2018_Task3_Training_GroundTruth.csv": ("ISIC2018_Task3_Training_LesionGroupings.csv", "image", "lesion_id")
 }
 
 
 def preset_of(files: set[str]) -> str | None:
-    """The layout whose table is among the names of files; None where there is none, or the name is a common one."""
+    """The layout whose table is among the file names; None if there is none or the name is too common."""
     return next((name for name, options in PRESETS.items() if options["table"] in files - {"metadata.csv"}), None)

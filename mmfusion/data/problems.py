@@ -1,4 +1,4 @@
-"""What can be wrong with a row of a data set. Programs decide by the kind of a problem; its message is for people."""
+"""Problems of rows of a data set. Code depends on the kind of a problem; the message is for people."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TypeAlias
 
 from mmfusion.names import clip
 
-#: A cell as text; None where it is missing.
+#: A cell as text, or None if missing.
 Cell: TypeAlias = str | None
 
 
 class Severity(Enum):
-    """What a problem means for its row."""
+    """Consequence of a problem for its row."""
 
-    #: The row itself is sound: the problem is reported and the row stays.
+    #: The row is valid: the problem is reported and the row is kept.
     WARNING = "warning"
-    #: Training and evaluation refuse the row, but a model can read it: its prediction is as good as any other.
+    #: Training and evaluation reject the row, but a model can still predict it reliably.
     READABLE = "readable"
-    #: Nothing can use the row.
+    #: The row is unusable.
     ERROR = "error"
 
 
 class ProblemKind(Enum):
-    """The kinds of problems; the values name them in reports."""
+    """Kinds of problems; the values are their names in reports."""
 
     BROKEN_LINE = "broken line"
     MISSING_ID = "missing id"
@@ -35,7 +35,7 @@ class ProblemKind(Enum):
     UNREADABLE_IMAGE = "unreadable image"
     BLANK_IMAGE = "blank image"
     UNREADABLE_BAG = "unreadable bag"
-    NO_CONTENT = "neither an image nor a text"
+    NO_CONTENT = "neither image nor text"
     MISSING_LABEL = "missing label"
     UNKNOWN_LABEL = "unknown label"
     UNTRAINED_LABEL = "label without training rows"
@@ -55,11 +55,11 @@ class ProblemKind(Enum):
 
     @property
     def severity(self) -> Severity:
-        """What the problem means for its row."""
+        """Consequence of the problem for its row."""
         return _SEVERITIES.get(self, Severity.ERROR)
 
 
-#: Of the kinds that are no plain error.
+#: Severities other than the default.
 _SEVERITIES = {
     ProblemKind.GROUP_IN_TWO_SPLITS: Severity.WARNING,
     ProblemKind.MISSING_ID: Severity.READABLE,
@@ -69,16 +69,16 @@ _SEVERITIES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one row.
+    """One problem of one row.
 
     Attributes:
-        kind: What sort of problem it is; everything that depends on a problem depends on this.
-        row: Data row in the file, 1-based, the header not counted.
-        id: The row's id, ``row-N`` where it has none.
-        column: Column of the file, or what was read.
+        kind: Kind of the problem; all behavior depends on it.
+        row: Data row in the file, 1-based, without the header.
+        id: The row's id, ``row-N`` if it has none.
+        column: Column of the file, or the input concerned.
         value: The cell, or None.
-        message: What is wrong, for people.
-        part_of: Index of the case that is kept without this one of its images; None where the case itself is bad.
+        message: Description for people.
+        part_of: Index of the case that is kept without this image; None if the case itself is bad.
     """
 
     kind: ProblemKind
@@ -93,7 +93,7 @@ class Problem:
     def of_row(
         cls, kind: ProblemKind, row: int, id_: Cell, column: Cell, value: Cell, message: str, part_of: int | None = None
     ) -> Problem:
-        """A problem of a row that may have no id, in a column that the file may not have."""
+        """A problem of a row whose id or column may be missing."""
         return cls(kind, row, id_ if id_ is not None else f"row-{row}", column or "", value, message, part_of)
 
     @property
@@ -103,17 +103,17 @@ class Problem:
 
     @property
     def warning(self) -> bool:
-        """Whether the row stays."""
+        """Whether the row is kept."""
         return self.kind.severity is Severity.WARNING
 
     @property
     def spoils_case(self) -> bool:
-        """Whether training refuses the whole case, not just one of its images."""
+        """Whether training rejects the whole case rather than one of its images."""
         return not self.warning and self.part_of is None
 
     @property
     def unreadable(self) -> bool:
-        """Whether no model can read the case."""
+        """Whether the case is unusable even for prediction."""
         return self.spoils_case and self.kind.severity is not Severity.READABLE
 
     def __str__(self) -> str:
@@ -122,10 +122,10 @@ class Problem:
 
 
 def no_such_split(source: str, split: str, there: Mapping[str, int]) -> ValueError:
-    """The error of a table without rows of a split, which names the splits that it has, with their rows."""
+    """Error for a split without rows, listing the available splits with their rows."""
     has = ", ".join(f"{name} ({count})" for name, count in there.items()) or "none"
     return ValueError(f"{source} has no rows of the split {split!r}; it has {has}.")
 
 
 class BadRowsError(ValueError):
-    """Rows that cannot be used: the first line says how many and what to do, the others list them."""
+    """Unusable rows: the first line gives the number and the fix, the others list them."""

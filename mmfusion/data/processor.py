@@ -1,4 +1,4 @@
-"""How a case becomes tensors; saved with the model, so that its inputs are always made the same way."""
+"""Converts cases to tensors; saved with the model, so that its inputs are always made the same way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mmfusion.images.augmentations import Augmentation
 
-#: Settings that files do not hold where they are None, or the default.
+#: Settings omitted from files if they are None or the default.
 _OPTIONAL = ("bag_dim", "window", "slice", "slices", "task", "targets", "crop_mode")
 
 
@@ -47,30 +47,30 @@ class Processor:
 
     Attributes:
         labels: Class names, in the order of the model's logits.
-        image_size: Side of the square input in pixels; None makes no image inputs.
-        mean: Mean of each channel, in units of the pixel range 0-1; by default ImageNet's.
-        std: Standard deviation of each channel; by default ImageNet's.
+        image_size: Side of the square input in pixels; None disables image inputs.
+        mean: Mean of each channel, for pixels in 0-1; ImageNet's by default.
+        std: Standard deviation of each channel; ImageNet's by default.
         interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
-        crop_pct: Share of the shorter side that an image keeps outside training.
-        crop_mode: What becomes of an image that is no square: ``center`` cuts its center square out, ``border`` adds a
-            border, so that all of it is seen.
-        tokenizer: The text's tokenizer; None makes no text inputs.
-        text_template: Sentence made from metadata, before the free text (:func:`mmfusion.data.render`).
-        max_length: Token budget of a text, special tokens included.
-        table: Columns that are inputs of their own, as the training rows say; None makes no column inputs.
-        missing_values: Texts (any case) that count as missing in metadata.
-        bag_dim: Width of the feature vectors of a bag; None makes no inputs of bags.
-        window: Which grey values become black and white: ``auto``, ``full``, ``percentile``, ``dicom`` or ``[center,
-            width]``, see :func:`mmfusion.images.grey_values.rgb_pictures`. None is ``auto``, but pictures of 8 bits
-            lose their opacity, as for models that were saved without a window.
-        slice: Slice that stands for a file of several, its number or ``middle``; None refuses such a file.
-        slices: Slices that are read of a file of a study, as ``dataset.slices``; None reads all.
-        task: What the labels are (``mmfusion.list_components("task")``).
-        targets: What the task keeps of the training rows, such as mean and scale of a number; None where nothing.
-        question: The task, with these labels.
+        crop_pct: Fraction of the shorter side kept outside training.
+        crop_mode: Treatment of images that are not square: ``center`` crops the center square, ``border`` pads the
+            image to a square in the mean color.
+        tokenizer: Tokenizer; None disables text inputs.
+        text_template: Sentence built from metadata, placed before the free text (:func:`mmfusion.data.render`).
+        max_length: Token budget of a text, including special tokens.
+        table: Columns used as inputs, fitted on the training rows; None disables column inputs.
+        missing_values: Cell values (in any case) that count as missing in metadata.
+        bag_dim: Width of the feature vectors of a bag; None disables bag inputs.
+        window: Gray values mapped to black and white: ``auto``, ``full``, ``percentile``, ``dicom`` or ``[center,
+            width]``, see :func:`mmfusion.images.grey_values.rgb_pictures`. None is ``auto``, except that 8-bit images
+            lose their opacity, as for models saved without a window.
+        slice: Slice to use of a file with several, its number or ``middle``; None rejects such files.
+        slices: Slices to read of a file in a study, as ``dataset.slices``; None reads all.
+        task: Task of the labels (``mmfusion.list_components("task")``).
+        targets: Statistics of the training labels that the task needs, such as mean and scale, or None.
+        question: The task with these labels.
 
     Raises:
-        ValueError: A value out of range, or the tokenizer has no padding token.
+        ValueError: A value is out of range, or the tokenizer has no padding token.
     """
 
     labels: Sequence[str] = ()
@@ -97,15 +97,15 @@ class Processor:
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
         self.missing_values = [value.lower() for value in self.missing_values]
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"The labels of a processor must differ, got {self.labels}.")
+            raise ValueError(f"The labels of a processor must be unique, got {self.labels}.")
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {self.image_size}.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std have three values, std above 0; got {self.mean} and {self.std}.")
+            raise ValueError(f"mean and std need three values each, std above 0; got {self.mean} and {self.std}.")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; known: {', '.join(INTERPOLATIONS)}.")
         if not 0 < self.crop_pct <= 1:
-            raise ValueError(f"crop_pct lies in (0, 1], got {self.crop_pct}.")
+            raise ValueError(f"crop_pct must be in (0, 1], got {self.crop_pct}.")
         check_choice("crop_mode", self.crop_mode, CROP_MODES)
         check_window(self.window)
         check_choice_of_slices(self.slice, self.slices)
@@ -121,18 +121,18 @@ class Processor:
 
     @property
     def reads_images(self) -> bool:
-        """Whether images are read, or bags of their features."""
+        """Whether images, or bags of their features, are inputs."""
         return self.image_size is not None or self.bag_dim is not None
 
     def text_of(self, row: Mapping[str, Any]) -> str | None:
-        """A row's text: the sentence made from its metadata, then its free text; None when it has neither.
+        """Text of a row: the sentence from its metadata, then its free text; None if it has neither.
 
         Args:
-            row: Metadata columns and ``text``; a column of the template that the row lacks is missing.
+            row: Metadata columns and ``text``; missing columns of the template count as missing values.
 
         Raises:
             TypeError: The text is bytes, a list or another collection.
-            ValueError: The text holds half of a character, which no tokenizer reads.
+            ValueError: The text has a lone surrogate, which no tokenizer accepts.
         """
         sentence = None
         if self.text_template is not None:
@@ -141,17 +141,17 @@ class Processor:
         return join_text(sentence, free_text(row.get("text")))
 
     def label_id(self, label: str) -> int:
-        """Position of a class in the logits.
+        """Index of a class in the logits.
 
         Raises:
-            ValueError: No such class.
+            ValueError: The class does not exist.
         """
         return self.question.position(label)
 
     def encode_row(self, row: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Tensors of a row with ``image`` (or ``slices`` or ``views``), ``roi``, ``text``, ``label`` and metadata.
 
-        Any of them may be absent. Keywords are those of :meth:`encode`.
+        All are optional. Keywords are those of :meth:`encode`.
         """
         given = {name: row.get(name) for name in ("image", "slices", "views", "roi", "label", "bag")}
         return self.encode(**{"text": self.text_of(row), "table": row, **given, **kwargs})
@@ -171,42 +171,42 @@ class Processor:
         rng: random.Random | None = None,
         image_size: int | None = None,
     ) -> dict[str, Any]:
-        """Tensors of one case, for :meth:`collate`.
+        """Convert one case to tensors, for :meth:`collate`.
 
         Args:
-            image: Path, Pillow image, array, or None where the case has none.
-            text: The whole text, or None.
-            label: Class name, or its position; of other tasks a cell of a table, or a list: 1, 0 or NaN for each label,
-                or a number for each target.
-            slices: Images of a study in their order, in place of ``image``; empty where the case has none.
-            views: One image per view in the model's order, None where it is missing, in place of ``image``.
-            roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square as far as the image
-                reaches; ``centre`` is the middle half, in width and height, of what ``pixel_values`` show outside
-                training: the region that ``GlobalLocalTower`` takes by default where it gets none.
-            bag: File of a bag of feature vectors, or the vectors (N, D); None where the case has none.
-            table: Row with the columns of :attr:`table`, any of which may be absent; or its numbers (C,) and category
-                ids (K,), encoded before.
-            augment: Training augmentation, or its name, which draws from ``rng``.
-            rng: Random numbers of this row, from :func:`mmfusion.images.augmentations.row_rng`.
-            image_size: Side of the images in place of the processor's own.
+            image: Path, Pillow image, array, or None if missing.
+            text: The complete text, or None.
+            label: Class name or index; for other tasks a table cell, or a list with 1, 0 or NaN per label or a number
+                per target.
+            slices: Ordered images of a study, instead of ``image``; empty if the case has none.
+            views: One image per view in the model's order, None if missing, instead of ``image``.
+            roi: Region of interest (x0, y0, x1, y1) in pixels of ``image``, widened to a square within the image;
+                ``centre`` is the middle half, in width and height, of the ``pixel_values`` outside training, which is
+                also the default region of ``GlobalLocalTower``.
+            bag: File of a bag of feature vectors, or the vectors (N, D); None if missing.
+            table: Row with the columns of :attr:`table`, each optional; or its encoded numbers (C,) and category
+                ids (K,).
+            augment: Training augmentation or its name; draws from ``rng``.
+            rng: Random generator of this row, from :func:`mmfusion.images.augmentations.row_rng`.
+            image_size: Image size instead of the processor's.
 
         Returns:
             ``pixel_values`` (3, H, W) float32 and ``image_present`` (zeros and False without an image); with ``slices``
             (S, 3, H, W) and ``slice_mask`` (S,), with ``views`` (V, 3, H, W) and ``view_mask`` (V,); with ``roi``
-            ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once. Of a bag
+            ``roi_values`` (3, H, W). All images of a case are augmented alike, and each is decoded once. For a bag
             ``bag_values`` (N, D) in half precision and ``image_present``.
-            ``numeric_values`` (C,) float32 with NaN for a missing cell and ``category_ids`` (K,) int64, where the
-            processor has columns of these kinds, and ``table_present``, False where all cells are missing.
-            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` where there is one.
+            ``numeric_values`` (C,) float32 with NaN for a missing cell and ``category_ids`` (K,) int64, if the
+            processor has such columns, and ``table_present``, False if all cells are missing.
+            ``input_ids`` (list, without padding) and ``text_present``; ``labels`` if given.
 
         Raises:
-            FileNotFoundError: No such image.
-            ValueError: The image cannot be decoded, the label is unknown, a region lies outside its image, or more than
+            FileNotFoundError: The image does not exist.
+            ValueError: The image cannot be decoded, the label is unknown, a region is outside its image, or more than
                 one of ``image``, ``slices`` and ``views`` is given.
         """
         several = slices is not None or views is not None
         if (several and (image is not None or roi is not None)) or (slices is not None and views is not None):
-            raise ValueError("A case has an image (with or without a region of interest), slices, or views.")
+            raise ValueError("A case needs an image (with or without a region of interest), slices, or views.")
         item: dict[str, Any] = {}
         if self.image_size is not None:
             shown = image_size or self.image_size, self.mean, self.std, self.interpolation, self.crop_pct
@@ -235,21 +235,21 @@ class Processor:
     def collate(
         self, items: Sequence[Mapping[str, Any]], pad_to_multiple_of: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A batch of encoded cases, its texts padded to the longest of them: keyword tensors, ``model(**batch)``.
+        """Collate encoded cases into a batch of keyword tensors, padded to the longest text: ``model(**batch)``.
 
         Args:
             items: Results of :meth:`encode`.
-            pad_to_multiple_of: Unit that the padded length is rounded up to, which some accelerators like.
+            pad_to_multiple_of: Round the padded length up to a multiple of this.
 
         Returns:
-            ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, where the processor handles images;
-            of studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, of views
-            (B, V, 3, H, W) and ``view_mask`` (B, V) bool; of bags ``bag_values`` (B, N, D) float16, padded likewise,
-            and ``bag_mask`` (B, N) bool; ``roi_values`` (B, 3, H, W) where cases have regions;
-            ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, where it handles text (a case
+            ``pixel_values`` (B, 3, H, W) float32 and ``image_present`` (B,) bool, if the processor handles images;
+            for studies (B, S, 3, H, W) and ``slice_mask`` (B, S) bool, padded with zeros to the longest, for views
+            (B, V, 3, H, W) and ``view_mask`` (B, V) bool; for bags ``bag_values`` (B, N, D) float16, also padded,
+            and ``bag_mask`` (B, N) bool; ``roi_values`` (B, 3, H, W) if cases have regions;
+            ``input_ids``, ``attention_mask`` (B, L) int64 and ``text_present`` (B,) bool, if it handles text (a case
             without text has an all-zero mask); ``numeric_values`` (B, C), ``category_ids`` (B, K) and ``table_present``
-            (B,) bool, where it handles columns; ``labels`` (B,) int64 where every case has one, of several labels or of
-            numbers (B, C) float32.
+            (B,) bool, if it handles columns; ``labels`` (B,) int64 if every case has one, or (B, C) float32 for several
+            labels or numbers.
         """
         labelled = all("labels" in item for item in items)
         columns = {name: [item[name] for item in items] for name in items[0] if name != "labels" or labelled}
@@ -284,20 +284,20 @@ class Processor:
         labels: Sequence[Any] | None = None,
         return_tensors: str = "pt",
     ) -> dict[str, torch.Tensor]:
-        """A batch from images, texts and rows of columns, for applications: ``model(**processor(...))``.
+        """Make a batch from images, texts and table rows, for applications: ``model(**processor(...))``.
 
         Args:
-            images: One image per case, None where a case has none; a single image is a batch of one.
-            text: Whole texts, likewise.
-            table: Rows, each a dict of the columns, likewise; or a data frame.
-            labels: Class names or positions.
-            return_tensors: Only ``pt``, torch tensors; accepted because transformers' processors take it.
+            images: One image per case, None if missing; a single image is a batch of one.
+            text: Complete texts, in the same form.
+            table: Rows, each a dict of the columns, in the same form; or a data frame.
+            labels: Class names or indices.
+            return_tensors: Must be ``pt``; accepted for compatibility with transformers.
 
         Raises:
-            ValueError: Nothing is given, or the lengths differ; and as :meth:`encode`.
+            ValueError: Nothing is given, or the lengths differ; also as :meth:`encode`.
         """
         if return_tensors != "pt":
-            raise ValueError(f"return_tensors={return_tensors!r}: a processor returns torch tensors; use 'pt'.")
+            raise ValueError(f"return_tensors={return_tensors!r} is not supported; use 'pt' (torch tensors).")
         if isinstance(images, (str, os.PathLike, Image.Image, np.ndarray)):
             images = [images]
         text = [text] if isinstance(text, str) else text
@@ -306,60 +306,60 @@ class Processor:
         given = [column for column in (images, text, rows, labels) if column is not None]
         if not given or len({len(column) for column in given}) > 1 or not len(given[0]):
             lengths = ", ".join(str(len(column)) for column in given) or "nothing"
-            raise ValueError(f"A processor takes images, text, table and labels of one length above 0, got {lengths}.")
+            raise ValueError(f"images, text, table and labels must have one length above 0, got {lengths}.")
         nothing: list[None] = [None] * len(given[0])
         given_labels = nothing if labels is None else labels
         cases = zip(images or nothing, text or nothing, given_labels, rows or nothing, strict=True)
         return self.collate([self.encode(image, words, label, table=row) for image, words, label, row in cases])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them; ``tokenizer`` tells only whether there is one.
+        """Plain values for JSON; ``tokenizer`` only says whether there is one.
 
-        Without columns there is no key ``table``, as in files of versions that knew none.
+        Without columns there is no key ``table``, as in files of earlier versions.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("tokenizer", "table")}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         for name in _OPTIONAL:
             if values[name] is None or (name, values[name]) in (("task", DEFAULT), ("crop_mode", "center")):
-                del values[name]  # read by earlier versions too
+                del values[name]  # so that earlier versions can read it
         table = {} if self.table is None else {"table": self.table.to_dict()}
         return {**values, **table, "tokenizer": self.tokenizer is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None = None) -> Processor:
-        """The processor that :meth:`to_dict` described.
+        """Rebuild the processor from the result of :meth:`to_dict`.
 
         Raises:
-            ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or not wanted.
+            ValueError: A value is unknown, missing or out of range, or the tokenizer is missing or unexpected.
         """
         names = {f.name for f in fields(cls)}
         unknown, missing = sorted(values.keys() - names), sorted(names - values.keys() - {*_OPTIONAL, "table"})
         if unknown or missing:
             raise ValueError(f"Processor settings: unknown {unknown or 'none'}, missing {missing or 'none'}.")
         if values["tokenizer"] != (tokenizer is not None):
-            raise ValueError(f"Processor settings say tokenizer: {values['tokenizer']}; give one just then.")
+            raise ValueError(f"Processor settings have tokenizer: {values['tokenizer']}; pass one only if true.")
         try:
             return cls(**{"window": None, **values, "tokenizer": tokenizer})
         except (TypeError, AttributeError, KeyError, OverflowError) as error:
             raise ValueError(f"Processor settings: {one_line(error)}.") from error
 
     def save_tokenizer(self, folder: Path) -> None:
-        """Write the tokenizer's files, where there is one."""
+        """Write the tokenizer's files, if there is one."""
         if self.tokenizer is not None:
-            # Calls leave their truncation behind in the tokenizer; files should not depend on what ran before.
+            # Calls leave their truncation settings in the tokenizer; files must not depend on earlier calls.
             self.tokenizer.backend_tokenizer.no_truncation()
             self.tokenizer.backend_tokenizer.no_padding()
             self.tokenizer.save_pretrained(str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``processor`` and ``label_names`` of ``folder/config.json`` (its other keys stay) and the tokenizer."""
+        """Write ``processor`` and ``label_names`` of ``folder/config.json`` (other keys are kept) and the tokenizer."""
         begin(Path(folder))
         self.save_tokenizer(Path(folder))
         update_config(Path(folder), {"label_names": list(self.labels), "processor": self.to_dict()})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Processor:
-        """Load what :meth:`save_pretrained` wrote, from the folder alone.
+        """Load the files of :meth:`save_pretrained`, without network access.
 
         Raises:
             FileNotFoundError: ``config.json`` or ``tokenizer.json`` is missing.
@@ -377,7 +377,7 @@ class Processor:
 
 
 def _table_inputs(numbers: Any, ids: Any) -> dict[str, Any]:
-    """Model inputs of a row; there is none for a kind of column that the processor has none of."""
+    """Model inputs of a row; kinds of columns that the processor does not have are omitted."""
     values = torch.as_tensor(numbers, dtype=torch.float32)
     categories = torch.as_tensor(ids, dtype=torch.int64)
     given = {"numeric_values": values, "category_ids": categories}

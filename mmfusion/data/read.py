@@ -1,4 +1,4 @@
-"""From the files of a data set to a table of cases: a list of steps."""
+"""Reads a data set into a table of cases, as a list of steps."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ from mmfusion.data.tables import read_parts
 
 logger = logging.getLogger(__name__)
 
-#: What is done, in order, before and after :func:`to_normal_form`. Each step is in a file of its own, and leaves out
-#: what the configuration does not ask for.
+#: Steps before and after :func:`to_normal_form`, in order. Each is in its own file and does nothing unless the
+#: configuration asks for it.
 CELL_STEPS: tuple[Callable[[Reading], Reading], ...] = (*LIGHT_STEPS, without_odd_cells, join_label_cells)
 CASE_STEPS: tuple[Callable[[CaseReading], CaseReading], ...] = (
     group_rows,
@@ -32,10 +32,10 @@ CASE_STEPS: tuple[Callable[[CaseReading], CaseReading], ...] = (
     check_cases,
 )
 
-#: Rows that are read at once where a table is streamed.
+#: Number of rows read at once when a table is streamed.
 PART = 4096
 
-#: Options with which a row takes other rows, or other tables, to read.
+#: Options that make a row depend on other rows or tables.
 _DEPENDENT = ("labels_table", "join_on", "study_column", "split_table", "fold_column", "roi_columns")
 
 
@@ -47,23 +47,23 @@ def read_cases(
     require_labels: bool = True,
     template: str | None = None,
 ) -> CaseTable:
-    """Read a data set, whatever its format, and list what is wrong with its rows.
+    """Read a data set in any supported format and list the problems of its rows.
 
-    Images are looked for but not opened: :func:`check_images` does that.
+    Images are located but not opened; see :func:`check_images`.
 
     Args:
-        root: The data set's folder, its table, or one image; or a pandas or pyarrow table in memory, whose images
-            lie below ``dataset.image_root``, or have paths that are absolute or relative to the working directory.
+        root: Folder of the data set, its table, or one image; or a pandas or pyarrow table in memory, whose images
+            are in ``dataset.image_root``, or have paths that are absolute or relative to the working directory.
         config: How to read it.
-        processor_labels: Class names that a trained model knows; any other label is a problem. None takes the classes
+        processor_labels: Class names of a trained model; any other label is a problem. None uses the classes
             of the training rows.
-        require_labels: False where the data are only predicted: labels, groups and splits may be absent, and a label
-            that the model does not know reads as None.
-        template: Text template of a trained model; the columns that it names may be absent.
+        require_labels: False for prediction: labels, groups and splits may be missing, and labels that the model does
+            not know become None.
+        template: Text template of a trained model; its columns may be missing.
 
     Raises:
         FileNotFoundError: The data set, its table or its image root does not exist.
-        ValueError: The format is unknown, a file is damaged as a whole, or columns are missing (all named at once).
+        ValueError: The format is unknown, a file is damaged, or columns are missing (all named at once).
     """
     known_labels = tuple(processor_labels) if processor_labels is not None else None
     reading = Reading(data_set(root), config or DatasetConfig(), require_labels, known_labels, template)
@@ -78,11 +78,11 @@ def stream_cases(
     template: str | None = None,
     rows: int = PART,
 ) -> Iterator[CaseTable]:
-    """Read data to predict on, so many rows at a time where rows do not depend on each other: memory does not grow.
+    """Read data for prediction in parts, if rows do not depend on each other, so that memory stays bounded.
 
     Args:
-        root: As for :func:`read_cases`, like ``config``, ``processor_labels``, ``template`` and what is raised.
-        rows: Rows of a part.
+        root: As in :func:`read_cases`, like ``config``, ``processor_labels``, ``template`` and the errors raised.
+        rows: Number of rows per part.
     """
     reading = Reading(data_set(root), config, False, tuple(processor_labels), template)
     table = only_table(reading) if not any(getattr(config, option) for option in _DEPENDENT) else None
@@ -93,7 +93,7 @@ def stream_cases(
         part = replace(reading, config=config, raw=raw, folder=folder_of(reading, table))
         cases = _through(CELL_STEPS[1:], part)
         yield cases
-        # where the first rows have their images, all have them
+        # all images are in the folder that has those of the first rows
         if not config.image_roots and cases.frame["image"].notna().any():
             config = replace(config, image_root=os.path.abspath(cases.image_root))
 

@@ -1,4 +1,4 @@
-"""The value that the steps of reading pass on."""
+"""State passed between the reading steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmfusion.data.tables import RawTable
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of the file is which; None where there is none."""
+    """Column of the file for each role, or None."""
 
     image: str = ""
     label: str | None = None
@@ -27,17 +27,18 @@ class Columns:
 
 @dataclass(frozen=True)
 class Reading:
-    """A data set on its way from files to cases. A step takes one and returns another, and changes nothing in place.
+    """A data set between files and cases. A step returns a new one and changes nothing in place.
 
     Attributes:
-        path: The data set's folder, or its table: a file, or one in memory.
+        path: Folder of the data set, or its table: a file, or one in memory.
         config: How to read it.
-        require_labels: False where the data are only predicted: labels, groups and splits may be absent.
-        known_labels: Class names of a trained model; None takes those of the training rows.
-        template: Text template of a trained model, whose columns may be absent; ``dataset.text_template`` is asked for.
-        folder: Folder that the files' paths are relative to.
-        raw: The rows as they stand in the files.
-        columns: Which column of ``raw`` is which.
+        require_labels: False for prediction: labels, groups and splits may be missing.
+        known_labels: Class names of a trained model; None uses those of the training rows.
+        template: Text template of a trained model, whose columns may be missing, unlike those of
+            ``dataset.text_template``.
+        folder: Folder that paths in the files are relative to.
+        raw: The rows as read from the files.
+        columns: Roles of the columns of ``raw``.
     """
 
     path: Path | MemoryTable
@@ -52,7 +53,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class CaseReading(Reading):
-    """A data set whose rows have become cases.
+    """A data set whose rows are cases.
 
     Attributes:
         cases: The rows in normal form, with the problems found so far.
@@ -61,5 +62,5 @@ class CaseReading(Reading):
     cases: CaseTable = field(kw_only=True)
 
     def with_problems(self, found: Iterable[Problem]) -> CaseReading:
-        """The same with more problems."""
+        """The same state with more problems."""
         return replace(self, cases=replace(self.cases, problems=[*self.cases.problems, *found]))

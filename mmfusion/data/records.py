@@ -1,4 +1,4 @@
-"""Lines of separated cells, one record after the other: one that is damaged takes none of those that follow with it."""
+"""Delimited records read one by one, so that a damaged record does not swallow the following ones."""
 
 import csv
 import re
@@ -7,31 +7,31 @@ from typing import TextIO
 
 from mmfusion.data.sniffing import LONGEST_CELL
 
-#: lines of one record at most; a quote that is open longer than this was left open.
+#: Maximum number of lines per record; a quote open for longer was never closed.
 _MOST_LINES = 10_000
 
-#: how messages of the csv module begin -> what is said of a record of one line.
+#: Beginning of a csv error message -> message for a record of one line.
 _REASONS = {"field larger": f"a cell is longer than {LONGEST_CELL:,} characters", "'": "a quote ends within a cell"}
 
 
 class Records:
-    """The records of a file, as ``(cells, what is wrong with them or None)``. A blank line has no cells.
+    """The records of a file as ``(cells, error or None)``. A blank line has no cells.
 
-    A quoted cell may hold line breaks. Its quote was left open, and the record is its first line alone, where no quote
-    ends it, where something other than a delimiter follows the quote that does, where the record has more or fewer
-    cells than the header, or where a line within it looks like a record of its own: as many cells, and those before the
-    quoted one of the same make, such as ``img_7.jpg``.
+    A quoted cell may contain line breaks. The quote counts as unclosed, and the record as its first line only, if no
+    quote follows, if the closing quote is followed by something other than a delimiter, if the record has more or fewer
+    cells than the header, or if a line inside looks like a record of its own: as many cells, and those before the
+    quoted one of the same pattern, such as ``img_7.jpg``.
 
     Args:
-        file: Opened with ``newline=""``.
-        delimiter: Between two cells.
+        file: File opened with ``newline=""``.
+        delimiter: Cell separator.
     """
 
     def __init__(self, file: TextIO, delimiter: str) -> None:
         self._lines, self._delimiter = _Lines(file), delimiter
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self._sound: list[str] = []
-        self._width = 0  # of the header
+        self._width = 0  # number of cells of the header
 
     def __iter__(self) -> Iterator[tuple[list[str], str | None]]:
         return self
@@ -49,15 +49,15 @@ class Records:
         return cells, None
 
     def _first_alone(self, error: str) -> tuple[list[str], str | None]:
-        """The first of the lines taken as a broken record; the others are read again."""
+        """Return the first of the lines as a broken record; the others are read again."""
         first, *others = self._lines.taken
         self._lines.waiting += reversed(others)
         alone = (why for start, why in _REASONS.items() if not others and error.startswith(start))
         cells = [cell.strip('"')[:LONGEST_CELL] for cell in first.rstrip("\r\n").split(self._delimiter)]
-        return cells, next(alone, "a quote is left open")
+        return cells, next(alone, "a quote is not closed")
 
     def _swallows(self, cells: list[str]) -> bool:
-        """Whether a record has taken others in: by its cells, or since a line within it looks like one."""
+        """Whether a record contains others, judging by its cells or by a line that looks like a record."""
         if self._width and len(cells) != self._width:
             return True
         quoted = next(place for place, cell in enumerate(cells) if "\n" in cell or "\r" in cell)
@@ -71,7 +71,7 @@ class Records:
 
 
 class _Lines:
-    """The lines of a file: those that wait first, each noted when it is taken."""
+    """The lines of a file, pushed-back ones first, each recorded when it is read."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self.waiting, self.taken = file, list[str](), list[str]()
@@ -88,5 +88,5 @@ class _Lines:
 
 
 def _make(cell: str) -> str:
-    """What a cell is made of, such as ``a_0.a`` for ``img_7.jpg``."""
+    """Character pattern of a cell, such as ``a_0.a`` for ``img_7.jpg``."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell.strip('"')))

@@ -1,4 +1,4 @@
-"""A step of reading: regions of interest."""
+"""Reading step: regions of interest."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from mmfusion.text.template import cell_number, cell_text
 
 
 def read_regions(reading: CaseReading) -> CaseReading:
-    """Read ``dataset.roi_columns`` as regions (x0, y0, x1, y1); a row without one has none."""
+    """Read ``dataset.roi_columns`` as regions (x0, y0, x1, y1); empty cells mean no region."""
     config, cases = reading.config, reading.cases
     if not config.roi_columns:
         return reading
@@ -22,9 +22,9 @@ def read_regions(reading: CaseReading) -> CaseReading:
             continue
         region = tuple(number for corner in corners if (number := cell_number(corner)) is not None)
         if len(region) < 4:
-            kind, message = ProblemKind.REGION_NOT_NUMERIC, "four numbers are needed, or none"
+            kind, message = ProblemKind.REGION_NOT_NUMERIC, "expected four numbers or none"
         elif region[2] <= region[0] or region[3] <= region[1]:
-            kind, message = ProblemKind.REGION_EMPTY, "the region is empty: x1 has to be above x0, y1 above y0"
+            kind, message = ProblemKind.REGION_EMPTY, "the region is empty: x1 must be above x0, y1 above y0"
         else:
             regions[row] = region
             continue

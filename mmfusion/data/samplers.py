@@ -1,4 +1,4 @@
-"""Which rows are drawn."""
+"""Class-balanced sampling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ def balanced_sampler(
     """Class-balanced sampling with replacement, w_c = 1 / pi_c.
 
     Args:
-        labels: Class names or numbers, one a row.
-        seed: Seed of the sampler's own generator.
-        generator: Generator to draw from instead.
+        labels: Class names or numbers, one per row.
+        seed: Seed of the sampler's generator.
+        generator: Generator to use instead of one with ``seed``.
 
     Returns:
-        A sampler of ``len(labels)`` rows an epoch.
+        A sampler that draws ``len(labels)`` rows per epoch.
 
     Raises:
-        ValueError: No labels.
+        ValueError: There are no labels.
     """
     values = np.asarray(labels)
     if values.size == 0:

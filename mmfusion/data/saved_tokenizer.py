@@ -1,4 +1,4 @@
-"""The tokenizer beside a saved model, checked before it is used."""
+"""Loads and checks the tokenizer of a saved model."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read ``tokenizer.json`` of a folder; FileNotFoundError without one, ValueError where it is damaged."""
+    """Read ``tokenizer.json`` of a folder; FileNotFoundError if missing, ValueError if damaged."""
     from transformers import PreTrainedTokenizerFast
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, and the processor needs its tokenizer.")
+        raise FileNotFoundError(f"{path} does not exist, but the processor needs its tokenizer.")
     check_files(folder, *TOKENIZER)
     try:
         check_tokenizer(path)
         with no_network():
             tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-        for text in PROBES:  # some faults show in use alone
+        for text in PROBES:  # some faults only appear in use
             tokenizer(text, truncation=True, max_length=8)
         known = known_words(tokenizer)
         if known is not None and not (isinstance(known, list) and all(isinstance(word, str) for word in known)):
-            raise ValueError("known_words of tokenizer_config.json is no list of words")
+            raise ValueError("known_words of tokenizer_config.json is not a list of words")
         return tokenizer
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the Rust tokenizers raise plain Exception, and BaseException where they panic
-        raise ValueError(f"the tokenizer beside it cannot be read: {one_line(error)}") from error
+    except BaseException as error:  # Rust tokenizers raise plain Exception, and BaseException on a panic
+        raise ValueError(f"the tokenizer cannot be read: {one_line(error)}") from error

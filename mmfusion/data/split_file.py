@@ -1,4 +1,4 @@
-"""A step of reading: a split or folds kept in a file, with what each row was when that was decided."""
+"""Reading step: a split or folds from a file, with fingerprints of the rows they were drawn for."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ from mmfusion.files import written_table
 
 
 def write_split_table(cases: CaseTable, path: str | Path, column: str = "split") -> None:
-    """Write the split of each row, one line a row: ``id``, the column, and ``fingerprint``, a hash of what it rests on.
+    """Write one line per row: ``id``, the column, and ``fingerprint``, a hash of what the split depends on.
 
     Args:
-        cases: The rows, each in a split.
+        cases: The rows, all with a split.
         path: CSV file to write.
         column: ``split`` or ``fold``.
     """
@@ -31,12 +31,12 @@ def write_split_table(cases: CaseTable, path: str | Path, column: str = "split")
 
 
 def apply_split_table(reading: CaseReading) -> CaseReading:
-    """Take the split of each case from ``dataset.split_table``. A case that is not in it has no split.
+    """Take the split of each case from ``dataset.split_table``. Cases not in it have no split.
 
     Raises:
-        FileNotFoundError: There is no such table.
-        ValueError: It cannot be read as one, no row is in it, or its fingerprints say that rows changed their label or
-            group, or are gone, since it was drawn.
+        FileNotFoundError: The table does not exist.
+        ValueError: It is not a split table, no row is in it, or according to the fingerprints rows changed their label
+            or group, or were removed, since it was drawn.
     """
     config, cases = reading.config, reading.cases
     if config.split_table is None or not reading.require_labels:
@@ -45,7 +45,7 @@ def apply_split_table(reading: CaseReading) -> CaseReading:
     table = read_table(path)
     splits = _splits(table, path, config)
     if not splits.keys() & set(cases.frame["id"]):
-        raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); are the ids the same?")
+        raise ValueError(f"No row of {cases.source} is in {path} (dataset.split_table); check that the ids match.")
     if "fingerprint" in table.columns:
         expected = dict(zip(splits, table.columns["fingerprint"], strict=True))
         _check_fingerprints(cases, path, expected, _former_names(config))
@@ -69,14 +69,14 @@ def _splits(table: RawTable, path: Path, config: DatasetConfig) -> dict[str, str
         if id_ in splits:
             raise ValueError(f"{path} (dataset.split_table) has the id {id_!r} twice, again in row {row}.")
         if split.lower() not in SPLIT_NAMES:
-            unknown = f"unknown split {split!r}; the splits are train, val, test"
+            unknown = f"unknown split {split!r}; expected train, val or test"
             raise ValueError(f"{path} (dataset.split_table), row {row}: {unknown}.")
         splits[id_] = SPLIT_NAMES[split.lower()]
     return splits
 
 
 def _former_names(config: DatasetConfig) -> dict[str, list[str]]:
-    """Class name -> what ``dataset.label_map`` makes it of: a split may have been drawn without the map."""
+    """Class name -> original values in ``dataset.label_map``: the split may have been drawn without the map."""
     names: dict[str, list[str]] = {}
     for value, name in config.label_map.items():
         names.setdefault(name, []).append(str(value))
@@ -98,15 +98,15 @@ def _check_fingerprints(
     what = [
         f"{len(changed)} of {len(rows)} rows have another label or group (the first: {row!r})" for row in changed[:1]
     ]
-    what += [f"{len(gone)} rows are gone (the first: {row!r})" for row in gone[:1]]
+    what += [f"{len(gone)} rows are missing (the first: {row!r})" for row in gone[:1]]
     if what:
         raise ValueError(
-            f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; read them as they were "
-            "(label_column, group_column), or draw the split anew with mmfusion split."
+            f"{path} was drawn for other rows of {cases.source}: {' and '.join(what)}; restore the former settings "
+            "(label_column, group_column), or draw a new split with mmfusion split."
         )
 
 
 def _fingerprint(row: Mapping[Any, Any]) -> str:
-    """Hash of what a split rests on: text and metadata may change under it."""
+    """Hash of what a split depends on; text and metadata may change."""
     key = json.dumps([row["id"], row["label"], row["group"]], ensure_ascii=False)
     return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:12]

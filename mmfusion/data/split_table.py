@@ -1,4 +1,4 @@
-"""``split(config)``: draw a split of a data set, whatever split it has, and keep it in a file."""
+"""``split(config)``: draw a split of a data set, ignoring any existing one, and write it to a file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from mmfusion.files import sole_writer
 
 @dataclass(frozen=True)
 class DrawnSplit:
-    """A split that was drawn and written.
+    """Result of ``mmfusion split``.
 
     Attributes:
-        config: How it was drawn.
+        config: Options used.
         cases: The cases, with the column ``split``, or ``fold``.
     """
 
@@ -24,11 +24,11 @@ class DrawnSplit:
     cases: CaseTable
 
     def summary(self) -> str:
-        """How many rows of each class each split or fold has, and how to use the file."""
+        """Rows per class in each split or fold, and how to use the file."""
         config, frame = self.config, self.cases.frame
         column = "split" if config.folds is None else "fold"
         groups = frame["group"].nunique()
-        by = f"{groups:,} groups stay whole" if groups else "no group column: each row is by itself"
+        by = f"{groups:,} groups, none divided" if groups else "no group column: each row is its own group"
         lines = [f"split {len(frame):,} rows of {config.data}; {by}"]
         for name in list(self.cases.splits) or sorted(set(frame[column])):
             rows = frame[frame[column] == name]
@@ -36,7 +36,7 @@ class DrawnSplit:
             classes = ", ".join(f"{label} {count:,}" for label, count in counts.items())
             lines.append(f"  {column} {name}: {len(rows):,} rows ({classes})")
             if absent := sorted({*frame["label"].dropna()} - {*counts.index}):
-                how = "merge classes (dataset.label_map), or deal folds (--folds) and pool them"
+                how = "merge classes (dataset.label_map), or use folds (--folds) and pool them"
                 lines.append(f"  WARNING: {column} {name} has no row of {', '.join(absent)}: too few groups; {how}")
         how = f"--dataset.split_table {config.output}"
         if config.folds is not None:
@@ -46,17 +46,17 @@ class DrawnSplit:
 
 @sole_writer
 def split(config: SplitConfig) -> DrawnSplit:
-    """Split a data set by patient or lesion, stratified by class, and keep the split in a file.
+    """Split a data set by patient or lesion, stratified by class, and write the split to a file.
 
     The file has the columns ``id``, ``split`` (or ``fold``) and ``fingerprint``.
 
     Raises:
-        FileExistsError: There is such a file; a split that results were measured on is not written over.
+        FileExistsError: The file exists; a split that results were measured on is not overwritten.
         ValueError: Bad rows with ``on_bad_row: fail``, or fewer groups than splits or folds.
     """
     output = Path(config.output)
     if output.exists():
-        raise FileExistsError(f"{output} exists; choose another --output, or remove it if no result depends on it.")
+        raise FileExistsError(f"{output} exists; choose another --output, or delete it if no result depends on it.")
     dataset = config.dataset.without_split()
     cases = read_cases(config.data, dataset).check_labels(dataset).resolve(dataset.on_bad_row)
     if config.folds is None:

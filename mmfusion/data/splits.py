@@ -1,4 +1,4 @@
-"""Splits that keep a patient or a lesion on one side."""
+"""Splits that keep all rows of a patient or lesion together."""
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,25 +17,25 @@ def group_split(
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Draw a split that is stratified by class and never parts a group.
+    """Draw a class-stratified split that never divides a group.
 
-    The groups, each counted as its rarest class, are dealt into equal folds by scikit-learn's ``StratifiedKFold``, and
+    Groups, each counted as its rarest class, are dealt into equal folds by scikit-learn's ``StratifiedKFold``, and
     each split gets its share of the folds. (``StratifiedGroupKFold`` over rows takes 20 s for the 10,015 rows of
-    HAM10000 and 20 folds; this takes a hundredth of a second.) A class all of whose groups fell outside the first split
-    gives it one group, so that no class is known to validation or test alone.
+    HAM10000 and 20 folds; this takes 0.01 s.) If all groups of a class are outside the first split, one of them is
+    moved there, so that no class occurs only in validation or test.
 
     Args:
         labels: Class of each row.
         groups: Patient or lesion of each row; a row without one is a group of its own.
-        fractions: Split name -> share of the groups, by default 0.7 train, 0.15 val, 0.15 test. The shares are met to
-            the nearest fold, 1/20 or better where there are that many groups.
-        seed: Seed of the draw.
+        fractions: Split name -> share of the groups, by default 0.7 train, 0.15 val, 0.15 test, rounded to
+            folds (1/20 or finer, if there are that many groups).
+        seed: Random seed.
 
     Returns:
         (rows,) array of split names.
 
     Raises:
-        ValueError: Lengths differ, shares do not sum to one, or there are fewer groups than splits.
+        ValueError: Lengths differ, the shares do not sum to one, or there are fewer groups than splits.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -46,7 +46,7 @@ def group_split(
     row_groups = group_codes(groups, len(labels))
     num_groups = int(row_groups.max(initial=-1)) + 1
     if num_groups < len(fractions):
-        raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each at least.")
+        raise ValueError(f"{num_groups} groups cannot be split into {', '.join(fractions)}: one group each is needed.")
 
     _, classes, counts = np.unique([str(label) for label in labels], return_inverse=True, return_counts=True)
     rarest_first = np.argsort(counts[classes], kind="stable")
@@ -58,7 +58,7 @@ def group_split(
     total = sum(folds.values())
     fold_of_group = np.zeros(num_groups, dtype=int)
     if total > 1:
-        # With fewer members in every class than folds, stratifying has no meaning: deal as if of one class.
+        # With fewer members in every class than folds, stratification is meaningless: treat all as one class.
         strata = group_class if np.bincount(group_class).max() >= total else np.zeros(num_groups, dtype=int)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
@@ -66,7 +66,7 @@ def group_split(
             for fold, (_, members) in enumerate(dealt):
                 fold_of_group[members] = fold
 
-    # a class of few groups lies in folds side by side: those of a split are spread evenly over all
+    # groups of a rare class are in adjacent folds: spread those of a split evenly over all
     places = np.concatenate([(np.arange(count) + 0.5) / count for count in folds.values()])
     names = np.repeat(np.array(list(folds), dtype=object), list(folds.values()))
     split_of_fold = names[np.argsort(places, kind="stable")]
@@ -82,28 +82,28 @@ def group_split(
 def group_folds(
     labels: Sequence[Any], groups: Sequence[Hashable | None] | None = None, *, folds: int = 5, seed: int = 0
 ) -> np.ndarray:
-    """Deal rows into equal folds that are stratified by class and never part a group, as :func:`group_split` does.
+    """Deal rows into equal class-stratified folds that never divide a group, as :func:`group_split` does.
 
     Args:
         labels: Class of each row.
         groups: Patient or lesion of each row; a row without one is a group of its own.
         folds: Number of folds, at least two.
-        seed: Seed of the draw.
+        seed: Random seed.
 
     Returns:
-        (rows,) int array, the fold of each row, from 0.
+        (rows,) int array with the fold of each row, from 0.
 
     Raises:
         ValueError: Fewer than two folds, more folds than groups, or lengths that differ.
     """
     if folds < 2:
-        raise ValueError(f"folds={folds}: two folds are needed at least.")
+        raise ValueError(f"folds={folds}: at least two folds are needed.")
     shares = {str(fold): 1 / folds for fold in range(folds)}
     return group_split(labels, groups, fractions=shares, seed=seed).astype(int)
 
 
 def group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.ndarray:
-    """Number the groups in order of appearance; None and NaN are groups of one row."""
+    """Number the groups in order of first appearance; None and NaN are groups of one row."""
     if groups is None:
         return np.arange(num_rows)
     if len(groups) != num_rows:
@@ -114,7 +114,7 @@ def group_codes(groups: Sequence[Hashable | None] | None, num_rows: int) -> np.n
 
 
 def _fold_counts(fractions: Mapping[str, float], limit: int) -> dict[str, int]:
-    """How many equal folds each split gets, for the number of folds that meets the shares best."""
+    """Number of folds of each split, for the total that matches the shares best."""
     shares = np.array(list(fractions.values()))
     best: np.ndarray = np.ones(len(shares), dtype=int)
     best_error = np.inf

@@ -1,4 +1,4 @@
-"""Columns of a table as inputs of a model: how each is read, fitted on training rows and saved as plain values."""
+"""Table columns as model inputs: how each is encoded, fitted on the training rows and saved as plain values."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from mmfusion.data.notices import InputNotices, NoticeKind
 from mmfusion.data.splits import group_codes
 from mmfusion.text.template import cell_number, cell_text
 
-#: Model inputs that are made of columns.
+#: Model inputs made from columns.
 TABLE_INPUTS = ("numeric_values", "category_ids", "table_present")
-#: Positions of a category that are not in its vocabulary.
+#: Reserved category ids outside the vocabulary.
 MISSING, UNSEEN = 0, 1
-#: The largest number that the model's precision holds.
+#: Largest number in single precision.
 LARGEST = float(np.finfo(np.float32).max)
-#: A number is far outside the training range when it lies further out than this share of the range's width.
+#: Distance from the training range, as a share of its width, beyond which a number is far outside.
 FAR = 0.5
-#: Numbers further from the median than so many standard deviations (by the quartiles) count as lying there, for mean
-#: and scale alone: one slip of the pen among a thousand ages changes neither.
+#: Numbers further from the median than this many standard deviations (estimated by quartiles) are clipped for mean
+#: and scale, so that a typing error among a thousand ages changes neither.
 _CLIPPED = 5.0
 _MOST_BINS, _ROWS_A_BIN = 32, 20
 
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A column of numbers.
+    """A numeric column.
 
     Attributes:
         name: Name in the table.
-        mean: Mean of the training rows, outliers drawn in.
-        scale: Standard deviation, likewise; above 0.
-        low: Lower end of the training range; at least ``privacy.min_patients`` patients have this value or a lower one.
-        high: Upper end, likewise.
-        edges: Quantiles of the training rows from ``low`` to ``high``, strictly increasing, two at least.
+        mean: Mean of the training rows after clipping outliers.
+        scale: Standard deviation after clipping outliers; above 0.
+        low: Lower end of the training range; at least ``privacy.min_patients`` patients have a value at or below it.
+        high: Upper end, defined in the same way.
+        edges: Quantiles of the training rows from ``low`` to ``high``, at least two, strictly increasing.
     """
 
     name: str
@@ -53,7 +53,7 @@ class NumericColumn:
     def __post_init__(self) -> None:
         numbers = [self.mean, self.scale, self.low, self.high, *self.edges]
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"The numeric column {self.name!r} has a setting that is no finite number.")
+            raise ValueError(f"The numeric column {self.name!r} has a setting that is not a finite number.")
         if self.scale <= 0 or self.low >= self.high:
             raise ValueError(f"The numeric column {self.name!r} needs scale above 0 and low below high.")
         if len(self.edges) < 2 or not (np.diff(np.array(self.edges, dtype=np.float32)) > 0).all():
@@ -61,7 +61,7 @@ class NumericColumn:
 
     @classmethod
     def fit(cls, name: str, cells: Sequence[Any], groups: NDArray[np.int64], min_patients: int) -> NumericColumn:
-        """The column as its training cells say; those that are missing or no number are left out.
+        """Fit the column to its training cells, ignoring those that are missing or not numbers.
 
         Raises:
             ValueError: No cell holds a number.
@@ -70,7 +70,7 @@ class NumericColumn:
         there = np.isfinite(numbers)
         values, groups = numbers[there], groups[there]
         if not len(values):
-            raise ValueError(f"The numeric column {name!r} holds no number in the training rows.")
+            raise ValueError(f"The numeric column {name!r} has no number in the training rows.")
         lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
         reach = _CLIPPED * (upper - lower) / 1.349  # the quartiles of a normal distribution, in standard deviations
         drawn_in = np.clip(values, median - reach, median + reach) if reach > 0 else values
@@ -80,24 +80,24 @@ class NumericColumn:
         bins = max(1, min(_MOST_BINS, len(values) // _ROWS_A_BIN))
         inner = np.quantile(np.clip(values, low, high), np.linspace(0, 1, bins + 1)[1:-1])
         edges = np.unique(np.array([low, *inner, high], dtype=np.float32)).tolist()
-        if len(edges) < 2:  # numbers that float32 cannot tell apart
+        if len(edges) < 2:  # numbers indistinguishable in float32
             high = low + max(scale, abs(low) * 1e-3)
             edges = [low, high]
         return cls(name, mean, scale, low, high, edges)
 
     def is_far(self, number: float) -> bool:
-        """Whether a number lies far outside the training range."""
+        """Whether a number is far outside the training range."""
         reach = FAR * (self.high - self.low)
         return not self.low - reach <= number <= self.high + reach
 
 
 @dataclass(frozen=True)
 class CategoricalColumn:
-    """A column of categories.
+    """A categorical column.
 
     Attributes:
         name: Name in the table.
-        values: The vocabulary, sorted: the values that enough patients of the training rows share.
+        values: Sorted vocabulary: the training values that enough patients share.
     """
 
     name: str
@@ -105,11 +105,11 @@ class CategoricalColumn:
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, str) for value in self.values) or self.values != sorted(set(self.values)):
-            raise ValueError(f"The values of the categorical column {self.name!r} must be texts, sorted, each once.")
+            raise ValueError(f"The values of the categorical column {self.name!r} must be unique, sorted texts.")
 
     @classmethod
     def fit(cls, name: str, cells: Sequence[Any], groups: NDArray[np.int64], min_patients: int) -> CategoricalColumn:
-        """The column with the values that at least ``min_patients`` groups share."""
+        """Fit the column, keeping values that at least ``min_patients`` groups share."""
         texts = (cell_text(cell) for cell in cells)
         patients: dict[str, set[int]] = {}
         for text, group in zip(texts, groups.tolist(), strict=True):
@@ -119,12 +119,12 @@ class CategoricalColumn:
 
 
 class EncodedTable(NamedTuple):
-    """Rows as the model reads them.
+    """Encoded rows.
 
     Attributes:
-        numeric_values: (rows, C) float32, NaN where a cell is missing.
-        category_ids: (rows, K) int64, 0 where a cell is missing, 1 where its value is not in the vocabulary.
-        notices: What of the cells the model has not learned.
+        numeric_values: (rows, C) float32, NaN for missing cells.
+        category_ids: (rows, K) int64, 0 for missing cells, 1 for values not in the vocabulary.
+        notices: Counts of values that the model has not learned.
     """
 
     numeric_values: NDArray[np.float32]
@@ -133,7 +133,7 @@ class EncodedTable(NamedTuple):
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """(rows,) whether any cell of a row is there."""
+        """(rows,) whether a row has any value."""
         numbers = ~np.isnan(self.numeric_values)
         found: NDArray[np.bool_] = numbers.any(axis=1) | (self.category_ids != MISSING).any(axis=1)
         return found
@@ -141,18 +141,18 @@ class EncodedTable(NamedTuple):
 
 @dataclass(frozen=True)
 class TableColumns:
-    """The columns that a model reads, and how.
+    """The columns that a model reads and their encoding.
 
-    The order of columns in a table does not matter. A cell is a text or any plain value of Python, NumPy or pandas, and
-    is missing where :func:`~mmfusion.text.template.cell_text` says so. A cell of a numeric column that holds no finite
-    number is missing too, and is told.
+    The order of columns in a table does not matter. A cell is text or a Python, NumPy or pandas value, and is missing
+    if :func:`~mmfusion.text.template.cell_text` returns None. A cell of a numeric column without a finite number also
+    counts as missing and is reported.
 
     Attributes:
-        numeric: Columns of numbers, by name.
-        categorical: Columns of categories, by name.
+        numeric: Numeric columns, ordered by name.
+        categorical: Categorical columns, ordered by name.
 
     Raises:
-        ValueError: There is no column, or two have one name.
+        ValueError: There are no columns, or two have the same name.
     """
 
     numeric: list[NumericColumn] = field(default_factory=list)
@@ -160,7 +160,7 @@ class TableColumns:
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) < len(self.names):
-            raise ValueError(f"A table has columns of different names; got {self.names or 'none'}.")
+            raise ValueError(f"A table needs columns with unique names; got {self.names or 'none'}.")
 
     @classmethod
     def fit(
@@ -172,18 +172,18 @@ class TableColumns:
         groups: Sequence[Hashable | None] | None = None,
         min_patients: int = 5,
     ) -> TableColumns:
-        """Scales, quantiles and vocabularies of training rows, the only ones that may be given here.
+        """Fit scales, quantiles and vocabularies to training rows.
 
         Args:
-            cells: Column -> cells of the training rows: a dict, or a data frame.
-            numeric: Names of the columns to read as numbers.
-            categorical: Names of the columns to read as categories.
-            groups: Patient of each row; a row without one is its own.
-            min_patients: A value is in a vocabulary, and an end of a range, when so many patients share it.
+            cells: Column -> cells of the training rows only: a dict, or a data frame.
+            numeric: Names of the numeric columns.
+            categorical: Names of the categorical columns.
+            groups: Patient of each row; a row without one is its own group.
+            min_patients: Minimum number of patients that share a category, or lie beyond an end of the range.
 
         Raises:
-            ValueError: A numeric column holds no number.
-            KeyError: There is no such column.
+            ValueError: A numeric column has no number.
+            KeyError: A column does not exist.
         """
         numeric, categorical = sorted(numeric), sorted(categorical)
         rows = len(cells[next(iter([*numeric, *categorical]))])
@@ -199,7 +199,7 @@ class TableColumns:
         return [*(column.name for column in self.numeric), *(column.name for column in self.categorical)]
 
     def table_args(self) -> dict[str, Any]:
-        """The keywords ``table_args`` of :func:`mmfusion.create_model` that these columns ask for."""
+        """The keyword ``table_args`` of :func:`mmfusion.create_model` for these columns."""
         return {
             "numeric": len(self.numeric),
             "categories": [len(column.values) for column in self.categorical],
@@ -207,13 +207,13 @@ class TableColumns:
         }
 
     def statistics(self) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Means (C,), scales (C,) and edges of each numeric column, which the model's tower scales by."""
+        """Means (C,), scales (C,) and edges of the numeric columns, for the model's tower."""
         mean = torch.tensor([column.mean for column in self.numeric], dtype=torch.float64)
         scale = torch.tensor([column.scale for column in self.numeric], dtype=torch.float64)
         return mean, scale, [torch.tensor(column.edges, dtype=torch.float64) for column in self.numeric]
 
     def renamed(self, names: Mapping[str, str]) -> TableColumns:
-        """The same columns, read under other names: old -> new."""
+        """The same columns under other names: old -> new."""
         return TableColumns(
             [replace(column, name=names.get(column.name, column.name)) for column in self.numeric],
             [replace(column, name=names.get(column.name, column.name)) for column in self.categorical],
@@ -222,22 +222,21 @@ class TableColumns:
     def encode(
         self, row: Mapping[str, Any], missing_values: Iterable[str] = ("", "nan")
     ) -> tuple[list[float], list[int]]:
-        """Numbers and category ids of one row; a column that the row lacks is missing.
+        """Numbers and category ids of one row; absent columns count as missing.
 
         Args:
             row: Column -> cell.
-            missing_values: Lower-case texts that count as missing, whatever the cell's case.
+            missing_values: Lower-case texts that count as missing, compared without case.
         """
         encoded = self.encode_columns({name: [row.get(name)] for name in self.names}, missing_values)
         return encoded.numeric_values[0].tolist(), encoded.category_ids[0].tolist()
 
     def encode_columns(self, cells: Any, missing_values: Iterable[str] = ("", "nan")) -> EncodedTable:
-        """Many rows at once.
+        """Encode many rows at once.
 
         Args:
-            cells: Column -> its cells: a dict, or a data frame. A column of the model that is not there is missing in
-                every row.
-            missing_values: As for :meth:`encode`.
+            cells: Column -> cells: a dict, or a data frame. Absent columns count as missing in every row.
+            missing_values: As in :meth:`encode`.
         """
         rows = len(next(iter(cells.values()), ())) if isinstance(cells, Mapping) else len(cells)
         numbers = np.full((rows, len(self.numeric)), np.nan, dtype=np.float32)
@@ -267,12 +266,12 @@ class TableColumns:
         return EncodedTable(numbers, ids, notices)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them."""
+        """Plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TableColumns:
-        """The columns that :meth:`to_dict` described.
+        """Rebuild the columns from the result of :meth:`to_dict`.
 
         Raises:
             ValueError: A setting is unknown, missing or out of range.
@@ -287,9 +286,9 @@ class TableColumns:
 
 
 def read_number(cell: Any) -> float:
-    """The number that a cell holds; NaN where it is missing or no finite number in single precision.
+    """The number in a cell; NaN if missing or not a finite single-precision number.
 
-    Python reads ``1_000`` as a number, which no table means: it is none here.
+    ``1_000`` is not a number here, although Python accepts it.
     """
     text = cell_text(cell)
     number = cell_number(text) if text is not None and "_" not in text else None
@@ -297,14 +296,14 @@ def read_number(cell: Any) -> float:
 
 
 def has_decimal_comma(cell: str) -> bool:
-    """Whether a cell is a number but for its decimal comma."""
+    """Whether a cell is a number with a decimal comma."""
     return cell.count(",") == 1 and not math.isnan(read_number(cell.replace(",", ".")))
 
 
 def _shared_range(
     values: NDArray[np.float64], groups: NDArray[np.int64], min_patients: int
 ) -> tuple[float, float] | None:
-    """The lowest and the highest value that enough groups reach; None where there are too few of them."""
+    """The lowest and highest value that enough groups reach; None if there are too few groups."""
     codes = np.unique(groups, return_inverse=True)[1]
     lowest, highest = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
     np.minimum.at(lowest, codes, values)

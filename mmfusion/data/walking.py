@@ -1,4 +1,4 @@
-"""The files below a folder, and what of them is passed over."""
+"""Lists the files in a folder, and what is skipped."""
 
 import os
 from collections import Counter
@@ -10,21 +10,21 @@ from pathlib import Path
 from mmfusion.images.kinds import is_image_file
 from mmfusion.names import natural_key
 
-#: What an archive of macOS has beside its files.
+#: Extra folder in macOS archives.
 _ARCHIVE = "__MACOSX"
 _SHOWN = 3
-#: Files that lie in folders of images and are known to be none.
+#: Known files of image folders that are not images.
 _NO_IMAGES = ("thumbs.db", "desktop.ini", "license", "license.txt", "readme", "readme.md", "readme.txt")
 
 
 @dataclass
 class Walked:
-    """Files below a folder.
+    """Files in a folder, recursively.
 
     Attributes:
         root: The folder.
         files: Paths relative to the folder, folder by folder in natural order.
-        hidden: Folders that were passed over, since their names begin with a dot, or hold what macOS adds to archives.
+        hidden: Skipped folders, with names that begin with a dot or hold the extra files of macOS archives.
         links: Links to folders that were not followed.
     """
 
@@ -39,22 +39,22 @@ class Walked:
         return [name for name in self.files if is_image_file(self.root / name)]
 
     def notes(self) -> list[str]:
-        """A line for each kind of thing that is left out where images are read."""
+        """One line per kind of file or folder that is skipped when reading images."""
         others = set(self.files).difference(self.images)
         odd = sorted(name for name in others if Path(name).name.lower() not in _NO_IMAGES)
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in odd)
         counted = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common(5))
-        notes = [f"{len(odd):,} files are not read, since their suffix is none of an image ({counted})"] if odd else []
+        notes = [f"{len(odd):,} files are not read: not the suffix of an image ({counted})"] if odd else []
         if self.hidden:
             notes.append(f"{len(self.hidden):,} hidden folders are not read ({_first(self.hidden)})")
         if self.links:
-            how = "dataset.follow_links true follows them"
+            how = "set dataset.follow_links true to follow them"
             notes.append(f"{len(self.links):,} links to folders are not followed ({_first(self.links)}); {how}")
         return notes
 
 
 def walk(folder: Path, *, follow_links: bool = False) -> Walked:
-    """List the files below a folder. Hidden files are left out; a folder that links lead to twice is listed once."""
+    """List the files in a folder recursively, without hidden ones; a folder with several links is listed once."""
     found, seen = Walked(folder), {os.path.realpath(folder)}
     for path, folders, files in os.walk(folder, followlinks=follow_links):
         relative = Path(path).relative_to(folder).as_posix()

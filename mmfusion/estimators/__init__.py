@@ -1,4 +1,4 @@
-"""Estimators as scikit-learn has them."""
+"""scikit-learn estimators."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What the estimators have in common: rows of X as the table of a training run, and its predictor."""
+"""Base of the estimators: converts X to the table of a training run and holds its predictor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ from mmfusion.training.run import train
 
 
 class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """An estimator over rows with images, texts and columns; its parameters are those of
-    :class:`~mmfusion.estimators.FusionClassifier`.
-    """
+    """Base class of the estimators, with the parameters of :class:`~mmfusion.estimators.FusionClassifier`."""
 
-    #: tasks that it serves, the default first.
+    #: Supported tasks, the default first.
     tasks: ClassVar[tuple[str, ...]]
 
     def __init__(
@@ -84,7 +82,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return self.task or self.tasks[0]
 
     def _fit(self, X: Any, cells: Mapping[str, Any], groups: Any, **labelled: Any) -> None:
-        """Train on X and label cells (column -> N cells), which dataset options ``labelled`` read."""
+        """Train on X and label cells (column -> N cells), which the dataset options ``labelled`` refer to."""
         X = self._checked(self._without_label(X), reset=True)
         self._inputs, self._labelled = self._inputs_of(X), labelled
         check_consistent_length(X, *cells.values(), groups)
@@ -95,7 +93,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             self.predictor_ = train(self._config(table, str(output))).predictor
 
     def _answers(self, X: Any) -> NDArray[np.float32]:
-        """(N, A) answers of the task; ValueError of a row that cannot be read."""
+        """(N, A) answers of the task; ValueError for an unreadable row."""
         check_is_fitted(self)
         X = self._checked(self._without_label(X), reset=False)
         predictor, table = self.predictor_, table_of(X, self._columns(), self._inputs, {})
@@ -115,12 +113,12 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return self.predictor_.save_pretrained(folder)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, as scikit-learn's ``set_params``; other settings of a run belong into ``settings``."""
+        """Set parameters like scikit-learn's ``set_params``; other settings of a run belong in ``settings``."""
         known = self.get_params()
         if unknown := [name for name in params if name not in known]:
             raise ValueError(
                 f"{type(self).__name__} has no parameter {unknown[0]!r}; it has {', '.join(known)}. Other settings "
-                "of a run are values of settings, such as {'processor.image_size': 64}."
+                "of a run belong in settings, such as {'processor.image_size': 64}."
             )
         super().set_params(**params)
         return self
@@ -132,7 +130,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return tags
 
     def _given(self, X: Any, y: Any) -> Any:
-        """y, or the label column of X in its place; ValueError where there is neither."""
+        """y, or the label column of X if y is None; ValueError if there is neither."""
         if y is None and is_frame(X) and self.label_column in pandas_of(X).columns:
             return pandas_of(X)[self.label_column]
         if y is None:
@@ -142,7 +140,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return y
 
     def _several(self, X: Any, y: Any) -> dict[str, NDArray[Any]]:
-        """Column -> N cells of y (N,) or (N, L); names that X has too, or that a cell cannot hold, are numbered."""
+        """Column -> N cells of y (N,) or (N, L); names that occur in X or are invalid are replaced by numbers."""
         frame = pd.DataFrame(pandas_of(y) if is_frame(y) else np.asarray(y, dtype=object))
         names = [str(name) for name in frame.columns] if is_frame(y) else [str(getattr(y, "name", None) or "y")]
         taken = {*map(str, pandas_of(X).columns)} if is_frame(X) else set()
@@ -154,11 +152,11 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return pandas_of(X).drop(columns=[self.label_column], errors="ignore") if is_frame(X) else X
 
     def _checked(self, X: Any, *, reset: bool) -> Any:
-        """X as it is read, numbers (N, F) or a frame; ValueError of other columns than in ``fit``."""
+        """X as numbers (N, F) or a frame; ValueError for columns other than in ``fit``."""
         if is_plain_array(X, self.image_column, [self.text_column or "text"]) if reset else self._inputs.is_array:
             return validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", dtype="numeric")
         if not is_frame(X):
-            raise ValueError(f"{type(self).__name__} was fitted on a frame; predict takes one with the same columns.")
+            raise ValueError(f"{type(self).__name__} was fitted on a frame; predict needs one with the same columns.")
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
@@ -177,7 +175,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return self._inputs.dataset(image_root=self.image_root, text_template=self.text_template, **asked, **options)
 
     def _config(self, table: Any, output: str) -> RunConfig:
-        """The training run."""
+        """The configuration of the training run."""
         grouped = {"group_column": "group"} if "group" in table.columns else {}
         share = self.validation_fraction
         batch = max(1, min(self.batch_size, int(len(table) * (1 - share))))
@@ -192,7 +190,7 @@ class FusionEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return with_settings(config, self.settings or {})
 
     def _model(self) -> ModelConfig:
-        """The model, without the encoders for which X has nothing."""
+        """The model without encoders for modalities that X lacks."""
         model = ModelConfig(name=self.model, encoder_weights=self.encoder_weights, fusion=self.fusion, head=self.head)
         if is_saved(self.model):
             return model

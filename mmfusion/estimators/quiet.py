@@ -1,4 +1,4 @@
-"""A training run inside ``fit``: nothing on the screen, and the caller's random numbers as they were."""
+"""Training inside ``fit`` without output and without changing the caller's random state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 @contextlib.contextmanager
 def undisturbed(*, verbose: bool) -> Iterator[None]:
-    """Keep the random states of Python, NumPy and torch; unless ``verbose``, hold back what is printed and logged."""
+    """Preserve the random states of Python, NumPy and torch; unless ``verbose``, suppress output and logging."""
     logger = logging.getLogger("mmfusion")
     level, state, numpy_state = logger.level, random.getstate(), np.random.get_state()
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""``FusionRegressor``: a scikit-learn estimator of numbers."""
+"""``FusionRegressor``: scikit-learn regressor on image paths, texts and columns."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mmfusion.estimators.base import FusionEstimator
 
 
 class FusionRegressor(RegressorMixin, FusionEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A regression on rows with images, texts and columns, to use as any estimator of scikit-learn.
+    """Regressor on rows with images, texts and columns, with the scikit-learn estimator API.
 
-    The parameters are those of :class:`~mmfusion.estimators.FusionClassifier`, but for ``task``, which is
+    The parameters are those of :class:`~mmfusion.estimators.FusionClassifier`, except ``task``, which is
     ``regression``.
 
     Attributes:
         predictor_: The trained :class:`~mmfusion.Predictor`.
         n_features_in_: Number of columns of ``X``.
-        feature_names_in_: Their names, where ``X`` was a frame.
+        feature_names_in_: Their names, if ``X`` is a frame.
     """
 
     tasks = ("regression",)
@@ -30,11 +30,11 @@ class FusionRegressor(RegressorMixin, FusionEstimator):  # type: ignore[misc]  #
 
         Args:
             X: The rows.
-            y: (N,) or (N, targets) numbers, NaN where one of several is unknown; None takes ``label_column`` of ``X``.
+            y: (N,) or (N, targets) numbers, NaN if one of several is unknown; None uses ``label_column`` of ``X``.
             groups: (N,) patient of each row.
 
         Raises:
-            ValueError: No numbers, or what training refuses.
+            ValueError: There are no numbers, or training rejects the data.
         """
         y = self._given(X, y)
         self._is_single = np.ndim(y) == 1
@@ -43,16 +43,16 @@ class FusionRegressor(RegressorMixin, FusionEstimator):  # type: ignore[misc]  #
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """The value of each target: (N,) where ``y`` was, else (N, targets).
+        """Predicted values: (N,) if ``y`` was, else (N, targets).
 
         Raises:
-            ValueError: A row cannot be read.
+            ValueError: A row is unreadable.
         """
         values = self._thirds(X)[0]
         return values[:, 0] if self._is_single else values
 
     def predict_interval(self, X: Any) -> NDArray[np.float64]:
-        """Ends of the intervals (2, N) or (2, N, targets), for 90 % of the values; NaN without validation rows."""
+        """Ends of the 90 % prediction intervals (2, N) or (2, N, targets); NaN without validation rows."""
         _, low, high = self._thirds(X)
         ends = np.stack([low, high])
         return ends[..., 0] if self._is_single else ends

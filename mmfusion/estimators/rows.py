@@ -1,4 +1,4 @@
-"""What an estimator is given, as a table in memory and the settings by which it is read."""
+"""Converts the input of an estimator to a table in memory and its reading options."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which columns of ``X`` a model reads, decided in ``fit``.
+    """Input columns of ``X``, determined in ``fit``.
 
     Attributes:
-        image: Column with the image paths; None for none.
-        text: Column with the texts; None for none.
-        numeric: Columns read as numbers.
-        categorical: Columns read as categories.
-        auto: Whether training is to choose among the further columns.
-        is_array: Whether ``X`` is numbers and nothing else.
+        image: Column with the image paths, or None.
+        text: Column with the texts, or None.
+        numeric: Numeric columns.
+        categorical: Categorical columns.
+        auto: Whether training selects among the other columns.
+        is_array: Whether ``X`` is purely numeric.
     """
 
     image: str | None = None
@@ -38,14 +38,14 @@ class Inputs:
     is_array: bool = False
 
     def dataset(self, **options: Any) -> DatasetConfig:
-        """The settings by which :func:`table_of` is read."""
+        """The options for reading :func:`table_of`."""
         columns: dict[str, Any] = {"numeric_columns": list(self.numeric), "categorical_columns": list(self.categorical)}
         columns |= {"table_columns": "auto" if self.auto else None, "on_bad_column": "keep"}
         return DatasetConfig(image_column=self.image, text_column=self.text, split_column=None, **columns, **options)
 
 
 def is_plain_array(X: Any, image_column: str | None, text_columns: Sequence[str | None]) -> bool:
-    """Whether X is an array, or a frame of numbers without images and texts."""
+    """Whether X is an array, or a numeric frame without images and texts."""
     if not is_frame(X):
         return True
     frame = pandas_of(X)
@@ -54,17 +54,17 @@ def is_plain_array(X: Any, image_column: str | None, text_columns: Sequence[str 
 
 
 def inputs_of(frame: pd.DataFrame, image: str | None, text: str | None, columns: str | Sequence[str] | None) -> Inputs:
-    """The columns of a frame that a model reads.
+    """The input columns of a frame.
 
     Args:
         frame: The frame.
-        image: Column with the image paths, where the frame has it.
-        text: Column with the texts, likewise.
-        columns: Names of further columns to read; ``auto`` takes all, and leaves the choice to training where there are
-            images or texts beside them.
+        image: Column with the image paths, if in the frame.
+        text: Column with the texts, if in the frame.
+        columns: Names of other input columns; ``auto`` uses all, or lets training select if there are images or
+            texts.
 
     Raises:
-        ValueError: A column that is not there.
+        ValueError: A column does not exist.
     """
     image, text = (name if name in frame.columns else None for name in (image, text))
     others = [str(name) for name in frame.columns if name not in {image, text, *NORMAL_COLUMNS}]
@@ -81,7 +81,7 @@ def inputs_of(frame: pd.DataFrame, image: str | None, text: str | None, columns:
 
 
 def table_of(X: Any, names: Sequence[str], inputs: Inputs, more: dict[str, Any]) -> pd.DataFrame:
-    """The rows as a table to read: a frame as it is, an array with names; and further columns."""
+    """The rows as a table: a frame unchanged, an array with names; plus additional columns."""
     import pandas as pd
 
     frame = pd.DataFrame(X, columns=list(names)) if inputs.is_array else X
@@ -90,7 +90,7 @@ def table_of(X: Any, names: Sequence[str], inputs: Inputs, more: dict[str, Any])
 
 
 def label_names(classes: NDArray[Any]) -> list[str]:
-    """The classes as the names of labels; whole numbers without their ``.0``, numbered where two would be one."""
+    """Classes as label names: whole numbers without ``.0``, or numbered if two names coincide."""
     from mmfusion.text.template import cell_text
 
     names = [cell_text(value) for value in classes.tolist()]
@@ -99,7 +99,7 @@ def label_names(classes: NDArray[Any]) -> list[str]:
 
 
 def pandas_of(X: Any) -> pd.DataFrame:
-    """A pandas frame of a pandas or pyarrow table."""
+    """Convert a pandas or pyarrow table to a pandas frame."""
     frame: pd.DataFrame = X.to_pandas() if hasattr(X, "to_pandas") else X
     return frame
 
@@ -111,7 +111,7 @@ def _is_numeric(column: Any) -> bool:
 
 
 def in_order(probabilities: NDArray[np.float32], labels: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
-    """Probabilities (N, C) in another order of the classes, summing to one in double precision."""
+    """Reorder probabilities (N, C) to other class names, normalized in double precision."""
     ordered = probabilities[:, [list(labels).index(name) for name in names]].astype(np.float64)
     found: NDArray[np.float64] = ordered / ordered.sum(axis=1, keepdims=True)
     return found

@@ -1,4 +1,4 @@
-"""Evaluation: metrics with intervals, calibration, conformal sets, subgroups, plots and the page about it all."""
+"""Evaluation: metrics with intervals, calibration, conformal sets, subgroups, plots and the HTML report."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Net benefit of acting on a model, and slope and intercept of its calibration, with intervals over whole groups.
+"""Net benefit of decisions, and slope and intercept of calibration, with cluster-bootstrap intervals.
 
 Source: Vickers and Elkin, Decision Curve Analysis, Medical Decision Making 2006; Cox, Two Further Applications of a
 Model for Binary Regression, Biometrika 1958, and Van Calster et al., Calibration: the Achilles Heel of Predictive
@@ -18,10 +18,10 @@ from mmfusion.evaluation.temperature import as_logits
 from mmfusion.evaluation.weighted import Floats, ratio
 from mmfusion.figures import Interval
 
-#: steps of Newton's method; the size of the last one, whose error is of its square; and the largest that is taken.
+#: Newton's method: number of steps, size of the last step (its error is quadratic in it), and largest step.
 STEPS, SMALLEST, LARGEST = 100, 1e-7, 2.0
 
-#: slopes beyond this are of outcomes that the probabilities tell apart without an error: there is no such slope.
+#: Larger slopes mean perfect separation, for which no finite slope exists.
 STEEPEST = 1e3
 
 
@@ -33,26 +33,26 @@ def net_benefit(
     weights: ArrayLike | None = None,
     prevalence: float | None = None,
 ) -> Floats:
-    """Net benefit of acting on the rows whose score reaches a threshold, in true positives per row.
+    """Net benefit of treating the rows with scores at or above a threshold, in true positives per row.
 
-    ``TP / n - FP / n * t / (1 - t)``: at the threshold t one true positive is worth ``(1 - t) / t`` false ones.
+    ``TP / n - FP / n * t / (1 - t)``: at threshold t a true positive is worth ``(1 - t) / t`` false positives.
 
     Args:
-        positive: (N,) 1 or True where acting is right.
+        positive: (N,) 1 or True for positive rows.
         score: (N,) probabilities.
-        thresholds: (T,) probabilities t from which on one would act, between 0 and 1.
+        thresholds: (T,) probability thresholds between 0 and 1.
         weights: (R, N), e.g. :func:`~mmfusion.evaluation.intervals.bootstrap_counts`; None counts each row once.
-        prevalence: Share of positives that it is told for; None takes that of the rows.
+        prevalence: Prevalence of positives to assume; None uses that of the rows.
 
     Returns:
-        (T,), with weights (R, T); NaN without rows, or with a prevalence where one kind of rows is missing.
+        (T,), with weights (R, T); NaN without rows, or if ``prevalence`` is given and all rows are of one kind.
 
     Raises:
         ValueError: A threshold is not between 0 and 1.
     """
     t = np.asarray(thresholds, dtype=np.float64)
     if t.ndim != 1 or ((t <= 0) | (t >= 1)).any():
-        raise ValueError(f"Thresholds of net benefit are probabilities between 0 and 1; got {t.tolist()}.")
+        raise ValueError(f"Thresholds of net benefit must be probabilities between 0 and 1; got {t.tolist()}.")
     y, p = np.asarray(positive, dtype=np.float64), np.asarray(score, dtype=np.float64)
     w = np.ones((1, len(y))) if weights is None else np.asarray(weights, dtype=np.float64)
     acts = (p[:, None] >= t).astype(np.float64)
@@ -74,13 +74,13 @@ def benefit_figures(
     prevalence: float | None = None,
     **bootstrap: Any,
 ) -> list[Benefit]:
-    """Net benefit of a model, of acting on all, and the difference, with intervals, at each threshold.
+    """Net benefit of a model, of treating all, and their difference, with intervals, at each threshold.
 
     Args:
-        positive: As for :func:`net_benefit`, like ``score`` and ``prevalence``.
+        positive: As in :func:`net_benefit`, like ``score`` and ``prevalence``.
         score: (N,).
-        groups: (N,) what the bootstrap draws as a whole.
-        thresholds: Probabilities from which on one would act.
+        groups: (N,) units of the bootstrap.
+        thresholds: Probability thresholds.
         prevalence: See :func:`net_benefit`.
         bootstrap: ``replicates``, ``level`` and ``seed``.
     """
@@ -102,11 +102,11 @@ def benefit_difference(
     prevalence: float | None = None,
     **bootstrap: Any,
 ) -> list[Interval]:
-    """Net benefit of the second model less that of the first, on the same rows and draws, at each threshold.
+    """Difference in net benefit, second model minus first, on the same rows and resamples, at each threshold.
 
     Args:
-        positive: As for :func:`benefit_figures`, like all but ``scores``.
-        scores: (N,) of each model.
+        positive: As in :func:`benefit_figures`, like all others except ``scores``.
+        scores: (N,) scores of each model.
         groups: (N,).
         thresholds: See :func:`net_benefit`.
         prevalence: See :func:`net_benefit`.
@@ -121,23 +121,22 @@ def benefit_difference(
 
 
 def log_odds(probabilities: ArrayLike, classes: Sequence[int]) -> Floats:
-    """(N,) log-odds of some classes against all others, from probabilities (N, C); finite."""
+    """(N,) finite log-odds of some classes against all others, from probabilities (N, C)."""
     logits = as_logits(probabilities)
     others = [c for c in range(logits.shape[1]) if c not in classes]
     return logsumexp(logits[:, list(classes)], axis=1) - logsumexp(logits[:, others], axis=1)
 
 
 def calibration_line(positive: ArrayLike, logit: ArrayLike, weights: ArrayLike | None = None) -> tuple[Floats, Floats]:
-    """Slope and intercept of calibration; see :class:`~mmfusion.decisions.CalibrationLine`.
+    """Calibration slope and intercept; see :class:`~mmfusion.decisions.CalibrationLine`.
 
     Args:
-        positive: (N,) 1 or True where the outcome is there.
+        positive: (N,) 1 or True for positive rows.
         logit: (N,) log-odds of the predicted probability.
-        weights: (R, N) at least 0; None counts each row once.
+        weights: (R, N) nonnegative; None counts each row once.
 
     Returns:
-        (R,) slopes and (R,) intercepts given a slope of 1, NaN where there is none: all outcomes alike, or told apart
-        without an error.
+        (R,) slopes and (R,) intercepts given a slope of 1; NaN if all outcomes are equal or perfectly separated.
     """
     y, x = np.asarray(positive, dtype=np.float64), np.asarray(logit, dtype=np.float64)
     w = np.ones((1, len(y))) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -149,13 +148,13 @@ def calibration_line(positive: ArrayLike, logit: ArrayLike, weights: ArrayLike |
 
 
 def _fit(y: Floats, x: Floats, w: Floats, *, free_slope: bool) -> tuple[Floats, Floats]:
-    """Logistic regressions (R,) of y on x under weights (R, N), by Newton's method: intercepts and slopes."""
+    """Intercepts and slopes (R,) of logistic regressions of y on x with weights (R, N), by Newton's method."""
     a, b = np.zeros(len(w)), np.ones(len(w))
     if (
         len(w) > 1
         and np.isfinite(start := np.concatenate(_fit(y, x, w.mean(axis=0)[None], free_slope=free_slope))).all()
     ):
-        a[:], b[:] = start  # the replicates lie around the fit of all rows
+        a[:], b[:] = start  # the replicates are close to the fit of all rows
     going: NDArray[np.int64] = np.arange(len(w))
     for _ in range(STEPS):
         own = w[going]
@@ -185,13 +184,13 @@ def _fit(y: Floats, x: Floats, w: Floats, *, free_slope: bool) -> tuple[Floats, 
 def calibration_lines(
     labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike, classes: Sequence[Sequence[int]], **bootstrap: Any
 ) -> list[CalibrationLine]:
-    """Slope and intercept of some (joined) classes, with intervals.
+    """Calibration slope and intercept for groups of classes, with intervals.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C).
-        groups: (N,) what the bootstrap draws as a whole.
-        classes: Positions of the classes that count as one outcome, of each line.
+        groups: (N,) units of the bootstrap.
+        classes: For each line, the indices of the classes that form one outcome.
         bootstrap: See :func:`benefit_figures`.
     """
     y, found = np.asarray(labels), []

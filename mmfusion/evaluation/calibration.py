@@ -1,4 +1,4 @@
-"""Calibration: does a probability of 0.8 come true in eight of ten cases? And what else validation rows choose."""
+"""Calibration and other prediction settings fitted on validation rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,16 +19,16 @@ from mmfusion.losses.logit_adjusted import log_priors
 from mmfusion.results import Calibration
 from mmfusion.task import Task
 
-#: fewer validation rows than this fit noise.
+#: Minimum number of validation rows; fewer would fit noise.
 FEWEST = 50
 
-#: metrics that a calibration is told by.
+#: Metrics that show the effect of calibration.
 CHANGED = ("ece", "nll", "brier")
 
-#: wanted share of the sets of classes that hold the true one; they are saved with the model.
+#: Coverage of the conformal sets saved with the model.
 COVERAGE = 0.9
 
-#: strengths of the prior that ``auto`` tries, and the metric that chooses; of equal ones the smallest is taken.
+#: Prior strengths that ``auto`` tries and the metric that selects one; ties go to the smallest.
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CHOOSES = "macro_f1"
 
@@ -43,24 +43,24 @@ def calibrate(
     fitted_on: str = "val",
     **inference: Any,
 ) -> Predictions:
-    """Choose on validation rows how a model predicts, and give it to the predictor, which is then saved with it.
+    """Fit calibration and test-time augmentation on validation rows, and set them on the predictor.
 
-    The probabilities are ``softmax((z + s log pi) / T)``. With ``auto`` the strength s is the one of :data:`STRENGTHS`
-    with the best :data:`CHOOSES`. T is the temperature of the smallest negative log-likelihood. Test-time views with
-    ``auto`` are taken where, calibrated, they lower that likelihood by more than its standard error over the rows.
+    The probabilities are ``softmax((z + s log pi) / T)``. With ``auto``, s is the value in :data:`STRENGTHS` with the
+    best :data:`CHOOSES`. T minimizes the negative log-likelihood. Test-time augmentation with ``auto`` is enabled if,
+    after calibration, it lowers that loss by more than its standard error over the rows.
 
     Args:
-        predictor: One trained model. With fewer rows than :data:`FEWEST` nothing is fitted: its calibration is None, or
-            the given strength with a temperature of 1, and ``auto`` is 0 and False.
-        cases: Validation rows. Rows that cannot be read are left out.
-        class_counts: Training rows of each class, whose shares are pi; needed where a prior is put back.
-        prior_strength: s, or ``auto``; 0 puts nothing back.
+        predictor: A single trained model. With fewer rows than :data:`FEWEST` nothing is fitted: its calibration is
+            None, or the given strength with a temperature of 1, and ``auto`` means 0 and False.
+        cases: Validation rows; unreadable ones are skipped.
+        class_counts: Training rows per class, whose shares are pi; needed to restore a prior.
+        prior_strength: s, or ``auto``; 0 disables it.
         tta: Whether predictions average over test-time augmentations, or ``auto``.
-        fitted_on: What the artifact says about the rows.
-        inference: Further keywords of :meth:`~mmfusion.Predictor.predict_cases`.
+        fitted_on: Description of the rows, saved in the artifact.
+        inference: Keywords of :meth:`~mmfusion.Predictor.predict_cases`.
 
     Returns:
-        What the predictor now says of the rows.
+        The calibrated predictions of the rows.
     """
     task, how = predictor.task, {}
     if task.one_class:
@@ -69,7 +69,7 @@ def calibrate(
     inference |= {"on_bad_row": "skip", "description": "Calibrating"}
 
     def fit(views: bool) -> tuple[dict[str, Any] | None, Predictions]:
-        """The calibration of predictions with or without views, and these predictions with it."""
+        """Calibration with or without augmented views, and the calibrated predictions."""
         found = predictor.predict_cases(cases, tta=views, **inference)
         fitted = task.calibrated(found.labels, found.scores, **how)
         return fitted, replace(found, probabilities=task.answers(torch.from_numpy(found.scores), fitted).numpy())
@@ -100,7 +100,7 @@ def fitted_classes(
     log_prior: Sequence[float] = (),
     task: Task | None = None,
 ) -> dict[str, Any] | None:
-    """Strength of the prior and temperature from N labels and logits (N, C); None where nothing is to be applied."""
+    """Prior strength and temperature from N labels and logits (N, C); None if neither applies."""
     enough = len(labels) >= FEWEST
 
     def probabilities(s: float) -> NDArray[Any]:
@@ -124,14 +124,14 @@ def calibration_figures(
     calibrated: ArrayLike,
     task: Task | None = None,
 ) -> Calibration | None:
-    """What calibration does to the metrics of :data:`CHANGED`, or to those of a task.
+    """Effect of calibration on the metrics of :data:`CHANGED`, or on those of a task.
 
     Args:
-        calibration: Of the predictor; None gives None.
+        calibration: Calibration of the predictor; None returns None.
         labels: (N,) int.
-        uncalibrated: (N, C) probabilities as the network gives them.
-        calibrated: (N, C) calibrated ones.
-        task: Whose labels and answers they are; None takes those of ``multiclass``.
+        uncalibrated: (N, C) uncalibrated probabilities.
+        calibrated: (N, C) calibrated probabilities.
+        task: Task of labels and answers; None means ``multiclass``.
     """
     if calibration is None:
         return None
@@ -146,10 +146,10 @@ def calibration_figures(
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, NDArray[Any]]:
-    """The bins of a reliability diagram, those of the expected calibration error.
+    """The bins of a reliability diagram, as in the expected calibration error.
 
     Returns:
-        ``count`` (:data:`BINS`,), and of each bin the mean ``confidence`` and the ``accuracy``, NaN where it is empty.
+        ``count`` (:data:`BINS`,), and for each bin mean ``confidence`` and ``accuracy``, NaN if empty.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     index = confidence_bins(p.max(axis=1))

@@ -1,4 +1,4 @@
-"""Options of an evaluation. Light to import."""
+"""Options of an evaluation. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -71,4 +71,4 @@ class EvaluateConfig:
         check_rules(self.operating_points, self.prevalence, self.alarm)
         check_by(self.by, self.pooling)
         if self.store and not self.operating_points:
-            raise ValueError("store keeps operating points; name rules for them, --operating_points.")
+            raise ValueError("store needs operating points; give rules with --operating_points.")

@@ -1,12 +1,12 @@
-"""Split conformal prediction: sets of classes that hold the true one with a wanted probability.
+"""Split conformal prediction: sets of classes that contain the true one with a given probability.
 
-The promise holds on average over cases that are exchangeable with the validation rows, not for each case, and with
-``by_class`` for each true class.
+The guarantee is marginal over cases exchangeable with the validation rows (with ``by_class``, within each true class);
+it does not hold for individual cases.
 
 Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; ``lac``: Sadinle, Lei and Wasserman,
 Least Ambiguous Set-Valued Classifiers with Bounded Error Levels, JASA 2019; ``aps``: Romano, Sesia and Candes,
-Classification with Valid and Adaptive Coverage, NeurIPS 2020, without its random part, so that a case has the same set
-every time; the sets of a model that is nearly always right and sure then are larger than need be.
+Classification with Valid and Adaptive Coverage, NeurIPS 2020, without randomization, so that results are reproducible;
+its sets are larger than necessary for very accurate, confident models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,28 +25,28 @@ METHODS = ("lac", "aps")
 
 @dataclass(frozen=True)
 class Conformal:
-    """A fitted rule.
+    """A fitted conformal rule.
 
     Attributes:
         method: ``lac`` or ``aps``.
-        thresholds: (C,) largest score of a class that is in the set; infinite where there were too few rows to tell, so
-            that the class is in every set.
+        thresholds: (C,) largest score of a class in the set; infinite if there were too few rows, so that the class is
+            in every set.
     """
 
     method: str
     thresholds: NDArray[np.float64]
 
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """(N, C) probabilities -> (N, C), whether the class is in the set of the row. The likeliest class always is."""
+        """(N, C) probabilities -> (N, C) bool, whether each class is in the set. The top class always is."""
         p = np.asarray(probabilities, dtype=np.float64)
-        p = p / p.sum(axis=1, keepdims=True)  # as in fitting: float32 rows add up to 1 but nearly
+        p = p / p.sum(axis=1, keepdims=True)  # as in fitting: float32 rows sum to 1 only approximately
         inside = _scores(p, self.method) <= self.thresholds
         inside[np.arange(len(p)), p.argmax(axis=1)] = True
         return inside
 
 
 def saved_rule(calibration: Mapping[str, Any] | None, num_classes: int) -> Conformal | None:
-    """The rule that a saved model came with: entry ``conformal`` of its calibration. None where there is none.
+    """The conformal rule saved with a model (entry ``conformal`` of its calibration), or None.
 
     Raises:
         ValueError: The entry is damaged.
@@ -59,17 +59,17 @@ def saved_rule(calibration: Mapping[str, Any] | None, num_classes: int) -> Confo
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"The entry calibration.conformal of the model is damaged: {error!r}.") from None
     if rule.method not in METHODS or rule.thresholds.shape != (num_classes,):
-        raise ValueError(f"calibration.conformal of the model does not fit its {num_classes} classes: {saved}.")
+        raise ValueError(f"calibration.conformal of the model does not match its {num_classes} classes: {saved}.")
     return rule
 
 
 def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
-    """The smallest bound that a further, exchangeable score stays within with at least this probability.
+    """The smallest bound that a new exchangeable score does not exceed with at least this probability.
 
-    It is the ``ceil((n + 1) coverage)``-th smallest score, infinite where that is more than n.
+    This is the ``ceil((n + 1) coverage)``-th smallest score, or infinity if that is more than n.
     """
     if not 0 < coverage < 1:
-        raise ValueError(f"Coverage is between 0 and 1, e.g. 0.9; got {coverage}.")
+        raise ValueError(f"Coverage must be between 0 and 1, e.g. 0.9; got {coverage}.")
     known = np.sort(np.asarray(scores, dtype=np.float64))
     rank = int(np.ceil((len(known) + 1) * coverage - 1e-9))
     return float(known[rank - 1]) if rank <= len(known) else float("inf")
@@ -83,12 +83,12 @@ def fit_conformal(
     Args:
         labels: (N,) int.
         probabilities: (N, C).
-        coverage: wanted share of sets that hold the true class.
-        method: ``lac``, the smallest sets on average; ``aps``, sets that are larger for harder cases.
-        by_class: a threshold for each class, fitted on its own rows (Mondrian), so that rare classes are covered too.
+        coverage: Target share of sets that contain the true class.
+        method: ``lac``, the smallest sets on average; ``aps``, larger sets for harder cases.
+        by_class: Fit a threshold per class on its own rows (Mondrian), so that rare classes are covered too.
 
     Raises:
-        ValueError: an unknown method, or a coverage outside (0, 1).
+        ValueError: The method is unknown, or the coverage is outside (0, 1).
     """
     if method not in METHODS:
         raise ValueError(f"Unknown conformal method {method!r}; known: {', '.join(METHODS)}.")
@@ -104,7 +104,7 @@ def fit_conformal(
 def conformal_figures(
     rule: Conformal, labels: NDArray[np.int64], probabilities: ArrayLike, groups: ArrayLike, class_names: Sequence[str]
 ) -> Sets:
-    """How a rule does on rows that it was not fitted on."""
+    """Coverage and set sizes of a rule on rows that it was not fitted on."""
     return set_figures(rule.sets(probabilities), labels, groups, class_names, np.isinf(rule.thresholds))
 
 
@@ -115,7 +115,7 @@ def set_figures(
     class_names: Sequence[str],
     undecided: NDArray[np.bool_],
 ) -> Sets:
-    """What sets (N, C) do; ``undecided`` (C,) are the classes that too few rows could leave out."""
+    """Coverage and sizes of sets (N, C); ``undecided`` (C,) are classes with too few rows to exclude."""
     held, size = sets[np.arange(len(labels)), labels].astype(float), sets.sum(axis=1)
     columns = np.column_stack([held, size, size == 1])
     everyone = np.ones(len(labels))
@@ -130,13 +130,13 @@ def set_figures(
 
 
 def _scores(p: NDArray[np.float64], method: str) -> NDArray[np.float64]:
-    """(N, C), how badly each class fits the row."""
+    """(N, C) nonconformity score of each class."""
     if method == "lac":
         return 1 - p
-    # the probability of the class and of all likelier ones
+    # probability of the class and all more likely ones
     order = np.argsort(-p, axis=1, kind="stable")
     summed = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1).clip(max=1)
-    summed[:, -1] = 1  # and not a rounding error less or more, where the bound is 1
+    summed[:, -1] = 1  # exactly, since the bound may be 1
     scores = np.empty_like(p)
     np.put_along_axis(scores, order, summed, axis=1)
     return scores

@@ -1,4 +1,4 @@
-"""What a model remembers of its training rows as a whole, so as to tell a case that is unlike them."""
+"""Fits the detector of cases that are unlike the training rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mmfusion.inference.familiarity import Familiarity, Part, vectors_of
 from mmfusion.inference.features import stream_features
 from mmfusion.inference.predictor import Predictor
 
-#: rows of each split that are looked at; more would change nothing that can be seen.
+#: Maximum number of rows used per split; more would not change the result noticeably.
 MOST_ROWS = 1000
 
-#: directions of a covariance that are kept.
+#: Maximum number of principal directions of a covariance.
 MOST_DIRECTIONS = 64
 
-#: shares of the validation rows whose distances are kept.
+#: Quantile levels of the validation distances that are saved.
 LEVELS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
@@ -34,20 +34,20 @@ def fit_familiarity(
     workers: int = 0,
     seed: int = 0,
 ) -> Familiarity | None:
-    """Fit what tells familiar cases, on some of the rows of a training.
+    """Fit the familiarity of cases on a sample of the training and validation rows.
 
     Args:
-        predictor: One trained model.
-        train: Training rows, of which mean and covariance are taken.
-        validation: Rows that distances are compared with; what is more usual than all of them has a familiarity of 1.
-        min_patients: Patients (groups) that every number kept is shared by: there are at most as many directions as
-            patients over this, and no quantile of fewer.
+        predictor: A single trained model.
+        train: Training rows, for mean and covariance.
+        validation: Rows that define the distribution of distances; a case closer than all of them has familiarity 1.
+        min_patients: Minimum number of patients (groups) behind every saved number; limits the directions to patients
+            divided by this, and excludes quantiles of fewer.
         batch_size: Rows per step.
         workers: Loader processes.
-        seed: Of the choice of rows, where there are more than :data:`MOST_ROWS`.
+        seed: Seed for choosing rows if there are more than :data:`MOST_ROWS`.
 
     Returns:
-        None where the patients are too few: below four times ``min_patients`` in either split.
+        None if either split has fewer patients than four times ``min_patients``.
     """
     chosen = [_some(cases, seed) for cases in (train, validation)]
     groups = [len({row if group is None else group for row, group in cases.frame["group"].items()}) for cases in chosen]
@@ -73,7 +73,7 @@ def _some(cases: CaseTable, seed: int) -> CaseTable:
 
 
 def _vectors(predictor: Predictor, cases: CaseTable, **loading: int) -> dict[str, NDArray[Any]]:
-    """Part -> (N, D) of the rows that can be read."""
+    """Part -> (N, D) features of the readable rows."""
     found: dict[str, list[NDArray[Any]]] = {}
     for inputs, features, _ in stream_features(predictor, cases, description="Familiarity", **loading):
         for name, vectors in vectors_of(inputs, features)[0].items():
@@ -82,7 +82,7 @@ def _vectors(predictor: Predictor, cases: CaseTable, **loading: int) -> dict[str
 
 
 def _part(rows: NDArray[Any], held_out: NDArray[Any], levels: NDArray[np.float32], most: int) -> Part:
-    """Mean and shrunk covariance of rows (N, D), and the distances of others from it."""
+    """Mean and shrunk covariance of rows (N, D), and the distances of held-out rows from it."""
     mean, scale = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
     scale[scale < 1e-6] = 1.0
     covariance, _ = ledoit_wolf((rows - mean) / scale, assume_centered=True)

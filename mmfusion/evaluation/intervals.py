@@ -1,10 +1,10 @@
-"""Uncertainty of figures: the bootstrap over whole groups, with weights in place of copies of rows.
+"""Cluster-bootstrap intervals of metrics, with weights instead of copies of rows.
 
-A patient (lesion, study) who is drawn twice counts twice, with all rows. Drawing single rows instead would pretend that
-several pictures of one lesion are independent, and the intervals would be too narrow.
+A patient (lesion, study) drawn twice counts twice with all rows. Drawing single rows would treat several images of one
+lesion as independent and give too narrow intervals.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 (percentile interval); Davison and Hinkley,
-Bootstrap Methods and their Application, 1997, sec. 3.8 (whole groups are drawn).
+Bootstrap Methods and their Application, 1997, sec. 3.8 (clusters).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,20 +19,20 @@ from mmfusion.figures import Interval
 from mmfusion.results import Intervals
 from mmfusion.task import Task
 
-#: numbers in the largest array of one chunk of replicates, 8 bytes each.
+#: Maximum number of elements (8 bytes) in the largest array of a chunk of replicates.
 CHUNK = 2**20
 
 
 def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -> Floats:
-    """How often each row is drawn when as many whole groups as there are get drawn with replacement.
+    """Number of times each row is drawn when the groups are resampled with replacement.
 
     Args:
-        groups: (N,) the group of each row, e.g. the patient; ``np.arange(N)`` draws single rows.
-        replicates: Number R of draws.
-        seed: Of the draws; the same seed and groups give the same counts, so that two models can be compared on them.
+        groups: (N,) group of each row, e.g. the patient; ``np.arange(N)`` resamples single rows.
+        replicates: Number R of resamples.
+        seed: Random seed; the same seed and groups give the same counts, so that models can be compared in pairs.
 
     Returns:
-        (R, N) whole numbers as floats. The rows of one group have one count.
+        (R, N) integer-valued floats, equal within a group.
     """
     return np.concatenate(list(_counts(groups, replicates, seed)))
 
@@ -43,36 +43,34 @@ def weighted_headline(
     """All metrics for many weightings of the same rows at once.
 
     Args:
-        labels: (N,) int, the true class of each row.
-        probabilities: (N, C), each row sums to one.
-        weights: (R, N), at least 0; e.g. :func:`bootstrap_counts`. A whole number counts a row so many times.
-        task: Whose labels and answers they are; None takes those of ``multiclass``.
+        labels: (N,) int, true classes.
+        probabilities: (N, C), each row sums to 1.
+        weights: (R, N), nonnegative, e.g. :func:`bootstrap_counts`.
+        task: Task of labels and answers; None means ``multiclass``.
 
     Returns:
-        Name of :data:`~mmfusion.evaluation.metrics.METRICS` -> (R,). Classes without weight are left out of means. NaN
-        where a figure is undefined: all of them without weight, ``macro_auroc`` where one class has all the weight.
+        Name of :data:`~mmfusion.evaluation.metrics.METRICS` -> (R,). Classes without weight are excluded from means.
+        NaN if undefined: for all without any weight, for ``macro_auroc`` if one class has all the weight.
 
     Raises:
-        ValueError: Shapes that do not match, negative weights, or labels and probabilities that
-            ``classification_metrics`` refuses.
+        ValueError: Shapes do not match, weights are negative, or labels and probabilities are invalid for
+            ``classification_metrics``.
     """
     (rows, metrics), w = _opened(labels, probabilities, task), np.asarray(weights, dtype=np.float64)
     if w.ndim != 2 or w.shape[1] != len(rows) or (w < 0).any():
-        raise ValueError(
-            f"Weights are (R, {len(rows)}) and at least 0; got {w.shape}, the smallest {w.min(initial=0)}."
-        )
+        raise ValueError(f"Weights must be (R, {len(rows)}) and at least 0; got {w.shape}, minimum {w.min(initial=0)}.")
     return _figures(rows, metrics, np.split(w, np.cumsum([*_chunks(len(w), len(rows))])[:-1]))[0]
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the replicates of a figure: its lower and upper end, NaN where no replicate is defined.
+    """Percentile interval of bootstrap replicates: lower and upper end, NaN if no replicate is defined.
 
     Args:
-        values: (R,) replicates; those that are NaN (undefined) are left out.
-        level: Share of the replicates between the two ends.
+        values: (R,) replicates; NaN (undefined) ones are ignored.
+        level: Confidence level.
     """
     if not 0 < level < 1:
-        raise ValueError(f"The level of an interval is between 0 and 1, e.g. 0.95; got {level}.")
+        raise ValueError(f"The level of an interval must be between 0 and 1, e.g. 0.95; got {level}.")
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)] if not np.isnan(known).all() else np.array([np.nan])
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
@@ -93,14 +91,14 @@ def metric_intervals(
     """Every metric with its bootstrap interval.
 
     Args:
-        labels: (N,) int, the true class of each row.
-        probabilities: (N, C), each row sums to one.
-        groups: (N,) what is drawn as a whole, e.g. the patient; None draws rows.
-        class_names: The C names; with them the figures of each class (``recall``, ``auroc``) are there too.
-        replicates: Number of draws.
-        level: Of the intervals.
-        seed: Of the draws.
-        task: As for :func:`weighted_headline`.
+        labels: (N,) int, true classes.
+        probabilities: (N, C), each row sums to 1.
+        groups: (N,) units of the bootstrap, e.g. patients; None resamples rows.
+        class_names: The C names; if given, per-class metrics (``recall``, ``auroc``) are included.
+        replicates: Number of resamples.
+        level: Confidence level.
+        seed: Random seed.
+        task: As in :func:`weighted_headline`.
     """
     rows, metrics = _opened(labels, probabilities, task)
     groups = np.arange(len(rows)) if groups is None else groups
@@ -122,14 +120,14 @@ def figure_intervals(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Interval]:
-    """Figures with their bootstrap intervals, each replicate over whole groups.
+    """Bootstrap intervals of arbitrary statistics, resampling whole groups.
 
     Args:
-        figures: Weights of the rows (R, N) -> the K figures (R, K) under each weighting, NaN where undefined.
-        groups: (N,) what is drawn as a whole.
-        replicates: Number of draws.
-        level: Of the intervals.
-        seed: Of the draws.
+        figures: Function from weights (R, N) to K statistics (R, K), NaN if undefined.
+        groups: (N,) units of the bootstrap.
+        replicates: Number of resamples.
+        level: Confidence level.
+        seed: Random seed.
 
     Returns:
         K intervals.
@@ -140,15 +138,15 @@ def figure_intervals(
 
 
 def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list[Interval]:
-    """Means over some of the rows, e.g. a sensitivity, with 95 % intervals from 1,000 draws.
+    """Means over a subset of the rows, such as a sensitivity, with 95 % intervals from 1,000 resamples.
 
     Args:
-        part: (N, K) values whose means are wanted, 0 or 1 for shares.
-        whole: (N,) 1 for rows that count.
-        groups: (N,) what is drawn as a whole.
+        part: (N, K) values to average, 0 or 1 for shares.
+        whole: (N,) 1 for rows in the subset.
+        groups: (N,) units of the bootstrap.
 
     Returns:
-        K intervals, undefined where no row counts.
+        K intervals, undefined for an empty subset.
     """
     rows = np.asarray(whole, dtype=np.float64)
     values = np.asarray(part, dtype=np.float64) * rows[:, None]
@@ -179,7 +177,7 @@ def _chunks(replicates: int, rows: int) -> Iterator[int]:
 
 
 def _opened(labels: ArrayLike, answers: ArrayLike, task: Task | None) -> tuple[Any, list[Metric]]:
-    """The rows of a task, and its metrics."""
+    """The rows of a task and its metrics."""
     if task is None:
         return Rows(labels, answers), [*METRICS.values()]
     return task.rows(labels, answers), [*task.metrics.values()]
@@ -188,7 +186,7 @@ def _opened(labels: ArrayLike, answers: ArrayLike, task: Task | None) -> tuple[A
 def _figures(
     rows: Any, metrics: Sequence[Metric], weights: Iterable[Floats]
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Values of all metrics (R,), and of each class (R, C), over chunks of weights (r, N)."""
+    """Values of all metrics (R,) and per class (R, C), over chunks of weights (r, N)."""
     parts: list[tuple[dict[str, Floats], dict[str, Floats]]] = []
     for chunk in weights:
         weighted = rows.weighted(chunk)

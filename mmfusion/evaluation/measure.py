@@ -1,4 +1,4 @@
-"""Measure a model on a table of cases: figures, predictions and plots."""
+"""Evaluates a model on a table of cases: metrics, predictions and plots."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +27,10 @@ from mmfusion.task import DEFAULT, Task, task_named
 
 logger = logging.getLogger(__name__)
 
-#: fewer rows of a class than this make its figures a matter of chance.
+#: Classes with fewer rows have unreliable metrics.
 FEW = 10
 
-#: keywords of all intervals.
+#: Keywords of all intervals.
 BOOTSTRAP: dict[str, Any] = {"replicates": 1000, "level": 0.95, "seed": 0}
 
 
@@ -46,28 +46,28 @@ def measure(
     workers: int = 0,
     **settings: Any,
 ) -> Evaluation:
-    """Predict the labelled rows of a table and compare.
+    """Predict the labeled rows of a table and compute the metrics.
 
     Args:
-        predictor: A trained model, an exported one, or an ensemble.
-        cases: The rows; those without a label are predicted, and count in no figure.
-        config: What to measure and how; its model, data, split and output are not looked at.
-        validation: Rows that conformal sets and decision thresholds are fitted on, or the predictions of them; other
-            rows than those measured.
+        predictor: A trained model, an exported model, or an ensemble.
+        cases: The rows; those without a label are predicted but not evaluated.
+        config: Options; its model, data, split and output are ignored.
+        validation: Rows to fit conformal sets and decision thresholds on, or their predictions; must differ from the
+            evaluated rows.
         output: Folder for ``metrics.json``, ``predictions.csv``, ``subgroups.csv`` and the plots; None writes nothing.
-        open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
-        on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out of the figures, and says so.
-            None does as ``config.dataset`` says.
+        open_rows: Function that opens valid rows, e.g. as cached features; None encodes them with the processor.
+        on_bad_row: ``fail`` stops at an unreadable row; ``skip`` excludes it with a warning. None uses the setting of
+            ``config.dataset``.
         workers: Loader processes.
-        settings: Fields of the configuration that differ from ``config``.
+        settings: Fields that override ``config``.
 
     Raises:
-        ValueError: A row cannot be read and ``on_bad_row`` is ``fail``, there is no labelled row, no such column or no
-            such class; or ``missing_modality`` of an ensemble.
+        ValueError: A row is unreadable and ``on_bad_row`` is ``fail``, there is no labeled row, a column or class does
+            not exist, or ``missing_modality`` is requested for an ensemble.
     """
     config = replace(config or EvaluateConfig(model=[], data=""), **settings)
     if config.missing_modality and isinstance(predictor, Ensemble):
-        raise ValueError("missing_modality looks into one model; evaluate the models of an ensemble one by one.")
+        raise ValueError("missing_modality needs a single model; evaluate the members of an ensemble separately.")
     task = predictor.task
     for name in ("alarm", "operating_points", "by"):
         if getattr(config, name):
@@ -110,7 +110,7 @@ def figures_of(
     calibration: Mapping[str, Any] | None = None,
     task: Task | None = None,
 ) -> Evaluation:
-    """What every evaluation has, from predictions of a model with that calibration; None takes ``multiclass``."""
+    """Metrics common to all evaluations, from predictions with the given calibration; None means ``multiclass``."""
     y, p, groups, names = predicted.labels, predicted.probabilities, predicted.groups, list(class_names)
     task = task or task_named(DEFAULT, names)
     plain = task.figures(y, p, predicted.frame)
@@ -131,7 +131,7 @@ def figures_of(
 def _decide(
     found: Evaluation, predictor: Predictor, fitted: Predictions | None, measured: Predictions, config: EvaluateConfig
 ) -> None:
-    """Add what acting on the model is worth; operating points are chosen here, or those that it was saved with."""
+    """Add decision metrics, at operating points chosen here or saved with the model."""
     points, alarm = predictor.decisions.points, list(config.alarm)
     if config.operating_points and fitted is not None:
         rules: dict[str, Any] = {"rules": config.operating_points, "prevalence": config.prevalence}
@@ -150,20 +150,20 @@ def _decide(
 def _by_group(
     predictor: Predictor, predicted: Predictions, validation: Predictions | None, config: EvaluateConfig
 ) -> tuple[Predictions, Predictions | None]:
-    """Measured and validation rows as one answer for each group, by the pooling that was asked for or chosen."""
+    """Evaluated and validation rows as one prediction per group, by the pooling requested or chosen."""
     known = predictor.decisions.by_group if validation is None else choose_pooling(validation)
     pooling = config.pooling or known
-    logger.info("one answer for each group, by the %s of its rows' probabilities", pooling)
+    logger.info("one prediction per group: %s of its rows' probabilities", pooling)
     return by_group(predicted, pooling), validation and by_group(validation, pooling)
 
 
 def _warn(found: Evaluation, task: Task) -> None:
     if found.unreadable:
-        logger.warning("%d rows could not be read and count in no figure.", found.unreadable)
+        logger.warning("%d rows could not be read and are not evaluated.", found.unreadable)
     few = [f"{name} ({own['support']})" for name, own in found.per_class.items() if own["support"] < FEW]
     if few:
         logger.warning(
-            "%s with fewer than %d rows, whose figures are a matter of chance: %s.",
+            "%s with fewer than %d rows, whose metrics are unreliable: %s.",
             task.noun.capitalize(),
             FEW,
             ", ".join(few),

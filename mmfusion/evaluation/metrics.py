@@ -1,4 +1,4 @@
-"""Metrics of a classifier, by name. One class is one metric; further ones are registered by whoever needs them::
+"""Metrics by name. A metric is a class; register your own as follows::
 
     @register("metric", "mcc")
     class MCC(Metric):
@@ -8,7 +8,7 @@
 
         def __call__(self, rows: Weighted) -> NDArray[np.float64]: ...
 
-Its value then stands, with an interval, wherever those of mmfusion do, and ``train.metric`` may name it.
+Its value and interval then appear with the built-in ones, and ``train.metric`` accepts its name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,15 +25,15 @@ from mmfusion.task import Task
 
 
 class Metric:
-    """A figure of labels and probabilities.
+    """A metric of labels and probabilities.
 
     Attributes:
-        name: What it is registered as.
-        title: What tables call it.
-        meaning: One line for readers who do not know it.
-        higher_is_better: Its direction.
-        class_name: Name of its figure of one class, e.g. ``recall``, which then has an interval too; None without one.
-        tasks: Names of the tasks that it serves. One that serves several reads what their rows have in common.
+        name: Registered name.
+        title: Name in tables.
+        meaning: Explanation in one line.
+        higher_is_better: Whether larger values are better.
+        class_name: Name of the per-class metric, e.g. ``recall``, which also gets an interval; None without one.
+        tasks: Names of the supported tasks. With several, it uses the attributes that their rows share.
     """
 
     name: str
@@ -44,19 +44,19 @@ class Metric:
     tasks: ClassVar[tuple[str, ...]] = ("multiclass",)
 
     def __call__(self, rows: Weighted) -> Floats:
-        """Values (R,) under R weightings, NaN where undefined: here the mean over the classes where it is defined."""
+        """Values (R,) under R weightings, NaN if undefined; by default the mean over the classes with a value."""
         return mean_over_classes(self.by_class(rows))
 
     def by_class(self, rows: Weighted) -> Floats:
-        """Values (R, C) of each class, NaN where undefined."""
-        raise NotImplementedError(f"The metric {self.name!r} defines neither __call__ nor by_class.")
+        """Values (R, C) per class, NaN if undefined."""
+        raise NotImplementedError(f"The metric {self.name!r} implements neither __call__ nor by_class.")
 
 
 @register("metric", "accuracy")
 class Accuracy(Metric):
-    """Share of rows whose likeliest class is the true one."""
+    """Share of rows whose top class is the true one."""
 
-    title, meaning = "accuracy", "share of rows that are right"
+    title, meaning = "accuracy", "share of correct rows"
     tasks = ("multiclass", "ordinal")
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -65,9 +65,9 @@ class Accuracy(Metric):
 
 @register("metric", "balanced_accuracy")
 class BalancedAccuracy(Metric):
-    """Mean recall over the classes that have rows."""
+    """Mean recall over the classes with rows."""
 
-    title, meaning = "balanced accuracy", "mean sensitivity of the classes, each counted alike"
+    title, meaning = "balanced accuracy", "unweighted mean sensitivity of the classes"
     tasks = ("multiclass", "ordinal")
     class_name = "recall"
 
@@ -77,9 +77,9 @@ class BalancedAccuracy(Metric):
 
 @register("metric", "macro_f1")
 class MacroF1(Metric):
-    """Mean F1 over the classes that occur in labels or predictions, as scikit-learn's default."""
+    """Mean F1 over the classes in labels or predictions, as in scikit-learn."""
 
-    title, meaning = "macro F1", "mean of the classes' F1"
+    title, meaning = "macro F1", "mean F1 of the classes"
     tasks = ("multiclass", "ordinal", "multilabel")
 
     def by_class(self, rows: Weighted) -> Floats:
@@ -88,9 +88,9 @@ class MacroF1(Metric):
 
 @register("metric", "macro_auroc")
 class MacroAUROC(Metric):
-    """Mean one-vs-rest area under the ROC curve over the classes that have both positive and negative rows."""
+    """Mean one-vs-rest area under the ROC curve over the classes with both positive and negative rows."""
 
-    title, meaning = "AUROC", "mean area under the classes' ROC curves"
+    title, meaning = "AUROC", "mean one-vs-rest area under the ROC curve"
     tasks = ("multiclass", "ordinal", "multilabel")
     class_name = "auroc"
 
@@ -100,9 +100,9 @@ class MacroAUROC(Metric):
 
 @register("metric", "ece")
 class CalibrationError(Metric):
-    """Expected calibration error of the top label, in bins of confidence (Guo et al., ICML 2017, eq. 5)."""
+    """Expected calibration error of the top class, in bins of confidence (Guo et al., ICML 2017, eq. 5)."""
 
-    title, meaning = "ECE", "calibration error: mean distance of confidence from accuracy; 0 is best"
+    title, meaning = "ECE", "expected calibration error: mean gap between confidence and accuracy; 0 is best"
     tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
@@ -112,7 +112,7 @@ class CalibrationError(Metric):
 
 @register("metric", "nll")
 class NegativeLogLikelihood(Metric):
-    """Mean negative natural logarithm of the true class's probability."""
+    """Mean negative log probability of the true class."""
 
     title, meaning = "NLL", "negative log-likelihood; 0 is best"
     tasks = ("multiclass", "ordinal", "multilabel")
@@ -124,9 +124,9 @@ class NegativeLogLikelihood(Metric):
 
 @register("metric", "brier")
 class Brier(Metric):
-    """Mean squared distance of the probabilities from the one-hot label, summed over classes."""
+    """Mean squared distance between probabilities and one-hot label, summed over classes."""
 
-    title, meaning = "brier", "squared distance of the probabilities from the truth, 0 to 2; 0 is best"
+    title, meaning = "brier", "squared error of the probabilities, 0 to 2; 0 is best"
     tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
@@ -136,9 +136,9 @@ class Brier(Metric):
 
 @register("metric", "macro_average_precision")
 class MacroAveragePrecision(Metric):
-    """Mean average precision, the area under the precision-recall curve in steps, over the labels that have rows."""
+    """Mean average precision, the stepwise area under the precision-recall curve, over the labels with rows."""
 
-    title, meaning = "average precision", "mean precision over the labels' ranks; a guess has the label's frequency"
+    title, meaning = "average precision", "area under the precision-recall curve; chance level is the label's frequency"
     class_name = "average_precision"
     tasks = ("multilabel",)
 
@@ -149,9 +149,9 @@ class MacroAveragePrecision(Metric):
 
 @register("metric", "kappa")
 class QuadraticKappa(Metric):
-    """Agreement of grades beyond chance, an error counting by its square (Cohen 1968)."""
+    """Quadratically weighted kappa, the agreement of grades beyond chance (Cohen 1968)."""
 
-    title, meaning = "kappa", "quadratic-weighted agreement of the grades; 0 is chance, 1 is best"
+    title, meaning = "kappa", "quadratically weighted kappa of the grades; 0 is chance, 1 is best"
     tasks = ("ordinal",)
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -162,9 +162,9 @@ class QuadraticKappa(Metric):
 
 @register("metric", "mae_grades")
 class GradeError(Metric):
-    """Mean number of grades between the true and the named one."""
+    """Mean absolute difference between true and predicted grade."""
 
-    title, meaning = "MAE (grades)", "mean number of grades that the answer is off; 0 is best"
+    title, meaning = "MAE (grades)", "mean absolute error in grades; 0 is best"
     higher_is_better = False
     tasks = ("ordinal",)
 
@@ -173,7 +173,7 @@ class GradeError(Metric):
 
 
 class _OfNumbers(Metric):
-    """A figure of each target, of which rows of numbers know it by its name."""
+    """A metric computed per target, available on the rows of numbers under the same name."""
 
     tasks = ("regression",)
 
@@ -185,7 +185,7 @@ class _OfNumbers(Metric):
 
 @register("metric", "mae")
 class MeanAbsoluteError(_OfNumbers):
-    """Mean absolute error in the target's unit; of several targets their mean."""
+    """Mean absolute error in the target's unit, averaged over targets."""
 
     title, meaning = "MAE", "mean absolute error, in the target's unit; 0 is best"
     higher_is_better, class_name = False, "mae"
@@ -193,34 +193,34 @@ class MeanAbsoluteError(_OfNumbers):
 
 @register("metric", "rmse")
 class RootMeanSquaredError(_OfNumbers):
-    """Root of the mean squared error in the target's unit; of several targets their mean."""
+    """Root mean squared error in the target's unit, averaged over targets."""
 
-    title, meaning = "RMSE", "root of the mean squared error, in the target's unit; 0 is best"
+    title, meaning = "RMSE", "root mean squared error, in the target's unit; 0 is best"
     higher_is_better, class_name = False, "rmse"
 
 
 @register("metric", "r2")
 class ExplainedVariance(_OfNumbers):
-    """Coefficient of determination: 1 less the squared error over that of the rows' own mean."""
+    """Coefficient of determination: 1 - squared error / squared error of the rows' mean."""
 
-    title, meaning = "R2", "share of the variance that is explained; the mean of the rows has 0, 1 is best"
+    title, meaning = "R2", "share of explained variance; predicting the mean gives 0, 1 is best"
     class_name = "r2"
 
 
 @register("metric", "concordance")
 class Concordance(_OfNumbers):
-    """Lin's concordance correlation coefficient (Lin 1989): agreement of values, their level and scale included."""
+    """Lin's concordance correlation coefficient (Lin 1989), which includes differences in level and scale."""
 
-    title, meaning = "concordance", "Lin's correlation of the values with the true ones; 1 is perfect agreement"
+    title, meaning = "concordance", "Lin's concordance correlation; 1 is perfect agreement"
     class_name = "concordance"
 
 
 class Metrics(Mapping[str, Metric]):
-    """The registered metrics of a task by name: those of mmfusion in their order, then all others.
+    """The registered metrics of a task by name: built-in ones in a fixed order, then all others.
 
     Args:
-        task: Name of the task; None takes the metrics of all.
-        first: Names in the order in which they are shown.
+        task: Name of the task; None means all tasks.
+        first: Names in display order.
     """
 
     def __init__(self, task: str | None, first: Sequence[str] = ()) -> None:
@@ -255,16 +255,16 @@ EVERY_METRIC: Mapping[str, Metric] = Metrics(None)
 def classification_metrics(
     labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str], task: Task | None = None
 ) -> dict[str, Any]:
-    """All figures of one evaluation, ready for JSON. Classes absent from the labels do no harm.
+    """All metrics of one evaluation, ready for JSON. Classes without labels are allowed.
 
     Args:
-        labels: (N,) int, the true class of each row.
-        probabilities: (N, C), each row sums to one.
+        labels: (N,) int, true classes.
+        probabilities: (N, C), each row sums to 1.
         class_names: The C names, in the order of the columns.
-        task: A task whose rows are read as those of ``multiclass``, with metrics of its own; None takes that one.
+        task: A task with rows like those of ``multiclass`` and its own metrics; None means ``multiclass``.
 
     Returns:
-        ``n``, ``classes``, ``absent_classes`` (those without a row in ``labels``), the value of each of
+        ``n``, ``classes``, ``absent_classes`` (those without rows in ``labels``), the value of each of
         :data:`METRICS` (None where undefined), ``per_class`` (name -> precision, recall, f1, auroc, support) and
         ``confusion_matrix`` (C x C counts, rows are true classes).
 
@@ -274,7 +274,7 @@ def classification_metrics(
     checked(labels, probabilities, class_names)
     rows, count = plain(labels, probabilities, task), len(class_names)
     metrics = (METRICS if task is None else task.metrics).values()
-    # a class that is never predicted has a precision of 0, as in scikit-learn
+    # a class that is never predicted has precision 0, as in scikit-learn
     columns = {name: np.nan_to_num(getattr(rows, name)[0]) for name in ("precision", "recall", "f1")}
     columns["auroc"] = rows.auroc[0]
     columns |= {m.class_name: m.by_class(rows)[0] for m in metrics if m.class_name and m.class_name not in columns}
@@ -294,22 +294,22 @@ def classification_metrics(
 
 
 def headline(metrics: Mapping[str, Any], known: Iterable[str] = METRICS) -> dict[str, float]:
-    """The values of the ``known`` metrics among the figures; those that are undefined (None) are left out."""
+    """The values of the ``known`` metrics, without undefined (None) ones."""
     return {name: metrics[name] for name in known if metrics.get(name) is not None}
 
 
 def metric_value(name: str, labels: ArrayLike, probabilities: ArrayLike, task: Task | None = None) -> float | None:
-    """The value of one metric for labels and answers, of ``multiclass`` (N,) and (N, C); None where it is undefined."""
+    """The value of one metric, for ``multiclass`` from labels (N,) and probabilities (N, C); None if undefined."""
     return _value(EVERY_METRIC[name](plain(labels, probabilities, task))[0])
 
 
 def class_values(name: str, labels: ArrayLike, probabilities: ArrayLike) -> list[float | None]:
-    """The values of one metric for each class, as :func:`metric_value`."""
+    """The values of one metric per class, as :func:`metric_value`."""
     return [_value(value) for value in METRICS[name].by_class(plain(labels, probabilities))[0]]
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Expected calibration error of the top label: equal-width bins ``(lo, hi]`` of confidence, weighted by their rows.
+    """Expected calibration error of the top class: equal-width bins ``(lo, hi]`` of confidence, weighted by rows.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 5.
     """
@@ -317,7 +317,7 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike) -> f
 
 
 def plain(labels: ArrayLike, probabilities: ArrayLike, task: Task | None = None) -> Any:
-    """The rows of a task under one weighting, in which all count alike."""
+    """The rows of a task with equal weights."""
     rows = Rows(labels, probabilities) if task is None else task.rows(labels, probabilities)
     return rows.weighted(np.ones((1, len(rows))))
 

@@ -1,6 +1,4 @@
-"""The same rows with modalities taken away, or with another row's: what the model is worth without, and whether what a
-text or the columns say matters at all.
-"""
+"""Evaluation with modalities removed, or text or columns taken from another row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,21 +19,21 @@ from mmfusion.text.template import template_fields
 def missing_modality(
     predictor: Predictor, cases: CaseTable, *, bootstrap: Any = None, **inference: Any
 ) -> list[Condition]:
-    """All metrics of one model on the rows that have everything that it reads, with all, and with a part of it.
+    """All metrics of one model on rows with complete inputs, with all and with subsets of the modalities.
 
-    A modality is taken away before the processor sees the row, as if the table had none. A column that the model reads
-    in its text too goes from one of them alone.
+    A modality is removed before the processor reads the row, as if the table had none. A column that is also part of
+    the text is removed from one of them only.
 
     Args:
-        predictor: One trained model.
-        cases: labelled rows that can be read, the same for every condition.
-        bootstrap: keywords of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
-        inference: further keywords of ``predict_cases``.
+        predictor: A single trained model.
+        cases: Labeled, readable rows; the same for every condition.
+        bootstrap: Keywords of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
+        inference: Keywords of ``predict_cases``.
 
     Returns:
-        The conditions, the first with everything, then every set of its modalities, and each of text and columns of
-        another row: a model that looks at the picture alone has the same figures then. Empty where the model has one
-        modality and one picture, or no row has all.
+        The conditions: first complete inputs, then every subset of the modalities, then text and columns of another
+        row, which do not change the metrics of a model that only uses the image. Empty if the model has one modality
+        and one image, or no row is complete.
     """
     whole, reader = _with_own_columns(_complete(cases, predictor.processor), predictor.processor)
     conditions = list(_conditions(whole, reader)) if len(whole) else []
@@ -52,7 +50,7 @@ def missing_modality(
 
 
 def _complete(cases: CaseTable, processor: Processor) -> CaseTable:
-    """The rows that have all that the model reads; of the columns, any."""
+    """The rows with all inputs of the model; any column is enough."""
     frame = cases.frame
     has = np.ones(len(frame), dtype=bool)
     if processor.reads_images:
@@ -65,7 +63,7 @@ def _complete(cases: CaseTable, processor: Processor) -> CaseTable:
 
 
 def _with_own_columns(cases: CaseTable, processor: Processor) -> tuple[CaseTable, Processor]:
-    """The columns once more under names that no text template has, so that they can change while the text does not."""
+    """Copy the columns under names that no text template has, so that they can change without the text."""
     if processor.table is None:
         return cases, processor
     names = {name: f"column {name}" for name in processor.table.names if name in cases.frame}
@@ -75,7 +73,7 @@ def _with_own_columns(cases: CaseTable, processor: Processor) -> tuple[CaseTable
 
 
 def _conditions(cases: CaseTable, processor: Processor) -> Iterator[tuple[str, CaseTable, Processor]]:
-    """What is shown, the rows that show it, and the processor that reads them."""
+    """Name, rows and processor of each condition."""
     read = {
         "image": processor.reads_images,
         "text": processor.tokenizer is not None,
@@ -103,7 +101,7 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _without(cases: CaseTable, processor: Processor, gone: set[str]) -> tuple[CaseTable, Processor]:
-    """The rows without some of their modalities."""
+    """The rows without some modalities."""
     nothing: list[Any] = [None] * len(cases)
     if "image" in gone:
         cases = _with(cases, "image", nothing)
@@ -115,7 +113,7 @@ def _without(cases: CaseTable, processor: Processor, gone: set[str]) -> tuple[Ca
 
 
 def _shuffled(cases: CaseTable, processor: Processor, modality: str) -> CaseTable:
-    """Every row with the text and its metadata, or the columns, of a row drawn without replacement."""
+    """Give every row the text with its metadata, or the columns, of another row drawn without replacement."""
     if modality == "columns" and processor.table is not None:
         names = set(processor.table.names)
     else:

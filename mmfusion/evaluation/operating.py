@@ -1,4 +1,4 @@
-"""Operating points and poolings chosen on validation rows, and what acting on a model is worth on others."""
+"""Operating points and pooling chosen on validation rows, and decision metrics on other rows."""
 
 import logging
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ def choose_points(
     rules: Sequence[str],
     prevalence: float | None = None,
 ) -> list[OperatingPoint]:
-    """One operating point for each rule, of the classes to be alarmed about; without these of each class.
+    """One operating point per rule for the alarm classes, or for each class if there are none.
 
-    A rule that cannot be kept, because validation rows are lacking, is told and left out.
+    A rule that the validation rows cannot satisfy is logged and skipped.
 
     Raises:
-        ValueError: An unknown class or rule.
+        ValueError: A class or rule is unknown.
     """
     check_classes(alarm, class_names)
     found = []
@@ -42,17 +42,17 @@ def choose_points(
             positive, score = _sides(validation, class_names, classes)
             threshold = rule_threshold(positive, score, Rule.parse(text), prevalence)
             if threshold is None:
-                logger.warning("no threshold of %s keeps %s on %d validation rows", "+".join(classes), text, len(score))
+                logger.warning("no threshold of %s meets %s on %d validation rows", "+".join(classes), text, len(score))
                 continue
             found.append(OperatingPoint(classes, text, threshold, len(score), prevalence))
     return found
 
 
 def choose_pooling(validation: Predictions) -> str:
-    """The pooling under which validation groups are likelier, the mean where both are alike.
+    """The pooling with the higher likelihood of the validation groups; the mean if equal.
 
-    The mean too where rows of a group have different labels, as those of a patient with several lesions: such groups
-    have no one answer.
+    Also the mean if rows of a group have different labels, such as a patient with several lesions, since such groups
+    have no single label.
     """
     answers = {*zip(validation.groups, validation.labels, strict=True)}
     if not answers or len(answers) > len(np.unique(validation.groups)):
@@ -76,16 +76,16 @@ def decision_figures(
     each_class: bool = True,
     **bootstrap: Any,
 ) -> DecisionResult:
-    """Net benefit, calibration lines and what operating points do, on rows that the points were not chosen on.
+    """Net benefit, calibration slopes and operating-point metrics on rows that the points were not chosen on.
 
     Args:
         measured: The rows.
         class_names: The C names.
-        alarm: Classes that are acted on together; without any there is no net benefit.
-        thresholds: Probabilities from which on one would act.
+        alarm: Classes treated as one decision; empty omits the net benefit.
+        thresholds: Probability thresholds.
         points: Operating points.
-        prevalence: Share of the alarming classes that figures are told for; None for that of the rows.
-        each_class: Whether to tell the calibration of each class too.
+        prevalence: Prevalence of the alarm classes to assume; None uses that of the rows.
+        each_class: Whether to include the calibration of each class.
         bootstrap: ``replicates``, ``level`` and ``seed``.
     """
     check_classes(alarm, class_names)
@@ -120,7 +120,7 @@ def point_figures(
     def figures(w: Floats) -> Floats:
         with_it, without = w @ y, w @ (1 - y)
         sensitivity, false = ratio(w @ (alarm * y), with_it), ratio(w @ (alarm * (1 - y)), without)
-        if prevalence is None:  # from counts, which are defined where one kind of rows is missing
+        if prevalence is None:  # from counts, defined even if one kind of rows is missing
             total = with_it + without
             hit, miss = ratio(w @ (alarm * y), total), ratio(w @ ((1 - alarm) * y), total)
             wrong, quiet = ratio(w @ (alarm * (1 - y)), total), ratio(w @ ((1 - alarm) * (1 - y)), total)
@@ -136,6 +136,6 @@ def point_figures(
 def _sides(
     predicted: Predictions, class_names: Sequence[str], classes: Sequence[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Whether each row is of one of the classes (N,), and their summed probability (N,)."""
+    """Whether each row is in one of the classes (N,), and their summed probability (N,)."""
     positions = [list(class_names).index(name) for name in classes]
     return np.isin(predicted.labels, positions), alarm_score(predicted.probabilities, classes, class_names)

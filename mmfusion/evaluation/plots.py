@@ -1,4 +1,4 @@
-"""Pictures of an evaluation and of a training run, as PNG files, drawn without pyplot's global state."""
+"""Plots of an evaluation and of a training run as PNG files, without pyplot's global state."""
 
 import json
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from mmfusion.evaluation.metrics import METRICS, class_values, expected_calibrat
 from mmfusion.evaluation.selective import risk_coverage
 from mmfusion.files import write_figure
 
-#: the diagonal of a square of shares.
+#: Axis limits and diagonal of a unit square.
 _DIAGONAL: dict[str, Any] = {"color": "0.7", "linestyle": "--", "linewidth": 1}
 _SQUARE: dict[str, Any] = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
 _LEGEND: dict[str, Any] = {"fontsize": 9, "frameon": False}
 
 
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """A figure of a size in inches, and its axes (an array of them where there are several)."""
+    """A figure with a size in inches and its axes (an array if there are several)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, and the folders above it."""
+    """Write a figure as PNG, creating parent folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_figure(path, figure, dpi=130)
@@ -38,11 +38,11 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: str | Path) -> Path:
-    """Counts in the cells, colour by the share of the true class (row).
+    """Counts in the cells, colored by the share of the true class (row).
 
     Args:
         counts: (C, C) ints, rows are true classes.
-        class_names: the C names.
+        class_names: The C names.
         path: PNG file to write.
     """
     counts = np.asarray(counts)
@@ -63,12 +63,12 @@ def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: s
 
 
 def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[str], path: str | Path) -> Path:
-    """One-vs-rest ROC curves with their areas; a class without both positive and negative rows is named, not drawn.
+    """One-vs-rest ROC curves with their areas; classes without positive and negative rows are only listed.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C).
-        class_names: the C names.
+        class_names: The C names.
         path: PNG file to write.
     """
     y, p = np.asarray(labels), np.asarray(probabilities)
@@ -90,13 +90,13 @@ def plot_roc(labels: ArrayLike, probabilities: ArrayLike, class_names: Sequence[
 def plot_reliability(
     labels: ArrayLike, probabilities: ArrayLike, path: str | Path, before: ArrayLike | None = None
 ) -> Path:
-    """Accuracy against confidence in bins, above the number of rows in each; on the diagonal, 0.8 means eight in ten.
+    """Accuracy against confidence in bins, above the number of rows per bin.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C).
         path: PNG file to write.
-        before: (N, C), the same without calibration, drawn beside.
+        before: (N, C) uncalibrated probabilities, drawn for comparison.
     """
     figure, (axes, counts) = canvas(5.0, 5.2, 2, 1, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], **_DIAGONAL)
@@ -121,7 +121,7 @@ def plot_reliability(
 
 
 def plot_risk_coverage(labels: ArrayLike, probabilities: ArrayLike, path: str | Path) -> Path:
-    """Share of errors among the surest cases, against how many of the cases those are.
+    """Error rate among the most confident cases against coverage.
 
     Args:
         labels: (N,) int.
@@ -133,25 +133,25 @@ def plot_risk_coverage(labels: ArrayLike, probabilities: ArrayLike, path: str | 
     coverage, risk = risk_coverage(wrong, p.max(axis=1))
     _, best = risk_coverage(wrong, -wrong.astype(float))
     figure, axes = canvas(6.2, 4.2)
-    axes.plot(coverage, risk, color="tab:blue", linewidth=1.8, label=f"surest first, area {risk.mean():.3f}")
+    axes.plot(coverage, risk, color="tab:blue", linewidth=1.8, label=f"most confident first, area {risk.mean():.3f}")
     axes.plot(coverage, best, color="tab:green", linestyle=":", label=f"errors last, area {best.mean():.3f}")
-    axes.axhline(wrong.mean(), color="0.6", linestyle="--", linewidth=1, label="in any order")
-    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="share of the cases answered", ylabel="errors among them")
+    axes.axhline(wrong.mean(), color="0.6", linestyle="--", linewidth=1, label="random order")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="coverage (share of the cases)", ylabel="error rate")
     axes.grid(alpha=0.25)
     axes.legend(**_LEGEND)
     return save(figure, path)
 
 
 def plot_training_curves(log: str | Path, path: str | Path) -> Path:
-    """Losses and validation figures over the epochs of a run.
+    """Losses and validation metrics over the epochs of a run.
 
     Args:
-        log: the run's ``metrics.jsonl``: one JSON object per epoch with ``epoch``, ``train_loss`` and validation
-            figures.
+        log: The run's ``metrics.jsonl``: one JSON object per epoch with ``epoch``, ``train_loss`` and validation
+            metrics.
         path: PNG file to write.
 
     Raises:
-        FileNotFoundError: there is no such log.
+        FileNotFoundError: The log does not exist.
     """
     records: list[dict[str, Any]] = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines()]
     figure, (losses, figures) = canvas(9, 3.8, 1, 2)
@@ -173,12 +173,12 @@ def plot_training_curves(log: str | Path, path: str | Path) -> Path:
 
 
 def plot_label_curves(labels: ArrayLike, probabilities: ArrayLike, names: Sequence[str], path: str | Path) -> Path:
-    """The ROC curve of each of several labels, over the rows that know it.
+    """ROC curve of each label, over the rows where it is known.
 
     Args:
         labels: (N, C) 1, 0 or NaN for unknown.
         probabilities: (N, C).
-        names: the C names.
+        names: The C names.
         path: PNG file to write.
     """
     y, p = np.asarray(labels), np.asarray(probabilities)
@@ -198,12 +198,12 @@ def plot_label_curves(labels: ArrayLike, probabilities: ArrayLike, names: Sequen
 
 
 def plot_numbers(labels: ArrayLike, answers: ArrayLike, names: Sequence[str], path: str | Path) -> Path:
-    """Predicted against true numbers, one picture a target; on the diagonal they agree.
+    """Predicted against true numbers, one panel per target.
 
     Args:
         labels: (N, T), NaN where unknown.
-        answers: (N, at least T), of which the first T are the values.
-        names: the T names.
+        answers: (N, at least T), the first T columns are the predicted values.
+        names: The T names.
         path: PNG file to write.
     """
     y, said = np.asarray(labels), np.asarray(answers)

@@ -1,6 +1,6 @@
-"""One page that shows an evaluation: figures with intervals, plots, subgroups, and the errors to look at.
+"""HTML report of an evaluation: metrics with intervals, plots, subgroups, and the worst errors.
 
-The page is one file: pictures are inside it, and it asks nothing of a network.
+The report is a single file with embedded images and needs no network.
 """
 
 import base64
@@ -28,18 +28,18 @@ from mmfusion.results import Evaluation, WorstError, calibration_words
 
 logger = logging.getLogger(__name__)
 
-#: errors that are explained with a heat map and words.
+#: Number of errors explained with heat map and words.
 EXPLAINED = 6
 
-#: pixels of the longer side of a picture.
+#: Pixels of the longer side of an image.
 SIDE = 240
 
 PLOTS = {
-    "confusion_matrix.png": ("Confusion matrix", "Rows are true classes, columns what the model said."),
-    "roc.png": ("ROC curves", "Each class against all others."),
-    "reliability.png": ("Reliability", "On the diagonal, a confidence of 0.8 comes true in eight of ten cases."),
-    "values.png": ("Values", "Predicted against true; on the diagonal they agree."),
-    "risk_coverage.png": ("Risk and coverage", "Errors left when only the surest cases are answered."),
+    "confusion_matrix.png": ("Confusion matrix", "Rows are true classes, columns predicted ones."),
+    "roc.png": ("ROC curves", "One-vs-rest."),
+    "reliability.png": ("Reliability", "Accuracy by confidence; a calibrated model is on the diagonal."),
+    "values.png": ("Values", "Predicted against true values."),
+    "risk_coverage.png": ("Risk and coverage", "Error rate if only the most confident cases are answered."),
 }
 
 
@@ -56,13 +56,13 @@ def write_report(
     """Write ``report.html`` into the folder of an evaluation.
 
     Args:
-        predictor: What was measured; it explains the worst errors where captum is installed.
-        evaluation: What was found.
-        cases: The rows that were measured.
-        folder: Where :func:`~mmfusion.evaluation.measure.measure` left its plots.
-        title: Of the page.
-        command: What makes the page again.
-        facts: Further lines of the table about the run, name -> value.
+        predictor: The evaluated model; it explains the worst errors if captum is installed.
+        evaluation: Results.
+        cases: The evaluated rows.
+        folder: Folder with the plots of :func:`~mmfusion.evaluation.measure.measure`.
+        title: Title of the report.
+        command: Command that recreates the report.
+        facts: Additional rows of the table about the run, name -> value.
 
     Returns:
         The file.
@@ -111,7 +111,7 @@ def _model_facts(predictor: Any) -> dict[str, str]:
 
 
 def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor) -> Iterator[dict[str, Any]]:
-    """The worst errors, each with its picture and text, the first ones explained."""
+    """The worst errors with image and text, the first ones explained."""
     rows = AllRows(cases, predictor.processor)
     places = {row: place for place, row in enumerate(cases.frame.index)}
     for number, error in enumerate(worst):
@@ -119,7 +119,7 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
         paths = cases.frame["image"].iloc[place]
         paths = [] if paths is None else [paths] if isinstance(paths, str) else [path for path in paths if path]
         found: dict[str, Any] = dict.fromkeys(("picture", "heat", "words", "columns", "text")) | vars(error)
-        if paths:  # also for a model that reads text alone: whoever looks into the error wants to see the case
+        if paths:  # also for a text-only model, since a reader needs to see the case
             found["picture"] = _small(cases.image_root / paths[len(paths) // 2])
         if predictor.processor.tokenizer is not None:
             found["text"] = predictor.processor.text_of(cases.frame.iloc[place].to_dict())
@@ -130,7 +130,7 @@ def _errors(worst: Sequence[WorstError], cases: CaseTable, predictor: Predictor)
 
 
 def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | None) -> dict[str, Any]:
-    """Heat map and words of one row; nothing where captum is missing, or the row has nothing to explain."""
+    """Heat map and words of one row; empty without captum, or if nothing can be explained."""
     from mmfusion.explanation import explain_item
 
     try:
@@ -143,7 +143,7 @@ def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | No
     found: dict[str, Any] = {}
     heat_maps, pictures, boxes = explanation.heat_maps, explanation.pictures, explanation.boxes
     if heat_maps and pictures and boxes:
-        # of several pictures the one with the most evidence
+        # of several images, the one with the most evidence
         name = max(heat_maps, key=lambda picture: float(heat_maps[picture].max()))
         found["heat"] = _jpeg(_laid_over(pictures[name], heat_maps[name], boxes[name]))
     found["columns"] = explanation.columns
@@ -154,7 +154,7 @@ def _explained(predictor: Predictor, rows: AllRows, place: int, image: Path | No
 
 
 def _laid_over(picture: Any, heat: Any, box: tuple[float, float, float, float]) -> Image.Image:
-    """The picture, small, under the colours of the heat map, transparent where nothing speaks for the class."""
+    """Thumbnail of the image under the heat map, which is transparent without evidence for the class."""
     base = Image.fromarray(picture).convert("RGBA")
     scale = SIDE / max(base.size)
     base = base.resize((round(base.width * scale), round(base.height * scale)))

@@ -1,4 +1,4 @@
-"""``evaluate(config)``: measure a trained model on one split of a data set."""
+"""``evaluate(config)``: evaluate a trained model on one split of a data set."""
 
 import re
 from dataclasses import replace
@@ -24,21 +24,21 @@ from mmfusion.settings import command_line
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Measure a trained model on one split of a data set.
+    """Evaluate a trained model on one split of a data set.
 
-    Figures, predictions and plots are left in ``config.output``, and the page, where one was asked for. A warning
-    counts words that the model does not know, and texts that were cut.
+    Metrics, predictions, plots and, if requested, the report are written to ``config.output``. Warnings count words
+    that the model does not know and truncated texts.
 
     Raises:
-        FileNotFoundError: There is no such model, or there are no such data.
-        ValueError: Bad rows, a split that the data do not have, or options that exclude each other.
+        FileNotFoundError: The model or the data do not exist.
+        ValueError: There are bad rows, the data do not have the split, or options exclude each other.
     """
     name = ",".join(config.model)
     loaded = open_predictor(config.model, calibrated=config.calibrated, calibration=config.calibration)
     predictor = with_template(loaded, config.dataset)
     store = _place_of_points(config, predictor is loaded) if config.store else None
     if config.report and isinstance(predictor, Ensemble):
-        raise ValueError("--report looks into one model; evaluate the models of an ensemble one by one.")
+        raise ValueError("--report needs a single model; evaluate the members of an ensemble separately.")
     read: dict[str, Any] = {"dataset": config.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     read["template"] = template_of(predictor)
     split, cases = read_measured(config.data, config.split, **read)
@@ -62,12 +62,12 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 
 def _validation(config: EvaluateConfig, read: dict[str, Any]) -> CaseTable | None:
-    """The rows to fit conformal sets and thresholds on; None where none were asked for, or a report finds none."""
+    """The rows to fit conformal sets and thresholds on; None if not requested, or absent for a report."""
     needed = config.validation or bool(config.operating_points)
     is_measured = config.split in ("val", "all")
     if needed and is_measured:
         option = "--validation" if config.validation else "--operating_points"
-        raise ValueError(f"{option} fits on the rows of val, which are among those of --split {config.split}.")
+        raise ValueError(f"{option} is fitted on the rows of val, which are part of --split {config.split}.")
     if is_measured or not (needed or config.report):
         return None
     try:
@@ -79,7 +79,7 @@ def _validation(config: EvaluateConfig, read: dict[str, Any]) -> CaseTable | Non
 
 
 def _beside_model(names: list[str], place: str) -> Path:
-    """A folder in the run folder of a local model, and below ``runs`` for any other."""
+    """A folder in the run folder of a local model, or in ``runs`` for any other."""
     if len(names) > 1 or not names[0].startswith("local-dir:"):
         return Path("runs", re.sub("[^A-Za-z0-9._-]+", "-", ",".join(names)), place)
     folder = Path(names[0].removeprefix("local-dir:")).expanduser()
@@ -87,19 +87,19 @@ def _beside_model(names: list[str], place: str) -> Path:
 
 
 def _place_of_points(config: EvaluateConfig, is_as_saved: bool) -> Path:
-    """The folder of the model that operating points are kept in; ValueError where that cannot be."""
+    """The model folder to store operating points in; ValueError if that is not possible."""
     if len(config.model) != 1:
-        raise ValueError("store keeps operating points in the folder of one model.")
+        raise ValueError("store needs a single model, whose folder keeps the operating points.")
     folder = own_folder(config.model[0])
     if "export" in read_config(folder) or not config.calibrated or config.calibration or not is_as_saved:
-        raise ValueError(f"{folder}: operating points are stored of the calibrated model as it is; then export it.")
+        raise ValueError(f"{folder}: operating points are stored with the calibrated model; export it afterwards.")
     return folder
 
 
 def _store(predictor: Predictor, found: Evaluation, folder: Path) -> None:
-    """Keep the operating points in the folder of the model, whose card then tells them."""
+    """Store the operating points in the model's folder and add them to its card."""
     if not found.decisions or not found.decisions.points:
-        raise ValueError("store: no rule could be kept on the rows of val, so that there is no operating point.")
+        raise ValueError("store: no rule could be met on the rows of val, so there is no operating point.")
     predictor.decisions = replace(predictor.decisions, points=[each.point for each in found.decisions.points])
     predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
-    print(f"the operating points are kept in {folder}")
+    print(f"operating points stored in {folder}")

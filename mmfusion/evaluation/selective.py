@@ -1,7 +1,7 @@
-"""Selective prediction: how good the model is on the cases that it is surest of, the others being left to a person.
+"""Selective prediction: accuracy on the most confident cases if the others are referred to a person.
 
-Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017; the area without its
-least possible value: Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers,
+Source: Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017; the excess area over its
+minimum: Geifman, Uziel and El-Yaniv, Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers,
 ICLR 2019.
 """
 
@@ -10,23 +10,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.results import CoveragePoint, Selective
 
-#: shares of the cases that a table shows.
+#: Coverages in the table.
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 1.0)
 
 
 def risk_coverage(wrong: ArrayLike, confidence: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of errors among the k surest cases, for k from 1 to N.
+    """Error rate among the k most confident cases, for k from 1 to N.
 
     Args:
-        wrong: (N,) 1 where the prediction is wrong.
-        confidence: (N,) the larger the surer. Cases of equal confidence come in no order: each counts as their mean.
+        wrong: (N,) 1 for wrong predictions.
+        confidence: (N,) larger is more confident. Ties count as their mean.
 
     Returns:
         Coverage k / N (N,), and risk (N,).
     """
     errors, sure = np.asarray(wrong, dtype=np.float64), np.asarray(confidence)
     if errors.shape != sure.shape or errors.ndim != 1 or not len(errors):
-        raise ValueError(f"Errors and confidence are (N,) with N above 0; got {errors.shape} and {sure.shape}.")
+        raise ValueError(f"Errors and confidence must be (N,) with N above 0; got {errors.shape} and {sure.shape}.")
     _, tie, size = np.unique(-sure, return_inverse=True, return_counts=True)
     ends = np.concatenate([[0], np.cumsum(size)])
     total = np.concatenate([[0.0], np.cumsum(np.bincount(tie, weights=errors))])
@@ -35,12 +35,12 @@ def risk_coverage(wrong: ArrayLike, confidence: ArrayLike) -> tuple[NDArray[np.f
 
 
 def selective_figures(labels: ArrayLike, probabilities: ArrayLike, named: ArrayLike | None = None) -> Selective:
-    """Figures of selective prediction with the largest probability as confidence, at :data:`COVERAGES`.
+    """Metrics of selective prediction with the largest probability as confidence, at :data:`COVERAGES`.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C).
-        named: (N,) the classes that are answered; None takes the likeliest.
+        named: (N,) predicted classes; None uses the most likely ones.
     """
     y, p = np.asarray(labels), np.asarray(probabilities)
     confidence, wrong = p.max(axis=1), (p.argmax(axis=1) if named is None else np.asarray(named)) != y

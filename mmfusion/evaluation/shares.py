@@ -1,4 +1,4 @@
-"""How much a model uses its experts and what its gates let through, over many rows and by class."""
+"""Mean usage of experts and gates, over all rows and by class."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ from mmfusion.results import Shares
 def mean_shares(
     shares: Mapping[str, NDArray[np.float32]], positives: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, Shares]:
-    """Means of the shares over the rows, and over the rows of each class that has any.
+    """Mean shares over the rows, and over the rows of each class that has any.
 
     Args:
-        shares: Name -> (N, n), as :func:`~mmfusion.inference.shares.shares_of` names them.
+        shares: Name -> (N, n), named as in :func:`~mmfusion.inference.shares.shares_of`.
         positives: Class -> (N,) whether a row has it.
     """
 

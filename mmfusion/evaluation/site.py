@@ -1,4 +1,4 @@
-"""What the rows of a site look like as a whole, so that another site can be held beside it."""
+"""Aggregate description of the data of a site, for comparison with another site."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mmfusion.data import CaseTable, Processor
 from mmfusion.images.opening import open_image
 from mmfusion.inference.rows import ROW_ERRORS
 
-#: images that are opened for brightness and size, and to tell what a crop leaves out.
+#: Number of images opened for brightness and size, and for the crop.
 OPENED, CROPPED = 200, 20
 
-#: shares of the values that are told of a number.
+#: Quantile levels reported for a number.
 SHARES = (0.05, 0.5, 0.95)
 
-#: what is told of pictures.
+#: Image properties reported.
 PICTURE = ("brightness", "width", "height")
 
 
 def describe_site(cases: CaseTable, processor: Processor, fewest: int = 1) -> dict[str, Any]:
-    """Labels, columns, missing cells, and brightness and size of some images.
+    """Distribution of labels, columns, missing cells, and brightness and size of some images.
 
     Args:
-        cases: The rows; what is told are counts and quantiles, no row.
-        processor: How a model reads them.
-        fewest: Values that quantiles are told of; of fewer they are None.
+        cases: The rows; only counts and quantiles are returned.
+        processor: Processor of the model.
+        fewest: Minimum number of values for quantiles; with fewer they are None.
 
     Returns:
-        ``rows``, ``labels`` (class -> rows; nothing where labels are numbers), ``missing`` (image, text or column ->
+        ``rows``, ``labels`` (class -> rows; omitted for regression), ``missing`` (image, text or column ->
         share), ``columns`` (numeric column -> 5 %, 50 % and 95 % of its values; category -> share of each value that
         the model knows), ``brightness`` (0 to 1), ``width`` and ``height`` (pixels), each the 5 %, 50 % and 95 %.
     """

@@ -1,4 +1,4 @@
-"""Figures of parts of the rows: each value of a metadata column, numbers in bands."""
+"""Metrics of subgroups: each value of a metadata column, or bands of numbers."""
 
 import json
 from collections import Counter
@@ -17,18 +17,18 @@ from mmfusion.names import did_you_mean
 from mmfusion.results import Subgroup
 from mmfusion.task import Task
 
-#: a subgroup of fewer rows than this is named small: its figures are a matter of chance.
+#: Subgroups with fewer rows are marked small, since their metrics are unreliable.
 SMALL = 50
 
-#: a column of more texts than this names rows, not subgroups.
+#: A column with more distinct texts identifies rows rather than subgroups.
 MOST = 50
 
-#: numbers of more different values than this are put in bands.
+#: Numbers with more distinct values are put in bands.
 FEW_NUMBERS = 5
 
 MISSING = "(missing)"
 
-#: of an interval -> what the columns of its ends are called.
+#: End of an interval -> suffix of its column.
 ENDS = {"value": "", "low": "_low", "high": "_high"}
 
 
@@ -45,19 +45,19 @@ def subgroup_figures(
 
     Args:
         frame: N rows of ``CaseTable.frame``.
-        labels: (N,) positions of the true classes.
+        labels: (N,) true class indices.
         probabilities: (N, C).
-        groups: (N,) what the bootstrap draws as a whole.
-        columns: names of metadata columns. Numbers go into thirds of the rows; ``age:10`` puts them into bands of ten.
-        task: Whose labels and answers they are; None takes those of ``multiclass``.
+        groups: (N,) units of the bootstrap.
+        columns: Names of metadata columns. Numbers are split into thirds of the rows; ``age:10`` into bands of ten.
+        task: Task of labels and answers; None means ``multiclass``.
         bootstrap: ``replicates``, ``level`` and ``seed`` of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
 
     Returns:
-        Column -> its subgroups in order. Rows without a value are a subgroup too; one of fewer than :data:`SMALL` rows
-        is marked.
+        Column -> its ordered subgroups. Rows without a value form a subgroup; those with fewer than :data:`SMALL` rows
+        are marked.
 
     Raises:
-        ValueError: no such column, a band width for texts, or a column with a text for nearly every row.
+        ValueError: The column does not exist, has texts but a band width, or has a distinct text in almost every row.
     """
     result: dict[str, list[Subgroup]] = {}
     for wanted in columns:
@@ -76,7 +76,7 @@ def subgroup_figures(
 
 
 def _classes(labels: NDArray[Any], task: Task | None) -> int:
-    """Number of classes that some rows have."""
+    """Number of classes that have rows."""
     if task is None:
         return len(np.unique(labels))
     return sum(bool(rows.any()) for rows in task.positives(labels).values())
@@ -94,7 +94,7 @@ def write_subgroups(subgroups: Mapping[str, Sequence[Subgroup]], path: str | Pat
 
 
 def _numeric(values: pd.Series, width: str) -> bool:
-    """Whether a column is to be put in bands: all numbers, and many of them or a width."""
+    """Whether to put a column in bands: all numbers, and many of them or a width is given."""
     try:
         numbers = values.dropna().astype(float)
     except ValueError:
@@ -103,32 +103,30 @@ def _numeric(values: pd.Series, width: str) -> bool:
 
 
 def _named(column: str, values: pd.Series, width: str) -> tuple[list[str], list[str]]:
-    """Names of the subgroups, the largest first, and the name of each row."""
+    """Names of the subgroups, largest first, and the name of each row."""
     if width:
-        raise ValueError(
-            f"Subgroups of {column!r} in bands of {width}: the column holds no numbers; leave the width out."
-        )
+        raise ValueError(f"Subgroups of {column!r} in bands of {width}: the column is not numeric; remove the width.")
     of_row = values.fillna(MISSING).tolist()
     counts = dict(sorted(Counter(of_row).items()))
     if len(counts) > MOST:
         raise ValueError(
-            f"{column!r} has {len(counts)} different values, which are no subgroups; choose a column of at most {MOST}."
+            f"{column!r} has {len(counts)} distinct values, too many subgroups; choose a column with at most {MOST}."
         )
     return sorted(counts, key=lambda name: (name == MISSING, -counts[name])), of_row
 
 
 def _banded(column: str, values: pd.Series, width: str) -> tuple[list[str], list[str]]:
-    """Names of the bands, the lowest first, and the name of each row."""
+    """Names of the bands, lowest first, and the name of each row."""
     numbers = values.astype(float).to_numpy()
     known = numbers[~np.isnan(numbers)]
     if width:
         step = _width(column, width)
-        places = np.floor(np.round(numbers / step, 9))  # 0.3 / 0.1 is a little less than 3
+        places = np.floor(np.round(numbers / step, 9))  # 0.3 / 0.1 is slightly less than 3
         ends = np.unique(places[~np.isnan(places)])
-        # in full, without the last digits' rounding error
+        # rounded to hide floating-point error
         bands = {place: f"{place * step:.12g} to <{(place + 1) * step:.12g}" for place in ends}
     else:
-        # thirds of the rows; where many rows share a number, fewer bands
+        # thirds of the rows; fewer bands if many rows share a number
         edges = np.unique(np.quantile(known, [1 / 3, 2 / 3], method="inverted_cdf"))
         edges = edges[edges < known.max()]
         places = np.where(np.isnan(numbers), np.nan, np.searchsorted(edges, numbers))
@@ -144,5 +142,5 @@ def _width(column: str, width: str) -> float:
     except ValueError:
         step = 0.0
     if not (0 < step < float("inf")):
-        raise ValueError(f"Subgroups of {column!r}: a band is a number above 0 wide, e.g. {column}:10; got {width!r}.")
+        raise ValueError(f"Subgroups of {column!r}: a band width must be above 0, e.g. {column}:10; got {width!r}.")
     return step

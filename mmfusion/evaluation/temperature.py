@@ -1,8 +1,8 @@
 """Temperature scaling of probabilities.
 
 Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, sec. 4.2. The temperature is applied to the
-mean over test-time augmentations where there are several (Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation
-and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``, scaled to sum to one, is
+mean over test-time augmentations if there are several (Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation
+and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``, normalized, is
 ``softmax(logits / T)``, and ``T`` undoes ``1 / T``.
 """
 
@@ -13,33 +13,33 @@ from scipy.special import log_softmax, softmax
 
 from mmfusion.evaluation.weighted import checked
 
-#: temperatures that are looked at. Outside, the validation rows say nothing about how sure to be.
+#: Search range. More extreme temperatures are not supported by the validation rows.
 RANGE = (0.05, 20.0)
 
 
 def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """``softmax(logits / T)`` from ``softmax(logits)``: (N, C) -> (N, C). The order of the classes stays.
+    """``softmax(logits / T)`` from ``softmax(logits)``: (N, C) -> (N, C). The ranking of the classes is unchanged.
 
-    ``temper(temper(p, T), 1 / T)`` is p again.
+    ``temper(temper(p, T), 1 / T)`` is p.
 
     Raises:
-        ValueError: the temperature is not above 0.
+        ValueError: The temperature is not above 0.
     """
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"A temperature is a number above 0; got {temperature}.")
+        raise ValueError(f"A temperature must be above 0; got {temperature}.")
     return softmax(as_logits(probabilities) / temperature, axis=-1)
 
 
 def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """The temperature with the smallest negative log-likelihood.
+    """Temperature that minimizes the negative log-likelihood.
 
     Args:
-        labels: (N,) int, of rows that the model was not trained on.
-        probabilities: (N, C), not calibrated.
+        labels: (N,) int, of rows not used for training.
+        probabilities: (N, C), uncalibrated.
 
     Returns:
-        T in :data:`RANGE`; above 1 the model is too sure. 1 where all rows are classified rightly: no error tells how
-        sure to be, and the likelihood would ask for certainty.
+        T in :data:`RANGE`; above 1 means an overconfident model. 1 if all rows are classified correctly, since the
+        optimum would be infinite confidence.
     """
     p = np.asarray(probabilities)
     y, p = checked(labels, p, range(p.shape[-1]))
@@ -50,7 +50,7 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, y].mean())
 
-    # convex in 1 / T, hence with one minimum in log T too
+    # convex in 1 / T, so there is one minimum in log T
     found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-7})
     return float(np.exp(found.x))
 
@@ -62,21 +62,21 @@ def row_losses(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float6
 
 
 def as_logits(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Logits of probabilities (N, C), up to a constant per row, finite."""
+    """Finite logits of probabilities (N, C), up to a constant per row."""
     p = np.asarray(probabilities, dtype=np.float64)
-    # a softmax in float32 says 0 for what is less than this
+    # a float32 softmax returns 0 for anything smaller
     return np.log(p.clip(np.finfo(np.float32).smallest_subnormal))
 
 
 def fit_label_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
-    """The temperature of one label with the smallest negative log-likelihood of ``sigmoid(logits / T)``.
+    """Temperature of one label that minimizes the negative log-likelihood of ``sigmoid(logits / T)``.
 
     Args:
-        labels: (N,) 1 or 0, of rows that the model was not trained on.
-        logits: (N,) log odds.
+        labels: (N,) 1 or 0, of rows not used for training.
+        logits: (N,) log-odds.
 
     Returns:
-        T in :data:`RANGE`; 1 where all rows are said rightly.
+        T in :data:`RANGE`; 1 if all rows are classified correctly.
     """
     sign = np.where(np.asarray(labels) == 1, 1.0, -1.0)
     margin = sign * np.asarray(logits, dtype=np.float64)

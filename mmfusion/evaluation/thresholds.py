@@ -1,4 +1,4 @@
-"""Decision thresholds: from which probability of a class on to raise the alarm, so as to miss few of its cases."""
+"""Decision thresholds: probability of a class above which to raise an alarm, given a target sensitivity."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,23 +11,23 @@ from mmfusion.evaluation.intervals import ratio_interval
 from mmfusion.figures import Interval
 from mmfusion.results import Threshold
 
-#: share of a score by which a threshold lies below it.
+#: Relative distance of a threshold below the score that it is based on.
 HAIR = 1e-6
 
 
 def sensitivity_threshold(positive: ArrayLike, score: ArrayLike, sensitivity: float) -> float | None:
-    """The largest threshold at which ``score >= threshold`` finds at least this share of the positive rows.
+    """The largest threshold at which ``score >= threshold`` has at least this sensitivity.
 
     Args:
         positive: (N,) bool.
         score: (N,) probability of the class.
-        sensitivity: wanted share, above 0 and at most 1.
+        sensitivity: Target, above 0 and at most 1.
 
     Returns:
-        One of the positive rows' scores, hence a threshold with the highest specificity; None without positive rows.
+        A score of a positive row, hence the threshold with the highest specificity; None without positive rows.
     """
     if not 0 < sensitivity <= 1:
-        raise ValueError(f"A sensitivity is above 0 and at most 1, e.g. 0.9; got {sensitivity}.")
+        raise ValueError(f"A sensitivity must be above 0 and at most 1, e.g. 0.9; got {sensitivity}.")
     found = np.sort(np.asarray(score)[np.asarray(positive, dtype=bool)])[::-1]
     if not len(found):
         return None
@@ -35,24 +35,24 @@ def sensitivity_threshold(positive: ArrayLike, score: ArrayLike, sensitivity: fl
 
 
 def rule_threshold(positive: ArrayLike, score: ArrayLike, rule: Rule, prevalence: float | None = None) -> float | None:
-    """The threshold that keeps a rule and raises as few alarms (sensitivity), or as many (the others), as it allows.
+    """The threshold that meets a rule with the fewest alarms (sensitivity) or the most (other rules).
 
     Args:
         positive: (N,) bool.
         score: (N,) probability.
-        rule: What to keep.
-        prevalence: Share of positives at which ``alarms`` count; None takes that of the rows.
+        rule: Rule to meet.
+        prevalence: Prevalence assumed for ``alarms``; None uses that of the rows.
 
     Returns:
-        A hair below one of the scores, so that rounding does not silence that row; None where no score keeps the rule,
-        or there are no rows of the kind that it is about.
+        Slightly below one of the scores, to be robust to rounding; None if no score meets the rule or there are no rows
+        of the kind it needs.
     """
     y, p = np.asarray(positive, dtype=bool), np.asarray(score, dtype=np.float64)
     if rule.figure == "sensitivity":
         chosen = sensitivity_threshold(y, p, rule.limit)
         return None if chosen is None else chosen * (1 - HAIR)
     candidates = np.unique(p)
-    # share of each kind of rows with at least the score
+    # share of each kind of rows with at least this score
     hits, false = (1 - np.searchsorted(np.sort(p[kind]), candidates, "left") / max(1, kind.sum()) for kind in (y, ~y))
     if not (~y).any() or (rule.figure == "alarms" and prevalence is not None and not y.any()):
         return None
@@ -69,18 +69,18 @@ def threshold_figures(
     class_names: Sequence[str],
     sensitivity: float = 0.9,
 ) -> dict[str, Threshold]:
-    """Thresholds from the validation rows, and what they do on others.
+    """Thresholds from the validation rows and their metrics on other rows.
 
     Args:
-        validation: labels (M,) and probabilities (M, C) that choose the thresholds.
-        measured: labels (N,) and probabilities (N, C) that they are tried on.
-        groups: (N,) what the bootstrap draws as a whole.
-        class_names: the C names.
-        sensitivity: wanted on the validation rows.
+        validation: Labels (M,) and probabilities (M, C) to choose the thresholds on.
+        measured: Labels (N,) and probabilities (N, C) to evaluate them on.
+        groups: (N,) units of the bootstrap.
+        class_names: The C names.
+        sensitivity: Target on the validation rows.
 
     Returns:
-        Class -> threshold, with sensitivity and specificity of the measured rows. The intervals take the threshold as
-        given: they hold the chance in the measured rows, not that in the validation rows.
+        Class -> threshold, with sensitivity and specificity on the evaluated rows. The intervals treat the threshold as
+        fixed: they ignore the variation of the validation rows.
     """
     y, p = measured
     result: dict[str, Threshold] = {}

@@ -1,6 +1,6 @@
-"""The same rows under many weightings: what metrics read. Each intermediate result is computed once.
+"""The same rows under many weightings, as used by metrics. Each intermediate result is computed once.
 
-Weights stand in for copies of rows: a weight of 2 counts a row twice. With all weights 1 a metric has its plain value.
+Weights replace copies of rows: a weight of 2 counts a row twice. Weights of 1 give the plain metric.
 """
 
 from collections.abc import Sequence
@@ -12,27 +12,26 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: bins of confidence of the calibration error, and of the reliability diagram.
+#: Bins of confidence of the calibration error and the reliability diagram.
 BINS = 15
 
 
 class Rows:
-    """Labels and probabilities with what follows from them alone, whatever the weights.
+    """Labels, probabilities and quantities that do not depend on the weights.
 
     Args:
-        labels: (N,) int, the true class of each row.
-        probabilities: (N, C), each row sums to one.
+        labels: (N,) int, true classes.
+        probabilities: (N, C), each row sums to 1.
 
     Attributes:
         classes: C.
-        predicted: (N,) positions of the likeliest classes.
+        predicted: (N,) indices of the top classes.
         confidence: (N,) largest probability of each row.
-        correct: (N,) 1 where the likeliest class is the true one.
-        true_one_hot: (N, C) the true classes.
-        predicted_one_hot: (N, C) the likeliest classes.
-        surprise: (N,) negative natural logarithm of the true class's probability, clipped as scikit-learn's
-            ``log_loss``.
-        squared_distance: (N,) from the one-hot label, summed over classes.
+        correct: (N,) 1 if the top class is the true one.
+        true_one_hot: (N, C) one-hot true classes.
+        predicted_one_hot: (N, C) one-hot top classes.
+        surprise: (N,) negative log probability of the true class, clipped as in scikit-learn's ``log_loss``.
+        squared_distance: (N,) squared distance from the one-hot label, summed over classes.
 
     Raises:
         ValueError: See :func:`checked`.
@@ -51,11 +50,11 @@ class Rows:
         return len(self.labels)
 
     def decided(self, p: Floats) -> NDArray[np.int64]:
-        """(N,) the class that is named for each row."""
+        """(N,) predicted class of each row."""
         return p.argmax(axis=1)
 
     def weighted(self, weights: Floats) -> "Weighted":
-        """The rows under weights (R, N), at least 0."""
+        """The rows under nonnegative weights (R, N)."""
         return Weighted(self, weights)
 
     @cached_property
@@ -65,7 +64,7 @@ class Rows:
 
     @cached_property
     def rankings(self) -> list[tuple[NDArray[np.int64], ...]]:
-        """Of each class: its rows, the others by rising score, and how many of those score less, and not more."""
+        """Per class: its rows, the others by increasing score, and how many of those score lower, and not higher."""
         return [self._ranking(self.labels == c, self.probabilities[:, c]) for c in range(self.classes)]
 
     @staticmethod
@@ -81,18 +80,18 @@ class Weighted:
 
     Args:
         rows: N rows of C classes.
-        weights: (R, N), at least 0.
+        weights: (R, N), nonnegative.
 
     Attributes:
         rows: The rows, unweighted.
-        labels: (N,) positions of the true classes.
+        labels: (N,) true class indices.
         probabilities: (N, C).
         weights: (R, N).
     """
 
     def __init__(self, rows: Rows, weights: Floats) -> None:
         self.rows, self.labels, self.probabilities = rows, rows.labels, rows.probabilities
-        # rows first: picking and adding up rows then runs along contiguous replicates
+        # rows first, so that selecting and adding rows runs along contiguous replicates
         self._weights = np.ascontiguousarray(weights.T)
         self.weights = self._weights.T
 
@@ -101,7 +100,7 @@ class Weighted:
         return self.weights @ values
 
     def mean(self, values: Floats) -> Floats:
-        """Weighted means of a figure of each row: (N,) -> (R,); NaN where no row has weight."""
+        """Weighted means of a per-row quantity: (N,) -> (R,); NaN if no row has weight."""
         return ratio(self.sum(values), self.total)
 
     @cached_property
@@ -116,12 +115,12 @@ class Weighted:
 
     @cached_property
     def claimed(self) -> Floats:
-        """(R, C) weight of the rows that are predicted as each class."""
+        """(R, C) weight of the rows predicted as each class."""
         return self.sum(self.rows.predicted_one_hot)
 
     @cached_property
     def hits(self) -> Floats:
-        """(R, C) weight of the rows of each class that are predicted as such."""
+        """(R, C) weight of the correctly predicted rows of each class."""
         return self.sum(self.rows.true_one_hot * self.rows.correct[:, None])
 
     @cached_property
@@ -136,18 +135,18 @@ class Weighted:
 
     @cached_property
     def f1(self) -> Floats:
-        """(R, C), NaN for a class that has no row and is never predicted."""
+        """(R, C), NaN for a class without rows that is never predicted."""
         return ratio(2 * self.hits, self.support + self.claimed)
 
     @cached_property
     def calibration_error(self) -> Floats:
-        """(R,) expected calibration error of the top label."""
-        # bins count by their rows: the sum of the gaps in a bin is its weight times the gap of its means
+        """(R,) expected calibration error of the top class."""
+        # the sum of the gaps in a bin is its weight times the gap of its means
         return ratio(np.abs(self.sum(self.rows.calibration_gaps)).sum(axis=1), self.total)
 
     @cached_property
     def auroc(self) -> Floats:
-        """(R, C) share of the pairs of a row of the class and another in which the former scores higher, ties half."""
+        """(R, C) share of pairs of a row of the class and another in which the former scores higher, ties count 0.5."""
         return np.stack([self._auroc(*ranking) for ranking in self.rows.rankings], axis=1)
 
     def _auroc(self, positives: Any, negatives: Any, less: Any, not_more: Any) -> Floats:
@@ -159,27 +158,27 @@ class Weighted:
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """Quotient of two arrays of one shape; NaN where the whole is 0."""
+    """Elementwise quotient; NaN where the denominator is 0."""
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def mean_over_classes(values: Floats) -> Floats:
-    """Mean over the classes (last axis) where the figure is defined: (R, C) -> (R,)."""
+    """Mean over the classes (last axis) with a defined value: (R, C) -> (R,)."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
 
 
 def confidence_bins(confidence: ArrayLike) -> NDArray[np.int64]:
-    """The bin of each confidence: (N,) in [0, 1] -> (N,) in ``range(BINS)``, equal widths ``(lo, hi]``."""
+    """Bin of each confidence: (N,) in [0, 1] -> (N,) in ``range(BINS)``, equal widths ``(lo, hi]``."""
     return np.clip(np.ceil(np.asarray(confidence) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def checked(labels: ArrayLike, probabilities: ArrayLike, names: Sequence[Any]) -> tuple[NDArray[np.int64], Floats]:
-    """Labels (N,) and probabilities (N, C) as arrays, the latter summing to one.
+    """Labels (N,) and probabilities (N, C) as arrays; the latter sum to 1.
 
     Raises:
-        ValueError: No rows, shapes that do not match, labels outside the classes, or probabilities that are not finite
-            or do not sum to one.
+        ValueError: There are no rows, shapes do not match, labels are out of range, or probabilities are not finite or
+            do not sum to 1.
     """
     y, p, count = np.asarray(labels), np.asarray(probabilities, dtype=np.float64), len(names)
     if p.ndim != 2 or p.shape[1] != count or y.shape != p.shape[:1]:
@@ -190,11 +189,11 @@ def checked(labels: ArrayLike, probabilities: ArrayLike, names: Sequence[Any]) -
     if count < 2:
         raise ValueError(f"Metrics need at least two classes; got {list(names)}.")
     if len(y) == 0:
-        raise ValueError("There are no labelled rows to evaluate.")
+        raise ValueError("There are no labeled rows to evaluate.")
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= count:
         raise ValueError(f"Labels must be integers from 0 to {count - 1}; got {np.unique(y)[:5].tolist()}.")
     if len(bad := np.flatnonzero(~np.isfinite(p).all(axis=1))):
-        raise ValueError(f"Probabilities of {len(bad)} of {len(p)} rows are not finite, the first is row {bad[0]}.")
+        raise ValueError(f"Probabilities of {len(bad)} of {len(p)} rows are not finite, first in row {bad[0]}.")
     total = p.sum(axis=1, keepdims=True)
     if len(off := np.flatnonzero((np.abs(total[:, 0] - 1) > 1e-2) | (p < 0).any(axis=1))):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Experiments: runs that differ in one thing, and what the difference is worth. Light to import."""
+"""Experiments: runs that differ in one setting, and statistics of their differences. Imports no heavy library."""
 
 from typing import TYPE_CHECKING
 

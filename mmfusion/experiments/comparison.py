@@ -1,4 +1,4 @@
-"""``compare(experiment)``: train every row with every seed, and say what the differences are worth."""
+"""``compare(experiment)``: train every row with every seed, and test the differences."""
 
 import multiprocessing
 import os
@@ -34,15 +34,15 @@ from mmfusion.training.build import with_task
 from mmfusion.training.check import check_settings
 from mmfusion.training.contents import check_contents
 
-#: values of a column that are left out in turn; more of them look like patients.
+#: Maximum number of values of a column for ``leave_out``; more look like patients.
 MOST_SITES = 20
 
 
 @dataclass
 class Comparison:
-    """What an experiment gave: one result per row, the base first, and the ``text`` of ``results.md``.
+    """Results of an experiment: one per row, the base first, and the ``text`` of ``results.md``.
 
-    With ``leave_out``, ``sites`` has the results on each part that was left out; the others are of all parts together.
+    With ``leave_out``, ``sites`` has the results on each left-out part; the others are over all parts together.
     """
 
     config: ExperimentConfig
@@ -51,22 +51,22 @@ class Comparison:
     sites: dict[str, list[RowResult]] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """The tables and sentences, and where they are."""
+        """The tables and sentences, and their location."""
         tables = "results.md, results.csv" if self.config.runs else "results.md, results.csv, runs.csv"
         return f"\n{self.text}\n{tables} and differences.png are in {self.config.output}"
 
 
 @sole_writer
 def compare(experiment: ExperimentConfig) -> Comparison:
-    """Run an experiment, or go on with one, and write its tables; or compare finished runs (``experiment.runs``).
+    """Run or resume an experiment and write its tables; or compare finished runs (``experiment.runs``).
 
-    All rows are trained on the same split with the same seeds. A run that fails (a learning rate that diverges) is told
-    in the tables and stops no other. ``results.md``, ``results.csv``, ``runs.csv`` and ``differences.png`` are left in
-    ``experiment.output``.
+    All rows are trained on the same split with the same seeds. Failed runs (such as a diverging learning rate) are
+    listed in the tables and do not stop the others. ``results.md``, ``results.csv``, ``runs.csv`` and
+    ``differences.png`` are written to ``experiment.output``.
 
     Raises:
-        ValueError: a setting that does not exist, or that the data do not allow.
-        FileNotFoundError: the data, or the predictions of a finished run, are missing.
+        ValueError: A setting does not exist, or the data do not allow it.
+        FileNotFoundError: The data, or the predictions of a finished run, are missing.
     """
     load_plugins(experiment.run.plugins)
     if experiment.runs:
@@ -96,11 +96,11 @@ def compare(experiment: ExperimentConfig) -> Comparison:
     of_folds = "" if fixed else f" x {len(folds)} folds"
     print(f"{len(rows)} rows x {len(experiment.seeds)} seeds{of_folds} in {output}, now {runs[0]}", flush=True)
     finished: dict[tuple[str, int, Any], dict[str, Any]] = {}
-    began, at_first = time.monotonic(), _unfinished(runs)  # runs of an earlier call tell no pace
+    began, at_first = time.monotonic(), _unfinished(runs)  # earlier runs are excluded from the time estimate
     for i, (run, result) in enumerate(_results(experiment, runs, images_checked=sound), start=1):
         finished[run.row, run.seed, run.fold] = result
         told = result.get("error")
-        if told is None:  # the rows of a fold may be of one class, and have no AUROC
+        if told is None:  # the rows of a fold may have a single class and no AUROC
             figure = result["figures"][experiment.metric]
             told = f"{experiment.metric} {'undefined' if figure is None else f'{figure:.4f}'}"
         todo = _unfinished(runs)
@@ -132,20 +132,20 @@ def _check(experiment: ExperimentConfig, task: Task) -> None:
     if experiment.alarm:
         task.need_one_class("alarm")
     if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
-        raise ValueError(f"seeds must be different numbers, at least one; got {experiment.seeds}.")
+        raise ValueError(f"seeds must be distinct numbers, at least one; got {experiment.seeds}.")
     if experiment.jobs < 1 or experiment.replicates < 1 or not 0 < experiment.level < 1:
         raise ValueError(
-            f"jobs and replicates are at least 1 and level lies between 0 and 1; got {experiment.jobs}, "
+            f"jobs and replicates must be at least 1 and level between 0 and 1; got {experiment.jobs}, "
             f"{experiment.replicates} and {experiment.level}."
         )
     if not all(0 < threshold < 1 for threshold in experiment.benefit_thresholds):
-        raise ValueError(f"benefit_thresholds lie between 0 and 1; got {experiment.benefit_thresholds}.")
+        raise ValueError(f"benefit_thresholds must be between 0 and 1; got {experiment.benefit_thresholds}.")
 
 
 def _folds(
     experiment: ExperimentConfig, cases: CaseTable, config: RunConfig, output: Path
 ) -> dict[Any, dict[str, Any]]:
-    """What to test on in turn -> the settings of a run that is; ``{None: {}}`` where the split is fixed."""
+    """Part to test on -> split settings of a run; ``{None: {}}`` for a fixed split."""
     if experiment.leave_out is not None:
         return _sites(experiment.leave_out, cases, config, output / "splits")
     if not experiment.cross_validate:
@@ -156,16 +156,16 @@ def _folds(
         )
     folds = sorted(set(cases.frame[column].dropna()), key=lambda fold: (len(fold), fold))
     if len(folds) < 3:
-        raise ValueError(f"cross_validate needs three folds at least (test, validation, training); got {folds}.")
+        raise ValueError(f"cross_validate needs at least three folds (test, validation, training); got {folds}.")
     following = [*folds[1:], folds[0]]
     return {fold: {"dataset.folds": {"test": [fold], "val": [val]}} for fold, val in zip(folds, following, strict=True)}
 
 
 def _sites(column: str, cases: CaseTable, config: RunConfig, folder: Path) -> dict[Any, dict[str, Any]]:
-    """Each value of a column -> a split in which its rows are for testing, and validation rows are drawn of the others.
+    """Each value of a column -> a split with its rows as test rows and validation rows drawn from the others.
 
-    No group is on both sides: all rows of a patient of two hospitals are test rows of each, where they do not count for
-    the other.
+    Groups are never divided between training and test: all rows of a patient of two hospitals are test rows of both,
+    but only those of the hospital in question are evaluated.
     """
     if column not in cases.frame:
         raise ValueError(f"leave_out: there is no column {column!r}; {did_you_mean(column, list(cases.frame))}")
@@ -173,9 +173,9 @@ def _sites(column: str, cases: CaseTable, config: RunConfig, folder: Path) -> di
     sites = sorted(set(values.dropna()))
     if not 2 <= len(sites) <= MOST_SITES:
         shown = ", ".join(map(repr, sites[:3]))
-        raise ValueError(f"leave_out: {column!r} has {len(sites)} values ({shown}); it takes 2 to {MOST_SITES}.")
+        raise ValueError(f"leave_out: {column!r} has {len(sites)} values ({shown}); 2 to {MOST_SITES} are supported.")
     if unknown := int(values.isna().sum()):
-        print(f"leave_out: {unknown} of {len(values)} rows have no {column}; they are never tested on")
+        print(f"leave_out: {unknown} of {len(values)} rows have no {column}; they are never test rows")
     folder.mkdir(parents=True, exist_ok=True)
     dataset = replace(config.dataset, test_fraction=0.0)
     found: dict[Any, dict[str, Any]] = {}
@@ -193,7 +193,7 @@ def _sites(column: str, cases: CaseTable, config: RunConfig, folder: Path) -> di
 
 
 def _with_split(row: Row, cases: CaseTable, output: Path) -> Row:
-    """The row on the split that the base's seed draws, kept in the experiment's folder, whatever the seed of a run."""
+    """The row on the split of the base's seed, stored in the experiment's folder and shared by all runs."""
     path = output / "split.csv"
     if not path.exists():
         write_split_table(cases.split_or_draw(row.config.dataset, row.config.seed), path)
@@ -203,7 +203,7 @@ def _with_split(row: Row, cases: CaseTable, output: Path) -> Row:
 def _results(
     experiment: ExperimentConfig, runs: list[Run], *, images_checked: bool
 ) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Each run with what came out of it, as they end."""
+    """Each run with its result, in order of completion."""
 
     def options(run: Run) -> dict[str, Any]:
         return {"images_checked": images_checked, "keep_model": experiment.keep_models, "cost": run.first}
@@ -212,7 +212,7 @@ def _results(
         for run in runs:
             yield run, _finished(run, **options(run))
         return
-    # the features that all rows share are computed by the first run, and not by each of those that start together
+    # the first run computes features shared by all rows, so that parallel runs do not repeat it
     alone = 1 if runs[0].config.train.feature_cache is not None else 0
     threads = max(1, (os.cpu_count() or 1) // experiment.jobs)
     context = multiprocessing.get_context("spawn")
@@ -240,7 +240,7 @@ def _finished(run: Run, **options: Any) -> dict[str, Any]:
 def _predictions(
     row: Row, runs: list[Run], finished: dict[tuple[str, int, Any], dict[str, Any]], counted: Mapping[Path, set[str]]
 ) -> dict[int, RunPredictions]:
-    """Seed -> test predictions of a row, all folds together; seeds in which a run failed are left out."""
+    """Seed -> test predictions of a row over all folds; seeds with a failed run are omitted."""
     folders: dict[int, list[Path]] = {}
     failed = {seed for (name, seed, _), result in finished.items() if name == row.name and "error" in result}
     for run in runs:

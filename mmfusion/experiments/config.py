@@ -1,4 +1,4 @@
-"""Options of experiments. Plain dataclasses: importing this module loads no heavy library."""
+"""Options of experiments. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from mmfusion.data.memory import as_setting
 from mmfusion.names import check_choice
 from mmfusion.training.config import RunConfig
 
-#: each modality alone, and what is fitted without a network.
+#: Each modality alone, and references without a network.
 BASELINES = ("modalities", "prior", "gradient_boosting")
 
 
@@ -37,12 +37,12 @@ class ExperimentConfig:
             each of ``benefit_thresholds``.
         benefit_thresholds: Threshold probabilities for the net benefit.
         metric: Metric of the verdicts and the figure; None uses the task's default.
-        data: Root folder of the data set; None takes the run's own.
+        data: Root folder of the data set; None uses the run's own.
         output: Folder of the experiment: runs, tables and figure; default ``runs/study``, for finished runs
             ``runs/comparison``. A stopped experiment continues there.
         jobs: Number of parallel runs, each in a process with its share of the cores.
         replicates: Number of bootstrap replicates.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
         keep_models: Keep the best model of each run, in addition to its metrics and predictions.
     """
 
@@ -69,13 +69,13 @@ class ExperimentConfig:
         self.data = as_setting(self.data) if self.data is not None else None
         self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
         if self.leave_out is not None and self.cross_validate:
-            raise ValueError("leave_out and cross_validate are two ways to split the rows; choose one.")
+            raise ValueError("leave_out and cross_validate exclude each other; choose one.")
         for name in self.named_baselines:
             check_choice("baselines", name, BASELINES)
 
     @property
     def splits_anew(self) -> bool:
-        """Whether the split of the data set itself is not used."""
+        """Whether the split of the data set is ignored."""
         return self.cross_validate or self.leave_out is not None
 
     @property
@@ -110,7 +110,7 @@ class SweepConfig:
         trials: Number of trials, including those of a stopped sweep in the same folder.
         metric: Validation metric to optimize; None uses ``run.train.metric``.
         seed: Seed of the search.
-        data: Root folder of the data set; None takes the run's own.
+        data: Root folder of the data set; None uses the run's own.
         output: Folder of the sweep. A stopped sweep continues there.
         keep_models: Keep the best model of each trial, in addition to its metrics.
     """

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, arithmetic and time per case."""
+"""Cost of a model: parameters, FLOPs and time per case."""
 
 import contextlib
 import copy
@@ -19,7 +19,7 @@ from mmfusion.models import load_model
 from mmfusion.training.build import freeze
 from mmfusion.training.config import RunConfig
 
-#: cases that are run at once, and how often, for the time per case.
+#: Batch size and number of repetitions for the time per case.
 BATCH, REPEATS = 8, 5
 
 
@@ -27,17 +27,17 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
     """Cost of a saved model on the first test rows of a run, towers included.
 
     Args:
-        folder: the saved model.
-        config: the run that made it.
+        folder: The saved model.
+        config: The run that trained it.
 
     Returns:
-        ``parameters`` and ``trained_parameters``; ``gflops`` per case: two for every multiplication and addition of
-        convolutions and matrix products (what scans and activations do is not counted); ``ms``, the median time per
-        case in a batch of 8 on this machine, beside whatever else it was doing.
+        ``parameters`` and ``trained_parameters``; ``gflops`` per case, counting two per multiply-add of convolutions
+        and matrix products (without scans and activations); ``ms``, the median time per case in a batch of 8 on this
+        machine under its current load.
     """
     model, processor = load_model(folder), Processor.from_pretrained(folder)
     parameters = sum(p.numel() for p in model.parameters())
-    tuned = copy.deepcopy(model)  # adapters would count as the model's own work
+    tuned = copy.deepcopy(model)  # adapters would be counted as part of the model
     freeze(tuned, config.train)
     trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     cases = read_cases(config.data, config.dataset).resolve(config.dataset.on_bad_row)
@@ -48,9 +48,9 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
     model.eval()
     seconds = []
     with torch.inference_mode():
-        # fused attention and recurrences come apart into matrix products, which are what is counted
+        # fused attention and recurrences are decomposed into matrix products, which can be counted
         with (
-            warnings.catch_warnings(action="ignore"),  # of torch, about GPUs that are not there
+            warnings.catch_warnings(action="ignore"),  # torch warns about missing GPUs
             sdpa_kernel(SDPBackend.MATH),
             torch.backends.mkldnn.flags(enabled=False),
             FlopCounterMode(display=False) as counter,
@@ -70,7 +70,7 @@ def cost_of(folder: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def _first_rows(cases: CaseTable, processor: Processor) -> list[dict[str, Any]]:
-    """The first rows that can be read, encoded."""
+    """The first readable rows, encoded."""
     rows, items = AllRows(cases, processor), []
     for i in range(len(rows)):
         with contextlib.suppress(*ROW_ERRORS):

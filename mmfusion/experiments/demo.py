@@ -1,4 +1,4 @@
-"""``mmfusion demo``: invented data that need both modalities, three models, one table."""
+"""``mmfusion demo``: synthetic data that need both modalities, three models, one table."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConf
 ROWS = 700
 TEXT = "{age}-year-old {sex}, lesion on the {localization}."
 
-#: what is compared -> architecture. One image backbone for both, small enough for any laptop.
+#: Label in the table -> architecture. All use the same small image backbone.
 MODELS = {"image": "image_lite0", "text": "text_bert_tiny", "fusion": "mibf_v2_lite0"}
 BACKBONE = "test_resnet"
 
@@ -30,28 +30,28 @@ _MARKER = ".mmfusion-demo"
 
 @dataclass
 class Demo:
-    """What a demo made: ``folder`` with the data, the runs and ``report``, in so many ``seconds``."""
+    """Result of the demo: ``folder`` with the data, the runs and ``report``, and the ``seconds`` it took."""
 
     folder: Path
     report: Path
     seconds: float
 
     def summary(self) -> str:
-        """Where the results are."""
+        """Location of the results."""
         return f"\ndone in {self.seconds:.0f} s; the report is {self.report}, the models are in {self.folder}"
 
 
 def demo(config: DemoConfig) -> Demo:
-    """Make data, train an image-only, a text-only and a fusion model, compare, reload and predict.
+    """Generate data, train an image-only, a text-only and a fusion model, compare, reload and predict.
 
     Raises:
-        FileExistsError: The folder holds something else than an earlier demo.
+        FileExistsError: The folder has contents other than an earlier demo.
     """
     began, threads, folder = time.monotonic(), torch.get_num_threads(), _fresh(Path(config.output))
-    print(f"[1/4] making {ROWS} invented cases in {folder / 'data'}")
+    print(f"[1/4] generating {ROWS} synthetic cases in {folder / 'data'}")
     data = make_demo(folder / "data", n=ROWS, seed=config.seed)
     results: dict[str, TrainResult] = {}
-    # models this small gain little from a second thread, and lose ten times that where cores are shared
+    # models this small gain little from a second thread, and lose ten times as much on shared cores
     torch.set_num_threads(1)
     try:
         for kind, name in MODELS.items():
@@ -72,10 +72,10 @@ def demo(config: DemoConfig) -> Demo:
 
 
 def _fresh(folder: Path) -> Path:
-    """An empty folder, marked as a demo's."""
+    """Create an empty folder marked as a demo's."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / _MARKER).exists():
-            raise FileExistsError(f"{folder} is not empty and no earlier demo; choose another --output.")
+            raise FileExistsError(f"{folder} is not empty and not from an earlier demo; choose another --output.")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).touch()
@@ -83,7 +83,7 @@ def _fresh(folder: Path) -> Path:
 
 
 def _config(kind: str, data: Path, output: Path, seed: int) -> RunConfig:
-    """One run; nothing but the model differs between them."""
+    """A run; only the model differs between runs."""
     return RunConfig(
         data=str(data),
         output=str(output),

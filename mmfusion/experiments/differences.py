@@ -1,4 +1,4 @@
-"""What the difference between two rows of an experiment is worth: intervals over whole groups and seeds."""
+"""Differences between rows of an experiment, with intervals over groups and seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,15 @@ from mmfusion.task import DEFAULT, Task, task_named
 
 Verdict = Literal["better", "worse", "no detectable difference", "not judged: fewer than 3 seeds"]
 
-#: fewer seeds do not tell what another seed would have given.
+#: Minimum number of seeds for a verdict.
 FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """Test predictions of one run (or of all its folds): n ids, labels (n,), probabilities (n, C) of C classes.
+    """Test predictions of a run (or of all its folds): n ids, labels (n,), probabilities (n, C).
 
-    Of another task than ``multiclass`` labels and answers of that.
+    For tasks other than ``multiclass``, labels and answers of the task.
     """
 
     ids: list[str]
@@ -38,19 +38,19 @@ class RunPredictions:
 
     @property
     def asked(self) -> Task:
-        """The task, with these class names."""
+        """The task with these class names."""
         return task_named(DEFAULT if self.task is None else self.task.name, self.class_names)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One metric of one row.
+    """Estimate of one metric for one row.
 
     Attributes:
-        mean: over the seeds; ``low`` and ``high`` are the ends of its interval, over cases and seeds.
-        spread: standard deviation over the seeds (n - 1); None with one seed.
-        difference: of the means, this row minus the base, with the ends of its paired interval; None for the base.
-        verdict: in words; None for the base.
+        mean: Mean over the seeds; ``low`` and ``high`` are the ends of its interval, over cases and seeds.
+        spread: Standard deviation over the seeds (n - 1); None with one seed.
+        difference: Difference of means, this row minus the base, with its paired interval; None for the base.
+        verdict: Verdict in words; None for the base.
     """
 
     mean: float
@@ -65,9 +65,9 @@ class Estimate:
 
 @dataclass
 class RowResult:
-    """What came out of a row: metric -> its estimate, over the seeds that were finished; none where every run failed.
+    """Result of a row: metric -> estimate over the finished seeds; empty if every run failed.
 
-    It was tested on so many ``cases`` of so many ``groups`` (patients); ``runs`` are (seed, fold) -> what the run left.
+    ``cases`` and ``groups`` (patients) are the sizes of the test set; ``runs`` maps (seed, fold) to a run's result.
     """
 
     row: Row
@@ -86,25 +86,25 @@ def compare_rows(
     *,
     fewest_seeds: int = FEWEST_SEEDS,
 ) -> list[RowResult]:
-    """Figures of every row, and their differences to the first.
+    """Metrics of every row, and their differences from the first.
 
-    Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows; runs of one seed are
-    paired. The interval is that of :func:`mean_interval`: how much the difference depends on which cases and which
-    seeds the experiment happened to have.
+    Each replicate draws whole groups (patients, lesions) with replacement, the same for all rows; runs with the same
+    seed are paired. The interval (:func:`mean_interval`) reflects the variation over both cases and seeds.
+
 
     Args:
-        experiment: replicates and level.
-        rows: the base first.
-        predictions: row name -> seed -> predictions.
-        groups: row id -> its group, None where it has none.
-        fewest_seeds: a row of fewer is not judged; 1 judges the models that there are, and not how they were trained.
+        experiment: Number of replicates and confidence level.
+        rows: The rows, the base first.
+        predictions: Row name -> seed -> predictions.
+        groups: Row id -> its group or None.
+        fewest_seeds: Minimum number of seeds for a verdict; 1 compares the given models rather than their training.
 
     Raises:
-        ValueError: two rows were tested on different cases, or no run of the base was finished.
+        ValueError: Two rows were tested on different cases, or no run of the base has finished.
     """
     base = predictions[rows[0].name]
     if not base:
-        raise ValueError(f"No run of the base row {rows[0].name!r} was finished; see train.log in its folders.")
+        raise ValueError(f"No run of the base row {rows[0].name!r} has finished; see train.log in its folders.")
     reference = next(iter(base.values()))
     order = {id_: i for i, id_ in enumerate(reference.ids)}
     keys = [groups.get(id_) if groups.get(id_) is not None else (id_,) for id_ in reference.ids]
@@ -128,23 +128,23 @@ def compare_rows(
 def _aligned(
     name: str, predictions: RunPredictions, reference: RunPredictions, order: Mapping[str, int]
 ) -> RunPredictions:
-    """The same rows in the order of the reference."""
+    """Predictions in the row order of the reference."""
     if set(predictions.ids) != set(order) or predictions.class_names != reference.class_names:
-        raise ValueError(f"The row {name!r} was tested on other cases or classes than the base; run it anew.")
+        raise ValueError(f"The row {name!r} was tested on other cases or classes than the base; run it again.")
     place = np.argsort([order[id_] for id_ in predictions.ids])
     labels, probabilities = predictions.labels[place], predictions.probabilities[place]
     return RunPredictions(reference.ids, labels, probabilities, predictions.class_names, predictions.task)
 
 
 def benefit_names(experiment: ExperimentConfig) -> list[str]:
-    """Names of the net benefit at each threshold, where classes to act on are named."""
+    """Names of the net benefit at each threshold, if alarm classes are set."""
     return [f"net benefit from {t:g}" for t in experiment.benefit_thresholds] if experiment.alarm else []
 
 
 def _sampled(
     predictions: RunPredictions, counts: NDArray[np.float64], experiment: ExperimentConfig
 ) -> dict[str, NDArray[np.float64]]:
-    """Name -> (1 + R,): the figure itself, then its replicates."""
+    """Name -> (1 + R,): the metric followed by its replicates."""
     once = np.ones((1, counts.shape[1]))
     told = predictions.labels, predictions.probabilities
     plain, drawn = (weighted_headline(*told, w, task=predictions.asked) for w in (once, counts))
@@ -182,18 +182,18 @@ def _figure(
 
 
 def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Interval of a mean over seeds: for other cases, and for other seeds.
+    """Confidence interval of a mean over seeds, for new cases and new seeds.
 
-    The bootstrap over cases of the mean, its ends moved outwards by the standard error that the seeds have on the same
-    cases, added in quadrature; with Student's t for how little few seeds tell, at the degrees of freedom of Welch and
-    Satterthwaite. Drawing three seeds with replacement instead would call one of eight differences of nothing real.
+    The bootstrap interval over cases, widened by the standard error over seeds on the same cases, added in quadrature,
+    with Student's t at the degrees of freedom of Welch and Satterthwaite. Resampling three seeds with replacement
+    instead would declare one in eight null differences real.
 
     Args:
-        values: (seeds, 1 + R), of each seed the figure itself and its replicates over cases.
-        level: e.g. 0.95.
+        values: (seeds, 1 + R), for each seed the metric followed by its replicates over cases.
+        level: Confidence level, e.g. 0.95.
 
     Returns:
-        The ends. With one seed, those of the bootstrap over cases.
+        The ends of the interval; with one seed, those of the bootstrap over cases.
     """
     seeds, means = len(values), values.mean(axis=0)
     mean, replicates = float(means[0]), means[1:]
@@ -211,10 +211,10 @@ def mean_interval(values: NDArray[np.float64], level: float) -> tuple[float, flo
 
 
 def verdict(metric: str, low: float, high: float, *, enough_seeds: bool) -> Verdict:
-    """What the interval of a difference says: ``better`` or ``worse`` only where it does not hold zero."""
+    """Verdict of the interval of a difference: ``better`` or ``worse`` only if it excludes zero."""
     if not enough_seeds:
         return "not judged: fewer than 3 seeds"
     if not (low > 0 or high < 0):
         return "no detectable difference"
-    higher_is_better = metric not in EVERY_METRIC or EVERY_METRIC[metric].higher_is_better  # net benefit is
+    higher_is_better = metric not in EVERY_METRIC or EVERY_METRIC[metric].higher_is_better  # true for net benefit
     return "better" if (low > 0) == higher_is_better else "worse"

@@ -1,4 +1,4 @@
-"""Finished runs on the same rows: what their predictions differ by. Nothing is trained."""
+"""Comparison of finished runs on the same rows, without training."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from mmfusion.experiments.predictions import read_predictions
 
 
 def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
-    """Figures of every finished run, and their differences to the first, paired by row.
+    """Metrics of every finished run, and their differences from the first, paired by row.
 
     Raises:
-        FileNotFoundError: A folder without predictions.
-        ValueError: Runs of other rows, labels, classes or groups than the first, or an alarm of no class of theirs.
+        FileNotFoundError: A folder has no predictions.
+        ValueError: Rows, labels, classes or groups differ from the first run, or an alarm class is unknown.
     """
     folders = finished_folders(experiment)
     read = {name: read_predictions([folder]) for name, folder in folders.items()}
@@ -32,13 +32,13 @@ def compare_finished(experiment: ExperimentConfig) -> list[RowResult]:
 def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions) -> None:
     if own.asked.name != first.asked.name or own.class_names != first.class_names:
         raise ValueError(
-            f"{name} tells {', '.join(own.class_names)} apart, {base} {', '.join(first.class_names)}; "
-            "only runs of the same classes are compared."
+            f"{name} has the classes {', '.join(own.class_names)}, {base} {', '.join(first.class_names)}; "
+            "only runs with the same classes can be compared."
         )
     if extra := set(own.ids) ^ set(first.ids):
         raise ValueError(
-            f"{name} was measured on other rows than {base}: {len(extra):,} are in one of them alone, such as "
-            f"{min(extra)!r}; measure both with mmfusion evaluate on the same --data and --split."
+            f"{name} was evaluated on other rows than {base}: {len(extra):,} are in only one of them, such as "
+            f"{min(extra)!r}; evaluate both with mmfusion evaluate on the same --data and --split."
         )
     known = dict(zip(first.ids, first.labels, strict=True))
     truth = np.array([known[id_] for id_ in own.ids])
@@ -47,6 +47,6 @@ def _check_same(name: str, own: RunPredictions, base: str, first: RunPredictions
     for place in np.flatnonzero(differ)[:1]:
         now, then = own.asked.written(own.labels[place]), first.asked.written(truth[place])
         raise ValueError(
-            f"{name} and {base} disagree on what is true of {differ.sum():,} rows, such as "
-            f"{own.ids[place]!r}: {now}, and {then}; measure both on the same labels."
+            f"{name} and {base} have different labels for {differ.sum():,} rows, such as "
+            f"{own.ids[place]!r}: {now}, and {then}; evaluate both on the same labels."
         )

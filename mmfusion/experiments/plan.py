@@ -1,4 +1,4 @@
-"""Which runs an experiment is made of."""
+"""Planning of an experiment: its rows and runs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,9 @@ from mmfusion.training.config import RunConfig
 
 _IMAGE_PARTS = ("model.image_tower", "model.image_args", "model.stem", "model.aggregator", "model.aggregator_args")
 _JOINING_PARTS = ("model.fusion", "model.fusion_args", "model.dim", "model.modality_dropout")
-#: what a finished run leaves of each of its test rows.
+#: File with the test predictions of a finished run.
 PREDICTIONS = "predictions.csv"
-#: modality -> the settings of a run without it.
+#: Modality -> settings of a run without it.
 WITHOUT: dict[str, dict[str, Any]] = {
     "image": {
         "model.image_encoder": "none",
@@ -34,9 +34,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of an experiment's tables: a configuration (but for seed, fold and folder), trained with each of those.
+    """One row of an experiment's tables: a configuration trained with each seed and fold.
 
-    Its kind is ``base``, ``baseline`` (one modality alone, or a ``reference`` in place of a network) or ``variant``.
+    The kind is ``base``, ``baseline`` (a single modality, or a ``reference`` without a network) or ``variant``.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the row of that name, tested on ``fold`` (or None); ``first`` is the first of its row.
+    """One training of a row, tested on ``fold`` (or None); ``first`` marks the first run of its row.
 
-    ``reference`` is fitted in place of a network where the row has one.
+    ``reference`` is fitted instead of a network, if set.
     """
 
     row: str
@@ -67,29 +67,29 @@ def base_run(config: ExperimentConfig | SweepConfig) -> RunConfig:
     """The run that an experiment or a search starts from.
 
     Raises:
-        ValueError: a setting that a run does not have, or no data.
+        ValueError: A setting does not exist, or there are no data.
     """
     base = with_settings(config.run, config.base)
     base = base if config.data is None else replace(base, data=config.data)
     if not base.data:
-        raise ValueError("Missing run.data: neither the base run nor --data names a data set.")
+        raise ValueError("Missing run.data: set it in the base run, or use --data.")
     return base
 
 
 def finished_folders(experiment: ExperimentConfig) -> dict[str, Path]:
-    """The folders with the predictions of the finished runs, by the names that they were given.
+    """The folders with predictions of finished runs, by the names given.
 
     Raises:
-        FileNotFoundError: a folder that is not there, or without predictions.
-        ValueError: fewer than two runs, one run twice, or settings that only training reads.
+        FileNotFoundError: A folder does not exist or has no predictions.
+        ValueError: There are fewer than two runs, one is listed twice, or settings apply only to training.
     """
     plain = ExperimentConfig(run=RunConfig(data="", plugins=experiment.run.plugins))
     free = ("runs", "metric", "alarm", "benefit_thresholds", "output", "replicates", "level")
     differing = [f.name for f in fields(plain) if getattr(plain, f.name) != getattr(experiment, f.name)]
     if unused := [name for name in differing if name not in free]:
         raise ValueError(
-            f"Finished runs are compared by their predictions alone, without {', '.join(unused)}; on other data, "
-            "measure each with mmfusion evaluate --output FOLDER, and name these folders."
+            f"Finished runs are compared by their predictions only, without {', '.join(unused)}; for other data, "
+            "evaluate each with mmfusion evaluate --output FOLDER, and compare these folders."
         )
     folders: dict[str, Path] = {}
     for name in experiment.runs:
@@ -98,22 +98,22 @@ def finished_folders(experiment: ExperimentConfig) -> dict[str, Path]:
         if not (folder / PREDICTIONS).is_file():
             there = "has no" if folder.is_dir() else "does not exist, nor its"
             raise FileNotFoundError(
-                f"{name} {there} {PREDICTIONS}; name folders of mmfusion train, or of mmfusion evaluate --output."
+                f"{name} {there} {PREDICTIONS}; use folders of mmfusion train or mmfusion evaluate --output."
             )
         folders[name] = folder
     if len({folder.resolve() for folder in folders.values()}) < max(2, len(experiment.runs)):
-        raise ValueError(f"Two different runs at least are compared; got {', '.join(experiment.runs)}.")
+        raise ValueError(f"At least two different runs are needed; got {', '.join(experiment.runs)}.")
     return folders
 
 
 def plan_rows(experiment: ExperimentConfig) -> list[Row]:
-    """The rows of an experiment: the base first, then the baselines, then the variants in the order of the file.
+    """The rows of an experiment: base, baselines, then variants in the order of the file.
 
-    A value of ``vary`` that is the base's own is the base, and takes its name from there.
+    A value of ``vary`` equal to the base's setting is the base, which takes its name from it.
 
     Raises:
-        ValueError: nothing varies, a setting that a run does not have, two rows of one name, or the base has one
-            modality only and baselines are asked for.
+        ValueError: Nothing varies, a setting does not exist, two rows have the same name, or baselines are
+            requested but the base has a single modality.
     """
     base = base_run(experiment)
     own: list[str] = []
@@ -128,31 +128,31 @@ def plan_rows(experiment: ExperimentConfig) -> list[Row]:
                 variants.append(Row(name, "variant", config))
     variants += [Row(name, "variant", with_settings(base, settings)) for name, settings in experiment.rows.items()]
     if not variants and not experiment.splits_anew:
-        raise ValueError("The study has no row beside its base; name what varies in 'vary' or 'rows'.")
+        raise ValueError("The experiment has no row besides its base; add settings to 'vary' or 'rows'.")
     baselines: list[Row] = []
     if "modalities" in (asked := experiment.named_baselines):
         there = modalities(base)
         if len(there) < 2:
-            raise ValueError("The base run reads one modality only, and has no baselines; set baselines: false.")
+            raise ValueError("The base run has a single modality and no baselines; set baselines: false.")
         baselines = [Row(f"{modality} alone", "baseline", unimodal(base, modality)) for modality in there]
     baselines += [Row(name, "baseline", base, name) for name in asked if name != "modalities"]
     rows = [Row(", ".join(own) or "base", "base", base), *baselines, *variants]
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Two rows of the study are called {', '.join(map(repr, twice))}; give each its own name.")
+        raise ValueError(f"Two rows of the experiment are named {', '.join(map(repr, twice))}; rename one.")
     folders: dict[str, str] = {}
     for name in names:
         other = folders.setdefault(_slug(name), name)
         if other != name or not _slug(name):
             raise ValueError(
-                f"The rows {other!r} and {name!r} of the study would share a folder, whose name has plain letters and "
-                "digits alone; rename one."
+                f"The rows {other!r} and {name!r} would share a folder, whose name keeps only letters and digits; "
+                "rename one."
             )
     return rows
 
 
 def modalities(base: RunConfig) -> list[str]:
-    """What the base reads, as far as its settings tell: beside columns, a text only where they name one."""
+    """Modalities of the base according to its settings; besides columns, a text only if one is set."""
     dataset, model = base.dataset, base.model
     told = not dataset.reads_columns or dataset.text_template or dataset.text_column or model.text_encoder is not None
     there = {
@@ -164,24 +164,24 @@ def modalities(base: RunConfig) -> list[str]:
 
 
 def unimodal(base: RunConfig, alone: str) -> RunConfig:
-    """The base with one modality alone: what belongs to the others, or joins them, is left out with them."""
+    """The base with a single modality, without settings of the others and of their fusion."""
     settings: dict[str, Any] = dict.fromkeys(_JOINING_PARTS)
     for modality, gone in WITHOUT.items():
         settings |= gone if modality != alone else {}
     if base.train.loss == "mp":
-        # the disagreement of two modalities; what is left of it with one is cross-entropy
+        # with one modality the disagreement loss reduces to cross-entropy
         settings |= {"train.loss": "ce", "train.loss_args": {}}
     return with_settings(base, settings)
 
 
 def plan_runs(experiment: ExperimentConfig, rows: list[Row], folds: Mapping[Any, dict[str, Any]]) -> Iterator[Run]:
-    """Every row with every seed (and fold), seeds outermost: an experiment that is stopped has whole seeds.
+    """Every row with every seed (and fold), seeds outermost, so a stopped experiment has complete seeds.
 
     Args:
-        experiment: the experiment.
-        rows: its rows.
-        folds: each part that is tested on, in order -> the settings of its split; ``{None: {}}`` where the split is
-            fixed.
+        experiment: The experiment.
+        rows: Its rows.
+        folds: Each part to test on, in order -> the settings of its split; ``{None: {}}`` for a fixed split.
+
     """
     for seed, row, (i, (fold, split)) in product(experiment.seeds, rows, enumerate(folds.items())):
         config = replace(row.config, seed=seed)

@@ -1,4 +1,4 @@
-"""Figures of a cross-validation over all its folds, for the card of the model of one fold."""
+"""Cross-validation metrics pooled over all folds, for the card of the model of one fold."""
 
 import os
 from dataclasses import replace
@@ -15,25 +15,25 @@ from mmfusion.results import Evaluation, Pooled
 
 
 def pooled(run: str | os.PathLike[str], own: Evaluation) -> Evaluation:
-    """The test rows of all folds together, each predicted by the model that was not trained on its fold.
+    """Evaluate the test rows of all folds together, each predicted by the model not trained on its fold.
 
     Args:
         run: Folder ``seed-S/fold-F`` of a finished ``mmfusion compare`` with ``cross_validate``.
-        own: What the model of that run does on its own test rows.
+        own: Evaluation of that run's model on its own test rows.
 
     Returns:
-        The figures of all folds with intervals over groups; ``pooled`` says which of the models this one is.
+        The metrics over all folds with intervals over groups; ``pooled`` describes which model this one is.
 
     Raises:
-        ValueError: The folder is not of a cross-validation, or one of its folds is not finished.
+        ValueError: The folder is not from a cross-validation, or a fold is not finished.
     """
     folder = folder_of(run).resolve()
     folder = folder if folder.name.startswith("fold-") else folder.parent
     folds = sorted(path for path in folder.parent.glob("fold-*") if path.is_dir())
     missing = [path.name for path in folds if not (path / PREDICTIONS).is_file()]
     if not folder.name.startswith("fold-") or len(folds) < 2 or missing:
-        what = f"{', '.join(missing)} is not finished" if missing else "it lies in no seed-S/fold-F of a comparison"
-        raise ValueError(f"{folder}: figures are pooled over the folds of a cross-validation; {what}.")
+        what = f"{', '.join(missing)} is not finished" if missing else "it is not a seed-S/fold-F of a comparison"
+        raise ValueError(f"{folder}: only the folds of a cross-validation can be pooled; {what}.")
     found, groups = read_predictions(folds)
     frame = pd.DataFrame({"id": found.ids, "group": [groups.get(id_) for id_ in found.ids]}, dtype=object)
     p = found.probabilities.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The predictions that runs and evaluations leave behind."""
+"""Reads the predictions of runs and evaluations."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ from mmfusion.task import DEFAULT, Task, task_named
 def read_predictions(
     folders: Sequence[Path], counted: Mapping[Path, Collection[str]] = MappingProxyType({})
 ) -> tuple[RunPredictions, dict[str, str]]:
-    """The labeled and readable rows of ``predictions.csv`` in folders, one after the other, and id -> group of each.
+    """Read the labeled, readable rows of ``predictions.csv`` in several folders, and the group of each id.
 
-    Cells are read as text: a class may be called None, and an id NA. A row without a group is in no group.
+    Cells are read as text, since a class may be named None and an id NA. Rows without a group have none.
 
     Args:
-        folders: Of runs or evaluations.
-        counted: Folder -> the ids that count, where not all do.
+        folders: Folders of runs or evaluations.
+        counted: Folder -> ids to use, if not all.
 
     Raises:
-        ValueError: A table does not say what is true.
+        ValueError: A table has no true labels.
     """
     parts = [pd.read_csv(folder / PREDICTIONS, dtype=str, keep_default_na=False) for folder in folders]
     parts = [
@@ -38,7 +38,7 @@ def read_predictions(
     for folder, part in zip(folders, parts, strict=True):
         if "true_label" not in part:
             raise ValueError(
-                f"{folder / PREDICTIONS} does not say what is true (true_label); mmfusion evaluate writes it."
+                f"{folder / PREDICTIONS} has no true labels (true_label); create it with mmfusion evaluate."
             )
     table = pd.concat(parts, ignore_index=True)
     table = table[(table["true_label"] != "") & (table["error"] == "")]
@@ -52,12 +52,12 @@ def read_predictions(
 
 
 def finished_task(experiment: ExperimentConfig) -> Task:
-    """The task of the first of the finished runs that are compared."""
+    """The task of the first of the finished runs to compare."""
     return _task(next(iter(finished_folders(experiment).values())), [])
 
 
 def _task(folder: Path, class_names: Sequence[str]) -> Task:
-    """The task that was measured in a folder, with its labels; without ``metrics.json`` one class out of several."""
+    """The task of an evaluation with its labels; ``multiclass`` without ``metrics.json``."""
     path = folder / METRICS
     about = read_json(path) if path.is_file() else {}
     name = about.get("task") or DEFAULT

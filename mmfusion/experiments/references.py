@@ -1,4 +1,4 @@
-"""Lines to beat: what the class shares and the columns of the table predict, without any network."""
+"""Reference baselines without a network: class shares and gradient boosting on table columns."""
 
 import time
 from pathlib import Path
@@ -21,12 +21,12 @@ from mmfusion.training.columns import choose_columns
 from mmfusion.training.config import RunConfig
 from mmfusion.training.rows import read_training_cases
 
-#: scikit-learn bins the values of a column into so many, missing and unseen ones included.
+#: Number of bins of scikit-learn per column, including missing and unseen values.
 _MOST_CATEGORIES = 253
 
 
 def class_shares(cases: CaseTable, rows: CaseTable) -> NDArray[np.float64]:
-    """The shares of the classes in the training rows of ``cases``, as the prediction of each of ``rows``: (N, C)."""
+    """Predict the class shares of the training rows of ``cases`` for each of ``rows``: (N, C)."""
     counts = np.array(label_counts(cases)["class_counts"])
     return np.tile(counts / counts.sum(), (len(rows), 1))
 
@@ -34,14 +34,14 @@ def class_shares(cases: CaseTable, rows: CaseTable) -> NDArray[np.float64]:
 def gradient_boosting(
     cases: CaseTable, rows: CaseTable, columns: TableColumns, *, seed: int = 0, iterations: int = 100
 ) -> NDArray[np.float64]:
-    """What scikit-learn's ``HistGradientBoostingClassifier``, fitted on columns, predicts: (N, C).
+    """Predict with scikit-learn's ``HistGradientBoostingClassifier`` fitted on columns: (N, C).
 
     Args:
-        cases: The table, with the training rows that it is fitted on.
+        cases: The table with the training rows.
         rows: The N rows to predict.
-        columns: The columns that are read.
-        seed: Of the classifier.
-        iterations: Its boosting iterations.
+        columns: The input columns.
+        seed: Random seed.
+        iterations: Number of boosting iterations.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -65,25 +65,25 @@ def _inputs(frame: Any, columns: TableColumns) -> NDArray[np.float64]:
 
 
 def reference_once(name: str, config: RunConfig, *, images_checked: bool) -> dict[str, Any]:
-    """Fit a reference on the training rows of a run and predict its test rows, or take what it left when it was done.
+    """Fit a reference on the training rows of a run and predict its test rows, or return the earlier result.
 
     Args:
         name: ``prior`` or ``gradient_boosting``.
-        config: The run that the reference stands beside: its data, split, seed and columns.
+        config: The run, for its data, split, seed and columns.
         images_checked: See :func:`~mmfusion.training.train`.
 
     Returns:
-        ``figures`` (headline, test rows) and ``seconds``; the predictions are in ``predictions.csv``.
+        ``figures`` (metrics of the test rows) and ``seconds``; the predictions are in ``predictions.csv``.
 
     Raises:
-        ValueError: The data have no column to read, or no test rows.
+        ValueError: The data have no input column or no test rows.
     """
     folder = Path(config.output)
     if (folder / RESULT).is_file():
         return read_json(folder / RESULT)
     if config.dataset.task != DEFAULT:
-        told = f"The reference {name!r} tells one class out of several, and the task is {config.dataset.task}"
-        raise ValueError(f"{told}; leave it out of baselines.")
+        told = f"The reference {name!r} supports only multiclass, but the task is {config.dataset.task}"
+        raise ValueError(f"{told}; remove it from baselines.")
     cases, began = read_training_cases(config, images_checked), time.monotonic()
     rows, names = cases.select("test"), cases.labels
     if name == "prior":

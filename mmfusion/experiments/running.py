@@ -1,4 +1,4 @@
-"""Single runs of an experiment or a search: the rows that they are of, and what each leaves behind."""
+"""Single runs of an experiment or a search: their rows and results."""
 
 import contextlib
 import shutil
@@ -17,19 +17,19 @@ from mmfusion.training.config import RunConfig
 from mmfusion.training.run import train
 from mmfusion.training.run_folder import RunFolder
 
-#: what a run leaves behind for the experiment; its presence says that the run is finished.
+#: Result file of a run, which also marks it as finished.
 RESULT = "result.json"
-#: what a run printed.
+#: Log of a run.
 LOG = "train.log"
 
 
 def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[CaseTable, bool]:
-    """The rows that an experiment or a search is of, and whether all images are sound, so that no run need check them.
+    """The rows of an experiment or a search, and whether all images are valid, so that runs need not check them.
 
-    What data they are is noted in the folder: runs on others never stand beside those that are finished.
+    Their fingerprint is stored in the folder, so that runs on different data are never mixed.
 
     Raises:
-        ValueError: bad rows, or the folder has runs on other rows, labels, texts or splits.
+        ValueError: There are bad rows, or the folder has runs on other rows, labels, texts or splits.
     """
     check_images(cases)
     sound = all(problem.warning for problem in cases.problems)
@@ -39,13 +39,13 @@ def settled(cases: CaseTable, dataset: DatasetConfig, output: Path) -> tuple[Cas
 
 
 def note_data(cases: CaseTable, output: Path) -> None:
-    """Write which rows the runs below a folder are of; ValueError where it has runs on others."""
+    """Store the fingerprint of the rows; ValueError if the folder has runs on others."""
     path = output / "data.json"
     told = {"fingerprint": cases.fingerprint(), "rows": len(cases)}
     before = read_json(path) if path.is_file() else told
     if before != told:
         raise ValueError(
-            f"{output} holds runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
+            f"{output} has runs on other data ({before['rows']:,} rows then, {told['rows']:,} now, or other labels, "
             "texts or splits); restore them, or choose another --output."
         )
     output.mkdir(parents=True, exist_ok=True)
@@ -53,52 +53,52 @@ def note_data(cases: CaseTable, output: Path) -> None:
 
 
 def begin(path: Path, told: dict[str, Any], free: Collection[str] = ()) -> None:
-    """Write what an experiment is told, or refuse a folder where another one lies.
+    """Store the settings of an experiment, or reject a folder with another experiment.
 
     Args:
-        path: The file that tells it.
+        path: File with the settings.
         told: Its settings.
-        free: Those that may change when it goes on, dotted.
+        free: Dotted settings that may change when it resumes.
 
     Raises:
-        ValueError: The file tells another experiment.
+        ValueError: The file has other settings.
     """
     if path.exists():
         before, now = flat(read_yaml(path)), flat(told)
         differ = {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
         if changed := ", ".join(sorted(differ.difference(free))):
             raise ValueError(
-                f"{path.parent} holds another {path.stem} ({changed} differ); set them back, or choose another "
-                "--output."
+                f"{path.parent} has another {path.stem} (different: {changed}); restore the settings, or choose "
+                "another --output."
             )
     write_yaml(path, told)
 
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Let what is printed go to the end of a file; its folder is made."""
+    """Append printed output to a file; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         yield
 
 
 def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost: bool) -> dict[str, Any]:
-    """Train a run, or take what it left when it was finished.
+    """Train a run, or return the result of a finished one.
 
-    What it prints goes to ``train.log`` in its folder; its states, and unless ``keep_model`` its models, are removed.
+    Output goes to ``train.log`` in its folder; checkpoints and, unless ``keep_model``, models are deleted.
 
     Args:
-        config: the run.
-        images_checked: see :func:`~mmfusion.training.train`.
-        keep_model: keep the best model.
-        cost: also measure what the model costs.
+        config: The run.
+        images_checked: See :func:`~mmfusion.training.train`.
+        keep_model: Keep the best model.
+        cost: Also measure the cost of the model.
 
     Returns:
-        ``figures`` (headline, test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
-        ``epochs`` and, if asked for, the model's cost; or ``error`` and ``seconds``.
+        ``figures`` (metrics of the test rows), ``val`` (of the best epoch), ``seconds`` (of training), ``best_epoch``,
+        ``epochs`` and, if requested, the model's cost; or ``error`` and ``seconds``.
 
     Raises:
-        ValueError: the folder holds a run with another configuration.
+        ValueError: The folder has a run with another configuration.
     """
     folder = Path(config.output)
     config = replace(config, train=replace(config.train, resume=True))
@@ -115,7 +115,7 @@ def run_once(config: RunConfig, *, images_checked: bool, keep_model: bool, cost:
             result = {"error": str(error), "seconds": time.monotonic() - began}
         else:
             if done.test is None:
-                raise ValueError(f"{config.data} has no test rows, on which a study measures.")
+                raise ValueError(f"{config.data} has no test rows, which an experiment needs.")
             result = {
                 "val": done.val,
                 "figures": {name: done.test[name] for name in task_named(done.test.get("task") or DEFAULT).metrics},

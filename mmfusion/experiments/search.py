@@ -1,4 +1,4 @@
-"""``sweep(config)``: search ranges of settings for the best validation figure, with Optuna."""
+"""``sweep(config)``: hyperparameter search on the validation metric with Optuna."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ INSTALL = "pip install 'mmfusion[sweep]'"
 
 @dataclass
 class SweepResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        best: The configuration of the best trial, with the ``settings`` (dotted) that were searched for.
+        best: Configuration of the best trial, with the ``settings`` (dotted) that were searched.
         value: Its validation ``metric``.
-        test: Figures of its test rows, which chose nothing.
-        finished: Number of trials that came to an end.
-        folder: Where ``best.yaml`` and ``trials.csv`` are.
+        test: Metrics of its test rows, which did not influence the search.
+        finished: Number of finished trials.
+        folder: Folder with ``best.yaml`` and ``trials.csv``.
     """
 
     best: RunConfig
@@ -47,31 +47,31 @@ class SweepResult:
     folder: Path
 
     def summary(self) -> str:
-        """The best trial, and what its figures are worth."""
+        """The best trial and its metrics."""
         settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         test = ", ".join(f"{name} {value:.4f}" for name, value in self.test.items())
         return (
             f"best: {settings}; val {self.metric} {self.value:.4f}; its test rows: {test}\n"
-            f"the validation figure is the best of {self.finished}, and so too good; "
-            f"train it anew: {self.folder}/best.yaml"
+            f"the validation metric is the best of {self.finished} and therefore too optimistic; "
+            f"retrain it: {self.folder}/best.yaml"
         )
 
 
 @sole_writer
 def sweep(config: SweepConfig) -> SweepResult:
-    """Try settings, the next ones chosen from what the earlier ones gave (tree-structured Parzen estimator).
+    """Search settings with a tree-structured Parzen estimator.
 
-    A trial is judged by the validation rows of its best epoch; test rows choose nothing. A sweep that was stopped goes
-    on in its folder and ends like one that was not: what is tried next depends on the seed and the finished trials
-    alone. A trial that diverges counts as failed.
+    A trial is scored by the validation rows of its best epoch; test rows have no influence. A stopped sweep resumes in
+    its folder with the same outcome, since the next trial depends only on seed and finished trials. A trial that
+    diverges counts as failed.
 
     Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011; Akiba et al., Optuna, KDD 2019.
 
     Returns:
-        The best trial; its configuration is in ``best.yaml`` too, for ``mmfusion train``, beside ``trials.csv``.
+        The best trial; its configuration is also written to ``best.yaml`` for ``mmfusion train``, with ``trials.csv``.
 
     Raises:
-        ValueError: a setting that does not exist, a range that is none, another sweep's folder, or no trial finished.
+        ValueError: A setting or range is invalid, the folder has another sweep, or no trial finished.
         ImportError: Optuna is not installed.
     """
     try:
@@ -88,7 +88,7 @@ def sweep(config: SweepConfig) -> SweepResult:
     _check(config, base)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    asked = {"space": config.space, "seed": config.seed, "run": asdict(base)}  # more trials may be asked for
+    asked = {"space": config.space, "seed": config.seed, "run": asdict(base)}  # the number of trials may grow
     begin(output / "sweep.yaml", asked, free=("run.data", "run.output"))
     _, sound = settled(read_cases(base.data, base.dataset), base.dataset, output)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -121,7 +121,7 @@ def sweep(config: SweepConfig) -> SweepResult:
 
 def _check(config: SweepConfig, base: RunConfig) -> None:
     if not config.space:
-        raise ValueError("The sweep has no space; name settings and their ranges in 'space'.")
+        raise ValueError("The sweep has no space; add settings and their ranges to 'space'.")
     if config.trials < 1:
         raise ValueError(f"trials must be at least 1; got {config.trials}.")
     for name, space in config.space.items():
@@ -133,7 +133,7 @@ def _ends(name: str, space: Any) -> list[Any]:
     """The choices, or both ends of a range.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: Neither of the two.
     """
     if isinstance(space, list) and space:
         return space
@@ -158,7 +158,7 @@ def _suggest(trial: Trial, name: str, space: Any) -> Any:
 
 
 def _take_up(study: Study) -> None:
-    """Try the settings again of a trial that was stopped in its midst; its run goes on from its last state."""
+    """Requeue a trial that was interrupted; its run resumes from the last checkpoint."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -168,7 +168,7 @@ def _take_up(study: Study) -> None:
 
 
 def _finished(study: Study) -> int:
-    """Trials that came to an end, diverged ones among them; those that were stopped do not count."""
+    """Number of finished trials, including diverged ones but not interrupted ones."""
     from optuna.trial import TrialState
 
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
@@ -179,7 +179,7 @@ def _finish(study: Study, base: RunConfig, metric: str, output: Path) -> SweepRe
     from optuna.trial import TrialState
 
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise ValueError(f"Every trial failed; see train.log in the folders below {output / 'trials'}.")
+        raise ValueError(f"Every trial failed; see train.log in the folders in {output / 'trials'}.")
     write_frame(output / "trials.csv", study.trials_dataframe())
     best = study.best_trial
     config = with_settings(base, {**best.params, "output": str(output / "best")})

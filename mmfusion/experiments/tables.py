@@ -1,4 +1,4 @@
-"""An experiment's results as Markdown, CSV and a picture."""
+"""Results of an experiment as Markdown, CSV and a figure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -16,7 +16,7 @@ from mmfusion.files import write_frame, write_text
 from mmfusion.markdown import table
 from mmfusion.results import HEADLINE
 
-#: metrics of the Markdown table, beside those that users add; the CSV has all.
+#: Metrics in the Markdown table, besides user-defined ones; the CSV has all.
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "nll", "ece")
 COLOURS: dict[Verdict, str] = {
     "better": "#1b7f3b",
@@ -24,7 +24,7 @@ COLOURS: dict[Verdict, str] = {
     "no detectable difference": "#5f6368",
     "not judged: fewer than 3 seeds": "#b0b4b9",
 }
-#: what a model costs: heading, scale and form of each figure in the table.
+#: Columns of a model's cost: heading, scale and format.
 COSTS = {
     "parameters": ("parameters", 1e-6, "{:.2f} M"),
     "trained_parameters": ("trained", 1e-6, "{:.3f} M"),
@@ -40,15 +40,15 @@ def write_results(
     folder: Path,
     sites: Mapping[str, Sequence[RowResult]] = MappingProxyType({}),
 ) -> str:
-    """Write ``results.md``, whose text is returned, ``results.csv``, ``runs.csv`` and ``differences.png``.
+    """Write ``results.md`` (and return its text), ``results.csv``, ``runs.csv`` and ``differences.png``.
 
-    Of finished runs, ``results.csv`` says all that ``runs.csv`` would.
+    For finished runs there is no ``runs.csv``, which would repeat ``results.csv``.
 
     Args:
-        experiment: metric and level.
-        results: the base first.
-        folder: where to.
-        sites: each part that was left out of the training -> the results on it.
+        experiment: Metric and confidence level.
+        results: The rows, the base first.
+        folder: Output folder.
+        sites: Each part left out of the training -> the results on it.
     """
     text = (finished_markdown if experiment.runs else markdown)(experiment, results)
     text += sites_markdown(experiment, sites) if sites else ""
@@ -76,7 +76,7 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
         "",
         table(head, [[_name(row), *(_cell(row.figures.get(name)) for name in shown), *_costs(row)] for row in results]),
     ]
-    lines += ["", f"## {title[0].upper()}{title[1:]}, beside {base.row.name}", ""]
+    lines += ["", f"## {title[0].upper()}{title[1:]} vs. {base.row.name}", ""]
     lines += [f"- {sentence(experiment, row, base.row.name)}" for row in results]
     if experiment.alarm:
         lines += ["", f"## Net benefit of acting on {', '.join(experiment.alarm)}, per 1,000 cases", ""]
@@ -85,15 +85,15 @@ def markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
     compared = [row for row in results[1:] if row.figures]
     if len(compared) > 1:
         each = f"{len(compared)} rows are compared at the level {experiment.level:.0%} each"
-        lines += ["", f"{each}: of so many intervals some miss the truth by chance alone."]
+        lines += ["", f"{each}: with several comparisons, some intervals miss the true value by chance."]
     if len(experiment.seeds) < FEWEST_SEEDS:
-        few = "One seed says nothing" if len(experiment.seeds) == 1 else "Two seeds say little"
-        lines += ["", f"{few} about how much the outcome depends on the seed."]
+        few = "One seed shows nothing" if len(experiment.seeds) == 1 else "Two seeds show little"
+        lines += ["", f"{few} about the variation between seeds."]
     return "\n".join(lines) + "\n"
 
 
 def sites_markdown(experiment: ExperimentConfig, sites: Mapping[str, Sequence[RowResult]]) -> str:
-    """A line for each part that was left out and each row: its figure on that part, trained on the others."""
+    """A line per left-out part and row: its metric on that part when trained on the others."""
     name, percent = str(experiment.metric), f"{experiment.level:.0%}"
     lines = []
     for site, results in sites.items():
@@ -108,36 +108,36 @@ def sites_markdown(experiment: ExperimentConfig, sites: Mapping[str, Sequence[Ro
                 change = f"{figure.difference:+.3f} ({figure.difference_low:+.3f} to {figure.difference_high:+.3f})"
             lines.append([*about, _cell(figure), f"{figure.low:.3f} to {figure.high:.3f}", change])
     head = [str(experiment.leave_out), "test rows", "row", EVERY_METRIC[name].title, f"{percent} interval"]
-    title = f"## {experiment.leave_out} left out of the training"
-    return "\n".join(["", title, "", table([*head, f"beside {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
+    title = f"## {experiment.leave_out} left out of training"
+    return "\n".join(["", title, "", table([*head, f"vs. {next(iter(sites.values()))[0].row.name}"], lines)]) + "\n"
 
 
 def finished_markdown(experiment: ExperimentConfig, results: Sequence[RowResult]) -> str:
-    """The tables and sentences about finished runs, paired by row."""
+    """The tables and sentences of finished runs, paired by row."""
     base, *others = results
     grouped = base.groups != base.cases
-    drawn = f"whole groups ({base.groups:,})" if grouped else "rows: they are in no groups"
+    drawn = f"whole groups ({base.groups:,})" if grouped else "rows, which have no groups"
     lines = [
         f"# {Path(experiment.output).name}",
         "",
-        f"The same {base.cases:,} rows, measured by each run. Intervals ({experiment.level:.0%}) are from "
-        f"{experiment.replicates:,} draws of {drawn}, the same draws for each run.",
+        f"The same {base.cases:,} rows, evaluated by each run. Intervals ({experiment.level:.0%}) are from "
+        f"{experiment.replicates:,} resamples of {drawn}, the same for each run.",
     ]
     for row in others:
         head = ["figure", base.row.name, row.row.name, "difference", f"{experiment.level:.0%} interval", ""]
         pairs = [(name, base.figures[name], row.figures[name]) for name in base.figures]
-        lines += ["", f"## {row.row.name}, beside {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
+        lines += ["", f"## {row.row.name} vs. {base.row.name}", "", table(head, [_paired(*pair) for pair in pairs])]
     if len(others) > 1:
-        lines += ["", f"{len(others)} runs are compared: of so many intervals some miss the truth by chance alone."]
+        lines += ["", f"{len(others)} runs are compared: some intervals miss the true value by chance."]
     lines += [
         "",
-        "This is about these models on such rows, and not about how they were trained: other seeds may differ.",
+        "This compares these models on such rows, not their training procedures: other seeds may differ.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _benefits(experiment: ExperimentConfig, results: Sequence[RowResult]) -> Iterator[list[str]]:
-    """A line a row: the net benefit at each threshold, and its difference to the base's with the interval."""
+    """Net benefit per row at each threshold, and its difference from the base's with the interval."""
     for row in filter(lambda row: row.figures, results):
         cells = []
         for name in benefit_names(experiment):
@@ -162,7 +162,7 @@ def _paired(name: str, base: Estimate, own: Estimate) -> list[str]:
 
 
 def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
-    """What a row's figure says, in words."""
+    """The result of a row in words."""
     failed = {str(run["error"]) for run in row.runs.values() if "error" in run}
     count = len(experiment.seeds) - len(row.seeds)
     some = f" ({count} seed{'s' * (count > 1)} failed: {'; '.join(sorted(failed))})" if failed else ""
@@ -175,16 +175,16 @@ def sentence(experiment: ExperimentConfig, row: RowResult, base: str) -> str:
     assert figure.difference_low is not None and figure.difference_high is not None
     return (
         f"{told}; {figure.difference:+.3f} ({figure.difference_low:+.3f} to {figure.difference_high:+.3f}) "
-        f"beside {base}: {figure.verdict}{some}."
+        f"vs. {base}: {figure.verdict}{some}."
     )
 
 
 def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult], path: Path) -> None:
-    """Each row's difference to the base with its interval, one line a row; nothing where every other row failed.
+    """Plot each row's difference from the base with its interval; empty if every other row failed.
 
     Args:
-        experiment: metric and level.
-        results: the base first.
+        experiment: Metric and confidence level.
+        results: The rows, the base first.
         path: PNG file to write.
     """
     rows = [row for row in results[1:] if row.figures]
@@ -202,13 +202,13 @@ def plot_differences(experiment: ExperimentConfig, results: Sequence[RowResult],
     axes.set_ylim(len(rows) - 0.5, -0.5)
     metric = EVERY_METRIC[str(experiment.metric)]
     side = "higher is better" if metric.higher_is_better else "lower is better"
-    axes.set_xlabel(f"difference in {metric.title} to {results[0].row.name}, {experiment.level:.0%} interval ({side})")
+    axes.set_xlabel(f"difference in {metric.title} from {results[0].row.name}, {experiment.level:.0%} CI ({side})")
     axes.grid(axis="x", alpha=0.3)
     save(figure, path)
 
 
 def _place(name: str) -> int:
-    """Where a metric stands in the table; those that users add come last."""
+    """Position of a metric in the table; user-defined ones come last."""
     return SHOWN.index(name) if name in SHOWN else len(SHOWN)
 
 
@@ -223,7 +223,7 @@ def _cell(figure: Estimate | None) -> str:
 
 
 def _mean_cost(row: RowResult) -> dict[str, float]:
-    """Cost of the model, as it was measured in the row's first run, and the mean training time; only what is known."""
+    """Known costs of the model, measured in the row's first run, and the mean training time."""
     known = {name: [run[name] for run in row.runs.values() if "error" not in run and name in run] for name in COSTS}
     return {name: sum(values) / len(values) for name, values in known.items() if values}
 
@@ -234,7 +234,7 @@ def _costs(row: RowResult) -> list[str]:
 
 
 def _lines(results: Sequence[RowResult], sites: Mapping[str, Sequence[RowResult]]) -> Iterator[dict[str, Any]]:
-    """One flat record per row and figure, of all test rows and of each part that was left out."""
+    """One flat record per row and metric, over all test rows and each left-out part."""
     names = dict.fromkeys(name for row in results for name in row.figures)
     for site, rows in [(None, results), *sites.items()]:
         for row, name in product(rows, names):

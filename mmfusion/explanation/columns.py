@@ -44,7 +44,7 @@ def column_contributions(
         names: Names of the columns, numeric ones first.
         output: ``probability`` or ``logit``.
         calibration: Calibration of the model; None uses uncalibrated probabilities.
-        task: Task of the model, with its labels; None takes the model's own.
+        task: Task of the model, with its labels; None uses the model's own.
 
     Raises:
         ValueError: An unknown output, another number of names, or no known cell.

@@ -56,7 +56,7 @@ def modality_contributions(
         target: Position of the class.
         output: ``probability`` or ``logit``.
         calibration: Calibration of the model; None uses uncalibrated probabilities.
-        task: Task of the model, with its labels; None takes the model's own.
+        task: Task of the model, with its labels; None uses the model's own.
 
     Raises:
         ValueError: Unknown output, or the sample has no modality.

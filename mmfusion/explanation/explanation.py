@@ -185,7 +185,7 @@ def _pictures(processor: Processor, model: Any, inputs: Mapping[str, Tensor], co
 
 
 def _picture(processor: Processor, pixels: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) normalised -> (H, W, 3) uint8."""
+    """(3, H, W) normalized -> (H, W, 3) uint8."""
     mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (processor.mean, processor.std))
     image = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     return image.permute(1, 2, 0).cpu().numpy()

@@ -37,7 +37,7 @@ class Exported:
     quantized: Loss | None = None
 
     def summary(self) -> str:
-        """How well the program agrees with the model, where it is, and how to use it."""
+        """Agreement with the model, output path, and how to use it."""
         batches = "over batches of several sizes, with missing modalities"
         lines = [f"largest difference from the model {self.difference:.1e}, {batches}"]
         lines += [f"{self.quantized}"] if self.quantized else []
@@ -70,27 +70,27 @@ def export_model(
     ``data`` a table in memory.
 
     Raises:
-        FileExistsError: The folder holds something else than an export.
-        FileNotFoundError: There is no such model.
+        FileExistsError: The folder is not an earlier export.
+        FileNotFoundError: The model does not exist.
         ValueError: Possible personal data in the model's texts without ``force``; an unknown format; an exported model
             or several models; a wrong file suffix; a program that differs by more than ``tolerance``; or
             ``quantize`` without ``data``, or for anything but the folder of an ONNX program. Nothing is written
             then, and existing files are kept.
-        ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
+        ImportError: ``onnx`` is requested, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     output = Path(output).expanduser()
     check_choice("format", format, tuple(SUFFIXES))
     is_file = output.suffix in SUFFIXES.values()
     if is_file and output.suffix != SUFFIXES[format]:
-        raise ValueError(f"{output.name} is no name for the format {format}; its files end in {SUFFIXES[format]}.")
+        raise ValueError(f"{output.name} does not fit the format {format}; its files end in {SUFFIXES[format]}.")
     if not is_file:
         _refuse_other(output)
     if quantize is not None:
         check_choice("quantize", quantize, TYPES)
         if is_file or format != "onnx" or data is None:
             raise ValueError(
-                "quantize is for the folder of an ONNX program, which holds what it costs: give --data with labelled "
-                "rows to measure that on."
+                "quantize needs the folder format of ONNX, which records the cost: give --data with labeled rows to "
+                "measure it."
             )
     predictor = model if isinstance(model, Predictor) else Predictor.from_pretrained(model, device="cpu")
     network = predictor.network()
@@ -98,7 +98,7 @@ def export_model(
         raise ValueError(f"{predictor.name} is exported from the CPU; load it with device='cpu'.")
     processor = predictor.processor
     if quantize is not None and not predictor.task.one_class:
-        raise ValueError(f"quantize measures accuracy, and {predictor.name} gives a row no single class.")
+        raise ValueError(f"quantize measures accuracy, which needs one class per row, unlike {predictor.name}.")
     traces = _traces(predictor)
     refuse_traces(predictor.name, traces, force)
     how: dict[str, Any] = {"dataset": dataset or predictor.dataset, "template": template_of(predictor)}
@@ -115,7 +115,7 @@ def export_model(
     output.parent.mkdir(parents=True, exist_ok=True)
     if is_file:
         return Exported(output, write_program(network, output, **traced))
-    # the figures of a saved model hold for its program too
+    # the metrics of a saved model apply to the exported one too
     metrics, loss = predictor.metrics, None
     with replacing(output) as partial:
         path = partial / f"model{SUFFIXES[format]}"
@@ -136,7 +136,7 @@ def export_model(
 
 
 def _traces(predictor: Predictor) -> list[Trace]:
-    """What of people or machines stands in the texts of a model, as they will be written."""
+    """Personal or machine data in the texts of a model as they will be written."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         predictor.processor.save_tokenizer(folder)
@@ -146,7 +146,7 @@ def _traces(predictor: Predictor) -> list[Trace]:
 
 
 def _entry(model: FusionModel, path: Path, format: str, difference: float) -> dict[str, Any]:
-    """What ``config.json`` says about the program."""
+    """Entry of ``config.json`` about the exported program."""
     entry: dict[str, Any] = {"format": format, "file": path.name, "sha256": sha256(path)}
     entry |= {"inputs": input_names(model), "image_layout": model.image_layout}
     return entry | {"roi_crop": getattr(model.image_tower, "crop", None), "difference": difference}
@@ -159,4 +159,4 @@ def _refuse_other(folder: Path) -> None:
         return
     config = read_config(folder) if (folder / CONFIG).is_file() else {}
     if "export" not in config:
-        raise FileExistsError(f"{folder} is not empty and no earlier export; choose another output.")
+        raise FileExistsError(f"{folder} is not empty and not an earlier export; choose another output.")

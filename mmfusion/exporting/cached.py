@@ -1,4 +1,4 @@
-"""The ONNX program of a saved model, kept in the user's cache: what ``engine="onnx"`` runs."""
+"""Cached ONNX programs of saved models, for ``engine="onnx"``."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mmfusion.inference.predictor import Predictor
 
 
 def program_of(folder: Path) -> Path:
-    """The exported folder of a saved model; it is made at the first use of these weights by these versions.
+    """The exported folder of a saved model, created on first use of these weights and versions.
 
     Args:
         folder: The saved model.
@@ -25,6 +25,6 @@ def program_of(folder: Path) -> Path:
     made_of = [digest(folder / name) for name in (CONFIG, WEIGHTS)]
     made = cache_folder("onnx") / short_hash([*made_of, __version__, torch.__version__])
     if not (made / CONFIG).is_file():
-        print(f"exporting {folder.name} to ONNX, once, which takes a minute or more; kept in {made}")
+        print(f"exporting {folder.name} to ONNX(once, takes a minute or more); cached in {made}")
         export_model(Predictor.from_pretrained(folder, device="cpu", engine="torch"), made, force=True)
     return made

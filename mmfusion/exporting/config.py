@@ -7,7 +7,7 @@ from mmfusion.data.config import DatasetConfig
 
 @dataclass
 class ExportConfig:
-    """Options of export.
+    """Options of ``mmfusion export``.
 
     Attributes:
         model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.

@@ -86,10 +86,10 @@ def write_program(
         model: On the CPU; it is put in evaluation mode.
         path: File to write; an existing one is replaced.
         calibration: The model's calibration, which becomes part of the program; None for none.
-        task: The model's task with its labels and targets; None takes the model's own.
+        task: The model's task with its labels and targets; None uses the model's own.
         format: As in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
         image_size: Side of the images in pixels, which is fixed in the program; None only for a model of text.
-        max_length: Longest text that is compared, in tokens; None takes what the text encoder can read.
+        max_length: Longest text that is compared, in tokens; None uses what the text encoder can read.
         features: Whether the program also returns the pooled features of the towers.
 
     Returns:
@@ -98,7 +98,7 @@ def write_program(
     Raises:
         ValueError: An unknown format, a model that the format cannot express, or a program that differs by more than
             ``tolerance``.
-        ImportError: ``onnx`` is asked for, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
+        ImportError: ``onnx`` is requested, and its libraries are not installed (``pip install "mmfusion[onnx]"``).
     """
     check_choice("format", format, tuple(SUFFIXES))
     for name in ("onnx", "onnxruntime", "onnxscript") if format == "onnx" else ():

@@ -23,7 +23,7 @@ TYPES = ("int8",)
 
 @dataclass(frozen=True)
 class Loss:
-    """A model before and after its weights were quantized, on the same labelled rows.
+    """A model before and after its weights were quantized, on the same labeled rows.
 
     Attributes:
         type: Of the weights.
@@ -88,7 +88,7 @@ def loss_of(predictor: Predictor, folder: Path, cases: CaseTable, **about: Any) 
     Args:
         predictor: The model.
         folder: Its export, quantized.
-        cases: Labelled rows.
+        cases: Labeled rows.
         about: ``type``, ``split`` and ``megabytes`` of the result.
     """
     quantized = replace(predictor, model=OnnxModel(folder, "cpu"), channels_last=False, dtype=None)

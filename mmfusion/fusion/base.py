@@ -44,7 +44,7 @@ class ProjectedFusion(FusionBlock):
         image_dim: Width of the image features.
         text_dim: Width of the text features.
         dim: Width both are projected to, and of the tokens.
-        num_features: Width of the result; None takes ``dim``.
+        num_features: Width of the result; None uses ``dim``.
     """
 
     def __init__(self, image_dim: int, text_dim: int, dim: int, num_features: int | None = None) -> None:

@@ -37,8 +37,8 @@ class RandomView:
         scale: Minimum and maximum area of the crop, as a share of the image's center square.
         degrees: Maximum rotation in degrees, in both directions.
         stretch: Maximum aspect ratio of the crop, between 1 / stretch and stretch, uniform on a logarithmic scale.
-        shift: Centre of the square: None places it anywhere as long as it lies in the image before it is turned; a
-            number puts it at most this share of the middle square's side from the middle, across and down.
+        shift: Center of the square: None places it anywhere inside the image before rotation; a number limits its
+            distance from the image's center, across and down, to this share of the central square's side.
         flip_x: Flip left and right in half of the cases.
         flip_y: Flip top and bottom in half of the cases.
         brightness: Values are multiplied by a factor from 1 - brightness to 1 + brightness.
@@ -73,8 +73,8 @@ class RandomView:
             image: RGB image.
             size: Side of the result in pixels.
             rng: Source of the random numbers.
-            interpolation: Interpolation of the resizing; the turn is bilinear.
-            fill: Color of what lies outside the image.
+            interpolation: Interpolation of the resizing; rotation is bilinear.
+            fill: Color of areas outside the image.
         """
         middle = min(image.size)
         side = math.sqrt(rng.uniform(*self.scale)) * middle
@@ -89,7 +89,7 @@ class RandomView:
         flips = [rng.choice((-1, 1)) if allowed else 1 for allowed in (self.flip_x, self.flip_y)]
         across, down = (flip * part / size for flip, part in zip(flips, extent, strict=True))
         cos, sin = math.cos(angle), math.sin(angle)
-        # image position of an output pixel, from the middle of the output: centre + axes @ (x, y)
+        # position in the image of an output pixel, relative to the output's center: centre + axes @ (x, y)
         axes = (across * cos, -down * sin, across * sin, down * cos)
         view = _sampled(image, size, centre, axes, interpolation, fill)
         return self._recolored(view, rng)
@@ -101,7 +101,7 @@ class RandomView:
         turn = 2 * math.pi * self.hue * rng.uniform(-1, 1)
         offset = brightness * (1 - contrast) * float(np.asarray(view).mean())
         scale, grey = brightness * contrast, (1 - saturation * math.cos(turn)) / 3
-        # a rotation by `turn` about the grey axis, whose other two axes are stretched by the saturation
+        # a rotation by `turn` about the gray axis, with the other two axes scaled by the saturation
         own, skew = saturation * math.cos(turn) + grey, saturation * math.sin(turn) / math.sqrt(3)
         own, before, after = scale * own, scale * (grey - skew), scale * (grey + skew)
         matrix = (own, before, after, offset, after, own, before, offset, before, after, own, offset)
@@ -116,17 +116,17 @@ def _sampled(
     interpolation: str,
     fill: Sequence[int],
 ) -> Image.Image:
-    """(size, size) pixels of an image under an affine map, after as much of it as they show was shrunk to their scale.
+    """Sample (size, size) pixels of an image under an affine map, after shrinking the image to the output scale.
 
     Args:
-        centre: Position in the image of the middle of the result.
-        axes: Row by row, the matrix from pixels of the result to pixels of the image.
+        centre: Position in the image of the output's center.
+        axes: Matrix, row by row, from output pixels to image pixels.
     """
     a, b, d, e = axes
-    scale = 1 / math.sqrt(abs(a * e - b * d))  # pixels of the result for each of the image's
+    scale = 1 / math.sqrt(abs(a * e - b * d))  # output pixels per image pixel
     left, top, zoom_x, zoom_y = 0.0, 0.0, 1.0, 1.0
     if scale < 1:
-        # two pixels of the result around it, so that interpolation sees no border that is none
+        # two more output pixels, so that interpolation sees no artificial border
         reach = [(abs(x) + abs(y)) * (size / 2 + 2) for x, y in ((a, b), (d, e))]
         left, top = (max(middle - far, 0) for middle, far in zip(centre, reach, strict=True))
         right, bottom = (min(m + far, end) for m, far, end in zip(centre, reach, image.size, strict=True))
@@ -218,7 +218,7 @@ def report_augmentation(
     flip_x, flip_y = rng.choice((-1, 1)), rng.choice((-1, 1))
     angle = math.radians(rng.uniform(-30, 30))
     shift_x, shift_y = (rng.uniform(-0.05, 0.05) * size for _ in range(2))
-    # Where each output pixel comes from: undo the shift, turn about the centre, flip.
+    # Source of each output pixel: undo the shift, rotate about the center, flip.
     a, b = flip_x * math.cos(angle), flip_x * math.sin(angle)
     d, e = -flip_y * math.sin(angle), flip_y * math.cos(angle)
     centre_x, centre_y = size / 2 + shift_x, size / 2 + shift_y
@@ -230,6 +230,6 @@ def report_augmentation(
 
 
 def row_rng(seed: int, epoch: int, row_id: str) -> random.Random:
-    """A generator that depends on these three alone: any worker or process draws the same numbers for a row."""
+    """A generator that depends only on these three, so any worker or process draws the same numbers for a row."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{row_id}".encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "little"))

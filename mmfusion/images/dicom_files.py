@@ -1,4 +1,4 @@
-"""DICOM by pydicom: a file, a file of several frames, or a folder that holds a series."""
+"""DICOM files, multi-frame files and series folders, read with pydicom."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mmfusion.images.kinds import image_kind, may_be_dicom
 
 #: Elements that order the slices of a series.
 _ORDER = ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "SeriesInstanceUID", "NumberOfFrames")
-#: Functional groups of a file of several frames that say how a frame is read.
+#: Functional groups of multi-frame files that describe how to read a frame.
 _GROUPS = (
     *("PixelValueTransformationSequence", "FrameVOILUTSequence"),
     *("PlanePositionSequence", "PlaneOrientationSequence"),
 )
-#: Transfer syntaxes whose pixels lie in the file as they are, in little-endian order.
+#: Uncompressed transfer syntaxes in little-endian order.
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
-#: Elements of a file that hold for frames without such groups of their own.
+#: Elements of the file that apply to frames without their own groups.
 _DISPLAY = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
     *("PhotometricInterpretation", "BitsStored", "PixelRepresentation"),
@@ -31,16 +31,16 @@ _DISPLAY = (
 
 
 def dicom_stack(path: str | os.PathLike[str]) -> Stack:
-    """The frames of a DICOM file, along the scan where each says where it lies.
+    """The frames of a DICOM file, ordered along the scan if they have positions.
 
     Raises:
         ImportError: pydicom, or the decoder of its compression, is not installed.
-        ValueError: The file holds no picture, or is damaged.
+        ValueError: The file has no image, or is damaged.
     """
     dataset = _read(path)
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         what = dataset.get("Modality") or "DICOM without a modality"
-        raise ValueError(f"it holds no image ({what})")
+        raise ValueError(f"it has no image ({what})")
     count = int(dataset.get("NumberOfFrames") or 1)
     if count == 1:
         return Stack(1, lambda _: _shot(dataset, 0))
@@ -49,34 +49,34 @@ def dicom_stack(path: str | os.PathLike[str]) -> Stack:
 
 
 def series_stack(folder: str | os.PathLike[str]) -> Stack:
-    """The slices of the one series of DICOM files below a folder, in the order of the scan.
+    """The slices of the single DICOM series in a folder, in scan order.
 
-    They go up, back or left, whichever the scan does most, by the position of each; where positions repeat or are
-    missing, in the order of their instance numbers.
+    They go up, back or left, whichever is the main direction, by position; if positions repeat or are missing, by
+    instance number.
 
     Raises:
         ImportError: pydicom is not installed.
-        ValueError: There is no series, more than one, or its order is not told.
+        ValueError: There is no series or more than one, or its order is unknown.
     """
     files = list(series_files(folder))
     if not files:
-        raise ValueError("the folder holds no DICOM files")
+        raise ValueError("the folder has no DICOM files")
     heads = [read_header(path, _ORDER) for path in files]
     series = {str(head.get("SeriesInstanceUID")) for head in heads}
     if len(series) > 1:
-        raise ValueError(f"the folder holds {len(series)} DICOM series; name a folder with one of them")
+        raise ValueError(f"the folder has {len(series)} DICOM series; use a folder with one of them")
     if len(files) == 1:
         return dicom_stack(files[0])
     if any(int(head.get("NumberOfFrames") or 1) > 1 for head in heads):
-        raise ValueError("the folder holds several DICOM files of several frames; name one of them")
+        raise ValueError("the folder has several multi-frame DICOM files; use one of them")
     order = _ordered([_place(head) for head in heads]) or _ordered([_instance(head) for head in heads])
     if order is None:
-        raise ValueError("its DICOM files have no order: neither positions nor instance numbers differ in all of them")
+        raise ValueError("its DICOM files cannot be ordered: positions and instance numbers are missing or repeated")
     return Stack(len(files), lambda position: dicom_stack(files[order[position]]).read(0))
 
 
 def series_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """The DICOM files below a folder, by their paths; hidden files are left out."""
+    """The DICOM files in a folder, recursively, sorted by path; hidden files are skipped."""
     paths = [Path(base) / name for base, _, names in os.walk(folder) for name in names if not name.startswith(".")]
     return (path for path in sorted(paths) if may_be_dicom(path.name) and image_kind(path) == "dicom")
 
@@ -92,8 +92,8 @@ def read_header(path: str | os.PathLike[str], elements: Sequence[str]) -> Any:
 
 
 def place_in_series(path: str | os.PathLike[str]) -> float | None:
-    """Where a DICOM file lies along its scan, in millimetres, or else its instance number; None where it says neither,
-    or is damaged.
+    """Position of a DICOM file along its scan in millimeters, or else its instance number; None if both are missing or
+    the file is damaged.
 
     Raises:
         ImportError: pydicom is not installed.
@@ -110,10 +110,10 @@ def _read(path: str | os.PathLike[str], **how: Any) -> Any:
     with of_extra("dicom", path, "a DICOM file"):
         import pydicom
     try:
-        return pydicom.dcmread(path, force=True, **how)  # also where the first 132 bytes are left out
+        return pydicom.dcmread(path, force=True, **how)  # also without the 132-byte preamble
     except OSError:
         raise
-    except Exception as error:  # a damaged file may raise anything
+    except Exception as error:  # damaged files may raise anything
         raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -123,7 +123,7 @@ def _instance(head: Any) -> float | None:
 
 
 def _place(head: Any) -> float | None:
-    """Position along the normal of the slice, which points up, back or left, whichever it does most."""
+    """Position along the slice normal, which points up, back or left, whichever is its main direction."""
     position, orientation = head.get("ImagePositionPatient"), head.get("ImageOrientationPatient")
     if position is None or orientation is None or len(position) != 3 or len(orientation) != 6:
         return None
@@ -133,7 +133,7 @@ def _place(head: Any) -> float | None:
 
 
 def _ordered(keys: Sequence[float | None]) -> list[int] | None:
-    """Positions of the keys in ascending order; None where one is missing or stands twice."""
+    """Indices that sort the keys; None if a key is missing or repeated."""
     known = [key for key in keys if key is not None]
     if len({*known}) < len(keys):
         return None
@@ -141,7 +141,7 @@ def _ordered(keys: Sequence[float | None]) -> list[int] | None:
 
 
 def _of_frame(dataset: Any, index: int) -> Any:
-    """What holds for one frame: its own and the shared functional groups, before what the file says of all."""
+    """Attributes of one frame: its own and the shared functional groups, before those of the file."""
     groups = [
         *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
         *(dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1],
@@ -162,7 +162,7 @@ def _of_frame(dataset: Any, index: int) -> Any:
 
 
 def _shot(dataset: Any, index: int) -> Shot:
-    """One frame: as a picture where its 8 bits are for the screen as they are, else in its own values."""
+    """One frame: as an 8-bit image if its values are display-ready, else with its original values."""
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     values = _uncompressed(dataset, index)
     if values is None:
@@ -171,7 +171,7 @@ def _shot(dataset: Any, index: int) -> Shot:
         from pydicom.pixels import apply_color_lut
 
         values = apply_color_lut(values, dataset)
-        # Entries of 16 bits may hold 8, in their upper half or, in files of big-endian order, their lower.
+        # 16-bit entries may hold 8 bits, in the upper half or, in big-endian files, in the lower one.
         return Image.fromarray((values >> 8 if values.max() > 255 else values).astype(np.uint8))
     if values.ndim == 3:
         return Image.fromarray(values) if values.dtype == np.uint8 else Frame(values)
@@ -186,7 +186,7 @@ def _shot(dataset: Any, index: int) -> Shot:
 
 
 def _uncompressed(dataset: Any, index: int) -> Values | None:
-    """Grey values of a frame that lie in the file one after the other, which pydicom would copy twice; else None."""
+    """Gray values of a contiguous uncompressed frame, which pydicom would copy twice; else None."""
     if str(dataset.file_meta.get("TransferSyntaxUID")) not in _UNCOMPRESSED or _number(dataset, "SamplesPerPixel") != 1:
         return None
     allocated, stored, highest_bit = (_number(dataset, name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
@@ -199,15 +199,15 @@ def _uncompressed(dataset: Any, index: int) -> Values | None:
         return None
     values = np.frombuffer(content, f"<{'iu'[1 - signed]}{size}", count, index * count * size).reshape(shape)
     lowest, highest = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
-    outside = stored < allocated and (values.max() > highest or (signed and values.min() < lowest))  # such as overlays
+    outside = stored < allocated and (values.max() > highest or (signed and values.min() < lowest))  # e.g. overlays
     return None if outside else values
 
 
 def _number(dataset: Any, name: str) -> Any:
-    """A whole number of 16 bits as it lies in the file: pydicom's way to it takes as long as reading the pixels."""
+    """A 16-bit integer read directly, since pydicom's conversion takes as long as reading the pixels."""
     element: Any = dataset.get_item(name) if name in dataset else None
     content = getattr(element, "value", None)
-    if isinstance(content, bytes) and len(content) == 2:  # yet unread
+    if isinstance(content, bytes) and len(content) == 2:  # not yet converted
         return int.from_bytes(content, "little" if element.is_little_endian else "big")
     return dataset.get(name)
 
@@ -220,14 +220,14 @@ def _decoded(dataset: Any, index: int) -> Values:
     except RuntimeError as error:  # no decoder, or a damaged stream
         reason = " ".join(str(error).split())
         if "missing dependencies" in reason or "plugins are missing" in reason:
-            needs = 'DICOM of this compression needs pylibjpeg: pip install "mmfusion[dicom]"'
+            needs = 'this DICOM compression needs pylibjpeg: pip install "mmfusion[dicom]"'
             raise ImportError(f"{needs}; {reason}") from None
         raise ValueError(reason) from error
     return values
 
 
 def _rescale(head: Any) -> Callable[[Values], Values] | None:
-    """Stored values -> physical units."""
+    """Map from stored values to physical units."""
     from pydicom.pixels import apply_modality_lut
 
     if head.get("ModalityLUTSequence"):
@@ -237,7 +237,7 @@ def _rescale(head: Any) -> Callable[[Values], Values] | None:
 
 
 def _window(head: Any) -> Callable[[Values], Values] | None:
-    """Physical units -> 0 to 1 by the file's own lookup table or first window."""
+    """Map from physical units to 0-1 by the file's lookup table or first window."""
     if tables := head.get("VOILUTSequence"):
         return partial(_looked_up, head, float(2 ** int(tables[0].LUTDescriptor[2]) - 1))
     center, width = _first(head.get("WindowCenter")), _first(head.get("WindowWidth"))

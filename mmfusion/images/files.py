@@ -1,4 +1,4 @@
-"""From the path of an image to its slices, by the reader of its kind."""
+"""Reads the slices of an image with the reader for its format."""
 
 import os
 from collections.abc import Callable
@@ -21,35 +21,35 @@ _READERS: dict[str, Callable[[Any], Stack]] = {
 
 
 def read_slice(path: str | os.PathLike[str], choice: int | str | None, size: int | None = None) -> Shot:
-    """The one picture of a file.
+    """Read one slice of a file.
 
     Args:
         path: File, or the folder of a DICOM series.
-        choice: Which of several slices: its position, or ``middle``; None takes none.
-        size: As for :func:`~mmfusion.images.opening.open_image`.
+        choice: Index of the slice, or ``middle``; None accepts only files with a single slice.
+        size: As in :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
-        ValueError: None of several slices is chosen.
+        ValueError: There are several slices and no choice.
     """
     stack = _stack(path, size)
     return stack.read(one_slice(choice, stack.count))
 
 
 def read_slices(path: str | os.PathLike[str], choice: int | str | None, size: int | None = None) -> list[Shot]:
-    """The slices of a file in their order, each decoded once.
+    """Read the slices of a file in order, each decoded once.
 
     Args:
         path: File, or the folder of a DICOM series.
-        choice: Which of several, as :func:`~mmfusion.images.slices.chosen_slices` takes it; None takes all.
-        size: As for :func:`~mmfusion.images.opening.open_image`.
+        choice: Selection, as in :func:`~mmfusion.images.slices.chosen_slices`; None reads all.
+        size: As in :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
-        ValueError: The file has none of these slices.
+        ValueError: The selection is empty.
     """
     stack = _stack(path, size)
     positions = chosen_slices(choice, stack.count) if stack.count > 1 else [0]
     if not positions:
-        raise ValueError(f"it holds {stack.count} slices, and dataset.slices {choice} selects none of them")
+        raise ValueError(f"it has {stack.count} slices, but dataset.slices {choice} selects none of them")
     return [stack.read(position) for position in positions]
 
 

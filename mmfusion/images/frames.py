@@ -17,7 +17,7 @@ Values: TypeAlias = "np.ndarray[Any, Any]"
 
 @dataclass(frozen=True)
 class Rescale:
-    """Stored values in physical units: times a slope, plus an intercept."""
+    """Linear map from stored values to physical units."""
 
     slope: float
     intercept: float
@@ -28,10 +28,10 @@ class Rescale:
 
 @dataclass(frozen=True)
 class OwnWindow:
-    """Physical units as a file's window shows them, 0 to 1 (DICOM PS3.3, C.11.2.1).
+    """A file's display window, mapping physical units to 0-1 (DICOM PS3.3, C.11.2.1).
 
     Raises:
-        ValueError: The window is too narrow, or its function unknown.
+        ValueError: The window is too narrow, or its function is unknown.
     """
 
     center: float
@@ -55,18 +55,18 @@ class OwnWindow:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One slice whose values are not yet those of a screen.
+    """One slice with its original values.
 
     Attributes:
-        values: (H, W) grey values, or (H, W, 3) colors, as the file stores them, but in the byte order of the machine.
-        rescale: Stored values -> physical units, such as Hounsfield units; None where they are the same.
-        window: Physical units -> 0 to 1, as the file says that it is to be shown; None where it does not say.
+        values: (H, W) gray values or (H, W, 3) colors as stored, in native byte order.
+        rescale: Map from stored values to physical units, such as Hounsfield units, or None.
+        window: The file's map from physical units to 0-1 for display, or None.
         inverted: Whether small values are bright.
-        padding: Smallest and largest stored value that fills what was not recorded.
+        padding: Smallest and largest stored value of padding.
         alpha: (H, W) opacity, 0 to 1.
 
     Raises:
-        ValueError: The values are complex, or of several parts.
+        ValueError: The values are complex or structured.
     """
 
     values: Values
@@ -78,37 +78,37 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.values.dtype.kind not in "biuf":
-            raise ValueError(f"its values are of the kind {self.values.dtype}, and no grey values")
+            raise ValueError(f"its values have the type {self.values.dtype}, not gray values")
         native = self.values.dtype.newbyteorder("=")
         object.__setattr__(self, "values", self.values.astype(native, copy=False))
 
     @cached_property
     def ends(self) -> tuple[float, float] | None:
-        """The smallest and the largest value; None where none is a number."""
+        """The smallest and largest value; None if there are no numbers."""
         real = self.values[np.isfinite(self.values)] if self.values.dtype.kind == "f" else self.values
         return (real.min().item(), real.max().item()) if real.size else None
 
     @property
     def is_plain(self) -> bool:
-        """Whether what turns values into grey is told by a few numbers, which other slices may share."""
+        """Whether the map to gray levels has only a few parameters, which other slices may share."""
         return isinstance(self.rescale, Rescale | None) and isinstance(self.window, OwnWindow | None)
 
     def units(self, stored: Values) -> Values:
-        """Stored values in physical units."""
+        """Convert stored values to physical units."""
         return stored if self.rescale is None else self.rescale(stored)
 
 
-#: A slice in its own values, or a picture of 8 bits that is to be shown as it is.
+#: A slice with its original values, or a display-ready 8-bit image.
 Shot: TypeAlias = Frame | Image.Image
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of one file in their order.
+    """The slices of one file in order.
 
     Attributes:
         count: Number of slices.
-        read: Position -> the slice, decoded when it is asked for.
+        read: Index -> the slice, decoded on access.
     """
 
     count: int
@@ -117,15 +117,15 @@ class Stack:
 
 @contextmanager
 def of_extra(extra: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Imports of a library that reads a format.
+    """Context for importing a library that reads a format.
 
     Args:
-        extra: Extra of this package that brings it.
+        extra: Extra of this package that installs it.
         path: File to read, for the message.
-        kind: What the file is, for the message.
+        kind: Kind of file, for the message.
 
     Raises:
-        ImportError: It is not installed; the line names the format and the extra.
+        ImportError: The library is not installed; the message names the format and the extra.
     """
     try:
         yield

@@ -10,13 +10,13 @@ from PIL import Image
 from mmfusion.images.frames import Frame, Shot, Values
 from mmfusion.images.windows import Window
 
-#: Percentiles between which most values lie.
+#: Percentiles that cover most values.
 _MOST = (0.5, 99.5)
-#: Values are set apart where the gap beside them is larger than this share of the span of all others, where they are
-#: one value or no more than this share of the pixels, and where the others are no mere handful of classes.
+#: Values are outliers if the gap to the others exceeds this share of the others' span, if they are a single value or at
+#: most this share of the pixels, and if the others are not just a few classes.
 _GAP, _RARE, _FEW = 0.25, 0.005, 16
 _WHITE = (255, 255, 255)
-#: Rows of an image that are looked up at once.
+#: Number of image rows looked up at once.
 _ROWS = 32
 
 
@@ -25,18 +25,18 @@ class BlankImageError(ValueError):
 
 
 def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> list[Image.Image]:
-    """Slices of one image or study as 8-bit RGB, all under one window.
+    """Convert slices of one image or study to 8-bit RGB with a common window.
 
     Args:
         shots: The slices.
-        window: ``auto``: a file's own window, or else the range of the values of all slices, without outliers (dead
-            pixels, burnt-in text, padding). ``full``: the smallest value is black, the largest white. ``percentile``:
-            the percentiles 0.5 and 99.5. ``[center, width]``: these, in the file's units. ``dicom``: the file's own
-            window. An 8-bit image is unchanged, unless a percentile or a center and width are requested.
+        window: ``auto``: a file's own window, else the range of the values of all slices, without outliers (dead
+            pixels, burnt-in text, padding). ``full``: from the smallest to the largest value. ``percentile``: from
+            percentile 0.5 to 99.5. ``[center, width]``: given in the file's units. ``dicom``: the file's own window.
+            An 8-bit image is unchanged, unless a percentile or a center and width are requested.
 
     Raises:
         BlankImageError: All slices are blank.
-        ValueError: ``dicom``, and a slice has no window of its own.
+        ValueError: ``dicom`` is requested and a slice has no window of its own.
     """
     if window not in (None, "auto", "full", "dicom"):
         shots = [_as_frame(shot) if isinstance(shot, Image.Image) else shot for shot in shots]
@@ -49,16 +49,16 @@ def rgb_pictures(shots: Sequence[Shot], window: Window = "auto") -> list[Image.I
             blank = blank and is_blank(picture)
         else:
             picture = _rendered(shot, None if _shown_by_file(shot, window) else limits)
-            # by its values: what lies outside its window is dark, but there
+            # judged by the values: those outside the window are dark but present
             blank = blank and (shot.ends is None or shot.ends[0] == shot.ends[1])
         pictures.append(picture)
     if blank and shots:
-        raise BlankImageError("the image is blank: all of its pixels are alike")
+        raise BlankImageError("the image is blank: all of its pixels are equal")
     return pictures
 
 
 def is_blank(picture: Image.Image) -> bool:
-    """Whether all pixels are alike and grey."""
+    """Whether all pixels are equal and gray."""
     width, height = picture.size
     corners = {picture.getpixel((x * (width - 1) // 3, y * (height - 1) // 3)) for x in range(4) for y in range(4)}
     if len(corners) > 1:
@@ -68,7 +68,7 @@ def is_blank(picture: Image.Image) -> bool:
 
 
 def as_rgb(picture: Image.Image, *, flat: bool) -> Image.Image:
-    """A picture of 8 bits as RGB; a transparent one on white where it is made ``flat``, else without its opacity."""
+    """Convert an 8-bit image to RGB; transparency is put on white if ``flat``, else dropped."""
     if flat and (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (*_WHITE, 255)), layer).convert("RGB")
@@ -81,14 +81,14 @@ def _as_frame(picture: Image.Image) -> Frame:
 
 
 def _shown_by_file(frame: Frame, window: Window) -> bool:
-    """Whether a slice is shown by its file's own window."""
+    """Whether a slice is displayed with its file's own window."""
     if window == "dicom" and frame.window is None:
-        raise ValueError("processor.window is dicom, and the file has no window of its own")
+        raise ValueError("processor.window is dicom, but the file has no window of its own")
     return frame.window is not None and window in (None, "auto", "dicom")
 
 
 def _limits(frames: Sequence[Frame], window: Window) -> tuple[float, float]:
-    """The values that become black and white."""
+    """The values mapped to black and white."""
     if window is not None and not isinstance(window, str):
         center, width = window
         return center - width / 2, center + width / 2
@@ -107,7 +107,7 @@ def _limits(frames: Sequence[Frame], window: Window) -> tuple[float, float]:
 
 
 def _levels(frames: Sequence[Frame]) -> tuple[Values, Values]:
-    """The values of the slices in ascending order, each once, and how often it is there."""
+    """Sorted unique values of the slices and their counts."""
     found = []
     for frame in frames:
         stored, counts = _stored_levels(frame)
@@ -137,7 +137,7 @@ def _has_table(values: Values) -> bool:
 
 
 def _without_outliers(levels: Values, counts: Values) -> tuple[Values, Values]:
-    """The values without those at either end that are set apart from all others: a single one, or rare ones."""
+    """The values without isolated ones at either end: a single value, or rare ones."""
     while True:
         kept = _below_gap(levels, counts)
         first = kept - _below_gap(-levels[:kept][::-1], counts[:kept][::-1])
@@ -147,7 +147,7 @@ def _without_outliers(levels: Values, counts: Values) -> tuple[Values, Values]:
 
 
 def _below_gap(levels: Values, counts: Values) -> int:
-    """How many of the ascending values lie below the first gap that sets the others apart."""
+    """Number of sorted values below the first gap that isolates them."""
     reached = np.cumsum(counts)
     wide = np.diff(levels) > _GAP * (levels[:-1] - levels[0])
     few = reached[-1] - reached[:-1] <= _RARE * reached[-1]
@@ -157,10 +157,10 @@ def _below_gap(levels: Values, counts: Values) -> int:
 
 
 def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
-    """A slice between two values, None as its file says."""
+    """Render a slice between two values; None uses the file's window."""
     values = frame.values
     if _has_table(values) and values.size > 2**12:
-        # As many codes as bits are in use, so that the slices of a series have one table.
+        # One code per bit pattern in use, so that the slices of a series share one table.
         bits = max((end if end >= 0 else ~end).bit_length() for end in map(int, frame.ends or (0, 0)))
         make = _table if frame.is_plain else _table.__wrapped__
         table = make(frame.rescale, frame.window, frame.inverted, limits, values.dtype, bits)
@@ -175,17 +175,17 @@ def _rendered(frame: Frame, limits: tuple[float, float] | None) -> Image.Image:
 
 
 def _looked_up(table: Values, codes: Values) -> Values:
-    """The table's entry of each code, some rows at a time: NumPy makes every code a number of 64 bits first."""
+    """Look up codes in a table, some rows at a time, since NumPy converts every code to 64 bits first."""
     shown = np.empty(codes.shape, dtype=table.dtype)
     for start in range(0, len(codes), _ROWS):
         part = slice(start, start + _ROWS)
-        table.take(codes[part], out=shown[part], mode="clip")  # no code lies beyond the table
+        table.take(codes[part], out=shown[part], mode="clip")  # all codes are within the table
     return shown
 
 
 @lru_cache(maxsize=64)
 def _table(rescale: Any, window: Any, inverted: bool, limits: Any, dtype: Any, bits: int) -> Values:
-    """Grey level of every value of so many bits, by its position as an unsigned number."""
+    """Gray level of every value with ``bits`` bits, indexed by its unsigned representation."""
     codes = np.arange(-(2**bits) if dtype.kind == "i" else 0, 2**bits)
     table = np.zeros(2 ** (8 * dtype.itemsize), dtype=np.uint8)
     table[codes & (len(table) - 1)] = _bytes(Frame(codes, rescale, window, inverted), codes.astype(dtype), limits)
@@ -193,7 +193,7 @@ def _table(rescale: Any, window: Any, inverted: bool, limits: Any, dtype: Any, b
 
 
 def _bytes(frame: Frame, stored: Values, limits: tuple[float, float] | None) -> Values:
-    """Stored values as grey levels 0 to 255; what is no number is black."""
+    """Stored values as gray levels 0 to 255; NaN is black."""
     units = frame.units(stored)
     if limits is None and frame.window is not None:
         share = frame.window(units)

@@ -1,11 +1,11 @@
-"""Facts of DICOM headers that may become columns. Light to import."""
+"""DICOM header fields that can become columns. Imports no heavy library."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mmfusion.names import did_you_mean
 
-#: Keywords of DICOM that say something of a patient or a scan, and identify neither.
+#: DICOM keywords that describe a patient or scan without identifying them.
 FACTS = (
     *("PatientAge", "PatientSex", "PatientSize", "PatientWeight", "PregnancyStatus", "SmokingStatus"),
     *("BodyPartExamined", "Laterality", "ImageLaterality", "ViewPosition", "PatientPosition", "Modality"),
@@ -13,12 +13,12 @@ FACTS = (
     *("RepetitionTime", "EchoTime", "ScanningSequence", "ContrastBolusAgent", "ConvolutionKernel"),
 )
 _SEXES = {"M": "male", "F": "female", "O": "other"}
-#: Years of one unit of an age such as 055Y.
+#: Length in years of the unit of an age such as 055Y.
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def check_facts(columns: Mapping[str, str]) -> None:
-    """Refuse what is no fact of a header, or may identify a patient, with a ValueError."""
+    """Raise ValueError for unknown header fields and those that may identify a patient."""
     for name, fact in columns.items():
         if fact not in FACTS:
             known = did_you_mean(fact, list(FACTS))
@@ -28,7 +28,7 @@ def check_facts(columns: Mapping[str, str]) -> None:
 
 
 def fact_text(fact: str, value: Any) -> str | None:
-    """A fact as a cell: ages in years (``055Y`` is 55), sexes and body parts in words; None where it is empty."""
+    """A header field as a cell: ages in years (``055Y`` is 55), sexes and body parts in words; None if empty."""
     text = str(value).strip() if value is not None else ""
     if fact == "PatientAge" and text[:-1].isdigit() and text[-1] in _YEARS:
         return f"{int(text[:-1]) * _YEARS[text[-1]]:.3g}"

@@ -1,4 +1,4 @@
-"""Images of any kind to normalized tensors, with Pillow, on 8-bit pixels."""
+"""Converts images of any format to normalized tensors, with Pillow, on 8-bit pixels."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -32,18 +32,18 @@ def open_image(
     """Load an image as 8-bit RGB with its EXIF orientation applied: the input of models before resizing.
 
     Args:
-        source: Path, Pillow image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of numbers.
-        size: Side in pixels that the image will be resized to; a JPEG more than four times as large is decoded at a
-            half, quarter or eighth, which is much faster. None decodes it whole.
-        window: Which values become black and white; see :func:`~mmfusion.images.grey_values.rgb_pictures`.
-        slice: Slice of a file of several: its position, or ``middle``.
+        source: Path, Pillow image, or numeric array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        size: Target side in pixels; a JPEG more than four times as large is decoded at half, quarter or eighth
+            resolution, which is much faster. None decodes at full resolution.
+        window: Gray values mapped to black and white; see :func:`~mmfusion.images.grey_values.rgb_pictures`.
+        slice: Slice to use of a file with several: its index, or ``middle``.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: The file cannot be decoded, is blank, or holds several slices and none is chosen; the message names
+        FileNotFoundError: The file does not exist.
+        ValueError: The file cannot be decoded, is blank, or has several slices without a selection; the message names
             it.
         TypeError: The array has another shape or type.
-        ImportError: The library that reads the format is not installed.
+        ImportError: The library for the format is not installed.
     """
     return open_pictures([source], size=size, window=window, slice=slice)[0]
 
@@ -57,15 +57,15 @@ def open_pictures(
     slices: int | str | None = None,
     several: bool = False,
 ) -> list[Image.Image]:
-    """Pictures of one case, as :func:`open_image` loads them, all under one window.
+    """Open the images of one case like :func:`open_image`, all with one window.
 
     Args:
         sources: Paths, Pillow images or arrays.
-        size: As for :func:`open_image`, like ``window``, ``slice`` and what is raised.
-        window: Which values become black and white.
-        slice: Slice of a file of several, where files are not read as ``several``.
-        slices: Slices of a file, as ``dataset.slices`` takes them.
-        several: Whether a file stands for all of its slices.
+        size: As in :func:`open_image`, like ``window``, ``slice`` and the errors raised.
+        window: Gray values mapped to black and white.
+        slice: Slice to use of a file with several, unless ``several``.
+        slices: Slices to read of a file, as ``dataset.slices``.
+        several: Whether to read all slices of a file.
     """
     shots: list[Shot] = []
     for source in sources:
@@ -73,7 +73,7 @@ def open_pictures(
             shots.append(_from_array(source))
             continue
         if not isinstance(source, (str, os.PathLike, Image.Image)):
-            raise TypeError(f"An image is a path, a Pillow image or a NumPy array, not a {type(source).__name__}.")
+            raise TypeError(f"An image must be a path, a Pillow image or a NumPy array, not a {type(source).__name__}.")
         with named_errors(source):
             if isinstance(source, Image.Image):
                 shots.append(shot_of(source))
@@ -87,13 +87,13 @@ def open_pictures(
 
 @contextmanager
 def named_errors(source: ImageLike) -> Iterator[None]:
-    """Errors of a file in one line that names it; those of a file that is not there, and of a library, stay."""
+    """Convert errors of a file to one line that names it, except missing files and libraries."""
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "given"
     try:
         yield
     except ImportError:
         raise
-    except Exception as error:  # a damaged file may raise anything: struct.error, SyntaxError, ValueError, OSError
+    except Exception as error:  # damaged files may raise anything: struct.error, SyntaxError, ValueError, OSError
         if isinstance(error, FileNotFoundError) and not os.path.exists(name):
             raise FileNotFoundError(f"The image {name} does not exist.") from None
         kind = BlankImageError if isinstance(error, BlankImageError) else ValueError
@@ -104,7 +104,7 @@ def reason_of(error: Exception) -> str:
     """Why an image cannot be decoded, in one line."""
     if isinstance(error, Image.DecompressionBombError):
         limit = Image.MAX_IMAGE_PIXELS or 0
-        return f"it has more than {2 * limit:,} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        return f"it has more than {2 * limit:,} pixels; reduce it, or increase PIL.Image.MAX_IMAGE_PIXELS"
     if isinstance(error, UnidentifiedImageError):
         return "its format is not supported (PNG, JPEG, TIFF, DICOM, ...), or it is damaged"
     return one_line(error)
@@ -114,7 +114,7 @@ def _from_array(array: np.ndarray) -> Shot:
     shape = array.shape[2:] in ((), (1,), (3,), (4,)) and array.ndim >= 2 and 0 not in array.shape
     if not shape or array.dtype.kind not in "biuf":
         wanted = "(H, W) or (H, W, 1|3|4) of numbers"
-        raise TypeError(f"An image array is {wanted}, not {array.shape} of {array.dtype}.")
+        raise TypeError(f"An image array must be {wanted}, not {array.shape} of {array.dtype}.")
     array = array[:, :, 0] if array.shape[2:] == (1,) else array
     if array.dtype.kind == "b":
         array = array * np.uint8(255)
@@ -127,9 +127,9 @@ def _from_array(array: np.ndarray) -> Shot:
 
 
 def eval_image(image: Image.Image, size: int, *, crop_pct: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
-    """The centre square with ``crop_pct`` of the shorter side, resized to (size, size) with antialiasing.
+    """Crop the center square with ``crop_pct`` of the shorter side and resize it to (size, size) with antialiasing.
 
-    The same as resizing the shorter side to ``size / crop_pct`` and cropping the centre, in one step.
+    Equivalent to resizing the shorter side to ``size / crop_pct`` and cropping the center, in one step.
     """
     return image.resize((size, size), INTERPOLATIONS[interpolation], box=centre_square(image.size, crop_pct))
 
@@ -152,27 +152,27 @@ def border_of(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def centre_square(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
-    """Box (left, top, right, bottom) of a (width, height) image's middle square, ``share`` of the shorter side."""
+    """Box (left, top, right, bottom) of the center square with ``share`` of the shorter side."""
     side = share * min(size)
     left, top = (size[0] - side) / 2, (size[1] - side) / 2
     return left, top, left + side, top + side
 
 
 def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A region of interest widened to a square about its centre, as far as the image reaches.
+    """Widen a region of interest to a square about its center, within the image.
 
     Args:
         roi: (x0, y0, x1, y1) in pixels.
         size: Width and height of the image.
 
     Raises:
-        ValueError: The region is empty or does not lie in the image.
+        ValueError: The region is empty or is not inside the image.
     """
     width, height = size
     x0, y0, x1, y1 = map(float, roi)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         image = f"the image, which is {width} x {height} pixels"
-        raise ValueError(f"The region of interest {tuple(roi)} does not lie in {image}.")
+        raise ValueError(f"The region of interest {tuple(roi)} is not inside {image}.")
     side = max(x1 - x0, y1 - y0)
     across, down = min(side, width), min(side, height)
     left = min(max((x0 + x1 - across) / 2, 0), width - across)
@@ -182,7 +182,7 @@ def region_box(roi: Sequence[float], size: tuple[int, int]) -> tuple[float, floa
 
 def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(3, H, W) float32, ``(pixel / 255 - mean) / std`` by channel."""
-    # NumPy, since torch spreads an image over threads, which costs more than it saves where the cores are busy.
+    # NumPy, since torch would use several threads per image, which is slower on busy cores.
     channel_mean, channel_std = (np.asarray(values, dtype=np.float32).reshape(3, 1, 1) for values in (mean, std))
     pixels = np.empty((3, image.height, image.width), dtype=np.float32)
     np.multiply(np.asarray(image).transpose(2, 0, 1), 1 / (255 * channel_std), out=pixels)

@@ -1,4 +1,4 @@
-"""Pictures that Pillow decodes: one, or the pages of a TIFF file and the frames of an animation, as slices."""
+"""Images decoded by Pillow, including TIFF pages and animation frames as slices."""
 
 import io
 import os
@@ -12,26 +12,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmfusion.images.frames import Frame, Shot, Stack, Values, of_extra
 
-#: Formats that are opened; PostScript, which runs a program, is none of them.
+#: Supported formats; PostScript, which can run a program, is excluded.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
-#: First bytes of TIFF and BigTIFF, in either order of bytes.
+#: First bytes of TIFF and BigTIFF in either byte order.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: The filter against Pillow's warning of half its limit of pixels; an image above the limit is refused in our words.
+#: Filter for Pillow's warning at half its pixel limit; images above the limit raise our own error.
 _QUIET = ("ignore", None, Image.DecompressionBombWarning, None, 0)
-_PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE = 262, 258, 339, 254  # tags of TIFF
+_PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE = 262, 258, 339, 254  # TIFF tags
 
 
 def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
-    """The pages of a picture.
+    """The pages of an image file.
 
     Args:
         path: File.
-        size: As for :func:`~mmfusion.images.opening.open_image`.
+        size: As in :func:`~mmfusion.images.opening.open_image`.
 
     Raises:
-        OSError: The file is no picture of :data:`FORMATS`, or damaged.
+        OSError: The file has none of :data:`FORMATS`, or is damaged.
     """
-    if _QUIET not in warnings.filters:  # asked each time, since whoever catches warnings takes filters back
+    if _QUIET not in warnings.filters:  # checked each time, since catch_warnings resets filters
         warnings.simplefilter("ignore", Image.DecompressionBombWarning, append=True)
     with open(path, "rb") as file:
         content = file.read()
@@ -39,10 +39,10 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
         image = Image.open(io.BytesIO(content), formats=_known_formats())
     except UnidentifiedImageError:
         if content.startswith(_TIFF):
-            kind = "it is a TIFF of a kind that is not read (values of 64 bits, colors of 32), or is damaged"
-            raise OSError(f"{kind}; save it with 8 or 16 bits, or grey values of 32") from None
+            kind = "it is an unsupported TIFF (64-bit values, 32-bit colors) or is damaged"
+            raise OSError(f"{kind}; save it with 8 or 16 bits, or as 32-bit gray values") from None
         raise
-    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # later pictures of MPO are previews
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # later images of MPO are previews
     if count == 1:
         if size is not None:
             image.draft(None, (2 * size, 2 * size))
@@ -60,13 +60,13 @@ def picture_stack(path: str | os.PathLike[str], size: int | None) -> Stack:
 
 @cache
 def _known_formats() -> list[str]:
-    """Those of the formats that this Pillow was built with."""
+    """The supported formats that this Pillow was built with."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def heic_stack(path: str | os.PathLike[str]) -> Stack:
-    """The picture of a HEIC file, which telephones write.
+    """The image of a HEIC file, as written by phones.
 
     Raises:
         ImportError: pillow-heif is not installed.
@@ -78,13 +78,13 @@ def heic_stack(path: str | os.PathLike[str]) -> Stack:
 
 
 def _is_reduced(image: Any, page: int) -> bool:
-    """Whether a page is a smaller copy of another, or a mask, and no slice of its own."""
+    """Whether a page is a thumbnail or a mask rather than a slice."""
     image.seek(page)
     return bool(int(image.tag_v2.get(_SUBFILE, 0)) & 0b101)
 
 
 def shot_of(image: Image.Image) -> Shot:
-    """A picture as it stands, turned as its EXIF orientation says; with more than 8 bits in its own values."""
+    """An image with EXIF orientation applied; with more than 8 bits, its original values."""
     is_deep = image.mode in ("RGB", "RGBA", "LA") and ";16" in _raw_mode(image)
     if is_deep:
         return _deep(image)
@@ -98,26 +98,26 @@ def shot_of(image: Image.Image) -> Shot:
     if signed_bytes:
         values = values.view(np.int8)
     elif tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
-        values = values.view(np.uint32)  # Pillow has no such mode and wraps them
+        values = values.view(np.uint32)  # Pillow lacks this mode and wraps the values
     return Frame(values, inverted=tags.get(_PHOTOMETRIC) == 0)
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the samples lie in the file, in Pillow's words."""
+    """Pillow's raw mode of the samples in the file."""
     arguments = [tile[3] for tile in getattr(image, "tile", None) or []]
     return str(arguments[0][0] if arguments and isinstance(arguments[0], tuple) else (arguments or [""])[0])
 
 
 def _deep(image: Any) -> Frame:
-    """Colors of 16 bits, of which Pillow keeps the upper byte: decoded twice, once for either byte.
+    """16-bit colors, of which Pillow keeps only the upper byte: decoded twice, once for each byte.
 
     Raises:
-        OSError: Pillow has no way to the lower byte.
+        OSError: Pillow cannot read the lower byte.
     """
     raw, page = _raw_mode(image), image.tell()
     name, swapped = raw.split(";")[0], {"L": "B", "B": "L"}[raw[-1] if raw[-1] in "LB" else sys.byteorder[0].upper()]
     if name not in ("RGB", "RGBA"):
-        raise OSError(f"{raw} is a layout of 16-bit values that is not read; save it as grey or RGB of 16 bits")
+        raise OSError(f"{raw} is an unsupported 16-bit layout; save it as 16-bit gray or RGB")
     image.fp.seek(0)
     content = image.fp.read()
 
@@ -135,7 +135,7 @@ def _deep(image: Any) -> Frame:
 
 
 def _with_raw_mode(tile: Any, raw: str) -> Any:
-    """A tile of Pillow's whose samples are read otherwise."""
+    """A Pillow tile with another raw mode."""
     codec, extents, offset, arguments = tile
     arguments = (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
     return getattr(type(tile), "_make", tuple)((codec, extents, offset, arguments))

@@ -1,51 +1,51 @@
-"""Selection of the slices of a volume, and neighbors of a slice. Light to import."""
+"""Selection of slices of a volume, and neighbors of a slice. Imports no heavy library."""
 
 
 def check_choice_of_slices(slice_: int | str | None, slices: int | str | None) -> None:
-    """Refuse values of ``dataset.slice`` and ``dataset.slices`` that say nothing, and both together.
+    """Raise ValueError for invalid values of ``dataset.slice`` and ``dataset.slices``, and for both together.
 
     Raises:
-        ValueError: So it is.
+        ValueError: A value is invalid, or both are given.
     """
     if slice_ is not None and slices is not None:
-        raise ValueError("dataset.slice (one picture) and dataset.slices (a sequence) do not go together; choose one.")
+        raise ValueError("dataset.slice (one picture) and dataset.slices (a sequence) exclude each other; choose one.")
     if slice_ is not None and slice_ != "middle" and (not isinstance(slice_, int) or slice_ < 0):
-        raise ValueError(f"dataset.slice is the number of a slice, from 0, or middle; got {slice_!r}.")
+        raise ValueError(f"dataset.slice must be the number of a slice, from 0, or middle; got {slice_!r}.")
     if slices is not None:
         chosen_slices(slices, 2)
 
 
 def one_slice(choice: int | str | None, count: int) -> int:
-    """Position of the slice that stands for a file of ``count`` slices; of a single one it is the first.
+    """Index of the selected slice of a file with ``count`` slices; 0 for a single one.
 
     Args:
-        choice: Position, or ``middle``; None takes none of several.
+        choice: Index, or ``middle``; None accepts only files with a single slice.
         count: Number of slices.
 
     Raises:
-        ValueError: There is no such slice, or none of several is chosen.
+        ValueError: The slice does not exist, or there are several and no choice.
     """
     if count == 1:
         return 0
     if choice is None:
-        ways = f"dataset.slice takes one (0 to {count - 1}, or middle), dataset.slices all gives a model of slices all"
-        raise ValueError(f"it holds {count} slices, but a single image is expected; {ways}")
+        ways = f"dataset.slice selects one (0 to {count - 1}, or middle), dataset.slices all reads all as a study"
+        raise ValueError(f"it has {count} slices, but a single image is expected; {ways}")
     position = count // 2 if choice == "middle" else int(choice)
     if not 0 <= position < count:
-        raise ValueError(f"it holds {count} slices, 0 to {count - 1}; dataset.slice {choice} is none of them")
+        raise ValueError(f"it has {count} slices, 0 to {count - 1}; dataset.slice {choice} does not exist")
     return position
 
 
 def chosen_slices(choice: int | str | None, count: int) -> list[int]:
-    """Positions of the slices that are read of a file.
+    """Indices of the slices to read of a file.
 
     Args:
-        choice: ``all``; ``start:stop:step`` as Python slices lists, such as ``20:80:2``; or a number of equally spaced
-            ones. None takes all.
+        choice: ``all``; ``start:stop:step`` as in Python, such as ``20:80:2``; or a number of equally spaced ones.
+            None reads all.
         count: Number of slices.
 
     Raises:
-        ValueError: The choice is none of these.
+        ValueError: The choice has another form.
     """
     if choice is None or choice == "all":
         return list(range(count))
@@ -58,11 +58,11 @@ def chosen_slices(choice: int | str | None, count: int) -> list[int]:
         return list(range(count))[slice(*bounds)]
     except ValueError:
         wanted = "all, start:stop:step such as 20:80:2, or a number of slices"
-        raise ValueError(f"dataset.slices is {wanted}; got {choice!r}.") from None
+        raise ValueError(f"dataset.slices must be {wanted}; got {choice!r}.") from None
 
 
 def equally_spaced(count: int, most: int | None) -> list[int]:
-    """Positions of at most ``most`` of ``count`` slices, the first and the last among them; of one, the middle."""
+    """Indices of at most ``most`` of ``count`` slices, including the first and last; for one, the middle."""
     if most is None or count <= most:
         return list(range(count))
     return [count // 2] if most == 1 else [round(i * ((count - 1) / (most - 1))) for i in range(most)]

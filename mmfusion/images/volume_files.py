@@ -8,14 +8,14 @@ import numpy as np
 
 from mmfusion.images.frames import Frame, Stack, Values, of_extra
 
-#: Classes of nibabel whose files say how the volume lies in the patient.
+#: Classes of nibabel with orientation information.
 _NIFTI = ("Nifti1Image", "Nifti1Pair", "Nifti2Image", "Nifti2Pair", "MGHImage")
-#: How much coarser an axis is than the others where it is the one that was scanned slice by slice.
+#: Ratio of spacings above which the coarsest axis is taken as the scan direction.
 _COARSER = 1.5
 
 
 def nifti_stack(path: str | os.PathLike[str]) -> Stack:
-    """The slices of a NIfTI or MGH file, by nibabel.
+    """The slices of a NIfTI or MGH file, read with nibabel.
 
     Raises:
         ImportError: nibabel is not installed.
@@ -25,10 +25,10 @@ def nifti_stack(path: str | os.PathLike[str]) -> Stack:
         import nibabel
     image: Any = nibabel.load(path)
     if type(image).__name__ not in _NIFTI:
-        raise ValueError(f"{type(image).__name__} does not say how the volume lies in the patient")
+        raise ValueError(f"{type(image).__name__} has no orientation of the volume")
     _check_dimensions(image.shape[3:])
     if len(image.shape) < 3:
-        raise ValueError(f"it holds no volume: its shape is {image.shape}")
+        raise ValueError(f"it has no volume: its shape is {image.shape}")
     canonical = nibabel.as_closest_canonical(image)
     values = np.asanyarray(canonical.dataobj)
     values = values.reshape(values.shape[:3])
@@ -40,7 +40,7 @@ def nifti_stack(path: str | os.PathLike[str]) -> Stack:
 
 
 def itk_stack(path: str | os.PathLike[str]) -> Stack:
-    """The slices of a MetaImage or NRRD file, by SimpleITK.
+    """The slices of a MetaImage or NRRD file, read with SimpleITK.
 
     Raises:
         ImportError: SimpleITK is not installed.
@@ -66,25 +66,25 @@ def itk_stack(path: str | os.PathLike[str]) -> Stack:
 
 def _check_dimensions(beyond: Sequence[int]) -> None:
     if any(length != 1 for length in beyond):
-        what, sizes = "dimensions of time, directions or channels beside its three", " x ".join(map(str, beyond))
+        what, sizes = "dimensions of time, directions or channels besides its three", " x ".join(map(str, beyond))
         raise ValueError(f"it has {what}: {sizes}; save one volume of them")
 
 
 def volume_stack(values: Values, spacing: Sequence[float]) -> Stack:
     """The slices of a volume in display orientation: the patient's right on the left, front or head on top.
 
-    They are cut as the volume was scanned, across the axis with clearly the coarsest spacing, or else axially; their
-    order is from below to above (axial), from front to back (coronal) or from right to left (sagittal).
+    They are cut across the axis with clearly the coarsest spacing (the scan direction), or else axially, and ordered
+    upwards (axial), from front to back (coronal) or from right to left (sagittal).
 
     Args:
-        values: (Z, Y, X), or with colors (Z, Y, X, 3), that go up, back and left.
-        spacing: Distance of voxels along Z, Y and X.
+        values: (Z, Y, X), or (Z, Y, X, 3) for colors; axes point up, back and left.
+        spacing: Voxel spacing along Z, Y and X.
     """
     spacing = [float(abs(distance)) for distance in spacing]
     axis = max(range(3), key=lambda each: spacing[each])
     if spacing[axis] < _COARSER * max(spacing[:axis] + spacing[axis + 1 :]):
         axis = 0
     if axis:
-        values = values[::-1]  # the head on top
+        values = values[::-1]  # head on top
     slices: Any = np.moveaxis(values, axis, 0)
     return Stack(len(slices), lambda position: Frame(np.ascontiguousarray(slices[position])))

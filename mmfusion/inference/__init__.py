@@ -1,4 +1,4 @@
-"""Inference: a trained model, rows in and probabilities out: streaming, test-time augmentation, ensembles, ONNX."""
+"""Inference: predictors, streaming, test-time augmentation, ensembles, ONNX Runtime."""
 
 from typing import TYPE_CHECKING
 

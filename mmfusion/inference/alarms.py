@@ -1,4 +1,4 @@
-"""Several classes that raise one alarm."""
+"""Alarm scores: several classes that raise one alarm."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Predictions for the labelled rows of a table, with what metrics need to know about the rows."""
+"""Predictions for the labeled rows of a table, with the data that metrics need."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The rows that have a label and could be read, and what the model says about them.
+    """The labeled, readable rows and the model's predictions.
 
     Attributes:
-        frame: Those N rows of ``CaseTable.frame``.
-        labels: (N,) positions of the true classes; of other tasks (N, ...).
-        probabilities: (N, C) float32, calibrated where the model is; of other tasks the answers (N, A).
-        uncalibrated: (N, C) float32, as the network gives them.
-        unreadable: Number of rows left out because they could not be read.
-        shares: What router and gates gave each row, name -> (N, n); see
+        frame: The N rows of ``CaseTable.frame``.
+        labels: (N,) true class indices; for other tasks (N, ...).
+        probabilities: (N, C) float32, calibrated if the model is; for other tasks the answers (N, A).
+        uncalibrated: (N, C) float32 before calibration.
+        unreadable: Number of rows skipped because they could not be read.
+        shares: Router and gate values per row, name -> (N, n); see
             :func:`~mmfusion.inference.shares.shares_of`. Empty for an ensemble.
-        familiarity: Modality -> (N,), NaN where a row lacks it; empty where the model does not know.
-        scores: (N, S) float32, what a calibration makes answers of; empty where there are none.
+        familiarity: Modality -> (N,), NaN for rows without it; empty if the model has no detector.
+        scores: (N, S) float32 inputs of the calibration; empty if there are none.
     """
 
     frame: pd.DataFrame
@@ -44,13 +44,13 @@ class Predictions:
 
     @property
     def groups(self) -> NDArray[np.str_]:
-        """(N,) the group of each row (patient, lesion); a row without one is its own."""
+        """(N,) group of each row (patient, lesion); a row without one is its own group."""
         groups = self.frame["group"].items()
         return np.array([f"row {row}" if group is None else f"group {group}" for row, group in groups], dtype=np.str_)
 
 
 def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], task: Task) -> Predictions:
-    """The predictions of the rows that have a label and could be read."""
+    """The predictions of labeled, readable rows."""
     readable = np.array([error is None for part in parts for error in part.errors], dtype=bool)
     used = readable & task.known(labels)
     shares: dict[str, NDArray[np.float32]] = {}
@@ -72,7 +72,7 @@ def kept(cases: CaseTable, labels: NDArray[Any], parts: Sequence[Prediction], ta
 
 
 def familiarity_of(parts: Sequence[Prediction]) -> dict[str, NDArray[np.float32]]:
-    """Modality -> how familiar each row of all parts is; a part without any readable row says nothing of its own."""
+    """Modality -> familiarity of each row over all parts; parts without readable rows are filled with NaN."""
     nothing = [np.full(len(part.errors), np.nan, dtype=np.float32) for part in parts]
     return {
         name: np.concatenate([part.familiarity.get(name, blank) for part, blank in zip(parts, nothing, strict=True)])

@@ -1,4 +1,4 @@
-"""Options of predict and embed."""
+"""Options of ``mmfusion predict`` and ``mmfusion embed``. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -16,20 +16,19 @@ class PredictConfig:
         data: Folder of images, folder of a data set, or a table (CSV, Parquet). Labels and splits are not needed.
         output: CSV file to write.
         batch_size: Rows per step.
-        tta: Average over test-time augmentations; null does as the model was saved.
-        compile: Compile the model with torch.compile at its first batches: for many rows on a GPU.
-        calibrated: Apply the temperature that was fitted at the end of training, and the part of the prior that was
-            put back, where there is one.
-        escape_formulas: Put an apostrophe before ids, classes and errors that a spreadsheet would evaluate as a
+        tta: Average over test-time augmentations; null uses the model's setting.
+        compile: Compile the model with torch.compile at its first batches; worthwhile for many rows on a GPU.
+        calibrated: Apply the fitted temperature and, if the model has one, the restored part of the prior.
+        escape_formulas: Prefix ids, classes and errors with an apostrophe if a spreadsheet would evaluate them as a
             formula.
-        calibration: Update for another site, as ``mmfusion validate`` makes it: its file, or the name of one that is
-            stored with the model.
+        calibration: Update for another site from ``mmfusion validate``: its file, or the name of one stored with the
+            model.
         by: ``group`` gives one prediction for all rows of a group (``dataset.group_column``: patient, lesion).
         pooling: Pooling with ``by``: ``mean`` of the probabilities, or ``max`` for each class; None uses the model's
             setting, else the mean.
-        refuse_unfamiliar: Rows with a lower familiarity (0.01: less than one usual case in a hundred) get an error
-            instead of a prediction; None refuses none.
-        engine: ``torch``, or ``onnx``, which exports a saved model once and runs it with ONNX Runtime
+        refuse_unfamiliar: Rows with a lower familiarity get an error instead of a prediction (0.01 affects about one in
+            a hundred usual cases); None disables it.
+        engine: ``torch``, or ``onnx``, which exports the model once and runs it with ONNX Runtime
             (``mmfusion[onnx]``); None uses torch, and onnx for an exported model.
         dataset: How to read the data; the defaults are the model's training settings. A folder without a table is read
             as images.
@@ -57,7 +56,7 @@ class PredictConfig:
 
 @dataclass
 class EmbedConfig:
-    """Options of embed.
+    """Options of ``mmfusion embed``.
 
     Attributes:
         data: Folder of images, folder of a data set, or a table. Labels and splits are not needed.
@@ -67,10 +66,10 @@ class EmbedConfig:
             transformers) or a folder.
         format: File format: ``h5`` (``mmfusion[bags]``), ``npz`` or ``safetensors``.
         dtype: Data type, ``float16`` or ``float32``.
-        image_size: Side of the images in pixels, with ``encoder``; None takes the encoder's own.
+        image_size: Image size in pixels, with ``encoder``; None uses the encoder's default.
         batch_size: Cases per step.
         workers: Loader processes.
-        dataset: How to read the data; what the model was trained with, unless said otherwise.
+        dataset: How to read the data; the defaults are the model's training settings.
     """
 
     data: str
@@ -87,8 +86,8 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         self.data = as_setting(self.data)
         if (self.model is None) == (self.encoder is None):
-            raise ValueError("embed takes a trained --model, or an --encoder with its published weights: one of them.")
+            raise ValueError("embed needs either a trained --model or an --encoder with published weights.")
         if self.format not in ("h5", "npz", "safetensors"):
-            raise ValueError(f"format is h5, npz or safetensors, not {self.format!r}.")
+            raise ValueError(f"format must be h5, npz or safetensors, got {self.format!r}.")
         if self.dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype is float16 or float32, not {self.dtype!r}.")
+            raise ValueError(f"dtype must be float16 or float32, got {self.dtype!r}.")

@@ -1,4 +1,4 @@
-"""What is said of the rows before a trained model reads them: what they hold, and what it will not find."""
+"""Messages about the rows before prediction: which inputs they have and which are missing."""
 
 import logging
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_template(predictor: Predictor, dataset: DatasetConfig) -> Predictor:
-    """The predictor that makes texts by the template of a data set, where it is another than that of its training."""
+    """The predictor with the text template of a data set, if it differs from the model's."""
     given = dataset.text_template
     if given is None:
         return predictor
@@ -27,18 +27,18 @@ def _with_template(member: Predictor, given: str) -> Predictor:
     processor = member.processor
     if processor.tokenizer is None or processor.text_template == given:
         return member
-    print(f"texts by {given!r}, in place of the model's own {processor.text_template!r}")
+    print(f"using the text template {given!r} instead of the model's {processor.text_template!r}")
     return replace(member, processor=replace(processor, text_template=given))
 
 
 def template_of(predictor: Predictor) -> str | None:
-    """The template by which a model makes texts of columns; None where it makes none."""
+    """The model's text template, or None."""
     processor = predictor.members[0].processor
     return processor.text_template if processor.tokenizer is not None else None
 
 
 def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
-    """What the rows hold of what a model reads."""
+    """Coverage of the model's inputs in the rows."""
     processor = predictor.members[0].processor
     columns = processor.table.names if processor.table is not None else []
     template, missing_values = processor.text_template, processor.missing_values
@@ -46,7 +46,7 @@ def contents_for(predictor: Predictor, cases: CaseTable) -> Contents:
 
 
 def tell_contents(predictor: Predictor, cases: CaseTable) -> None:
-    """Print what the rows hold; warn of a modality that the model reads and no row has."""
+    """Print the coverage of the inputs and warn about modalities that no row has."""
     processor, found = predictor.members[0].processor, contents_for(predictor, cases)
     columns = processor.table.names if processor.table is not None else []
     print(found.line())
@@ -57,13 +57,13 @@ def tell_contents(predictor: Predictor, cases: CaseTable) -> None:
 def warn_of_training_rows(
     data: DataSource, split: str, cases: CaseTable, *, dataset: DatasetConfig, provenance: Mapping[str, Any]
 ) -> None:
-    """Warn where rows to measure on are known to have trained the model: its figures are then too good.
+    """Warn if rows to evaluate are known training rows, since the metrics are then too optimistic.
 
     Args:
-        data: Where the rows are.
-        split: Which of them are measured.
-        cases: These rows.
-        dataset: How they are read.
+        data: Data set.
+        split: Split to evaluate.
+        cases: Rows of the split.
+        dataset: How to read the data.
         provenance: The ``training`` entry of the model's ``config.json``.
     """
     count, made_of = 0, provenance.get("rows") or {}
@@ -74,4 +74,4 @@ def warn_of_training_rows(
         same = whole.fingerprint() == provenance.get("data_fingerprint")
         count = made_of.get("train", 0) if same else 0
     if count:
-        logger.warning("%d of these rows trained the model: the figures are better than on new rows", count)
+        logger.warning("%d of these rows were used for training: the metrics are too optimistic", count)

@@ -1,18 +1,18 @@
-"""A predictor in a few lines: its name, classes, inputs, calibration and size."""
+"""Short text description of a predictor: name, classes, inputs, calibration and size."""
 
 from typing import Any
 
 from mmfusion.results import calibration_words
 
-#: class names that are shown; of more, the number is told.
+#: Maximum number of class names shown.
 SHOWN = 12
 
-#: how a model predicts that averages over test-time augmentations.
+#: Description of a model that averages over test-time augmentations.
 VIEWS = "mean over test-time augmentations"
 
 
 def described(predictor: Any) -> str:
-    """Name, labels, inputs, calibration, test-time views and size, a line each."""
+    """Name, labels, inputs, calibration, test-time augmentation and size, one line each."""
     processor, members = predictor.processor, predictor.members
     labels = list(processor.labels)
     names = ", ".join(labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
@@ -23,12 +23,12 @@ def described(predictor: Any) -> str:
         if predictor.tta:
             lines["views"] = f"{VIEWS}, unless tta=False"
     count = sum(parameter.numel() for parameter in predictor.model.parameters())
-    lines["size"] = f"{count / 1e6:,.1f} M parameters" if count else "an exported program"
+    lines["size"] = f"{count / 1e6:,.1f} M parameters" if count else "exported model"
     return "\n".join([f"{type(predictor).__name__}: {predictor.name}", *(f"  {k}: {v}" for k, v in lines.items())])
 
 
 def how_it_predicts(predictor: Any, tta: bool | None = None) -> str:
-    """The end of a line about a model: how its probabilities are calibrated, and whether they are means over views."""
+    """Suffix of a line about a model: its calibration and test-time augmentation."""
     calibrated = f", calibrated with {calibration_words(predictor.calibration)}" if predictor.calibration else ""
     return calibrated + (f", {VIEWS}" if (predictor.tta if tta is None else tta) else "")
 

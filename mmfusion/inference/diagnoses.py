@@ -1,4 +1,4 @@
-"""What an application gets for its rows."""
+"""Results of ``Predictor.predict`` as dicts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ def diagnoses(
     """One dict per row, as :meth:`mmfusion.Predictor.predict` returns them.
 
     Args:
-        rows: The rows, of which an ``id`` is handed through.
+        rows: The rows; an ``id`` is copied.
         parts: Their predictions, in order.
-        task: What the answers are.
-        notes: What else is said of the rows of a part, name -> n values.
+        task: Task of the model.
+        notes: Additional values for the rows of a part, name -> n values.
     """
     results: list[dict[str, Any]] = [{"id": row["id"]} if "id" in row else {} for row in rows]
     for part in parts:
@@ -38,13 +38,13 @@ def diagnoses(
 
 
 def probabilities_of(results: Sequence[Mapping[str, Any]], task: Task) -> NDArray[np.float64]:
-    """(N, C) probabilities of what :func:`diagnoses` told.
+    """(N, C) probabilities from the results of :func:`diagnoses`.
 
     Raises:
-        ValueError: The task has none, or a row could not be read.
+        ValueError: The task has no probabilities, or a row could not be read.
     """
     if not task.has_probabilities:
-        raise ValueError(f"Task {task.name} has no probabilities; predict gives its values and intervals.")
+        raise ValueError(f"The task {task.name} has no probabilities; use predict for values and intervals.")
     for number, row in enumerate(results, start=1):
         if "error" in row:
             raise ValueError(f"Row {row.get('id', number)} cannot be predicted: {row['error']}")

@@ -1,4 +1,4 @@
-"""``embed(config)``: the vectors of an image encoder, one file a case, as ``dataset.bag_column`` reads them."""
+"""``embed(config)``: image embeddings, one file per case, in the format of ``dataset.bag_column``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmfusion.inference.stream import batches
 from mmfusion.towers.image import Backbone
 from mmfusion.towers.several import each_present
 
-#: images or slices (B, ..., 3, H, W) of a batch -> vectors (B, N, D) and which are there (B, N).
+#: Images or slices (B, ..., 3, H, W) of a batch -> vectors (B, N, D) and their mask (B, N).
 Encode = Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 
 TABLE, COLUMN = "bags.csv", "bag"
@@ -33,13 +33,13 @@ TABLE, COLUMN = "bags.csv", "bag"
 
 @dataclass(frozen=True)
 class Embedded:
-    """What was written.
+    """Result of ``mmfusion embed``.
 
     Attributes:
         folder: Folder of the files, with the table ``bags.csv``.
         rows: Number of cases.
-        width: Width of the vectors; 0 where no case could be read.
-        unreadable: How many cases could not be read, and hold their reason under ``error``.
+        width: Width of the vectors; 0 if no case could be read.
+        unreadable: Number of cases that could not be read; the column ``error`` has the reason.
     """
 
     folder: Path
@@ -48,30 +48,30 @@ class Embedded:
     unreadable: int
 
     def summary(self) -> str:
-        """Cases, width and folder, and how to train on them."""
-        failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        """Number of cases, width and folder, and how to train on them."""
+        failed = f"; {self.unreadable:,} could not be read (see the column error)" if self.unreadable else ""
         use = f"--data {self.folder} --dataset.bag_column {COLUMN} --model.image_encoder features"
-        return f"{self.rows:,} bags of vectors {self.width:,} wide in {self.folder}{failed}\ntrain on them with {use}"
+        return f"{self.rows:,} bags of {self.width:,}-wide vectors in {self.folder}{failed}\ntrain on them with {use}"
 
 
 @sole_writer
 def embed(config: EmbedConfig) -> Embedded:
-    """Encode the images of a data set, and write one file of vectors for each case and a table of them.
+    """Encode the images of a data set; write one file of vectors per case and a table of them.
 
-    A case of one image gives one vector, one of slices or views a vector for each that is there, in half precision.
-    The table has the cases' other columns too, so that a model can be trained on the folder.
+    A single image gives one vector, slices or views give one vector each, in half precision. The table also has the
+    other columns of the cases, so that a model can be trained on the folder.
 
     Raises:
-        FileNotFoundError: There are no such data, model or encoder.
-        FileExistsError: The folder holds a table of bags already.
-        ValueError: The model reads no images, or other ones than the data have.
-        ImportError: ``h5`` files are asked for, and h5py is not installed.
+        FileNotFoundError: The data, model or encoder do not exist.
+        FileExistsError: The folder already has a table of bags.
+        ValueError: The model uses no images, or does not match the image layout of the data.
+        ImportError: ``h5`` is requested and h5py is not installed.
     """
     folder, write = Path(config.output), partial(_WRITERS[config.format], dtype=np.dtype(config.dtype))
     if config.format == "h5":
         _h5py()
     if (folder / TABLE).exists():
-        raise FileExistsError(f"{folder} holds {TABLE} already; choose another --output.")
+        raise FileExistsError(f"{folder} already has {TABLE}; choose another --output.")
     cases = read_cases(config.data, config.dataset, require_labels=False)
     encode, processor = _of_model(config, cases) if config.model is not None else _of_encoder(config)
     print(f"embedding {config.data} with {config.model or config.encoder}")
@@ -99,17 +99,17 @@ def _of_model(config: EmbedConfig, cases: CaseTable) -> tuple[Encode, Processor]
     network = predictor.network()
     tower = network.image_tower
     if network.image_layout not in ("image", "slices", "views"):
-        raise ValueError(f"{config.model} reads no images, and has nothing to embed with.")
+        raise ValueError(f"{config.model} uses no images and cannot embed them.")
     if cases.layout not in ("image", network.image_layout):
-        raise ValueError(f"The data have {cases.layout}, and {config.model} reads {network.image_layout}.")
+        raise ValueError(f"The data have {cases.layout}, but {config.model} expects {network.image_layout}.")
     backbone = next((module for module in tower.modules() if isinstance(module, Backbone)), None)
     if backbone is None:
-        raise ValueError(f"{type(tower).__name__} has no image encoder of timm or transformers to embed with.")
+        raise ValueError(f"{type(tower).__name__} has no timm or transformers image encoder to embed with.")
     device = next(backbone.parameters()).device
 
     def encode(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = {name: batch[name].to(device) for name in tower.inputs if name in batch}
-        if "vectors" in tower.padded:  # slices, with the stem that the encoder was trained behind
+        if "vectors" in tower.padded:  # slices, with the stem that the encoder was trained with
             encoded = tower.encode(**inputs)
             return encoded["vectors"], encoded["mask"]
         return _vectors(backbone, inputs)
@@ -132,7 +132,7 @@ def _of_encoder(config: EmbedConfig) -> tuple[Encode, Processor]:
 
 
 def _vectors(backbone: Backbone, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The pooled vector of each image that is there."""
+    """The pooled vector of each image present."""
     pixels = inputs["pixel_values"]
     images = pixels.unsqueeze(1) if pixels.ndim == 4 else pixels
     mask = next((inputs[name].bool() for name in ("slice_mask", "view_mask") if name in inputs), None)
@@ -142,7 +142,7 @@ def _vectors(backbone: Backbone, inputs: Mapping[str, Tensor]) -> tuple[Tensor, 
 
 
 def _stream(rows: AllRows, encode: Encode, config: EmbedConfig) -> Iterator[tuple[NDArray[Any] | None, str | None]]:
-    """Vectors (N, D) or error of each row, in their order."""
+    """Vectors (N, D) or error of each row, in order."""
     for batch, errors in batches(rows, rows.collate, batch_size=config.batch_size, workers=config.workers):
         found: Iterator[NDArray[Any]] = iter(())
         if batch is not None:
@@ -154,7 +154,7 @@ def _stream(rows: AllRows, encode: Encode, config: EmbedConfig) -> Iterator[tupl
 
 
 def _write_table(path: Path, cases: CaseTable, names: list[str | None], errors: list[str | None]) -> None:
-    """The cases, with the file of each in place of its images."""
+    """Write the cases with the file of each instead of its images."""
     frame = cases.frame.drop(columns=["image"]).dropna(axis="columns", how="all")
     with written_table(path) as table:
         has_errors = any(error is not None for error in errors)
@@ -168,7 +168,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise ImportError('Files in h5 are written by h5py; pip install "mmfusion[bags]", or --format npz.') from None
+        raise ImportError('Writing h5 files needs h5py: pip install "mmfusion[bags]", or use --format npz.') from None
     return h5py
 
 

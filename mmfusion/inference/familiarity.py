@@ -1,8 +1,8 @@
-"""How familiar a case is: its distance from the training rows, in each modality, beside that of the validation rows.
+"""Familiarity of a case: its distance from the training rows per modality, relative to the validation rows.
 
-Kept are a mean, the main directions of a shrunk covariance and some quantiles of distances, no patient's own vector. Of
-an image there are two parts: its look (brightness, contrast, color, sharpness), which tells another kind of picture
-where the features of a trained encoder do not, and the pooled features of its tower.
+Only a mean, the main directions of a shrunk covariance and quantiles of distances are saved, no patient's own vector.
+Images have two parts: appearance (brightness, contrast, color, sharpness), which detects other kinds of images that the
+features of a trained encoder miss, and the pooled features of the tower.
 
 Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks,
 NeurIPS 2018 (Mahalanobis distance, here without classes); Ledoit and Wolf, A Well-Conditioned Estimator for
@@ -31,27 +31,27 @@ from mmfusion.data.table_columns import FAR, UNSEEN, TableColumns
 from mmfusion.files import written_whole
 from mmfusion.outputs import Features
 
-#: from which familiarity on a modality is not called unlike.
+#: Familiarity below which a modality is reported as unlike the training data.
 USUAL = 0.05
 
-#: what is added to contrasts before their logarithm, in units of the normalized picture.
+#: Added to contrasts before taking the logarithm, in units of the normalized image.
 DARK = 1e-3
 
-#: pictures that are looked at together.
+#: Number of images processed together.
 AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where the vectors of the training rows lie.
+    """Distribution of one kind of vectors over the training rows.
 
     Attributes:
         mean: (D,).
-        scale: (D,) standard deviations, in which all else is measured.
+        scale: (D,) standard deviations, used to standardize.
         directions: (D, K) main directions of the covariance.
-        variances: (K,) along them.
-        quantiles: (L,) distances that shares of the validation rows reach, rising.
-        rest: Variance along each further direction; 0 where there is none.
+        variances: (K,) variances along the directions.
+        quantiles: (L,) increasing quantiles of the validation distances.
+        rest: Variance along all other directions; 0 if there are none.
     """
 
     mean: NDArray[np.float32]
@@ -71,9 +71,9 @@ class Part:
         return np.sqrt(squared)
 
     def level(self, vectors: NDArray[Any], levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N,) share of the validation rows that lie at least as far out; ``levels`` (L,) are those of the quantiles.
+        """(N,) share of validation rows at least as far away; ``levels`` (L,) are those of the quantiles.
 
-        Beyond the last quantile it falls as the square of the distance.
+        Beyond the last quantile it decreases with the square of the distance.
         """
         distance, last = self.distance(vectors), max(float(self.quantiles[-1]), 1e-12)
         inner = np.exp(np.interp(distance, self.quantiles, np.log(levels)))
@@ -84,12 +84,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Familiarity:
-    """What a model remembers of its training rows as a whole.
+    """Summary of the training rows for detecting unfamiliar cases.
 
     Attributes:
-        parts: ``modality.part`` -> where its vectors lie.
-        levels: (L,) shares of the validation rows, falling from 1.
-        rows: Number of training rows it was fitted on.
+        parts: ``modality.part`` -> distribution of its vectors.
+        levels: (L,) shares of the validation rows, decreasing from 1.
+        rows: Number of training rows used.
     """
 
     parts: Mapping[str, Part]
@@ -97,11 +97,11 @@ class Familiarity:
     rows: int
 
     def of(self, vectors: Mapping[str, NDArray[Any]], odd: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[Any]]:
-        """Familiarity of each modality of B rows, from 0 to 1, NaN where a row lacks it.
+        """Familiarity of each modality of B rows, from 0 to 1, NaN for rows without it.
 
         Args:
             vectors: Part -> (B, D), NaN in rows without the modality; see :func:`vectors_of`.
-            odd: Modality -> (B,) rows with a cell that training has not met; they are as unlike as can be told.
+            odd: Modality -> (B,) rows with a cell not seen in training; their familiarity is 0.
         """
         found: dict[str, list[NDArray[Any]]] = {}
         for name, part in self.parts.items():
@@ -114,24 +114,24 @@ class Familiarity:
         return result
 
     def to_bytes(self) -> bytes:
-        """The content of its file."""
+        """The contents of its file."""
         arrays = {f"{name}.{key}": value for name, part in self.parts.items() for key, value in _arrays(part).items()}
-        about = json.dumps({"rows": self.rows, "parts": [*self.parts]})  # one entry: several come in any order
+        about = json.dumps({"rows": self.rows, "parts": [*self.parts]})  # one entry: the order of several is undefined
         return save({**arrays, "levels": self.levels}, {"about": about})
 
     def entry(self) -> dict[str, Any]:
-        """What ``config.json`` says of it."""
+        """Its entry in ``config.json``."""
         return {"rows": self.rows, "sha256": hashlib.sha256(self.to_bytes()).hexdigest()}
 
     def write(self, folder: Path) -> None:
-        """Write its file into the folder of a model."""
+        """Write the file into a model's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         with written_whole(folder / FAMILIARITY) as partial:
             partial.write_bytes(self.to_bytes())
 
     @classmethod
     def read(cls, folder: Path, entry: Mapping[str, Any] | None) -> Familiarity | None:
-        """What a model's folder holds, by the ``familiarity`` entry of its ``config.json``; None without an entry.
+        """Read the file of a model's folder, given the ``familiarity`` entry of ``config.json``; None without one.
 
         Raises:
             FileNotFoundError: The file is missing.
@@ -141,9 +141,9 @@ class Familiarity:
         if entry is None:
             return None
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} has no {FAMILIARITY}; fetch or save the model again.")
+            raise FileNotFoundError(f"{folder} has no {FAMILIARITY}; download or save the model again.")
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.get("sha256"):
-            raise ValueError(f"{path} is not the file that config.json was written with; fetch or save it again.")
+            raise ValueError(f"{path} does not match config.json; download or save the model again.")
         try:
             with safe_open(path, "numpy") as file:
                 about = json.loads(file.metadata()["about"])
@@ -152,7 +152,7 @@ class Familiarity:
                 }
                 return cls(parts, file.get_tensor("levels"), int(about["rows"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}); fetch or save the model again.") from None
+            raise ValueError(f"{path} is damaged ({error}); download or save the model again.") from None
 
 
 _KEYS = ("mean", "scale", "directions", "variances", "rest", "quantiles")
@@ -171,12 +171,12 @@ def _part(arrays: Mapping[str, NDArray[Any]]) -> Part:
 
 
 def look_of(pixels: Tensor) -> Tensor:
-    """The look of normalized pictures (N, 3, H, W): (N, 17) numbers.
+    """Appearance of normalized images (N, 3, H, W): (N, 17) numbers.
 
-    Mean and contrast of each channel, contrast of the differences between channels, how much the middle differs from
-    the rest in each channel, and how much neighbors differ at three scales, along rows and columns.
+    Mean and contrast of each channel, contrast of the differences between channels, difference between center and
+    surroundings in each channel, and differences of neighboring pixels at three scales, along rows and columns.
     """
-    # a few at a time, whose steps then stay in the processor's cache
+    # in small chunks that stay in the CPU cache
     return torch.cat([_look_of(few) for few in pixels.split(AT_ONCE)])
 
 
@@ -184,13 +184,13 @@ def _look_of(pixels: Tensor) -> Tensor:
     full = pixels.float().contiguous()
     height, width = full.shape[2] // 2 * 2, full.shape[3] // 2 * 2
     rows = full[:, :, :height:2] + full[:, :, 1::2]
-    x = (rows[..., :width:2] + rows[..., 1::2]) / 4  # the mean of four pixels, many times faster than avg_pool2d
+    x = (rows[..., :width:2] + rows[..., 1::2]) / 4  # mean of four pixels, many times faster than avg_pool2d
     flat = x.flatten(2)
     mean = flat.mean(dim=2)
     h, w = x.shape[2] // 4, x.shape[3] // 4
     middle = x[:, :, h : x.shape[2] - h, w : x.shape[3] - w].mean(dim=(2, 3)) - mean
     sharp, grey = full.mean(dim=1), x.mean(dim=1)
-    # neighbors of every second row and column are enough at the full scale
+    # neighbors in every second row and column are enough at full scale
     steps = [
         (sharp[:, ::2, 1::2] - sharp[:, ::2, :width:2]).abs().mean(dim=(1, 2)),
         (sharp[:, 1::2, ::2] - sharp[:, :height:2, ::2]).abs().mean(dim=(1, 2)),
@@ -210,15 +210,15 @@ def _spread(x: Tensor) -> Tensor:
 def vectors_of(
     batch: Mapping[str, Any], features: Mapping[str, Features], table: TableColumns | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-    """The vectors that familiarity is told by, of a batch.
+    """The vectors of a batch that familiarity is computed from.
 
     Args:
-        batch: What the model was given.
-        features: Modality -> what its tower made of it; empty of an exported model.
-        table: How its columns are read.
+        batch: Model inputs.
+        features: Modality -> output of its tower; empty for an exported model.
+        table: Encoding of the columns.
 
     Returns:
-        Part -> (B, D), NaN in rows without the modality; and modality -> (B,) rows with a cell unlike all of training.
+        Part -> (B, D), NaN for rows without the modality; and modality -> (B,) rows with a cell not seen in training.
     """
     found: dict[str, Tensor] = {}
     if (pixels := batch.get("pixel_values")) is not None:
@@ -234,7 +234,7 @@ def vectors_of(
 
 
 def _look(pixels: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, 17) of images (B, 3, H, W); of slices or views (B, N, 3, H, W) the mean of those that are there."""
+    """(B, 17) for images (B, 3, H, W); for slices or views (B, N, 3, H, W) the mean over those present."""
     if pixels.ndim == 4:
         return look_of(pixels)
     each = look_of(pixels.flatten(0, 1)).view(*pixels.shape[:2], -1)
@@ -243,7 +243,7 @@ def _look(pixels: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _odd_cells(batch: Mapping[str, Any], table: TableColumns) -> NDArray[np.bool_]:
-    """(B,) whether a row has a category not seen in training, or a number far outside the training range."""
+    """(B,) whether a row has an unseen category or a number far outside the training range."""
     odd = np.zeros(len(batch["table_present"]), dtype=bool)
     if (ids := batch.get("category_ids")) is not None and ids.shape[1]:
         odd |= (ids == UNSEEN).any(dim=1).cpu().numpy()
@@ -257,7 +257,7 @@ def _odd_cells(batch: Mapping[str, Any], table: TableColumns) -> NDArray[np.bool
 
 @contextmanager
 def tower_features(model: nn.Module) -> Iterator[Callable[[], dict[str, Features]]]:
-    """What the towers of a model made of its last batch, modality -> features; nothing of an exported model."""
+    """Access to the tower outputs of the last batch, modality -> features; empty for an exported model."""
     seen: dict[str, Features] = {}
     sides = getattr(model, "sides", None)
     handle = None if sides is None else sides.register_forward_pre_hook(lambda _, given: seen.update(given[0]))
@@ -269,14 +269,14 @@ def tower_features(model: nn.Module) -> Iterator[Callable[[], dict[str, Features
 
 
 def case_level(modalities: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], list[str]]:
-    """How familiar each case is, by its least familiar modality, and which of its modalities are unlike.
+    """Familiarity of each case, from its least familiar modality, and the modalities unlike the training data.
 
     Args:
-        modalities: Modality -> (B,) familiarity, NaN where a row lacks it.
+        modalities: Modality -> (B,) familiarity, NaN for rows without it.
 
     Returns:
-        (B,) from 0 to 1: of k modalities the least, times k, so that a familiar case seldom is called unlike for having
-        several; and B texts, joined by ``+``.
+        (B,) from 0 to 1: the minimum over k modalities, times k (Bonferroni correction for several modalities); and B
+        texts, joined by ``+``.
     """
     each = np.stack(list(modalities.values()))
     there = ~np.isnan(each)

@@ -1,4 +1,4 @@
-"""What the towers of a trained model make of rows."""
+"""Tower features of a trained model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,18 +18,18 @@ from mmfusion.outputs import Features
 def stream_features(
     predictor: Predictor, cases: CaseTable, *, description: str, batch_size: int = 64, workers: int = 0
 ) -> Iterator[tuple[dict[str, Tensor], dict[str, Features], list[str | None]]]:
-    """Encode the rows of a table, batch by batch, in their order.
+    """Encode the rows of a table, batch by batch, in order.
 
     Args:
-        predictor: One trained model, which is not an exported one.
+        predictor: A single trained model, not an exported one.
         cases: The rows.
-        description: What the progress bar says.
+        description: Label of the progress bar.
         batch_size: Rows per step.
         workers: Loader processes.
 
     Yields:
-        What the model was given and modality -> what its tower made of it, of the rows that could be read, both empty
-        where none could; and the errors of all rows, None of one that could be read.
+        Model inputs and modality -> tower features of the readable rows, both empty if there are none; and the errors
+        of all rows, None for readable ones.
     """
     model, rows = predictor.network().eval(), AllRows(cases, predictor.processor)
     with tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:

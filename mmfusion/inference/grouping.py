@@ -1,4 +1,4 @@
-"""One answer for all rows of a group: several pictures of one lesion or patient."""
+"""One prediction for all rows of a group: several images of one lesion or patient."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def pooled(probabilities: ArrayLike, codes: NDArray[np.int64], pooling: str) -> NDArray[np.float32]:
-    """Probabilities (N, C) of rows -> (G, C) of their groups.
+    """Pool probabilities (N, C) of rows to (G, C) of their groups.
 
     Args:
-        probabilities: Of the rows.
-        codes: (N,) group of each row, from 0 to G - 1, none without a row.
-        pooling: ``mean``, or ``max``: the largest probability of each class, scaled to sum to one.
+        probabilities: Probabilities of the rows.
+        codes: (N,) group of each row, from 0 to G - 1, each with at least one row.
+        pooling: ``mean``, or ``max``: the largest probability of each class, normalized.
     """
     check_choice("pooling", pooling, POOLINGS)
     p = np.asarray(probabilities, dtype=np.float64)
@@ -40,7 +40,7 @@ def pooled(probabilities: ArrayLike, codes: NDArray[np.int64], pooling: str) -> 
 
 
 def _least(familiarity: Mapping[str, NDArray[np.float32]], codes: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    """Familiarity of the least familiar row of each group, NaN where none has the modality."""
+    """Familiarity of the least familiar row of each group, NaN if none has the modality."""
     found = {}
     for modality, values in familiarity.items():
         found[modality] = np.full(codes.max(initial=-1) + 1, np.nan, dtype=np.float32)
@@ -49,7 +49,7 @@ def _least(familiarity: Mapping[str, NDArray[np.float32]], codes: NDArray[np.int
 
 
 def by_group(predicted: Predictions, pooling: str) -> Predictions:
-    """The predictions of labelled rows, one for each group, in the place of its first row and with the group as its id.
+    """One prediction per group of labeled rows, at the position of its first row and with the group as its id.
 
     Raises:
         ValueError: Rows of one group have different labels.
@@ -58,7 +58,7 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
     labels = predicted.labels[first]
     if len(other := np.flatnonzero(predicted.labels != labels[codes])):
         group = predicted.frame["group"].iloc[other[0]]
-        raise ValueError(f"by group: the rows of {group!r} have different labels; measure row by row.")
+        raise ValueError(f"by group: the rows of {group!r} have different labels; evaluate rows separately.")
     order = np.argsort(first)
     frame = predicted.frame.iloc[first[order]]
     names = [id_ if group is None else group for id_, group in zip(frame["id"], frame["group"], strict=True)]
@@ -83,9 +83,9 @@ def by_group(predicted: Predictions, pooling: str) -> Predictions:
 def joined(
     parts: Sequence[Prediction], ids: Sequence[str], groups: Sequence[str | None], pooling: str
 ) -> tuple[list[str], Prediction]:
-    """Predictions of consecutive rows, as one for each group, in the order in which the groups are met.
+    """Pool the predictions of consecutive rows by group, in order of first appearance.
 
-    A row that cannot be read counts for nothing, unless its group has no other. A row without a group is its own.
+    An unreadable row is ignored unless its group has no other. A row without a group is its own group.
 
     Args:
         parts: All parts of the rows' predictions.
@@ -107,7 +107,7 @@ def joined(
     good = np.array([error is None for error in errors])
     found = np.full((len(places), probabilities.shape[1]), np.nan, dtype=np.float32)
     there, inner = np.unique(codes[good], return_inverse=True)
-    with np.errstate(divide="ignore"):  # a probability of 0
+    with np.errstate(divide="ignore"):  # probabilities may be 0
         found[there] = np.log(pooled(probabilities[good], inner, pooling))
     told: list[str | None] = [None] * len(places)
     seen: list[set[str]] = [set() for _ in places]
@@ -122,8 +122,8 @@ def joined(
 
 
 def write_predictions(predicted: Predictions, predictor: Predictor, path: str | Path) -> None:
-    """Write the ``predictions.csv`` of labelled cases, as ``Predictor.predict_cases`` does."""
-    with np.errstate(divide="ignore"):  # a probability of 0
+    """Write the ``predictions.csv`` of labeled cases, as ``Predictor.predict_cases`` does."""
+    with np.errstate(divide="ignore"):  # probabilities may be 0
         logs = np.log(predicted.probabilities)
     nothing: list[str | None] = [None] * len(logs)
     task = predictor.task

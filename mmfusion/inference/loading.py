@@ -1,4 +1,4 @@
-"""A trained model read from its folder."""
+"""Loads a trained model from its folder."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mmfusion.models.fitting import check_answers, check_fit
 from mmfusion.names import check_choice
 from mmfusion.task import task_of
 
-#: what computes the logits of a batch.
+#: Computes the logits of a batch.
 ENGINES = ("torch", "onnx")
 
 
@@ -32,17 +32,17 @@ def saved_parts(
     compile: bool = False,
     **computing: Any,
 ) -> dict[str, Any]:
-    """The fields of a :class:`~mmfusion.Predictor`, as the folder of a saved or an exported model says them.
+    """The fields of a :class:`~mmfusion.Predictor` from the folder of a saved or exported model.
 
     Args:
-        name: Of the model.
-        device: Where to compute.
-        calibrated: Whether to apply its calibration; without it, what was decided on calibrated probabilities is left
-            out too.
-        calibration: Update for another site, a file or a name; operating points and the rule of conformal sets, which
-            were chosen without it, are then left out.
-        engine: What computes, see ``Predictor.from_pretrained``.
-        compile: Compile the model with torch.compile, at its first batches.
+        name: Name of the model.
+        device: Device.
+        calibrated: Whether to apply the calibration; if False, settings chosen on calibrated probabilities are dropped
+            too.
+        calibration: Update for another site, a file or a name; operating points and the conformal rule, which were
+            chosen without it, are then dropped.
+        engine: Engine, see ``Predictor.from_pretrained``.
+        compile: Compile the model with torch.compile at its first batches.
         computing: ``dtype`` and ``channels_last``.
     """
     folder = resolve_artifact(name)
@@ -50,16 +50,16 @@ def saved_parts(
     model: FusionModel | OnnxModel
     check_choice("engine", engine, (None, *ENGINES))
     if engine == "torch" and "export" in config:
-        raise ValueError(f"{folder} holds an exported model, without the weights that engine='torch' computes with.")
+        raise ValueError(f"{folder} is an exported model, without the weights needed by engine='torch'.")
     if engine == "onnx" or "export" in config:
         if (dtype := computing["dtype"]) is not None:
-            raise ValueError(f"dtype={dtype} does not go with an exported model, which computes in float32.")
+            raise ValueError(f"dtype={dtype} does not apply to an exported model, which computes in float32.")
         if compile:
-            raise ValueError("compile does not go with ONNX Runtime; leave it out, or take engine='torch'.")
+            raise ValueError("compile does not apply to ONNX Runtime; remove it, or use engine='torch'.")
         from mmfusion.exporting.cached import program_of
 
         model = OnnxModel(folder if "export" in config else program_of(folder), device)
-        computing["channels_last"] = False  # a program has one format of its own
+        computing["channels_last"] = False  # the format of an exported model is fixed
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
         if compile:
@@ -76,7 +76,7 @@ def saved_parts(
         task.need_one_class(f"{folder}: entry 'decisions'")
     if calibration is not None:
         if not calibrated:
-            raise ValueError("An update is made for calibrated probabilities; leave out calibrated=False.")
+            raise ValueError("An update needs calibrated probabilities; remove calibrated=False.")
         task.need_one_class("calibration for another site")
         update, local = read_update(calibration, folder, config)
         fitted = {**(fitted or UNFITTED), "update": update}
@@ -98,19 +98,19 @@ def saved_parts(
 
 
 def check_members(members: Sequence[Any]) -> Any:
-    """The first of the predictors of an ensemble; ValueError of fewer than two, or where they do not go together."""
+    """The first predictor of an ensemble; ValueError for fewer than two or incompatible members."""
     if len(members) < 2:
         raise ValueError(f"An ensemble needs at least two models, got {len(members)}.")
     first = members[0]
     for other in members[1:]:
         if other.labels != first.labels:
             has = f"{first.name} has {first.labels}, {other.name} has {other.labels}"
-            raise ValueError(f"The models of an ensemble have the same classes in the same order: {has}.")
+            raise ValueError(f"The members of an ensemble need the same classes in the same order: {has}.")
         if other.task.name != first.task.name:
-            raise ValueError(f"The models of an ensemble have the same task: {first.name} and {other.name} differ.")
+            raise ValueError(f"The members of an ensemble need the same task: {first.name} and {other.name} differ.")
     layouts = {member.image_layout: member.name for member in members}
     layouts.pop(None, None)
     if len(layouts) > 1:
         (one, a), (two, b), *_ = layouts.items()
-        raise ValueError(f"The models of an ensemble read the same rows: {a} reads {one}, {b} reads {two}.")
+        raise ValueError(f"The members of an ensemble need the same inputs: {a} reads {one}, {b} reads {two}.")
     return first

@@ -1,4 +1,4 @@
-"""What is said of a row beside its class: the columns of ``predictions.csv`` before the error."""
+"""Additional columns of ``predictions.csv`` before the error: alarm and familiarity."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from mmfusion.inference.alarms import alarm_score
 from mmfusion.inference.familiarity import case_level
 from mmfusion.inference.stream import Prediction
 
-#: columns of a model that knows how familiar a case is.
+#: Columns of a model with a familiarity detector.
 FAMILIARITY = ("familiarity", "unlike")
 
 
 def notes_of(part: Prediction, class_names: Sequence[str], decisions: Decisions) -> dict[str, list[Any]]:
-    """Column -> what is said of each row of a part.
+    """Column -> value for each row of a part.
 
-    ``yes`` or ``no`` of each alarm, empty of a row with an error; how familiar the case is, from 0 to 1, None where it
-    is not known; and its modalities that are unlike the training rows.
+    ``yes`` or ``no`` for each alarm, empty for rows with an error; familiarity from 0 to 1, None if unknown; and the
+    modalities unlike the training rows.
     """
     found: dict[str, list[Any]] = {}
     for column, point in zip(decisions.columns, decisions.points, strict=True):

@@ -1,4 +1,4 @@
-"""The table of predictions: ``predictions.csv``."""
+"""Writes ``predictions.csv``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from mmfusion.inference.stream import Prediction
 from mmfusion.task import DEFAULT, Task, task_named
 from mmfusion.text.template import cell_number
 
-#: Appends rows: n ids, their n predictions, and what the further columns say: column -> n cells.
+#: Appends rows: n ids, their n predictions, and further columns: column -> n cells.
 Write = Callable[..., None]
 
-#: what is known of rows that a model is measured on.
+#: Columns known for evaluated rows.
 MEASURED = ("true_label", "group")
 
 
 def without_formula(cell: Any) -> Any:
-    """A cell, with an apostrophe before it where a spreadsheet would compute it; numbers stay."""
+    """Prefix a cell with an apostrophe if a spreadsheet would evaluate it; numbers are unchanged."""
     if not str(cell).startswith(("=", "+", "-", "@", "\t", "\r")) or cell_number(str(cell)) is not None:
         return cell
     return f"'{cell}"
@@ -35,15 +35,15 @@ def prediction_writer(
     escape_formulas: bool = False,
     task: Task | None = None,
 ) -> Iterator[Write]:
-    """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it is there at the end.
+    """Write a CSV of predictions, ``id, label, probability, p_<class>..., inputs, error``; it appears when complete.
 
     Args:
-        path: File to write; its folder is made.
-        class_names: The C names, in the order of the probabilities.
-        known: Further columns after the id, of what is known of each row: :data:`MEASURED`.
-        task: What has other columns than these; None takes ``multiclass``.
-        notes: Further columns before the error, of what else the model says: ``Predictor.note_columns``.
-        escape_formulas: Whether an apostrophe is put before texts that a spreadsheet would take for a formula.
+        path: File to write; its folder is created.
+        class_names: The C names in the order of the probabilities.
+        known: Columns to add after the id, with known values of each row: :data:`MEASURED`.
+        task: Task, which defines the columns; None means ``multiclass``.
+        notes: Columns to add before the error: ``Predictor.note_columns``.
+        escape_formulas: Whether to prefix texts with an apostrophe if a spreadsheet would take them for a formula.
     """
     task = task or task_named(DEFAULT, class_names)
     path = Path(path)

@@ -1,4 +1,4 @@
-"""A trained model: what computes, the processor that makes its inputs, its temperature, and how it was made."""
+"""A trained model with its processor, calibration and provenance."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ class Predictor:
     """A trained model.
 
     Attributes:
-        model: What computes: a ``FusionModel`` in evaluation mode, on its device, or an ``OnnxModel`` of an export.
-        processor: How rows become tensors, and the class names.
-        calibration: The ``calibration`` entry of its ``config.json``; None leaves the network's own probabilities.
-        provenance: How the model was made: the ``training`` entry of its ``config.json``.
-        card: What the model card says beside that: the ``card`` entry of its ``config.json``.
-        metrics: What was measured of the model, as ``metrics.json`` has it; None where nothing was.
-        name: What messages call it: the name it was loaded by.
-        dtype: Type to autocast to, e.g. ``torch.bfloat16``; None computes in the weights' own.
+        model: A ``FusionModel`` in evaluation mode on its device, or an ``OnnxModel`` of an export.
+        processor: Converts rows to tensors, and has the class names.
+        calibration: The ``calibration`` entry of its ``config.json``; None means uncalibrated.
+        provenance: The ``training`` entry of its ``config.json``.
+        card: The ``card`` entry of its ``config.json``: facts for the model card.
+        metrics: Contents of ``metrics.json``, or None.
+        name: Name in messages: the name it was loaded by.
+        dtype: Autocast type, e.g. ``torch.bfloat16``; None disables autocast.
         channels_last: Memory format of images and image weights.
-        columns: Name of a column or key that the model reads -> its name in the rows to predict.
-        tta: Whether predictions average over test-time augmentations where nothing else is said.
-        decisions: Operating points, and how the rows of a group give one answer, as chosen on validation rows.
-        familiarity: What the model remembers of its training rows as a whole, to tell a case that is unlike them.
+        columns: Column or key name used by the model -> name in the rows to predict.
+        tta: Whether predictions average over test-time augmentations by default.
+        decisions: Operating points and group pooling chosen on validation rows.
+        familiarity: Detector of cases unlike the training rows, or None.
     """
 
     model: FusionModel | OnnxModel | nn.Module
@@ -99,31 +99,31 @@ class Predictor:
         engine: str | None = None,
         allow_edited: bool | None = None,
     ) -> Predictor:
-        """Load a saved model, an exported one, or several as an ensemble.
+        """Load a saved model, an exported model, or several models as an ensemble.
 
         Args:
-            name: Folder (a run folder stands for its ``best``), ``hf-hub:org/name@revision`` or ``arch.tag``. Several,
-                or an ensemble's folder, predict the mean of their probabilities, with data read as for the first.
-            device: Where to compute; None takes the accelerator where there is one.
+            name: Folder (for a run folder, its ``best``), ``hf-hub:org/name@revision`` or ``arch.tag``. For several, or
+                the folder of an ensemble, probabilities are averaged and data are read as for the first.
+            device: Device; None uses the accelerator if there is one.
             dtype: Autocast type of the forward pass.
             channels_last: Memory format of images and image weights; faster for convolutions.
-            compile: Compile the model with torch.compile, at its first batches: for many rows on a GPU.
-            calibrated: Apply the calibration that came with the model; False leaves the network's own probabilities.
-            calibration: Update for another site by ``mmfusion validate``: its file, or the name of a stored one.
-            columns: Name that the model reads -> name in the rows to predict, e.g. ``{"age": "Age"}``.
-            engine: ``torch``, or ``onnx``, for which a saved model is exported once; None takes the folder's own.
-            allow_edited: Take folders that were edited by hand since they were saved, with a warning.
+            compile: Compile the model with torch.compile at its first batches; worthwhile for many rows on a GPU.
+            calibrated: Apply the saved calibration; False returns uncalibrated probabilities.
+            calibration: Update for another site from ``mmfusion validate``: its file, or the name of a stored one.
+            columns: Name used by the model -> name in the rows to predict, e.g. ``{"age": "Age"}``.
+            engine: ``torch``, or ``onnx``, which exports a saved model once; None depends on the folder.
+            allow_edited: Load folders that were edited by hand after saving, with a warning.
 
         Raises:
-            FileNotFoundError: There is no such model, or one of its files is missing.
-            ValueError: A file is damaged or edited, parts do not fit, or ``dtype`` or ``compile`` with ONNX Runtime.
-            ImportError: ONNX Runtime is wanted and not installed.
+            FileNotFoundError: The model or one of its files does not exist.
+            ValueError: A file is damaged or edited, parts do not match, or ``dtype`` or ``compile`` with ONNX Runtime.
+            ImportError: ONNX Runtime is needed but not installed.
         """
         given = [name] if isinstance(name, str | os.PathLike) else name
         how: Any = dict(device=device, dtype=dtype, channels_last=channels_last, compile=compile, engine=engine)
         with edits(allow_edited):
             if not (names := [each for one in given for each in member_names(one)]):
-                raise ValueError("from_pretrained takes the name of a model, or of several; got none.")
+                raise ValueError("from_pretrained needs at least one model name; got none.")
             loaded = [cls(**saved_parts(each, calibrated=calibrated, calibration=calibration, **how)) for each in names]
         predictor = loaded[0] if len(loaded) == 1 else Ensemble(loaded)
         predictor.columns = check_columns([each.processor for each in predictor.members], columns or {})
@@ -135,12 +135,12 @@ class Predictor:
         """Write the model's folder: weights, configuration, processor, tokenizer, metrics and card.
 
         Args:
-            folder: Folder to write to; it is made where there is none.
-            metrics: What was measured; None writes :attr:`metrics`.
-            dtype: Type of the weights in the file; None keeps theirs.
+            folder: Output folder; created if missing.
+            metrics: Metrics to save; None saves :attr:`metrics`.
+            dtype: Type of the saved weights; None keeps theirs.
 
         Raises:
-            ValueError: The model is an exported one, or several.
+            ValueError: The model is an exported one or an ensemble.
         """
         about: dict[str, Any] = {"metrics": self.metrics if metrics is None else metrics, "dtype": dtype}
         if self.familiarity is not None:
@@ -148,24 +148,24 @@ class Predictor:
         return save_pretrained(self.network(), folder, self.processor, metadata=self._entries(), **about)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Push the model, as :meth:`save_pretrained` writes it, to the Hub in one commit, whose address is returned.
+        """Push the model to the Hub in one commit and return its URL.
 
         Args:
             repo_id: ``org/name``; a new repository is private.
-            options: As those of :func:`mmfusion.push_to_hub`.
+            options: Options of :func:`mmfusion.push_to_hub`.
 
         Raises:
-            ValueError: The model is an exported one, or several; and as :func:`mmfusion.push_to_hub`.
+            ValueError: The model is an exported one or an ensemble; also as :func:`mmfusion.push_to_hub`.
         """
         with tempfile.TemporaryDirectory() as folder:
             return push_to_hub(self.save_pretrained(folder), repo_id, **options)
 
     def config(self) -> dict[str, Any]:
-        """The content of ``config.json``, but for the hash of the weights."""
+        """The contents of ``config.json``, except the hash of the weights."""
         return model_config(self.network(), self._entries())
 
     def _entries(self) -> dict[str, Any]:
-        """What ``config.json`` says beside the model itself."""
+        """Entries of ``config.json`` besides the model itself."""
         return {
             "processor": self.processor.to_dict(),
             "vocabulary": vocabulary_of(self.processor.tokenizer),
@@ -178,9 +178,9 @@ class Predictor:
         }
 
     def network(self) -> FusionModel:
-        """The model with its weights and gradients; ValueError of an exported one, or several."""
+        """The PyTorch model with weights and gradients; ValueError for exported models and ensembles."""
         if not isinstance(self.model, FusionModel):
-            raise ValueError(f"{self.name} is an exported model, or several; take the one that it was made of.")
+            raise ValueError(f"{self.name} is an exported model or an ensemble; load the original model instead.")
         return self.model
 
     def __repr__(self) -> str:
@@ -193,33 +193,33 @@ class Predictor:
 
     @property
     def task(self) -> Task:
-        """What the model answers, with its labels."""
+        """The task of the model with its labels."""
         return task_of(self.members[0].model, self.labels, self.processor.targets)
 
     @property
     def note_columns(self) -> list[str]:
-        """What is said of a row beside its class: ``alarm``, ``yes`` or ``no``, of a model with an operating point;
-        ``familiarity``, the share of usual cases that are no more like the training rows; the modalities ``unlike``.
+        """Additional columns: ``alarm`` (``yes`` or ``no``) with an operating point; ``familiarity``, the share of
+        usual cases that are no more similar to the training rows; and ``unlike``, the unfamiliar modalities.
         """
         return [*self.decisions.columns, *(FAMILIARITY if self.familiarity is not None else ())]
 
     def notes(self, part: Prediction) -> dict[str, list[Any]]:
-        """Column of :attr:`note_columns` -> cell of each row of a part, empty where the row could not be read."""
+        """Column of :attr:`note_columns` -> value for each row of a part, empty for unreadable rows."""
         return notes_of(part, self.labels, self.decisions)
 
     @property
     def dataset(self) -> DatasetConfig:
-        """How the data that the model was trained on are read; the default for further data."""
+        """How the training data were read, the default for new data."""
         return DatasetConfig(**handed_on(self.provenance.get("dataset") or {}), columns=dict(self.columns))
 
     @property
     def image_layout(self) -> str | None:
-        """What the model reads of a row's images: one ``image``, ``slices`` or ``views``; None for nothing."""
+        """Image layout: one ``image``, ``slices`` or ``views``; None if the model uses no images."""
         return cast("str | None", self.model.image_layout)
 
     @property
     def members(self) -> list[Predictor]:
-        """The models whose probabilities are averaged: of an ensemble several, else this one."""
+        """The models whose probabilities are averaged: several for an ensemble, else this one."""
         return [self]
 
     def predict(
@@ -230,23 +230,22 @@ class Predictor:
         batch_size: int = 32,
         refuse_unfamiliar: float | None = None,
     ) -> list[dict[str, Any]]:
-        """Diagnose rows.
+        """Predict rows.
 
         Args:
-            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the columns that the model reads, as
-                inputs of their own or in its text template, any of which may be absent. ``id`` is handed through. A
-                model of slices or views takes ``images``, a list in order (None: a missing view); one of regions takes
-                ``roi`` (x0, y0, x1, y1), in pixels of the image. Or a pandas or pyarrow table of such rows, whose
-                columns may also bear the names that they had in training.
-            tta: As for :meth:`stream`, like ``batch_size`` and ``refuse_unfamiliar``.
+            rows: Dicts with ``image`` (path, Pillow image or array), ``text``, and the model's columns, all optional;
+                ``id`` is copied to the result. A model of slices or views takes ``images``, an ordered list (None: a
+                missing view); one of regions takes ``roi`` (x0, y0, x1, y1) in pixels. Also a pandas or pyarrow table
+                of such rows, whose columns may have the names used in training.
+            tta: As in :meth:`stream`, like ``batch_size`` and ``refuse_unfamiliar``.
 
         Returns:
             One dict per row, in order: ``label``, ``probability``, ``probabilities`` (class -> probability), ``inputs``
-            (such as ``image+text``), and what :attr:`note_columns` names; or ``error``. With ``id`` where the row has
-            one. Warnings tell what was not read.
+            (such as ``image+text``), and the :attr:`note_columns`; or ``error``; and ``id`` if given. Unused input is
+            reported by warnings.
 
         Raises:
-            TypeError: ``rows`` is a single row, or holds something other than dicts.
+            TypeError: ``rows`` is a single row, or has elements other than dicts.
         """
         given = checked_rows(rows, [each.processor for each in self.members], self.dataset)
         encoded = [DictRows(given, each.processor, each.image_layout) for each in self.members]
@@ -259,12 +258,12 @@ class Predictor:
     def predict_proba(
         self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
     ) -> NDArray[np.float64]:
-        """The probabilities of rows, as scikit-learn gives them: (N, C), in the order of :attr:`classes_`.
+        """Probabilities of rows in scikit-learn's format: (N, C), in the order of :attr:`classes_`.
 
         The arguments are those of :meth:`predict`.
 
         Raises:
-            ValueError: A row cannot be read, or the model predicts numbers.
+            ValueError: A row cannot be read, or the task is regression.
         """
         return probabilities_of(self.predict(rows, tta=tta, batch_size=batch_size), self.task)
 
@@ -285,20 +284,20 @@ class Predictor:
         open_rows: Callable[[CaseTable], Any] | None = None,
         description: str = "Evaluating",
     ) -> Predictions:
-        """Predict all rows of a table, and keep those that metrics can be taken on.
+        """Predict all rows of a table and return those that metrics can use.
 
         Args:
-            cases: The rows; those without a label are predicted, and left out of the result.
+            cases: The rows; those without a label are predicted but not returned.
             output: CSV file for the predictions of all rows; None writes none.
-            on_bad_row: ``fail`` stops at a row that cannot be read; ``skip`` leaves it out.
-            batch_size: As for :meth:`stream`, like ``tta``, ``workers`` and ``description``.
-            open_rows: Makes the data set of sound rows, e.g. of cached features; None encodes them with the processor.
+            on_bad_row: ``fail`` stops at an unreadable row; ``skip`` excludes it.
+            batch_size: As in :meth:`stream`, like ``tta``, ``workers`` and ``description``.
+            open_rows: Function that opens valid rows, e.g. as cached features; None encodes them with the processor.
 
         Raises:
-            ValueError: A row cannot be read and ``on_bad_row`` is ``fail``.
+            ValueError: A row is unreadable and ``on_bad_row`` is ``fail``.
         """
         if on_bad_row not in ("fail", "skip"):
-            raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+            raise ValueError(f"on_bad_row must be 'fail' or 'skip', got {on_bad_row!r}.")
         read = [AllRows(cases, each.processor, open_rows=open_rows) for each in self.members]
         ids, labels, task = read[0].ids, read[0].labels, self.task
         truth = [task.written(label) for label in labels]
@@ -309,7 +308,7 @@ class Predictor:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
-                        way = "mend it, or leave it out with --on-bad-row skip"
+                        way = "fix it, or skip it with --on-bad-row skip"
                         raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
                 parts.append(part)
                 if write:
@@ -318,20 +317,20 @@ class Predictor:
         return kept(cases, labels, parts, task)
 
     def explain(self, row: Mapping[str, Any], **options: Any) -> Explanation:
-        """Explain the diagnosis of one row: heat map, words, gates, experts, and what each modality contributes.
+        """Explain the prediction for one row: heat map, words, gates, experts, and contribution of each modality.
 
         Args:
             row: Row as in :meth:`predict`.
-            options: ``label``, ``method``, ``level`` and ``text_method``, as
-                :class:`~mmfusion.explanation.config.ExplainConfig` has them.
+            options: ``label``, ``method``, ``level`` and ``text_method`` of
+                :class:`~mmfusion.explanation.config.ExplainConfig`.
 
         Returns:
-            An :class:`mmfusion.explanation.Explanation`; ``mmfusion.explanation.save_explanation`` draws it.
+            An :class:`mmfusion.explanation.Explanation`; draw it with ``mmfusion.explanation.save_explanation``.
 
         Raises:
-            TypeError: The row is no dict.
-            ValueError: The row cannot be read, an unknown class or method, or a model that cannot be explained: an
-                exported one, or an ensemble.
+            TypeError: The row is not a dict.
+            ValueError: The row is unreadable, a class or method is unknown, or the model cannot be explained (an
+                exported one, or an ensemble).
             ImportError: captum is not installed (``pip install "mmfusion[explain]"``).
         """
         from mmfusion.explanation import explain_item
@@ -350,19 +349,19 @@ class Predictor:
         refuse_unfamiliar: float | None = None,
         description: str = "",
     ) -> Iterator[Prediction]:
-        """Predict rows, batch by batch, in their order.
+        """Predict rows batch by batch, in order.
 
         Args:
-            rows: One data set for each of :attr:`members`, the rows as that one encodes them.
+            rows: One data set per element of :attr:`members`, with the rows encoded for it.
             batch_size: Rows per step.
-            tta: Average over test-time augmentations; None does as each model was saved.
+            tta: Average over test-time augmentations; None uses each model's setting.
             workers: Loader processes.
-            refuse_unfamiliar: Rows less familiar than this get an error in place of a prediction; None refuses none.
-            description: What the progress bar says; without it there is none.
+            refuse_unfamiliar: Rows less familiar than this get an error instead of a prediction; None disables it.
+            description: Label of the progress bar; empty shows none.
         """
         how: dict[str, Any] = dict(batch_size=batch_size, tta=tta, workers=workers, refuse_unfamiliar=refuse_unfamiliar)
         streams = [member._stream(encoded, **how) for member, encoded in zip(self.members, rows, strict=True)]
-        disable = None if description else True  # None: on a terminal only
+        disable = None if description else True  # None: only in a terminal
         with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
             for part in mean_of(streams):
                 yield part
@@ -376,16 +375,16 @@ class Predictor:
 
 
 class Ensemble(Predictor):
-    """Several models that answer as one, with the mean of their calibrated probabilities.
+    """Several models that predict the mean of their calibrated probabilities.
 
-    Each reads the rows with its own processor: image sizes and tokenizers may differ, the classes may not. Processor
-    and provenance are those of the first, calibrations and test-time augmentations its members' own.
+    Each encodes the rows with its own processor: image sizes and tokenizers may differ, but not the classes. Processor
+    and provenance are those of the first; calibrations and test-time augmentation are per member.
 
     Args:
-        members: Two models at least.
+        members: At least two models.
 
     Raises:
-        ValueError: Fewer than two, or models that differ in their classes or in what a row's images are.
+        ValueError: Fewer than two models, or different classes or image layouts.
     """
 
     def __init__(self, members: Sequence[Predictor]) -> None:

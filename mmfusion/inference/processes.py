@@ -1,4 +1,4 @@
-"""Rows shared out over the processes that ``torchrun`` started; the first one gets all predictions, in their order."""
+"""Multi-process prediction under ``torchrun``; the first process receives all predictions in order."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from torch.utils.data import Dataset
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.stream import Prediction
 
-#: batches that a process computes before it hands them over.
+#: Number of batches that a process computes between transfers.
 EXCHANGED = 8
 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes of ``torchrun``, each on an accelerator of its own; without it nothing happens.
+    """Initialize the process group of ``torchrun``, with one accelerator per process; no effect without it.
 
     Raises:
-        ConnectionError: Another process has ended before this one; the block's own errors stay.
+        ConnectionError: Another process ended early; errors of the block itself are raised unchanged.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -36,20 +36,20 @@ def processes() -> Iterator[None]:
         dist.barrier()
     except RuntimeError as error:
         if "closed by peer" in str(error) or "reset by peer" in str(error):
-            raise ConnectionError("Another process of this prediction has ended; nothing is written.") from error
+            raise ConnectionError("Another process of this prediction has ended; nothing was written.") from error
         raise
     finally:
         dist.destroy_process_group()
 
 
 def rank_of_this() -> int:
-    """Number of this process among those that have joined; 0 where it is the only one."""
+    """Rank of this process; 0 if it is the only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """Let the first process go through the block before the others: what it writes is there for them."""
+    """Run the block in the first process before the others, which then find what it wrote."""
     if rank_of_this():
         dist.barrier()
     yield
@@ -60,9 +60,9 @@ def first_alone() -> Iterator[None]:
 def shared_stream(
     predictor: Predictor, rows: Sequence[Any], *, batch_size: int, **options: Any
 ) -> Iterator[Prediction]:
-    """The predictions of ``predictor.stream``, computed by all processes; only the first gets any.
+    """Predictions of ``predictor.stream``, computed by all processes; only the first receives them.
 
-    The batches are those of one process, dealt out in turns, so that the numbers are the same.
+    Batches are the same as in a single process and dealt out in turns, so the numbers are the same.
     """
     if not dist.is_initialized():
         yield from predictor.stream(rows, batch_size=batch_size, **options)
@@ -79,7 +79,7 @@ def shared_stream(
 
 
 class Dealt(Dataset[Any]):
-    """The rows of every n-th batch of a data set, n the number of processes, beginning with that of this one's rank."""
+    """Every n-th batch of a data set, for n processes, starting with this process's rank."""
 
     def __init__(self, rows: Any, batch_size: int) -> None:
         self.rows, self.collate = rows, rows.collate

@@ -1,4 +1,4 @@
-"""Data to predict on: a folder of images, a data set, or a table, with or without labels."""
+"""Reads data to predict: a folder of images, a data set, or a table, with or without labels."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 def read_unlabelled(
     data: DataSource, dataset: DatasetConfig, labels: Sequence[str], template: str | None = None
 ) -> CaseTable:
-    """The rows to diagnose, labelled or not: of a folder of images, the folder of a data set, or a table.
+    """Read the rows to predict, labeled or not, from a folder of images, a data set folder, or a table.
 
-    A folder that holds no table is read as images alone. A case goes on without those of its images that cannot be
-    read, which the log names. Labels that the model does not know are left out.
+    A folder without a table is read as images. Unreadable images are logged and dropped from cases with several.
+    Labels unknown to the model are ignored.
 
     Raises:
-        FileNotFoundError: There are no such data.
-        ValueError: The data as a whole cannot be read, e.g. a column is missing.
+        FileNotFoundError: The data do not exist.
+        ValueError: The data cannot be read, e.g. a column is missing.
     """
     given: dict[str, Any] = {"processor_labels": labels, "require_labels": False, "template": template}
     return _looked_at(read_cases(data, _config(data, dataset), **given))
@@ -32,7 +32,7 @@ def read_unlabelled(
 def stream_unlabelled(
     data: DataSource, dataset: DatasetConfig, labels: Sequence[str], template: str | None = None
 ) -> Iterator[CaseTable]:
-    """The same in parts, where the rows of a long table do not depend on each other: memory does not grow with them."""
+    """Read the same in parts, if the rows of a long table do not depend on each other, in bounded memory."""
     yield from map(_looked_at, stream_cases(data, _config(data, dataset), processor_labels=labels, template=template))
 
 
@@ -46,9 +46,9 @@ def _config(data: DataSource, dataset: DatasetConfig) -> DatasetConfig:
 
 
 def _looked_at(cases: CaseTable) -> CaseTable:
-    """Warn of images that cannot be read, where their cases have others."""
+    """Warn of unreadable images in cases with other images."""
     if not cases.one_path:
         for problem in check_images(cases).problems:
             if problem.part_of is not None:
-                logger.warning("%s: %s; its case goes on without it", cases.source, problem)
+                logger.warning("%s: %s; its case is kept without it", cases.source, problem)
     return cases

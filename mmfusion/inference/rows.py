@@ -1,4 +1,4 @@
-"""Rows as encoded items: those of a table, and those that an application gives as dicts."""
+"""Rows as encoded items: from a table, or from dicts given by an application."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,41 +14,41 @@ from mmfusion.data.memory import MemoryTable, is_frame
 from mmfusion.data.notices import InputNotices, note_texts
 from mmfusion.inference.columns import lacking_columns, unread_keys, warn_of
 
-#: what a row that cannot be read raises: a missing or damaged file, an array that is no picture, an empty row.
+#: Errors of unreadable rows: a missing or damaged file, an invalid array, an empty row.
 ROW_ERRORS = (ValueError, OSError, TypeError)
 
-#: modality -> what it is called where a row has none.
+#: Modality -> its name in messages.
 _KINDS = {"image": "image", "text": "text", "table": "column"}
 
-#: what a row's image may be called, as in tables.
+#: Accepted names of a row's image, as in tables.
 _IMAGE_KEYS = ("image_id", "file_name")
 
-#: keys of a row that are encoded as images, and its label, which prediction does not read.
+#: Keys of a row encoded as images, and its label, which prediction ignores.
 _NOT_TEXT = ("label", "image", "images", "roi", "bag")
 
 
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
-    """The encoded row itself; ValueError where it has nothing for this model to read: a prediction would be a guess."""
+    """Return the encoded row; ValueError if it has no input for this model, since a prediction would be a guess."""
     if not any(item.get(f"{kind}_present") for kind in _KINDS):
         kinds = [name for kind, name in _KINDS.items() if f"{kind}_present" in item]
-        raise ValueError(f"The row has no {' and no '.join(kinds)} for the model to read.")
+        raise ValueError(f"The row has no {' and no '.join(kinds)} for the model.")
     return item
 
 
 class AllRows(Dataset[dict[str, Any]]):
-    """Every row of a table in its order, encoded; asking for one that cannot be read raises one of ``ROW_ERRORS``.
+    """Every row of a table in order, encoded; an unreadable one raises one of ``ROW_ERRORS``.
 
     Args:
         cases: The table, with its problems.
-        processor: How a case becomes tensors.
-        open_rows: Makes the data set of sound rows; None encodes them with the processor
+        processor: Converts cases to tensors.
+        open_rows: Function that opens valid rows; None encodes them with the processor
             (:class:`~mmfusion.data.MultimodalDataset`).
-        refuse_empty: Whether a row without a modality that the model reads counts as unreadable. Otherwise it is
-            predicted from the learned tokens, so that all models of a comparison are measured on the same rows.
+        refuse_empty: Whether rows without any input of the model are unreadable. Otherwise they are predicted from the
+            learned tokens, so that all models of a comparison are evaluated on the same rows.
 
     Attributes:
-        ids: (rows,) texts; ``row-N`` where a row has no id.
-        labels: (rows,) int64 positions of the classes, -1 where unknown; of other tasks (rows, ...).
+        ids: (rows,) texts; ``row-N`` for rows without an id.
+        labels: (rows,) int64 class indices, -1 if unknown; for other tasks (rows, ...).
         collate: List of items -> batch.
     """
 
@@ -82,7 +82,7 @@ class AllRows(Dataset[dict[str, Any]]):
         return len(self.ids)
 
     def notices(self) -> InputNotices:
-        """What of the sound rows the model has not learned; of rows that the processor encodes, not of features."""
+        """Inputs of the valid rows that the model has not learned; empty for cached features."""
         found: InputNotices = self._rows.notices()
         return found
 
@@ -95,13 +95,13 @@ class AllRows(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class DictRows:
-    """Rows given as dicts, encoded when they are asked for.
+    """Rows given as dicts, encoded on access.
 
     Args:
-        rows: As :meth:`mmfusion.Predictor.predict` takes them.
-        processor: How a row becomes tensors.
-        layout: What the model's image tower reads per sample: ``image``, ``slices``, ``views`` or ``bags``; None for no
-            images.
+        rows: As in :meth:`mmfusion.Predictor.predict`.
+        processor: Converts rows to tensors.
+        layout: Input of the model's image tower: ``image``, ``slices``, ``views`` or ``bags``; None for no images.
+
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -115,7 +115,7 @@ class DictRows:
         return len(self.rows)
 
     def notices(self) -> InputNotices:
-        """What of the rows the model has not learned."""
+        """Inputs of the rows that the model has not learned."""
         notices = InputNotices()
         notices.see(len(self))
         if (table := self.processor.table) is not None and len(self):
@@ -126,7 +126,7 @@ class DictRows:
         return notices
 
     def _text(self, row: Mapping[str, Any]) -> str | None:
-        """The text of a row; None where it is none, which the row says when it is encoded."""
+        """The text of a row; None if invalid, which is reported when the row is encoded."""
         try:
             return self.processor.text_of(self._content(row))
         except ROW_ERRORS:
@@ -141,7 +141,7 @@ class DictRows:
         return {key: value for key, value in row.items() if key not in _NOT_TEXT}
 
     def _images(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model's tower takes, of the row's ``image`` or ``images`` and ``roi``."""
+        """Inputs of the model's tower from the row's ``image`` or ``images`` and ``roi``."""
         if self.layout is None:
             return {}
         if self.layout == "bags":
@@ -154,7 +154,7 @@ class DictRows:
         if self.layout == "slices":
             return {"slices": images}
         if len(images) > 1:
-            raise ValueError(f"The row has {len(images)} images, and the model reads one.")
+            raise ValueError(f"The row has {len(images)} images, but the model expects one.")
         found: dict[str, Any] = {"image": images[0]} if images else {}
         if self._has_regions:
             found["roi"] = row.get("roi") or "centre"
@@ -166,11 +166,11 @@ class DictRows:
 
 
 def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
-    """The rows of a pandas or pyarrow table as dicts; parts that have another name in the data set get that of a row.
+    """Rows of a pandas or pyarrow table as dicts, with the column names of the data set mapped to those of a row.
 
     Args:
         frame: The table.
-        dataset: How the data set is read that the model was trained on.
+        dataset: How the training data were read.
     """
     rows = MemoryTable.of(frame).rows()
     parts = {"image": dataset.image_column, "text": dataset.text_column, "bag": dataset.bag_column}
@@ -186,22 +186,22 @@ def frame_rows(frame: Any, dataset: DatasetConfig) -> list[dict[str, Any]]:
 
 
 def checked_rows(rows: Any, processors: Sequence[Processor], dataset: DatasetConfig) -> list[Mapping[str, Any]]:
-    """The rows that an application gave, as a list, by the names that the models read.
+    """The rows given by an application as a list, with the names used by the models.
 
-    Those of a table are dicts then, see :func:`frame_rows`. A warning says which columns the rows lack, and which of
-    their keys no model reads; of a table the columns that are not read are no news.
+    Tables are converted to dicts, see :func:`frame_rows`. Warnings list columns that the rows lack and, except for
+    tables, keys that no model uses.
 
     Args:
-        rows: As :meth:`mmfusion.Predictor.predict` takes them.
-        processors: Of the model, or of several.
-        dataset: How the data set is read that the model was trained on, with the names of the rows' columns.
+        rows: As in :meth:`mmfusion.Predictor.predict`.
+        processors: Processors of one or several models.
+        dataset: How the training data were read, with the names of the rows' columns.
 
     Raises:
-        TypeError: it is a single row, or holds something other than dicts.
+        TypeError: It is a single row, or has elements other than dicts.
     """
     of_table = is_frame(rows)
     if isinstance(rows, Mapping | str) or not (of_table or isinstance(rows, Iterable)):
-        raise TypeError("predict takes a list of rows, such as [{'image': 'a.jpg'}], or a DataFrame, not a single row.")
+        raise TypeError("predict needs a list of rows, such as [{'image': 'a.jpg'}], or a DataFrame, not a single row.")
     rows = list(rows) if not of_table else frame_rows(rows, dataset)
     rows = [named_row(check_row(row), dataset.columns) for row in rows]
     if rows:
@@ -212,18 +212,18 @@ def checked_rows(rows: Any, processors: Sequence[Processor], dataset: DatasetCon
 
 
 def named_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
-    """A row by the names that a model reads; its image may be called as in tables, and is missing where it is empty.
+    """A row with the names used by a model; alternative names of the image are accepted, and empty ones are missing.
 
     Args:
         row: The row.
-        columns: Name that a model reads -> name in the row.
+        columns: Name used by a model -> name in the row.
 
     Raises:
-        ValueError: The row has a key of either name.
+        ValueError: The row has both names.
     """
     names = {column: name for name, column in columns.items()}
     if both := [name for name, column in columns.items() if {name, column} <= row.keys() and name not in names]:
-        raise ValueError(f"A row has {both[0]!r}, and columns takes {columns[both[0]]!r} for it; leave one out.")
+        raise ValueError(f"A row has {both[0]!r}, but columns maps {columns[both[0]]!r} to it; remove one of them.")
     renamed = {names.get(key, key): value for key, value in row.items()}
     if "image" not in renamed and "images" not in renamed:
         other = next((key for key in _IMAGE_KEYS if key in renamed), None)
@@ -235,13 +235,13 @@ def named_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str
 
 
 def tell_notices(datasets: Iterable[Any]) -> None:
-    """Warn of inputs unlike the training rows; what several models of an ensemble have in common is told once."""
+    """Warn of inputs unlike the training rows; the same warning of several ensemble members appears once."""
     warn_of(line for rows in datasets for line in rows.notices().lines())
 
 
 def check_row(row: Any) -> Mapping[str, Any]:
-    """The row itself; TypeError where it is no dict."""
+    """Return the row; TypeError if it is not a dict."""
     if not isinstance(row, Mapping):
-        alone = f"; an image alone is {{'image': {row!r}}}" if isinstance(row, str | os.PathLike) else ""
-        raise TypeError(f"A row is a dict with 'image', 'text' or metadata, not {type(row).__name__}{alone}.")
+        alone = f"; for a single image pass {{'image': {row!r}}}" if isinstance(row, str | os.PathLike) else ""
+        raise TypeError(f"A row must be a dict with 'image', 'text' or metadata, not {type(row).__name__}{alone}.")
     return row

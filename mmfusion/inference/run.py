@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a prediction wrote.
+    """Result of ``mmfusion predict``.
 
     Attributes:
         path: The CSV file.
-        rows: How many rows it has.
-        unreadable: How many of them could not be read, and hold their reason under ``error``.
-        reason: That of the first of them.
-        rank: Number of this process among those of ``torchrun``, of which the first, 0, counts and writes.
+        rows: Number of rows.
+        unreadable: Number of rows that could not be read; the column ``error`` has the reason.
+        reason: Reason of the first of them.
+        rank: Rank of this process under ``torchrun``; only rank 0 counts and writes.
     """
 
     path: Path
@@ -52,42 +52,42 @@ class Predicted:
     rank: int = 0
 
     def frame(self) -> pd.DataFrame:
-        """The file's rows."""
+        """The rows of the file."""
         import pandas as pd
 
         texts = dict.fromkeys(("id", "label", "inputs", "error"), object)
-        # a class may be called None: only an empty cell is missing
+        # a class may be named None: only empty cells are missing
         return pd.read_csv(self.path, dtype=texts, keep_default_na=False, na_values=[""])
 
     def summary(self) -> str:
-        """Rows and file, in one line; nothing of any but the first process."""
+        """Rows and file in one line; empty outside the first process."""
         if self.rank:
             return ""
-        failed = f"; {self.unreadable:,} could not be read, see the column error" if self.unreadable else ""
+        failed = f"; {self.unreadable:,} could not be read (see the column error)" if self.unreadable else ""
         failed += f"; the first: {self.reason}" if self.reason else ""
         return f"{self.rows:,} rows in {self.path}{failed}"
 
 
 def open_predictor(names: Sequence[str], **how: Any) -> Predictor:
-    """A trained model, or several as an ensemble, as commands run it: in the memory format that the machine likes."""
+    """Load a trained model, or several as an ensemble, for a command, in the machine's preferred memory format."""
     return Predictor.from_pretrained(names, channels_last=resolve_channels_last(None), **how)
 
 
 def predict(config: PredictConfig) -> Predicted:
-    """Predict a folder of images or a table, and write a CSV; the processes of ``torchrun`` share the rows."""
+    """Predict a folder of images or a table and write a CSV; processes of ``torchrun`` share the rows."""
     with processes(), redirect_stdout(StringIO()) if rank_of_this() else nullcontext():
         return _predict(config)
 
 
 def _predict(c: PredictConfig) -> Predicted:
-    with first_alone() if c.engine == "onnx" else nullcontext():  # which may have to be exported
+    with first_alone() if c.engine == "onnx" else nullcontext():  # the model may have to be exported
         how: dict[str, Any] = dict(calibration=c.calibration, engine=c.engine, compile=c.compile)
         predictor = open_predictor(c.model, calibrated=c.calibrated, **how)
     print(f"predicting {c.data} with {predictor.name}{how_it_predicts(predictor, c.tta)}")
     pooling = None
     if c.by is not None:
         pooling = c.pooling or predictor.decisions.by_group
-        print(f"one row for each group, {'mean' if pooling == 'mean' else 'largest'} probability of its rows")
+        print(f"one row per group, {'mean' if pooling == 'mean' else 'largest'} probability of its rows")
     names = ("dataset", "tta", "batch_size", "escape_formulas", "refuse_unfamiliar")
     return predict_path(predictor, c.data, c.output, pooling=pooling, **{name: getattr(c, name) for name in names})
 
@@ -105,16 +105,16 @@ def predict_path(
     pooling: str | None = None,
     refuse_unfamiliar: float | None = None,
 ) -> Predicted:
-    """Diagnose a folder of images or a table, and write ``id, label, probability, p_<class>..., inputs,
-    error``.
+    """Predict a folder of images or a table and write ``id, label, probability, p_<class>..., inputs, error``.
 
-    Rows keep their order; one that cannot be read has its reason under ``error``. A warning at the end counts words
-    that the model does not know, and texts that were cut. The arguments are those of
-    :class:`~mmfusion.inference.config.PredictConfig`; with a ``pooling`` there is one row for each group.
+
+    Rows keep their order; unreadable ones have a reason under ``error``. Warnings count words that the model does not
+    know and truncated texts. Arguments are those of :class:`~mmfusion.inference.config.PredictConfig`; with
+    ``pooling`` there is one row per group.
 
     Raises:
-        FileNotFoundError: There are no such data.
-        ValueError: The data as a whole cannot be read, e.g. a column is missing.
+        FileNotFoundError: The data do not exist.
+        ValueError: The data cannot be read, e.g. a column is missing.
     """
     if pooling is not None:
         predictor.task.need_one_class("by group")
@@ -163,7 +163,7 @@ def predict_path(
 def _by_group(
     parts: Sequence[Prediction], ids: Sequence[str], groups: Sequence[str | None], pooling: str
 ) -> tuple[list[str], Prediction]:
-    """Names and predictions of the groups; ValueError where no row has one."""
+    """Names and predictions of the groups; ValueError if no row has a group."""
     if not any(group is not None for group in groups):
-        raise ValueError("by group: no row has a group; name the column of patients or lesions, dataset.group_column.")
+        raise ValueError("by group: no row has a group; set the column of patients or lesions, dataset.group_column.")
     return joined(parts, ids, groups, pooling)

@@ -1,21 +1,21 @@
-"""What router and gates of a model give each row."""
+"""Router and gate values of a model per row."""
 
 from torch import Tensor
 
 from mmfusion.outputs import FusionOutput
 
-#: name of the router's probabilities among the shares.
+#: Name of the router's probabilities.
 EXPERTS = "experts"
 
-#: a gate of more values than this has one per feature dimension; it counts by their mean.
+#: A gate with more values has one per feature dimension and is represented by their mean.
 MOST_VALUES = 6
 
 
 def shares_of(output: FusionOutput) -> dict[str, Tensor]:
-    """What each row of a batch was given by router and gates, in float32; empty for a model that has neither.
+    """Router and gate values of each row of a batch, in float32; empty for a model without them.
 
-    ``experts`` are the router's probabilities (B, K). Each gate has its name, (B, n): its values, or their mean where
-    there are more than :data:`MOST_VALUES`.
+    ``experts`` are the router's probabilities (B, K). Each gate has its name and values (B, n), or their mean if there
+    are more than :data:`MOST_VALUES`.
     """
     shares = {name: gate.float().unsqueeze(-1).flatten(1) for name, gate in (output.gates or {}).items()}
     shares = {name: gate if gate.shape[1] <= MOST_VALUES else gate.mean(1, True) for name, gate in shares.items()}

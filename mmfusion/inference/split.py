@@ -1,4 +1,4 @@
-"""The rows of a split, as they were when a model was trained."""
+"""Rows of a split as used in training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from mmfusion.data.memory import DataSource
 
 
 def read_split(data: DataSource, split: str, **how: Any) -> CaseTable:
-    """The rows of a split: those of :func:`read_measured`, whose keywords it takes."""
+    """The rows of a split; see :func:`read_measured`, whose keywords it accepts."""
     return read_measured(data, split, **how)[1]
 
 
@@ -21,23 +21,23 @@ def read_measured(
     provenance: Mapping[str, Any],
     template: str | None = None,
 ) -> tuple[str, CaseTable]:
-    """The rows of a data set to measure a trained model on, and which split they are.
+    """The rows of a data set to evaluate a trained model on, and the name of their split.
 
     Args:
-        data: root folder of the data set, or its table (a file, or one in memory).
-        split: ``train``, ``val``, ``test``, or ``all``. None takes ``test``; of data without a split ``all``, unless
-            they are as many rows as the model was made of: these may be the ones that it was trained on, of which the
-            test rows are to be found.
-        dataset: how to read it.
-        labels: the classes that the model knows.
-        provenance: the ``training`` entry of the model's ``config.json``. Where the data have no split column, the
-            split is drawn as it was for training, which takes the same seed and the same rows.
-        template: the model's text template; the columns that it names may be absent.
+        data: Root folder of the data set, or its table (a file, or one in memory).
+        split: ``train``, ``val``, ``test``, or ``all``. None means ``test``, or ``all`` for data without a split unless
+            their number of rows is that of the training data set, whose test split is then restored.
+
+        dataset: How to read it.
+        labels: Classes of the model.
+        provenance: The ``training`` entry of the model's ``config.json``. Without a split column, the split is drawn
+            again as in training, which needs the same seed and rows.
+        template: Text template of the model; its columns may be missing.
 
     Raises:
-        FileNotFoundError: there are no such data.
-        ValueError: bad rows (unless ``dataset.on_bad_row`` is ``skip``), no such split, or a split that cannot be drawn
-            again, because these are not the rows that the model was trained on.
+        FileNotFoundError: The data do not exist.
+        ValueError: There are bad rows (unless ``dataset.on_bad_row`` is ``skip``), the split does not exist, or it
+            cannot be restored because the rows differ from those in training.
     """
     dataset = dataset.without_split() if split == "all" else dataset
     cases = read_cases(data, dataset, processor_labels=labels, template=template)
@@ -45,19 +45,19 @@ def read_measured(
         is_own = cases.splits or len(cases) == sum((provenance.get("rows") or {}).values())
         split = "test" if is_own else "all"
         if not is_own:
-            told = f"all {len(cases):,} rows are measured; any that it was trained on flatter it"
+            told = f"all {len(cases):,} rows are evaluated; results are too optimistic if any were used for training"
             print(f"{cases.source} has no split: {told}")
     drawn = split != "all" and not cases.splits
     if drawn or not cases.one_path:
-        # a split was drawn from the sound rows; a case goes on without those of its images that cannot be read
+        # the split was drawn from the valid rows; a case is kept without its unreadable images
         check_images(cases)
     if not drawn:
         return split, (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
     cases = cases.resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(
-            f"{cases.source} has no split column, and differs from what the model was trained on, so that its "
-            f"{split!r} rows cannot be told. Read them as its run did (--config RUN/config.yaml), or choose "
+            f"{cases.source} has no split column and differs from the training data, so its {split!r} rows cannot be "
+            "determined. Read them as in training (--config RUN/config.yaml), or use "
             "split 'all' for data that the model has not seen."
         )
     return split, cases.select(split)

@@ -1,4 +1,4 @@
-"""Streaming inference: rows in, probabilities out, in the order of the rows and in bounded memory."""
+"""Streaming inference: predictions in row order and bounded memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -20,26 +20,26 @@ from mmfusion.inference.tta import views_of
 from mmfusion.names import one_line
 from mmfusion.task import DEFAULT, Task, task_named
 
-#: The modalities, in the order of their names.
+#: Modalities sorted by name.
 MODALITIES = ("image", "text", "table")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about consecutive rows.
+    """Predictions for consecutive rows.
 
     Attributes:
-        start: Position of the first row.
-        scores: (n, S) float32, not calibrated, log-probabilities where rows have one class; a row with an error holds
-            NaN.
-        errors: n texts, None where the row could be read.
-        inputs: n texts, the modalities that a row was judged on, joined by ``+``; empty in a row with an error.
-        shares: What router and gates gave each row, name -> (n, ...), as :func:`~mmfusion.inference.shares.shares_of`
-            names them; NaN in a row that could not be read, and nothing where no row of the batch could.
-        calibration: The model's, which makes :attr:`probabilities`; None leaves them as they are.
-        familiarity: Modality -> (n,) how familiar each row is, NaN where it lacks it or could not be read; empty where
-            the model does not know.
-        task: What makes answers of the scores.
+        start: Index of the first row.
+        scores: (n, S) float32, uncalibrated, log-probabilities if rows have one class; NaN for rows with an error.
+
+        errors: n texts, None for readable rows.
+        inputs: n texts, the modalities of each row joined by ``+``; empty for rows with an error.
+        shares: Router and gate values per row, name -> (n, ...), see :func:`~mmfusion.inference.shares.shares_of`; NaN
+            for unreadable rows, empty if no row of the batch is readable.
+        calibration: Calibration that gives :attr:`probabilities`; None leaves them uncalibrated.
+        familiarity: Modality -> (n,) familiarity of each row, NaN if it lacks the modality or is unreadable; empty
+            if the model has no detector.
+        task: Converts scores to answers.
     """
 
     start: int
@@ -53,22 +53,22 @@ class Prediction:
 
     @property
     def rows(self) -> slice:
-        """Positions of the rows."""
+        """Indices of the rows."""
         return slice(self.start, self.start + len(self.errors))
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
-        """(n, C), calibrated; of other tasks the answers (n, A)."""
+        """(n, C), calibrated; for other tasks the answers (n, A)."""
         return self.task.answers(torch.from_numpy(self.scores), self.calibration).numpy()
 
     @property
     def uncalibrated(self) -> NDArray[np.float32]:
-        """(n, C), as the network gives them."""
+        """(n, C) before calibration."""
         return self.task.uncalibrated(self.scores)
 
 
 class Guarded(Dataset[Any]):
-    """A data set whose unreadable rows come out as the text of their error."""
+    """A data set that returns an error message for unreadable rows."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -86,7 +86,7 @@ class Guarded(Dataset[Any]):
 def batches(
     rows: Any, collate: Callable[[list[Any]], dict[str, Any]], *, batch_size: int, workers: int = 0
 ) -> Iterator[tuple[dict[str, Any] | None, list[str | None]]]:
-    """The batches of a data set: of the rows that could be read, None without any; and the errors of all."""
+    """Batches of a data set: the readable rows (None without any) and the errors of all rows."""
     together = partial(_collated, collate=collate)
     loader: Any = DataLoader(Guarded(rows), batch_size=batch_size, num_workers=workers, collate_fn=together)
     yield from loader
@@ -115,18 +115,18 @@ def predict_rows(
     table: TableColumns | None = None,
     refuse_unfamiliar: float | None = None,
 ) -> Iterator[Prediction]:
-    """Predict every row of a data set, batch by batch.
+    """Predict every row of a data set batch by batch.
 
     Args:
-        model: A ``FusionModel``; it is put in evaluation mode, and runs where its weights are. Or an ``OnnxModel``.
-        dataset: Anything with a length whose items are what ``collate`` takes; what an item that
-            cannot be read raises, one of ``ROW_ERRORS``, becomes the row's error.
+        model: A ``FusionModel``, which is set to evaluation mode and runs on its device, or an ``OnnxModel``.
+        dataset: Sized data set with items for ``collate``; an item that raises one of ``ROW_ERRORS`` becomes the error
+            of its row.
         collate: List of items -> keyword tensors (``Processor.collate``).
-        task: What the model answers, with its labels.
+        task: Task of the model with its labels.
         calibration: As in :class:`~mmfusion.inference.predictor.Predictor`, like ``dtype`` and ``channels_last``.
-        batch_size: As for ``Predictor.stream``, like ``tta``, ``workers`` and ``refuse_unfamiliar``.
-        familiarity: What the model remembers of its training rows; None tells none.
-        table: How columns are read, whose cells may be unlike all of training.
+        batch_size: As in ``Predictor.stream``, like ``tta``, ``workers`` and ``refuse_unfamiliar``.
+        familiarity: Detector of unfamiliar cases, or None.
+        table: Encoding of the columns, to detect unfamiliar cells.
 
     Yields:
         One :class:`Prediction` per batch, in order.
@@ -141,7 +141,7 @@ def predict_rows(
     start, images = 0, _ChannelsLast()
     model.eval()
     if refuse_unfamiliar is not None and familiarity is None:
-        raise ValueError("refuse_unfamiliar: the model was saved without what tells familiar cases; train it anew.")
+        raise ValueError("refuse_unfamiliar: the model was saved without a familiarity detector; train it again.")
     for batch, errors in batches(dataset, collate, batch_size=batch_size, workers=workers):
         readable = np.array([error is None for error in errors])
         result = np.full((len(errors), task.size), np.nan, dtype=np.float32)
@@ -180,14 +180,14 @@ def predict_rows(
 
 
 def inputs_of(batch: Mapping[str, Any]) -> list[str]:
-    """Which modalities each row of a batch has, joined by ``+``; nothing where the batch does not tell."""
+    """Modalities of each row of a batch joined by ``+``; empty if the batch has no flags."""
     present = {kind: batch[f"{kind}_present"].tolist() for kind in MODALITIES if f"{kind}_present" in batch}
     rows = zip(*present.values(), strict=True)
     return ["+".join(kind for kind, there in zip(present, row, strict=True) if there) for row in rows]
 
 
 def _spread(values: torch.Tensor, readable: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values (n, ...) of the readable rows among all rows, NaN for the others."""
+    """Values (n, ...) of the readable rows placed among all rows, NaN for the others."""
     whole = np.full((len(readable), values.shape[1]), np.nan, dtype=np.float32)
     whole[readable] = values.cpu().numpy()
     return whole
@@ -200,15 +200,13 @@ def _move(value: Any, device: torch.device) -> Any:
 
 
 class _ChannelsLast:
-    """The images of batches in channels_last. One batch takes the place of the other: new memory costs more than the
-    copy itself.
-    """
+    """Images of batches in channels_last, in a reused buffer, since allocating one costs more than the copy itself."""
 
     def __init__(self) -> None:
         self._room: dict[str, torch.Tensor] = {}
 
     def of(self, name: str, images: Any) -> Any:
-        """What the batch holds under a name, in another memory format where it is images (B, C, H, W)."""
+        """The input of a batch by name, in another memory format if it has images (B, C, H, W)."""
         if not isinstance(images, torch.Tensor) or images.ndim != 4:
             return images
         room = self._room.get(name)
@@ -218,10 +216,10 @@ class _ChannelsLast:
 
 
 def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
-    """The mean of several models' calibrated predictions of the same rows; of one stream the stream itself.
+    """Mean of several models' calibrated predictions of the same rows; a single stream is returned unchanged.
 
-    A row that one of the models cannot read has that model's error: the mean of the others would be another ensemble.
-    Shares of routers and gates are those of one model, and are left out.
+    A row that one model cannot read gets that model's error, since a mean of the others would be another ensemble.
+    Router and gate values belong to one model and are omitted.
     """
     if len(streams) == 1:
         yield from streams[0]
@@ -234,7 +232,7 @@ def mean_of(streams: Sequence[Iterator[Prediction]]) -> Iterator[Prediction]:
 
 
 def _joined(parts: Sequence[Prediction], errors: Sequence[str | None]) -> list[str]:
-    """What any of several models judged each row on."""
+    """Modalities of each row used by any of the models."""
     rows = zip(*(part.inputs for part in parts), strict=True)
     found = [{kind for words in row for kind in words.split("+")} for row in rows]
     each = ["+".join(kind for kind in MODALITIES if kind in kinds) for kinds in found]

@@ -1,4 +1,4 @@
-"""From logits to the probabilities of a calibrated model: the prior that is put back, and the temperature."""
+"""Calibrated probabilities from logits: prior correction and temperature."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from torch import Tensor
 def class_probabilities(logits: Tensor, calibration: Mapping[str, Any] | None = None) -> Tensor:
     """``softmax((logits + s log pi) / T)`` in float32, (B, C).
 
-    Of a model that was updated for another site, ``softmax(a log p + b)`` of these.
+    For a model updated for another site, ``softmax(a log p + b)`` of these.
 
     Args:
-        logits: (B, C), or log-probabilities, which are logits too.
-        calibration: Entry ``calibration`` of a saved model, with the ``temperature`` T, and where a part of the prior
-            is put back its strength s (``prior_strength``) and log pi (``log_prior``, C numbers); an ``update`` has a
-            and b (``slope`` and ``intercept``, C numbers each). None takes T = 1 and s = 0.
+        logits: (B, C) logits or log-probabilities.
+        calibration: Entry ``calibration`` of a saved model, with the ``temperature`` T and, if a part of the prior is
+            restored, its strength s (``prior_strength``) and log pi (``log_prior``, C numbers); an ``update`` has a
+            and b (``slope`` and ``intercept``, C numbers each). None means T = 1 and s = 0.
     """
     logits = logits.float()
     if calibration is None:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of the probabilities over views of the same image."""
+"""Test-time augmentation: mean probabilities over views of the same image."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mmfusion.layers.cropping import centre_crop
 
-#: batch entries that hold images.
+#: Batch entries with images.
 IMAGE_KEYS = ("pixel_values", "roi_values")
 
-#: name -> view of (..., C, H, W) images.
+#: Name -> view of (..., C, H, W) images.
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda images: images,
     "hflip": lambda images: images.flip(-1),
@@ -23,17 +23,17 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def views_of(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The batch of a model's keyword tensors with its images under each of :data:`VIEWS`; once where it has none."""
+    """The batch with its images under each of :data:`VIEWS`; once if it has no images."""
     images = {key: batch[key] for key in IMAGE_KEYS if batch.get(key) is not None}
     for view in VIEWS.values() if images else [VIEWS["identity"]]:
         yield {**batch, **{key: view(value) for key, value in images.items()}}
 
 
 def mean_log_probabilities(logits: Sequence[Tensor]) -> Tensor:
-    """Logarithm of the mean softmax over passes, in float32 (B, C): ``log(1/n sum_i softmax(logits_i))``.
+    """Log of the mean softmax over passes, in float32 (B, C): ``log(1/n sum_i softmax(logits_i))``.
 
-    A temperature is applied to this mean (Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation and Ensembling
-    in Deep Learning, ICLR 2020), and so after it.
+    The temperature is applied to this mean (Ashukha et al., Pitfalls of In-Domain Uncertainty Estimation and Ensembling
+    in Deep Learning, ICLR 2020).
 
     Args:
         logits: (B, C) of each pass.

@@ -1,4 +1,4 @@
-"""``mmfusion auto``: baselines, networks and their ensemble within a time limit. Light to import."""
+"""``mmfusion auto``: baselines, networks and their ensemble within a time limit. Imports no heavy library."""
 
 from typing import TYPE_CHECKING
 

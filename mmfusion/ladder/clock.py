@@ -1,4 +1,4 @@
-"""The time of a ladder: how much is left, and how many epochs of a network fit into it."""
+"""Time management of ``mmfusion auto``: the time left, and the number of epochs that fit."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from transformers import TrainerCallback
 from mmfusion.progress import in_words
 from mmfusion.training.epochs import steps_per_epoch
 
-#: a forward pass costs so much of a training step.
+#: Cost of a forward pass relative to a training step.
 FORWARD = 0.4
-#: share of a network's time that is planned: a machine that others use too is not always as fast as measured.
+#: Share of a network's time that is planned, since a shared machine may become slower.
 PLANNED = 0.9
-#: share of an epoch for which a run is worth its while.
+#: Minimum number of epochs worth running, as a fraction.
 LEAST = 0.5
-#: share of the time left after which the steps that were measured are enough.
+#: Share of the time left after which the timing of steps ends.
 MEASURING = 0.05
-#: seconds of a run beside its epochs, of each second that passed before the first run: both are slow on a slow machine.
+#: Overhead of a run per second spent before the first run, since both are slow on a slow machine.
 BESIDE = 0.4
 
 
 class LeftOutError(Exception):
-    """A rung is left out; the text says why."""
+    """Raised to skip a step, with the reason."""
 
 
 class Clock:
-    """Time that runs.
+    """Elapsed and remaining time.
 
     Args:
-        limit: Seconds from the beginning on.
-        began: The beginning; None takes now.
-        now: The seconds of a clock.
+        limit: Seconds from the start.
+        began: Start time; None means now.
+        now: Clock function.
     """
 
     def __init__(self, limit: float, began: float | None = None, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,28 +43,28 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return self.now() - self.began
 
     @property
     def left(self) -> float:
-        """Seconds until the end; below 0 once it is over."""
+        """Remaining seconds; negative after the limit."""
         return self.limit - self.spent
 
     def check(self, until: float) -> None:
-        """Raise :class:`LeftOutError` where so many seconds, or fewer, are left."""
+        """Raise :class:`LeftOutError` if at most this many seconds are left."""
         if self.left <= until:
-            words = f"only {in_words(self.left)} are left" if self.left > 0 else "the time is over"
+            words = f"only {in_words(self.left)} left" if self.left > 0 else "the time limit is reached"
             raise LeftOutError(f"skipped: {words}")
 
 
 @dataclass
 class Pace:
-    """What training costs on this machine: foretold from a measured step, corrected by the runs that ended.
+    """Cost of training on this machine: predicted from timed steps and corrected by finished runs.
 
     Attributes:
-        factor: Real seconds of an epoch over those that its steps foretell.
-        fixed: Seconds of a run beside its epochs: reading, building, saving, measuring.
+        factor: Ratio of the measured to the predicted time of an epoch.
+        fixed: Overhead of a run in seconds: reading, building, saving, evaluating.
     """
 
     factor: float = 1.0
@@ -72,11 +72,11 @@ class Pace:
 
     @classmethod
     def after(cls, seconds: float) -> Pace:
-        """What is assumed before any run: so many seconds went by on imports, reading and the audit."""
+        """Initial estimate, from the seconds spent on imports, reading and the audit."""
         return cls(fixed=max(cls.fixed, BESIDE * seconds))
 
     def epoch(self, step: float, steps: float, val_steps: float) -> float:
-        """Seconds of an epoch.
+        """Predicted seconds of an epoch.
 
         Args:
             step: Seconds of one training step.
@@ -86,31 +86,31 @@ class Pace:
         return self.factor * step * (steps + FORWARD * val_steps)
 
     def epochs(self, epoch: float, budget: float, most: int) -> int:
-        """How many epochs of so many seconds are planned for a run that has ``budget`` seconds, ``most`` at most.
+        """Number of epochs that fit into ``budget`` seconds, ``most`` at most.
 
-        One where half of it fits: the time limit ends it then.
+        At least half an epoch must fit to plan one, which the time limit then stops.
         """
         fitting = max(0.0, PLANNED * (budget - self.fixed) / epoch)
         return min(most, int(fitting) or int(fitting >= LEAST))
 
     def learn(self, foretold: float, real: float, fixed: float) -> None:
-        """Take in a run: seconds of an epoch, as :meth:`epoch` said and as they were, and those beside its epochs."""
+        """Update from a finished run: predicted and measured seconds of an epoch, and overhead."""
         self.factor *= real / foretold
         self.fixed = max(1.0, fixed)
 
 
 class TimeLimit(TrainerCallback):
-    """Stops training, in mid-epoch too, when the time of a run is over; tells each epoch with the time left.
+    """Stops training, also within an epoch, when the time of a run is over; logs each epoch with the time left.
 
     Attributes:
-        stopped: Whether the time has stopped the run.
-        epochs: How many are done.
+        stopped: Whether the run was stopped by the limit.
+        epochs: Number of finished epochs.
 
     Args:
-        clock: The time of the ladder.
-        until: Seconds of the clock that have to be left when training stops.
-        tell: Takes a line for each epoch.
-        metric: Validation figure in that line.
+        clock: Clock of the command.
+        until: Remaining seconds at which training stops.
+        tell: Called with the log line of each epoch.
+        metric: Validation metric in that line.
     """
 
     def __init__(self, clock: Clock, until: float, tell: Callable[[str], None], metric: str) -> None:
@@ -118,13 +118,13 @@ class TimeLimit(TrainerCallback):
         self.stopped, self.epochs = False, 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop after this step where the time is over."""
+        """Stop after this step if the time is over."""
         if self.clock.left <= self.until and state.global_step < state.max_steps:
             control.should_training_stop = self.stopped = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell the epoch."""
+        """Log the epoch."""
         self.epochs = state.global_step / steps_per_epoch(state)
-        figure, stopped = kwargs["metrics"][f"eval_{self.metric}"], "; stopped by the time" if self.stopped else ""
+        figure, stopped = kwargs["metrics"][f"eval_{self.metric}"], "; stopped by the limit" if self.stopped else ""
         epochs = f"{self.epochs:.3g} of {state.num_train_epochs}"
         self.tell(f"epoch {epochs}: {self.metric} {figure:.3f}, {in_words(self.clock.left)} left{stopped}")

@@ -1,4 +1,4 @@
-"""Options of auto. Importing this module loads no heavy library."""
+"""Options of ``mmfusion auto``. Imports no heavy library."""
 
 import re
 import time
@@ -20,7 +20,7 @@ _train = partial(
 
 @dataclass
 class AutoConfig(RunConfig):
-    """Options of auto. The defaults of ``model``, ``processor`` and ``train`` suit a few CPU cores.
+    """Options of ``mmfusion auto``. The defaults of ``model``, ``processor`` and ``train`` suit a few CPU cores.
 
     Attributes:
         data: Root folder of the data set, or its table. It needs validation rows, or no split at all.
@@ -28,18 +28,18 @@ class AutoConfig(RunConfig):
         time_limit: Time for one call: ``45s``, ``20m``, ``1h``, ``1h30m``, or a number of seconds. It starts when the
             options are read and includes importing the libraries. Imports and the audit, which opens every image, are
             never cut short.
-        seed: Fixes a drawn split, weights, order and augmentation.
-        dataset: How to read the data. Columns that may be inputs are read unless ``table_columns`` is ``none``.
-        model: The architecture of all networks; towers without data are left out.
+        seed: Seed of a drawn split, weights, order and augmentation.
+        dataset: How to read the data. Suitable columns are used unless ``table_columns`` is ``none``.
+        model: Architecture of all networks; towers without data are dropped.
         processor: How rows become tensors.
-        train: How networks are trained: as many epochs as the time allows, at most ``epochs``. ``metric`` sorts the
+        train: How to train networks: as many epochs as the time allows, at most ``epochs``. ``metric`` sorts the
             leaderboard and selects epochs and winner. ``freeze_stages`` applies to pretrained weights only.
         privacy: Limits on what a saved model stores about patients.
         card: Facts for the model cards.
-        plugins: Modules that register parts of your own.
+        plugins: Modules that register additional parts.
 
     Raises:
-        ValueError: No such time, or a trained model in place of an architecture.
+        ValueError: The time limit is invalid, or the model is trained weights rather than an architecture.
     """
 
     output: str = "runs/auto"
@@ -51,11 +51,11 @@ class AutoConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.began = time.monotonic()  # no setting, and so no field
+        self.began = time.monotonic()  # not a setting, so not a field
         if self.seconds <= 0:
             raise ValueError(f"time_limit must be above 0; got {self.time_limit!r}.")
         if is_saved(self.model.name):
-            raise ValueError(f"auto starts from an architecture, not from the trained {self.model.name!r}; see train.")
+            raise ValueError(f"auto needs an architecture, not the trained {self.model.name!r}; use train for those.")
 
     @property
     def seconds(self) -> float:
@@ -65,9 +65,9 @@ class AutoConfig(RunConfig):
             return float(text)
         found = _TIME.fullmatch(text)
         if found is None or not text:
-            raise ValueError(f"time_limit is a time such as 45s, 20m or 1h30m; got {self.time_limit!r}.")
+            raise ValueError(f"time_limit must be a time such as 45s, 20m or 1h30m; got {self.time_limit!r}.")
         return sum(float(count) * _UNITS[unit] for unit, count in found.groupdict().items() if count)
 
     def run(self) -> RunConfig:
-        """The training run that all networks are variants of."""
+        """The training run from which all networks are derived."""
         return RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})

@@ -1,4 +1,4 @@
-"""What a ladder gave: the leaderboard, its winner, and what is said of both."""
+"""Result of ``mmfusion auto``: the leaderboard and its winner."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mmfusion.results import Evaluation, Intervals
 if TYPE_CHECKING:
     import pandas as pd
 
-#: figures that the table on the screen shows, beside the one that it is sorted by.
+#: Metrics in the printed table, besides the one used for sorting.
 SHOWN = ("balanced_accuracy", "accuracy", "nll")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One rung of the ladder.
+    """One entry of the leaderboard.
 
     Attributes:
         name: ``prior``, ``gradient_boosting``, ``logistic_regression``, a modality, ``fusion`` or ``ensemble``.
-        about: What it is, in words; of one that was left out, why.
-        is_network: Whether it may win; the others are lines to beat.
-        intervals: Figures on the validation rows; None where it was left out.
-        seconds: What it took.
+        about: Description, or the reason for skipping it.
+        is_network: Whether it can win; the others are baselines.
+        intervals: Metrics on the validation rows; None if skipped.
+        seconds: Duration.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The result of a ladder.
+    """Result of ``mmfusion auto``.
 
     Attributes:
-        folder: Its folder: ``leaderboard.csv``, ``best``, ``steps``, ``audit``.
-        entries: Every rung, the best first, those that were left out last.
-        metric: What they are sorted by.
+        folder: Output folder: ``leaderboard.csv``, ``best``, ``steps``, ``audit``.
+        entries: All entries, best first and skipped ones last.
+        metric: Metric used for sorting.
         rows: Number of validation rows.
-        winner: The network in ``best``; None where none was trained.
-        test: The winner on the test rows, which it was measured on once; None without test rows or winner.
-        seconds: What the call took.
+        winner: The network in ``best``; None if none was trained.
+        test: Evaluation of the winner on the test rows, done once; None without test rows or winner.
+        seconds: Duration of the call.
     """
 
     folder: Path
@@ -67,11 +67,11 @@ class Leaderboard:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The winner, loaded when it is first asked for."""
+        """The winner, loaded on first access."""
         return Predictor.from_pretrained(f"local-dir:{self.best}")
 
     def frame(self) -> pd.DataFrame:
-        """A row for each rung: ``name, about, is_network, seconds``, and each metric with the ends of its interval."""
+        """One row per entry: ``name, about, is_network, seconds``, and each metric with the ends of its interval."""
         import pandas as pd
 
         lines = []
@@ -86,13 +86,13 @@ class Leaderboard:
         return pd.DataFrame(lines)
 
     def table(self) -> str:
-        """The rungs that were climbed, for the screen."""
+        """The evaluated entries as text."""
         shown = list(dict.fromkeys((self.metric, *SHOWN)))
-        head = ["", *(METRICS[name].title for name in shown), "time", "what it is"]
+        head = ["", *(METRICS[name].title for name in shown), "time", "description"]
         done = [entry for entry in self.entries if entry.intervals is not None]
         cells = [
             [
-                f"{entry.name}{'' if entry.is_network else ' (to beat)'}",
+                f"{entry.name}{'' if entry.is_network else ' (baseline)'}",
                 *(entry.intervals[name].text() for name in shown if entry.intervals is not None),
                 f"{entry.seconds:.0f} s",
                 entry.about,
@@ -102,22 +102,24 @@ class Leaderboard:
         return aligned_table(head, cells)
 
     def summary(self) -> str:
-        """Table, what was left out, winner and folder."""
-        lines = ["", f"on {self.rows:,} validation rows, 95 % intervals over whole groups:", "", self.table(), ""]
+        """Table, skipped entries, winner and folder."""
+        lines = ["", f"on {self.rows:,} validation rows, 95 % intervals over groups:", "", self.table(), ""]
         lines += [f"{entry.name}: {entry.about}" for entry in self.entries if entry.intervals is None]
         if self.winner is None:
-            return "\n".join([*lines, f"no network was trained; the leaderboard is {self.folder}/leaderboard.csv"])
-        lines.append(f"winner: {self.winner}, in {self.best}; validation rows chose it, so that its figures flatter it")
+            return "\n".join([*lines, f"no network was trained; leaderboard: {self.folder}/leaderboard.csv"])
+        lines.append(
+            f"winner: {self.winner}, in {self.best}; its validation metrics are optimistic (used for selection)"
+        )
         if (beaten := self._line_to_beat()) is not None:
             lines.append(beaten)
         if self.test is not None:
             figures = ", ".join(f"{name} {figure}" for name, figure in self.test.intervals.figures.items())
             lines.append(f"winner on {self.test.n:,} test rows: {figures}")
-        return "\n".join([*lines, f"the leaderboard is {self.folder}/leaderboard.csv"])
+        return "\n".join([*lines, f"leaderboard: {self.folder}/leaderboard.csv"])
 
     def _line_to_beat(self) -> str | None:
-        """A warning where something without a network stands above the winner."""
+        """A warning if a baseline is better than the winner."""
         first = self.entries[0]
         if first.is_network:
             return None
-        return f"{first.name} stands above it: no network is better than what needs none"
+        return f"{first.name} is better: no network beats this baseline"

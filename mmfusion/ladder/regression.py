@@ -1,4 +1,4 @@
-"""Logistic regression on the features of a frozen tower, kept as the linear head of an ordinary model."""
+"""Logistic regression on the features of a frozen tower, stored as the linear head of a model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mmfusion.models import FusionModel
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-#: strengths that are tried (scikit-learn's C, of standardized features); the validation rows choose.
+#: Regularization strengths (scikit-learn's C, for standardized features); selected on the validation rows.
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 
 
 def features_of(
     predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: Callable[[], None]
 ) -> NDArray[np.float64]:
-    """What the head of a model classifies, of each row: (N, num_features); ``on_batch`` is called before each batch."""
+    """Inputs of a model's head per row: (N, num_features); ``on_batch`` is called before each batch."""
     model, rows = predictor.network().eval(), MultimodalDataset(cases, predictor.processor)
     found = []
     with torch.inference_mode():
@@ -37,16 +37,16 @@ def features_of(
 
 
 def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: Callable[[], None]) -> str:
-    """Fit logistic regression on the training rows, and give it to the linear head of a model.
+    """Fit logistic regression on the training rows and store it in a model's linear head.
 
     Args:
-        predictor: A model whose head is ``linear``; its towers stay as they are.
-        cases: A table with training and validation rows; the latter choose the strength of the penalty.
-        batch_size: Rows that are encoded at once.
-        on_batch: Called before each batch and each fit; what it raises ends them.
+        predictor: A model with a ``linear`` head; its towers are unchanged.
+        cases: A table with training and validation rows; the latter select the regularization.
+        batch_size: Number of rows encoded at once.
+        on_batch: Called before each batch and each fit; an exception stops them.
 
     Returns:
-        Which strength was chosen, in words.
+        The selected regularization in words.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
@@ -72,17 +72,17 @@ def fit_head(predictor: Predictor, cases: CaseTable, batch_size: int, on_batch: 
 def into_head(
     model: FusionModel, regression: LogisticRegression, mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> None:
-    """Write the weights of a logistic regression on standardized features into the linear head of a model.
+    """Write a logistic regression on standardized features into a model's linear head.
 
     Args:
-        model: Its head ``linear`` has as many classes as the regression.
+        model: Model with a ``linear`` head for the classes of the regression.
         regression: Fitted on ``(features - mean) / scale``.
-        mean: (num_features,) of the features.
-        scale: (num_features,) likewise, above 0.
+        mean: (num_features,) mean of the features.
+        scale: (num_features,) scale of the features, above 0.
     """
     weight, bias = regression.coef_ / scale, regression.intercept_.copy()
     bias -= weight @ mean
-    if len(weight) == 1:  # of two classes the second's log-odds
+    if len(weight) == 1:  # with two classes, the log-odds of the second
         weight, bias = np.vstack([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
     head: Any = model.head
     with torch.no_grad():

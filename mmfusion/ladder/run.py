@@ -1,4 +1,4 @@
-"""``auto(config)``: climb from the class shares to an ensemble of networks, and stop in time with the best saved."""
+"""``auto(config)``: trains baselines, networks and their ensemble within a time limit, and saves the best network."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ from mmfusion.training.run import train
 from mmfusion.training.run_folder import FREE_TO_CHANGE, RunFolder
 from mmfusion.training.settling import settle
 
-#: what tells the ladder that a folder is of.
+#: File that marks a folder of ``mmfusion auto``.
 SETTINGS = "auto.yaml"
 
 
 @sole_writer
 def auto(config: AutoConfig) -> Leaderboard:
-    """Climb a ladder of models within a time, and leave a leaderboard and the best network.
+    """Train baselines, networks and an ensemble within a time limit; write a leaderboard and the best network.
 
-    The rungs: class shares; gradient boosting of the columns; logistic regression on features of a frozen tower; the
-    image alone, fine-tuned; all modalities, fine-tuned; the mean of these. Validation rows choose; test rows, where
-    there are any, are looked at once, for the winner. A rung that costs more than the time left is skipped, and said
-    so. A second call goes on: what is finished stays, and what was skipped is tried with the new time.
+    The steps: class shares; gradient boosting on the columns; logistic regression on features of a frozen tower; the
+    image alone, fine-tuned; all modalities, fine-tuned; their ensemble. The validation rows select the winner, which is
+    evaluated once on the test rows, if any. Steps that exceed the remaining time are skipped with a message. A second
+    call continues: finished steps are kept and skipped ones are tried within the new time limit.
 
     Raises:
-        FileExistsError: The folder holds something else.
-        TimeoutError: The time is over before the first rung.
-        ValueError: The folder holds another ladder or one on other data, bad rows, or no validation rows.
+        FileExistsError: The folder has other contents.
+        TimeoutError: The time is over before the first step.
+        ValueError: The folder has other settings or data, there are bad rows, or no validation rows.
     """
     clock = Clock(config.seconds, config.began)
     load_plugins(config.plugins)
     base, output = with_task(config.run()), Path(config.output)
     if base.dataset.task != DEFAULT:
-        raise ValueError(f"auto climbs for task {DEFAULT}, not {base.dataset.task}; train and compare take every task.")
+        raise ValueError(f"auto supports the task {DEFAULT}, not {base.dataset.task}; use train or compare.")
     cases = read_cases(base.data, base.dataset)
     reads_images = resolve_config(base.model.name, **base.model.overrides())["image_encoder"] is not None
     if not reads_images or cases.frame["image"].isna().all():
@@ -86,23 +86,23 @@ def auto(config: AutoConfig) -> Leaderboard:
 
 def _in_time(clock: Clock, done: str) -> None:
     if clock.left <= 0:
-        words = f"The time limit of {in_words(clock.limit)} is over: {done} took until {in_words(clock.spent)}"
-        raise TimeoutError(f"{words}, and no model was begun. Give time_limit more; what is done is kept.")
+        words = f"The time limit of {in_words(clock.limit)} is reached: {done} took until {in_words(clock.spent)}"
+        raise TimeoutError(f"{words}, and no model was started. Increase time_limit; finished work is kept.")
 
 
 def _begin(config: AutoConfig, output: Path) -> None:
     if output.is_dir() and any(output.iterdir()) and not (output / SETTINGS).exists():
-        raise FileExistsError(f"{output} is not empty and holds no earlier {SETTINGS}; choose another --output.")
+        raise FileExistsError(f"{output} is not empty and has no earlier {SETTINGS}; choose another --output.")
     output.mkdir(parents=True, exist_ok=True)
     begin(output / SETTINGS, asdict(config), free=(*FREE_TO_CHANGE, "time_limit"))
 
 
 def _audited(cases: CaseTable, base: RunConfig, output: Path) -> tuple[CaseTable, bool]:
-    """The rows, each in a split, after the audit of them; and whether all images are known to be sound."""
+    """The audited rows, all with a split, and whether all images are known to be valid."""
     with_split, path = cases.split_or_draw(base.dataset, base.seed), output / "audit" / "audit.json"
     if missing := [name for name in ("train", "val") if name not in with_split.splits]:
         how = "set dataset.split_column null to have a split drawn, or see mmfusion split"
-        raise ValueError(f"{cases.source} has no rows of the split {missing[0]!r}, and validation rows choose; {how}.")
+        raise ValueError(f"{cases.source} has no rows of the split {missing[0]!r}, needed to select models; {how}.")
     before = read_json(path) if path.is_file() else {}
     if before.get("fingerprint") == with_split.fingerprint():
         print(f"audited before, see {path.with_suffix('.md')}")
@@ -127,15 +127,15 @@ def _few(lines: list[str], most: int = 8) -> Iterator[str]:
 
 
 class Ladder:
-    """The rungs of one call, climbed in order.
+    """The steps of one call, in order.
 
     Args:
-        base: The run that all networks are variants of.
-        output: Folder of the ladder.
-        cases: The rows, each in a split.
-        networks: The networks that they allow.
-        clock: The time.
-        is_sound: Whether all images are known to be sound.
+        base: The run from which all networks are derived.
+        output: Output folder.
+        cases: The rows, all with a split.
+        networks: The networks that the data support.
+        clock: Clock of the command.
+        is_sound: Whether all images are known to be valid.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Ladder:
         self.entries: list[Entry] = []
 
     def climb(self) -> Leaderboard:
-        """Climb all rungs, and judge the winner."""
+        """Run all steps and evaluate the winner."""
         for name, about, is_network, climb in self._rungs():
             self._rung(name, about, is_network, climb)
         self._ensemble_rung()
@@ -158,9 +158,9 @@ class Ladder:
         return self._board(winner, None if winner is None else self._test(winner))
 
     def _rungs(self) -> Iterator[tuple[str, str, bool, Callable[[Path], dict[str, Any]]]]:
-        """Name, words, whether it is a network, and what climbs it and may have better words, of all but the last."""
+        """Name, description, whether it is a network, and function of each step except the last."""
         yield "prior", "class shares of the training rows", False, self._prior
-        yield "gradient_boosting", "scikit-learn's, of the columns", False, self._boosting
+        yield "gradient_boosting", "scikit-learn's, on the columns", False, self._boosting
         yield "logistic_regression", "on the features of the frozen tower", True, self._regression
         for name, run in self.networks.tuned.items():
             about = f"{run.model.name}, {'all modalities' if name == 'fusion' else f'{name} alone'}"
@@ -194,23 +194,23 @@ class Ladder:
     def _boosting(self, folder: Path) -> dict[str, Any]:
         table, began = self.networks.columns.table, self.clock.spent
         if table is None:
-            raise LeftOutError("skipped: there are no columns to read")
+            raise LeftOutError("skipped: there are no columns")
         self._boosted(table, 5)
         self._spend(20 * (self.clock.spent - began), self.clock.left)
         names = ", ".join(table.names)
-        return self._reference(folder, self._boosted(table, 100)) | {"about": f"scikit-learn's, of {names}"}
+        return self._reference(folder, self._boosted(table, 100)) | {"about": f"scikit-learn's, on {names}"}
 
     def _boosted(self, table: TableColumns, iterations: int) -> NDArray[np.float64]:
         return gradient_boosting(self.cases, self.val, table, seed=self.base.seed, iterations=iterations)
 
     def _spend(self, seconds: float, budget: float) -> None:
-        """Leave a rung out that costs more than there is."""
+        """Skip a step that costs more than the remaining time."""
         if seconds > budget:
             left = in_words(self.clock.left)
-            raise LeftOutError(f"skipped: it takes about {in_words(seconds)}, and {left} are left")
+            raise LeftOutError(f"skipped: it takes about {in_words(seconds)}, but {left} are left")
 
     def _reference(self, folder: Path, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-        """Measure probabilities (N, C) of the validation rows."""
+        """Evaluate probabilities (N, C) of the validation rows."""
         names, p = self.cases.labels, probabilities.astype(np.float32)
         labels = np.array([names.index(label) for label in self.val.frame["label"]])
         folder.mkdir(parents=True, exist_ok=True)
@@ -221,9 +221,9 @@ class Ladder:
     def _regression(self, folder: Path) -> dict[str, Any]:
         run = self.networks.frozen
         if run is None:
-            raise LeftOutError("skipped: no tower starts from published weights, which could stay as they are")
+            raise LeftOutError("skipped: no tower has published weights to be frozen")
         self.clock.check(3 * self.pace.fixed)
-        # the features, calibration and figures of the validation rows
+        # features, calibration and metrics of the validation rows
         looks = 3 + 2 * len(VIEWS) * bool(run.train.tta)
         batches = (self.cases.splits["train"] + looks * len(self.val)) / run.train.batch_size
         self._spend(FORWARD * self._step(run) * batches + self.pace.fixed, self._budget())
@@ -232,7 +232,7 @@ class Ladder:
             predictor = settle(run, self.cases).predictor(self.cases)
             chosen = fit_head(predictor, self.cases, **inference, on_batch=lambda: self.clock.check(self.pace.fixed))
             began = self.clock.spent
-            # no loss and no sampler has taken the prior out
+            # neither a loss nor a sampler has changed the prior
             calibrate(predictor, self.val, tta=run.train.tta, **inference)
             found = measure(predictor, self.val, output=folder, **inference)
             save(predictor, folder / "best", {**found.to_dict(), "split": "val"})
@@ -242,7 +242,7 @@ class Ladder:
 
     def _network(self, name: str, about: str, run: RunConfig, folder: Path) -> dict[str, Any]:
         rest = [other for other in self.networks.tuned if not (self.output / "steps" / other / RESULT).is_file()]
-        # left when the next network begins
+        # time left when the next network starts
         end = self.clock.left - self._budget() / (len(rest) - rest.index(name))
         until = end + self.pace.fixed
         self.clock.check(until)
@@ -251,12 +251,12 @@ class Ladder:
         if epochs is None:
             step = self._step(run)
             foretold = self.pace.epoch(step, steps, val_steps)
-            # a run that is stopped looks at the validation rows once more
+            # a stopped run evaluates the validation rows once more
             until += self.pace.epoch(step, 0, val_steps)
             epochs = self.pace.epochs(foretold, self.clock.left - end, run.train.epochs)
             if epochs < 1:
                 left = in_words(max(self.clock.left - until, 0))
-                raise LeftOutError(f"skipped: one epoch takes about {in_words(foretold)}, and {left} are left for it")
+                raise LeftOutError(f"skipped: one epoch takes about {in_words(foretold)}, but {left} are left for it")
             self._say(f"  {epochs} epoch{'s' * (epochs > 1)} of about {in_words(foretold)}")
         settings = replace(run.train, epochs=epochs, head_epochs=min(run.train.head_epochs, epochs - 1), resume=True)
         run = replace(run, output=str(folder), train=settings)
@@ -273,7 +273,7 @@ class Ladder:
             self.pace.learn(foretold, seconds / limit.epochs, self.clock.spent - began - seconds)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         shutil.rmtree(folder / "last", ignore_errors=True)
-        cut = ", stopped by the time" if limit.stopped else ""
+        cut = ", stopped by the limit" if limit.stopped else ""
         return {"about": f"{about}; epoch {done.best_epoch} of {len(done.history)}{cut}"}
 
     def _step(self, run: RunConfig) -> float:
@@ -282,17 +282,17 @@ class Ladder:
             return seconds_of_step(run, self.cases, enough=MEASURING * self.clock.left)
 
     def _budget(self) -> float:
-        """Seconds that are left for training: ensemble and test rows cost about as much as the ends of two runs."""
+        """Seconds left for training: ensemble and test rows cost about as much as the ends of two runs."""
         return self.clock.left - 2 * self.pace.fixed
 
     def _members(self) -> list[str]:
-        """Networks that make the ensemble: those that were fine-tuned, and logistic regression where that is one."""
+        """Members of the ensemble: fine-tuned networks, and logistic regression if there is only one."""
         done = [entry.name for entry in self.entries if entry.is_network and entry.intervals is not None]
         tuned = [name for name in reversed(done) if name != "logistic_regression"]
         return tuned if len(tuned) > 1 else [*tuned, *(name for name in done if name not in tuned)]
 
     def _ensemble_rung(self) -> None:
-        """The last rung; that of an earlier call, which had other networks, gives way."""
+        """The last step; replaces the result of an earlier call with other networks."""
         members, told = self._members(), self.output / "steps" / "ensemble" / RESULT
         if told.is_file() and read_json(told)["members"] != members:
             shutil.rmtree(told.parent)
@@ -300,7 +300,7 @@ class Ladder:
 
     def _ensemble(self, members: list[str], folder: Path) -> dict[str, Any]:
         if len(members) < 2:
-            raise LeftOutError("skipped: it takes two networks")
+            raise LeftOutError("skipped: it needs two networks")
         self._spend(self.pace.fixed, self.clock.left)
         with logged(folder / LOG):
             together = Predictor.from_pretrained([self.output / "steps" / name / "best" for name in members])
@@ -319,13 +319,13 @@ class Ladder:
                 shutil.copytree(steps / winner / "best", partial, dirs_exist_ok=True)
 
     def _test(self, winner: str) -> Evaluation | None:
-        """The winner on the test rows, where there are any, looked at once; None where no time is left for it."""
+        """Evaluate the winner on the test rows once; None without test rows or time."""
         folder, best = self.output / "steps" / winner / "test", self.output / "best"
         if "test" not in self.cases.splits:
             return None
         is_done = (folder / "metrics.json").is_file()
         if not is_done and self.clock.left < self.pace.fixed:
-            self._say("test rows: skipped, the time is over; a second call looks at them")
+            self._say("test rows: skipped, the time limit is reached; a second call evaluates them")
             return None
         predictor = Predictor.from_pretrained(best)
         if not is_done:
@@ -350,5 +350,5 @@ class Ladder:
         return board
 
     def _say(self, line: str) -> None:
-        """A line on the screen, wherever a run prints to."""
+        """Print a line to the terminal, also while a run's output is redirected."""
         print(line, file=self.screen, flush=True)

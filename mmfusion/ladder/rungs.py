@@ -1,4 +1,4 @@
-"""The rungs of a ladder: which networks the data allow, and how each is trained within its time."""
+"""The networks of ``mmfusion auto`` that the data support, and the time of their training steps."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from mmfusion.training.run_folder import RunFolder
 from mmfusion.training.settling import settle
 from mmfusion.training.weights import RANDOM, tower_starts
 
-#: training steps that are timed, after one that warms up.
+#: Number of timed training steps, after one for warm-up.
 _MEASURED = 2
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that a data set allows.
+    """The networks that a data set supports.
 
     Attributes:
-        columns: The columns that may be inputs.
-        frozen: The run of the frozen tower whose features logistic regression reads; None where there is none.
-        tuned: Name -> run of each network that is fine-tuned, in their order.
-        told: What was decided, a line each.
+        columns: The suitable columns.
+        frozen: Run with the frozen tower for logistic regression, or None.
+        tuned: Name -> run of each network to fine-tune, in order.
+        told: Log lines about the choices.
     """
 
     columns: ChosenColumns
@@ -48,14 +48,14 @@ class Networks:
 
 
 def plan_networks(base: RunConfig, cases: CaseTable) -> Networks:
-    """The networks of a ladder, of what the training rows hold.
+    """Determine the networks from the contents of the training rows.
 
     Args:
-        base: The run that all are variants of.
-        cases: The rows, each in a split.
+        base: The run from which all are derived.
+        cases: The rows, all with a split.
 
     Raises:
-        ValueError: The rows hold nothing that the model reads.
+        ValueError: The rows have no input of the model.
     """
     columns, told = _columns(base, cases)
     base = replace(base, dataset=with_column_names(base.dataset, columns.table))
@@ -71,11 +71,11 @@ def plan_networks(base: RunConfig, cases: CaseTable) -> Networks:
     }
     modalities = [name for name, is_there in there.items() if is_there]
     if not modalities:
-        raise ValueError(f"{cases.source}: the rows hold nothing that {base.model.name} reads; see dataset and model.")
-    told.append(f"the networks read {' and '.join(modalities)}")
+        raise ValueError(f"{cases.source}: the rows have no input of {base.model.name}; check dataset and model.")
+    told.append(f"the networks use {' and '.join(modalities)}")
     if there["image"] and base.train.freeze_stages is not None and _is_random(base, "image"):
         base = with_settings(base, {"train.freeze_stages": None})
-        told.append("the image tower starts from random numbers: train.freeze_stages is left out")
+        told.append("the image tower starts from random weights: train.freeze_stages is ignored")
     alone = {name: unimodal(base, name) for name in modalities}
     if len(modalities) == 1:
         tuned = alone
@@ -102,20 +102,20 @@ def _columns(base: RunConfig, cases: CaseTable) -> tuple[ChosenColumns, list[str
 
 
 def _is_random(config: RunConfig, modality: str) -> bool:
-    """Whether a tower starts from random numbers."""
+    """Whether a tower has random initial weights."""
     return any(start.modality == modality and start.words.startswith(RANDOM) for start in tower_starts(config))
 
 
 def seconds_of_step(
     config: RunConfig, cases: CaseTable, *, enough: float = math.inf, now: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Seconds of one training step, its batch included, with the run's model and augmentation: of the second and third.
+    """Measure the seconds of one training step including its batch (mean of the second and third).
 
     Args:
         config: The run.
         cases: Its rows.
-        enough: Seconds after which no further step is made: those that were made tell, the first if it is the only one.
-        now: The seconds of a clock.
+        enough: Seconds after which timing stops; with only one step by then, it is the result.
+        now: Clock function.
     """
     loss = build_loss(config.train, cases.question, label_counts(cases))
     predictor = settle(config, cases).predictor(cases, aux_heads=needs_aux_heads(loss))
@@ -141,7 +141,7 @@ def seconds_of_step(
 
 
 def begun_epochs(folder: RunFolder) -> int | None:
-    """The epochs that a run in a folder was told when it began; None where none did."""
+    """Number of epochs of the run in a folder when it started, or None."""
     if not folder.config.exists():
         return None
     return int(yaml.safe_load(folder.config.read_text(encoding="utf-8"))["train"]["epochs"])

@@ -56,7 +56,7 @@ class Standardize(nn.Module):
             if given.shape != self.mean.shape or not bool(given.isfinite().all()):
                 raise ValueError(f"{name}={given.tolist()} needs {len(self.mean)} finite numbers, one per column.")
         if not bool((scale > 0).all()):
-            raise ValueError(f"scale={scale.tolist()} has to be above 0; a column of one value alone has scale 1.")
+            raise ValueError(f"scale={scale.tolist()} must be above 0; a constant column has scale 1.")
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
@@ -75,7 +75,7 @@ class Standardize(nn.Module):
 
 
 def drawn_in(z: Tensor) -> Tensor:
-    """Scaled numbers, those beyond 3 as :class:`Standardize` says."""
+    """Numbers scaled as in :class:`Standardize`, which compresses those beyond 3."""
     z = z.clamp(-_LARGEST, _LARGEST)
     beyond = (z.abs() - LINEAR_UP_TO).clamp(min=0)
     return torch.where(beyond > 0, z.sign() * (LINEAR_UP_TO + beyond.log1p()), z)
@@ -196,7 +196,7 @@ def _no_steps() -> Tensor:
 
 
 def _piecewise_linear(edges: Sequence[int], dim: int) -> "PiecewiseLinearEmbeddings":
-    """The package's module for so many edges a column; where they lie is set later."""
+    """Module of the package for given numbers of edges per column; their positions are set later."""
     from rtdl_num_embeddings import PiecewiseLinearEmbeddings  # loads scikit-learn
 
     device = torch.get_default_device()

@@ -31,7 +31,7 @@ class MissingModality(nn.Module):
         widths = list(self.streams.values())
         if any(width != dim for width in widths) and sum(widths) != dim:
             raise ValueError(
-                f"Streams of widths {widths}: each has to be {dim} wide (num_features), or all of them together."
+                f"Streams of widths {widths}: each must have width {dim} (num_features), or all of them together."
             )
         self.token = nn.Parameter(torch.randn(dim) * 0.02)
         self.has_levels = len(level_dims) > 0

@@ -29,7 +29,7 @@ class Routing(NamedTuple):
 
 
 class TopKRouter(nn.Module):
-    """Top-k router: g = softmax(W_g x), of which the k largest are kept (Shazeer et al. 2017).
+    """Top-k router: g = softmax(W_g x), keeping the k largest (Shazeer et al. 2017).
 
     The kept weights are normalized to sum to one. With ``top_k=1`` the weight is g itself, as in the Switch transformer
     (Fedus et al. 2022): normalized, it would be constant, and the router would get no gradient.
@@ -60,7 +60,7 @@ class TopKRouter(nn.Module):
 
 
 class Experts(nn.Module):
-    """K perceptrons, Linear - ReLU - dropout - Linear, of which each sample uses a few.
+    """K perceptrons, Linear - ReLU - dropout - Linear; each sample uses a few of them.
 
     Small batches run every expert, in two wide products, with weight 0 for unselected ones; large batches are sorted by
     expert, and each expert processes only its own rows. Both give the same result.

@@ -24,7 +24,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
 
     Args:
         u: (B, L, D) input.
-        delta: (B, L, D) step sizes, at least 0; a step of 0 leaves the state as it is.
+        delta: (B, L, D) step sizes, at least 0; a step of 0 leaves the state unchanged.
         A: (D, N) diagonal of the state matrix, negative.
         B: (B, L, N) input matrix.
         C: (B, L, N) output matrix.

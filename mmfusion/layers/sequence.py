@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Put the real tokens first, in their order, so that a layer that reads neighbours meets no gap.
+    """Put the real tokens first, in their order, so that a layer that reads neighbors meets no gap.
 
     Args:
         x: (B, L, D).

@@ -20,7 +20,7 @@ class SelectiveSSM(nn.Module):
     Args:
         dim: D, channels; each has a state of its own.
         d_state: N, size of the state.
-        dt_rank: width of r; None takes D / 16, rounded up.
+        dt_rank: width of r; None uses D / 16, rounded up.
         bidirectional: add a second scan, with parameters of its own, from the last token to the first.
     """
 
@@ -45,7 +45,7 @@ class SelectiveSSM(nn.Module):
             self.dt_proj.bias.copy_(delta + (-torch.expm1(-delta)).log())
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that an optimiser should not decay, as in Mamba.
+        """Names of parameters that an optimizer should not decay, as in Mamba.
 
         Decay of ``A_log`` would pull all states to one time constant.
         """
@@ -76,7 +76,7 @@ class MambaBlock(nn.Module):
     """Norm - projection to content and gate - short depthwise convolution - SiLU - selective scan - gate - projection.
 
     x + W_o (SiLU(z) * SSM(SiLU(conv(v)))) with [v, z] = W_i norm(x) (Gu & Dao 2023, figure 3). The convolution looks
-    back in one direction, and to both neighbours when the scan runs both ways.
+    back in one direction, and to both neighbors when the scan runs both ways.
 
     Args:
         dim: D.

@@ -17,7 +17,7 @@ class Loss(nn.Module):
     Attributes:
         needs_auxiliary_heads: Whether the objective reads ``image_logits`` and ``text_logits``.
         tasks: Names of the tasks that it supports; runs of any other refuse it.
-        form: Meaning of the outputs, one of :attr:`mmfusion.task.Task.forms`; None takes the task's first.
+        form: Meaning of the outputs, one of :attr:`mmfusion.task.Task.forms`; None uses the task's first.
     """
 
     needs_auxiliary_heads: ClassVar[bool] = False

@@ -112,7 +112,7 @@ def create_model(
         name: An architecture (``"mibf_resnet50"``), an architecture with a weight tag (``"mibf_lite0.ham10000"``), or a
             saved model: ``"local-dir:FOLDER"`` (or a ``Path``) or ``"hf-hub:org/name@revision"``.
         pretrained: Load the weights of the architecture's (first) tag.
-        num_classes: C; None takes the architecture's or the saved model's. A saved model with another number gets a new
+        num_classes: C; None uses the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
         encoder_weights: ``"default"`` initializes the towers with ImageNet and language-model weights; a dict selects
             modalities (``{"image": "default"}``). Only this, or a hub id, uses the network.
@@ -126,14 +126,14 @@ def create_model(
     Raises:
         ValueError: Unknown name (the message gives the nearest ones), no weights under it, or a processor that does not
             fit the model.
-        TypeError: A keyword that the model or the chosen part does not take.
+        TypeError: The model or the chosen part has no such keyword.
     """
     name = name if isinstance(name, str) else f"{LOCAL}{os.fspath(name)}"
     architecture, _, tag = name.partition(".")
     is_saved = name.startswith(PREFIXES)
     if encoder_weights is not None and (is_saved or pretrained or tag):
         raise ValueError(
-            f"encoder_weights={encoder_weights!r} does not go with {name!r}: a saved model brings its own."
+            f"encoder_weights={encoder_weights!r} cannot be combined with {name!r}: a saved model has its own weights."
         )
     if processor is not None and num_classes is None:
         num_classes = len(processor.labels) or None

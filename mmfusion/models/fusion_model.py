@@ -36,8 +36,8 @@ class FusionModel(Freezable):
             vectors in place of images, or None.
         image_tower: How the backbone is applied (``mmfusion.list_components("image_tower")``).
         image_args: Keywords of the image tower.
-        stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None takes the tower's own.
-        aggregator: Name of the aggregator of an image tower that has one; None takes the tower's own.
+        stem: Stem of an image tower that has one (``2.5d`` of ``slices``); None uses the tower's own.
+        aggregator: Name of the aggregator of an image tower that has one; None uses the tower's own.
         aggregator_args: Keywords of the aggregator.
         text_encoder: Built-in name, transformers id or folder, or None.
         text_tower: Kind of text tower.
@@ -58,7 +58,7 @@ class FusionModel(Freezable):
         towers: Towers of further modalities: registered name -> keywords.
         task: Task (``mmfusion.list_components("task")``); ``num_classes`` is its number of classes, labels, grades or
             targets. ``config`` has it only if it is not ``multiclass``.
-        task_args: ``form``, the meaning of the outputs (``corn`` or ``cumulative`` of ``ordinal``); None takes the
+        task_args: ``form``, the meaning of the outputs (``corn`` or ``cumulative`` of ``ordinal``); None uses the
             task's default.
         encoder_weights: ``default`` initializes the towers with pretrained weights; or a dict, modality -> ``default``
             or None. Not part of ``config``.
@@ -72,7 +72,7 @@ class FusionModel(Freezable):
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
         held: Parameters that :meth:`hold_encoders` freezes temporarily.
-        origins: modality -> source and licence of its encoder's initial weights.
+        origins: modality -> source and license of its encoder's initial weights.
 
     Raises:
         ValueError: Incompatible parts, an unknown name, or a value out of range.

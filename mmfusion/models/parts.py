@@ -114,7 +114,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: Unknown name; the message gives the nearest ones.
-        TypeError: A keyword that the part does not take.
+        TypeError: The part has no such keyword.
     """
     config = {**config, **{name: config.get(name) or {} for name in NESTED}}
     settle_features(config)
@@ -207,7 +207,7 @@ def _tower(
     part = f"{kind} {name!r}"
     tower = declared(registry.create(kind, name, *encoder, **options, **args), part, modality)
     if num_levels and not lenient and len(tower.level_dims) != num_levels:
-        raise ValueError(f"{part} gives no levels, and the fusion block reads {num_levels}; choose another fusion.")
+        raise ValueError(f"{part} has no levels, but the fusion block needs {num_levels}; choose another fusion.")
     return tower
 
 
@@ -263,7 +263,7 @@ def _module(kind: str, name: str, forward: str, keywords: dict[str, Any]) -> Any
     module = registry.create(kind, name, **keywords)
     named = f"{kind} {name!r} ({type(module).__name__})"
     if not isinstance(module, nn.Module):
-        raise TypeError(f"{named} is no torch.nn.Module.")
+        raise TypeError(f"{named} is not a torch.nn.Module.")
     if type(module).forward is nn.Module.forward:
         raise TypeError(f"{named} has no forward; write {forward}.")
     return module

@@ -158,7 +158,7 @@ class _Budget:
 
 @contextmanager
 def _without_weights(budget: _Budget | None) -> Iterator[None]:
-    """Build modules whose parameters hold no memory and are not initialised: the saved ones take their places.
+    """Build modules whose parameters hold no memory and are not initialized: the saved ones take their places.
 
     Buffers are real, as some are not saved. Modules that another thread builds meanwhile are as always, which is why
     accelerate's ``init_empty_weights`` does not do here: it empties those too.

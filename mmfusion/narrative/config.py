@@ -11,7 +11,7 @@ class NarrativeConfig:
     """How narratives are written.
 
     Attributes:
-        template: Sentence made from metadata columns, as ``dataset.text_template``; None takes that one.
+        template: Sentence made from metadata columns, as ``dataset.text_template``; None uses that one.
         knowledge: Passages to retrieve from: ``dermatology`` or ``spine`` (shipped), a ``.jsonl`` or ``.csv`` file with
             ``text`` and, if wanted, ``id``, ``weight``, ``tags`` and ``source``; None appends nothing.
         retriever: ``bm25``, ``tfidf``, ``dense`` (sentence vectors), or the name of a registered retriever.

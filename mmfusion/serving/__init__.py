@@ -1,4 +1,4 @@
-"""Serving: one case diagnosed for an application, and the web page of ``mmfusion app``."""
+"""Serving: prediction of single cases for applications, and the web page of ``mmfusion app``."""
 
 from typing import TYPE_CHECKING
 

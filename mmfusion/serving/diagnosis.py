@@ -1,4 +1,4 @@
-"""Diagnosis and explanation of one case for an application."""
+"""Prediction and explanation of one case for an application."""
 
 import logging
 import threading
@@ -19,16 +19,16 @@ class Diagnosis:
     """Prediction for one case, with its conformal set and explanation.
 
     Attributes:
-        label: The predicted class or grade, or the present labels joined by ``|``; None for numbers.
-        probability: Its probability, of several labels the largest; None for numbers.
-        probabilities: Class or label -> probability; None for numbers.
-        inputs: Modalities that the prediction used, such as ``image+text``.
-        likely: The conformal set: classes, most probable first, that contain the true one with probability
-            ``coverage``, on average over cases like the validation rows. None if the model has no conformal rule.
-        coverage: Requested coverage of the conformal sets; None without a rule.
-        explanation: The explanation; None if not requested, or not possible for this model.
-        notes: Modalities that are unlike the training rows, warnings about the case, and why it was not explained.
-        numbers: Target -> ``value``, ``low`` and ``high``, of a model that predicts numbers; else None.
+        label: Predicted class or grade, or positive labels joined by ``|``; None for regression.
+        probability: Its probability, or the largest for several labels; None for regression.
+        probabilities: Class or label -> probability; None for regression.
+        inputs: Modalities used, such as ``image+text``.
+        likely: Conformal set: classes, most probable first, that contain the true one with probability ``coverage``,
+            on average over cases like the validation rows. None without a conformal rule.
+        coverage: Target coverage of the conformal sets; None without a rule.
+        explanation: The explanation; None if not requested or not supported by the model.
+        notes: Modalities unlike the training rows, warnings about the case, and why it was not explained.
+        numbers: Target -> ``value``, ``low`` and ``high`` for regression; else None.
     """
 
     label: str | None
@@ -47,11 +47,11 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
 
     Args:
         predictor: A trained model.
-        row: Row as :meth:`mmfusion.Predictor.predict` takes it.
-        explain: Whether to explain the prediction, which needs several further passes of the model.
+        row: Row as in :meth:`mmfusion.Predictor.predict`.
+        explain: Whether to explain the prediction, which needs several additional passes.
 
     Raises:
-        ValueError: The row cannot be read.
+        ValueError: The row is unreadable.
     """
     explanation, failed = None, []
     with warnings_of_this_thread() as notes:
@@ -62,7 +62,7 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
             try:
                 explanation = predictor.explain(row)
             except (ValueError, ImportError) as error:
-                failed.append(f"There is no explanation: {error}")
+                failed.append(f"No explanation: {error}")
     answer = {name: found.get(name) for name in ("label", "probability", "probabilities")}
     likely, coverage = class_set(predictor, answer["probabilities"] or {})
     unlike = found.get("unlike")
@@ -81,7 +81,7 @@ def diagnose(predictor: "Predictor", row: Mapping[str, Any], *, explain: bool = 
 def class_set(
     predictor: "Predictor", probabilities: Mapping[str, float]
 ) -> tuple[list[str], float] | tuple[None, None]:
-    """The conformal set of one case, likeliest first, and its wanted coverage; None twice where there is no rule."""
+    """The conformal set of one case, most likely first, and its target coverage; twice None without a rule."""
     inside = predictor.task.sets(np.array([list(probabilities.values())]), predictor.calibration)
     if inside is None:
         return None, None
@@ -92,7 +92,7 @@ def class_set(
 
 @contextmanager
 def warnings_of_this_thread() -> Iterator[list[str]]:
-    """A list that fills with what the library warns of in this thread, as long as the context is open."""
+    """List of the library's warnings in this thread while the context is open."""
     found: list[str] = []
     thread, logger = threading.get_ident(), logging.getLogger("mmfusion")
 

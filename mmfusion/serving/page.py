@@ -1,4 +1,4 @@
-"""The page of ``mmfusion app``, in Gradio."""
+"""Gradio page of ``mmfusion app``."""
 
 import io
 import tempfile
@@ -31,12 +31,12 @@ CSS = """
 footer {opacity: .7}
 """
 
-#: what the reader of a table or an image is told at most.
+#: maximum length of an error message about a table or an image.
 _ERRORS = (ValueError, OSError, TypeError, ImportError, KeyError)
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's look with the fonts of the system: none is fetched."""
+    """Gradio's theme with system fonts, so that none is downloaded."""
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     return gr.themes.Default(font=sans, font_mono=mono, primary_hue="teal")
 
@@ -46,8 +46,8 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
 
     Args:
         models: Name -> trained model.
-        config: Its bounds.
-        uploads: Folder of uploads; nothing else is read.
+        config: Limits.
+        uploads: Folder of uploads; no other files are read.
     """
     names = list(models)
     with gr.Blocks(title="mmfusion", analytics_enabled=False) as blocks:
@@ -63,14 +63,14 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
             _table(models, chosen, config, uploads)
 
         def predict(model: str, row: dict[str, Any], images: list[gr.FileData]) -> dict[str, Any]:
-            """Diagnose one case.
+            """Predict one case.
 
             Args:
-                model: A name of the list on the page.
-                row: Column -> value, and `text` for free text; what is not there is missing.
-                images: The image of the case, or its slices or views in order; may be empty.
+                model: Name of a model in the page's list.
+                row: Column -> value, and `text` for free text; absent values are missing.
+                images: Image of the case, or its slices or views in order; may be empty.
             """
-            paths = [image["path"] for image in images]  # Gradio has seen that they were uploaded
+            paths = [image["path"] for image in images]  # Gradio has checked that they were uploaded
             found = _guarded(lambda: diagnose(models[model], _row(models[model], paths, row), explain=False), paths)
             names = ("label", "probability", "probabilities", "inputs", "numbers")
             given = {name: value for name in names if (value := getattr(found, name)) is not None}
@@ -81,7 +81,7 @@ def page(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) -> g
 
 
 def _case(predictor: Predictor) -> None:
-    """What a model reads as fields, and what it says of them."""
+    """Input fields of a model and its prediction."""
     layout, processor = predictor.image_layout, predictor.processor
     fields = dict(_fields(predictor))
     with gr.Row(equal_height=False):
@@ -104,8 +104,8 @@ def _case(predictor: Predictor) -> None:
         with gr.Column(scale=3):
             answer = gr.Label(label="Probability", elem_id="answer", num_top_classes=10)
             about = gr.Markdown(elem_id="about")
-    picture = gr.Image(label="What the answer rests on", elem_id="picture", interactive=False, buttons=["fullscreen"])
-    shown = gr.Dataframe(label="With a part of the case taken away", elem_id="shown", interactive=False, visible=False)
+    picture = gr.Image(label="Explanation", elem_id="picture", interactive=False, buttons=["fullscreen"])
+    shown = gr.Dataframe(label="With inputs removed", elem_id="shown", interactive=False, visible=False)
     inputs = [*([files] if files is not None else []), *fields.values()]
 
     def answered(*given: Any) -> tuple[Any, ...]:
@@ -119,7 +119,7 @@ def _case(predictor: Predictor) -> None:
 
 
 def _fields(predictor: Predictor) -> Iterator[tuple[str, tuple[Any, dict[str, Any]]]]:
-    """(column, (component, its options)) of every column that a model reads."""
+    """(column, (component, its options)) for every column of a model."""
     table = predictor.processor.table
     numeric = {column.name: column for column in table.numeric} if table is not None else {}
     categorical = {column.name: column.values for column in table.categorical} if table is not None else {}
@@ -134,14 +134,14 @@ def _fields(predictor: Predictor) -> Iterator[tuple[str, tuple[Any, dict[str, An
 
 
 def _row(predictor: Predictor, files: Sequence[str], cells: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as a predictor takes it; empty cells are missing.
+    """Make a row for a predictor; empty cells are missing.
 
     Raises:
-        ValueError: A cell is of no column that the model reads. It might name a file of this machine.
+        ValueError: A cell has an unknown column, which might refer to a file of this machine.
     """
     known = ["text", *dict.fromkeys(name for member in predictor.members for name in read_columns(member.processor))]
     if unknown := [name for name in cells if name not in known]:
-        raise ValueError(f"The model reads no column {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
+        raise ValueError(f"The model uses no column {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     row = {name: value for name, value in cells.items() if value not in (None, "")}
     if files:
         key = {"slices": "images", "views": "images", "bags": "bag"}.get(predictor.image_layout or "", "image")
@@ -150,7 +150,7 @@ def _row(predictor: Predictor, files: Sequence[str], cells: Mapping[str, Any]) -
 
 
 def _guarded(call: Callable[[], Any], paths: Sequence[str]) -> Any:
-    """The result of a call; what a user can cause is shown to them, without the folders of this machine."""
+    """Result of a call; errors caused by users are shown without the folders of this machine."""
     try:
         return call()
     except _ERRORS as error:
@@ -165,22 +165,22 @@ def _basename(path: Any) -> str:
 
 
 def _words(found: Diagnosis) -> str:
-    """What is said beside the bars."""
-    lines = [f"**{_answer(found)}**, judged on {found.inputs.replace('+', ' and ')}."]
+    """Text next to the bars."""
+    lines = [f"**{_answer(found)}**, based on {found.inputs.replace('+', ' and ')}."]
     if found.likely is not None:
         classes = ", ".join(f"**{name}**" for name in found.likely)
         lines.append(
-            f"Set of classes: {classes}. Such sets hold the true class in {found.coverage:.0%} of cases like those of "
-            "the validation data."
+            f"Set of classes: {classes}. Such sets contain the true class in {found.coverage:.0%} of cases like the "
+            "validation data."
         )
     elif found.numbers is None:
-        lines.append("The model was saved without a rule for sets of classes (conformal prediction).")
+        lines.append("The model has no rule for conformal sets.")
     lines += [f"⚠ {note}" for note in found.notes]
     return "\n\n".join(lines)
 
 
 def _answer(found: Diagnosis) -> str:
-    """What is said, in a line: the class and its probability, or each number with its interval."""
+    """The prediction in one line: class and probability, or each number with its interval."""
     if found.numbers is None:
         return f"{found.label or 'none of the labels'}, probability {found.probability:.2f}"
     return ", ".join(
@@ -190,7 +190,7 @@ def _answer(found: Diagnosis) -> str:
 
 
 def _picture(found: Diagnosis) -> Image.Image | None:
-    """The explanation as `mmfusion explain` draws it."""
+    """The explanation as drawn by `mmfusion explain`."""
     if found.explanation is None:
         return None
     file = io.BytesIO()
@@ -199,20 +199,20 @@ def _picture(found: Diagnosis) -> Image.Image | None:
 
 
 def _taken_away(found: Diagnosis) -> Any:
-    """The probability of the class as modalities are taken away."""
+    """Probability of the class when modalities are removed."""
     if found.explanation is None or found.explanation.contributions is None:
         return gr.Dataframe(visible=False)
     values = found.explanation.contributions.values
     everything = next(iter(values.values()))
     rows = [[shown.replace("+", " + "), f"{p:.3f}", f"{p - everything:+.3f}"] for shown, p in values.items()]
-    return gr.Dataframe(pd.DataFrame(rows, columns=["judged on", found.explanation.explained, "change"]), visible=True)
+    return gr.Dataframe(pd.DataFrame(rows, columns=["inputs", found.explanation.explained, "change"]), visible=True)
 
 
 def _table(models: Mapping[str, Predictor], chosen: gr.Dropdown, config: AppConfig, uploads: Path) -> None:
-    """Many cases at once: a table and the images that it names, or images alone."""
+    """Batch prediction: a table and its images, or images only."""
     gr.Markdown(
-        "A table (CSV, TSV, XLSX, JSONL, Parquet) with a column `image` and the columns that the model reads, and the "
-        f"image files that it names; or images alone. At most {config.max_rows:,} rows."
+        "A table (CSV, TSV, XLSX, JSONL, Parquet) with a column `image` and the columns of the model, and the "
+        f"image files that it refers to; or only images. At most {config.max_rows:,} rows."
     )
     files = gr.File(label="Table and images", file_count="multiple", elem_id="files", height=160)
     run = gr.Button("Predict", variant="primary", elem_id="run-table")
@@ -222,7 +222,7 @@ def _table(models: Mapping[str, Predictor], chosen: gr.Dropdown, config: AppConf
     def predicted(name: str, paths: list[str] | None) -> tuple[Any, Any]:
         if not paths:
             raise gr.Error("Drop a table or images first.", duration=None, print_exception=False)
-        # beside the uploads, so that files need no copy, and the table is deleted with them
+        # next to the uploads, so that files need no copy and the table is deleted with them
         with tempfile.TemporaryDirectory(dir=uploads) as folder:
             found = _guarded(lambda: _predictions(models[name], paths, Path(folder), config.max_rows), [*paths, folder])
         return gr.File(str(found), visible=True), gr.Dataframe(pd.read_csv(found, nrows=50), visible=True)
@@ -231,16 +231,16 @@ def _table(models: Mapping[str, Predictor], chosen: gr.Dropdown, config: AppConf
 
 
 def _predictions(predictor: Predictor, paths: Sequence[str], folder: Path, most: int) -> Path:
-    """The CSV of predictions of uploaded files, which lie together in ``folder`` for the time of reading."""
+    """CSV of predictions for uploaded files, which are temporarily in ``folder``."""
     for path in paths:
         (folder / _basename(path)).hardlink_to(path)
     tables = [path for path in folder.iterdir() if path.suffix.lower() in (*TABLE_SUFFIXES, *SHEET_SUFFIXES)]
     if len(tables) > 1:
-        raise ValueError(f"Give one table, not {', '.join(sorted(path.name for path in tables))}.")
+        raise ValueError(f"Upload one table, not {', '.join(sorted(path.name for path in tables))}.")
     data = tables[0] if tables else folder
     dataset = predictor.dataset
     cases = read_unlabelled(data, dataset, predictor.labels, template_of(predictor))
     if len(cases) > most:
-        raise ValueError(f"{data.name} has {len(cases):,} rows, and this page accepts {most:,}.")
+        raise ValueError(f"{data.name} has {len(cases):,} rows, but this page accepts at most {most:,}.")
     output = Path(tempfile.mkdtemp(dir=folder.parent)) / "predictions.csv"
     return predict_path(predictor, data, output, dataset=dataset).path

@@ -1,4 +1,4 @@
-"""``mmfusion app``: a page in the browser of this machine that stores nothing."""
+"""``mmfusion app``: a local web page that stores nothing."""
 
 import logging
 import os
@@ -21,26 +21,26 @@ from mmfusion.serving.config import AppConfig
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which an upload, and what was made of it, is deleted.
+#: Seconds after which an upload and its results are deleted.
 KEPT = 600
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """Result of ``mmfusion app`` after the page was closed."""
+    """Result of ``mmfusion app`` after it was stopped."""
 
     address: str
 
     def summary(self) -> str:
-        """That it was, and what became of the uploads."""
+        """That the page is closed and the uploads are deleted."""
         return f"{self.address} is closed; its uploads are deleted"
 
 
 class Models(Mapping[str, Predictor]):
-    """Trained models by the name that the page shows, loaded on first use.
+    """Trained models by their names on the page, loaded on first use.
 
     Args:
-        names: The models, as :meth:`mmfusion.Predictor.from_pretrained` takes them.
+        names: The models, as in :meth:`mmfusion.Predictor.from_pretrained`.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -64,20 +64,20 @@ def app(config: AppConfig) -> Stopped:
 
     Raises:
         ImportError: Gradio is not installed.
-        ValueError: No model was given, and none comes with the package.
-        OSError: The port is taken.
+        ValueError: No model is given, and none is shipped with the package.
+        OSError: The port is in use.
     """
     models = Models(config.model or [str(name) for name in shipped()])
     if not models:
-        raise ValueError("There is no model to show; name one with --model.")
+        raise ValueError("There is no model to show; choose one with --model.")
     if not config.is_local:
-        logger.warning("%s can be reached from other machines, and the page asks for no password", config.host)
+        logger.warning("%s is reachable from other machines, and the page has no password", config.host)
     with (
         tempfile.TemporaryDirectory(prefix="mmfusion-app-") as uploads,
         swept(Path(uploads), KEPT),
         _listening(config.host, config.port) as listener,
     ):
-        # Gradio reads these when it is imported
+        # Gradio reads these on import
         os.environ |= {"GRADIO_TEMP_DIR": uploads, "GRADIO_ANALYTICS_ENABLED": "False"}
         try:
             from mmfusion.serving.server import server
@@ -85,7 +85,7 @@ def app(config: AppConfig) -> Stopped:
             raise ImportError(f"The page needs Gradio ({error}): pip install 'mmfusion[app]'.") from None
         first = next(iter(models))
         print(f"loading {first}")
-        _ = models[first]  # a model that cannot be loaded is told before the page opens
+        _ = models[first]  # loading errors are reported before the page opens
         host, port = listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         serve = server(models, config, Path(uploads))
@@ -100,12 +100,12 @@ def app(config: AppConfig) -> Stopped:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens; OSError, in words, where that cannot be."""
+    """A listening socket; OSError with a readable message if that is not possible."""
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(f"{host}:{port} cannot be listened on ({error.strerror}); --port takes another port.") from None
+        raise OSError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port.") from None
     with listener:
         yield listener
 
@@ -116,7 +116,7 @@ def swept(folder: Path, age: float, pause: float = 30.0) -> Iterator[None]:
 
     Args:
         folder: The folder, including subfolders.
-        age: Age in seconds, since the last write, at which a file is deleted.
+        age: Seconds since the last write after which a file is deleted.
         pause: Seconds between two checks.
     """
     stop = threading.Event()

@@ -15,7 +15,7 @@ from mmfusion.inference.predictor import Predictor
 from mmfusion.serving.config import AppConfig
 from mmfusion.serving.page import CSS, page, theme
 
-#: Headers of every answer. A browser loads files of this server alone; Gradio needs styles and code inside its page.
+#: Headers of every response. Browsers load files only from this server; Gradio needs inline styles and code.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
@@ -28,7 +28,7 @@ _MEGABYTE = 1024 * 1024
 
 
 class Bounds:
-    """Middleware that adds :data:`HEADERS` to every response and refuses large requests.
+    """Middleware that adds :data:`HEADERS` to every response and rejects large requests.
 
     Args:
         app: The wrapped application.
@@ -44,9 +44,9 @@ class Bounds:
         headers = Headers(scope=scope)
         size = headers.get("content-length", "")
         if "transfer-encoding" in headers:
-            return await PlainTextResponse("The length of a request has to be told.", 411)(scope, receive, send)
+            return await PlainTextResponse("The request needs a content length.", 411)(scope, receive, send)
         if size.isdigit() and int(size) > self.largest:
-            told = f"An upload has {self.largest // _MEGABYTE} MB at most, all its files together."
+            told = f"Uploads are limited to {self.largest // _MEGABYTE} MB in total."
             return await PlainTextResponse(told, 413)(scope, receive, send)
 
         async def with_headers(message: Message) -> None:
@@ -63,14 +63,14 @@ def server(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) ->
 
     Args:
         models: Name -> trained model.
-        config: Address and bounds.
-        uploads: Folder of uploads; the environment names it to Gradio.
+        config: Address and limits.
+        uploads: Folder of uploads, set in Gradio's environment.
     """
     blocks = page(models, config, uploads)
     blocks.queue(max_size=32, default_concurrency_limit=1)
     application = FastAPI(openapi_url=None)
     application.add_middleware(Bounds, largest=(config.max_upload_mb + 1) * _MEGABYTE)
-    if config.is_local:  # a page from elsewhere cannot reach this one under a name of its own
+    if config.is_local:  # protects against DNS rebinding
         application.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     gr.mount_gradio_app(
         application,
@@ -91,8 +91,8 @@ def server(models: Mapping[str, Predictor], config: AppConfig, uploads: Path) ->
     )
     if not hasattr(blocks, "has_launched"):
         raise ImportError(
-            f"mmfusion app does not know how Gradio {gr.__version__} checks uploads; take another version."
+            f"mmfusion app does not support the upload checks of Gradio {gr.__version__}; install another version."
         )
-    # without it Gradio opens any file of this machine that a caller names as an upload
+    # otherwise Gradio opens any file of this machine that a caller names as an upload
     blocks.has_launched = True
     return uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False))

@@ -1,4 +1,4 @@
-"""Another site: how a trained model does there, and how its probabilities are updated for it."""
+"""External validation: evaluates a trained model at another site and updates its probabilities."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Options of a validation at another site. Importing this module loads no heavy library."""
+"""Options of ``mmfusion validate``. Imports no heavy library."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from mmfusion.decisions import check_rules
 
 @dataclass
 class ValidateConfig:
-    """Options of validate.
+    """Options of ``mmfusion validate``.
 
     Attributes:
         model: Trained model: ``local-dir:RUN``, ``hf-hub:ORG/NAME`` or ``arch.tag``.
@@ -17,7 +17,7 @@ class ValidateConfig:
         reference: Data of the model's own site to compare with; None uses the description saved with the model.
         output: Folder for ``validation.md``, ``validation.json``, ``predictions.csv`` and the chosen update.
         site: Name of the site; None uses that of the data.
-        local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1 a number of rows.
+        local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1, a number of rows.
         alarm: Classes that raise an alarm together, for ``operating_points``; empty: each class on its own.
         operating_points: Rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``: thresholds of
             the updated model, chosen on the fitting cases. Empty: the rules of the model's own operating points.
@@ -49,4 +49,4 @@ class ValidateConfig:
         if self.alarm and not self.operating_points:
             raise ValueError("alarm names the classes of operating points; name rules for them, --operating_points.")
         if not self.local > 0 or self.local == 1:
-            raise ValueError(f"local is a share of the groups below 1, or a number of rows; got {self.local:g}.")
+            raise ValueError(f"local must be a share of the groups below 1, or a number of rows; got {self.local:g}.")

@@ -1,4 +1,4 @@
-"""``validate(config)``: a trained model at another site."""
+"""``validate(config)``: evaluate a trained model at another site."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ from mmfusion.sites.config import ValidateConfig
 from mmfusion.sites.updates import KINDS, Update, choose_update, fit_update
 from mmfusion.task import Task
 
-#: figures that updates are judged by.
+#: Metrics for comparing updates.
 JUDGED = ("nll", "ece", "brier", "balanced_accuracy")
 
-#: fewer rows than this to fit on, or to judge on, say nothing.
+#: Minimum number of rows to fit updates on, and to evaluate them on.
 FEWEST = 20
 
 
 @dataclass
 class Validation:
-    """What was found at another site.
+    """Result of ``mmfusion validate``.
 
     Attributes:
-        site: Its name.
-        home: What the model, or the reference, says of the site that the model is from; empty where nothing is known.
-        away: The same of the other site.
-        frozen: Figures of the model as it is, on all rows with a label.
-        updates: Update -> figure -> value on the cases that judge, and ``gain``, by how much it lowers the NLL.
-        chosen: The update that the cases to fit on chose.
-        decisions: Operating points of the updated model, chosen on these rows, and their figures on the others.
+        site: Name of the site.
+        home: Description of the model's own site, from the model or the reference; empty if unknown.
+        away: Description of the other site.
+        frozen: Metrics of the unchanged model on all labeled rows.
+        updates: Update -> metric -> value on the evaluation rows, and ``gain``, the decrease in NLL.
+        chosen: Update selected on the fitting rows.
+        decisions: Operating points of the updated model, chosen on these rows, and their metrics on the others.
         fitted_on: Number of these rows.
-        judged_on: Number of the rows that judge.
-        folder: Where all is written.
+        judged_on: Number of evaluation rows.
+        folder: Output folder.
         path: File of the chosen update.
-        stored: Copy of it in the model's folder; None where it was not stored.
+        stored: Its copy in the model's folder, or None.
     """
 
     site: str
@@ -77,12 +77,12 @@ class Validation:
     stored: Path | None = None
 
     def summary(self) -> str:
-        """All of it for a screen."""
-        last = f"the update is {self.path}" + (f", stored as {self.stored}" if self.stored else "")
+        """All results as text."""
+        last = f"update written to {self.path}" + (f" and stored as {self.stored}" if self.stored else "")
         return f"{self.markdown()}\n{last}; use it with --calibration {self.stored.stem if self.stored else self.path}"
 
     def markdown(self) -> str:
-        """Both sites side by side, the figures of the model, and the updates."""
+        """Both sites side by side, the metrics of the model, and the updates."""
         figures = [(EVERY_METRIC[name].title, str(each)) for name, each in self.frozen.intervals.figures.items()]
         judged = [
             (f"**{kind}** (chosen)" if kind == self.chosen else kind, *(str(each) for each in own.values()))
@@ -92,10 +92,10 @@ class Validation:
         parts = [
             f"# {self.site}",
             table(("", "home", self.site), list(_beside(self.home, self.away))),
-            f"## The model as it is\n\n{self.frozen.n:,} rows; in brackets 95 % intervals over whole groups.",
+            f"## Unchanged model\n\n{self.frozen.n:,} rows; 95 % intervals over groups in brackets.",
             table(("figure", "value"), figures),
-            f"## Updates\n\nFitted on {self.fitted_on:,} rows, judged on {self.judged_on:,} others. The rows to fit on "
-            "chose, by cross-validation.",
+            f"## Updates\n\nFitted on {self.fitted_on:,} rows, evaluated on {self.judged_on:,} others. Selected by "
+            "cross-validation on the fitting rows.",
             table(("update", *names, "gain in NLL"), judged),
             self.decisions.markdown(),
         ]
@@ -104,22 +104,22 @@ class Validation:
 
 @sole_writer
 def validate(config: ValidateConfig) -> Validation:
-    """Hold another site beside the one that a model is from, measure the model there, and update its probabilities.
+    """Compare another site with the model's own, evaluate the model there, and update its probabilities.
 
     Raises:
-        FileNotFoundError: There is no such model, or there are no such data.
-        FileExistsError: ``store``, and the model has an update of that name.
-        ValueError: Bad rows, too few to fit and judge updates on, or ``store`` without a folder of one's own.
+        FileNotFoundError: The model or the data do not exist.
+        FileExistsError: ``store`` is set and the model already has an update of that name.
+        ValueError: There are bad rows or too few to fit and evaluate updates, or ``store`` needs a local folder.
     """
     predictor = open_predictor([config.model])
     if len(predictor.members) > 1:
-        raise ValueError("validate looks into one model; name one.")
+        raise ValueError("validate needs a single model.")
     predictor.task.need_one_class("validate")
     folder, output = resolve_artifact(config.model), Path(config.output)
     site = re.sub("[^A-Za-z0-9._-]+", "-", config.site or Path(config.data).stem).strip("-") or "site"
     stored = own_folder(config.model) / FOLDER / f"{site}.json" if config.store else None
     if stored is not None and stored.exists():
-        raise FileExistsError(f"{stored} is there already; choose another --site.")
+        raise FileExistsError(f"{stored} already exists; choose another --site.")
     read: dict[str, Any] = {"labels": predictor.labels, "provenance": predictor.provenance}
     cases = read_split(config.data, config.split, dataset=config.dataset, **read)
     print(f"validating {predictor.name} on {len(cases):,} rows of {config.data}")
@@ -158,16 +158,16 @@ def validate(config: ValidateConfig) -> Validation:
 def judge_updates(
     found: Predictions, rows: NDArray[np.bool_], updates: Sequence[Update], task: Task
 ) -> dict[str, dict[str, Interval]]:
-    """Figures of each update on some rows, with intervals on the same draws.
+    """Metrics of each update on some rows, with intervals from the same resamples.
 
     Args:
-        found: Predictions without any update.
-        rows: (N,) which rows judge.
+        found: Predictions without updates.
+        rows: (N,) mask of the evaluation rows.
         updates: The updates.
-        task: What the predictions are.
+        task: Task of the predictions.
 
     Returns:
-        Kind -> the figures of :data:`JUDGED`, and ``gain``: by how much it lowers the NLL.
+        Kind -> the metrics of :data:`JUDGED`, and ``gain``, the decrease in NLL.
     """
     y, p, groups = found.labels[rows], found.probabilities[rows], found.groups[rows]
     result = {}
@@ -186,7 +186,7 @@ def judge_updates(
 
 
 def _divided(found: Predictions, config: ValidateConfig) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows updates are fitted on, and which judge them: whole groups, drawn."""
+    """Random split by group into rows to fit updates on and rows to evaluate them on."""
     _, codes = np.unique(found.groups, return_inverse=True)
     order = np.random.default_rng(config.seed).permutation(codes.max(initial=-1) + 1)
     sizes = np.bincount(codes)[order].cumsum()
@@ -196,24 +196,24 @@ def _divided(found: Predictions, config: ValidateConfig) -> tuple[NDArray[np.boo
     fit = np.isin(codes, order[:count])
     if min(fit.sum(), (~fit).sum()) < FEWEST:
         raise ValueError(
-            f"Updates are fitted on {fit.sum()} rows and judged on {(~fit).sum()}; {FEWEST} at least are needed for "
-            "each: give more rows, or another --local."
+            f"Updates would be fitted on {fit.sum()} rows and evaluated on {(~fit).sum()}; each needs at "
+            f"least {FEWEST}: add rows, or change --local."
         )
     return fit, ~fit
 
 
 def _home_shares(home: Mapping[str, Any], predictor: Predictor) -> NDArray[np.float64] | None:
-    """Class shares (C,) that the model was trained on; None where nobody says."""
+    """Class shares (C,) of the training data, or None if unknown."""
     counts = np.array([(home.get("labels") or {}).get(name, 0) for name in predictor.labels], dtype=np.float64)
     if not counts.sum():
-        print("prior_shift is left out: the model does not say its class shares; --reference DATA would")
+        print("prior_shift is skipped: the class shares of the training data are unknown; set --reference DATA")
         return None
     found: NDArray[np.float64] = counts / counts.sum()
     return found
 
 
 def _familiar(found: Predictions) -> dict[str, Any]:
-    """Share of the rows that are unlike the training data, as a whole and by modality."""
+    """Share of rows unlike the training data, in total and by modality."""
     if not found.familiarity:
         return {}
     level, unlike = case_level(found.familiarity)
@@ -253,7 +253,7 @@ def _content(
 
 
 def _beside(home: Mapping[str, Any], away: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Lines of both sites."""
+    """Lines of the comparison of both sites."""
 
     def told(value: Any) -> str:
         if value is None:

@@ -1,6 +1,6 @@
-"""A ladder of updates of probabilities for another site, each with more to fit than the one before.
+"""Updates of probabilities for another site, ordered by their number of parameters.
 
-All have one form, ``softmax(a log p + b)`` with a slope and an intercept for each class.
+All have the form ``softmax(a log p + b)`` with slope and intercept per class.
 
 Source: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities, Neural
 Computation 2002 (``prior_shift``, which needs no labels); Guo et al., On Calibration of Modern Neural Networks, ICML
@@ -20,42 +20,42 @@ from scipy.special import log_softmax, softmax
 from mmfusion.evaluation.temperature import as_logits, fit_temperature, row_losses
 from mmfusion.evaluation.weighted import Floats
 
-#: updates, in the order of how much they fit.
+#: Updates, ordered by number of parameters.
 KINDS = ("none", "prior_shift", "temperature", "slope_intercept")
 
-#: pull to no update, in rows: of a slope, of an intercept, and of the class shares of ``prior_shift``. A hundred cases
-#: of seven classes would otherwise fit chance.
+#: Shrinkage towards no update, in rows: of slopes, of intercepts, and of the class shares of ``prior_shift``. Otherwise
+#: a hundred cases of seven classes would overfit.
 SLOPES, INTERCEPTS, SHARES = 50.0, 10.0, 20.0
 
-#: standard errors by which an update has to be better than a simpler one.
+#: Number of standard errors by which an update must be better than a simpler one.
 CLEARLY = 1.645
 
-#: folds of the local cases among which an update is chosen.
+#: Number of cross-validation folds of the local cases for selecting an update.
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Update:
-    """``softmax(slope * log p + intercept)``, with numbers (C,) for each class."""
+    """``softmax(slope * log p + intercept)``, with (C,) slopes and intercepts."""
 
     kind: str
     slope: NDArray[np.float64]
     intercept: NDArray[np.float64]
 
     def apply(self, probabilities: ArrayLike) -> Floats:
-        """Probabilities (N, C) -> (N, C)."""
+        """Update probabilities (N, C) -> (N, C)."""
         found: Floats = softmax(self.slope * as_logits(probabilities) + self.intercept, axis=1)
         return found
 
 
 def shifted_prior(probabilities: ArrayLike, old: ArrayLike, pull: float = 0.0, steps: int = 1000) -> Floats:
-    """Class shares (C,) of cases without labels, by expectation maximization.
+    """Estimate class shares (C,) of unlabeled cases by expectation maximization.
 
     Args:
-        probabilities: (N, C) of the cases, right where classes have the ``old`` shares.
-        old: (C,) shares that the probabilities are right for, above 0.
-        pull: Number of cases with the old shares that are added to them.
-        steps: Most steps.
+        probabilities: (N, C), calibrated for the ``old`` class shares.
+        old: (C,) class shares of the training data, above 0.
+        pull: Number of pseudo-cases with the old shares.
+        steps: Maximum number of steps.
     """
     p, before = np.asarray(probabilities, dtype=np.float64), np.asarray(old, dtype=np.float64)
     prior = before
@@ -74,11 +74,11 @@ def fit_update(kind: str, labels: ArrayLike, probabilities: ArrayLike, old: Arra
     Args:
         kind: One of :data:`KINDS`.
         labels: (N,) int.
-        probabilities: (N, C), calibrated at home.
-        old: (C,) class shares at home, for ``prior_shift``.
+        probabilities: (N, C), calibrated for the training site.
+        old: (C,) class shares of the training site, for ``prior_shift``.
 
     Raises:
-        ValueError: ``prior_shift`` without ``old``, or an unknown kind.
+        ValueError: ``prior_shift`` is used without ``old``, or the kind is unknown.
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     classes = p.shape[1]
@@ -87,7 +87,7 @@ def fit_update(kind: str, labels: ArrayLike, probabilities: ArrayLike, old: Arra
         return Update(kind, ones, zeros)
     if kind == "prior_shift":
         if old is None:
-            raise ValueError("prior_shift needs the class shares that the model was trained on.")
+            raise ValueError("prior_shift needs the class shares of the training data.")
         before = np.asarray(old, dtype=np.float64).clip(1e-6)
         before = before / before.sum()
         return Update(kind, ones, np.log(shifted_prior(p, before, SHARES) / before))
@@ -95,7 +95,7 @@ def fit_update(kind: str, labels: ArrayLike, probabilities: ArrayLike, old: Arra
         return Update(kind, ones / fit_temperature(y, p), zeros)
     if kind != "slope_intercept":
         raise ValueError(f"Unknown update {kind!r}; known: {', '.join(KINDS)}.")
-    logits = as_logits(p).clip(-30)  # nearly impossible or quite: a slope shall not hang on which
+    logits = as_logits(p).clip(-30)  # limits the influence of extreme probabilities on the slope
     truth, pull = np.eye(classes)[y], np.repeat([SLOPES, INTERCEPTS], classes)
 
     def loss(values: Floats) -> tuple[float, Floats]:
@@ -117,17 +117,17 @@ def choose_update(
     old: ArrayLike | None = None,
     seed: int = 0,
 ) -> Update:
-    """The update of local cases that is likeliest out of fold, fitted on all of them.
+    """Select the update with the best cross-validated likelihood and fit it on all local cases.
 
-    The first of the ladder is taken that the best does not clearly beat (one-sided, at 95 %), so that few cases choose
-    little: none, unless another is better by more than chance.
+    The simplest update that the best one does not clearly beat (one-sided, at 95 %) is selected, so with few cases
+    this is usually none.
 
     Args:
         labels: (N,) int.
         probabilities: (N, C).
-        groups: (N,) what stays in one fold, e.g. the patient.
-        old: See :func:`fit_update`; None leaves ``prior_shift`` out.
-        seed: Of the folds.
+        groups: (N,) units kept in one fold, e.g. patients.
+        old: See :func:`fit_update`; None excludes ``prior_shift``.
+        seed: Seed of the folds.
     """
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     _, codes = np.unique(np.asarray(groups), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Tasks: what a model is asked, from the cells of a table to the figures of a report."""
+"""Tasks: the kind of prediction, from table cells to evaluation metrics."""
 
 from typing import TYPE_CHECKING
 

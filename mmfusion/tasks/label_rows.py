@@ -1,4 +1,4 @@
-"""Rows of several labels under many weightings, as metrics read them."""
+"""Multilabel rows under many weightings, as used by metrics."""
 
 from functools import cached_property
 from typing import Any
@@ -10,21 +10,21 @@ from mmfusion.evaluation.weighted import BINS, Floats, Weighted, confidence_bins
 
 
 class LabelRows:
-    """Labels and probabilities with what follows from them alone; where a label is unknown all figures are 0.
+    """Labels, probabilities and weight-independent quantities; entries of unknown labels are 0.
 
     Args:
         labels: (N, C) 1, 0 or NaN for unknown.
         probabilities: (N, C) in [0, 1].
 
     Attributes:
-        known: (N, C) 1 where the label is known.
-        true_one_hot: (N, C) the labels that are there.
-        predicted_one_hot: (N, C) the known labels that are said to be there.
+        known: (N, C) 1 for known labels.
+        true_one_hot: (N, C) 1 for positive labels.
+        predicted_one_hot: (N, C) 1 for known labels predicted positive.
         surprise: (N, C) negative log-likelihood of the label.
-        squared_distance: (N, C) of probability and label.
+        squared_distance: (N, C) squared difference of probability and label.
 
     Raises:
-        ValueError: Shapes that differ, no rows, or probabilities outside [0, 1].
+        ValueError: Shapes differ, there are no rows, or probabilities are outside [0, 1].
     """
 
     def __init__(self, labels: ArrayLike, probabilities: ArrayLike) -> None:
@@ -32,7 +32,7 @@ class LabelRows:
         if y.ndim != 2 or y.shape != p.shape or not len(y):
             raise ValueError(f"Metrics need labels and probabilities (N, C) of one shape; got {y.shape} and {p.shape}.")
         if not ((p >= 0) & (p <= 1)).all():
-            raise ValueError("Probabilities of labels lie in [0, 1].")
+            raise ValueError("Probabilities of labels must be in [0, 1].")
         self.labels, self.probabilities, self.classes = y, p, y.shape[1]
         self.known = (~np.isnan(y)).astype(np.float64)
         self.true_one_hot, self.predicted_one_hot = (y == 1).astype(np.float64), (p >= 0.5) * self.known
@@ -44,12 +44,12 @@ class LabelRows:
         return len(self.labels)
 
     def weighted(self, weights: Floats) -> "LabelWeighted":
-        """The rows under weights (R, N), at least 0."""
+        """The rows under nonnegative weights (R, N)."""
         return LabelWeighted(self, weights)
 
     @cached_property
     def rankings(self) -> list[tuple[NDArray[np.int64], ...]]:
-        """As :attr:`mmfusion.evaluation.weighted.Rows.rankings`, of the rows that know the label."""
+        """As :attr:`mmfusion.evaluation.weighted.Rows.rankings`, over the rows where the label is known."""
         found = []
         for c in range(self.classes):
             score = self.probabilities[:, c]
@@ -61,25 +61,25 @@ class LabelRows:
 
     @cached_property
     def calibration_gaps(self) -> Floats:
-        """(N, C * bins) label minus probability, in the column of the label and the bin of the probability."""
+        """(N, C * bins) label minus probability, in the column of label and probability bin."""
         places = np.stack([confidence_bins(p) for p in self.probabilities.T], axis=1)
         gaps = np.where(self.known > 0, np.nan_to_num(self.labels) - self.probabilities, 0)
         return (np.eye(BINS)[places] * gaps[..., None]).reshape(len(self), -1)
 
 
 class LabelWeighted(Weighted):
-    """R weightings of :class:`LabelRows`; figures of each label are (R, C)."""
+    """R weightings of :class:`LabelRows`; per-label metrics are (R, C)."""
 
     def __init__(self, rows: Any, weights: Floats) -> None:
         super().__init__(rows, weights)
 
     def mean(self, values: Floats) -> Floats:
-        """Mean over the labels of the weighted mean over the rows that know each: (N, C) -> (R,)."""
+        """Mean over labels of the weighted mean over the rows where each is known: (N, C) -> (R,)."""
         return mean_over_classes(ratio(self.sum(values), self.known))
 
     @cached_property
     def known(self) -> Floats:
-        """(R, C) weight of the rows that know each label."""
+        """(R, C) weight of the rows where each label is known."""
         return self.sum(self.rows.known)  # type: ignore[attr-defined]
 
     @cached_property
@@ -88,13 +88,13 @@ class LabelWeighted(Weighted):
 
     @cached_property
     def calibration_error(self) -> Floats:
-        """(R,) mean over the labels of the calibration error of their probabilities."""
+        """(R,) mean over labels of their calibration errors."""
         gaps = np.abs(self.sum(self.rows.calibration_gaps)).reshape(len(self.weights), self.rows.classes, BINS)
         return mean_over_classes(ratio(gaps.sum(axis=2), self.known))
 
     @cached_property
     def average_precision(self) -> Floats:
-        """(R, C) sum over the thresholds of precision times the recall gained; ties are one threshold."""
+        """(R, C) sum over thresholds of precision times gain in recall; ties form one threshold."""
         return np.stack([self._average_precision(c) for c in range(self.rows.classes)], axis=1)
 
     def _average_precision(self, c: int) -> Floats:

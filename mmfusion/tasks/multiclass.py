@@ -1,4 +1,4 @@
-"""One class out of several."""
+"""The task ``multiclass``: one class out of several."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -25,15 +25,15 @@ from mmfusion.results import ConformalResult, Evaluation, Sets, Thresholds, Wors
 from mmfusion.task import Task
 from mmfusion.text.template import cell_number
 
-#: errors that are listed.
+#: Maximum number of errors listed.
 WORST = 12
 
 
 @register("task", "multiclass")
 class Multiclass(Task):
-    """One class out of several: softmax and cross-entropy.
+    """One of several classes: softmax and cross-entropy.
 
-    With ``dataset.label_columns`` exactly one of the columns is 1 in each row.
+    With ``dataset.label_columns`` exactly one column is 1 in each row.
     """
 
     name = "multiclass"
@@ -54,7 +54,7 @@ class Multiclass(Task):
             fault = f"the label column {wrong[0]} is neither 0 nor 1"
         elif len(chosen) != 1:
             told = f"{len(chosen)} label columns are 1 ({', '.join(chosen)})" if chosen else "no label column is 1"
-            fault = f"{told}, where one has to be"
+            fault = f"{told}, but exactly one must be"
         return (chosen[0] if len(chosen) == 1 and not wrong else None), fault
 
     def faults(self, cells: Sequence[str | None], column: str, labels: Sequence[str]) -> Iterator[str]:
@@ -99,7 +99,7 @@ class Multiclass(Task):
         return np.exp(scores)
 
     def joined(self, answers: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], dict[str, Any] | None]:
-        with np.errstate(divide="ignore"):  # a probability of 0
+        with np.errstate(divide="ignore"):  # probabilities may be 0
             return np.log(np.stack(answers).mean(axis=0, dtype=np.float64)).astype(np.float32), None
 
     def cells(self, answer: NDArray[np.float32]) -> list[str]:
@@ -119,7 +119,7 @@ class Multiclass(Task):
         return found
 
     def change(self, raw: Tensor, other: Tensor) -> Tensor:
-        """The total variation distance."""
+        """Total variation distance."""
         return (self.activate(raw) - self.activate(other)).abs().sum(dim=-1) / 2
 
     # Evaluation
@@ -139,7 +139,7 @@ class Multiclass(Task):
         return found
 
     def _worst(self, y: NDArray[Any], p: NDArray[Any], frame: Any) -> list[WorstError]:
-        """The wrong rows with the most probable prediction: which they are, what is true and what was said."""
+        """The wrong rows with the highest predicted probability, with true and predicted class."""
         ids, said = frame["id"], self.named(p)
         wrong = np.flatnonzero(said != y)
         worst = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:WORST]
@@ -163,7 +163,7 @@ class Multiclass(Task):
         found.thresholds = Thresholds(sensitivity, len(fitted.labels), per_class)
 
     def conformal_sets(self, fitted: Any, measured: Any, coverage: float) -> dict[str, Sets]:
-        """Rule -> what its sets do on the measured rows."""
+        """Method -> metrics of its conformal sets on the evaluated rows."""
         told, sets = (measured.labels, measured.probabilities, measured.groups), {}
         for method, by_class in product(METHODS, (False, True)):
             how: dict[str, Any] = {"coverage": coverage, "method": method, "by_class": by_class}
@@ -180,7 +180,7 @@ class Multiclass(Task):
         return None if rule is None else rule.sets(answers)
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
-        # loads matplotlib and scikit-learn
+        # imports matplotlib and scikit-learn
         from mmfusion.evaluation.plots import plot_confusion_matrix, plot_reliability, plot_risk_coverage, plot_roc
 
         y, p = predicted.labels, predicted.probabilities

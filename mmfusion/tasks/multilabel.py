@@ -1,4 +1,4 @@
-"""Several labels at once, of which each is there, is not, or is unknown."""
+"""The task ``multilabel``: several labels, each positive, negative or unknown."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,20 +22,20 @@ from mmfusion.task import Task
 from mmfusion.tasks.label_rows import LabelRows
 from mmfusion.text.template import cell_number
 
-#: between the labels of a cell; before one that is unknown; the cell of a row that has none.
+#: Separator of labels in a cell; prefix of an unknown label; cell without labels.
 SEPARATOR, UNKNOWN, NONE = "|", "?", "-"
-#: probability from which on a label is there.
+#: Probability from which a label is predicted positive.
 THERE = 0.5
-#: errors that are listed.
+#: Maximum number of errors listed.
 WORST = 12
 
 
 @register("task", "multilabel")
 class Multilabel(Task):
-    """Any number of labels a row, each with a sigmoid of its own; what is unknown counts in no loss and no figure.
+    """Any number of labels per row, each with its own sigmoid; unknown labels are ignored in losses and metrics.
 
-    The labels are ``dataset.label_columns`` (1, 0, or blank for unknown), or a label column whose cells name them:
-    ``a|b`` has a and b, ``a|?b`` has a and b is unknown, ``-`` has none.
+    The labels are ``dataset.label_columns`` (1, 0, or blank for unknown), or cells of a label column that list them:
+    ``a|b`` means a and b, ``a|?b`` means a with b unknown, ``-`` means none.
     """
 
     name = "multilabel"
@@ -48,15 +48,15 @@ class Multilabel(Task):
 
     def fixed(self, dataset: Any) -> list[str]:
         if dataset.label_map:
-            raise ValueError("dataset.label_map names one class a cell, and the task is multilabel; leave it out.")
+            raise ValueError("dataset.label_map maps to one class per cell, not for multilabel; remove it.")
         return list(dataset.label_columns)
 
     def joined_cell(self, cells: Mapping[str, str | None]) -> tuple[str | None, str]:
         for name, cell in cells.items():
             if SEPARATOR in name or name.startswith(UNKNOWN):
-                raise ValueError(f"The label column {name!r} has {SEPARATOR} in its name; dataset.columns renames it.")
+                raise ValueError(f"The label column {name!r} has {SEPARATOR} in its name; rename it (dataset.columns).")
             if cell is not None and cell_number(cell) not in (0, 1):
-                return None, f"the label column {name} is neither 0 nor 1 nor blank"
+                return None, f"the label column {name} is not 0, 1 or blank"
         if all(cell is None for cell in cells.values()):
             return None, ""
         present = [name for name, cell in cells.items() if cell_number(cell) == 1]
@@ -64,7 +64,7 @@ class Multilabel(Task):
         return SEPARATOR.join(present + unknown) or NONE, ""
 
     def normal(self, cells: Sequence[str | None]) -> list[str | None]:
-        """Other separators than ``|`` replaced, where the cells show that they are some."""
+        """Replace other separators by ``|`` if the cells use one."""
         found = separator_of(sorted({cell for cell in cells if cell is not None}))
         separator = SEPARATOR if found is None else found[0]
         parts = [None if cell is None else cell.split(separator) for cell in cells]
@@ -75,7 +75,7 @@ class Multilabel(Task):
         return [] if names == [NONE] else names
 
     def strata(self, cells: Sequence[str]) -> list[str]:
-        """The rarest label that each row has."""
+        """The rarest label of each row."""
         counts: dict[str, int] = {}
         present = [[part for part in cell.split(SEPARATOR) if not part.startswith(UNKNOWN)] for cell in cells]
         for names in present:
@@ -112,7 +112,7 @@ class Multilabel(Task):
             return self.read(label)
         values = [float("nan") if value is None else float(value) for value in label]
         if self.labels and len(values) != len(self.labels):
-            raise ValueError(f"A row has {len(self.labels)} labels ({', '.join(self.labels)}), got {len(values)}.")
+            raise ValueError(f"A row needs {len(self.labels)} labels ({', '.join(self.labels)}), got {len(values)}.")
         return values
 
     def positives(self, labels: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
@@ -127,7 +127,7 @@ class Multilabel(Task):
         return raw.sigmoid()
 
     def pooled(self, passes: Sequence[Tensor]) -> Tensor:
-        """Log odds of the mean probability."""
+        """Log-odds of the mean probability."""
         logits = torch.stack([each.float() for each in passes])
         return logits[0] if len(logits) == 1 else logits.sigmoid().mean(dim=0).logit(eps=1e-7)
 
@@ -184,7 +184,7 @@ class Multilabel(Task):
         }
 
     def _worst(self, y: NDArray[Any], p: NDArray[Any], ids: Any) -> Iterator[WorstError]:
-        """The labels that were said with the most confidence, and are wrong."""
+        """The wrong labels predicted with the highest confidence."""
         sure = np.where((self.named(p) != (y == 1)) & ~np.isnan(y), np.abs(p - THERE), -1.0)
         for place in np.argsort(-sure, axis=None, kind="stable")[:WORST]:
             i, c = np.unravel_index(place, sure.shape)
@@ -195,7 +195,7 @@ class Multilabel(Task):
                 yield WorstError(int(ids.index[i]), ids.iloc[i], *words, of_said, 1 - of_said)
 
     def calibrated(self, labels: NDArray[Any], scores: NDArray[np.float32], **how: Any) -> dict[str, Any] | None:
-        """A temperature for each label, 1 where fewer than 50 rows know it."""
+        """A temperature per label, 1 for labels known in fewer than 50 rows."""
         known = ~np.isnan(labels)
         if known.sum(axis=0).max(initial=0) < FEWEST:
             return None
@@ -210,7 +210,7 @@ class Multilabel(Task):
         return rows.surprise.sum(axis=1) / np.maximum(rows.known.sum(axis=1), 1)
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
-        """For each label: the set of answers (yes, no, both) that holds the true one, and a threshold."""
+        """Per label: the conformal set of answers (yes, no, both) and a threshold."""
         sets, limits = {}, {}
         together: list[NDArray[np.float64]] = []
         for c, name in enumerate(self.labels):
@@ -240,7 +240,7 @@ class Multilabel(Task):
         found.thresholds = Thresholds(sensitivity, len(fitted.labels), limits)
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
-        # loads matplotlib and scikit-learn
+        # imports matplotlib and scikit-learn
         from mmfusion.evaluation.plots import plot_label_curves
 
         plot_label_curves(predicted.labels, predicted.probabilities, self.labels, folder / "roc.png")
@@ -248,11 +248,11 @@ class Multilabel(Task):
     def faults(self, cells: Sequence[str | None], column: str, labels: Sequence[str]) -> Iterator[str]:
         names = in_order({part for cell in cells if cell is not None for part in self.parts(cell)})
         if not names:
-            yield f"the label column {column!r} names no label"
+            yield f"the label column {column!r} has no label"
 
 
 def _of_label(rows: Any, c: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Whether the label is there, and its probability, of the rows that know it."""
+    """Whether the label is positive, and its probability, over the rows where it is known."""
     known = ~np.isnan(rows.labels[:, c])
     return rows.labels[known, c] == 1, rows.probabilities[known, c]
 

@@ -1,4 +1,4 @@
-"""Grades: classes in an order, in which an error by one is less than an error by three."""
+"""The task ``ordinal``: ordered grades, for which larger errors are worse."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from mmfusion.results import HEADLINE, Sets
 from mmfusion.tasks.multiclass import Multiclass
 from mmfusion.text.template import cell_number
 
-#: form -> log P(grade) (B, K) of its logits.
+#: Form of the outputs -> log P(grade) (B, K) of the logits.
 _LOG_PROBABILITIES = {
     "corn": corn_log_probabilities,
     "cumulative": cumulative_log_probabilities,
@@ -27,10 +27,10 @@ _LOG_PROBABILITIES = {
 
 @register("task", "ordinal")
 class Ordinal(Multiclass):
-    """Grades in the order of their numbers, or that of ``dataset.grades``.
+    """Grades ordered by number, or as in ``dataset.grades``.
 
-    The loss decides what the outputs mean: ``corn`` and ``cumulative_link`` use the order, ``ce`` and its kin do not,
-    as a baseline. Whichever it is, the grade that is named is the median of the probabilities.
+    The loss defines the outputs: ``corn`` and ``cumulative_link`` use the order, while ``ce`` and its variants ignore
+    it. The predicted grade is always the median of the probabilities.
     """
 
     name = "ordinal"
@@ -50,7 +50,7 @@ class Ordinal(Multiclass):
         numbered |= len(prefixes) == 1 and all(label[-1:].isdigit() for label in labels)
         if not numbered and not self.labels:
             names = ", ".join(labels)
-            yield f"the grades of {column!r} are no numbers ({names}): dataset.grades names them in their order"
+            yield f"the grades of {column!r} are not numbers ({names}); list them in order in dataset.grades"
 
     # The model
 
@@ -102,11 +102,11 @@ class Ordinal(Multiclass):
         if saved is None:
             return None
         if not isinstance(saved, dict) or saved.get("method") != "adjacent" or len(saved.get("thresholds") or ()) != 1:
-            raise ValueError(f"calibration.conformal of the model is no rule for grades: {saved}.")
+            raise ValueError(f"calibration.conformal of the model is not a rule for grades: {saved}.")
         return adjacent_sets(answers, saved["thresholds"][0])
 
     def conformal_sets(self, fitted: Any, measured: Any, coverage: float) -> dict[str, Sets]:
-        """Sets of neighboring grades."""
+        """Conformal sets of adjacent grades."""
         of_truth = adjacent_scores(fitted.probabilities)[np.arange(len(fitted.labels)), fitted.labels]
         bound = conformal_quantile(of_truth, coverage)
         sets = adjacent_sets(measured.probabilities, bound)
@@ -115,16 +115,16 @@ class Ordinal(Multiclass):
 
 
 class GradeRows(Rows):
-    """Rows of grades, of which the median is named."""
+    """Rows of grades, predicted by the median."""
 
     def decided(self, p: Floats) -> NDArray[np.int64]:
         return median_grades(p)
 
 
 class Thresholds(nn.Module):
-    """The rising thresholds of a cumulative link: a score (B, 1) -> logits (B, count) of being above each.
+    """Increasing thresholds of a cumulative link: a score (B, 1) -> logits (B, count) of exceeding each.
 
-    At first they stand where grades of equal frequency would have them.
+    They are initialized for grades of equal frequency.
     """
 
     def __init__(self, count: int) -> None:
@@ -134,22 +134,22 @@ class Thresholds(nn.Module):
         self.log_gaps = nn.Parameter(start.diff().log())
 
     def forward(self, score: Tensor) -> Tensor:
-        """Score less threshold."""
+        """Score minus thresholds."""
         return score - torch.cat([self.first, self.first + self.log_gaps.exp().cumsum(0)])
 
 
 def median_grades(probabilities: ArrayLike) -> NDArray[np.int64]:
-    """(N, K) -> (N,), the first grade at which half of the probability is reached: the least absolute error."""
+    """(N, K) -> (N,), the first grade with cumulative probability of at least half, which minimizes absolute error."""
     p = np.asarray(probabilities, dtype=np.float64)
     found: NDArray[np.int64] = (np.cumsum(p, axis=1)[:, :-1] < p.sum(axis=1, keepdims=True) / 2 - 1e-12).sum(axis=1)
     return found
 
 
 def adjacent_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """(N, K), the probability of the interval of grades that has grown from the median before it takes the grade in.
+    """(N, K) nonconformity scores: probability of the interval grown from the median before it includes the grade.
 
-    It grows by the likelier of its two neighbors, so that the grades below any bound are neighbors. (With the grade's
-    own probability, the last one of each row would have 1, and the sets would cover more than was wanted.)
+    It grows by the more likely of its two neighbors, so the grades below any bound are adjacent. (Including the grade's
+    own probability, the last grade of each row would score 1 and the sets would exceed the target coverage.)
     """
     p = np.asarray(probabilities, dtype=np.float64)
     p = p / p.sum(axis=1, keepdims=True)
@@ -167,6 +167,6 @@ def adjacent_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
 
 
 def adjacent_sets(probabilities: ArrayLike, bound: float) -> NDArray[np.bool_]:
-    """(N, K) the grades whose score is within the bound; the median always is."""
+    """(N, K) whether the score of a grade is within the bound; the median always is."""
     inside: NDArray[np.bool_] = adjacent_scores(probabilities) <= bound
     return inside

@@ -1,4 +1,4 @@
-"""Numbers: one or several targets, each with an interval."""
+"""The task ``regression``: one or several numbers, each with a prediction interval."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,27 +21,27 @@ from mmfusion.results import ClassSets, ConformalResult, Evaluation, Sets, Worst
 from mmfusion.task import Task
 from mmfusion.text.template import cell_number
 
-#: between the numbers of a cell; one that is unknown.
+#: Separator of numbers in a cell; an unknown number.
 SEPARATOR, UNKNOWN = "|", "?"
-#: share of true values in the intervals that are predicted.
+#: Target coverage of the prediction intervals.
 COVERAGE = 0.9
-#: fewer validation rows with a number than this give no interval.
+#: Minimum number of validation rows for an interval.
 FEWEST = 10
-#: bound of the logarithm of a scale, in standard deviations of the training rows.
+#: Bound of the log scale, in standard deviations of the training rows.
 MOST = 6.0
-#: a value moved by more than this many standard deviations is another answer.
+#: Change in standard deviations above which a prediction counts as different.
 MOVED = 0.1
-#: errors that are listed.
+#: Maximum number of errors listed.
 WORST = 12
 
 
 @register("task", "regression")
 class Regression(Task):
-    """Numbers in a label column, or in ``dataset.label_columns`` (blank: unknown), told in their own unit.
+    """Numbers in a label column or in ``dataset.label_columns`` (blank: unknown), predicted in their own unit.
 
-    Inside, they are standardized by mean and standard deviation of the training rows. The intervals are split-conformal
-    (Lei et al. 2018), from the validation rows, for a coverage of 90 %; where the model predicts a scale they are as
-    wide as that says.
+    Internally they are standardized by mean and standard deviation of the training rows. The intervals are
+    split-conformal (Lei et al. 2018) with a coverage of 90 %, fitted on the validation rows, scaled by the predicted
+    standard deviation if the model has one.
     """
 
     name = "regression"
@@ -64,13 +64,13 @@ class Regression(Task):
 
     def fixed(self, dataset: Any) -> list[str]:
         if dataset.label_map:
-            raise ValueError("dataset.label_map names classes, and the task is regression; leave it out.")
+            raise ValueError("dataset.label_map maps to classes and does not apply to regression; remove it.")
         return list(dataset.label_columns) or [dataset.label_column]
 
     def joined_cell(self, cells: Mapping[str, str | None]) -> tuple[str | None, str]:
         for name, cell in cells.items():
             if cell is not None and cell_number(cell) is None:
-                return None, f"the label column {name} is no number"
+                return None, f"the label column {name} is not a number"
         if all(cell is None for cell in cells.values()):
             return None, ""
         return SEPARATOR.join(UNKNOWN if cell is None else cell for cell in cells.values()), ""
@@ -81,16 +81,16 @@ class Regression(Task):
     def fault(self, cell: str, known: Sequence[str] | None) -> str | None:
         numbers = [part for part in cell.split(SEPARATOR) if part != UNKNOWN]
         if not all(cell_number(part) is not None for part in numbers):
-            return "no number, as task regression needs one"
+            return "not a number, as needed for the task regression"
         return None
 
     def faults(self, cells: Sequence[str | None], column: str, labels: Sequence[str]) -> Iterator[str]:
         known = {cell for cell in cells if cell is not None}
         if len(known) == 1:
-            yield f"the label column {column!r} has one value only, {known.pop()}: there is nothing to predict"
+            yield f"the label column {column!r} has only one value, {known.pop()}: there is nothing to predict"
 
     def strata(self, cells: Sequence[str]) -> list[str]:
-        """Fifths of the rows by their first number."""
+        """Quintiles of the rows by their first number."""
         values = np.array([cell_number(cell.split(SEPARATOR)[0]) for cell in cells], dtype=np.float64)
         if np.isnan(values).all():
             return ["" for _ in cells]
@@ -109,7 +109,7 @@ class Regression(Task):
     def read(self, cell: str) -> list[float]:
         numbers = [cell_number(part) if part != UNKNOWN else float("nan") for part in cell.split(SEPARATOR)]
         if None in numbers or len(numbers) != max(1, len(self.labels)):
-            raise ValueError(f"{cell!r} is no number for each of {', '.join(self.labels)}.")
+            raise ValueError(f"{cell!r} does not have a number for each of {', '.join(self.labels)}.")
         return [float(number) for number in numbers if number is not None]
 
     def encoded(self, cells: Sequence[str | None]) -> NDArray[np.float64]:
@@ -170,14 +170,14 @@ class Regression(Task):
         return raw.chunk(2, dim=-1)[0] if self.form == "gaussian" else raw
 
     def _in_unit(self, values: Tensor) -> Tensor:
-        # not from numpy: an exporter takes these for constants
+        # not from numpy, which an exporter would treat as constants
         return values * values.new_tensor(self._scale.tolist()) + values.new_tensor(self._mean.tolist())
 
     def activate(self, raw: Tensor) -> Tensor:
         return self._in_unit(self._values(raw))
 
     def pooled(self, passes: Sequence[Tensor]) -> Tensor:
-        """Mean and scale of the mixture of all passes."""
+        """Mean and scale of the mixture over passes."""
         each = torch.stack([one.float() for one in passes])
         if len(each) == 1:
             return each[0]
@@ -196,7 +196,7 @@ class Regression(Task):
         return torch.cat([self._in_unit(each) for each in (values, values - half, values + half)], dim=-1)
 
     def _width_of(self, scores: Tensor) -> Tensor:
-        """What an interval is measured in: the predicted scale, else one standard deviation."""
+        """Unit of an interval: the predicted scale, else one standard deviation."""
         return scores.chunk(2, dim=-1)[1].exp() if self.form == "gaussian" else torch.ones_like(scores)
 
     def uncalibrated(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -229,7 +229,7 @@ class Regression(Task):
         return answers[:, : len(self.labels)]
 
     def differ(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether a value has moved by more than a tenth of a standard deviation of the training rows."""
+        """Whether a value changed by more than a tenth of a standard deviation of the training rows."""
         found: NDArray[np.bool_] = (np.abs(self.named(answers) - self.named(others)) > MOVED * self._scale).any(axis=1)
         return found
 
@@ -237,7 +237,7 @@ class Regression(Task):
         return self._values(raw)
 
     def change(self, raw: Tensor, other: Tensor) -> Tensor:
-        """In standard deviations of the training rows."""
+        """Mean absolute change in standard deviations of the training rows."""
         return (self._values(raw) - self._values(other)).abs().mean(dim=-1)
 
     # Evaluation
@@ -275,7 +275,7 @@ class Regression(Task):
                 yield WorstError(int(ids.index[i]), ids.iloc[i], true, told, None, None)
 
     def calibrated(self, labels: NDArray[Any], scores: NDArray[np.float32], **how: Any) -> dict[str, Any] | None:
-        """For each target the conformal quantile of the error in units of its scale; none where rows are too few."""
+        """Conformal quantile of the scaled error per target; None with too few rows."""
         sizes = self._sizes(labels, scores)
         found = [conformal_quantile(each[~np.isnan(each)], COVERAGE) for each in sizes.T]
         if (~np.isnan(sizes)).sum(axis=0).min() < FEWEST or not np.isfinite(found).all():
@@ -283,21 +283,21 @@ class Regression(Task):
         return {"quantiles": found, "coverage": COVERAGE, "n": len(labels)}
 
     def _sizes(self, labels: NDArray[Any], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(N, targets) size of each error in units of what an interval is measured in; NaN where unknown."""
+        """(N, targets) error in units of the interval; NaN if unknown."""
         told = torch.from_numpy(np.asarray(scores))
         errors = np.abs((labels - self._mean) / self._scale - self._values(told).double().numpy())
         found: NDArray[np.float64] = errors / self._width_of(told).double().numpy()
         return found
 
     def losses(self, labels: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.float64]:
-        """Squared error in standard deviations, mean over the targets that are known."""
+        """Squared error in standard deviations, averaged over known targets."""
         squares = ((self.named(answers) - labels) / self._scale) ** 2
         known = ~np.isnan(squares)
         found: NDArray[np.float64] = np.nansum(squares, axis=1) / np.maximum(known.sum(axis=1), 1)
         return found
 
     def decide(self, found: Evaluation, fitted: Any, measured: Any, *, coverage: float, sensitivity: float) -> None:
-        """Intervals for the wanted coverage: how many hold the truth, and how wide they are."""
+        """Intervals at the target coverage: observed coverage and width."""
         sizes, own = (self._sizes(rows.labels, rows.scores) for rows in (fitted, measured))
         bounds = np.array([conformal_quantile(each[~np.isnan(each)], coverage) for each in sizes.T])
         scale = self._width_of(torch.from_numpy(measured.scores)).double().numpy() * self._scale
@@ -314,13 +314,13 @@ class Regression(Task):
         found.conformal = ConformalResult(coverage, len(fitted.labels), {"interval": rule})
 
     def plot(self, found: Evaluation, predicted: Any, folder: Path) -> None:
-        from mmfusion.evaluation.plots import plot_numbers  # loads matplotlib and scikit-learn
+        from mmfusion.evaluation.plots import plot_numbers  # imports matplotlib and scikit-learn
 
         plot_numbers(predicted.labels, predicted.probabilities, self.labels, folder / "values.png")
 
 
 class BoundedScales(nn.Module):
-    """Values as they are, and logarithms of scales within bounds: (B, 2 targets) -> the same."""
+    """Values unchanged and log scales bounded: (B, 2 targets) -> (B, 2 targets)."""
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Bound the second half smoothly."""
@@ -329,10 +329,10 @@ class BoundedScales(nn.Module):
 
 
 class NumberRows:
-    """True and predicted numbers (N, targets), as metrics read them; NaN is unknown.
+    """True and predicted numbers (N, targets) for metrics; NaN is unknown.
 
     Raises:
-        ValueError: Shapes that differ, no rows, or predictions that are not finite.
+        ValueError: Shapes differ, there are no rows, or predictions are not finite.
     """
 
     def __init__(self, labels: ArrayLike, values: ArrayLike) -> None:
@@ -342,7 +342,7 @@ class NumberRows:
         if not np.isfinite(said).all():
             raise ValueError("Predicted numbers must be finite.")
         self.known = (~np.isnan(y)).astype(np.float64)
-        # about their mean: sums of squares of large numbers would cancel
+        # centered, since sums of squares of large numbers would cancel
         centre = np.where(self.known > 0, y, 0).sum(axis=0) / np.maximum(self.known.sum(axis=0), 1)
         self.labels = np.where(self.known > 0, y - centre, 0)
         self.values = (said - centre) * self.known
@@ -351,12 +351,12 @@ class NumberRows:
         return len(self.labels)
 
     def weighted(self, weights: Floats) -> "NumberWeighted":
-        """The rows under weights (R, N), at least 0."""
+        """The rows under nonnegative weights (R, N)."""
         return NumberWeighted(self, weights)
 
 
 class NumberWeighted:
-    """R weightings of :class:`NumberRows`; every figure is (R, targets)."""
+    """R weightings of :class:`NumberRows`; every metric is (R, targets)."""
 
     def __init__(self, rows: NumberRows, weights: Floats) -> None:
         self.rows, self.weights = rows, np.ascontiguousarray(weights)
@@ -376,12 +376,12 @@ class NumberWeighted:
 
     @cached_property
     def rmse(self) -> Floats:
-        """Root of the mean squared error."""
+        """Root mean squared error."""
         return np.sqrt(self._mse)
 
     @cached_property
     def r2(self) -> Floats:
-        """1 less the squared error over the variance; undefined where all true numbers are one."""
+        """1 - squared error / variance; undefined if all true numbers are equal."""
         return 1 - ratio(self._mse, self._variance(self.rows.labels))
 
     @cached_property

@@ -20,18 +20,18 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 class Tower(nn.Module):
     """Base class of towers.
 
-    A custom tower sets ``self.num_features`` and implements :meth:`encode`, whose parameters name the inputs that it
-    reads; everything else has a default. :class:`~mmfusion.models.FusionModel` passes it these inputs, handles the
-    samples that lack the modality, and joins it to the other towers of its side.
+    A custom tower sets ``self.num_features`` and implements :meth:`encode`, whose parameters are its inputs; everything
+    else has a default. :class:`~mmfusion.models.FusionModel` passes the inputs, handles samples without the modality,
+    and joins it to the other towers of its side.
 
     Attributes:
-        modality: Name of the modality; ``<modality>_present`` marks samples without it. Empty takes the tower's name.
+        modality: Name of the modality; ``<modality>_present`` marks samples without it. Empty uses the tower's name.
         side: Side of the fusion block on which the modality enters, ``image`` or ``clinical``.
         inputs: Names of the inputs, the parameters of :meth:`encode`. Without the first, no sample has the modality.
         masks: Inputs that mark present parts (tokens, slices); a sample without any lacks the modality.
-        free: Inputs whose second dimension varies between batches -> what it counts (``length``, ``images``).
+        free: Inputs whose second dimension varies between batches -> its name (``length``, ``images``).
         fewest: Smallest size of that dimension in an exported program.
-        layout: What the first input holds per sample, e.g. ``image``, ``slices`` or ``views``.
+        layout: Content of the first input per sample, e.g. ``image``, ``slices`` or ``views``.
         padded: Encoded tensors that are padded along their second dimension; ``mask`` is among them.
         from_scratch: Whether the tower is small and has no pretrained weights: it is trained at the full learning rate,
             and ``freeze_encoders()`` freezes it only if it is named.
@@ -39,7 +39,7 @@ class Tower(nn.Module):
             BatchNorm statistics. Otherwise they run with the inputs that :meth:`shown` returns.
         num_features: Width D of tokens and pooled vector.
         level_dims: Width of each level, the last one D; empty without levels.
-        streams: name -> width of each stream; empty without streams.
+        streams: Name -> width of each stream; empty without streams.
         stream_features: Width of the streams, for heads that read them; None without streams.
         max_length: Largest size of the dimension in ``free``; None without a limit.
         pretrained_cfg: Input size, normalization and origin as in timm; empty for other modalities than images.
@@ -78,13 +78,13 @@ class Tower(nn.Module):
         return super().__getattr__(name)
 
     def select(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs that the tower reads and that are given; empty where no sample of the batch has the modality."""
+        """The tower's inputs that are given; empty if no sample of the batch has the modality."""
         if inputs.get(self.inputs[0]) is None:
             return {}
         return {name: inputs[name] for name in self.inputs if inputs.get(name) is not None}
 
     def present(self, inputs: Mapping[str, Any]) -> Tensor | None:
-        """(B,) bool, True where a sample has the modality; None when all have it."""
+        """(B,) bool, True for samples with the modality; None if all have it."""
         found: Tensor | None = inputs.get(f"{self.modality}_present")
         for name in self.masks:
             mask: Tensor | None = inputs.get(name)
@@ -99,7 +99,7 @@ class Tower(nn.Module):
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Add the optional inputs that are not given; an exported program takes all. ``args``: The tower's keywords."""
+        """Add optional inputs, since an exported program needs all. ``args``: Keywords of the tower."""
         return inputs
 
     def example(
@@ -108,23 +108,23 @@ class Tower(nn.Module):
         """Random inputs of a batch, for export.
 
         Args:
-            present: (B,) bool, False where a sample lacks the modality.
+            present: (B,) bool, False for samples without the modality.
             count: Size of the free dimension (tokens, slices, views).
             image_size: Side of the images in pixels.
-            generator: Of the random numbers.
+            generator: Random generator.
         """
-        raise ValueError(f"{type(self).__name__} cannot be exported: write example(), which gives random inputs.")
+        raise ValueError(f"{type(self).__name__} cannot be exported: implement example(), which returns random inputs.")
 
     def pictures(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Images that the tower looks at, by name, each (B, 3, H, W); for explanations of towers of one image."""
+        """Images that the tower processes, by name, each (B, 3, H, W); for explanations of single-image towers."""
         return {self.modality: inputs[self.inputs[0]]}
 
     def encode(self, *args: Any, **inputs: Any) -> dict[str, Tensor]:
-        """Run the backbone: inputs -> tensors by name, which :meth:`assemble` takes. ``pooled`` (B, D) is enough."""
+        """Run the backbone: inputs -> tensors by name for :meth:`assemble`. ``pooled`` (B, D) is enough."""
         raise NotImplementedError(f"{type(self).__name__} has no encode: its features cannot be computed in advance.")
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """Features of what :meth:`encode` returned."""
+        """Build features from the result of :meth:`encode`."""
         pooled, given = encoded["pooled"], range(len(self.level_dims) - 1)
         levels = (*(encoded[f"level_{i}"] for i in given), pooled) if self.level_dims else None
         return Features(tokens=encoded.get("tokens"), pooled=pooled, mask=encoded.get("mask"), levels=levels)
@@ -134,16 +134,16 @@ class Tower(nn.Module):
         return self.assemble(self.encode(*args, **inputs))
 
     def layer_numbers(self) -> dict[str, int]:
-        """Number of the layer of each of the backbone's parameters, first layer first; by default all are of one."""
+        """Layer number of each backbone parameter, first layer first; by default all are in one layer."""
         return {}
 
     @property
     def can_encode(self) -> bool:
-        """Whether the backbone can be run alone, so that its features can be cached."""
+        """Whether the backbone can run separately, so that its features can be cached."""
         return type(self).encode is not Tower.encode
 
     def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Keywords that rebuild the tower when its encoder's name means something else, or nothing, elsewhere."""
+        """Keywords that rebuild the tower elsewhere, where its encoder's name may not exist or mean something else."""
         return args
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -181,7 +181,7 @@ class AdoptedTower(Tower):
         return features
 
 
-#: modality -> its side and first inputs, for towers that do not declare them.
+#: Modality -> its side and first inputs, for towers that do not declare them.
 STANDARD: dict[str, tuple[Side, tuple[str, ...]]] = {
     "image": ("image", ("pixel_values",)),
     "text": ("clinical", ("input_ids", "attention_mask")),
@@ -190,15 +190,15 @@ STANDARD: dict[str, tuple[Side, tuple[str, ...]]] = {
 
 
 def declared(module: Any, part: str, modality: str) -> Tower:
-    """The tower that a registered part built, checked for what it has to declare.
+    """Check the declarations of a tower built by a registered part, and return it.
 
     Args:
-        module: What the part returned.
+        module: Result of the part.
         part: Kind and name, for messages.
-        modality: Its modality, where it does not say.
+        modality: Its modality, if it does not declare one.
 
     Raises:
-        TypeError: The part is no module, or lacks something; the message names it.
+        TypeError: The part is not a module, or lacks a declaration; the message names it.
     """
     named = f"{part} ({type(module).__name__})"
     for fault in _faults(module, modality):
@@ -210,14 +210,14 @@ def declared(module: Any, part: str, modality: str) -> Tower:
 
 
 def _faults(module: Any, modality: str) -> Iterator[str]:
-    """What a tower lacks, as the end of a message."""
+    """What a tower lacks, as the end of an error message."""
     if not isinstance(module, nn.Module):
-        yield " is no torch.nn.Module; derive it from mmfusion.towers.Tower."
+        yield " is not a torch.nn.Module; derive it from mmfusion.towers.Tower."
     if not isinstance(getattr(module, "num_features", None), int):
         yield " has no num_features, the width of its pooled vector; set self.num_features."
     if isinstance(module, Tower):
         if type(module).encode is Tower.encode and type(module).forward is Tower.forward:
-            yield " has no encode and no forward; write encode(inputs) -> {'pooled': (B, D)}."
+            yield " has no encode and no forward; implement encode(inputs) -> {'pooled': (B, D)}."
         if not (named := module.modality or modality).isidentifier():
             yield f": modality={named!r} cannot begin the name of an input; use a_z and 0_9."
         if not module.inputs:
@@ -225,6 +225,6 @@ def _faults(module: Any, modality: str) -> Iterator[str]:
         if module.side not in SIDES:
             yield f": side={module.side!r}; {did_you_mean(str(module.side), list(SIDES))}"
     elif type(module).forward is nn.Module.forward:
-        yield f" has no forward; write forward({STANDARD[modality][1][0]}) -> Features."
+        yield f" has no forward; implement forward({STANDARD[modality][1][0]}) -> Features."
     elif modality not in STANDARD:
         yield " has no side and no inputs; derive it from mmfusion.towers.Tower."

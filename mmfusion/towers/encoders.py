@@ -17,7 +17,7 @@ from mmfusion.towers.vision import VisionEncoder, preprocessing, vision_config
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _SHARDS = ("model.safetensors.index.json", "model-*-of-*.safetensors")
 
-#: what is kept of timm's ``pretrained_cfg``: how images are shown, what the weights' classifier is, their licence.
+#: Entries of timm's ``pretrained_cfg`` to keep: preprocessing, name of the classifier, license.
 _SHOWN = (
     *("input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "pool_size"),
     *("num_classes", "first_conv", "classifier", "license"),
@@ -25,7 +25,7 @@ _SHOWN = (
 
 
 def has_own_config(encoder: str) -> bool:
-    """Whether a name is that of a repository or a folder, not one of timm's."""
+    """Whether a name refers to a repository or a folder rather than a timm model."""
     return encoder.startswith((HUB, LOCAL)) or (not timm.is_model(encoder) and _path(encoder).is_dir())
 
 
@@ -34,24 +34,24 @@ def _path(encoder: str) -> Path:
 
 
 def check_image_encoder(encoder: str) -> None:
-    """Raise ValueError, with the nearest names, where timm has no such model and there is no such folder.
+    """Raise ValueError, with similar names, for an unknown timm model or a missing folder.
 
-    A repository's name is not looked up.
+    Repositories are not checked.
     """
     if encoder.startswith(HUB) or (has_own_config(encoder) and _path(encoder).is_dir()):
         return
     if encoder.startswith(LOCAL):
-        raise ValueError(f"image_encoder {encoder!r}: there is no folder {_path(encoder)}.")
+        raise ValueError(f"image_encoder {encoder!r}: the folder {_path(encoder)} does not exist.")
     if not timm.is_model(encoder):
         hint = f" For a repository of the Hub write '{HUB}{encoder}'." if encoder.count("/") == 1 else ""
         raise ValueError(f"Unknown image_encoder {encoder!r}; {did_you_mean(encoder, timm.list_models())}{hint}")
 
 
 def encoder_folder(encoder: str, weights: str | None) -> Path:
-    """The folder of an encoder's files; of a repository, what is not in the cache is fetched.
+    """The folder of an encoder's files; missing files of a repository are downloaded.
 
     Raises:
-        FileNotFoundError: There is no such folder or repository, or it cannot be reached; or it has no weights.
+        FileNotFoundError: The folder or repository does not exist or is unreachable, or it has no weights.
     """
     if encoder.startswith(HUB):
         wanted = [_CONFIG, _PREPROCESSOR, "README.md", *([_WEIGHTS, *_SHARDS] if weights is not None else [])]
@@ -59,7 +59,7 @@ def encoder_folder(encoder: str, weights: str | None) -> Path:
     else:
         folder = _path(encoder)
     if not (folder / _CONFIG).is_file():
-        raise FileNotFoundError(f"image_encoder {encoder!r} has no {_CONFIG}, which says what it is.")
+        raise FileNotFoundError(f"image_encoder {encoder!r} has no {_CONFIG}.")
     if weights is not None and not any((folder / name).is_file() for name in (_WEIGHTS, _SHARDS[0])):
         raise FileNotFoundError(
             f"image_encoder {encoder!r} has no {_WEIGHTS}; weights in other files (pytorch_model.bin) are pickle, "
@@ -70,10 +70,10 @@ def encoder_folder(encoder: str, weights: str | None) -> Path:
 
 
 def inlined(encoder: str, folder: Path) -> dict[str, Any]:
-    """What a folder's encoder is, in plain values that rebuild it anywhere: ``image_args["config"]``.
+    """Configuration of a folder's encoder in plain values that rebuild it: ``image_args["config"]``.
 
     Raises:
-        ValueError: It is of neither library, or of a type that is not taken.
+        ValueError: It belongs to neither library, or has an unsupported type.
     """
     config = read_json(folder / _CONFIG)
     if "architecture" in config and "model" not in config:
@@ -87,22 +87,22 @@ def inlined(encoder: str, folder: Path) -> dict[str, Any]:
         values = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).is_file() else {}
         vision = vision_config(config, encoder)
         return {"library": "transformers", "config": vision, "pretrained_cfg": preprocessing(values, vision)}
-    what = "a saved model of mmfusion, not an encoder" if "model" in config else "of neither timm nor transformers"
-    raise ValueError(f"image_encoder {encoder!r} is {what}: its {_CONFIG} names no architecture and no model_type.")
+    what = "a saved model of mmfusion, not an encoder" if "model" in config else "from neither timm nor transformers"
+    raise ValueError(f"image_encoder {encoder!r} is {what}: its {_CONFIG} has no architecture and no model_type.")
 
 
 def build(encoder: str, config: Mapping[str, Any], folder: Path | None, args: Mapping[str, Any]) -> Any:
-    """The model that :func:`inlined` described, without its classifier.
+    """Build the model described by :func:`inlined`, without its classifier.
 
     Args:
         encoder: Its name, for messages.
         config: Plain values.
-        folder: Where the weights are; None leaves them random.
-        args: Keywords of the library's model that beat those of ``config``.
+        folder: Folder of the weights; None leaves them random.
+        args: Keywords of the library's model, which override ``config``.
 
     Raises:
-        ValueError: The values are not what :func:`inlined` gives, or the weights do not fit.
-        TypeError: A keyword that the model does not take.
+        ValueError: The values are invalid, or the weights do not match.
+        TypeError: The model has no such keyword.
     """
     library = config.get("library")
     if library == "transformers":
@@ -123,17 +123,17 @@ def build(encoder: str, config: Mapping[str, Any], folder: Path | None, args: Ma
 
 
 def _check_whole(model: Any, path: Path) -> None:
-    """Refuse a file that lacks some of a model's weights: timm would leave those random, and say nothing."""
+    """Reject a file without some of a model's weights, which timm would silently leave random."""
     with safe_open(path, framework="pt") as file:
         there = set(file.keys())
-    counts = "num_batches_tracked"  # which older files lack, and torch fills in
+    counts = "num_batches_tracked"  # missing in older files, and filled in by torch
     if missing := [name for name in model.state_dict() if name not in there and not name.endswith(counts)]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"{path} holds no weights for {', '.join(missing[:3])}{more}.")
+        raise ValueError(f"{path} has no weights for {', '.join(missing[:3])}{more}.")
 
 
 def origin_of(encoder: str, folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Where weights come from, and under which terms: ``source``, ``license`` and ``gated``."""
+    """Origin and terms of weights: ``source``, ``license`` and ``gated``."""
     if not encoder.startswith(HUB):
         return {"source": f"{LOCAL}{folder.name}", **terms(encoder, folder)}
     repository = encoder.partition("@")[0]

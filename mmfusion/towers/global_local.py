@@ -34,7 +34,7 @@ class GlobalLocalTower(TimmTower):
         crop: Share of each side of the center crop that replaces a missing region, in (0, 1].
 
     Raises:
-        ValueError: Levels are asked for, or a keyword is out of range.
+        ValueError: Levels are requested, or a keyword is out of range.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class GlobalLocalTower(TimmTower):
         """Whole image and region -> ``<stream>_tokens`` (B, N, D) and ``<stream>_pooled`` (B, D) of both streams.
 
         Args:
-            pixel_values: (B, 3, H, W) normalised.
-            roi_values: (B, 3, h, w) normalised; None takes the centre of ``pixel_values``.
+            pixel_values: (B, 3, H, W) normalized.
+            roi_values: (B, 3, h, w) normalized; None uses the center of ``pixel_values``.
 
         Raises:
             ValueError: Several images per sample.

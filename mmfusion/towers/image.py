@@ -149,7 +149,7 @@ class Backbone(nn.Module):
         """The last feature map or sequence as (B, N, D), row by row, without class and register tokens.
 
         A map's tokens are what the model's head makes of each position before it classifies: the same space as the
-        pooled vector, also where the head normalises (ConvNeXt) or widens (MobileNetV3) after pooling.
+        pooled vector, also where the head normalizes (ConvNeXt) or widens (MobileNetV3) after pooling.
         """
         if not isinstance(final, Tensor):
             raise ValueError(

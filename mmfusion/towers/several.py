@@ -18,14 +18,14 @@ def build_without_levels(tower: str, encoder: str, weights: str | None, num_leve
     """A backbone without levels; a ValueError where a fusion block asks the tower for some."""
     if num_levels:
         raise ValueError(
-            f"image_tower {tower!r} gives no levels, and the fusion block reads {num_levels}; "
+            f"image_tower {tower!r} has no levels, but the fusion block needs {num_levels}; "
             "choose another fusion, or image_tower 'single'."
         )
     return Backbone(encoder, weights, **timm_args)
 
 
 class SeveralTower(TimmTower):
-    """Base of towers that read several normalised images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
+    """Base of towers that read several normalized images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
 
     def as_sequence(self, pixel_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images (B, S, 3, H, W) and a mask (B, S) in which every sample has at least one.

@@ -38,7 +38,7 @@ def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
     is_first, is_last = before < 0, after == count
     at_first, at_last = (after, before) if mode == "mirror" else (here, here)
     before, after = torch.where(is_first, at_first, before), torch.where(is_last, at_last, after)
-    # a lone slice has no neighbour to mirror
+    # a lone slice has no neighbor to mirror
     alone = is_first & is_last
     return torch.where(alone, here, before), torch.where(alone, here, after)
 
@@ -90,11 +90,11 @@ class SlicesTower(SeveralTower):
         aggregator: name of the aggregator.
         aggregator_args: Keywords of the aggregator.
         stem: ``2.5d``, or None.
-        stem_mode: Neighbours of the end slices: ``replicate`` or ``mirror``.
+        stem_mode: Neighbors of the end slices: ``replicate`` or ``mirror``.
 
     Raises:
-        ValueError: Levels are asked for, or an unknown stem, mode or aggregator.
-        TypeError: A keyword that the aggregator does not take.
+        ValueError: Levels are requested, or an unknown stem, mode or aggregator.
+        TypeError: The aggregator has no such keyword.
     """
 
     layout = "slices"

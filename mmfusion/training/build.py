@@ -1,4 +1,4 @@
-"""From a run's settings and its rows to the model that is trained, with its processor, and the loss."""
+"""Builds the model, processor and loss of a run from its settings and rows."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from mmfusion.training.lora import add_adapters
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: table tower where columns are read and none is named.
+#: Default table tower if columns are used.
 TABLE_ENCODER = "table_mlp"
 
 
 def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
-    """The columns that the model reads: those of a saved model, else those that the data set's options choose.
+    """The input columns: those of a saved model, else those selected by the data set's options.
 
     Raises:
-        ValueError: columns that may not be inputs, or that are not there.
+        ValueError: A column does not exist or is not suitable as an input.
     """
     if not is_saved(config.model.name):
         return choose_columns(cases, config.dataset, config.privacy.min_patients)
@@ -47,16 +47,16 @@ def columns_of(config: RunConfig, cases: CaseTable) -> ChosenColumns:
 
 
 def _saved_columns(name: str) -> TableColumns | None:
-    """The columns that a saved model reads."""
+    """The input columns of a saved model."""
     settings = (read_config(resolve_artifact(name)).get("processor") or {}).get("table")
     return TableColumns.from_dict(settings) if settings is not None else None
 
 
 def with_saved_columns(config: RunConfig) -> RunConfig:
-    """The run with the columns of the saved model that it begins with, which the table must have.
+    """The run with the columns of the saved model that it starts from, which the table must have.
 
     Raises:
-        ValueError: other columns are asked for.
+        ValueError: Other columns are requested.
     """
     dataset, name = config.dataset, config.model.name
     if not is_saved(name):
@@ -65,16 +65,16 @@ def with_saved_columns(config: RunConfig) -> RunConfig:
     known = table.names if table is not None else []
     asked = dataset.named_columns or (["auto"] if dataset.reads_columns and table is None else [])
     if others := sorted(set(asked) - set(known)):
-        reads = f"reads {', '.join(known)}" if known else "reads no columns"
+        reads = f"uses {', '.join(known)}" if known else "uses no columns"
         raise ValueError(f"{name} {reads}, not {', '.join(others)}; train a new model for other columns.")
     return replace(config, dataset=with_column_names(dataset, table))
 
 
 def with_task(config: RunConfig) -> RunConfig:
-    """The run with what its task decides where nothing else is said: loss and metric; a saved model has its own task.
+    """The run with the task's default loss and metric; a saved model has its own task.
 
     Raises:
-        ValueError: there is no such task, or the saved model that the run begins with has another.
+        ValueError: The task does not exist, or the saved model that the run starts from has another.
     """
     dataset, train, name = config.dataset, config.train, config.model.name
     if is_saved(name):
@@ -89,12 +89,12 @@ def with_task(config: RunConfig) -> RunConfig:
 
 
 def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) -> tuple[RunConfig, list[str]]:
-    """The run with the parts that its rows ask for and its settings leave open, and what is to be told of them.
+    """The run with parts that the rows require and the settings leave open, and log lines about them.
 
-    Columns are read by a table tower; a text tower that no training row feeds is left out.
+    A table tower is added for columns; the text tower is dropped if no training row has a text.
 
     Raises:
-        ValueError: the model reads columns, and none are chosen.
+        ValueError: The model uses columns, but none are selected.
     """
     model = config.model
     told: list[str] = []
@@ -102,14 +102,14 @@ def with_parts(config: RunConfig, cases: CaseTable, table: TableColumns | None) 
         return config, told
     parts = resolve_config(model.name, **model.overrides())
     if table is None and parts.get("table_encoder") is not None:
-        how = "choose them with --dataset.table_columns auto"
-        raise ValueError(f"{model.name} reads the columns of a table by {parts['table_encoder']}; {how}.")
+        how = "select them with --dataset.table_columns auto"
+        raise ValueError(f"{model.name} uses table columns ({parts['table_encoder']}); {how}.")
     if table is not None and parts.get("table_encoder") is None:
         model = replace(model, table_encoder=TABLE_ENCODER)
-        told.append(f"the columns are read by {TABLE_ENCODER} (model.table_encoder)")
+        told.append(f"the columns are encoded by {TABLE_ENCODER} (model.table_encoder)")
     if may_leave_text_out(config) and not any(_texts(config, cases)):
         model = replace(model, text_encoder="none")
-        told.append("no training row has a text: the text encoder is left out (model.text_encoder none)")
+        told.append("no training row has a text: the text encoder is dropped (model.text_encoder none)")
     return replace(config, model=model), told
 
 
@@ -123,29 +123,29 @@ def build_predictor(
     provenance: dict[str, Any],
     card: dict[str, Any],
 ) -> Predictor:
-    """The model to train, new or saved, and the processor that makes its inputs.
+    """Build the model to train, new or saved, and its processor.
 
-    Class names and the fitted tokenizer come from the training rows, and so do the ``table`` columns. ``aux_heads``
-    tells that the loss needs auxiliary heads; ``weights`` says which towers of a new model start from published
-    weights; ``provenance`` and ``card`` are the entries ``training`` and ``card`` of the saved model.
+    Class names, the fitted tokenizer and the ``table`` columns come from the training rows. ``aux_heads`` is whether
+    the loss needs auxiliary heads, ``weights`` which towers of a new model start from published weights;
+    ``provenance`` and ``card`` become the entries ``training`` and ``card`` of the saved model.
 
     Raises:
-        ValueError: parts or settings that do not go together, or a model that reads other images than the data have.
-        FileNotFoundError: there are no such weights.
+        ValueError: Parts or settings are incompatible, or the model does not match the image layout of the data.
+        FileNotFoundError: The weights do not exist.
     """
     saved = is_saved(config.model.name)
     model, processor = _from_saved(config, cases) if saved else _new(config, cases, aux_heads, table, weights)
-    # one image is a study too
+    # a single image is a study too
     if (cases.layout == "bags") != (model.image_layout == "bags") and model.image_layout is not None:
         has = "bags of features" if cases.layout == "bags" else "no bags of features (dataset.bag_column)"
         raise ValueError(
-            f"The data have {has}, and {config.model.name} reads {model.image_layout}; a model of bags has "
+            f"The data have {has}, but {config.model.name} expects {model.image_layout}; for bags use "
             "--model.image_encoder features."
         )
     if model.image_layout is not None and cases.layout not in ("image", model.image_layout):
         raise ValueError(
-            f"The data have {cases.layout} and {config.model.name} reads pixel_values as {model.image_layout}; choose "
-            f"a model of {cases.layout} (--model.image_tower {cases.layout}), or read the rows one by one, without "
+            f"The data have {cases.layout}, but {config.model.name} expects pixel_values as {model.image_layout}; use "
+            f"a model for {cases.layout} (--model.image_tower {cases.layout}), or single rows, without "
             "dataset.study_column and dataset.view_columns."
         )
     freeze(model, config.train)
@@ -154,7 +154,7 @@ def build_predictor(
 
 
 def freeze(model: FusionModel, config: TrainConfig) -> None:
-    """Freeze what a run leaves as it is, and put adapters beside it where it is told to."""
+    """Freeze parts of the model and add adapters, as configured."""
     if config.freeze_encoders:
         model.freeze_encoders()
     if config.encoder_tuning == "lora":
@@ -168,14 +168,14 @@ def freeze(model: FusionModel, config: TrainConfig) -> None:
 def _new(
     config: RunConfig, cases: CaseTable, aux_heads: bool, table: TableColumns | None, weights: dict[str, str | None]
 ) -> tuple[FusionModel, Processor]:
-    """An architecture; its vocabulary is that of the tokenizer, which is made first."""
+    """Build an architecture; its vocabulary is that of the tokenizer, which is built first."""
     name, overrides = config.model.name, {**config.model.overrides(), **task_keywords(config), "aux_heads": aux_heads}
     if table is not None:
         overrides["table_args"] = {**(overrides.get("table_args") or {}), **table.table_args()}
     encoder = resolve_config(name, **overrides)["text_encoder"]
     tokenizer = None
     if encoder is not None and weights_source(encoder) is not None and (weights["text"] or encoder not in BUILT_IN):
-        tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one that comes with the encoder's weights
+        tokenizer = load_tokenizer(str(weights_source(encoder)))  # the one published with the encoder's weights
     elif encoder is not None:
         tokenizer = _fitted_tokenizer(config, cases)
         overrides["text_args"] = {**(overrides.get("text_args") or {}), "vocab_size": len(tokenizer)}
@@ -184,7 +184,7 @@ def _new(
     model = create_model(name, num_classes=len(cases.labels), encoder_weights=weights, **overrides)
     known = model.text_tower.config["vocab_size"] if model.text_tower is not None else 0
     if tokenizer is not None and len(tokenizer) > known:
-        counts = f"The text encoder knows {known} word pieces, and the tokenizer has {len(tokenizer)}"
+        counts = f"The text encoder has {known} word pieces, but the tokenizer has {len(tokenizer)}"
         raise ValueError(f"{counts}; set processor.vocab_size to at most {known}.")
     inputs: dict[str, Any] = {}
     if model.image_layout == "bags":
@@ -215,23 +215,23 @@ def _new(
 
 
 def _width_of_bags(config: RunConfig, cases: CaseTable) -> int | None:
-    """Width of the vectors of the first bag, which is that of all."""
+    """Width of the first bag, which is that of all."""
     if cases.layout != "bags":
         raise ValueError(
-            f"{config.model.name} with image_encoder 'features' reads bags, and the data have no bags of features; "
-            "name their column with --dataset.bag_column."
+            f"{config.model.name} with image_encoder 'features' needs bags, but the data have no bags of features; "
+            "set their column with --dataset.bag_column."
         )
     return next((bag_width(cases.image_root / bag) for bag in cases.frame["image"].dropna()), None)
 
 
 def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Processor]:
-    """A saved model to train further; other class names get a new head."""
+    """Load a saved model to train further; if the class names differ, it gets a new head."""
     folder, labels = resolve_artifact(config.model.name), cases.labels
     saved = Processor.from_pretrained(folder)
     model = create_model(folder, encoder_weights=config.model.encoder_weights, **config.model.overrides())
     if saved.labels != labels:
-        differ = f"{config.model.name} knows {', '.join(saved.labels)}; the data have {', '.join(labels)}"
-        print(f"{differ}: the head is new, with random weights")
+        differ = f"{config.model.name} has the classes {', '.join(saved.labels)}; the data have {', '.join(labels)}"
+        print(f"{differ}: using a new head with random weights")
         model.reset_classifier(len(labels))
     processor = replace(
         saved,
@@ -249,12 +249,12 @@ def _from_saved(config: RunConfig, cases: CaseTable) -> tuple[FusionModel, Proce
 
 
 def _targets(cases: CaseTable) -> dict[str, Any] | None:
-    """What the task keeps of the training rows."""
+    """Statistics of the training labels that the task keeps."""
     return cases.question.fitted(cases.select("train").frame["label"].tolist())
 
 
 def task_keywords(config: RunConfig) -> dict[str, Any]:
-    """``task`` and ``task_args`` of a new model: the form of the outputs is that of the loss."""
+    """``task`` and ``task_args`` of a new model; the loss decides the form of the outputs."""
     task = task_named(config.dataset.task)
     if task.name == DEFAULT:
         return {}
@@ -263,7 +263,7 @@ def task_keywords(config: RunConfig) -> dict[str, Any]:
 
 
 def _max_length(config: RunConfig, model: FusionModel) -> int:
-    """The token budget, cut to what the text encoder has positions for."""
+    """The token budget, limited to the positions of the text encoder."""
     limit = model.text_tower.max_length if model.text_tower is not None else None
     return min(config.processor.max_length, limit or config.processor.max_length)
 
@@ -274,34 +274,34 @@ def _fitted_tokenizer(config: RunConfig, cases: CaseTable) -> PreTrainedTokenize
 
 
 def _texts(config: RunConfig, cases: CaseTable) -> Iterator[str]:
-    """Texts of the training rows; a row without one has an empty text."""
+    """Texts of the training rows; empty for a row without one."""
     reader = Processor(text_template=config.dataset.text_template, missing_values=config.dataset.missing_values)
     frame, named = cases.select("train").frame, {"text", *template_fields(config.dataset.text_template or "")}
     return (reader.text_of(row) or "" for row in frame.filter(named).to_dict("records"))
 
 
 def build_loss(config: TrainConfig, task: Task, counts: Mapping[str, Sequence[int]]) -> Any:
-    """The loss; one that takes some of the ``counts`` by name gets these, unless ``loss_args`` has them.
+    """Build the loss; it receives those ``counts`` that it has parameters for, unless ``loss_args`` has them.
 
     Raises:
-        ValueError: unknown loss, one that does not serve the task, or a value out of range.
-        TypeError: a keyword that the loss does not take.
+        ValueError: The loss is unknown, does not support the task, or a value is out of range.
+        TypeError: The loss has no such keyword.
     """
     kind = registry.get("loss", config.loss)
     serves = getattr(kind, "tasks", (DEFAULT,))
     if task.name not in serves:
         losses = {name: registry.get("loss", name) for name in registry.names("loss")}
         known = [name for name, each in losses.items() if task.name in getattr(each, "tasks", (DEFAULT,))]
-        told = f"loss {config.loss!r} serves the task {' and '.join(serves)}, not {task.name}"
-        raise ValueError(f"{told}; train.loss is one of {', '.join(known)}.")
+        told = f"loss {config.loss!r} supports the task {' and '.join(serves)}, not {task.name}"
+        raise ValueError(f"{told}; train.loss must be one of {', '.join(known)}.")
     offered = {name: list(each) for name, each in counts.items() if name in registry.keywords(kind)}
     return create_loss(config.loss, **(offered | config.loss_args))
 
 
 def label_counts(cases: CaseTable) -> dict[str, list[int]]:
-    """Training rows of each label, in the order of the labels, as losses take them.
+    """Training rows per label, in the order of the labels, as arguments of losses.
 
-    ``class_counts`` are the rows that have it, ``other_counts`` those that are known not to; empty where labels are no
+    ``class_counts`` are the rows with the label, ``other_counts`` those known not to have it; empty if labels are not
     classes.
     """
     task = task_named(cases.task, cases.labels)
@@ -314,5 +314,5 @@ def label_counts(cases: CaseTable) -> dict[str, list[int]]:
 
 
 def needs_aux_heads(loss: Any) -> bool:
-    """Whether a loss reads ``image_logits`` and ``text_logits``; a plain module of a user's own need not say so."""
+    """Whether a loss reads ``image_logits`` and ``text_logits``; False for modules that do not say so."""
     return bool(getattr(loss, "needs_auxiliary_heads", False))

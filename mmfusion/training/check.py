@@ -1,4 +1,4 @@
-"""The settings of a run, checked before any data are read."""
+"""Checks of the settings of a run before any data are read."""
 
 import contextlib
 from dataclasses import replace
@@ -17,18 +17,18 @@ from mmfusion.training.weights import tower_starts
 
 
 def check_settings(config: RunConfig) -> None:
-    """Refuse settings out of range, and names and keywords that nothing has. Builds no model.
+    """Reject values out of range and unknown names and keywords. Builds no model.
 
     Raises:
-        ValueError: a setting out of range, an unknown metric, model, part or loss, or tower weights that nobody said
-            to fetch.
-        TypeError: a keyword that models, the named part or the loss do not take.
+        ValueError: A setting is out of range; a metric, model, part or loss is unknown; or tower weights would have to
+            be downloaded without permission.
+        TypeError: Models, the named part or the loss have no such keyword.
     """
     config = with_task(config)
     task = task_named(config.dataset.task)
     train, augment = config.train, config.processor.augment
     for section in (config.dataset, config.model, config.processor, train, config.privacy):
-        section.__post_init__()  # a field may have been set since
+        section.__post_init__()  # fields may have been assigned later
     if train.metric not in task.metrics:
         raise ValueError(f"train.metric must be one of {', '.join(task.metrics)}; got {train.metric!r}.")
     by_class: dict[str, Any] = {"prior_strength": 0.0, "sampler": "shuffle", "alarm": [], "operating_points": []}
@@ -55,9 +55,9 @@ def check_settings(config: RunConfig) -> None:
         if parts["image_encoder"] is None:
             asked = [name for name in ("freeze_stages", "mixup", "cutmix") if getattr(train, name) is not None]
             if asked:
-                raise ValueError(f"train.{asked[0]} is for images, and {config.model.name} reads none; leave it out.")
-        if may_leave_text_out(config):  # its weights are looked for where a row has a text
-            with contextlib.suppress(ValueError):  # one that names all towers without weights follows
+                raise ValueError(f"train.{asked[0]} applies to images, but {config.model.name} uses none; remove it.")
+        if may_leave_text_out(config):  # its weights are only needed if a row has a text
+            with contextlib.suppress(ValueError):  # an error that names all towers without weights follows
                 tower_starts(replace(config, model=replace(config.model, text_encoder="none")))
                 return
     tower_starts(config)

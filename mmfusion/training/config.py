@@ -13,12 +13,12 @@ from mmfusion.task import DEFAULT
 
 
 def _check(section: str, config: Any, rules: Mapping[str, tuple[bool, str]], **least: float) -> None:
-    """Refuse settings below their least value, and those whose rule (whether it holds, what is expected) does not hold.
+    """Reject values below their minimum, or whose rule (whether it holds, what is expected) does not hold.
 
-    Where None is a setting's default, it leaves the choice open.
+    None is allowed if it is the default of a setting.
 
     Raises:
-        ValueError: One is out of range; the message names it, what is expected, and its value.
+        ValueError: A value is out of range; the message has its name, what is expected, and the value.
     """
     checks = []
     for name, low in least.items():
@@ -46,12 +46,12 @@ class ModelConfig:
         image_encoder: timm name of the image backbone.
         image_tower: How the backbone is applied: ``single``, ``slices``, ``views`` or ``global_local``.
         stem: Stem of image tower ``slices``: ``2.5d``.
-        aggregator: name of the aggregator of image tower ``slices``.
+        aggregator: Name of the aggregator of image tower ``slices``.
         text_encoder: Built-in name, transformers model id or folder.
         table_encoder: Name of the tower that reads ``dataset.table_columns``; None uses ``table_mlp`` if there are such
             columns.
-        fusion: name of the fusion block.
-        head: name of the head.
+        fusion: Name of the fusion block.
+        head: Name of the head.
         dim: Width of the fusion block.
         modality_dropout: Probability of hiding one modality of a sample during training.
         image_args: Keywords of the image tower.
@@ -107,11 +107,11 @@ class ProcessorConfig:
         augment: ``basic`` (crop, slight rotation and change of color, no flip), ``dermoscopy`` (any rotation, flips),
             ``mri``, ``report``, another one of ``mmfusion list augmentation``, or ``none``.
         vocab_size: Maximum number of word pieces of a tokenizer fitted on the training text.
-        window: Values that become black and white: ``auto`` (a file's own window, or else its range without outliers),
-            ``full``, ``percentile``, ``dicom`` (only the file's own window) or ``[center, width]``; None is ``auto``,
-            or what a saved model has.
-        crop_mode: What becomes of an image that is no square: ``center`` cuts its center square out, ``border`` adds a
-            border, so that all of it is seen; None is ``center``, or what a saved model has.
+        window: Gray values mapped to black and white: ``auto`` (the file's own window, else its range without
+            outliers), ``full``, ``percentile``, ``dicom`` (only the file's own window) or ``[center, width]``; None
+            is ``auto``, or the setting of a saved model.
+        crop_mode: Treatment of images that are not square: ``center`` crops the center square, ``border`` pads the
+            image to a square; None is ``center``, or the setting of a saved model.
     """
 
     image_size: int | None = None
@@ -134,7 +134,7 @@ class LoraConfig:
     Attributes:
         rank: Rank of an adapter.
         alpha: An adapter's output is scaled by alpha / rank.
-        targets: Last part of the names of the layers that get one; empty takes the queries and values of attention
+        targets: Last part of the names of the layers that get one; empty uses the queries and values of attention
             (``qkv``, ``query``, ``value``, ``q_proj``, ``v_proj``, ...).
     """
 
@@ -259,7 +259,7 @@ class TrainConfig:
         rules = {
             "lr": (self.lr > 0, "above 0"),
             "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
-            "grad_clip": (self.grad_clip >= 0, "at least 0 (0 clips nothing)"),
+            "grad_clip": (self.grad_clip >= 0, "at least 0 (0 disables clipping)"),
             "layer_decay": (0 < self.layer_decay <= 1, "above 0 and at most 1"),
             "head_epochs": (0 <= self.head_epochs < self.epochs, "at least 0 and below train.epochs"),
             "mixup": (self.mixup is None or (self.mixup > 0 and not cached), f"above 0, or null{without_cache}"),
@@ -267,7 +267,7 @@ class TrainConfig:
             "image_sizes": (min(self.image_sizes, default=1) >= 1 and not (cached and self.image_sizes), sizes),
             "encoder_tuning": (
                 self.encoder_tuning == "full" or (self.encoder_tuning == "lora" and not freezes),
-                "full or lora (without train.freeze_encoders and train.freeze_stages, which leave weights as they are)",
+                "full or lora (without train.freeze_encoders and train.freeze_stages, which freeze weights)",
             ),
             "prior_strength": (
                 self.prior_strength == "auto" or (not isinstance(strength, str) and 0 <= strength <= 1),
@@ -308,8 +308,9 @@ class CardConfig:
     """Facts for the model card, saved in the ``card`` entry of the model's ``config.json``.
 
     Attributes:
-        dataset: name of the data set, for readers.
-        license: License of the weights, as the Hub spells it: ``cc-by-nc-4.0``, ``mit``, ...; data may bind them.
+        dataset: Name of the data set.
+        license: License of the weights, as the Hub spells it: ``cc-by-nc-4.0``, ``mit``, ...; the training data may
+            restrict it.
         intended_use: Purpose of the model, in one or two sentences.
         limits: Known limitations.
     """
@@ -334,7 +335,7 @@ class RunConfig:
         train: How to train.
         privacy: Limits on what the saved model stores about patients.
         card: Facts for the model card.
-        plugins: Modules that register your own parts, named as in an import; they are imported first.
+        plugins: Modules that register additional parts, by import name; imported first.
     """
 
     data: str
@@ -353,5 +354,5 @@ class RunConfig:
         if self.model.task is not None and self.model.task != self.dataset.task:
             if self.dataset.task != DEFAULT:
                 both = f"model.task is {self.model.task!r} and dataset.task {self.dataset.task!r}"
-                raise ValueError(f"{both}; leave dataset.task out, which follows model.task.")
+                raise ValueError(f"{both}; remove dataset.task, which follows model.task.")
             self.dataset = replace(self.dataset, task=self.model.task)

@@ -1,4 +1,4 @@
-"""The modalities of a run's model against its training rows, before any image is opened."""
+"""Compares the modalities of a run's model with its training rows before any image is opened."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from mmfusion.training.weights import tower_starts
 
 
 def may_leave_text_out(config: RunConfig) -> bool:
-    """Whether a run goes on without its text tower where no training row has a text.
+    """Whether the text tower may be dropped if no training row has a text.
 
-    A new model does that reads something else too, and of whose texts the settings say nothing, nor of what joins them
+    This applies to a new model with another modality, if the settings mention neither its texts nor what joins them
     with the images.
     """
     model, dataset = config.model, config.dataset
@@ -30,11 +30,11 @@ def may_leave_text_out(config: RunConfig) -> bool:
 
 
 def check_contents(config: RunConfig, cases: CaseTable) -> str:
-    """What the training rows hold, in one line. Before a split is drawn all rows are looked at.
+    """Coverage of the training rows in one line. Before a split is drawn, all rows count.
 
     Raises:
-        ValueError: The model reads images or texts, and no training row has one; unless it is a text tower that is left
-            out later instead (:func:`may_leave_text_out`). Or the text tower's weights would have to be fetched.
+        ValueError: The model needs images or texts and no training row has one, unless the text tower is dropped later
+            (:func:`may_leave_text_out`); or the weights of the text tower would have to be downloaded.
     """
     model, dataset = config.model, config.dataset
     saved = read_config(resolve_artifact(model.name)) if is_saved(model.name) else None
@@ -47,18 +47,18 @@ def check_contents(config: RunConfig, cases: CaseTable) -> str:
     lacking = [name for name in fields if name not in cases.metadata]
     if lacking and rows.frame["text"].isna().all():
         raise ValueError(
-            f"{cases.source} has no column {', '.join(lacking)}, which {model.name} reads in its text; it has "
-            f"{', '.join(cases.metadata)}. dataset.columns says which is which ({{{lacking[0]}: ...}}), or "
-            "dataset.text_template makes another text."
+            f"{cases.source} has no column {', '.join(lacking)}, which the text template of {model.name} uses; it has "
+            f"{', '.join(cases.metadata)}. Map columns with dataset.columns ({{{lacking[0]}: ...}}), or set another "
+            "dataset.text_template."
         )
     if parts["image_encoder"] is not None and not found.image:
-        ways = ["name their column with --dataset.image_column"]
+        ways = ["set their column with --dataset.image_column"]
         raise _absent(cases, config, "an image", ways, "images", "image", saved is None)
     dispensable = may_leave_text_out(config)
     if dispensable and found.text:
         tower_starts(config)
     if parts["text_encoder"] is not None and not found.text and not dispensable:
-        ways = ["name their column with --dataset.text_column", "make them of columns with --dataset.text_template"]
+        ways = ["set their column with --dataset.text_column", "build them from columns with --dataset.text_template"]
         raise _absent(cases, config, "a text", ways, "texts", "text", saved is None)
     return found.line("training rows")
 
@@ -66,6 +66,6 @@ def check_contents(config: RunConfig, cases: CaseTable) -> str:
 def _absent(
     cases: CaseTable, config: RunConfig, what: str, ways: list[str], several: str, modality: str, is_new: bool
 ) -> ValueError:
-    ways += [f"leave the {several} out with --model.{modality}_encoder none"] if is_new else []
+    ways += [f"drop the {several} with --model.{modality}_encoder none"] if is_new else []
     told = f"{', '.join(ways[:-1])}, or {ways[-1]}" if len(ways) > 1 else ways[0]
-    return ValueError(f"{cases.source}: no training row has {what}, which {config.model.name} reads; {told}.")
+    return ValueError(f"{cases.source}: no training row has {what}, which {config.model.name} needs; {told}.")

@@ -1,4 +1,4 @@
-"""What of a run can be checked before any heavy library is imported: names of parts, folders, the data set."""
+"""Checks of a run that need no heavy library: names of parts, folders, the data set."""
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import is_saved, read_config, resolve_artifact
@@ -7,13 +7,13 @@ from mmfusion.training.config import RunConfig
 
 
 def check_run(config: RunConfig) -> None:
-    """Find what a run would refuse later; :func:`~mmfusion.training.check.check_settings` knows the rest.
+    """Find errors of a run early; :func:`~mmfusion.training.check.check_settings` finds the rest.
 
-    Parts of plugins are known once these are imported.
+    Parts of plugins are known after these are imported.
 
     Raises:
-        FileNotFoundError: A file or folder is not there.
-        ValueError: No part of a name, or a column or the split is not as asked for.
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: A part, a column or the split does not exist or is invalid.
     """
     model, train = config.model, config.train
     if is_saved(model.name):

@@ -1,4 +1,4 @@
-"""What is known after each epoch: the record of it, the best one, when to stop, and the line on the screen."""
+"""Per-epoch records, selection of the best epoch, early stopping, and the epoch's log line."""
 
 import json
 import math
@@ -20,14 +20,14 @@ from mmfusion.files import write_text
 from mmfusion.progress import Heartbeat
 from mmfusion.training.config import TrainConfig
 
-#: what a record begins with; the rest follows by name.
+#: Leading keys of a record; the others follow by name.
 FIRST = ("epoch", "step", "train_loss")
 
 Record = dict[str, Any]
 
 
 def best_of(history: list[Record], metric: str) -> int | None:
-    """Position of the best epoch, the earliest among equals; the last epoch where there are no validation figures."""
+    """Index of the best epoch, the earliest if tied; the last epoch without validation metrics."""
     if not history:
         return None
     if metric not in history[-1]:
@@ -37,13 +37,13 @@ def best_of(history: list[Record], metric: str) -> int | None:
 
 
 def should_stop(history: list[Record], metric: str, patience: int | None) -> bool:
-    """Whether ``patience`` epochs have gone by since the best one."""
+    """Whether the best epoch was ``patience`` epochs ago."""
     best = best_of(history, metric)
     return patience is not None and best is not None and len(history) - 1 - best >= patience
 
 
 def mean_over_processes(value: float) -> float:
-    """The mean of a number that each process has its own of."""
+    """The mean of a number over all processes."""
     state = PartialState()
     if state.num_processes == 1:
         return value
@@ -51,18 +51,18 @@ def mean_over_processes(value: float) -> float:
 
 
 class EpochLog(TrainerCallback, ExportableState):
-    """One record per epoch, in ``metrics.jsonl`` and in the resumable state.
+    """One record per epoch, in ``metrics.jsonl`` and in the checkpoints.
 
-    A record holds ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation figures (with
-    several modalities ``moved_by_<modality>`` too), ``lr`` (of everything but the encoders, at the end of the epoch)
+    A record has ``epoch`` (from 1), ``step``, ``train_loss`` (mean over the steps), the validation metrics (with
+    several modalities also ``moved_by_<modality>``), ``lr`` (of all but the encoders, at the end of the epoch)
     and ``seconds``.
 
     Args:
         path: JSON lines file.
-        config: Metric that tells the best epoch, patience, steps between states in mid-epoch, and peak learning rate.
-        begin_epoch: Called with the number of each epoch, from 0, before its first step.
-        on_best: Called in the main process with the record of every new best epoch, before its state is saved.
-        announce: Takes the line of each epoch.
+        config: Selection metric, patience, steps between checkpoints within an epoch, and peak learning rate.
+        begin_epoch: Called with the epoch, from 0, before its first step.
+        on_best: Called in the main process with the record of each new best epoch, before its checkpoint is saved.
+        announce: Receives the log line of each epoch.
     """
 
     def __init__(
@@ -81,22 +81,22 @@ class EpochLog(TrainerCallback, ExportableState):
         self.began = time.monotonic()
 
     def add(self, loss: float) -> None:
-        """Count one batch's part of a step's loss."""
+        """Add the loss contribution of one batch."""
         self.loss_sum += loss
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs (called by the Trainer when it saves)."""
+        """State of a resumable run (called by the Trainer when saving)."""
         spent = self.seconds + time.monotonic() - self.began
         known = {"history": self.history, "loss_sum": self.loss_sum, "seconds": spent}
         return {"args": {}, "attributes": known}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start afresh, or from the restored state."""
+        """Start from scratch or from the restored state."""
         if state.global_step > 0:
             for name, value in restored(state.stateful_callbacks).items():
                 setattr(self, name, value)
         else:
-            # each process its own dropout
+            # different dropout in each process
             torch.manual_seed(args.seed + args.process_index)
         self.began = time.monotonic()
         self._write(state)
@@ -105,30 +105,30 @@ class EpochLog(TrainerCallback, ExportableState):
         self.begin_epoch(state.global_step // steps_per_epoch(state))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a state in mid-epoch; the end of an epoch has its own, after the validation."""
+        """Request a checkpoint within an epoch; at the end of an epoch one is saved after the validation."""
         ends_epoch = state.global_step % steps_per_epoch(state) == 0
         if self.config.save_steps and state.global_step % self.config.save_steps == 0 and not ends_epoch:
             self.loss_sum = mean_over_processes(self.loss_sum)
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Record what training gave; the validation figures follow, where there is a validation."""
+        """Record the training metrics; the validation metrics follow, if there is a validation."""
         self.loss_sum = mean_over_processes(self.loss_sum)
         group, steps = kwargs["optimizer"].param_groups[-1], steps_per_epoch(state)
-        done = state.global_step % steps or steps  # fewer where a callback stopped the run in mid-epoch
+        done = state.global_step % steps or steps  # fewer if a callback stopped the run within an epoch
         self.record: Record = {"epoch": math.ceil(state.global_step / steps), "step": state.global_step}
         self.record |= {"train_loss": self.loss_sum / done, "lr": self.config.lr * group["lr"] / group["initial_lr"]}
         if args.eval_strategy == IntervalStrategy.NO:
             self._finish(state, control)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add the validation figures and close the record."""
+        """Add the validation metrics and close the record."""
         own = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
         figures = {name.removeprefix("eval_"): value for name, value in kwargs["metrics"].items()}
         self.record |= {k: v for k, v in figures.items() if k not in own and k not in self.record}
         if self.config.metric not in self.record:
             raise ValueError(
-                f"train.metric {self.config.metric!r} is no validation metric; there are {', '.join(sorted(figures))}."
+                f"train.metric {self.config.metric!r} is no validation metric; available: {', '.join(sorted(figures))}."
             )
         self._finish(state, control)
 
@@ -146,10 +146,10 @@ class EpochLog(TrainerCallback, ExportableState):
         if should_stop(self.history, self.config.metric, self.config.patience):
             control.should_training_stop = True
             if state.is_world_process_zero and self.record["epoch"] < state.num_train_epochs:
-                self.announce(f"stopped early: no better {self.config.metric} in {self.config.patience} epochs")
+                self.announce(f"stopped early: {self.config.metric} did not improve in {self.config.patience} epochs")
 
     def line(self, record: Record, epochs: int, is_best: bool) -> str:
-        """The epoch in one line."""
+        """The log line of an epoch."""
         parts = [f"epoch {record['epoch']}/{epochs}", f"loss {record['train_loss']:.4f}"]
         if self.config.metric in record:
             parts.append(f"val {self.config.metric} {record[self.config.metric]:.4f}{' (best)' if is_best else ''}")
@@ -161,17 +161,17 @@ class EpochLog(TrainerCallback, ExportableState):
 
 
 def restored(stateful_callbacks: Any) -> dict[str, Any]:
-    """What :meth:`EpochLog.state` put into a trainer state."""
+    """The state of :meth:`EpochLog.state` in a trainer state."""
     return stateful_callbacks["EpochLog"]["attributes"]
 
 
 def steps_per_epoch(state: TrainerState) -> int:
-    """Optimiser steps in one epoch."""
+    """Number of optimizer steps per epoch."""
     return state.max_steps // state.num_train_epochs
 
 
 class ProgressBar(TrainerCallback):
-    """Rate and time left of each epoch and validation: a bar on a terminal, elsewhere a line a minute."""
+    """Rate and time left of each epoch and validation: a bar in a terminal, otherwise one line per minute."""
 
     bar: tqdm | Heartbeat | None = None
 

@@ -1,4 +1,4 @@
-"""Features of frozen towers, computed once and read by every run that has the same towers, transforms and rows."""
+"""Cached features of frozen towers, shared by runs with the same towers, transforms and rows."""
 
 import hashlib
 import json
@@ -18,27 +18,27 @@ from mmfusion.data import CaseTable, MultimodalDataset, Processor
 from mmfusion.inference.predictor import Predictor
 from mmfusion.training.features import FeatureRows, FeatureStore, write_features
 
-#: changes when what is stored, or how it is computed, does: older stores are then computed anew.
+#: Incremented when the stored values or their computation change, which invalidates older stores.
 FORMAT = 1
 
 
 class FeatureCache:
-    """Stores below one folder, one per modality and table, and one per augmented view of the training rows.
+    """Feature stores in one folder: one per modality and table, and one per augmented view of the training rows.
 
-    A store is keyed by all that its values depend on: the weights of the frozen backbone and the keywords of its tower,
-    the image transform (or tokenizer and template), and the rows with the sizes and times of their image files. What is
-    trained on the features (fusion block, head, aggregator, loss) is not part of the key, so that they share them.
+    The key of a store covers everything its values depend on: weights of the frozen backbone, keywords of its tower,
+    image transform (or tokenizer and template), and the rows with sizes and times of their image files. Parts trained
+    on the features (fusion block, head, aggregator, loss) are not in the key, so runs that differ in them share it.
 
     Args:
         folder: Folder of all stores; several runs and experiments may share it.
         predictor: A ``FusionModel`` with frozen encoders, and its processor.
-        cases: The whole table, all splits: its rows are encoded together, so that another split or fold of them finds
-            their features.
-        batch_size: Rows that are encoded at once.
+        cases: The whole table with all splits: its rows are encoded together, so that other splits or folds of them
+            can reuse their features.
+        batch_size: Number of rows encoded at once.
         workers: Loader processes.
 
     Raises:
-        ValueError: an encoder is not frozen, or its tower cannot be taken apart into ``encode`` and ``assemble``.
+        ValueError: An encoder is not frozen, or its tower has no separate ``encode`` and ``assemble``.
     """
 
     def __init__(
@@ -51,32 +51,32 @@ class FeatureCache:
             "image": replace(predictor.processor, tokenizer=None, text_template=None, table=None),
             "text": replace(predictor.processor, image_size=None, table=None),
         }
-        # columns are read anew each time: their tower is trained, and there is nothing to compute in advance
+        # columns are not cached: their tower is trained and has no frozen part
         self._live = replace(predictor.processor, image_size=None, tokenizer=None, text_template=None)
         self._stored = [side for side, tower in self.model.towers.items() if not tower.from_scratch]
         self._weights: dict[str, str] = {}
         for side in self._stored:
             tower = self.model.towers[side]
             if not tower.can_encode or side not in self._processors:
-                why = "has no encode that reads images or texts, so that its features cannot be cached"
+                why = "has no encode for images or texts, so its features cannot be cached"
                 raise ValueError(f"The {side} tower {type(tower).__name__} {why}; unset train.feature_cache.")
             if any(p.requires_grad for p in tower.backbone.parameters()):
                 how = "set train.freeze_encoders true, or unset train.feature_cache."
-                raise ValueError(f"The {side} encoder is trained, so that its features change; {how}")
+                raise ValueError(f"The {side} encoder is not frozen, so its features change; {how}")
             self._weights[side] = _digest_of_weights(tower.backbone)
 
     def rows(self, cases: CaseTable, *, augment: str | None = None, views: int = 1, seed: int = 0) -> FeatureRows:
-        """The features of some rows of the table, in their order; what is not stored yet is computed.
+        """Features of some rows of the table, in order; missing ones are computed.
 
-        With a training augmentation there are so many augmented ``views`` of each image, drawn from ``seed``.
+        With a training augmentation there are ``views`` augmented versions of each image, drawn from ``seed``.
 
         Raises:
-            ValueError: an image cannot be decoded.
-            KeyError: a row is not of the table.
+            ValueError: An image cannot be decoded.
+            KeyError: A row is not in the table.
         """
         stores = {}
         for side in self._stored:
-            # augmented views are those of the rows that are trained on
+            # augmented views are for training rows
             augmented = augment is not None and side == "image"
             table = cases if augmented else self.cases
             rows = MultimodalDataset(table, self._processors[side], augment=augment if augmented else None, seed=seed)
@@ -103,13 +103,13 @@ class FeatureCache:
         return FeatureStore(folder)
 
     def _description(self, side: str) -> dict[str, Any]:
-        """What of the model's configuration makes a tower's frozen part."""
+        """The part of the model's configuration that defines the frozen part of a tower."""
         config, tower = self.model.config, self.model.towers[side]
         names = {"image": ("image_encoder", "image_tower", "image_args", "stem"), "text": ("text_tower", "text_args")}
         return {name: config[name] for name in names[side]} | {"levels": list(tower.level_dims)}
 
     def _encode(self, side: str, rows: MultimodalDataset) -> Iterator[dict[str, np.ndarray]]:
-        """The frozen part of a tower over all rows, batch by batch."""
+        """Apply the frozen part of a tower to all rows, batch by batch."""
         loader: DataLoader[Any] = DataLoader(rows, collate_fn=self._processors[side].collate, **self._loading)
         tower, was_training = self.model.towers[side], self.model.training
         device = next(tower.backbone.parameters()).device
@@ -130,10 +130,10 @@ class FeatureCache:
 
 
 def _places(rows: CaseTable, table: CaseTable) -> NDArray[np.int64]:
-    """Positions of rows in the table that they are of."""
+    """Positions of rows in their table."""
     places = table.frame.index.get_indexer(rows.frame.index)
     if (places < 0).any():
-        raise KeyError(f"{rows.source} has rows that are not of the table whose features are cached.")
+        raise KeyError(f"{rows.source} has rows that are not in the table whose features are cached.")
     return places
 
 
@@ -146,13 +146,13 @@ def _digest_of_weights(module: nn.Module) -> str:
 
 
 def _description_of(processor: Processor, side: str) -> dict[str, Any]:
-    """The settings of a processor that a modality's tensors depend on."""
+    """The processor settings that the tensors of a modality depend on."""
     values = processor.to_dict()
     if side == "image":
         names = ("image_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "window", "slice", "slices")
         return {name: values.get(name) for name in names}
     assert processor.tokenizer is not None
-    # calls leave their truncation and padding behind in it
+    # calls leave their truncation and padding settings in the tokenizer
     tokenizer = processor.tokenizer.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -161,7 +161,7 @@ def _description_of(processor: Processor, side: str) -> dict[str, Any]:
 
 
 def _digest_of_rows(side: str, cases: CaseTable, rows: MultimodalDataset) -> str:
-    """Of texts, or of image files (path, size and time of change), in the order of the rows."""
+    """Hash of texts, or of image files (path, size and modification time), in the order of the rows."""
     digest = hashlib.sha256()
     if side == "text":
         for text in rows.texts:

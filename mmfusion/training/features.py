@@ -1,4 +1,4 @@
-"""Features of frozen towers on disk: written once, read through memory maps, batched like encoded cases."""
+"""Features of frozen towers on disk: written once, memory-mapped, and collated like encoded cases."""
 
 import os
 import shutil
@@ -24,24 +24,24 @@ _INDEX, _OFFSETS = "index.json", "offsets.npy"
 
 
 class FeatureStore:
-    """Named arrays with one entry per row, memory-mapped: opening it reads nothing, and processes share its pages.
+    """Named, memory-mapped arrays with one entry per row: opening reads nothing, and processes share memory pages.
 
     Args:
-        folder: what :func:`write_features` wrote.
+        folder: Folder written by :func:`write_features`.
 
     Attributes:
-        about: what the features were made of, as it was written.
-        padded: names of the arrays whose entries differ in length.
+        about: Description of the features, as written.
+        padded: Names of the arrays with entries of varying length.
 
     Raises:
-        FileNotFoundError: there is no store.
-        ValueError: a file has another size than the index says.
+        FileNotFoundError: There is no store.
+        ValueError: A file has another size than in the index.
     """
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         if not (folder / _INDEX).is_file():
-            raise FileNotFoundError(f"{folder} holds no features (no {_INDEX}).")
+            raise FileNotFoundError(f"{folder} has no features (no {_INDEX}).")
         index = read_json(folder / _INDEX)
         self.about: dict[str, Any] = index["about"]
         self.padded: tuple[str, ...] = tuple(index["padded"])
@@ -53,20 +53,20 @@ class FeatureStore:
             shape, dtype = (count, *layout["shape"]), np.dtype(layout["dtype"])
             path = folder / f"{name}.bin"
             if not path.is_file() or path.stat().st_size != int(np.prod(shape)) * dtype.itemsize:
-                raise ValueError(f"{path} is not what {folder / _INDEX} says; remove the folder to compute it anew.")
+                raise ValueError(f"{path} does not match {folder / _INDEX}; delete the folder to recompute it.")
             self._arrays[name] = np.memmap(path, dtype, "r", shape=shape) if count else np.zeros(shape, dtype)
 
     def __len__(self) -> int:
         return self._rows
 
     def __getitem__(self, row: int) -> dict[str, NDArray[Any]]:
-        """The arrays of one row; those that are padded in a batch are as long as the row."""
+        """The arrays of one row; padded ones have the row's own length."""
         span = slice(self._offsets[row], self._offsets[row + 1])
         return {name: array[span if name in self.padded else row] for name, array in self._arrays.items()}
 
     def collate(self, rows: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Tensor]:
-        """Rows as tensors (B, ...), padded with zeros (False) to the longest of them."""
-        # copied, for the maps cannot be written to
+        """Collate rows to tensors (B, ...), padded with zeros (False) to the longest."""
+        # copied, since the maps are read-only
         batch = {name: [torch.from_numpy(np.array(row[name])) for row in rows] for name in rows[0]}
         return {n: pad_sequence(x, batch_first=True) if n in self.padded else torch.stack(x) for n, x in batch.items()}
 
@@ -74,16 +74,16 @@ class FeatureStore:
 def write_features(
     folder: Path, about: Mapping[str, Any], batches: Iterable[Mapping[str, NDArray[Any]]], padded: Sequence[str] = ()
 ) -> None:
-    """Write a :class:`FeatureStore`, batch by batch, in bounded memory.
+    """Write a :class:`FeatureStore` batch by batch in bounded memory.
 
-    It appears under its name when it is whole; one that another process wrote meanwhile stays.
+    The store appears under its name when complete; one that another process wrote meanwhile is kept.
 
     Args:
         folder: Folder of the store.
-        about: Plain values that say what the features are made of.
+        about: Plain values that describe the features.
         batches: Name -> (B, ...).
-        padded: Names of the arrays (B, L, ...) that are padded along L; ``mask`` (B, L) is among them where there are
-            any, and tells the length of a row: up to its last True, at least 1.
+        padded: Names of the arrays (B, L, ...) padded along L; they include ``mask`` (B, L), which gives the length of
+            a row: up to its last True, at least 1.
 
     Raises:
         ValueError: The arrays of two batches differ in type or shape.
@@ -125,18 +125,18 @@ def write_features(
 
 
 class FeatureRows(Dataset[dict[str, Any]]):
-    """Rows of a table as the features of frozen towers, in place of :class:`~mmfusion.data.MultimodalDataset`.
+    """Rows of a table as features of frozen towers, instead of :class:`~mmfusion.data.MultimodalDataset`.
 
     Args:
         ids: (rows,) row ids.
-        labels: (rows,) int64 positions of the classes, -1 where a row has no label; of other tasks (rows, ...).
-        views: modality -> its stores, one per augmented view (one alone without augmentation), each with the position
-            there of every row; epoch e reads view e mod their number.
-        live: The same rows with their columns, whose tower is trained; None without columns.
-        task: What the labels are; None takes ``multiclass``.
+        labels: (rows,) int64 class indices, -1 for rows without a label; for other tasks (rows, ...).
+        views: Modality -> its stores, one per augmented view (a single one without augmentation), each with the
+            position of every row in it; epoch e uses view e mod their number.
+        live: The same rows with columns, whose tower is trained; None without columns.
+        task: Task of the labels; None means ``multiclass``.
 
     Raises:
-        ValueError: a store lacks rows.
+        ValueError: A store has too few rows.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class FeatureRows(Dataset[dict[str, Any]]):
             for store, places in stores:
                 if len(places) != len(ids) or places.max(initial=-1) >= len(store):
                     raise ValueError(
-                        f"{len(ids)} rows cannot be read at {len(places)} places of {len(store)} {side} features."
+                        f"{len(ids)} rows do not match {len(places)} positions in {len(store)} {side} features."
                     )
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -163,11 +163,11 @@ class FeatureRows(Dataset[dict[str, Any]]):
         return len(self.ids)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch comes, for the augmented view."""
+        """Set the epoch, which selects the augmented view."""
         self._epoch.fill_(int(epoch))
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        """Features of each modality, whether it is there, and the label."""
+        """Features and presence of each modality, and the label."""
         i = range(len(self))[i]
         item: dict[str, Any] = dict(self._live[i]) if self._live is not None else {}
         for side, stores in self._views.items():
@@ -179,7 +179,7 @@ class FeatureRows(Dataset[dict[str, Any]]):
         return item
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A batch: ``<modality>_features``, name -> (B, ...), ``<modality>_present`` and ``labels`` (B,)."""
+        """Collate to ``<modality>_features``, name -> (B, ...), ``<modality>_present`` and ``labels`` (B,)."""
         kept = [f"{side}_present" for side in self._views]
         kept += ["labels"] if all("labels" in item for item in items) else []
         batch: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The end of a run: the models are saved, and the best one is calibrated, measured once, and saved with its metrics."""
+"""End of a run: saves the models, then calibrates and evaluates the best one and saves it with its metrics."""
 
 import logging
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came out of a run.
+    """Result of a run.
 
     Attributes:
         folder: Run folder.
@@ -44,13 +44,13 @@ class TrainResult:
         last: Saved model of the last epoch.
         best_epoch: Number of the best epoch, from 1.
         val: Validation metrics of the best epoch; empty without validation rows.
-        test: Metrics on the test rows, taken once, of the best model; None without test rows.
+        test: Metrics of the best model on the test rows, measured once; None without test rows.
         history: Records of all epochs, as in ``metrics.jsonl``.
-        evaluation: Metrics of the best model on ``split``; None without test and validation rows, and in all processes
-            but the main one.
-        split: Rows that the best model was measured on: ``test``, else ``val``, else None.
+        evaluation: Metrics of the best model on ``split``; None without test and validation rows, and outside the
+            main process.
+        split: Split on which the best model was evaluated: ``test``, else ``val``, else None.
         tta: Whether the best model averages over test-time augmentations.
-        is_main: Whether this process is the one that writes the run folder.
+        is_main: Whether this process writes the run folder.
     """
 
     folder: Path
@@ -67,11 +67,11 @@ class TrainResult:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The best model, loaded when it is first asked for."""
+        """The best model, loaded on first access."""
         return Predictor.from_pretrained(f"local-dir:{self.best}")
 
     def summary(self) -> str:
-        """Headline metrics with their intervals, the best epoch and the folder; empty but in the main process."""
+        """Headline metrics with intervals, the best epoch and the folder; empty outside the main process."""
         if not self.is_main:
             return ""
         lines, fitted = [], None
@@ -85,7 +85,7 @@ class TrainResult:
 
 
 def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
-    """Write a model folder whole, adapters of the encoders merged into their weights."""
+    """Write a model folder, with encoder adapters merged into the weights."""
     network = predictor.network()
     plain = without_adapters(network)
     ordinary = predictor if plain is network else replace(predictor, model=plain)
@@ -94,8 +94,8 @@ def save(predictor: Predictor, folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def _decided(config: RunConfig, validation: Predictions, task: Task) -> Decisions:
-    """Operating points and the pooling of groups, from the calibrated validation rows; none of either where a row has
-    no single class.
+    """Operating points and the pooling of groups from the calibrated validation rows; empty if a row has several
+    classes.
     """
     if not task.one_class:
         return Decisions()
@@ -113,10 +113,10 @@ def finish(
     history: list[Record],
     judged_on: Sequence[str],
 ) -> TrainResult:
-    """Save the last weights; calibrate the best on the validation rows, measure them on the first split there is.
+    """Save the last weights; calibrate the best ones on the validation rows and evaluate them on the first split.
 
-    The main process alone writes; the others only say what came out. ``folder`` holds the best model, ``predictor`` has
-    the last weights, and ``rows`` are those of ``cases`` as they were opened for training.
+    Only the main process writes. ``folder`` has the best model, ``predictor`` the last weights, and ``rows`` are those
+    of ``cases`` as opened for training.
     """
     position = best_of(history, config.train.metric)
     assert position is not None
@@ -141,7 +141,7 @@ def finish(
             validation = calibrate(chosen, cases.select("val"), **choices, **inference)
             tta = chosen.tta
             chosen.decisions = _decided(config, validation, chosen.task)
-            fewest = 20 * config.privacy.min_patients  # so that no quantile is of fewer patients
+            fewest = 20 * config.privacy.min_patients  # so that every quantile covers enough patients
             chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
@@ -149,7 +149,7 @@ def finish(
                 of_splits = (cases.select(name) for name in ("train", "val"))
                 chosen.familiarity = fit_familiarity(chosen, *of_splits, **about_rows)
         if split is not None:
-            fewest = 20 * config.privacy.min_patients  # min_patients rows lie beyond each outer quantile
+            fewest = 20 * config.privacy.min_patients  # min_patients rows are beyond each outer quantile
             chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             on_bad_row = config.dataset.on_bad_row
             asked: dict[str, Any] = {"output": folder.root, "on_bad_row": on_bad_row}

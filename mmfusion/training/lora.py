@@ -1,4 +1,4 @@
-"""Low-rank adapters of the encoders (LoRA, Hu et al. 2021), through peft; a saved model has them merged."""
+"""Low-rank adapters of the encoders (LoRA, Hu et al. 2021) with peft; saved models have them merged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 from mmfusion.models import FusionModel
 from mmfusion.training.config import LoraConfig
 
-#: last part of the names of the layers that attention reads its queries and values with, in timm and transformers.
+#: Last part of the names of the query and value layers of attention in timm and transformers.
 ATTENTION = ("qkv", "query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v")
 
 
 def add_adapters(model: FusionModel, config: LoraConfig) -> None:
-    """Freeze the encoders and put low-rank adapters beside their attention layers, which alone are trained.
+    """Freeze the encoders and add trainable low-rank adapters to their attention layers.
 
-    A new adapter adds nothing: the model's output stays what it is until the first step.
+    A new adapter adds zero, so the model's output is unchanged before the first step.
 
     Raises:
         ImportError: peft is not installed.
@@ -30,13 +30,13 @@ def add_adapters(model: FusionModel, config: LoraConfig) -> None:
         raise ImportError('train.encoder_tuning lora needs peft: pip install "mmfusion[peft]".') from None
     for modality, tower in model.towers.items():
         if modality not in ("image", "text") or not any(True for _ in tower.backbone.parameters()):
-            continue  # columns have no pretrained encoder, and features computed before have none here
+            continue  # columns have no pretrained encoder, and precomputed features have no encoder here
         targets = list(_targets(tower.backbone, config.targets or ATTENTION))
         if not targets:
             linear = sorted({n.rpartition(".")[2] for n, m in tower.backbone.named_modules() if _is_adaptable(m)})
             raise ValueError(
-                f"train.encoder_tuning lora: the {modality} encoder has no layer that ends in "
-                f"{', '.join(config.targets or ATTENTION)}; name some of {', '.join(linear)} in train.lora.targets, "
+                f"train.encoder_tuning lora: the {modality} encoder has no layer with a name ending in "
+                f"{', '.join(config.targets or ATTENTION)}; set train.lora.targets to some of {', '.join(linear)}, "
                 "choose a transformer, or train.encoder_tuning full."
             )
         tower.backbone.requires_grad_(False)
@@ -49,7 +49,7 @@ def _is_adaptable(module: nn.Module) -> bool:
 
 
 def _targets(backbone: nn.Module, ends: Collection[str]) -> Iterator[str]:
-    """Names of the layers to adapt."""
+    """Names of the layers that get an adapter."""
     for name, module in backbone.named_modules():
         parent, _, last = name.rpartition(".")
         if last in ends and _is_adaptable(module):
@@ -57,15 +57,15 @@ def _targets(backbone: nn.Module, ends: Collection[str]) -> Iterator[str]:
             if getattr(holder, "q_bias", None) is not None:
                 raise ValueError(
                     f"train.encoder_tuning lora: {type(holder).__name__} reads the weights of {last!r} without calling "
-                    "it, so that an adapter there would do nothing; choose another encoder."
+                    "it, so an adapter there has no effect; choose another encoder."
                 )
             yield name
 
 
 def without_adapters(model: FusionModel) -> FusionModel:
-    """The model with its adapters merged into the weights, an ordinary one; itself where it has none.
+    """The model with adapters merged into ordinary weights; the model itself without adapters.
 
-    A copy is merged, so that training goes on with what it had.
+    The merge is done on a copy, so that training can continue.
     """
     if not any(_is_adapted(module) for module in model.modules()):
         return model

@@ -1,4 +1,4 @@
-"""Mixed pictures: two of a batch in one, by shares (mixup) or by area (CutMix); their losses are mixed alike."""
+"""Mixup and CutMix: pairs of images in a batch are blended or pasted, and their losses mixed accordingly."""
 
 import math
 import random
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch whose pictures were mixed.
+    """A batch with mixed images.
 
     Attributes:
         pixel_values: (B, 3, H, W).
-        partner: (B,) position of the sample that each one was mixed with.
-        share: What each sample keeps of its own label, in [0, 1].
+        partner: (B,) index of the sample that each one was mixed with.
+        share: (B,) weight of each sample's own label, in [0, 1].
     """
 
     pixel_values: Tensor
@@ -25,15 +25,15 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Draws how a batch is mixed, from the seed and the step alone: batches and processes of one step draw alike.
+    """Mixes batches; the draw depends only on seed and step, so all batches and processes of a step draw alike.
 
-    Each picture is mixed with its mirror in the order of those that are there; text, columns and the like stay the
-    sample's own. Where both are on, each batch takes one of them, as often as the other.
+    Each image is mixed with its counterpart in reverse order among those present; texts and columns stay unmixed. If
+    both methods are enabled, each batch uses one of them with equal probability.
 
     Attributes:
-        mixup: alpha of the Beta(alpha, alpha) distribution of the shares (Zhang et al. 2018); None is off.
-        cutmix: Likewise, of the areas (Yun et al. 2019).
-        seed: Of the run.
+        mixup: Alpha of the Beta(alpha, alpha) distribution of the weights (Zhang et al. 2018); None disables it.
+        cutmix: Alpha for the areas (Yun et al. 2019); None disables it.
+        seed: Seed of the run.
     """
 
     mixup: float | None
@@ -41,14 +41,14 @@ class Mixing:
     seed: int
 
     def __call__(self, inputs: dict[str, Tensor], step: int) -> Mixed:
-        """Mix the pictures of a collated batch.
+        """Mix the images of a collated batch.
 
         Raises:
-            ValueError: Several images per sample, or a region of interest beside the image.
+            ValueError: There are several images per sample, or a region of interest.
         """
         pixels = inputs.get("pixel_values")
         if pixels is None or pixels.ndim != 4 or "roi_values" in inputs:
-            raise ValueError("train.mixup and train.cutmix mix single images: set them to null for other inputs.")
+            raise ValueError("train.mixup and train.cutmix need single images; set them to null for other inputs.")
         rng = random.Random(f"mixing {self.seed}/{step}")
         partner = torch.arange(len(pixels), device=pixels.device)
         there = partner[inputs["image_present"]] if "image_present" in inputs else partner.clone()
@@ -65,7 +65,7 @@ class Mixing:
 
 
 def _box(height: int, width: int, area: float, rng: random.Random) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a box of this share of the area, as far as the picture reaches."""
+    """Top, bottom, left and right of a box with this share of the area, clipped to the image."""
     edges: list[int] = []
     for side in (height, width):
         centre, half = rng.uniform(0, side), side * math.sqrt(area) / 2

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which stands in for them wherever they are judged or saved."""
+"""Exponential moving average of the weights, used for validation and saving."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +15,14 @@ AVERAGE = "average.safetensors"
 
 
 class MovingAverage(TrainerCallback):
-    """The average of a module's weights and buffers over the steps of a run, by timm.
+    """Exponential moving average of a module's weights and buffers over the steps of a run (timm).
 
-    After step t (from 1) the average moves by ``1 - d`` towards the weights, d the lesser of ``decay`` and
-    (t - 1) / (t + 3): early in a run it is a mean that weighs the last quarter of the steps most, and not the weights
-    that the run began with.
+    After step t (from 1) the average moves by ``1 - d`` towards the weights, with d the smaller of ``decay`` and
+    (t - 1) / (t + 3): early in a run it weights the last quarter of the steps most instead of the initial weights.
 
     Args:
-        module: What is trained; its ``state_dict`` says what is averaged.
-        decay: d of the later steps, in (0, 1); 0.998 averages over some 500 of them.
+        module: The trained module; its ``state_dict`` is averaged.
+        decay: Value of d in later steps, in (0, 1); 0.998 averages over about 500 steps.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -31,12 +30,12 @@ class MovingAverage(TrainerCallback):
         self.average = ModelEmaV3(module, decay=decay, use_warmup=True, warmup_gamma=4.0, warmup_power=1.0)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Take in the weights of a step."""
+        """Update the average with the weights of a step."""
         self.average.update(self.module, step=state.global_step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the module hold the average; once only where blocks are nested."""
+        """Use the average in the module inside the context; nested contexts have no effect."""
         if self.is_applied:
             yield
             return
@@ -47,19 +46,19 @@ class MovingAverage(TrainerCallback):
             self._exchange()
 
     def _exchange(self) -> None:
-        """Both modules keep their tensors, as an optimizer and other processes know them, and trade their values."""
+        """Swap the values of both modules, keeping the tensors that the optimizer and other processes refer to."""
         pairs = zip(_tensors(self.module), _tensors(self.average.module), strict=True)
         for own, other in pairs:
             own.data, other.data = other.data, own.data
         self.is_applied = not self.is_applied
 
     def save(self, folder: Path) -> None:
-        """Write the average beside the weights of a resumable state."""
+        """Write the average to a checkpoint."""
         values = self.average.module.state_dict()
         save_file({name: value.contiguous() for name, value in values.items()}, folder / AVERAGE)
 
     def load(self, folder: Path) -> None:
-        """Take back what :meth:`save` wrote."""
+        """Load the average written by :meth:`save`."""
         self.average.module.load_state_dict(load_file(folder / AVERAGE))
 
 

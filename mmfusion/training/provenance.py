@@ -1,4 +1,4 @@
-"""What a trained model says about its making: the entries ``training`` and ``card`` of its ``config.json``."""
+"""Provenance of a trained model: the entries ``training`` and ``card`` of its ``config.json``."""
 
 import platform
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ PACKAGES = ("torch", "timm", "transformers", "accelerate")
 def provenance_of(
     config: RunConfig, cases: CaseTable, starts: Sequence[Start], processes: int, table: TableColumns | None = None
 ) -> dict[str, Any]:
-    """Data (rows of all splits), seed, starts of the towers, loss, number of processes, and versions of a run.
+    """Data (rows of all splits), seed, initial weights, loss, number of processes, and versions of a run.
 
-    Columns that were found are named: a saved model does not look for others. Folders, tables, groups and splits of
-    its author are not handed on; ``config.yaml`` of the run has them.
+    Selected columns are listed, so that a saved model does not search for others. Folders, tables, groups and splits
+    are not passed on; they are in the run's ``config.yaml``.
     """
     packages = {name: version(name) for name in PACKAGES}
     return {
@@ -42,7 +42,7 @@ def provenance_of(
 
 
 def card_of(config: RunConfig) -> dict[str, Any]:
-    """What the model card says, and which weights the run began with: their license holds for what comes of them."""
+    """Facts for the model card, and the initial weights of the run, whose license applies to derived weights."""
     card = asdict(config.card)
     if not is_saved(config.model.name):
         return card

@@ -1,4 +1,4 @@
-"""The rows of a run: read and checked, then opened as encoded cases or as cached features of frozen encoders."""
+"""Rows of a run: read and checked, then opened as encoded cases or as cached features of frozen encoders."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from mmfusion.training.features import FeatureRows
 
 
 def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
-    """The sound rows, each in a split; ValueError of bad rows, or of too few rows or classes to train on."""
+    """The valid rows, all with a split; ValueError for bad rows, or too few rows or classes to train on."""
     cases = read_cases(config.data, config.dataset)
-    line = check_contents(config, cases)  # before a look at every image
+    line = check_contents(config, cases)  # before every image is opened
     if PartialState().is_main_process:
         print(line)
     cases.check_labels(config.dataset)
@@ -38,11 +38,11 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     if count == 0:
         raise ValueError(f"{cases.source} has no rows of the split 'train'; it has {cases.splits or 'no rows'}.")
     if len(cases.labels) < cases.question.fewest:
-        classes = f"the training rows have one class only, {cases.labels}; two are needed"
-        named = " The classes are the names of the folders; a table with the labels is named with dataset.table."
+        classes = f"the training rows have only one class, {cases.labels}; two are needed"
+        named = " The folder names are the classes; use dataset.table for a table with the labels."
         raise ValueError(f"{cases.source}: {classes}.{named if _has_no_table(config) else ''}")
     if config.train.batch_size > count and config.train.batch_size != TrainConfig.batch_size:
-        raise ValueError(f"train.batch_size is {config.train.batch_size}, and there are only {count} training rows.")
+        raise ValueError(f"train.batch_size is {config.train.batch_size}, but there are only {count} training rows.")
     if config.train.alarm:
         check_classes(config.train.alarm, cases.labels)
     by_validation: dict[str, Any] = {
@@ -55,7 +55,7 @@ def read_training_cases(config: RunConfig, images_checked: bool) -> CaseTable:
     asked = [name for name, off in by_validation.items() if getattr(config.train, name) != off]
     if asked and "val" not in cases.splits:
         off = "null" if by_validation[asked[0]] is None else str(by_validation[asked[0]]).lower()
-        raise ValueError(f"train.{asked[0]} needs validation rows, and there are none; set it to {off}, or add some.")
+        raise ValueError(f"train.{asked[0]} needs validation rows, but there are none; set it to {off}, or add some.")
     return cases
 
 
@@ -64,16 +64,16 @@ def _has_no_table(config: RunConfig) -> bool:
 
 
 class EpochOrder(Sampler[int]):
-    """Order of the training rows in an epoch, a function of seed and epoch alone.
+    """Order of the training rows in an epoch, which depends only on seed and epoch.
 
-    Every process draws the same order and takes its share of it, so N processes with batches of B see what one process
-    with batches of N x B sees; and a resumed run goes on with the order that it left.
+    Every process draws the same order and takes its share, so N processes with batches of B see the same as one process
+    with batches of N x B, and a resumed run continues the same order.
 
     Args:
-        rows: Number of rows; as many are drawn.
+        rows: Number of rows, and of draws per epoch.
         seed: Seed of the run.
-        weights: (rows,) relative frequency of each row, drawn with replacement; None takes every row once.
-        leave_out: Number of rows to leave out of each epoch, the last ones of its order.
+        weights: (rows,) relative frequency of each row, drawn with replacement; None uses every row once.
+        leave_out: Number of rows to drop from the end of each epoch.
     """
 
     def __init__(self, rows: int, seed: int, weights: Tensor | None = None, leave_out: int = 0) -> None:
@@ -81,7 +81,7 @@ class EpochOrder(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration is for."""
+        """Set the epoch, from 0, of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -101,10 +101,10 @@ class Rows:
     """Data sets of a run.
 
     Attributes:
-        train: Training rows, augmented where the run says so.
+        train: Training rows, with the run's augmentation.
         val: Validation rows, or None without any.
         order: Order of the training rows.
-        open_rows: Opens sound rows of the table for inference; None encodes them with the processor.
+        open_rows: Opens valid rows of the table for inference; None encodes them with the processor.
     """
 
     train: MultimodalDataset | FeatureRows
@@ -113,13 +113,13 @@ class Rows:
     open_rows: Callable[[CaseTable], FeatureRows] | None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, for the order, the augmentation and the size of the images."""
+        """Set the epoch, from 0, for order, augmentation and image size."""
         self.order.set_epoch(epoch)
         self.train.set_epoch(epoch)
 
 
 def open_rows(config: RunConfig, cases: CaseTable, predictor: Predictor, processes: int) -> Rows:
-    """Open the rows of a run; with ``train.feature_cache``, what is not cached yet is computed here."""
+    """Open the rows of a run; with ``train.feature_cache``, compute missing features."""
     t, train_cases = config.train, cases.select("train")
     val_cases = cases.select("val") if "val" in cases.splits else None
     drawn: dict[str, Any] = {"augment": None if config.processor.augment == "none" else config.processor.augment}
@@ -133,7 +133,7 @@ def open_rows(config: RunConfig, cases: CaseTable, predictor: Predictor, process
     opened: Any = cached or partial(MultimodalDataset, processor=predictor.processor)
     train, val = opened(train_cases, **drawn), None if val_cases is None else opened(val_cases)
     weights = torch.as_tensor(balanced_sampler(train.labels).weights) if t.sampler == "balanced" else None
-    # a last batch of one row is none for BatchNorm
+    # BatchNorm cannot train on a last batch of one row
     left_over = processes == 1 and len(train) % t.batch_size == 1 < t.batch_size
     order = EpochOrder(len(train), config.seed, weights, leave_out=int(left_over))
     return Rows(train, val, order, cached)

@@ -1,4 +1,4 @@
-"""``train(config)``: from a table of cases to a run folder, step by step."""
+"""``train(config)``: from a table of cases to a run folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ from mmfusion.training.weights import words
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep its notes and loading bars off the screen, where each epoch has one line; errors still show."""
+    """Suppress transformers' log lines and loading bars, which would interrupt the line per epoch; errors are shown."""
     verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -56,33 +56,33 @@ def train(
     judged_on: Sequence[str] = ("test", "val"),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainResult:
-    """Train a model on a table of cases, and leave everything about it in the run folder.
+    """Train a model on a table of cases and write the run folder.
 
-    All rows are checked before training starts. Class names come from the training rows. The best epoch is chosen on
-    the validation rows by ``train.metric``; the test rows, where there are any, are looked at once, at the end.
-    Start it in several processes with ``torchrun`` and they share each step's rows; rank 0 alone writes.
+    All rows are checked before training starts. Class names come from the training rows. The best epoch is selected on
+    the validation rows by ``train.metric``; the test rows, if any, are evaluated once, at the end. Under ``torchrun``
+    several processes share the rows of each step, and only rank 0 writes.
 
     Args:
         config: The run.
-        images_checked: Whether the images are known to be sound, as those of an experiment are from its second run on.
-        judged_on: Splits that the best model may be measured on; the first that the data have is taken.
-        callbacks: Further callbacks of the transformers Trainer. One that stops it in mid-epoch has that part of an
-            epoch validated and recorded as one, and the run ends with the best epoch so far.
+        images_checked: Whether the images are known to be valid, as in an experiment after its first run.
+        judged_on: Splits to evaluate the best model on; the first one with rows is used.
+        callbacks: Additional callbacks of the transformers Trainer. If one stops training within an epoch, the partial
+            epoch is validated and recorded, and the run ends with the best epoch so far.
 
     Raises:
-        FileExistsError: the run folder holds a run, and ``train.resume`` is not set.
-        FileNotFoundError: the data, or an image, is missing.
-        ValueError: bad rows, too few rows or classes, a setting out of range, or a resumed run whose configuration or
-            data changed.
-        TypeError: a keyword that the model or the loss does not take.
-        FloatingPointError: loss, gradients or outputs became infinite or NaN.
+        FileExistsError: The run folder has a run, and ``train.resume`` is not set.
+        FileNotFoundError: The data or an image is missing.
+        ValueError: There are bad rows or too few rows or classes, a setting is out of range, or the configuration or
+            data of a resumed run changed.
+        TypeError: The model or the loss has no such keyword.
+        FloatingPointError: Loss, gradients or outputs became infinite or NaN.
     """
     registry.load_plugins(config.plugins)
     config = with_saved_columns(with_task(config))
     check_settings(config)
     folder = RunFolder(config.output)
     resuming = folder.check(config)
-    args = trainer_arguments(config, folder.states)  # joins the other processes
+    args = trainer_arguments(config, folder.states)  # initializes the process group
     is_main, processes = args.process_index == 0, args.distributed_state
 
     cases = read_training_cases(config, images_checked)
@@ -139,7 +139,7 @@ def train(
 
 
 def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor, cases: CaseTable) -> str:
-    """What is about to happen."""
+    """The first log line of a run."""
     parameters = sum(p.numel() for p in predictor.network().parameters() if p.requires_grad)
     rows = ", ".join(f"{count:,} {split}" for split, count in cases.splits.items())
     memory = ", channels_last" if predictor.channels_last else ""
@@ -150,7 +150,7 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
 
 
 def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any]) -> None:
-    """What the model cannot learn from the rows of each split, or has not learned."""
+    """Print inputs of each split that the model cannot learn or has not learned."""
     reader = replace(predictor.processor, image_size=None)
     for split in cases.splits:
         rows = opened.get(split)
@@ -166,11 +166,11 @@ def _metrics(targets: Any, raw: Any, task: Task) -> dict[str, float]:
 
 
 def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, config: RunConfig) -> None:
-    """Train, from the newest complete state where there is one; a run that had ended takes its last weights."""
+    """Train, from the newest complete checkpoint if there is one; a finished run only loads its last weights."""
     whole = checkpoints.complete(folder.states)
     is_main = trainer.is_world_process_zero()
     if is_main and (damaged := [state for state in checkpoints.states(folder.states) if state not in whole]):
-        print(f"{', '.join(map(str, damaged))} changed since the run wrote it, and is left out")
+        print(f"{', '.join(map(str, damaged))} changed since the run wrote it and is ignored")
     if not whole:
         trainer.train()
         return
@@ -178,7 +178,7 @@ def _train_or_resume(trainer: FusionTrainer, log: EpochLog, folder: RunFolder, c
     state = whole[0] if has_best else _mending(whole, folder, config.train.metric)
     saved, history = _saved(state)
     if is_main:
-        print(f"going on from {state} ({len(history)} epochs done)")
+        print(f"resuming from {state} ({len(history)} epochs done)")
         if not has_best and _is_best_epoch(saved, history, config.train.metric):
             trainer.load_state(state)
             log.on_best(history[-1])
@@ -198,21 +198,21 @@ def _saved(state: Path) -> tuple[TrainerState, list[Record]]:
 
 
 def _is_best_epoch(saved: TrainerState, history: list[Record], metric: str) -> bool:
-    """Whether a state has the weights of the best epoch."""
+    """Whether a checkpoint has the weights of the best epoch."""
     return best_of(history, metric) == len(history) - 1 and history[-1]["step"] == saved.global_step
 
 
 def _mending(states: Sequence[Path], folder: RunFolder, metric: str) -> Path:
-    """The newest state from which the best epoch, whose saved model is gone, can be had again.
+    """The newest checkpoint from which a missing best model can be trained again.
 
     Raises:
-        ValueError: All states are from after it.
+        ValueError: All checkpoints are later.
     """
     best = best_of(history := _saved(states[0])[1], metric)
     for state in states:
         if best is None or _saved(state)[0].global_step <= history[best]["step"]:
             return state
     raise ValueError(
-        f"{folder.best} is gone or damaged, and the states are from after its epoch {history[best or 0]['epoch']}; "
-        f"remove {folder.states} to train again from the start, or choose another --output."
+        f"{folder.best} is missing or damaged, and all states are later than its epoch {history[best or 0]['epoch']}; "
+        f"delete {folder.states} to train from scratch, or choose another --output."
     )

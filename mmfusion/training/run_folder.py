@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and whether a run may begin or go on in it."""
+"""The folder of a run: its paths, and whether a run may start or resume there."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +10,14 @@ from mmfusion.settings import flat
 from mmfusion.training import checkpoints
 from mmfusion.training.config import RunConfig
 
-#: keys that may differ when a run goes on: they change where and how fast it runs, not what comes out.
+#: Keys that may change when a run resumes: they affect where and how fast it runs, not its result.
 FREE_TO_CHANGE = (
     *("card.dataset", "card.intended_use", "card.license", "card.limits", "data", "output", "plugins"),
     *("train.resume", "train.save_steps", "train.trackers", "train.workers"),
 )
 
-#: keys that a run fills in, from its task and its rows, where they are at their defaults: ``with_task`` and
-#: ``with_parts`` of :mod:`mmfusion.training.build`, and :mod:`~mmfusion.training.settling`.
+#: Keys at their defaults that a run fills in from its task and rows: ``with_task`` and ``with_parts`` of
+#: :mod:`mmfusion.training.build`, and :mod:`~mmfusion.training.settling`.
 FILLED_IN = ("model.table_encoder", "model.text_encoder", "train.loss", "train.metric", "train.batch_size")
 
 
@@ -25,14 +25,14 @@ class RunFolder:
     """Paths of a run.
 
     Attributes:
-        root: the folder.
-        config: the resolved configuration, ``config.yaml``.
-        provenance: data fingerprint, rows, labels and versions, ``provenance.json``.
-        split: which row was in which split, ``split.csv``.
-        metrics: one record per epoch, ``metrics.jsonl``.
-        states: resumable states, ``checkpoints``.
-        best: saved model of the best epoch.
-        last: saved model of the last epoch.
+        root: The folder.
+        config: Resolved configuration, ``config.yaml``.
+        provenance: Data fingerprint, rows, labels and versions, ``provenance.json``.
+        split: Split of each row, ``split.csv``.
+        metrics: One record per epoch, ``metrics.jsonl``.
+        states: Resumable checkpoints, ``checkpoints``.
+        best: Saved model of the best epoch.
+        last: Saved model of the last epoch.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -42,11 +42,11 @@ class RunFolder:
         self.states, self.best, self.last = self.root / "checkpoints", self.root / "best", self.root / "last"
 
     def check(self, config: RunConfig, *, complete: bool = False) -> bool:
-        """Whether a run is to go on here (True) or to begin (False); an error where it may do neither.
+        """Whether to resume (True) or start (False) a run here; raises if neither is possible.
 
         Args:
             config: The run.
-            complete: Whether what a run fills in is filled in already, and has to be as it was.
+            complete: Whether values that a run fills in are filled in already and must be unchanged.
         """
         if self.root.exists() and not self.root.is_dir():
             raise NotADirectoryError(f"The run folder {self.root} is a file; choose another --output.")
@@ -54,8 +54,7 @@ class RunFolder:
             return False
         if not config.train.resume:
             raise FileExistsError(
-                f"{self.root} holds a run already; add --train.resume true to go on with it, "
-                "or choose another --output."
+                f"{self.root} already contains a run; resume it with --train.resume true, or choose another --output."
             )
         before = flat(_complete(read_yaml(self.config)))
         now = flat(asdict(config))
@@ -66,34 +65,34 @@ class RunFolder:
         changed = [f"{k} ({before.get(k)!r} -> {now.get(k)!r})" for k in differing if k not in free]
         if changed:
             raise ValueError(
-                f"{self.root} cannot be resumed with another configuration: {', '.join(changed)}; "
-                "set them back, or choose another --output."
+                f"{self.root} cannot be resumed with a different configuration: {', '.join(changed)}; "
+                "restore these values, or choose another --output."
             )
         return True
 
     def has_best(self) -> bool:
-        """Whether the best model is there, with the weights that it was saved with."""
+        """Whether the best model exists with unchanged weights."""
         try:
             return bool(read_json(self.best / CONFIG).get("weights_sha256") == sha256(self.best / WEIGHTS))
         except (OSError, ValueError):
             return False
 
     def check_provenance(self, provenance: dict[str, Any]) -> None:
-        """Refuse to go on with other data, or with another number of processes, whose steps would be others."""
+        """Reject other data, or another number of processes, which would change the steps."""
         if not self.provenance.exists():
             return
         before = read_json(self.provenance)
         if before.get("data_fingerprint") != provenance["data_fingerprint"]:
             raise ValueError(
-                f"{self.root} cannot be resumed: the data changed since it began "
+                f"{self.root} cannot be resumed: the data changed since it started "
                 f"(rows then {before.get('rows')}, now {provenance['rows']}); restore them, or choose another --output."
             )
         then, now = before.get("processes"), provenance["processes"]
         if then != now:
-            raise ValueError(f"{self.root} cannot be resumed with {now} process(es): it began with {then}.")
+            raise ValueError(f"{self.root} cannot be resumed with {now} process(es): it started with {then}.")
 
     def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
-        """Create the folder, write what the run is told, and clear away what a killed run left half-written."""
+        """Create the folder, write configuration and provenance, and delete leftovers of a killed run."""
         self.states.mkdir(parents=True, exist_ok=True)
         for saved in (self.best, self.last):
             recover(saved)
@@ -103,7 +102,7 @@ class RunFolder:
 
 
 def _complete(values: dict[str, Any]) -> dict[str, Any]:
-    """A written configuration, with their defaults for options that came into the library since."""
+    """A saved configuration with defaults for options added since."""
     defaults = asdict(RunConfig(data=""))
     sections = {name: default for name, default in defaults.items() if isinstance(default, dict)}
     return defaults | values | {name: {**default, **values.get(name, {})} for name, default in sections.items()}

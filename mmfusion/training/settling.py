@@ -1,4 +1,4 @@
-"""What a run's rows settle of it: columns, parts, the start of each tower; and the model that is made of all that."""
+"""Resolves settings that depend on the rows: columns, parts, initial weights; and builds the model from them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +16,13 @@ from mmfusion.training.weights import Start, encoder_weights, tower_starts
 
 @dataclass(frozen=True)
 class Settled:
-    """A run whose rows are known.
+    """A run with settings resolved from its rows.
 
     Attributes:
-        config: The run, with the parts that its rows ask for.
-        columns: The columns that the model reads.
-        told: What is to be told of the parts.
-        starts: What each tower starts from.
+        config: The run with the parts that its rows require.
+        columns: The input columns.
+        told: Log lines about the parts.
+        starts: Initial weights of each tower.
         provenance: The ``training`` entry of the saved model.
     """
 
@@ -33,7 +33,7 @@ class Settled:
     provenance: dict[str, Any]
 
     def predictor(self, cases: CaseTable, *, aux_heads: bool = False) -> Predictor:
-        """The model to train, from the run's seed; see :func:`~mmfusion.training.build.build_predictor`."""
+        """Build the model from the run's seed; see :func:`~mmfusion.training.build.build_predictor`."""
         made: dict[str, Any] = {"table": self.columns.table, "weights": encoder_weights(self.starts)}
         made |= {"provenance": self.provenance, "card": card_of(self.config)}
         set_seed(self.config.seed)
@@ -41,15 +41,15 @@ class Settled:
 
 
 def settle(config: RunConfig, cases: CaseTable, processes: int = 1) -> Settled:
-    """Settle what a run leaves open, from its rows.
+    """Resolve the settings of a run that depend on its rows.
 
     Raises:
-        ValueError: Columns that may not be inputs, or tower weights that nobody said to fetch.
+        ValueError: Columns are unsuitable, or tower weights would have to be downloaded without permission.
     """
     columns = columns_of(config, cases)
     config, told = with_parts(config, cases, columns.table)
-    if config.train.batch_size > (count := cases.splits["train"]):  # the default; a size that is given is refused
+    if config.train.batch_size > (count := cases.splits["train"]):  # only for the default; an explicit size is rejected
         config = replace(config, train=replace(config.train, batch_size=count))
-        told.append(f"there are only {count} training rows: all of them make one step (train.batch_size {count})")
+        told.append(f"only {count} training rows: using all of them in one step (train.batch_size {count})")
     starts = tower_starts(config)
     return Settled(config, columns, told, starts, provenance_of(config, cases, starts, processes, columns.table))

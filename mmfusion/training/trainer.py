@@ -1,4 +1,4 @@
-"""The transformers Trainer with our losses, parameter groups, data order, figures and states."""
+"""A transformers Trainer with this library's losses, parameter groups, data order, metrics and checkpoints."""
 
 import math
 import shutil
@@ -28,11 +28,11 @@ from mmfusion.training.rows import EpochOrder, Rows
 
 WEIGHTS = "model.safetensors"
 
-ADVICE = "training stopped before the weights moved; try a smaller train.lr, or train.precision fp32."
+ADVICE = "training stopped before the weights were updated; try a smaller train.lr, or train.precision fp32."
 
 
 def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
-    """The Trainer's arguments. Creating them joins the other processes, where torchrun started several."""
+    """Training arguments. Creating them initializes the process group under torchrun."""
     t = config.train
     precision = resolve_precision(t.precision)
     use_cpu = not has_accelerator()
@@ -61,15 +61,15 @@ def trainer_arguments(config: RunConfig, states: Path) -> TrainingArguments:
         dataloader_pin_memory=not use_cpu,
         **fixed,
     )
-    # several GPUs are used by several processes (torchrun); one process takes the first
+    # several GPUs need several processes (torchrun); one process uses the first GPU
     args._n_gpu = min(args.n_gpu, 1)
     return args
 
 
 class ModelAndLoss(nn.Module):
-    """Model and loss as the one module that the Trainer moves, wraps and saves.
+    """Model and loss as one module, for the Trainer to move, wrap and save.
 
-    Its state is what a resumed run cannot make again: all weights and buffers but those of frozen modules.
+    Its state has what a resumed run needs: all weights and buffers except those of frozen modules.
     """
 
     accepts_loss_kwargs = False
@@ -79,7 +79,7 @@ class ModelAndLoss(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> FusionOutput:
-        """The model's output on a batch; the run's own loss is taken outside, in full precision."""
+        """The model's output on a batch; the loss is computed outside, in full precision."""
         return self.model(**inputs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -89,25 +89,25 @@ class ModelAndLoss(nn.Module):
         return {n: x for n, x in super().state_dict(*args, **kwargs).items() if not n.startswith(frozen)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take back what :meth:`state_dict` gave; ValueError of another model's, or where other parts were frozen."""
+        """Load the result of :meth:`state_dict`; ValueError for another model or other frozen parts."""
         if other := sorted(state_dict.keys() ^ self.state_dict().keys()):
-            raise ValueError(f"The state to resume from holds other weights: {', '.join(other[:5])}.")
+            raise ValueError(f"The state to resume from has other weights: {', '.join(other[:5])}.")
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        result.missing_keys.clear()  # the frozen ones, of which the Trainer would warn
+        result.missing_keys.clear()  # frozen weights, about which the Trainer would warn
         return result
 
 
 class FiniteGradients(TrainerCallback):
-    """Stops before a gradient that is not finite moves the weights. With fp16, the loss scaler deals with those."""
+    """Raises before a non-finite gradient updates the weights. With fp16, the loss scaler handles those."""
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]  # clipped by now
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]  # already clipped
         if not args.fp16 and not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise FloatingPointError(f"The gradients are not finite at step {state.global_step + 1}: {ADVICE}")
 
 
 class SealStates(TrainerCallback):
-    """Marks each state as complete once every process has written its part, and deletes old ones."""
+    """Marks each checkpoint as complete after every process has written its part, and deletes old ones."""
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         args.distributed_state.wait_for_everyone()
@@ -121,24 +121,24 @@ class SealStates(TrainerCallback):
 class FusionTrainer(Trainer):
     """The transformers Trainer for a ``FusionModel``.
 
-    The gradient of a step is that of the mean loss over all rows of the step, however they are split into processes and
-    accumulated batches. (With several processes, a last step of too few rows is filled up from the epoch's beginning.)
+    The gradient of a step is that of the mean loss over all its rows, however they are split into processes and
+    accumulated batches. (With several processes, an incomplete last step is filled from the start of the epoch.)
 
     Args:
         model: A ``FusionModel``.
         loss: ``loss(output, labels)`` -> dict with ``"loss"``.
-        args: The Trainer's arguments; ``output_dir`` is the folder of the states.
-        config: Rates, decay and warm-up.
-        rows: What to train on and to measure each epoch on.
-        metrics: (labels (N,), logits (N, C)) -> name -> value, over all validation rows.
-        callbacks: Told of the Trainer's events before gradients are checked and states sealed.
-        on_loss: Called with each batch's part of a step's loss.
+        args: Training arguments; ``output_dir`` is the folder of the checkpoints.
+        config: Learning rates, decay and warm-up.
+        rows: Training and validation rows.
+        metrics: Maps (labels (N,), logits (N, C)) of all validation rows to name -> value.
+        callbacks: Called before gradients are checked and checkpoints sealed.
+        on_loss: Called with each batch's contribution to the loss of a step.
 
     Raises:
-        FloatingPointError: the loss, the gradients or a validation output are not finite.
+        FloatingPointError: The loss, the gradients or a validation output are not finite.
     """
 
-    #: compute_loss divides by the rows of the whole step itself.
+    #: compute_loss itself divides by the rows of the whole step.
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -155,7 +155,7 @@ class FusionTrainer(Trainer):
     ) -> None:
         self.config, self.rows, self.on_loss = config, rows, on_loss
         if config.compile:
-            model.compile()  # in place: names in states and files stay the same
+            model.compile()  # in place, so names in checkpoints and files stay the same
         self.pair = ModelAndLoss(model, loss)
         super().__init__(
             model=self.pair,
@@ -176,14 +176,14 @@ class FusionTrainer(Trainer):
             self.add_callback(self.average)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Give the model the moving average of its weights inside, where the run keeps one."""
+        """Use the moving average of the weights inside the context, if the run has one."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.rows.order
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over the model's own parameter groups."""
+        """AdamW over the model's parameter groups."""
         if self.optimizer is None:
             names = ("lr", "weight_decay", "encoder_lr_scale", "layer_decay")
             rates = {name: getattr(self.config, name) for name in names}
@@ -191,7 +191,7 @@ class FusionTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        """Linear warm-up, then a cosine to zero, of every group's own rate."""
+        """Linear warm-up, then cosine decay to zero, for each group's learning rate."""
         if self.lr_scheduler is None:
             warmup = math.ceil(self.config.warmup_ratio * num_training_steps)
             chosen = optimizer or self.create_optimizer()
@@ -201,7 +201,7 @@ class FusionTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This batch's part of the mean loss over the step's rows, times the processes: DDP averages over them."""
+        """This batch's share of the mean loss over the step, times the number of processes, since DDP averages."""
         labels = inputs["labels"]
         if self.mixing is None:
             output = model(**inputs)
@@ -223,7 +223,7 @@ class FusionTrainer(Trainer):
         return value
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of one batch, stopped by a loss that is not finite."""
+        """Forward and backward pass of one batch; raises if the loss is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         value = loss.item()
         if not math.isfinite(value):
@@ -232,9 +232,9 @@ class FusionTrainer(Trainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate the average of the weights, where there is one, and tell the callbacks while the model holds it.
+        """Evaluate the averaged weights, if any, and run the callbacks while the model holds them.
 
-        All processes take rank 0's buffers: each has seen other batches, so its BatchNorm differs.
+        All processes use rank 0's buffers, since BatchNorm statistics differ between them.
         """
         with self.averaged():
             if self.accelerator.num_processes > 1:
@@ -245,7 +245,7 @@ class FusionTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Tensor], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, Tensor, Tensor]:
-        """(None, raw outputs (B, W), labels (B, ...)): metrics come from all rows together."""
+        """Return (None, raw outputs (B, W), labels (B, ...)); metrics are computed over all rows together."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             raw = task_of(self.pair.model).raw(model(**inputs))
@@ -255,7 +255,7 @@ class FusionTrainer(Trainer):
         return None, raw.float(), inputs["labels"]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a state, and no pickle of the arguments beside them."""
+        """Write the weights of a checkpoint, without a pickle of the arguments."""
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
@@ -264,7 +264,7 @@ class FusionTrainer(Trainer):
                 self.average.save(folder)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Save a state; of one that there is no room for nothing stays."""
+        """Save a checkpoint; if the disk is full, leave nothing behind."""
         state = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         try:
             with room_for(state):
@@ -274,20 +274,20 @@ class FusionTrainer(Trainer):
             raise
 
     def resume(self, state: Path) -> None:
-        """Train on from a state.
+        """Resume training from a checkpoint.
 
         Raises:
-            ValueError: A file of it holds more than numbers.
+            ValueError: A file contains objects other than numbers.
         """
         if self.average is not None:
             self.average.load(state)
         try:
             self.train(resume_from_checkpoint=str(state))
         except UnpicklingError:
-            raise ValueError(f"{state} holds more than numbers; remove it to go on from an earlier state.") from None
+            raise ValueError(f"{state} has objects other than numbers; delete it to resume an earlier state.") from None
 
     def load_state(self, state: Path) -> None:
-        """Take the weights of a state, without training on."""
+        """Load the weights of a checkpoint without resuming."""
         self.pair.load_state_dict(load_file(state / WEIGHTS))
         if self.average is not None:
             self.average.load(state)

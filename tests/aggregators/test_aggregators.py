@@ -212,5 +212,5 @@ def test_wrong_values_are_told(name, kwargs, words):
 def test_wrong_shapes_are_told():
     with pytest.raises(ValueError, match=r"takes x \(B, S, D\), got \(2, 12\)"):
         create("mean")(torch.randn(2, D))
-    with pytest.raises(ValueError, match=r"A mask of \(2, 5\) does not fit"):
+    with pytest.raises(ValueError, match=r"A mask of \(2, 5\) does not match"):
         create("mean")(torch.randn(2, 4, D), torch.ones(2, 5))

@@ -59,9 +59,9 @@ def test_every_spelling_is_the_same_model(run: Path) -> None:
     ("name", "told"),
     [
         ("runs/second", "'runs/second': there is no such folder; a model on the Hub is 'hf-hub:runs/second'"),
-        ("runs", "'runs': runs holds no saved model"),
-        (Path("gone"), "'gone': there is no folder gone"),
-        ("local-dir:gone", "'local-dir:gone': there is no folder gone"),
+        ("runs", "'runs': runs has no saved model"),
+        (Path("gone"), "'gone': the folder gone does not exist"),
+        ("local-dir:gone", "'local-dir:gone': the folder gone does not exist"),
     ],
 )
 def test_what_is_no_model_is_told(run: Path, name: str | Path, told: str) -> None:
@@ -74,7 +74,7 @@ def test_a_folder_that_has_the_name_of_shipped_weights(run: Path) -> None:
     with warnings.catch_warnings(action="error"):
         assert resolve_artifact(name).parent.name == "checkpoints"
     run.rename(name)
-    with pytest.warns(UserWarning, match=rf"'{name}' is taken as the folder .*best; the package's weights"):
+    with pytest.warns(UserWarning, match=rf"'{name}' refers to the folder .*best; to load the package's weights"):
         assert resolve_artifact(name) == Path(name, "best")
     # where a name may be an architecture, the folder takes nothing over
     assert mmfusion.create_model(name).num_classes == 7
@@ -120,7 +120,7 @@ def test_a_dry_run_lists_and_sends_nothing(
     assert 'from_pretrained("hf-hub:org/name")' in plan.card
     assert cli.main(["push", "--model", "runs/first", "--repo", "org/name", "--dry_run"]) == 0
     printed = capsys.readouterr().out
-    assert f"{sum(plan.files.values()):,} bytes" in printed and "licence: cc-by-4.0" in printed
+    assert f"{sum(plan.files.values()):,} bytes" in printed and "license: cc-by-4.0" in printed
     assert printed.endswith("nothing was sent (dry_run)\n")
 
 

@@ -65,7 +65,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     # a private repository looks to a stranger as if it were not there
     refused = client(LOAD.format(name="org/name"))
     assert refused.stderr.splitlines()[-1] == (
-        "FileNotFoundError: 'hf-hub:org/name': there is no such repository, or it is private; check the name, or "
+        "FileNotFoundError: 'hf-hub:org/name': the repository does not exist or is private; check the name, or "
         "log in with `hf auth login` and a token from the Hub's settings, or set HF_TOKEN."
     )
     loaded = client(LOAD.format(name="org/name"), token=TOKEN)
@@ -81,7 +81,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     assert float(client(LOAD.format(name="org/name"), token=TOKEN).stdout) == total(saved) != before
     assert float(client(LOAD.format(name=f"org/name@{first}"), token=TOKEN).stdout) == before
     missing = client(LOAD.format(name="org/name@v9"), token=TOKEN)
-    assert "the repository has no revision 'v9'; leave it out" in missing.stderr.splitlines()[-1]
+    assert "the repository has no revision 'v9'; remove it" in missing.stderr.splitlines()[-1]
 
     seen = len(hub.requests_seen)
     offline = client(LOAD.format(name="org/name"), HF_HUB_OFFLINE="1")
@@ -89,7 +89,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     nowhere = client(LOAD.format(name="org/name"), cache="empty", HF_HUB_OFFLINE="1")
     assert "it is not in the cache, and HF_HUB_OFFLINE is set" in nowhere.stderr.splitlines()[-1]
     unreachable = client(LOAD.format(name="org/name"), cache="empty", HF_ENDPOINT="http://127.0.0.1:9")
-    assert "it is not in the cache, and the Hub cannot be reached" in unreachable.stderr.splitlines()[-1]
+    assert "it is not in the cache, and the Hub is unreachable" in unreachable.stderr.splitlines()[-1]
 
 
 def test_a_download_that_breaks_off_loads_nothing_and_goes_on(
@@ -127,7 +127,7 @@ def test_repositories_that_are_no_saved_models(
     push = ["push", "--model", f"local-dir:{saved}", "--repo", "org/name"]
     refused = client(*push)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "there is no token to push with; log in with `hf auth login`" in refused.stderr
+    assert "there is no access token; log in with `hf auth login`" in refused.stderr
     nowhere = client(*push, token=TOKEN, HF_ENDPOINT="http://127.0.0.1:9")
     assert nowhere.returncode == 2 and len(nowhere.stderr.splitlines()) == 1
     assert "org/name: the Hub cannot be reached" in nowhere.stderr

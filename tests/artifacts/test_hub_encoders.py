@@ -59,7 +59,7 @@ def test_encoders_of_both_libraries_are_fetched_once(hub: Hub, client: Callable[
         assert len(hub.requests_seen) == seen
     assert f'"source": "hf-hub:org/timm@{sha}", "license": "mit", "gated": false' in loaded.stdout
     card = (tmp_path / "transformers" / "README.md").read_text()
-    assert "licence cc-by-nc-nd-4.0, gated: its terms have to be accepted on its page" in card
+    assert "license cc-by-nc-nd-4.0, gated: accept its terms on its page" in card
 
     # without weights the configuration alone is fetched, and the numbers are random
     hub.requests_seen.clear()
@@ -76,14 +76,14 @@ def test_what_cannot_be_had_is_told_at_once(hub: Hub, client: Callable[..., obje
     code = BUILD.format(name="hf-hub:org/vit", weights="'default'", folder=tmp_path / "model")
     away = client(code, cache="empty", HF_ENDPOINT="http://127.0.0.1:9")
     message = away.stderr.strip().splitlines()[-1]
-    assert "'hf-hub:org/vit': it is not in the cache, and the Hub cannot be reached; connect once" in message
+    assert "'hf-hub:org/vit': it is not in the cache, and the Hub is unreachable; connect once" in message
     offline = client(code, cache="empty", HF_HUB_OFFLINE="1")
     assert "it is not in the cache, and HF_HUB_OFFLINE is set" in offline.stderr.splitlines()[-1]
     repository.private = True
-    assert "there is no such repository, or it is private" in client(code).stderr.splitlines()[-1]
+    assert "the repository does not exist or is private" in client(code).stderr.splitlines()[-1]
     assert client(code, token=TOKEN).returncode == 0
     repository.commits[repository.refs["main"]].pop("model.safetensors")
     none = client(code, token=TOKEN, cache="other")
     assert "has no model.safetensors; weights in other files" in none.stderr.splitlines()[-1]
     unnamed = client(code.replace("org/vit", "no/such/name"))
-    assert "'no/such/name' is no name of a repository; write org/name." in unnamed.stderr.splitlines()[-1]
+    assert "'no/such/name' is not a repository name; write org/name." in unnamed.stderr.splitlines()[-1]

@@ -140,16 +140,16 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 #: change -> what is said of it. Whoever made them may have written files.json anew.
 ATTACKS: dict[str, tuple[Change, str]] = {
-    "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "0 to 512 is taken"),
+    "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "expected 0 to 512"),
     "fewer layers": (
         lambda c: text_config(c).update(num_hidden_layers=500),
         "many times the size of model.safetensors",
     ),
     "width": (lambda c: text_config(c).update(hidden_size=60_000), "many times the size of model.safetensors"),
-    "pixels": (lambda c: c["processor"].update(image_size=10**9), "0 to 4,096 is taken"),
-    "classes": (lambda c: c["model"].update(num_classes=10**12), "0 to 100,000 is taken"),
-    "negative": (lambda c: c["model"].update(dim=-1), "0 to 65,536 is taken"),
-    "word pieces": (lambda c: text_config(c).update(vocab_size=10**9), "0 to 4,000,000 is taken"),
+    "pixels": (lambda c: c["processor"].update(image_size=10**9), "expected 0 to 4,096"),
+    "classes": (lambda c: c["model"].update(num_classes=10**12), "expected 0 to 100,000"),
+    "negative": (lambda c: c["model"].update(dim=-1), "expected 0 to 65,536"),
+    "word pieces": (lambda c: text_config(c).update(vocab_size=10**9), "expected 0 to 4,000,000"),
     "encoder": (lambda c: c["model"].update(image_encoder="vit_giant_patch14_224"), "many times the size"),
     "type": (lambda c: text_config(c).update(hidden_size="big"), "'hidden_size' expected int"),
     "activation": (lambda c: text_config(c).update(hidden_act="none such"), "KeyError 'none such'"),
@@ -176,7 +176,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
                 "log_prior": [0, -(10**400)],
             }
         ),
-        "prior_strength and log_prior are a number and 2",
+        "prior_strength and log_prior must be a number and 2",
     ),
     "threshold": (
         lambda c: c.update(
@@ -188,10 +188,10 @@ ATTACKS: dict[str, tuple[Change, str]] = {
         "entry 'decisions'",
     ),
     "template": (lambda c: c["processor"].update(text_template="," * 2_000_000), "longer than 10,000 characters"),
-    "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path out of its folder"),
-    "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000 is taken"),
-    "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion reads"),
-    "depth": (nest, "is nested more than 40 deep"),
+    "long path": (lambda c: text_config(c).update(vocab_file="../" + "a" * 5000), "a path outside its folder"),
+    "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000"),
+    "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
+    "depth": (nest, "is nested more than 40 levels deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
     "network": (lambda c: text_config(c).update(model_type="dpt", backbone="a/b"), "'dpt', which is not supported"),
@@ -213,10 +213,10 @@ def test_a_large_or_deep_file_is_not_read(folder: Path) -> None:
     (folder / "files.json").unlink()
     with (folder / "config.json").open("r+b") as file:
         file.truncate(6 << 30)  # sparse
-    with pytest.raises(ValueError, match="6,442,450,944 bytes, and at most 33,554,432 are read"):
+    with pytest.raises(ValueError, match="6,442,450,944 bytes; at most 33,554,432 are allowed"):
         load_model(folder)
     (folder / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ValueError, match="nested too deep"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         load_model(folder)
     (folder / "config.json").write_text('{"n": ' + "9" * 5000 + "}")
     with pytest.raises(ValueError, match=r"config\.json is not readable JSON"):
@@ -248,9 +248,9 @@ def test_the_network_is_closed_to_the_thread_that_builds(folder: Path, monkeypat
         socket.create_connection(("127.0.0.1", 9), timeout=1)
 
     monkeypatch.setattr(transformers.AutoConfig, "for_model", ask)
-    with pytest.raises(ValueError, match=r"config\.json: .*asked for the network"):
+    with pytest.raises(ValueError, match=r"config\.json: .*tried to use the network"):
         load_model(folder)
-    with no_network(), pytest.raises(OSError, match="asked for the network"):
+    with no_network(), pytest.raises(OSError, match="tried to use the network"):
         socket.getaddrinfo("localhost", 80)
     assert socket.getaddrinfo("127.0.0.1", 80)
 

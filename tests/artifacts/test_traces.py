@@ -89,12 +89,12 @@ def test_a_push_is_stopped_and_what_is_let_through_is_told(named: Path, no_netwo
     with pytest.raises(ValueError, match=r"a name in config\.json, card, limits: 'Dr Weber'.*--force"):
         push(PushConfig(str(named), "org/name"))
     plan = push(PushConfig(str(named), "org/name", dry_run=True))
-    assert "it would be stopped (--force) by" in plan.summary() and "'Dr Weber'" in plan.summary()
-    with pytest.raises(PermissionError, match="no token"):  # which is asked for last
+    assert "--force would be needed because of" in plan.summary() and "'Dr Weber'" in plan.summary()
+    with pytest.raises(PermissionError, match="no access token"):  # which is asked for last
         push(PushConfig(str(named), "org/name", force=True))
     card = contents(named, "org/name", traces_in(named))["README.md"]
     assert isinstance(card, bytes)
-    assert "with `--force`, although its texts hold: a path in config.json, card, limits; a name in" in card.decode()
+    assert "with `--force` although its texts contain: a path in config.json, card, limits; a name in" in card.decode()
     (named / "README.md").write_text("my own words")
     card = contents(named, "org/name", traces_in(named))["README.md"]
     assert isinstance(card, bytes) and card.startswith(b"my own words\n\nPublished with --force: a path in config.json")
@@ -110,7 +110,7 @@ def test_an_export_is_stopped(named: Path, tmp_path: Path, monkeypatch: pytest.M
         export_model(named, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     export_model(named, tmp_path / "out", force=True)
-    assert "with `--force`, although its texts hold: a path" in (tmp_path / "out" / "README.md").read_text()
+    assert "with `--force` although its texts contain: a path" in (tmp_path / "out" / "README.md").read_text()
     assert '"model.onnx"' in (tmp_path / "out" / "files.json").read_text()
 
 

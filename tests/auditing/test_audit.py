@@ -106,7 +106,7 @@ def test_clean_data(rows: Rows, write: Write) -> None:
 def test_duplicate_id(rows: Rows, write: Write) -> None:
     rows.append({**rows[of_split(rows, "train")[0]], "split": "test"})
     finding = the(look(write(rows)), "duplicate_id")
-    assert finding.severity == "error" and "0 of the ids have two labels, 1 lie in two splits" in finding.message
+    assert finding.severity == "error" and "0 of the ids have two labels, 1 are in two splits" in finding.message
     assert finding.rows == [f"{rows[-1]['image']} (row 241)"]
 
 
@@ -360,7 +360,7 @@ PLACES = ("across_splits", "across_labels", "in_a_split", "in_a_group")
 
 
 def test_unknown_split(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one of auto, drawn, random"):
+    with pytest.raises(ValueError, match="supports auto, drawn, random"):
         AuditConfig(str(tmp_path), split="rows")
 
 

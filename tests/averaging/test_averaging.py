@@ -226,6 +226,6 @@ def test_command(runs: list[str], toy: Path, tmp_path: Path, capsys) -> None:
     options = ["--models", json.dumps(runs[:3]), "--output", str(tmp_path / "second"), "--data", str(toy)]
     assert cli.main(["soup", *options, "--method", "uniform", "--metric", "nll"]) == 0
     said = capsys.readouterr().out
-    assert said.count("in the soup") == 3 and "measured again" in said
+    assert said.count("in the soup") == 3 and "recomputed" in said
     assert cli.main(["soup", "--models", *runs[:2], "--output", str(out)]) == 2
     assert "not empty" in capsys.readouterr().err

@@ -248,7 +248,7 @@ def test_split_then_audit(capsys, tmp_path):
     dataset = ("--dataset.group_column", "patient_id")
     out = str(tmp_path / "folds.csv")
     assert cli.main(["split", "--data", str(data), "--output", out, "--folds", "4", *dataset]) == 0
-    assert "groups stay whole" in capsys.readouterr().out
+    assert "groups, none divided" in capsys.readouterr().out
     fails(capsys, "split", "--data", str(data), "--output", out, *dataset)
     fold = ("--dataset.split_table", out, "--dataset.fold_column", "fold", "--dataset.folds", "{test: [0], val: [1]}")
     assert cli.main(["audit", "--data", str(data), "--output", str(tmp_path / "audit"), *fold, *dataset]) == 0

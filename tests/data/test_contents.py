@@ -47,4 +47,4 @@ def test_a_label_that_the_model_does_not_know_is_told_once(folder: Path) -> None
         cases.resolve()
     told = str(error.value).splitlines()[1:]
     assert "  label 'x' in 2 rows: unknown label; the model knows nevus, y" in told
-    assert told[-1] == "  dataset.label_map names these classes as the model does: {x: ...}"
+    assert told[-1] == "  dataset.label_map maps these labels to the classes of the model: {x: ...}"

@@ -79,8 +79,8 @@ def test_slices_are_ordered_by_a_column(root: Callable[..., Path]) -> None:
     cases = read_cases(root(t=table), DatasetConfig(study_column="study", slice_column="z"))
     assert cases.frame["image"].tolist() == [("b.png", "a.png", "c.png")]
     assert _problems(cases) == [
-        (4, "the slice number is missing or no number", 1),
-        (5, "the study has this slice number already, in row 3", 1),
+        (4, "the slice number is missing or not a number", 1),
+        (5, "duplicate slice number in this study, first in row 3", 1),
     ]
 
 
@@ -104,7 +104,7 @@ def test_a_bad_slice_is_one_problem_and_the_study_goes_on(root, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         kept = cases.resolve("skip")
     assert kept.frame["image"].tolist() == [("s_9.png", "s_10.png"), ("t_1.png",)]
-    assert "its case goes on without it" in caplog.text and "left out" not in caplog.text
+    assert "its case is kept without it" in caplog.text and "dropped" not in caplog.text
     assert kept.problems == []
     # in a prediction the study is read as well, and the others' problems stay their own
     rows = AllRows(cases, Processor(labels=["x", "y"], image_size=8))
@@ -115,10 +115,10 @@ def test_a_study_without_a_single_good_slice_is_a_bad_case(root: Callable[..., P
     folder = root(t=SLICES, absent=("t_1.png",))
     (folder / "t_2.png").write_bytes(b"no picture")
     cases = check_images(read_cases(folder, DatasetConfig(study_column="study")), progress=False)
-    assert cases.problems[-1].message == "none of its images can be used" and cases.problems[-1].part_of is None
+    assert cases.problems[-1].message == "none of its images is usable" and cases.problems[-1].part_of is None
     assert cases.resolve("skip").frame["id"].tolist() == ["A"]
     rows = AllRows(cases, Processor(labels=["x", "y"], image_size=8))
-    with pytest.raises(ValueError, match="none of its images can be used"):
+    with pytest.raises(ValueError, match="none of its images is usable"):
         rows[1]
 
 
@@ -133,9 +133,9 @@ def test_rows_of_a_study_have_to_agree(root: Callable[..., Path]) -> None:
         d2.png,D,,"""
     cases = read_cases(root(t=table), DatasetConfig(study_column="study"))
     assert [m for _, m, part in _problems(cases) if part is None] == [
-        "the rows of a study have to agree, and these have x, y",
-        "the rows of a study have to agree, and these have train, test",
-        "the row names no study",
+        "the rows of a study must agree, but these have x, y",
+        "the rows of a study must agree, but these have train, test",
+        "the row has no study",
     ]
     assert cases.resolve("skip").frame["image"].tolist() == [("d1.png", "d2.png")]
 
@@ -156,14 +156,14 @@ def test_views_as_rows(root: Callable[..., Path], caplog: pytest.LogCaptureFixtu
     assert "1 studies have none of the views t1, t2" in caplog.text
     assert cases.layout == "views"
     assert cases.frame["image"].tolist() == [("1t1.png", "1t2.png"), (None, "2t2.png"), ("4t1.png", None)]
-    assert _problems(cases) == [(6, "the study has this view already, in row 5", 5)]
+    assert _problems(cases) == [(6, "duplicate view in this study, first in row 5", 5)]
     batch = _batch(cases)
     assert batch["pixel_values"].shape == (3, 2, 3, 8, 8)
     assert batch["view_mask"].tolist() == [[True, True], [False, True], [True, False]]
     assert batch["image_present"].all() and not batch["pixel_values"][1, 0].any()
     everything = read_cases(root(t=VIEWS), DatasetConfig(study_column="patient", view_column="sequence"))
     assert everything.frame["image"].tolist()[2] == ("3s.png", None, None)
-    with pytest.raises(ValueError, match=r"no row of t.csv has sequence 'T9'; there are space, t1, t2"):
+    with pytest.raises(ValueError, match=r"no row of t.csv has sequence 'T9'; available: space, t1, t2"):
         read_cases(root(t=VIEWS), DatasetConfig(study_column="patient", view_column="sequence", views=["T9"]))
 
 
@@ -258,7 +258,7 @@ def test_regions_of_interest(root: Callable[..., Path]) -> None:
     assert cases.regions == {1: (2, 3, 10, 11), 5: (0, 0, 99, 9)}
     assert [(row, message.split(":")[0].split(" (")[0]) for row, message, _ in _problems(cases)] == [
         (3, "the region is empty"),
-        (4, "four numbers are needed, or none"),
+        (4, "expected four numbers or none"),
         (5, "the region of interest"),
     ]
     batch = _batch(cases)
@@ -276,7 +276,7 @@ def test_a_region_is_widened_to_a_square_within_the_image() -> None:
     assert region_box((2, 8, 12, 10), (24, 20)) == (2, 4, 12, 14)
     assert region_box((0, 0, 10, 2), (24, 20)) == (0, 0, 10, 10)
     assert region_box((1, 1, 24, 5), (24, 20)) == (1, 0, 24, 20)
-    with pytest.raises(ValueError, match="does not lie in the image"):
+    with pytest.raises(ValueError, match="is not inside the image"):
         region_box((0, 0, 30, 5), (24, 20))
 
 
@@ -333,7 +333,7 @@ def test_labels_from_a_second_table_and_splits_from_folds(root: Callable[..., Pa
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ("study,label\nA,x\nA,y", r"study 'A' in rows 1 and 2; dataset.join_on needs one row a value"),
+        ("study,label\nA,x\nA,y", r"study 'A' in rows 1 and 2; values of dataset.join_on must be unique"),
         ("patient,label\nA,x", r"targets.csv has no column 'study' \(dataset.join_on\)"),
     ],
 )
@@ -346,22 +346,22 @@ def test_a_second_table_that_cannot_be_joined(root: Callable[..., Path], targets
 def test_a_broken_line_of_the_second_table_is_a_broken_row(root: Callable[..., Path]) -> None:
     folder = root(rows="image,study\na1.png,A\nb1.png,B", targets="study,label\nA,x\nB,y,z")
     cases = read_cases(folder, DatasetConfig(table="rows.csv", labels_table="targets.csv", join_on="study"))
-    assert _problems(cases) == [(2, "targets.csv, row 2: the line has 3 cells and the header 2", None)]
+    assert _problems(cases) == [(2, "targets.csv, row 2: the line has 3 cells, but the header 2", None)]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"study_column": "s", "view_columns": ["a", "b"]}, "do not go together"),
-        ({"slice_column": "z"}, "dataset.slice_column needs dataset.study_column"),
+        ({"study_column": "s", "view_columns": ["a", "b"]}, "cannot be combined"),
+        ({"slice_column": "z"}, "dataset.slice_column requires dataset.study_column"),
         ({"max_slices": 0, "study_column": "s"}, "max_slices=0"),
-        ({"views": ["t1"], "study_column": "s"}, "dataset.views needs dataset.view_column"),
-        ({"roi_columns": ["a", "b"]}, "roi_columns are four"),
-        ({"view_columns": ["a", "a"]}, "names one thing twice"),
+        ({"views": ["t1"], "study_column": "s"}, "dataset.views requires dataset.view_column"),
+        ({"roi_columns": ["a", "b"]}, "roi_columns needs four"),
+        ({"view_columns": ["a", "a"]}, "has duplicate names"),
         ({"study_column": "study"}, r"no column 'study' \(dataset.study_column\)"),
         ({"view_columns": ["t1", "t2"]}, r"no column 't1' \(dataset.view_columns\), 't2'"),
-        ({"join_on": "a"}, "labels_table and dataset.join_on go together"),
-        ({"fold_column": "label"}, "go together"),
+        ({"join_on": "a"}, "labels_table and dataset.join_on must be given together"),
+        ({"fold_column": "label"}, "must be given together"),
         ({"fold_column": "nofold", "folds": {"test": [0]}}, r"no column 'nofold' \(dataset.fold_column\)"),
         ({"fold_column": "label", "folds": {"final": ["x"]}}, "unknown split 'final'"),
         ({"fold_column": "label", "folds": {"test": ["x"], "val": ["x"]}}, "fold x is in test and in val"),

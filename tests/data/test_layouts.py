@@ -78,8 +78,8 @@ def test_one_hot_labels(tmp_path: Path) -> None:
     cases = read_cases(tmp_path, DatasetConfig(preset="isic2018"))
     assert cases.frame["label"].tolist() == ["MEL", "NV", None, None]
     assert messages(cases) == [
-        "2 label columns are 1 (MEL, NV), where one has to be",
-        "no label column is 1, where one has to be",
+        "2 label columns are 1 (MEL, NV), but exactly one must be",
+        "no label column is 1, but exactly one must be",
     ]
     assert cases.metadata == []  # the answer is no input
     assert cases.frame["group"].isna().all()
@@ -98,14 +98,14 @@ def test_one_hot_labels(tmp_path: Path) -> None:
     images = DatasetConfig(image_root="../ISIC2018_Task3_Training_Input")
     with pytest.raises(ValueError, match=r"dataset\.preset isic2018"):
         read_cases(table, images)
-    with pytest.raises(ValueError, match=r"The columns MEL, NV, .* dataset\.label_columns names them"):
+    with pytest.raises(ValueError, match=r"The columns MEL, NV, .* name them in dataset\.label_columns"):
         read_cases(table.rename(table.with_name("truth.csv")), images)
 
 
 def test_a_label_column_that_is_one_of_several_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "t.csv").write_text("text,MEL,NV,BCC\na,1,0,0\nb,0,1,0\nc,0,0,1\nd,0,1,0\n")
     config = DatasetConfig(label_column="MEL", categorical_columns=["text"])
-    told = "'MEL' is one of 3 that look like one class each (MEL, NV, BCC): it tells MEL from all others"
+    told = "'MEL' is one of 3 that look like one class each (MEL, NV, BCC): it only separates MEL from the others"
     assert read_cases(tmp_path, config).labels == ["0", "1"]
     assert told in caplog.text and "dataset.label_columns reads all of them" in caplog.text
     caplog.clear()
@@ -119,7 +119,7 @@ def test_a_table_in_two_folders_below_is_not_guessed(tmp_path: Path) -> None:
     for name in ("test", "train"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "t.csv").write_text("image,label\n,x\n")
-    with pytest.raises(ValueError, match=r"holds test/t\.csv and train/t\.csv; say which one in dataset\.table"):
+    with pytest.raises(ValueError, match=r"has test/t\.csv and train/t\.csv; select one with dataset\.table"):
         read_cases(tmp_path, DatasetConfig(table="t.csv"))
     assert len(read_cases(tmp_path, DatasetConfig(table="train/t.csv"))) == 1
 
@@ -146,7 +146,7 @@ def test_paths_with_folders_are_looked_for_by_their_ends(tmp_path: Path) -> None
     assert cases.frame["image"].tolist()[:3] == ["scans/p1/t2/1.png", "scans/p2/t2/1.png", "other/p2/t2/2.png"]
     several, part, address = messages(cases)
     assert "scans/p1/t2/1.png and scans/p2/t2/1.png" in several and "does not exist" in part
-    assert "not fetched from addresses" in address
+    assert "not downloaded from URLs" in address
 
 
 def test_links_are_followed_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_links_are_followed_where_that_is_asked_for(tmp_path: Path) -> None:
     (data / "images").mkdir(parents=True)
     (data / "images" / "one.png").symlink_to(tmp_path / "store" / "one.png")
     (data / "t.csv").write_text("image,label\none.png,x\n")
-    assert "a link that leads out" in messages(read_cases(data))[0]
+    assert "a link out" in messages(read_cases(data))[0]
     assert "dataset.follow_links true" in messages(read_cases(data))[0]
     assert messages(read_cases(data, DatasetConfig(follow_links=True))) == []
     classes = tmp_path / "classes"
@@ -181,7 +181,7 @@ def test_patients_below_classes_are_groups(tmp_path: Path, caplog: pytest.LogCap
     assert "1 files are not read" in told and ".docx" in told and "1 hidden folders" in told and "patients" in told
     assert read_cases(tmp_path, DatasetConfig(group_column="none")).frame["group"].isna().all()
     picture(tmp_path / "train/mel/p2/1.png")  # one patient under two classes
-    with pytest.raises(ValueError, match="Which folders are the classes"):
+    with pytest.raises(ValueError, match="Cannot tell which folders are the classes"):
         read_cases(tmp_path)
 
 
@@ -309,7 +309,7 @@ def test_ids_that_lost_their_zeros_name_the_file_that_has_them(tmp_path: Path) -
         picture(tmp_path / "images" / f"{i:05d}.png")
     (tmp_path / "cases.csv").write_text("image,label\n7,a\n12.0,b\n13,b\n")
     lost, decimal, absent = messages(read_cases(tmp_path))
-    assert "images/00007.png does: ids were read as numbers and lost their zeros" in lost
+    assert "images/00007.png does: leading zeros of the ids were lost" in lost
     assert "00012.png" in decimal and absent.endswith(str(tmp_path))
 
 
@@ -350,7 +350,7 @@ def test_parts_of_a_table_as_the_hub_has_them(tmp_path: Path, caplog: pytest.Log
     (tmp_path / "x.png").unlink()
     with caplog.at_level(logging.WARNING):
         cases = read_cases(tmp_path)
-    assert "3 Parquet files are read as one table: train 2, validation 1 rows" in caplog.text
+    assert "3 Parquet files read as one table: train 2, validation 1 rows" in caplog.text
     assert cases.frame[["label", "split"]].values.tolist() == [["a", "train"], ["b", "train"], ["b", "val"]]
     seen = [Image.open(cases.image_root / name).getpixel((0, 0))[0] for name in cases.frame["image"]]
     assert seen == [0, 1, 2] and messages(check_images(cases)) == []
@@ -371,7 +371,7 @@ def test_columns_have_the_names_that_the_data_set_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (["nevus", "Nevus", "melanoma"], "case or spaces alone: 'Nevus' and 'nevus'"),
+        (["nevus", "Nevus", "melanoma"], "in case or spaces: 'Nevus' and 'nevus'"),
         (["bcc", "b cc"], "case or spaces"),
         ([f"{0.1 + 0.37 * i:.2f}" for i in range(40)], "40 different numbers (0.1 to 14.53)"),
         ([str(i) for i in range(30)], "30 different numbers"),
@@ -436,7 +436,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     found = walk(tmp_path)
     assert found.images == ["a.png"]
     assert found.notes() == [
-        "1 files are not read, since their suffix is none of an image (1 .xyz)",
+        "1 files are not read: not the suffix of an image (1 .xyz)",
         "2 hidden folders are not read (.git, __MACOSX)",
     ]
 

@@ -112,7 +112,7 @@ def test_a_series_lies_in_the_order_of_its_positions(tmp_path: Path) -> None:
     shown = open_pictures([tmp_path / "S"], several=True)
     assert [picture.getpixel((0, 0))[0] for picture in shown] == [0, 21, 42]  # of 0, 200 and 400 in 0 to 2416
     assert [p.getpixel((0, 0))[0] for p in open_pictures([tmp_path / "S"], several=True, slices="1:")] == [0, 23]
-    with pytest.raises(ValueError, match=r"S cannot be decoded: it holds 3 slices.*dataset\.slice takes one"):
+    with pytest.raises(ValueError, match=r"S cannot be decoded: it has 3 slices.*dataset\.slice selects one"):
         open_image(tmp_path / "S")
     (tmp_path / "t.csv").write_text("image,study,label\nS/a0,x,a\nS/a1,x,a\nS/a2,x,a\n")
     cases = read_cases(tmp_path, DatasetConfig(study_column="study", image_root="."))
@@ -227,8 +227,8 @@ def test_volumes_are_studies_and_one_slice_is_a_picture(tmp_path: Path) -> None:
     assert middle.shape == (3, 8, 8) and middle.equal(item(slice=2)["pixel_values"])
     found = check_images(read_cases(tmp_path), progress=False).problems
     assert {problem.kind for problem in found} == {ProblemKind.UNREADABLE_IMAGE}
-    assert "dataset.slice takes one (0 to 4, or middle)" in found[0].message
-    with pytest.raises(ValueError, match=r"dataset\.slices is all, start:stop:step"):
+    assert "dataset.slice selects one (0 to 4, or middle)" in found[0].message
+    with pytest.raises(ValueError, match=r"dataset\.slices must be all, start:stop:step"):
         DatasetConfig(slices="1-5")
 
 

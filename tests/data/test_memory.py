@@ -50,7 +50,7 @@ def test_image_paths(toy: Path, frame: pd.DataFrame, tmp_path: Path, monkeypatch
         assert cases.problems == [] and cases.image_root == toy
         assert cases.frame["image"].tolist() == frame["image"].tolist()
     outside = read_cases(absolute, DatasetConfig(image_root=str(tmp_path)))
-    assert "below the image root" in outside.problems[0].message
+    assert "inside the image root" in outside.problems[0].message
 
 
 def test_cells_are_texts_as_in_a_file() -> None:

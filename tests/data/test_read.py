@@ -199,18 +199,18 @@ def test_all_missing_columns_are_named_at_once(table: Callable[..., Path]) -> No
         "cases.csv has no column 'picture' (dataset.image_column), 'dx' (dataset.label_column), "
         "'key' (dataset.id_column), 'lesion' (dataset.group_column), 'site' (dataset.text_template); "
         "it has image, label, age, sex, patient, split, text. "
-        "Name the right column in the option given, or add the column."
+        "Name the right column with the option shown, or add the column."
     )
 
 
 def test_a_template_does_not_tell_the_label(table: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match="names 'label'; it may name metadata columns"):
+    with pytest.raises(ValueError, match="names 'label'; it may name only metadata"):
         read_cases(table(*GOOD), DatasetConfig(text_template="{age}, {label}"))
 
 
 def test_image_file_missing(table: Callable[..., Path]) -> None:
     cases = read_cases(table(*GOOD, "gone.jpg,nv,1,male,p5,train,"))
-    assert _bad(cases) == [(5, "image", f"the image file does not exist below {cases.image_root}")]
+    assert _bad(cases) == [(5, "image", f"the image file does not exist in {cases.image_root}")]
 
 
 def test_images_that_cannot_be_decoded(table: Callable[..., Path]) -> None:
@@ -244,13 +244,13 @@ def test_paths_outside_the_image_root(tmp_path: Path) -> None:
     ]
     (root / "t.csv").write_text("image,label\n" + "".join(f"{path},x\n" for path in paths))
     cases = read_cases(root)
-    below = f"the path must lie below the image root {root} (dataset.image_root), without '..'"
-    follow = "dataset.follow_links true follows it"
+    below = f"the path must be inside the image root {root} (dataset.image_root), without '..'"
+    follow = "set dataset.follow_links true to follow it"
     assert _bad(cases) == [
         (2, "image", below),
         (3, "image", below),
-        (4, "image", f"the file is a link that leads out of the image root {root}; {follow}"),
-        (5, "image", f"the folder 'sub' is a link that leads out of the image root {root}; {follow}"),
+        (4, "image", f"the file is a link out of the image root {root}; {follow}"),
+        (5, "image", f"the folder 'sub' is a link out of the image root {root}; {follow}"),
         (6, "image", below),
         (8, "image", below),
     ]
@@ -273,7 +273,7 @@ def test_an_image_root_that_is_a_link_must_be_named(tmp_path: Path) -> None:
 def test_a_row_without_image_is_good_if_it_has_text(table: Callable[..., Path]) -> None:
     root = table(*GOOD, ",nv,,,p5,train,Only text.", ",nv,,,p6,train,", ",nv,33,,p7,train,", "nan,nv,,,p8,train,NaN")
     cases = read_cases(root)
-    nothing = "neither an image nor a text"
+    nothing = "neither image nor text"
     assert _bad(cases) == [(6, "text", nothing), (7, "text", nothing), (8, "text", nothing)]
     assert cases.problems[0].id == "row-6"
     assert cases.frame.loc[5, ["id", "image", "text"]].tolist() == ["row-5", None, "Only text."]
@@ -293,8 +293,11 @@ def test_labels_missing_and_unknown(table: Callable[..., Path]) -> None:
 
 def test_a_class_without_training_rows(table: Callable[..., Path]) -> None:
     cases = read_cases(table(*GOOD, "e.jpg,bcc,1,male,p5,val,", "f.jpg,bcc,1,male,p6,test,"))
-    message = "unknown label: no training row has it, only"
-    assert _bad(cases) == [(5, "label", f"{message} val"), (6, "label", f"{message} test")]
+    message = "unknown label: in no training row, only in"
+    assert _bad(cases) == [
+        (5, "label", f"{message} val"),
+        (6, "label", f"{message} test"),
+    ]
     assert cases.labels == ["mel", "nv"]
 
 
@@ -320,28 +323,28 @@ def test_duplicate_and_missing_ids(table: Callable[..., Path]) -> None:
 def test_splits_unknown_missing_and_by_other_names(table: Callable[..., Path]) -> None:
     root = table(*GOOD, "e.jpg,nv,1,male,p5,Validation,", "f.jpg,nv,1,male,p6,holdout,")
     cases = read_cases(root)
-    assert _bad(cases) == [(6, "split", "unknown split; the splits are train, val, test")]
+    assert _bad(cases) == [(6, "split", "unknown split; expected train, val or test")]
     assert cases.splits == {"train": 2, "val": 2, "test": 1}
     table(*GOOD, "e.jpg,nv,1,male,p5,,")
-    assert _bad(read_cases(root)) == [(5, "split", "missing split; the splits are train, val, test")]
+    assert _bad(read_cases(root)) == [(5, "split", "missing split; expected train, val or test")]
 
 
 def test_a_group_on_both_sides_is_a_warning(table: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
     root = table(*GOOD, "e.jpg,nv,1,male,p1,test,", "f.jpg,nv,1,male,p1,test,")
     cases = read_cases(root, DatasetConfig(group_column="patient"))
-    assert _bad(cases) == [(5, "patient", "the group lies in train and in test: a leak between splits")]
+    assert _bad(cases) == [(5, "patient", "the group is in train and in test: a leak between splits")]
     assert cases.problems[0].warning and cases.problems[0].value == "p1"
     with caplog.at_level(logging.WARNING):
         assert len(cases.resolve("fail")) == 6
-    assert "row 5 (e.jpg), patient 'p1': the group lies in train and in test" in caplog.text
+    assert "row 5 (e.jpg), patient 'p1': the group is in train and in test" in caplog.text
 
 
 def test_broken_lines_lose_no_other_row(table: Callable[..., Path]) -> None:
     root = table(GOOD[0], "b.jpg,mel,50,female,p2,train,Itches, and bleeds.", GOOD[2], "d.jpg,mel,6")
     cases = read_cases(root)
     assert _bad(cases) == [
-        (2, "line", "the line has 8 cells and the header 7"),
-        (4, "line", "the line has 3 cells and the header 7"),
+        (2, "line", "the line has 8 cells, but the header 7"),
+        (4, "line", "the line has 3 cells, but the header 7"),
     ]
     assert cases.resolve("skip").frame["id"].tolist() == ["a.jpg", "c.jpg"]
 
@@ -356,10 +359,8 @@ def test_fail_lists_everything_in_one_message(table: Callable[..., Path]) -> Non
     with pytest.raises(ValueError) as error:
         read_cases(root).resolve("fail")
     lines = str(error.value).splitlines()
-    assert lines[0] == (
-        "cases.csv: 30 problems in 30 of 34 rows; correct them, or leave those rows out with --on-bad-row skip:"
-    )
-    assert lines[1] == f"  row 5 (gone0.jpg), image 'gone0.jpg': the image file does not exist below {root}"
+    assert lines[0] == ("cases.csv: 30 problems in 30 of 34 rows; fix them, or drop those rows with --on-bad-row skip:")
+    assert lines[1] == f"  row 5 (gone0.jpg), image 'gone0.jpg': the image file does not exist in {root}"
     assert len(lines) == 22 and lines[-1] == "  ... and 10 more"
 
 
@@ -371,14 +372,14 @@ def test_skip_leaves_out_exactly_the_bad_rows(table: Callable[..., Path], caplog
         kept = cases.resolve("skip")
     assert kept.frame.index.tolist() == [1, 2, 3, 4, 6]
     assert kept.problems == [] and len(cases) == 6
-    assert [record.getMessage() for record in caplog.records] == ["cases.csv: left out 1 of 6 rows: 5"]
+    assert [record.getMessage() for record in caplog.records] == ["cases.csv: dropped 1 of 6 rows: 5"]
 
 
 def test_resolve_refuses(table: Callable[..., Path]) -> None:
     cases = read_cases(table("gone.jpg,nv,1,male,p5,train,"))
-    with pytest.raises(ValueError, match="no row is left of 1"):
+    with pytest.raises(ValueError, match="none of 1 rows is usable"):
         cases.resolve("skip")
-    with pytest.raises(ValueError, match="'fail' or 'skip', not 'ignore'"):
+    with pytest.raises(ValueError, match="'fail' or 'skip', got 'ignore'"):
         cases.resolve("ignore")
 
 
@@ -441,7 +442,7 @@ def test_an_open_quote(tmp_path: Path) -> None:
     """It takes none of the 20,000 rows after it along."""
     (tmp_path / "t.csv").write_text('image,label\n"a.jpg,x\n' + "b.jpg,y\n" * 20_000)
     cases = read_cases(tmp_path, DatasetConfig(id_column="image"))
-    assert len(cases) == 20_001 and str(cases.problems[0]).endswith("line: a quote is left open")
+    assert len(cases) == 20_001 and str(cases.problems[0]).endswith("line: a quote is not closed")
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:
@@ -463,11 +464,11 @@ def test_a_byte_order_mark_and_windows_line_ends(table: Callable[..., Path]) -> 
 def test_where_there_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_cases(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="holds neither a table"):
+    with pytest.raises(FileNotFoundError, match="has no table"):
         read_cases(tmp_path)
     (tmp_path / "a.csv").write_text("image,label\n")
     (tmp_path / "b.csv").write_text("image,label\n")
-    with pytest.raises(ValueError, match=r"holds 2 tables \(a.csv, b.csv\); name the one to read with dataset.table"):
+    with pytest.raises(ValueError, match=r"has 2 tables \(a.csv, b.csv\); select one with dataset.table"):
         read_cases(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"c.csv does not exist; the folder has a.csv, b.csv."):
         read_cases(tmp_path, DatasetConfig(table="c.csv"))

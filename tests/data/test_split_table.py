@@ -79,7 +79,7 @@ def test_folds(root: Path) -> None:
     [
         (lambda t: t.assign(label=["b", *t["label"][1:]]), "1 of 40 rows have another label or group (the first: '0.p"),
         (lambda t: t.assign(patient="p"), "40 of 40 rows have another label or group"),
-        (lambda t: t.iloc[3:], "3 rows are gone (the first: '0.png')"),
+        (lambda t: t.iloc[3:], "3 rows are missing (the first: '0.png')"),
     ],
 )
 def test_changed_rows_are_refused_in_one_line(root: Path, edit: Callable, words: str) -> None:
@@ -101,7 +101,7 @@ def test_a_new_row_is_a_bad_row(root: Path) -> None:
     Image.new("L", (8, 8)).save(root / "images" / "new.png")
     change(root, lambda table: pd.concat([table, table.iloc[:1].assign(image="new.png")]))
     cases = read(root)
-    with pytest.raises(BadRowsError, match=r"row 41 \(new.png\), split: split.csv has no such id"):
+    with pytest.raises(BadRowsError, match=r"row 41 \(new.png\), split: the id is not in split.csv"):
         cases.resolve("fail")
     assert len(cases.resolve("skip")) == 40
 
@@ -149,7 +149,7 @@ def test_bad_tables(root: Path, content: str, words: str) -> None:
 
 
 def test_no_such_table_and_no_writing_over(root: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"split\.csv .* is neither here nor below"):
+    with pytest.raises(FileNotFoundError, match=r"split\.csv .* is neither in the working"):
         read(root)
     draw(root, root / "split.csv", CONFIG)
     with pytest.raises(FileExistsError, match="choose another --output"):

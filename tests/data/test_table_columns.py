@@ -63,7 +63,7 @@ def test_a_cell_that_is_no_finite_number_is_missing_and_told(table: TableColumns
     found = table.encode_columns({"age": [cell, "50"], "sex": [None, None]})
     assert np.isnan(found.numeric_values[0, 0]) and found.numeric_values[1, 0] == 50
     (line,) = found.notices.lines()
-    assert line == f"age: 1 of 2 rows have something that is no number, read as missing (e.g. {str(cell)!r})"
+    assert line == f"age: 1 of 2 rows have a value that is not a number, read as missing (e.g. {str(cell)!r})"
 
 
 def test_unseen_values_and_far_numbers_are_counted(table: TableColumns) -> None:
@@ -93,11 +93,11 @@ def test_json_round_trip_and_what_is_refused(table: TableColumns) -> None:
     assert TableColumns.from_dict(plain) == table
     for change, message in (
         (lambda d: d["numeric"][0].update(scale=0.0), "scale above 0"),
-        (lambda d: d["numeric"][0].update(mean=math.inf), "no finite number"),
+        (lambda d: d["numeric"][0].update(mean=math.inf), "not a finite number"),
         (lambda d: d["numeric"][0].update(edges=[1.0, 1.0]), "must increase"),
         (lambda d: d["numeric"][0].pop("low"), "low"),
         (lambda d: d["categorical"][0].update(values=["b", "a"]), "sorted"),
-        (lambda d: d["categorical"][0].update(name="age"), "different names"),
+        (lambda d: d["categorical"][0].update(name="age"), "unique names"),
         (lambda d: d.pop("numeric"), "numeric"),
     ):
         broken = json.loads(json.dumps(plain))
@@ -111,7 +111,7 @@ def test_few_or_equal_numbers_still_make_a_column() -> None:
     assert (lone.mean, lone.scale, lone.low, lone.high) == (7.0, 1.0, 5.0, 9.0)
     mostly_zero = NumericColumn.fit("x", ["0"] * 90 + [str(i) for i in range(1, 11)], np.arange(100), 5)
     assert mostly_zero.low == 0 and mostly_zero.high == 6 and mostly_zero.scale > 0
-    with pytest.raises(ValueError, match="holds no number"):
+    with pytest.raises(ValueError, match="has no number"):
         NumericColumn.fit("x", ["a", None], np.arange(2), 5)
 
 

@@ -167,7 +167,7 @@ def test_the_artefact_keeps_it(tmp_path):
     for prior in ([0.0], [0.0, float("inf")], None):
         wrong = {"temperature": 1.0, "fitted_on": "val", "n": 9, "prior_strength": 0.5, "log_prior": prior}
         path.write_text(json.dumps({**config, "calibration": wrong}))
-        with pytest.raises(ValueError, match="prior_strength and log_prior are a number and 2"):
+        with pytest.raises(ValueError, match="prior_strength and log_prior must be a number and 2"):
             load_model(tmp_path / "with")
 
 

@@ -165,7 +165,7 @@ def test_missing_modalities_are_measured_on_the_same_rows(root, run, metrics):
 def test_validation_rows_are_others_than_those_measured(root, run, capsys):
     argv = ["evaluate", "--model", f"local-dir:{run}", "--data", str(root), "--validation", "--split", "all"]
     assert cli.main(argv) == 2
-    assert "among those of --split all" in capsys.readouterr().err
+    assert "part of --split all" in capsys.readouterr().err
 
 
 def test_an_unknown_column_is_named(root, run, capsys):
@@ -192,7 +192,7 @@ def test_page_of_figures_alone(page, metrics, root, run, tmp_path):
     found = Evaluation.from_dict(plain)
     about = {"title": "<i>mine</i>", "command": "mmfusion evaluate"}
     text = write_report(predictor, found, cases_of(root), tmp_path, **about).read_text()
-    for sentence in ("None were asked for", "no validation rows", "Not asked for", "There are none", "&lt;i&gt;mine"):
+    for sentence in ("Not requested", "no validation rows", "Not requested", "There are none", "&lt;i&gt;mine"):
         assert sentence in text
 
 

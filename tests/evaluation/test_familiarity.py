@@ -90,5 +90,5 @@ def test_file_holds_no_row_and_is_checked(model, tmp_path):
     (folder / FAMILIARITY).write_bytes((folder / FAMILIARITY).read_bytes()[:-1])
     with pytest.raises(ValueError, match="not the file"):
         mmfusion.Predictor.from_pretrained(folder)
-    with pytest.raises(ValueError, match="without what tells familiar cases"):
+    with pytest.raises(ValueError, match="without a familiarity detector"):
         Predictor(model[1].model, model[1].processor).predict([{"age": 3}], refuse_unfamiliar=0.01)

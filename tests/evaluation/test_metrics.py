@@ -86,8 +86,8 @@ def test_calibration_error_against_a_loop():
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        ([], np.empty((0, 2)), "no labelled rows"),
-        ([0, 1], [[0.5, 0.5], [math.nan, 0.5]], "1 of 2 rows are not finite, the first is row 1"),
+        ([], np.empty((0, 2)), "no labeled rows"),
+        ([0, 1], [[0.5, 0.5], [math.nan, 0.5]], "1 of 2 rows are not finite, first in row 1"),
         ([0, 2], [[0.5, 0.5], [0.5, 0.5]], "from 0 to 1"),
         ([0, -1], [[0.5, 0.5], [0.5, 0.5]], "from 0 to 1"),
         ([0], [[2.0, 3.0]], "sum to 1"),

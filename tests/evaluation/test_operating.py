@@ -56,7 +56,7 @@ def test_threshold_is_the_best_that_keeps_the_rule(text):
 
 @pytest.mark.parametrize("text", ["sensitivity=0.9", "sensitivity>=90", "alarms<=100", "ppv>=0.5"])
 def test_other_rules_are_refused(text):
-    with pytest.raises(ValueError, match="a rule is"):
+    with pytest.raises(ValueError, match="rules are"):
         Rule.parse(text)
 
 
@@ -64,7 +64,7 @@ def test_other_rules_are_refused(text):
 def test_a_prevalence_is_of_classes(config):
     own = {"model": [], "data": ""} if config is EvaluateConfig else {}
     assert config(**own, prevalence=0.1, alarm=["mel"]).prevalence == 0.1
-    with pytest.raises(ValueError, match="name them"):
+    with pytest.raises(ValueError, match="set them with"):
         config(**own, prevalence=0.1)
 
 

@@ -75,10 +75,10 @@ def test_csv(rows, tmp_path):
     ("column", "message"),
     [
         ("gender", "no column 'gender'"),
-        ("sex:10", "no numbers"),
-        ("age:x", "above 0 wide"),
-        ("age:-1", "above 0 wide"),
-        ("id", "240 different values"),
+        ("sex:10", "not numeric"),
+        ("age:x", "must be above 0"),
+        ("age:-1", "must be above 0"),
+        ("id", "240 distinct values"),
     ],
 )
 def test_columns_that_part_nothing(rows, column, message):

@@ -118,4 +118,4 @@ def test_experiments_compare_by_it() -> None:
     _, bad = results = compare_rows(experiment, plan, given, {})
     assert bad.figures["mcc"].verdict == bad.figures["worst_class"].verdict == "worse"
     text = markdown(experiment, results)
-    assert "| row | MCC | accuracy |" in text and "| missed |" in text and "## MCC, beside good" in text
+    assert "| row | MCC | accuracy |" in text and "| missed |" in text and "## MCC vs. good" in text

@@ -58,7 +58,7 @@ def test_a_study_and_its_second_start(
     printed = capsys.readouterr().out + done.summary()
     text = (output / "results.md").read_text()
     assert text in printed and "[8/8] fusion=gated, seed 1: balanced_accuracy" in printed
-    assert "beside base: not judged: fewer than 3 seeds." in text and "Two seeds say little" in text
+    assert "vs. base: not judged: fewer than 3 seeds." in text and "Two seeds show little" in text
     table, runs = pd.read_csv(output / "results.csv"), pd.read_csv(output / "runs.csv")
     assert len(table) == 4 * len(HEADLINE) and len(runs) == 8
     own = runs[runs["row"] == "fusion=gated"]["accuracy"]
@@ -80,7 +80,7 @@ def test_a_study_and_its_second_start(
     assert [result.figures for result in compare(study).results] == before
     assert trained == [str(output / "runs/base/seed-1")]
     assert " left" not in capsys.readouterr().out  # the finished runs tell no pace, and nothing follows the new one
-    with pytest.raises(ValueError, match=r"cannot be resumed with another configuration: train\.lr"):
+    with pytest.raises(ValueError, match=r"cannot be resumed with a different configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
     # nor are runs on other data taken for finished
     other = tmp_path / "other"
@@ -88,7 +88,7 @@ def test_a_study_and_its_second_start(
     table = pd.read_csv(other / "cases.csv", keep_default_na=False)
     table.loc[0, "text"] = "a word more"
     table.to_csv(other / "cases.csv", index=False)
-    with pytest.raises(ValueError, match=r"holds runs on other data \(37 rows then, 37 now, or other labels"):
+    with pytest.raises(ValueError, match=r"has runs on other data \(37 rows then, 37 now, or other labels"):
         compare(replace(study, data=str(other)))
 
 
@@ -153,7 +153,7 @@ def test_each_hospital_is_left_out_in_turn(study: ExperimentConfig, toy: Path, t
         assert set(patients) == {"train", "val", "test"}
         assert not (patients["train"] | patients["val"]) & patients["test"]
     text = Path(study.output, "results.md").read_text()
-    assert "## hospital left out of the training" in text and f"| north | {counts['north']} | **base** (base) |" in text
+    assert "## hospital left out of training" in text and f"| north | {counts['north']} | **base** (base) |" in text
     csv = pd.read_csv(Path(study.output, "results.csv"))
     north = csv[(csv["left_out"] == "north") & (csv["metric"] == "accuracy")].iloc[0]
     told = pd.read_csv(next(Path(study.output).glob("runs/*/*/fold-north/predictions.csv")))
@@ -170,10 +170,10 @@ def test_each_hospital_is_left_out_in_turn(study: ExperimentConfig, toy: Path, t
     ("change", "message"),
     [
         ({"metric": "acuracy"}, "metric must be one of accuracy, "),
-        ({"seeds": [1, 1]}, "seeds must be different numbers"),
-        ({"jobs": 0}, "jobs and replicates are at least 1"),
-        ({"alarm": ["cancer"]}, "alarm: the model knows no class 'cancer'"),
-        ({"alarm": ["a"], "benefit_thresholds": [1.0]}, "benefit_thresholds lie between 0 and 1"),
+        ({"seeds": [1, 1]}, "seeds must be distinct numbers"),
+        ({"jobs": 0}, "jobs and replicates must be at least 1"),
+        ({"alarm": ["cancer"]}, "alarm: the model has no class 'cancer'"),
+        ({"alarm": ["a"], "benefit_thresholds": [1.0]}, "benefit_thresholds must be between 0 and 1"),
         ({"vary": {"model.fusion": ["gatde"]}}, "Unknown fusion 'gatde'; did you mean 'gated'"),
         ({"vary": {"train.loss": ["focl"]}}, "Unknown loss 'focl'; did you mean 'focal'"),
         ({"vary": {"train.epochs": [0]}}, "train.epochs must be at least 1; got 0."),

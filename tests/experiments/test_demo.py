@@ -39,7 +39,7 @@ def test_fusion_beats_both_modalities(tmp_path, capsys, caplog, monkeypatch):
     }
     assert accuracy["fusion"] > max(accuracy["image"], accuracy["text"]) + 0.1
     assert str(tmp_path / "demo" / "report.md") in text
-    assert not [record for record in caplog.records if "does not read" in record.getMessage()]
+    assert not [record for record in caplog.records if "model ignores" in record.getMessage()]
     for kind in demo.MODELS:
         assert (tmp_path / "demo" / kind / "roc.png").is_file()
         with (tmp_path / "demo" / kind / "predictions.csv").open() as file:

@@ -79,7 +79,7 @@ def test_failed_seeds_and_rows_are_left_out() -> None:
     _, partly, failed = compare_rows(ExperimentConfig(run=RUN, replicates=50), rows("a", "b", "c"), given, {})
     assert partly.seeds == [1] and partly.figures["accuracy"].difference == 0
     assert failed.figures == {} and failed.seeds == []
-    with pytest.raises(ValueError, match="No run of the base row 'a' was finished"):
+    with pytest.raises(ValueError, match="No run of the base row 'a' has finished"):
         compare_rows(ExperimentConfig(run=RUN), rows("a", "b"), {"a": {}, "b": base}, {})
 
 

@@ -52,7 +52,7 @@ def test_differences_are_paired_by_row_and_patient(tmp_path: Path, capsys: pytes
 
     assert main(["compare", "--runs", *runs, "--output", str(tmp_path / "again"), "--replicates", "400"]) == 0
     printed = capsys.readouterr().out
-    assert "The same 60 rows" in printed and "draws of whole groups (20)" in printed
+    assert "The same 60 rows" in printed and "resamples of whole groups (20)" in printed
     shown = f"{figure.difference:+.3f} | {ends[0]:+.3f} to {ends[1]:+.3f} | better"
     assert f"| accuracy | {right['a'].mean():.3f} | {right['b'].mean():.3f} | {shown}" in printed
     for folder in ("out", "again"):
@@ -64,13 +64,13 @@ def test_differences_are_paired_by_row_and_patient(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda folder: write(folder, 1, ids=58), "was measured on other rows than .*: 2 are in one of them alone"),
-        (lambda folder: write(folder, 1, flipped=2), "disagree on what is true of 2 rows, such as 'r0': b, and a"),
-        (lambda folder: folder.mkdir(), "has no predictions.csv; name folders of mmfusion train"),
+        (lambda folder: write(folder, 1, ids=58), "was evaluated on other rows than .*: 2 are in only one of them"),
+        (lambda folder: write(folder, 1, flipped=2), "have different labels for 2 rows, such as 'r0': b, and a"),
+        (lambda folder: folder.mkdir(), "has no predictions.csv; use folders of mmfusion train"),
         (lambda folder: None, "does not exist, nor its predictions.csv"),
-        (lambda folder: (write(folder, 1), edit(folder, "p_b", "p_c", "\nx,b", "\nx,c"))[0], "tells a, c apart"),
+        (lambda folder: (write(folder, 1), edit(folder, "p_b", "p_c", "\nx,b", "\nx,c"))[0], "has the classes a, c"),
         (lambda folder: (write(folder, 1), edit(folder, "patient 0", "patient 1"))[0], "has other groups than"),
-        (lambda folder: (write(folder, 1), edit(folder, "true_label", "x"))[0], "does not say what is true"),
+        (lambda folder: (write(folder, 1), edit(folder, "true_label", "x"))[0], "has no true labels"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -94,11 +94,11 @@ def edit(folder: Path, *pairs: str) -> None:
 
 def test_options_that_only_training_reads_are_refused(tmp_path: Path) -> None:
     runs = [write(tmp_path / name, 1) is not None and str(tmp_path / name) for name in "ab"]
-    with pytest.raises(ValueError, match="by their predictions alone, without seeds, data; on other data, measure"):
+    with pytest.raises(ValueError, match="by their predictions only, without seeds, data; for other data, evaluate"):
         mmfusion.compare("data", runs=runs, seeds=[1])
-    with pytest.raises(ValueError, match="Two different runs at least"):
+    with pytest.raises(ValueError, match="At least two different runs"):
         mmfusion.compare(runs=[runs[0], runs[0]])
-    with pytest.raises(ValueError, match=r"Missing run\.data: neither"):
+    with pytest.raises(ValueError, match=r"Missing run\.data: set"):
         mmfusion.compare(vary={"model.fusion": ["add"]})
 
 

@@ -92,13 +92,13 @@ def test_runs_go_seed_by_seed_and_fold_by_fold() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "no row beside its base"),
-        ({"vary": {"train.lr": [1e-3]}}, "no row beside its base"),
-        ({"vary": {"model.fusoin": ["add"]}}, "'model.fusoin' is no setting; did you mean 'fusion'"),
-        ({"vary": {"train.lr": [0.1]}, "rows": {"lr=0.1": {"train.lr": 0.2}}}, "Two rows of the study are called"),
+        ({}, "no row besides its base"),
+        ({"vary": {"train.lr": [1e-3]}}, "no row besides its base"),
+        ({"vary": {"model.fusoin": ["add"]}}, "Unknown setting 'model.fusoin'; did you mean 'fusion'"),
+        ({"vary": {"train.lr": [0.1]}, "rows": {"lr=0.1": {"train.lr": 0.2}}}, "Two rows of the experiment are named"),
         (
             {"rows": {"a/b": {"train.lr": 0.2}, "a b": {"train.lr": 0.3}}},
-            "The rows 'a/b' and 'a b' of the study would share a folder",
+            "The rows 'a/b' and 'a b' would share a folder",
         ),
         ({"rows": {"ä": {"train.lr": 0.2}}}, "would share a folder"),
         ({"vary": {"train.lr": [0.1]}, "base": {"model.text_encoder": "none"}}, "set baselines: false"),

@@ -35,14 +35,12 @@ def test_folds_are_pooled_and_the_card_says_so(toy: Path, tmp_path: Path) -> Non
     assert found.figures["macro_auroc"] == pytest.approx(roc_auc_score(truth, p, multi_class="ovr"))
     assert found.bootstrap.groups == 20  # patients 0 to 18, and the first row, which is in no group
     assert found.intervals["accuracy"].low < found.figures["accuracy"] < found.intervals["accuracy"].high
-    told = (
-        "figures of 3 models together, each trained without a fold and tested on it. The saved weights are those of one"
-    )
+    told = "metrics are pooled over 3 models, each trained without one fold and tested on it."
     again = Evaluation.from_dict(found.to_dict())
     assert again.pooled == found.pooled and told in again.markdown()
-    assert "seed 2, tested on fold 1; there, on 12 rows, they have accuracy 0.750." in again.markdown()
+    assert "seed 2, tested on fold 1, where, on 12 rows, they have accuracy 0.750." in again.markdown()
     (seed / "fold-0" / "predictions.csv").unlink()
     with pytest.raises(ValueError, match="fold-0 is not finished"):
         pooled(seed / "fold-1", own)
-    with pytest.raises(ValueError, match="lies in no seed-S/fold-F"):
+    with pytest.raises(ValueError, match="is not a seed-S/fold-F"):
         pooled(tmp_path, own)

@@ -76,7 +76,7 @@ def test_a_stopped_sweep_ends_like_one_that_was_not(
     before = len(runs)
     sweep(config(tmp_path / "stopped", toy))
     assert len(runs) == before
-    with pytest.raises(ValueError, match=r"holds another sweep \(seed differ\)"):
+    with pytest.raises(ValueError, match=r"has another sweep \(different: seed\)"):
         sweep(config(tmp_path / "stopped", toy, seed=1))
 
 
@@ -86,7 +86,7 @@ def test_a_stopped_sweep_ends_like_one_that_was_not(
         ({"space": {}}, "The sweep has no space"),
         ({"space": {"train.lr": {"low": 0.0, "high": 1.0, "log": True}}}, "space.train.lr must be a list of choices"),
         ({"space": {"train.lr": {"low": 2.0, "high": 1.0}}}, "space.train.lr must be a list of choices"),
-        ({"space": {"train.lrr": [1.0]}}, "'train.lrr' is no setting"),
+        ({"space": {"train.lrr": [1.0]}}, "Unknown setting 'train.lrr'"),
         ({"space": {"model.fusion": ["concat", "gatde"]}}, "Unknown fusion 'gatde'"),
         ({"trials": 0}, "trials must be at least 1"),
         ({"metric": "acc"}, "metric must be one of"),

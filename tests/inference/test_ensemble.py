@@ -111,7 +111,7 @@ def test_commands(names: list[str], toy: Path, tmp_path: Path, capsys, monkeypat
     assert figures["calibration"] is None
     for option in ("--report", "--missing_modality"):
         assert cli.main(["evaluate", "--model", *names, "--data", data, option]) == 2
-        assert "looks into one model" in capsys.readouterr().err
+        assert "needs a single model" in capsys.readouterr().err
     assert cli.main(["explain", "--model", names[0], "--data", data, "--rows", "none"]) == 2
 
 
@@ -129,7 +129,7 @@ def test_what_is_refused(names: list[str], toy: Path, tmp_path: Path) -> None:
     together = mmfusion.Predictor.from_pretrained(names)
     with pytest.raises(ValueError, match="ensemble of 3"):
         together.explain({"text": "red"})
-    with pytest.raises(ValueError, match="looks into one model"):
+    with pytest.raises(ValueError, match="needs a single model"):
         measure(together, read_cases(toy), missing_modality=True)
 
 
@@ -146,13 +146,13 @@ def test_the_folder_of_an_ensemble(names: list[str], tmp_path: Path) -> None:
     # it may be moved; where one model is meant it names them
     moved = folder.rename(tmp_path / "moved")
     assert np.array_equal(values(Predictor.from_pretrained(moved).predict(rows)), expected)
-    with pytest.raises(ValueError, match=r"is an ensemble; name one of its members, such as .*moved/members/one"):
+    with pytest.raises(ValueError, match=r"is an ensemble; use one of its members, such as .*moved/members/one"):
         mmfusion.create_model(moved)
     write_json(moved / "ensemble.json", {"format_version": 2, "members": ["members/one", "members/two"]})
-    with pytest.raises(ValueError, match="has format_version 2, this mmfusion reads 1; update mmfusion"):
+    with pytest.raises(ValueError, match="has format_version 2, this mmfusion supports 1; update it"):
         Predictor.from_pretrained(moved)
     write_json(moved / "ensemble.json", {"members": ["members/one", "../one"]})
-    with pytest.raises(ValueError, match="lists no two members, as folders below it"):
+    with pytest.raises(ValueError, match="must list at least two subfolders"):
         Predictor.from_pretrained(moved)
 
 
@@ -164,4 +164,4 @@ def test_commands_take_the_folder_of_an_ensemble(
     assert cli.main(["predict", *given, str(tmp_path / "p.csv")]) == 0
     assert cli.main(["evaluate", *given, str(tmp_path / "v")]) == 0
     assert cli.main(["evaluate", *given, str(tmp_path / "r"), "--report"]) == 2
-    assert "evaluate the models of an ensemble one by one" in capsys.readouterr().err
+    assert "evaluate the members of an ensemble separately" in capsys.readouterr().err

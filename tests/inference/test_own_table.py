@@ -57,7 +57,7 @@ def test_columns_of_other_names_give_the_same(own: Path, tmp_path: Path, predict
     assert [each["probability"] for each in found] == pytest.approx(right["probability"].tolist(), rel=1e-4)
     given = DatasetConfig(columns=NAMES, label_column="label")
     pd.testing.assert_frame_equal(right, mmfusion.predict(own / "other.csv", model=[MODEL], dataset=given))
-    with pytest.raises(ValueError, match="A row has 'age', and columns takes 'Age' for it"):
+    with pytest.raises(ValueError, match="A row has 'age', but columns maps 'Age' to it"):
         predictor.predict([rows[0] | {"age": 50}])
     with pytest.raises(ValueError, match="'aeg'; did you mean"):
         mmfusion.Predictor.from_pretrained(MODEL, columns={"aeg": "Age"})
@@ -68,7 +68,7 @@ def test_what_is_lacking_is_told(own: Path, caplog: pytest.LogCaptureFixture) ->
         found = mmfusion.predict(own / "other.csv", model=[MODEL])
     assert found["inputs"].tolist() == ["image"] * 4
     assert "is 'Age' meant for 'age'" in caplog.text and "{age: Age, sex: ..., localization: ...}" in caplog.text
-    assert "no row has a text: the model judges from the image alone" in caplog.text
+    assert "no row has a text: the prediction is based on the image only" in caplog.text
 
 
 def test_keys_that_nobody_reads(own: Path, predictor: mmfusion.Predictor, caplog: pytest.LogCaptureFixture) -> None:
@@ -88,7 +88,7 @@ def test_keys_that_nobody_reads(own: Path, predictor: mmfusion.Predictor, caplog
 
 def test_evaluate_and_explain_on_image_and_label_alone(own: Path, tmp_path: Path, capsys: Any) -> None:
     found = mmfusion.evaluate(own / "il.csv", model=[MODEL], output=tmp_path)
-    assert "has no split: all 4 rows are measured" in capsys.readouterr().out
+    assert "has no split: all 4 rows are evaluated" in capsys.readouterr().out
     assert found is not None and {row["inputs"] for row in rows_of(tmp_path / "predictions.csv")} == {"image"}
     mmfusion.explain(own / "il.csv", model=MODEL, output=tmp_path / "e", limit=1)
     assert (tmp_path / "e" / "0.json").is_file()

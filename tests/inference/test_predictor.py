@@ -89,10 +89,10 @@ def test_rows_of_every_kind(predictor, root):
         )
     assert results[1] == results[2]
     assert results[4]["id"] == "b" and "case4.jpg" in results[4]["error"]
-    assert results[5] == {"id": "c", "error": "The row has no image and no text for the model to read."}
+    assert results[5] == {"id": "c", "error": "The row has no image and no text for the model."}
     assert "image array" in results[6]["error"]
     assert predictor.predict([]) == []
-    with pytest.raises(TypeError, match="takes a list of rows"):
+    with pytest.raises(TypeError, match="needs a list of rows"):
         predictor.predict(rows[0])
     with pytest.raises(TypeError, match="not str"):
         predictor.predict(["a.jpg"])
@@ -116,7 +116,7 @@ def test_table_keeps_every_row_in_order(predictor, root, tmp_path):
     assert list(rows[0]) == ["id", "label", "probability", "p_benign", "p_malignant", "p_unsure", "inputs", "error"]
     assert [row["id"] for row in rows] == [f"case{i}.jpg" for i in range(9)]
     assert [bool(row["error"]) for row in rows] == [i in (4, 7) for i in range(9)]
-    assert done.summary().endswith(f"2 could not be read, see the column error; the first: {rows[4]['error']}")
+    assert done.summary().endswith(f"2 could not be read (see the column error); the first: {rows[4]['error']}")
     assert all(bool(row["label"]) != bool(row["error"]) for row in rows)
     whole = {"image": root / "images" / "case2.jpg", "text": "grows for 2 weeks", "age": 32, "sex": "female"}
     (alone,) = predictor.predict([whole])

@@ -95,7 +95,7 @@ def test_other_weights_lose_the_temperature_and_keep_the_processor(
 
 def test_several_models_are_not_saved_as_one(predictor: mmfusion.Predictor, tmp_path: Path) -> None:
     together = Ensemble([predictor, predictor])
-    with pytest.raises(ValueError, match=r"the mean of 2 models.*is an exported model, or several"):
+    with pytest.raises(ValueError, match=r"the mean of 2 models.*is an exported model or an ensemble"):
         together.save_pretrained(tmp_path / "m")
     assert not (tmp_path / "m").exists()
     assert str(together).splitlines()[0] == "Ensemble: the mean of 2 models: the model, the model"

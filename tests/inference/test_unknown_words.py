@@ -84,8 +84,8 @@ def test_the_card_says_what_the_model_reads(predictor: Predictor, tmp_path: Path
     lines = card[card.index("- Text: ") :].splitlines()[:4]
     assert lines == [
         "- Text: free text",
-        "  - up to 24 tokens; the rest is cut",
-        f"  - {len(predictor.processor.tokenizer)} word pieces, 4 words known as such; "
-        "others are read in pieces down to single characters",
+        "  - up to 24 tokens; the rest is truncated",
+        f"  - {len(predictor.processor.tokenizer)} word pieces, 4 of them whole words; "
+        "others are split into pieces down to single characters",
         "  - each digit is a token",
     ]

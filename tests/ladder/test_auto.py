@@ -89,7 +89,7 @@ def test_a_run_ends_in_mid_epoch_with_what_it_has(toy: Path, tmp_path: Path) -> 
     assert [(record["epoch"], record["step"]) for record in done.history] == [(1, 6), (2, 8)]
     assert done.split == "val" and done.test is None and (done.best / "config.json").is_file()
     assert lines[0].startswith("epoch 1 of 3: macro_auroc 0.") and lines[0].endswith(", 8 s left")
-    assert lines[1].startswith("epoch 1.33 of 3") and lines[1].endswith(", 6 s left; stopped by the time")
+    assert lines[1].startswith("epoch 1.33 of 3") and lines[1].endswith(", 6 s left; stopped by the limit")
     # the mean loss is that of the steps that were made, and the run does not go on
     assert done.history[1]["train_loss"] == pytest.approx(done.history[0]["train_loss"], rel=0.5)
     again = train(replace(settings, train=replace(settings.train, resume=True)), judged_on=("val",))
@@ -160,7 +160,7 @@ def test_networks_of_what_the_rows_hold(
     else:
         assert found.frozen is not None and found.frozen.train.freeze_encoders
         assert (found.frozen.model.head, found.frozen.model.text_encoder) == ("linear", "none")
-    assert found.told[-1] == f"the networks read {data.replace('images', 'image').replace('table', 'columns')}"
+    assert found.told[-1] == f"the networks use {data.replace('images', 'image').replace('table', 'columns')}"
 
 
 def test_climbing_going_on_and_refusing(
@@ -176,7 +176,7 @@ def test_climbing_going_on_and_refusing(
     assert (
         told["logistic_regression"].startswith("skipped: it takes about ") and "are left" in told["logistic_regression"]
     )
-    assert told["gradient_boosting"] == "skipped: there are no columns to read"
+    assert told["gradient_boosting"] == "skipped: there are no columns"
     assert trained == ["image", "fusion"] and first.winner in ("image", "fusion", "ensemble")
 
     # figures of the class shares, by hand
@@ -211,13 +211,13 @@ def test_climbing_going_on_and_refusing(
     run.auto(wanted)
     assert (tmp_path / "auto/steps" / second.winner / "test/metrics.json").stat().st_mtime_ns == told_test
 
-    with pytest.raises(ValueError, match=r"holds another auto \(train.lr differ\)"):
+    with pytest.raises(ValueError, match=r"has another auto \(different: train.lr\)"):
         run.auto(replace(wanted, train=replace(wanted.train, lr=0.5)))
     other = shutil.copytree(toy, tmp_path / "other")
     frame = pd.read_csv(other / "cases.csv", keep_default_na=False)
     frame.loc[0, "text"] = "a word more"
     frame.to_csv(other / "cases.csv", index=False)
-    with pytest.raises(ValueError, match="holds runs on other data"):
+    with pytest.raises(ValueError, match="has runs on other data"):
         run.auto(replace(wanted, data=str(other)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/precious.txt").touch()
@@ -236,11 +236,11 @@ def test_a_table_in_memory_without_images(tmp_path: Path, capsys: pytest.Capture
     assert set(names) == {"prior", "gradient_boosting", "columns"} and found.winner == "columns"
     boosted = next(entry for entry in found.entries if entry.name == "gradient_boosting")
     assert boosted.intervals is not None and (boosted.intervals["macro_auroc"].value or 0) > 0.6
-    assert boosted.about == "scikit-learn's, of age, site"
+    assert boosted.about == "scikit-learn's, on age, site"
     trained = next(entry for entry in found.entries if entry.name == "columns")
     assert trained.about.endswith(" of 2")  # not stopped, though there are half as many steps as batches
     assert found.predictor.predict_proba(table(4)).shape == (4, 2)
-    assert "ensemble: skipped: it takes two networks" in capsys.readouterr().out
+    assert "ensemble: skipped: it needs two networks" in capsys.readouterr().out
 
 
 def test_an_ensemble_of_other_networks_gives_way(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_an_ensemble_of_other_networks_gives_way(tmp_path: Path) -> None:
     for name in tuned:
         ladder._rung(name, name, True, lambda folder: {})
     ladder._ensemble_rung()
-    assert ladder.entries[-1] == Entry("ensemble", "skipped: the time is over", True)
+    assert ladder.entries[-1] == Entry("ensemble", "skipped: the time limit is reached", True)
     assert not (tmp_path / "steps" / "ensemble").exists()
 
 
@@ -297,14 +297,16 @@ def test_a_slow_step_is_measured_once_and_the_measuring_counts(
 def test_time_that_is_over_before_the_first_rung_is_said(toy: Path, tmp_path: Path) -> None:
     wanted = config(toy, tmp_path / "auto", time_limit="20s")
     wanted.began -= 21
-    with pytest.raises(TimeoutError, match=r"The time limit of 20 s is over: reading .* took until 21 s, and no model"):
+    with pytest.raises(
+        TimeoutError, match=r"The time limit of 20 s is reached: reading .* took until 21 s, and no model"
+    ):
         run.auto(wanted)
     assert not (tmp_path / "auto/audit").exists()
 
 
 def test_no_validation_rows(tmp_path: Path) -> None:
     frame = table()
-    with pytest.raises(ValueError, match="no rows of the split 'val', and validation rows choose"):
+    with pytest.raises(ValueError, match="no rows of the split 'val', needed to select models"):
         run.auto(AutoConfig(frame[frame["split"] != "val"], output=str(tmp_path / "auto")))
 
 
@@ -317,7 +319,7 @@ def test_the_demo_data_in_45_seconds(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     board = pd.read_csv(output / "leaderboard.csv").set_index("name")
     assert board.index[-1] not in ("prior", "gradient_boosting") or board["macro_auroc"].notna().all()
-    assert board.loc["prior", "macro_auroc"] == 0.5 and "the leaderboard is" in out
+    assert board.loc["prior", "macro_auroc"] == 0.5 and "leaderboard: " in out
     # a busy machine may have had no time for a network, and says so
     if "winner: " in out:
         assert (

@@ -53,7 +53,7 @@ def test_the_folder_names_the_module(saved, tmp_path):
 
 def test_loading_says_which_plugin_and_does_not_import_it(saved, tmp_path):
     folder, _ = saved
-    message = r"config\.json: its fusion 'maximum' comes with the plugin 'brings_maximum'; add --plugins brings_maximum"
+    message = r"config\.json: its fusion 'maximum' is in the plugin 'brings_maximum'; add --plugins brings_maximum"
     with pytest.raises(ValueError, match=message) as caught:
         mmfusion.create_model(f"local-dir:{folder}")
     assert "\n" not in str(caught.value)

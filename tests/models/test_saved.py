@@ -203,13 +203,13 @@ class TestArtifact:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"encoder_weights": "default"}, "asks for encoder_weights"),
+            ({"encoder_weights": "default"}, "has encoder_weights"),
             ({"text_args": {}}, r"text_args\.config"),
             ({"image_args": {"checkpoint_path": "weights.pth"}}, "takes no checkpoint_path"),
             ({"image_args": {"checkpoint_path": "/etc/passwd"}}, "image_args.checkpoint_path is '/etc/passwd', a path"),
-            ({"text_encoder": "../secret"}, r"model\.text_encoder is '\.\./secret', a path out of its folder"),
-            ({"text_encoder": r"C:\secret"}, "a path out of its folder"),
-            ({"image_encoder": "~/secret"}, "a path out of its folder"),
+            ({"text_encoder": "../secret"}, r"model\.text_encoder is '\.\./secret', a path outside its folder"),
+            ({"text_encoder": r"C:\secret"}, "a path outside its folder"),
+            ({"image_encoder": "~/secret"}, "a path outside its folder"),
             (
                 {"text_args": {"config": {"model_type": "bert", "attn_implementation": "org/kernel"}}},
                 "could fetch code",

@@ -163,7 +163,7 @@ def test_in_a_browser(page: tuple[str, Path], folder: Path, browser: Any) -> Non
     predictor = mmfusion.Predictor.from_pretrained(folder / "model")
     (wanted,) = predictor.predict([{"image": folder / "case 0.png", "age": 30}])
     about = wait("#about", "probability").text
-    assert f"{wanted['label']}, probability {wanted['probability']:.2f}, judged on image and table" in about
+    assert f"{wanted['label']}, probability {wanted['probability']:.2f}, based on image and table" in about
     assert "Set of classes" in about and "90%" in about
     wait("#picture img")
     assert "image + table" in wait("#shown", "none").text

@@ -83,7 +83,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     argv = ["validate", "--model", f"local-dir:{folder}", "--data", str(data), "--store", "--local", "18"]
     argv += ["--output", str(tmp_path / "out"), "--dataset.image_root", "."]
     assert cli.main(argv) == 2  # 37 rows are too few
-    assert "judged on" in capsys.readouterr().err
+    assert "evaluated on" in capsys.readouterr().err
     table = (data / "cases.csv").read_text()
     for picture in [*data.glob("case*.png")]:
         shutil.copy(picture, data / f"further_{picture.name}")
@@ -117,7 +117,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
     with pytest.raises(FileNotFoundError, match="stored with the model: north"):
         mmfusion.Predictor.from_pretrained(folder, calibration="south")
     stored.write_text(json.dumps({name: value for name, value in update.items() if name != "n"}))
-    with pytest.raises(ValueError, match="no update that mmfusion validate wrote"):
+    with pytest.raises(ValueError, match="not an update written by mmfusion validate"):
         mmfusion.Predictor.from_pretrained(folder, calibration="north")
     stored.write_text(json.dumps(update | {"decisions": {"points": [point | {"alarm": ["x"]}]}}))
     with pytest.raises(ValueError, match="no class 'x'"):

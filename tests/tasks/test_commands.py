@@ -124,7 +124,7 @@ def test_one_case_for_an_application(trained: tuple[str, Path]) -> None:
     predictor.calibration = {"temperature": 1.0, "fitted_on": "val", "n": 60, "conformal": {"coverage": 0.9, **rule}}
     if task == "regression":
         predictor.calibration = {"quantiles": [1.0], "coverage": 0.9, "fitted_on": "val", "n": 60}
-        with pytest.raises(ValueError, match="Task regression has no probabilities; predict gives its values"):
+        with pytest.raises(ValueError, match="The task regression has no probabilities; use predict for values"):
             predictor.predict_proba([row])
     if task == "multilabel":
         predictor.calibration = {"temperature": [1.0, 2.0], "fitted_on": "val", "n": 60}
@@ -150,7 +150,7 @@ def test_what_needs_one_class_a_row_is_refused(trained: tuple[str, Path], data: 
         if task in ("multiclass", "ordinal"):
             call()
         else:
-            with pytest.raises(ValueError, match=f"^{what} is for rows of one class each, and not for task {task}"):
+            with pytest.raises(ValueError, match=f"^{what} needs one class per row and does not support task {task}"):
                 call()
 
 
@@ -173,7 +173,7 @@ def test_compare(task: str, data: Path, tmp_path: Path) -> None:
         (
             "multilabel",
             "ce",
-            "serves the task multiclass and ordinal, not multilabel; train.loss is one of asymmetric, bce",
+            "supports the task multiclass and ordinal, not multilabel; train.loss must be one of asymmetric, bce",
         ),
         ("multiclass", "huber", "not multiclass"),
         ("regression", "bce", "one of gaussian, huber"),
@@ -215,7 +215,7 @@ def test_cells_of_several_labels(tmp_path: Path) -> None:
 
 def test_grades_in_a_given_order(tmp_path: Path) -> None:
     frame = pd.DataFrame({"label": ["mild", "none", "severe", "mild"], "image": None, "text": "x"})
-    with pytest.raises(ValueError, match="grades names them in their order"):
+    with pytest.raises(ValueError, match=r"list them in order in dataset\.grades"):
         read_cases(frame, DatasetConfig(task="ordinal")).check_labels(DatasetConfig())
     cases = read_cases(frame, DatasetConfig(task="ordinal", grades=["none", "mild", "severe"]))
     assert cases.check_labels(DatasetConfig()).labels == ["none", "mild", "severe"]

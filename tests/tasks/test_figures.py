@@ -157,6 +157,6 @@ def test_the_saved_rule_of_grades_makes_sets_of_neighbors() -> None:
     assert inside[np.arange(500), y].mean() == pytest.approx(0.9, abs=0.004), "ceil(501 * 0.9) of 500, but for ties"
     assert (np.abs(np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(int), axis=1)).sum(axis=1) == 2).all()
     assert task.sets(p, {"temperature": 1.0}) is None
-    with pytest.raises(ValueError, match=r"calibration\.conformal of the model is no rule for grades"):
+    with pytest.raises(ValueError, match=r"calibration\.conformal of the model is not a rule for grades"):
         task.sets(p, {"conformal": rule | {"method": "lac"}})
     assert task_named("multilabel", ["a"]).set_rule(y, p, 0.9) is None

@@ -108,13 +108,13 @@ def test_mistakes_are_told_in_a_line():
     for overrides, message in (
         ({"image_encoder": "features"}, "needs the width of its vectors: image_args={'dim': 1024}"),
         ({"image_encoder": "features", "image_tower": "slices"}, "image_tower 'slices' reads pictures"),
-        ({"image_tower": "bags", "image_args": {"dim": 4}}, "goes with image_encoder 'features', not 'test_resnet'"),
-        ({"image_encoder": "features", "image_args": {"dim": 4}, "fusion": "hier_interact"}, "gives no levels"),
+        ({"image_tower": "bags", "image_args": {"dim": 4}}, "needs image_encoder 'features', not 'test_resnet'"),
+        ({"image_encoder": "features", "image_args": {"dim": 4}, "fusion": "hier_interact"}, "has no levels"),
     ):
         with pytest.raises(ValueError, match=message):
             mmfusion.create_model("test_concat", **overrides)
     tower = BagsTower(dim=6)
-    with pytest.raises(ValueError, match=r"takes bag_values \(B, N, 6\), got \(2, 3, 5\)"):
+    with pytest.raises(ValueError, match=r"needs bag_values \(B, N, 6\), got \(2, 3, 5\)"):
         tower(torch.zeros(2, 3, 5))
     with pytest.raises(ValueError, match=r"a mask of \(2, 4\) does not fit"):
         tower(torch.zeros(2, 3, 6), torch.ones(2, 4))

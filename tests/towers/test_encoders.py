@@ -118,7 +118,7 @@ def test_saved_models_need_neither_folder_nor_network(make, image_tower, tmp_pat
     assert json.loads((again / "config.json").read_text()) == config
     if make is not timm_folder:
         card = (saved / "README.md").read_text()
-        assert "started from `local-dir:encoder`, licence cc-by-nc-nd-4.0, gated" in card
+        assert "started from `local-dir:encoder`, license cc-by-nc-nd-4.0, gated" in card
 
 
 def test_without_weights_the_architecture_alone_is_built(tmp_path):
@@ -140,8 +140,8 @@ def test_what_is_not_taken_is_told_in_a_line(tmp_path):
     path = folder / "config.json"
     whole = json.loads(path.read_text())
     for changed, message in (
-        ({"model_type": "bert"}, "is of the transformers type 'bert', which is not supported; supported are vit, deit"),
-        ({"model_type": "vit", "num_channels": 1}, "reads 1 channels; images here have three"),
+        ({"model_type": "bert"}, "has the unsupported transformers type 'bert'; supported are vit, deit"),
+        ({"model_type": "vit", "num_channels": 1}, "has 1 channels, but images have three"),
         ({"model": {}}, "is a saved model of mmfusion, not an encoder"),
         ({"architecture": "no_such"}, "its architecture 'no_such' of 'timm' is not known here"),
     ):
@@ -156,7 +156,7 @@ def test_what_is_not_taken_is_told_in_a_line(tmp_path):
     assert "auto_map" not in json.dumps(tower.resolve({})) and "quantization" not in json.dumps(tower.resolve({}))
     with pytest.raises(TypeError, match="no setting 'colour'"):
         ImageTower(str(folder), colour=1)
-    with pytest.raises(ValueError, match="there is no folder"):
+    with pytest.raises(ValueError, match="does not exist"):
         ImageTower("local-dir:nowhere")
     with pytest.raises(ValueError, match="For a repository of the Hub write 'hf-hub:org/name'"):
         ImageTower("org/name")
@@ -171,7 +171,7 @@ def test_weights_have_to_be_whole(tmp_path):
         state = load_file(path)
         lost = next(name for name in state if "bias" in name and "head" not in name and "pool" not in name)
         save_file({k: v for k, v in state.items() if k != lost}, path, metadata={"format": "pt"})
-        with pytest.raises(ValueError, match=f"holds no weights for {lost}"):
+        with pytest.raises(ValueError, match=f"has no weights for {lost}"):
             ImageTower(str(folder), "default")
 
 

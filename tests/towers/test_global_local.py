@@ -90,7 +90,7 @@ def test_experts_read_the_streams():
 
 @pytest.mark.parametrize(
     ("kwargs", "words"),
-    [({"combine": "sum"}, "combine='sum'"), ({"crop": 0}, "crop=0"), ({"num_levels": 3}, "gives no levels")],
+    [({"combine": "sum"}, "combine='sum'"), ({"crop": 0}, "crop=0"), ({"num_levels": 3}, "has no levels")],
 )
 def test_out_of_range(kwargs, words):
     with pytest.raises(ValueError, match=words):

@@ -121,7 +121,7 @@ def test_a_stem_and_an_aggregator_are_keywords_of_the_model(tmp_path):
         (lambda: mmfusion.create_model("bilstm_lite0", stem="3d"), ValueError, "stem='3d'"),
         (lambda: mmfusion.create_model("bilstm_lite0", aggregator="lstm"), ValueError, "did you mean 'bilstm'"),
         (lambda: mmfusion.create_model("bilstm_lite0", aggregator_args={"width": 3}), TypeError, "aggregator 'bilstm'"),
-        (lambda: mmfusion.create_model("bilstm_lite0", fusion="hier_interact"), ValueError, "'slices' gives no levels"),
+        (lambda: mmfusion.create_model("bilstm_lite0", fusion="hier_interact"), ValueError, "'slices' has no levels"),
         (lambda: mmfusion.create_model("test_text", stem="2.5d"), ValueError, "there is none"),
         (lambda: SlicesTower("test_resnet")(torch.zeros(3, 32, 32)), ValueError, "takes pixel_values"),
         (lambda: SlicesTower("test_resnet")(torch.zeros(1, 2, 3, 32, 32), torch.ones(1, 3)), ValueError, "a mask of"),

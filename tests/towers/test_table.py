@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(ValueError, match=r"bins=\[3\] has to hold 2 numbers"):
         tower("table_mlp", bins=[3])
     model = tower("table_mlp")
-    with pytest.raises(ValueError, match=r"numeric_values has to be \(B, 2\), one number per column; got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"numeric_values must be \(B, 2\), one number per column; got \(1, 3\)"):
         model(torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"category_ids: 9 in column 1, .* 2 to 6 \(table_args"):
         model(torch.zeros(1, 2), torch.tensor([[0, 9]]))

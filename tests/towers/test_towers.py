@@ -83,7 +83,7 @@ def test_a_transformers_folder_is_an_encoder(tmp_path):
 
 
 def test_a_text_beyond_the_positions_is_told():
-    with pytest.raises(ValueError, match="600 tokens, the text encoder takes 512"):
+    with pytest.raises(ValueError, match="600 tokens, but the text encoder supports 512"):
         TextTower("bert_tiny")(torch.ones(1, 600, dtype=torch.long), torch.ones(1, 600, dtype=torch.long))
 
 

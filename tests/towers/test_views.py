@@ -64,7 +64,7 @@ def test_other_backbones(encoder):
 
 
 def test_out_of_range():
-    with pytest.raises(ValueError, match="'views' gives no levels"):
+    with pytest.raises(ValueError, match="'views' has no levels"):
         ViewsTower("test_resnet", num_levels=2)
     with pytest.raises(ValueError, match="not divisible"):
         ViewsTower("test_resnet", dim=10, num_heads=4)

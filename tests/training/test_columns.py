@@ -77,7 +77,7 @@ def test_auto_takes_what_may_be_an_input(table: Path) -> None:
     assert found.left_out == {} and found.codes == ["stage"]
     summary = found.summary()
     assert "number" in found.taken["age"] and "missing" in found.taken["age"]
-    assert "whole numbers of few values (stage)" in summary
+    assert "whole numbers with few values (stage)" in summary
     assert [c.name for c in chosen(table, numeric_columns=["stage"]).table.numeric] == ["age", "marker", "stage"]
 
 
@@ -95,20 +95,20 @@ def test_the_order_of_columns_in_the_file_changes_nothing(table: Path, tmp_path:
 
 
 REFUSED: dict[str, tuple[Callable[[int, dict[str, Any]], Any], str]] = {
-    "note": (lambda i, row: f"patient called {i}", "identifies rows: 90 different texts"),
+    "note": (lambda i, row: f"patient called {i}", "identifies rows: 90 distinct texts"),
     "PatientID": (lambda i, row: 1000 + (i * 7919) % 5000, "identifies rows or patients"),
     "row_number": (lambda i, row: i, "numbers the rows, 0 to 147"),
     "visit": (lambda i, row: f"{1 + i % 28:02}.0{1 + i % 9}.2021", "holds dates"),
     "StudyDate": (lambda i, row: f"2021{1 + i % 12:02}{1 + i % 28:02}", "holds dates"),
-    "grade_code": (lambda i, row: {"a": "x", "b": "y", "c": "z"}[row["label"]], "tells the label by itself"),
-    "histology": (lambda i, row: ["p", "q"][i % 2], "tells the label, by its name"),
-    "fold": (lambda i, row: i % 10, "tells the split of a row"),
+    "grade_code": (lambda i, row: {"a": "x", "b": "y", "c": "z"}[row["label"]], "reveals the label by itself"),
+    "histology": (lambda i, row: ["p", "q"][i % 2], "reveals the label, by its name"),
+    "fold": (lambda i, row: i % 10, "reveals the split of a row"),
     "centre": (lambda i, row: {"train": "A", "val": "B", "test": "C"}[row["split"]], "has one value"),
     "country": (lambda i, row: "here", "has one value"),
     "rare_flag": (lambda i, row: int(i < 4), "in all but"),
     "empty": (lambda i, row: "", "is empty"),
     "comma": (lambda i, row: f"{30 + i % 40},5", "decimal comma"),
-    "remark": (lambda i, row: f"seen by {i % 19}" if i % 2 else "", "nearly unique"),
+    "remark": (lambda i, row: f"seen by {i % 19}" if i % 2 else "", "almost unique"),
 }
 
 
@@ -120,7 +120,7 @@ def test_what_may_not_be_an_input_is_left_out_and_refused_by_name(tmp_path: Path
     assert list(found.left_out) == [name] and reason in found.left_out[name]
     if name == "histology":
         return  # the name alone, without any sign in the cells, refuses nothing that the user asks for
-    with pytest.raises(ValueError, match=rf"may not be one: '{name}' .*{reason.split(',')[0]}"):
+    with pytest.raises(ValueError, match=rf"unsuitable columns are named as inputs: '{name}' .*{reason.split(',')[0]}"):
         chosen(data, table_columns=["age", name])
 
 
@@ -129,7 +129,7 @@ def test_columns_with_another_part_are_refused(table: Path) -> None:
         ({"table_columns": ["Age", "heart"]}, r"no column 'Age' \(named as an input; is it 'age'\?\), 'heart' \(named"),
         ({"table_columns": ["label"]}, "dataset.label_column"),
         ({"table_columns": ["sex"], "group_column": "sex"}, "dataset.group_column"),
-        ({"table_columns": None, "numeric_columns": ["sex"]}, "holds no numbers in 100% of its cells"),
+        ({"table_columns": None, "numeric_columns": ["sex"]}, "is not a number in 100% of its cells"),
     ):
         with pytest.raises(ValueError, match=message):
             chosen(table, **options)
@@ -140,7 +140,7 @@ def test_columns_alone_train_fast_and_every_age_has_its_own_probability(
 ) -> None:
     result = train(columns_run(table, tmp_path / "run", epochs=6))
     shown = capsys.readouterr().out
-    assert shown.index("columns that the model reads:") < shown.index("training table_mlp")
+    assert shown.index("columns used as inputs:") < shown.index("training table_mlp")
     predictor = result.predictor
     told = predictor.predict([{"age": age} for age in range(100)])
     assert len({row["probabilities"]["a"] for row in told}) == 100
@@ -169,8 +169,8 @@ def test_the_parts_that_the_rows_ask_for_are_told_and_saved(
     write(data, rows)
     result = train(columns_run(data, tmp_path / "run", "test_mibf", epochs=1))
     shown = capsys.readouterr().out
-    assert "the columns are read by table_mlp (model.table_encoder)" in shown
-    assert "no training row has a text: the text encoder is left out (model.text_encoder none)" in shown
+    assert "the columns are encoded by table_mlp (model.table_encoder)" in shown
+    assert "no training row has a text: the text encoder is dropped (model.text_encoder none)" in shown
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
     assert (config["table_encoder"], config["text_encoder"]) == ("table_mlp", "none")
     assert list(result.predictor.network().towers) == ["image", "table"]
@@ -210,14 +210,14 @@ def test_a_saved_model_keeps_its_columns(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no column 'sex'"):
         train(columns_run(lacking, tmp_path / "c", name, {}, epochs=1))
     more = write(tmp_path / "more", [row | {"height": 170} for row in clinic()])
-    with pytest.raises(ValueError, match="reads age, marker, sex, stage, not height"):
+    with pytest.raises(ValueError, match="uses age, marker, sex, stage, not height"):
         train(columns_run(more, tmp_path / "d", name, {"table_columns": ["height"]}, epochs=1))
 
 
 def test_a_run_that_lacks_its_inputs_is_refused(table: Path, toy: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no training row has an image, which test_mibf reads"):
+    with pytest.raises(ValueError, match="no training row has an image, which test_mibf needs"):
         train(columns_run(table, tmp_path / "a", "test_mibf"))
-    with pytest.raises(ValueError, match=r"choose them with --dataset\.table_columns auto"):
+    with pytest.raises(ValueError, match=r"select them with --dataset\.table_columns auto"):
         train(run_config(toy, tmp_path / "b", "table_mlp"))
 
 
@@ -234,14 +234,14 @@ def test_predictions_tell_what_the_model_does_not_know(
     caplog.clear()
     (found,) = predictor.predict([{"Age": 40, "marker": 1, "stage": 1}])
     assert caplog.messages == [
-        "the rows have no column age, sex, which the model reads: it counts as missing; is 'Age' meant for 'age'? "
-        "dataset.columns says which is which: {age: Age, sex: ...}",
-        "the rows have keys that the model does not read: 'Age' (did you mean 'age'?)",
+        "the rows have no column age, sex, which the model uses; treated as missing; is 'Age' meant for 'age'? "
+        "map them with dataset.columns: {age: Age, sex: ...}",
+        "the rows have keys that the model does not use: 'Age' (did you mean 'age'?)",
     ]
     assert "label" in found
     caplog.clear()
     (nothing,) = predictor.predict([{}])
-    assert nothing["error"] == "The row has no column for the model to read."
+    assert nothing["error"] == "The row has no column for the model."
     measured = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'run'}").predict([whole])
     assert list(measured[0]["probabilities"].values()) == pytest.approx(list(one["probabilities"].values()), abs=1e-6)
 

@@ -117,7 +117,7 @@ def test_settings_that_do_not_go_together(toy: Path, tmp_path: Path, change: dic
 
 def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
     model = mmfusion.create_model("test_mibf", num_classes=3)
-    with pytest.raises(ValueError, match="image encoder is trained"):
+    with pytest.raises(ValueError, match="image encoder is not frozen"):
         FeatureCache(tmp_path, Predictor(model, Processor(labels=["a", "b"], image_size=32)), None)
     assert torch.is_grad_enabled()
 

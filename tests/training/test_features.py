@@ -46,12 +46,12 @@ def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_features(tmp_path / "store", {}, broken())
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError, match="holds no features"):
+    with pytest.raises(FileNotFoundError, match="has no features"):
         FeatureStore(tmp_path / "store")
     _write(tmp_path / "store")
     path = tmp_path / "store" / "pooled.bin"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match=r"pooled.bin is not what .* says; remove the folder"):
+    with pytest.raises(ValueError, match=r"pooled.bin does not match .*; delete the folder"):
         FeatureStore(tmp_path / "store")
 
 
@@ -84,5 +84,5 @@ def test_epochs_take_the_views_in_turn(tmp_path: Path) -> None:
     assert seen == [[[0], [1]], [[10], [11]], [[0], [1]]]
     assert rows.collate([rows[0], rows[1]])["labels"].tolist() == [0, 1]
     assert "labels" not in rows.collate([rows[1], rows[-1]]) and rows[-1].keys() == rows[2].keys()
-    with pytest.raises(ValueError, match="1 rows cannot be read at 3 places of 3 image features"):
+    with pytest.raises(ValueError, match="1 rows do not match 3 positions in 3 image features"):
         FeatureRows(np.array(["a"]), np.array([0]), {"image": stores})

@@ -152,7 +152,7 @@ def test_a_best_model_older_than_all_states_is_not_made_up(monkeypatch: Any, tmp
     monkeypatch.setattr(run, "_saved", saved)
     states, folder = [Path("18"), Path("15"), Path("6"), Path("3")], RunFolder(tmp_path)
     assert run._mending(states, folder, "accuracy") == Path("6")
-    with pytest.raises(ValueError, match=r"after its epoch 1; remove .*checkpoints to train"):
+    with pytest.raises(ValueError, match=r"later than its epoch 1; delete .*checkpoints to train"):
         run._mending(states[:2], folder, "accuracy")
 
 
@@ -165,7 +165,7 @@ def test_a_flipped_bit_in_a_state_is_found(trained: RunConfig, tmp_path: Path, c
     wanted = weights(tmp_path / "run")
     capsys.readouterr()
     train(config)
-    assert f"{state} changed since the run wrote it, and is left out" in capsys.readouterr().out
+    assert f"{state} changed since the run wrote it and is ignored" in capsys.readouterr().out
     found = weights(tmp_path / "run")
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 

@@ -90,7 +90,7 @@ def test_a_run_trains_adapters_saves_an_ordinary_model_and_resumes(make_config, 
 
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch):
     convolutional = mmfusion.create_model("test_concat", num_classes=3)
-    with pytest.raises(ValueError, match=r"the image encoder has no layer that ends in qkv.*train\.lora\.targets"):
+    with pytest.raises(ValueError, match=r"has no layer with a name ending in qkv.*train\.lora\.targets"):
         add_adapters(convolutional, LoraConfig())
     add_adapters(convolutional, LoraConfig(targets=["conv1", "query"]))
     for wrong in ({"encoder_tuning": "some"}, {"encoder_tuning": "lora", "freeze_encoders": True}):

@@ -58,7 +58,7 @@ def test_seed_and_step_decide() -> None:
     "further", [{"roi_values": torch.zeros(5, 3, 4, 4)}, {"pixel_values": torch.zeros(5, 2, 3, 8, 8)}]
 )
 def test_other_pictures_are_refused(further: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"train.mixup and train.cutmix mix single images"):
+    with pytest.raises(ValueError, match=r"train.mixup and train.cutmix need single images"):
         Mixing(0.2, None, 0)({**batch(), **further}, 0)
 
 

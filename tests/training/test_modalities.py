@@ -60,7 +60,7 @@ def test_a_text_tower_that_no_training_row_feeds_is_left_out(
     assert "text 0" in check_contents(config, cases)
     left, told = with_parts(config, cases, None)
     assert left.model.text_encoder == "none"
-    assert told == ["no training row has a text: the text encoder is left out (model.text_encoder none)"]
+    assert told == ["no training row has a text: the text encoder is dropped (model.text_encoder none)"]
     assert resolve_config(architecture, **left.model.overrides())["fusion"] is None
     # what the settings ask for is not left out
     for section, asked in (
@@ -77,7 +77,7 @@ def test_a_text_tower_that_no_training_row_feeds_is_left_out(
 def test_few_rows_make_one_step(make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
     config = make_config(model="test_image", epochs=1, batch_size=TrainConfig.batch_size)
     train(config)
-    assert "only 24 training rows: all of them make one step (train.batch_size 24)" in capsys.readouterr().out
+    assert "only 24 training rows: using all of them in one step (train.batch_size 24)" in capsys.readouterr().out
     assert yaml.safe_load((Path(config.output) / "config.yaml").read_text())["train"]["batch_size"] == 24
     assert train(replace(config, train=replace(config.train, resume=True))).best_epoch == 1
 
@@ -102,7 +102,7 @@ def test_a_model_of_two_modalities_on_images_alone_says_so(
         (tmp_path / name).write_bytes((toy / name).read_bytes())
     predict_path(predictor, tmp_path, tmp_path.parent / f"{tmp_path.name}.csv")
     assert "2 rows: image 2, text 0" in capsys.readouterr().out
-    assert "no row has a text: the model judges from the image alone" in caplog.text
+    assert "no row has a text: the prediction is based on the image only" in caplog.text
 
 
 def test_a_template_that_is_given_makes_the_texts(
@@ -116,5 +116,5 @@ def test_a_template_that_is_given_makes_the_texts(
     predict_path(Predictor.from_pretrained(name), tmp_path, plain, dataset=DatasetConfig())
     predict_path(Predictor.from_pretrained(name), tmp_path, told, dataset=DatasetConfig(text_template="a {hue} spot"))
     said = capsys.readouterr().out
-    assert "text 0" in said and "text 2, columns hue 100 %" in said and "texts by 'a {hue} spot'" in said
+    assert "text 0" in said and "text 2, columns hue 100 %" in said and "using the text template 'a {hue} spot'" in said
     assert plain.read_text() != told.read_text()

@@ -106,7 +106,7 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert header == "id,split,fingerprint" and first.startswith("case0.png,train,")
     contents, groups, *printed = capsys.readouterr().out.splitlines()
     assert contents == "24 training rows: image 24, text 19"
-    assert groups.startswith("note: no column says which rows belong to one patient")
+    assert groups.startswith("note: no column identifies the rows of a patient")
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
     assert [line.partition(":")[0] for line in printed[1:3]] == ["image tower test_resnet", "text tower bert_tiny"]
     assert [line[:9] for line in printed[3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
@@ -135,9 +135,9 @@ def test_the_best_model_is_calibrated_on_validation_rows(make_config: MakeConfig
     assert result.test is not None and result.test["calibration"]["temperature"] == config["temperature"]
     val = result.test["calibration"]["before"]["nll"], result.test["calibration"]["after"]["nll"]
     assert result.test["nll"] == pytest.approx(val[1], abs=1e-6) and val[0] != val[1]
-    told = f"temperature {config['temperature']:.3f} from 7 val rows, prior put back with strength 0.5"
+    told = f"temperature {config['temperature']:.3f} from 7 val rows, prior restored with strength 0.5"
     card = (result.best / "README.md").read_text()
-    assert f"Calibrated: {told}\n- Predicts the mean over test-time augmentations" in card
+    assert f"Calibrated: {told}\n- Averages over test-time augmentations" in card
     assert f"{told}, mean over test-time augmentations; saved in" in result.summary()
     assert result.predictor.calibration == config and result.predictor.tta and result.tta
     assert result.evaluation.thresholds.wanted == 0.8 and result.evaluation.thresholds.fitted_on == 7
@@ -148,7 +148,7 @@ def test_what_validation_rows_choose_needs_some(make_config: MakeConfig, toy: Pa
     table = pd.read_csv(toy / "cases.csv")
     table[table["split"] == "train"].to_csv(tmp_path / "cases.csv", index=False)
     config = replace(make_config(tta="auto"), data=str(tmp_path), dataset=DatasetConfig(image_root=str(toy)))
-    with pytest.raises(ValueError, match=r"train\.tta needs validation rows, and there are none; set it to false"):
+    with pytest.raises(ValueError, match=r"train\.tta needs validation rows, but there are none; set it to false"):
         train(config)
 
 
@@ -186,7 +186,7 @@ def test_a_half_written_state_is_skipped_and_the_end_is_the_same(
     (Path(killed.output) / "predictions.csv").unlink()
     capsys.readouterr()
     train(killed)
-    assert "going on from" in (printed := capsys.readouterr().out) and "checkpoint-8 (1 epochs done)" in printed
+    assert "resuming from" in (printed := capsys.readouterr().out) and "checkpoint-8 (1 epochs done)" in printed
     assert_same_run(killed.output, whole.output)
 
 
@@ -231,15 +231,15 @@ def test_options_younger_than_a_run_have_their_defaults(trained: RunConfig, tmp_
     assert len(train(config).history) == 1
     changed = replace(config, train=replace(config.train, ema=0.9))
     path.write_text("".join(line for line in path.open() if not line.startswith("  ema:")))
-    with pytest.raises(ValueError, match=r"another configuration: train\.ema \(None -> 0\.9\); set"):
+    with pytest.raises(ValueError, match=r"a different configuration: train\.ema \(None -> 0\.9\); restore"):
         train(changed)
 
 
 def test_a_folder_with_a_run_is_not_written_over(trained: RunConfig) -> None:
-    with pytest.raises(FileExistsError, match=r"holds a run already; add --train\.resume true"):
+    with pytest.raises(FileExistsError, match=r"already contains a run; resume it with --train\.resume true"):
         train(trained)
     changed = replace(trained, seed=3, train=replace(trained.train, resume=True, lr=0.5, workers=2))
-    with pytest.raises(ValueError, match=r"another configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); set"):
+    with pytest.raises(ValueError, match=r"configuration: seed \(0 -> 3\), train\.lr \(0\.003 -> 0\.5\); restore"):
         train(changed)
 
 
@@ -258,7 +258,7 @@ def test_a_run_does_not_go_on_with_another_number_of_processes(trained: RunConfi
     config = replace(trained, output=str(tmp_path / "run"), train=replace(trained.train, resume=True))
     path = tmp_path / "run/provenance.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 2}))
-    with pytest.raises(ValueError, match=r"cannot be resumed with 1 process\(es\): it began with 2"):
+    with pytest.raises(ValueError, match=r"cannot be resumed with 1 process\(es\): it started with 2"):
         train(config)
 
 
@@ -274,8 +274,8 @@ def write_table(toy: Path, folder: Path, keep: Callable[[list[str]], bool], bad:
     ("keep", "options", "message"),
     [
         (lambda cells: cells[-1] != "train", {}, "no rows of the split 'train'|unknown label"),
-        (lambda cells: cells[-2] == "a", {}, r"one class only, \['a'\]"),
-        (lambda cells: True, {"batch_size": 25}, "train.batch_size is 25, and there are only 24 training rows"),
+        (lambda cells: cells[-2] == "a", {}, r"only one class, \['a'\]"),
+        (lambda cells: True, {"batch_size": 25}, "train.batch_size is 25, but there are only 24 training rows"),
         (lambda cells: cells[-1] != "val", {"patience": 2}, "train.patience needs validation rows"),
     ],
 )
@@ -292,7 +292,7 @@ def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeCon
     (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # an export of scans, whose labels lie elsewhere
     for name in ("case0.png", "case1.png", "case2.png"):
         shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
-    with pytest.raises(ValueError, match=r"one class only, \['T2_sag'\].*names of the folders.*dataset\.table"):
+    with pytest.raises(ValueError, match=r"only one class, \['T2_sag'\].*folder names are.*dataset\.table"):
         train(replace(make_config(), data=str(tmp_path / "patient"), model=ModelConfig(name="test_image")))
 
 
@@ -451,7 +451,9 @@ def test_what_a_run_began_with_is_told(
     (data / "cases.csv").write_text(table)
     config = make_config("second", epochs=1, model={"name": f"local-dir:{trained.output}"})
     second = train(replace(config, data=str(data)))
-    assert "knows a, b, c; the data have a, b: the head is new, with random weights" in capsys.readouterr().out
+    assert (
+        "has the classes a, b, c; the data have a, b: using a new head with random weights" in capsys.readouterr().out
+    )
     card = json.loads((second.best / "config.json").read_text())["card"]
     assert card["license"] == "cc-by-nc-4.0" and card["started_from"]["dataset"] == "Toy"
     text = (second.best / "README.md").read_text()
@@ -511,8 +513,8 @@ def test_a_modality_that_is_not_read_is_told_in_one_line(
     history = records(result.folder)
     assert [record["moved_by_text"] for record in history] == [0, 0, 0]
     assert history[result.best_epoch - 1]["moved_by_image"] == found["image"]
-    (line,) = [r.getMessage() for r in caplog.records if "does not read" in r.getMessage()]
-    assert line.startswith("The model does not read the text") and "0.0000" in line and "docs/parts/mibf.md" in line
+    (line,) = [r.getMessage() for r in caplog.records if "model ignores" in r.getMessage()]
+    assert line.startswith("The model ignores the text") and "0.0000" in line and "docs/parts/mibf.md" in line
 
 
 def test_modalities_that_are_read_or_nothing_learned_give_no_line() -> None:
@@ -520,7 +522,7 @@ def test_modalities_that_are_read_or_nothing_learned_give_no_line() -> None:
     assert warnings_of({"moved_by_image": 0.002, "moved_by_text": 0.001}) == []
     assert warnings_of({"epoch": 1}) == []
     (line,) = warnings_of({"moved_by_image": 0.004, "moved_by_text": 0.5})
-    assert "does not read the image" in line and "by 0.0040 (the text by 0.5000)" in line
+    assert "ignores the image" in line and "by 0.0040 (the text by 0.5000)" in line
 
 
 def test_looking_at_the_modalities_changes_nothing(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

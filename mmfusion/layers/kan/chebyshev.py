@@ -35,7 +35,7 @@ class Chebyshev(PiecewisePolynomial):
 
 
 def _clamped(u: Tensor, polynomials: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Value and slope at u (N, D) of a polynomial per column, which goes on along its tangents beyond -reach, reach."""
+    """Value and slope at u (N, D) of a polynomial per column, continued linearly beyond -reach, reach."""
     inside = u.clamp(-reach, reach)
     value, slope = horner(polynomials, inside)
     return torch.addcmul(value, slope, u - inside), slope

@@ -42,7 +42,7 @@ class GroupFunction(nn.Module):
         return coefficients.index_select(0, self.groups(coefficients.device)).T.contiguous()
 
     def sampled(self, intervals: int) -> Tensor:
-        """Points of the fit: the grid of so many intervals, and one more on either side."""
+        """Points of the fit: the grid with this many intervals, and one more on either side."""
         step = (self.high - self.low) / intervals
         return torch.linspace(self.low - step, self.high + step, 512, dtype=torch.float64, device="cpu")
 

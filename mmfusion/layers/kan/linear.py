@@ -49,7 +49,7 @@ class GroupKANLinear(nn.Linear):
         degree: of the splines, or of the rational numerator (the published function has 5 over 4, here ``degree=5``);
             at least 2.
         bias: whether to add b.
-        grid_range: interval that phi resolves; normalised features lie within it.
+        grid_range: interval that phi resolves; normalized features are inside.
 
     Raises:
         ValueError: an unknown basis, or a number out of range.

@@ -34,7 +34,7 @@ class PiecewisePolynomial(GroupFunction):
         self.reset_parameters()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Take up the basis anew where the layer changes its type: rounded once, it would stay rounded in double."""
+        """Recompute the basis if the layer changes its type, since a rounded one would stay rounded in double."""
         super()._apply(fn, recurse)
         dtype = torch.promote_types(self.pieces.dtype, torch.float32)
         self.pieces = self._exact.to(dtype).to(self.pieces.device)
@@ -62,7 +62,7 @@ class PiecewisePolynomial(GroupFunction):
 
 
 class Grid(NamedTuple):
-    """Equal intervals, and one more on either side that goes on for ever."""
+    """Equal intervals with unbounded ones on either side."""
 
     low: float
     high: float
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
 
 
 def _extend(pieces: np.ndarray) -> np.ndarray:
-    """Add an interval on either side, in which a function goes on along its tangent."""
+    """Add an interval on either side in which a function continues along its tangent."""
     powers = np.arange(pieces.shape[1])
     tangents = []
     for piece, end in ((pieces[0], -0.5), (pieces[-1], 0.5)):
