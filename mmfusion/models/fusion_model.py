@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
 from mmfusion.models.saving import save_pretrained
-from mmfusion.models.sides import Sides, merged
+from mmfusion.models.sides import Sides, keep_pooled, merged
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.task import DEFAULT, task_named
@@ -223,6 +224,17 @@ class FusionModel(Freezable):
         """Trade compute for memory in the towers."""
         for tower in self.towers.values():
             tower.set_grad_checkpointing(enable)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile in place, as ``nn.Module.compile``.
+
+        Compiled code keeps the hooks that it was made with, so one that tells what the towers make of a batch is put
+        here: ``pooled_features`` holds it, modality -> (B, D).
+        """
+        if not hasattr(self, "pooled_features"):
+            self.pooled_features: dict[str, Tensor] = {}
+            self.sides.register_forward_pre_hook(partial(keep_pooled, self.pooled_features))
+        super().compile(*args, **kwargs)
 
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""

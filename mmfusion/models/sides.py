@@ -46,6 +46,11 @@ class Sides(nn.Module):
         ]
 
 
+def keep_pooled(kept: dict[str, Tensor], _: nn.Module, given: tuple[Mapping[str, Features]]) -> None:
+    """Hook of :class:`Sides` that keeps the pooled features of each modality, without their gradients."""
+    kept.update({modality: features.pooled.detach() for modality, features in given[0].items()})
+
+
 class JoinedSide(nn.Module):
     """Joins the features of several towers, so that a fusion block or a head sees them as one modality.
 
