@@ -258,8 +258,8 @@ def _odd_cells(batch: Mapping[str, Any], table: TableColumns) -> NDArray[np.bool
 @contextmanager
 def tower_features(model: nn.Module) -> Iterator[Callable[[], dict[str, Features]]]:
     """What the towers of a model made of its last batch, modality -> features; nothing of an exported model."""
-    if (pooled := getattr(model, "pooled_features", None)) is not None:  # compiled, and deaf to new hooks
-        yield lambda: {modality: Features(pooled=x) for modality, x in pooled.items()}
+    if (keeper := getattr(model, "pooled_keeper", None)) is not None:  # compiled, and deaf to new hooks
+        yield lambda: keeper.features
         return
     seen: dict[str, Features] = {}
     sides = getattr(model, "sides", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
 from mmfusion.models.saving import save_pretrained
-from mmfusion.models.sides import Sides, keep_pooled, merged
+from mmfusion.models.sides import PooledKeeper, Sides, merged
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.task import DEFAULT, task_named
@@ -229,11 +228,11 @@ class FusionModel(Freezable):
         """Compile in place, as ``nn.Module.compile``.
 
         Compiled code keeps the hooks that it was made with, so one that tells what the towers make of a batch is put
-        here: ``pooled_features`` holds it, modality -> (B, D).
+        here, ``pooled_keeper``.
         """
-        if not hasattr(self, "pooled_features"):
-            self.pooled_features: dict[str, Tensor] = {}
-            self.sides.register_forward_pre_hook(partial(keep_pooled, self.pooled_features))
+        if not hasattr(self, "pooled_keeper"):
+            self.pooled_keeper = PooledKeeper()
+            self.sides.register_forward_pre_hook(self.pooled_keeper)
         super().compile(*args, **kwargs)
 
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:

@@ -46,9 +46,18 @@ class Sides(nn.Module):
         ]
 
 
-def keep_pooled(kept: dict[str, Tensor], _: nn.Module, given: tuple[Mapping[str, Features]]) -> None:
-    """Hook of :class:`Sides` that keeps the pooled features of each modality, without their gradients."""
-    kept.update({modality: features.pooled.detach() for modality, features in given[0].items()})
+class PooledKeeper:
+    """Hook of :class:`Sides` that keeps the pooled features of each modality, without their gradients.
+
+    Attributes:
+        features: Modality -> features of the last batch.
+    """
+
+    def __init__(self) -> None:
+        self.features: dict[str, Features] = {}
+
+    def __call__(self, _: nn.Module, given: tuple[Mapping[str, Features]]) -> None:
+        self.features = {modality: Features(pooled=x.pooled.detach()) for modality, x in given[0].items()}
 
 
 class JoinedSide(nn.Module):
