@@ -1,4 +1,10 @@
-"""Precision and memory format that suit the machine."""
+"""Precision, memory format and compilation that suit the machine."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -36,3 +42,25 @@ def resolve_channels_last(channels_last: bool | None) -> bool:
     if channels_last is not None:
         return channels_last
     return torch.cuda.is_available() or not has_accelerator()
+
+
+def check_compiler() -> None:
+    """Refuse torch.compile on a CPU without the C++ compiler that it calls (``CXX``, else the system's).
+
+    Raises:
+        ValueError: There is no such program.
+    """
+    name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    if not has_accelerator() and shutil.which(name) is None:
+        raise ValueError(
+            f"compile needs the C++ compiler {name}, which is not there; install it, or leave compile out."
+        )
+
+
+def of_any_rows(batch: Mapping[str, Any]) -> None:
+    """Tell torch.compile that the number of rows of a batch varies, so that the last, smaller one needs no new code."""
+    for value in batch.values():
+        if isinstance(value, Mapping):
+            of_any_rows(value)
+        elif isinstance(value, torch.Tensor) and value.ndim:
+            torch._dynamo.maybe_mark_dynamic(value, 0)

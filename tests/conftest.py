@@ -103,3 +103,21 @@ def browser() -> Iterator[Any]:
         pytest.skip(f"the browser does not start here: {str(error).splitlines()[0]}")
     yield opened
     opened.quit()
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What `Module.compile` compiles, which then runs as it is: no machine code is made."""
+    import torch
+
+    found: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        found.append(graph)
+        return graph.forward
+
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled(module, backend=backend, fullgraph=True))
+    torch.compiler.reset()
+    yield found
+    torch.compiler.reset()

@@ -8,8 +8,6 @@ and Ensembling in Deep Learning, ICLR 2020), hence to probabilities: ``p^(1/T)``
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
 from mmfusion.evaluation.weighted import checked
 
@@ -27,6 +25,8 @@ def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"A temperature must be above 0; got {temperature}.")
+    from scipy.special import softmax  # here, since the tasks, which every model knows, import this module
+
     return softmax(as_logits(probabilities) / temperature, axis=-1)
 
 
@@ -41,6 +41,9 @@ def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
         T in :data:`RANGE`; above 1 means an overconfident model. 1 if all rows are classified correctly, since the
         optimum would be infinite confidence.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     p = np.asarray(probabilities)
     y, p = checked(labels, p, range(p.shape[-1]))
     if (p.argmax(axis=1) == y).all():
@@ -78,6 +81,8 @@ def fit_label_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     Returns:
         T in :data:`RANGE`; 1 if all rows are classified correctly.
     """
+    from scipy.optimize import minimize_scalar
+
     sign = np.where(np.asarray(labels) == 1, 1.0, -1.0)
     margin = sign * np.asarray(logits, dtype=np.float64)
     if (margin > 0).all():

@@ -1,5 +1,6 @@
 """Explanation of one prediction."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -140,7 +141,7 @@ def explainable(predictor: Predictor) -> Any:
         raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(predictor.members)}.")
     if isinstance(predictor.model, OnnxModel):
         raise ValueError("An exported model has no gradients to explain with; explain the one it came from.")
-    return predictor.model
+    return copy.copy(predictor.model)  # the same weights, and not compiled: hooks are no part of compiled code
 
 
 def _image_part(

@@ -258,6 +258,9 @@ def _odd_cells(batch: Mapping[str, Any], table: TableColumns) -> NDArray[np.bool
 @contextmanager
 def tower_features(model: nn.Module) -> Iterator[Callable[[], dict[str, Features]]]:
     """Access to the tower outputs of the last batch, modality -> features; empty for an exported model."""
+    if (keeper := getattr(model, "pooled_keeper", None)) is not None:  # a compiled model ignores new hooks
+        yield lambda: keeper.features
+        return
     seen: dict[str, Features] = {}
     sides = getattr(model, "sides", None)
     handle = None if sides is None else sides.register_forward_pre_hook(lambda _, given: seen.update(given[0]))

@@ -10,6 +10,7 @@ import torch
 from mmfusion.artifacts.folder import full_name, read_config, read_metrics, resolve_artifact
 from mmfusion.data import Processor
 from mmfusion.decisions import Decisions
+from mmfusion.hardware import check_compiler
 from mmfusion.inference.familiarity import Familiarity
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.updates import UNFITTED, read_update
@@ -63,6 +64,7 @@ def saved_parts(
     else:
         model = load_model(folder).to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu")
         if compile:
+            check_compiler()
             model.compile()
     check_answers(model, processor, folder)
     task = task_of(model)

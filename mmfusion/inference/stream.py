@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmfusion.data.table_columns import TableColumns
+from mmfusion.hardware import of_any_rows
 from mmfusion.inference.familiarity import Familiarity, case_level, tower_features, vectors_of
 from mmfusion.inference.rows import ROW_ERRORS
 from mmfusion.inference.shares import shares_of
@@ -138,7 +139,8 @@ def predict_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     weights = next(model.parameters(), None)
     device = torch.device("cpu") if weights is None else weights.device
-    start, images = 0, _ChannelsLast()
+    compiled = getattr(model, "_compiled_call_impl", None) is not None
+    start, images = 0, _Formatted(channels_last, compiled)
     model.eval()
     if refuse_unfamiliar is not None and familiarity is None:
         raise ValueError("refuse_unfamiliar: the model was saved without a familiarity detector; train it again.")
@@ -152,17 +154,18 @@ def predict_rows(
             for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
                 judged[row] = words
             inputs = {name: _move(value, device) for name, value in batch.items() if name != "labels"}
-            inputs = {n: images.of(n, x) if channels_last else x for n, x in inputs.items()}
-            with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
-                views = iter(views_of(inputs) if tta else [inputs])
+            # no inference_mode: views would be another kind of tensor than images, and a model compiled once for each
+            with torch.no_grad(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+                views = (images.of(view) for view in (views_of(inputs) if tta else [inputs]))
                 with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
                     outputs = [model(**next(views))]
+                    features = seen()  # of the image as it is; compiled code keeps the hook for the other views
                 outputs += [model(**view) for view in views]
                 result = _spread(task.pooled([task.raw(output) for output in outputs]), readable)
                 given = [shares_of(output) for output in outputs]
                 shares = {n: _spread(torch.stack([s[n] for s in given]).mean(dim=0), readable) for n in given[0]}
                 if familiarity is not None:
-                    told = familiarity.of(*vectors_of(inputs, seen(), table))
+                    told = familiarity.of(*vectors_of(inputs, features, table))
                     familiar = {m: _spread(torch.from_numpy(each)[:, None], readable)[:, 0] for m, each in told.items()}
         if refuse_unfamiliar is not None and familiar:
             level, unlike = case_level(familiar)
@@ -199,16 +202,27 @@ def _move(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
-class _ChannelsLast:
-    """Images of batches in channels_last, in a reused buffer, since allocating one costs more than the copy itself."""
+class _Formatted:
+    """Batches in the memory format of the model.
 
-    def __init__(self) -> None:
+    A compiled model is compiled again for each other memory format of images and, unless it is told that they vary, for
+    each other number of rows. Batches in channels_last share a buffer, since allocating one costs more than the copy.
+    """
+
+    def __init__(self, channels_last: bool, compiled: bool) -> None:
+        self._channels_last, self._compiled = channels_last, compiled
         self._room: dict[str, torch.Tensor] = {}
 
-    def of(self, name: str, images: Any) -> Any:
-        """The input of a batch by name, in another memory format if it has images (B, C, H, W)."""
-        if not isinstance(images, torch.Tensor) or images.ndim != 4:
-            return images
+    def of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch with its images (B, C, H, W) in one memory format, whatever made them."""
+        found = {n: self._laid(n, x) if isinstance(x, torch.Tensor) and x.ndim == 4 else x for n, x in batch.items()}
+        if self._compiled:
+            of_any_rows(found)
+        return found
+
+    def _laid(self, name: str, images: torch.Tensor) -> torch.Tensor:
+        if not self._channels_last:
+            return images.contiguous()
         room = self._room.get(name)
         if room is None or len(room) < len(images) or room.shape[1:] != images.shape[1:]:
             room = self._room[name] = torch.empty_like(images, memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from mmfusion.models.freezing import Freezable
 from mmfusion.models.optimization import grouped, undecayed
 from mmfusion.models.presence import observe
 from mmfusion.models.saving import save_pretrained
-from mmfusion.models.sides import Sides, merged
+from mmfusion.models.sides import PooledKeeper, Sides, merged
 from mmfusion.outputs import Features, Fused, FusionOutput
 from mmfusion.registry import keywords
 from mmfusion.task import DEFAULT, task_named
@@ -223,6 +223,17 @@ class FusionModel(Freezable):
         """Trade compute for memory in the towers."""
         for tower in self.towers.values():
             tower.set_grad_checkpointing(enable)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile in place, as ``nn.Module.compile``.
+
+        Compiled code keeps the hooks that it was made with, so one that tells what the towers make of a batch is put
+        here, ``pooled_keeper``.
+        """
+        if not hasattr(self, "pooled_keeper"):
+            self.pooled_keeper = PooledKeeper()
+            self.sides.register_forward_pre_hook(self.pooled_keeper)
+        super().compile(*args, **kwargs)
 
     def forward_features(self, *args: Any, **inputs: Any) -> Fused:
         """Towers and fusion block; arguments as in :meth:`forward`."""

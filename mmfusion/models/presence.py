@@ -55,6 +55,15 @@ def observe(
     }
 
 
+def without_needless(inputs: Mapping[str, Any], towers: Mapping[str, Tower]) -> dict[str, Any]:
+    """Inputs without each ``<modality>_present`` that is true of all rows, where a tower skips absent samples.
+
+    That depends on values, on which a compiled model cannot branch.
+    """
+    needless = [f"{m}_present" for m, tower in towers.items() if tower.skips_absent]
+    return {name: x for name, x in inputs.items() if name not in needless or not x.all()}
+
+
 def drop_modality(
     present: Mapping[str, Tensor | None], probability: float, batch_size: int, device: torch.device
 ) -> dict[str, Tensor | None]:

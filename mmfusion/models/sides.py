@@ -46,6 +46,20 @@ class Sides(nn.Module):
         ]
 
 
+class PooledKeeper:
+    """Hook of :class:`Sides` that keeps the pooled features of each modality, without their gradients.
+
+    Attributes:
+        features: Modality -> features of the last batch.
+    """
+
+    def __init__(self) -> None:
+        self.features: dict[str, Features] = {}
+
+    def __call__(self, _: nn.Module, given: tuple[Mapping[str, Features]]) -> None:
+        self.features = {modality: Features(pooled=x.pooled.detach()) for modality, x in given[0].items()}
+
+
 class JoinedSide(nn.Module):
     """Joins the features of several towers, so that a fusion block or a head sees them as one modality.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmfusion import registry
 from mmfusion.artifacts.folder import is_saved
-from mmfusion.hardware import resolve_precision
+from mmfusion.hardware import check_compiler, resolve_precision
 from mmfusion.models.factory import resolve_config
 from mmfusion.models.parts import check_parts
 from mmfusion.task import task_named
@@ -44,6 +44,8 @@ def check_settings(config: RunConfig) -> None:
         own = config.processor.image_size
         raise ValueError(f"train.image_sizes must end with processor.image_size, {own}; got {train.image_sizes}.")
     resolve_precision(train.precision)
+    if train.compile:
+        check_compiler()
     counts = {"class_counts": [1, 1], "other_counts": [1, 1]}
     aux_heads = needs_aux_heads(build_loss(train, task, counts))
     if not is_saved(config.model.name):

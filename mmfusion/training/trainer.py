@@ -17,7 +17,8 @@ from transformers.optimization import get_cosine_schedule_with_warmup
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
 from mmfusion.files import room_for
-from mmfusion.hardware import has_accelerator, resolve_precision
+from mmfusion.hardware import has_accelerator, of_any_rows, resolve_precision
+from mmfusion.models.presence import without_needless
 from mmfusion.outputs import FusionOutput
 from mmfusion.task import task_of
 from mmfusion.training import checkpoints
@@ -74,12 +75,17 @@ class ModelAndLoss(nn.Module):
 
     accepts_loss_kwargs = False
 
-    def __init__(self, model: Any, loss: Any) -> None:
+    def __init__(self, model: Any, loss: Any, compile: bool = False) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self._compiled = model, loss, compile
+        if compile:
+            model.compile()  # in place: names in states and files stay the same
 
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> FusionOutput:
         """The model's output on a batch; the loss is computed outside, in full precision."""
+        if self._compiled:
+            inputs = without_needless(inputs, self.model.towers)
+            of_any_rows(inputs)
         return self.model(**inputs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
@@ -154,9 +160,7 @@ class FusionTrainer(Trainer):
         on_loss: Callable[[float], None],
     ) -> None:
         self.config, self.rows, self.on_loss = config, rows, on_loss
-        if config.compile:
-            model.compile()  # in place, so names in checkpoints and files stay the same
-        self.pair = ModelAndLoss(model, loss)
+        self.pair = ModelAndLoss(model, loss, config.compile)
         super().__init__(
             model=self.pair,
             args=args,

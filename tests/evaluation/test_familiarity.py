@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +81,23 @@ def test_unlike_rows_are_flagged_and_refused_only_where_asked(model, tmp_path):
     assert "error" not in refused[0] and refused[1]["error"].startswith("Unlike the training data (image)")
     table = mmfusion.predict(root, model=[f"local-dir:{folder}"])
     assert {"familiarity", "unlike"} <= {*table.columns} and (table["familiarity"] < 0.05).mean() < 0.1
+
+
+def test_compiled_model_tells_the_same(model, tmp_path, graphs):
+    """Compiled once for all views and numbers of rows; familiarity is each batch's own, and explanations are whole."""
+    folder = model[1].save_pretrained(tmp_path / "model")
+    plain, compiled = (mmfusion.Predictor.from_pretrained(folder, compile=c) for c in (False, True))
+    rows = [{"image": str(model[0] / f"{i}.png"), "age": 20 + 9 * i} for i in range(5)]
+    for found, expected in zip(*(p.predict(rows, batch_size=3, tta=True) for p in (compiled, plain)), strict=True):
+        assert found.pop("probabilities") == pytest.approx(expected.pop("probabilities"), abs=1e-6)
+        assert found.pop("probability") == pytest.approx(expected.pop("probability"), abs=1e-6)
+        assert found == expected and "familiarity" in found
+    assert len(graphs) == 1
+    for row in rows[:2]:
+        assert np.allclose(compiled.explain(row).heat_map, plain.explain(row).heat_map, atol=1e-5)
+    table, other = (mmfusion.predict(model[0], model=[f"local-dir:{folder}"], compile=c) for c in (True, False))
+    pd.testing.assert_frame_equal(table, other, rtol=1e-4)
+    assert len(graphs) == 2
 
 
 def test_file_holds_no_row_and_is_checked(model, tmp_path):
