@@ -26,6 +26,8 @@ R = TypeVar("R")
 
 #: how half of a character, which UTF-8 does not have, is written; JSON reads the same back.
 _ESCAPED = "backslashreplace"
+#: errors of the system that say that a disk is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 #: characters of a file's name that its temporary name keeps, since both have to fit.
 _STEM = 100
 
@@ -129,7 +131,7 @@ def room_for(path: Path) -> Iterator[None]:
 
 def _is_full(error: Exception, path: Path) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     there = next(folder for folder in path.absolute().parents if folder.exists())
     # safetensors tells the number in words, torch's writer of archives nothing
     words = ("os error 28", "inline_container.cc", "iostream error")

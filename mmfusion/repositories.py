@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mmfusion.files import FULL
+
 #: beginnings of a name that stands for a folder, and of one that stands for a repository.
 LOCAL, HUB = "local-dir:", "hf-hub:"
 
@@ -180,5 +182,7 @@ def reason_of(error: Exception, repository: str, revision: str) -> str:
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
             return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once, where there is a network."
         return "it is not in the cache, and the Hub cannot be reached; connect once, or copy its folder (local-dir:)."
+    if getattr(error, "errno", None) in FULL:
+        return "there is no room left on the disk for the Hub's cache; make some, or set HF_HOME to another disk."
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return f"the Hub did not give it ({type(error).__name__}: {first}); try again."
