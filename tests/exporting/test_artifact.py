@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mutants import check_mutants
 from PIL import Image
 
 import mmfusion
@@ -249,3 +250,12 @@ def test_an_image_of_another_kind(pair) -> None:
     np.testing.assert_allclose(
         values(onnx.predict([{"image": picture}])), values(eager.predict([{"image": picture}])), atol=1e-4
     )
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("attacked", [False, True], ids=["damaged", "attacked"])
+def test_mutants(exported: Path, tmp_path: Path, pytestconfig: pytest.Config, attacked: bool) -> None:
+    """As those of a saved model, ``tests/artifacts/test_mutants.py``."""
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    rows = [{"image": Image.new("RGB", (20, 20), (90, 40, 30)), "text": "a red spot"}, {"text": "blue"}]
+    check_mutants(files, tmp_path, rows, pytestconfig.getoption("mutants") or 40, attacked)
