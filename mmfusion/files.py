@@ -26,6 +26,8 @@ R = TypeVar("R")
 
 #: Error handler for lone surrogates, which UTF-8 does not have; JSON reads them back.
 _ESCAPED = "backslashreplace"
+#: Errors of a full disk.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 #: Number of characters of a file name kept in its temporary name.
 _STEM = 100
 
@@ -129,7 +131,7 @@ def room_for(path: Path) -> Iterator[None]:
 
 def _is_full(error: Exception, path: Path) -> bool:
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     there = next(folder for folder in path.absolute().parents if folder.exists())
     # safetensors gives the number in words, torch's archive writer nothing
     words = ("os error 28", "inline_container.cc", "iostream error")

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mmfusion.files import FULL
+
 #: Prefixes of names of folders and of repositories.
 LOCAL, HUB = "local-dir:", "hf-hub:"
 
@@ -180,5 +182,7 @@ def reason_of(error: Exception, repository: str, revision: str) -> str:
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
             return "it is not in the cache, and HF_HUB_OFFLINE is set; unset it once with a network connection."
         return "it is not in the cache, and the Hub is unreachable; connect once, or copy its folder (local-dir:)."
+    if getattr(error, "errno", None) in FULL:
+        return "the disk is full, and the Hub's cache needs space; free some, or set HF_HOME to another disk."
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return f"download failed ({type(error).__name__}: {first}); try again."

@@ -47,6 +47,11 @@ _DATASET: Mapping[str, Any] = {
 }
 _CARD: Mapping[str, Any] = {**dict.fromkeys(("dataset", "license", "intended_use", "limits"), str), "let_through": list}
 
+_EXPORT: Mapping[str, Any] = {
+    **dict.fromkeys(("format", "file", "sha256", "image_layout"), str),
+    **dict.fromkeys(("inputs", "outputs"), list),
+}
+
 #: Last part of a number's name -> maximum.
 _MOST = (
     (("num_classes",), 100_000),
@@ -95,7 +100,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_types("card.", config.get("card") or {}, _CARD)
     export = config.get("export")
     if isinstance(export, dict):
-        yield from _wrong_types("export.", export, dict.fromkeys(("format", "file", "sha256"), str))
+        yield from _wrong_types("export.", export, _EXPORT)
     for name, texts in _lists_of_texts(config):
         if not all(isinstance(text, str) for text in texts):
             yield f"{name} has values that are not texts"
@@ -130,6 +135,8 @@ def _lists_of_texts(config: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]
             yield f"training.dataset.{name}", dataset[name]
         if kind is dict and dataset.get(name):
             yield f"training.dataset.{name}", [*dataset[name].values()]
+    if isinstance(export := config.get("export"), dict):
+        yield from ((f"export.{name}", export.get(name) or []) for name in ("inputs", "outputs"))
     yield "label_names", config.get("label_names") or []
 
 

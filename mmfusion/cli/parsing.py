@@ -244,7 +244,7 @@ def _of_run(folder: Path, data: Any) -> dict[str, Any]:
         run = yaml.safe_load((folder.parent / "config.yaml").read_text(encoding="utf-8"))
         is_own = os.path.abspath(run["data"]) == os.path.abspath(data)
         return {name: value for name, value in run["dataset"].items() if name != "text_template"} if is_own else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 

@@ -1,7 +1,9 @@
 """Reading step: find the columns by role."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.class_folders import folder_labels
@@ -66,10 +68,20 @@ def find_columns(reading: Reading) -> Reading:
         missing += [f"{name!r} (named as an input{f'; is it {it!r}?' if it else ''})" for name, it in lacking.items()]
     if missing:
         fix = "Name the right column with the option shown, or add the column."
-        there = f"{', '.join(raw.columns)}. {fix}{layout_hint(reading)}"
+        there = f"{', '.join(raw.columns)}. {fix}{layout_hint(reading)}{'' if image else _folder_hint(reading)}"
         raise ValueError(f"{raw.source} has no column {', '.join(missing)}; it has {there}")
     _check_template(fields, columns, config)
     return replace(reading, columns=columns)
+
+
+def _folder_hint(reading: Reading) -> str:
+    """What to add to a message about a missing image column where another names folders, as those of patients."""
+    for name, cells in reading.raw.columns.items():
+        cell = (cell_text(cells[0]) if len(cells) else None) or ""
+        with suppress(OSError, ValueError):
+            if cell == Path(cell).name and cell.strip(".") and (reading.folder / cell).is_dir():
+                return f" {name!r} names folders, of slices with --dataset.image_column {name} --dataset.slices all."
+    return ""
 
 
 def _labelled_by_folder(reading: Reading, image: str) -> bool:

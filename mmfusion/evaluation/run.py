@@ -101,5 +101,6 @@ def _store(predictor: Predictor, found: Evaluation, folder: Path) -> None:
     if not found.decisions or not found.decisions.points:
         raise ValueError("store: no rule could be met on the rows of val, so there is no operating point.")
     predictor.decisions = replace(predictor.decisions, points=[each.point for each in found.decisions.points])
-    predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
+    with one_writer(folder):
+        predictor.save_pretrained(folder, {**(predictor.metrics or {}), "decisions": to_plain(found.decisions)})
     print(f"operating points stored in {folder}")

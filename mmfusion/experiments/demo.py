@@ -11,7 +11,7 @@ from jinja2 import Template
 
 from mmfusion.data import DatasetConfig, make_demo
 from mmfusion.experiments.config import DemoConfig
-from mmfusion.files import write_text
+from mmfusion.files import sole_writer, write_text
 from mmfusion.inference.predictor import Predictor
 from mmfusion.markdown import aligned_table
 from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConfig, TrainResult, train
@@ -41,6 +41,7 @@ class Demo:
         return f"\ndone in {self.seconds:.0f} s; the report is {self.report}, the models are in {self.folder}"
 
 
+@sole_writer
 def demo(config: DemoConfig) -> Demo:
     """Generate data, train an image-only, a text-only and a fusion model, compare, reload and predict.
 

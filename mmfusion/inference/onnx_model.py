@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmfusion import registry
 from mmfusion.artifacts.folder import read_config
 from mmfusion.artifacts.integrity import check_files, digest
+from mmfusion.artifacts.names import CONFIG
 from mmfusion.models.fitting import check_vocabulary
 from mmfusion.names import one_line
 from mmfusion.outputs import Features, FusionOutput
@@ -21,6 +22,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 #: Suffix of outputs with the pooled features of a modality.
 FEATURES = "_features"
+
+#: Kind of a tower whose defaults complete a batch, and its modality.
+TOWERS = (("image_tower", "image"), ("text_tower", "text"))
 
 #: Inputs without a default -> their modality.
 NEEDED = {"pixel_values": "image", "input_ids": "text", "numeric_values": "table", "category_ids": "table"}
@@ -108,6 +112,9 @@ class OnnxModel(nn.Module):
         self.num_classes: int = config["model"].get("num_classes") or 0
         self.image_layout: str | None = export.get("image_layout")
         self.task = task_named(self._model.get("task", DEFAULT), **(self._model.get("task_args") or {}))
+        for kind, modality in TOWERS:
+            if f"{modality}_present" in self._inputs and not self._model.get(kind):
+                raise ValueError(f"{folder / CONFIG} has no model.{kind}, and the program takes one; export it again.")
         unknown = sorted(set(self._inputs) - set(export.get("inputs") or self._inputs))
         if unknown:
             raise ValueError(f"{path} takes {', '.join(unknown)}, which config.json does not list; export it again.")
@@ -160,7 +167,7 @@ class OnnxModel(nn.Module):
     def _whole(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add the defaults of the original model to a batch."""
         found = dict(given)
-        for kind, modality in (("image_tower", "image"), ("text_tower", "text")):
+        for kind, modality in TOWERS:
             name = self._model[kind]
             if f"{modality}_present" in self._inputs and name in registry.names(kind):
                 tower: Any = registry.get(kind, name)

@@ -214,3 +214,13 @@ def test_a_fault_of_this_machine_is_not_called_one_of_the_network(
     with pytest.raises(OSError, match=r"a file on this machine: .*No space left") as caught:
         mmfusion.push_to_hub(saved, "org/name")
     assert not isinstance(caught.value, ConnectionError)
+
+
+def test_a_full_disk_is_told_of_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmfusion.repositories.answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(FileNotFoundError, match=r"'hf-hub:org/name': the disk is full, and the Hub"):
+        mmfusion.create_model("hf-hub:org/name")

@@ -455,3 +455,11 @@ def test_a_split_drawn_before_a_label_map_goes_with_it(tmp_path: Path) -> None:
     joined = {"0": "low", "1": "low", "2": "high", "3": "high"}
     cases = read_cases(tmp_path / "t.csv", DatasetConfig(split_table=str(split), label_map=joined))
     assert cases.splits == {"train": 4, "test": 4} and cases.labels == ["high", "low"]
+
+
+def test_a_column_that_names_folders_is_offered_as_the_images(tmp_path: Path) -> None:
+    picture(tmp_path / "P1" / "series" / "1.png")
+    (tmp_path / "labels.csv").write_text("note,patient,label\n..,P1,a\n")
+    told = r"'patient' names folders, of slices with --dataset\.image_column patient --dataset\.slices all\."
+    with pytest.raises(ValueError, match=told):
+        read_cases(tmp_path, DatasetConfig(table="labels.csv"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mutants import check_mutants
 from PIL import Image
 
 import mmfusion
@@ -249,3 +250,33 @@ def test_an_image_of_another_kind(pair) -> None:
     np.testing.assert_allclose(
         values(onnx.predict([{"image": picture}])), values(eager.predict([{"image": picture}])), atol=1e-4
     )
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("attacked", [False, True], ids=["damaged", "attacked"])
+def test_mutants(exported: Path, tmp_path: Path, pytestconfig: pytest.Config, attacked: bool) -> None:
+    """As those of a saved model, ``tests/artifacts/test_mutants.py``."""
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    rows = [{"image": Image.new("RGB", (20, 20), (90, 40, 30)), "text": "a red spot"}, {"text": "blue"}]
+    check_mutants(files, tmp_path, rows, pytestconfig.getoption("mutants") or 40, attacked)
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "value", "told"),
+    [
+        ("export", "inputs", [["pixel_values"]], r"export\.inputs has values that are not texts"),
+        ("export", "inputs", {}, r"export\.inputs is \{\}, not a list"),
+        ("export", "image_layout", 3, r"export\.image_layout is 3, not a text"),
+        ("model", "image_tower", None, r"has no model\.image_tower, and the program takes one"),
+    ],
+)
+def test_an_entry_that_no_export_has(
+    exported: Path, tmp_path: Path, section: str, entry: str, value: object, told: str
+) -> None:
+    shutil.copytree(exported, tmp_path / "m")
+    (tmp_path / "m/files.json").unlink()
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    config[section][entry] = value
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=told):
+        mmfusion.Predictor.from_pretrained(tmp_path / "m")

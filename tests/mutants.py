@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-from collections.abc import Iterator
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
+import numpy as np
+
+import mmfusion
+from mmfusion.artifacts.integrity import write_files
+from mmfusion.artifacts.names import FILES
+
 Files = dict[str, bytes]
+
+#: the file of an exported model.
+PROGRAM = "model.onnx"
+#: seconds of the processor's time that a folder may take.
+PATIENCE = 10.0
 
 #: Values that no sound entry has.
 STOCK: tuple[Any, ...] = (
@@ -141,3 +157,60 @@ def write(files: Files, folder: Path) -> None:
         path.unlink()
     for name, data in files.items():
         (folder / name).write_bytes(data)
+
+
+def with_hash(files: Files) -> Files:
+    """The files of an exported folder whose configuration names the program that is there."""
+    config = json.loads(files["config.json"])
+    config["export"]["sha256"] = hashlib.sha256(files[PROGRAM]).hexdigest()
+    return {**files, "config.json": json.dumps(config).encode()}
+
+
+def answers(folder: Path, rows: Sequence[Any]) -> dict[str, Any]:
+    """What a model makes of rows and their texts."""
+    predictor = mmfusion.Predictor.from_pretrained(folder, device="cpu")
+    tokenizer = predictor.processor.tokenizer
+    tokens = tokenizer([row.get("text", "") for row in rows])["input_ids"] if tokenizer is not None else []
+    return {"labels": predictor.labels, "tokens": tokens, "p": predictor.predict_proba(rows)}
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("labels", "tokens")) and np.array_equal(one["p"], other["p"])
+
+
+def check_mutants(saved: Files, folder: Path, rows: Sequence[Any], count: int, attacked: bool) -> None:
+    """Load so many mutants of a folder; all that one may do is to be refused in a line, or to answer as it was saved.
+
+    Attacked folders have a ``files.json`` that says nothing against them, or none, and name the program that they
+    hold; they may be another sound model.
+    """
+    files = {name: data for name, data in saved.items() if not (attacked and name == FILES)}
+    write(saved, folder)
+    expected, outcomes, faults = answers(folder, rows), Counter[str](), []
+    for seed in range(count):
+        changed = mutant(files, seed + 10**6 * attacked)
+        if attacked and changed.get(PROGRAM) and changed.get("config.json") == files["config.json"]:
+            changed = with_hash(changed)
+        write(changed, folder)
+        if attacked and seed % 2:
+            write_files(folder, PROGRAM)
+        began = time.process_time()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                found = "same" if same(answers(folder, rows), expected) else "another"
+        except (ValueError, OSError) as error:
+            found = "refused"
+            if "\n" in str(error) or not 0 < len(str(error)) < 1500:
+                faults.append(f"{seed}: not one short line: {str(error)[:300]}")
+        except Exception as error:  # what a user would see as a traceback
+            found = "traceback"
+            where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(error.__traceback__)]
+            faults.append(f"{seed}: {type(error).__name__}: {str(error)[:200]} ({', '.join(where[-4:])})")
+        if found == "another" and not attacked:
+            faults.append(f"{seed}: another model was loaded")
+        if (took := time.process_time() - began) > PATIENCE:
+            faults.append(f"{seed}: {found} after {took:.0f} s")
+        outcomes[found] += 1
+    print(f"{'attacked' if attacked else 'damaged'}: {dict(outcomes)}")
+    assert not faults, f"{len(faults)} of {count} ({dict(outcomes)}):\n" + "\n".join(faults[:40])
+    assert outcomes["refused"] > count / 4
