@@ -25,6 +25,6 @@ def program_of(folder: Path) -> Path:
     made_of = [digest(folder / name) for name in (CONFIG, WEIGHTS)]
     made = cache_folder("onnx") / short_hash([*made_of, __version__, torch.__version__])
     if not (made / CONFIG).is_file():
-        print(f"exporting {folder.name} to ONNX(once, takes a minute or more); cached in {made}")
+        print(f"exporting {folder.name} to ONNX (once, takes a minute or more); cached in {made}")
         export_model(Predictor.from_pretrained(folder, device="cpu", engine="torch"), made, force=True)
     return made

@@ -154,8 +154,9 @@ def predict_rows(
             for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
                 judged[row] = words
             inputs = {name: _move(value, device) for name, value in batch.items() if name != "labels"}
-            # no inference_mode: views would be another kind of tensor than images, and a model compiled once for each
-            with torch.no_grad(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+            # under inference_mode views are another kind of tensor than images, and a model would be compiled for each
+            quiet = torch.no_grad() if compiled else torch.inference_mode()
+            with quiet, nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 views = (images.of(view) for view in (views_of(inputs) if tta else [inputs]))
                 with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
                     outputs = [model(**next(views))]

@@ -194,7 +194,10 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "depth": (nest, "is nested more than 40 levels deep"),
     "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
     "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
-    "network": (lambda c: text_config(c).update(model_type="dpt", backbone="a/b"), "'dpt', which is not supported"),
+    "network": (
+        lambda c: text_config(c).update(model_type="dpt", backbone="a/b"),
+        "unsupported transformers type 'dpt'",
+    ),
 }
 
 

@@ -72,7 +72,7 @@ def test_vocabularies_and_columns() -> None:
 
 def test_the_shipped_weights_hold_none() -> None:
     found = {weights: traces_in(weights.folder) for weights in shipped() if weights.package == "mmfusion"}
-    assert found == {"mibf_lite0.ham10000": [], "mibf_v2_lite0.ham10000": []}
+    assert found and not any(found.values())
 
 
 @pytest.fixture

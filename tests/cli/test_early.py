@@ -61,7 +61,7 @@ MISTAKES = {
         "mibf_lite0.ham",
         "--data",
         "DATA",
-    ): "there are mibf_lite0.ham10000, mibf_v2_lite0.ham10000.",
+    ): "available: mibf_lite0.ham10000, mibf_v2_lite0.ham10000.",
     ("explain", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     ("export", "--model", "local-dir:no", "--output", "o"): "'local-dir:no': the folder no does not exist.",
     ("audit", "--data", "nowhere"): "The data set nowhere does not exist.",

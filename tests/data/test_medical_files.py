@@ -118,7 +118,7 @@ def test_a_series_lies_in_the_order_of_its_positions(tmp_path: Path) -> None:
     cases = read_cases(tmp_path, DatasetConfig(study_column="study", image_root="."))
     assert cases.frame["image"].tolist() == [("S/a1", "S/a2", "S/a0")]
     _dicom(tmp_path / "S" / "a9", RAMP, SeriesInstanceUID="1.2.9")
-    with pytest.raises(ValueError, match="holds 2 DICOM series"):
+    with pytest.raises(ValueError, match="has 2 DICOM series"):
         open_pictures([tmp_path / "S"], several=True)
 
 
@@ -304,7 +304,7 @@ def test_pages_of_a_tiff_and_an_animation(tmp_path: Path) -> None:
     pages = [Image.fromarray((RAMP // 16 + i).astype(np.uint8)) for i in range(3)]
     for name in ("a.tif", "a.gif"):
         pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
-        with pytest.raises(ValueError, match="holds 3 slices"):
+        with pytest.raises(ValueError, match="has 3 slices"):
             open_image(tmp_path / name)
         assert open_image(tmp_path / name, slice=2).getpixel((5, 5))[0] == pages[2].getpixel((5, 5))
         assert len(open_pictures([tmp_path / name], several=True)) == 3

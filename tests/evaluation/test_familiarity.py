@@ -106,7 +106,7 @@ def test_file_holds_no_row_and_is_checked(model, tmp_path):
     assert max(array.shape[0] * (array.shape[1] if array.ndim > 1 else 1) for array in stored.values()) < 60 * 200
     assert stored["levels"].min() * 60 >= 2  # no quantile of fewer than two patients
     (folder / FAMILIARITY).write_bytes((folder / FAMILIARITY).read_bytes()[:-1])
-    with pytest.raises(ValueError, match="not the file"):
+    with pytest.raises(ValueError, match=r"does not match config\.json"):
         mmfusion.Predictor.from_pretrained(folder)
     with pytest.raises(ValueError, match="without a familiarity detector"):
         Predictor(model[1].model, model[1].processor).predict([{"age": 3}], refuse_unfamiliar=0.01)

@@ -70,7 +70,7 @@ def test_windows() -> None:
     with pytest.raises(ValueError, match="the file has no window of its own"):
         shown("dicom")
     for wrong in ("soft", [1], [1, 0], [1, "a"]):
-        with pytest.raises(ValueError, match=r"processor\.window is auto, full"):
+        with pytest.raises(ValueError, match=r"processor\.window must be auto, full"):
             Processor(window=wrong)
 
 

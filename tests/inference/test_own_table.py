@@ -99,7 +99,7 @@ def test_a_partial_label_map(own: Path, tmp_path: Path) -> None:
     frame["label"] = frame["label"].replace("mel", "melanoma")
     mmfusion.evaluate(frame, model=[MODEL], dataset={"label_map": {"melanoma": "mel"}}, output=tmp_path)
     assert [row["true_label"] for row in rows_of(tmp_path / "predictions.csv")] == ["mel", "nv"] * 2
-    with pytest.raises(ValueError, match=r"'melanoma' in 2 rows.*makes it 'MELA', and the model knows akiec"):
+    with pytest.raises(ValueError, match=r"'melanoma' in 2 rows.*makes it 'MELA', but the model knows akiec"):
         mmfusion.evaluate(frame, model=[MODEL], dataset={"label_map": {"melanoma": "MELA"}}, output=tmp_path / "b")
 
 

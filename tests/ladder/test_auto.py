@@ -290,7 +290,7 @@ def test_a_slow_step_is_measured_once_and_the_measuring_counts(
     with pytest.raises(LeftOutError, match="one epoch takes about"):
         ladder._network("fusion", "about", base, tmp_path / "steps" / "other")
     now[0] = 46
-    with pytest.raises(LeftOutError, match="only 14 s are left"):
+    with pytest.raises(LeftOutError, match="only 14 s left"):
         ladder._network("fusion", "about", base, tmp_path / "steps" / "other")
 
 
