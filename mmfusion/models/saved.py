@@ -84,11 +84,12 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     owned = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
     model.load_state_dict(owned, assign=True)
     if num_classes is not None and num_classes != model.num_classes:
-        warnings.warn(
-            f"{folder} was saved with {model.num_classes} classes and num_classes={num_classes} was asked for: the "
-            "head is new, with random weights, and has to be trained.",
-            stacklevel=3,
-        )
+        if num_classes:  # without classes there is no head to train
+            warnings.warn(
+                f"{folder} was saved with {model.num_classes} classes and num_classes={num_classes} was asked for: the "
+                "head is new, with random weights, and has to be trained.",
+                stacklevel=3,
+            )
         model.reset_classifier(num_classes)
     return model.eval()
 
