@@ -1,7 +1,7 @@
 """CPU seconds of `import mmfusion`, `mmfusion --help`, a first model and a first diagnosis, and what they load.
 
 It is CPU time of one thread, which other programs lengthen less than the time on the clock. Ratios and differences are
-of neighbouring runs.
+of neighboring runs.
 
 Budgets: 0.15 s over a bare interpreter for the import, without any tensor library; 0.6 s for the help; for
 `create_model` of a small model without a text, 0.2 s over the import of torch and timm; for the process that loads the
@@ -85,9 +85,9 @@ def main() -> None:
         median = statistics.median(times[name])
         print(f"{name:<20}{median:>9.3f}{median - bare:>11.3f}  {loaded(code)}")
     over = [a - b for a, b in zip(times["a small model"], times["torch, timm"], strict=True)]
-    print(f"a small model over importing torch and timm, of neighbouring runs: {statistics.median(over):.2f} s (0.2)")
+    print(f"a small model over importing torch and timm, of neighboring runs: {statistics.median(over):.2f} s (0.2)")
     ratios = [a / b for a, b in zip(times["a first diagnosis"], times["torch, timm, BERT"], strict=True)]
-    print(f"first diagnosis over importing the libraries, of neighbouring runs: {statistics.median(ratios):.2f} (1.1)")
+    print(f"first diagnosis over importing the libraries, of neighboring runs: {statistics.median(ratios):.2f} (1.1)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
-"""A metric value with its interval."""
+"""Metric values with their intervals."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mmfusion.records import FLAT, OPTIONAL
 
 
 @dataclass(frozen=True)
@@ -19,3 +23,24 @@ class Interval:
 
     def __str__(self) -> str:
         return self.text()
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """All metrics, and if requested ``recall`` (sensitivity) and ``auroc`` per class, with their intervals."""
+
+    figures: dict[str, Interval] = field(default_factory=dict, metadata=FLAT)
+    per_class: dict[str, dict[str, Interval]] | None = field(default=None, metadata=OPTIONAL)
+
+    def __getitem__(self, metric: str) -> Interval:
+        return self.figures[metric]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Parameters of the bootstrap: ``replicates`` resamples of ``groups`` groups from ``seed``."""
+
+    replicates: int
+    level: float
+    seed: int
+    groups: int

@@ -45,16 +45,14 @@ def resolve_channels_last(channels_last: bool | None) -> bool:
 
 
 def check_compiler() -> None:
-    """Refuse torch.compile on a CPU without the C++ compiler that it calls (``CXX``, else the system's).
+    """Reject torch.compile on a CPU without the C++ compiler that it calls (``CXX``, else the system's).
 
     Raises:
-        ValueError: There is no such program.
+        ValueError: The compiler does not exist.
     """
     name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if not has_accelerator() and shutil.which(name) is None:
-        raise ValueError(
-            f"compile needs the C++ compiler {name}, which is not there; install it, or leave compile out."
-        )
+        raise ValueError(f"compile needs the C++ compiler {name}, which was not found; install it, or remove compile.")
 
 
 def of_any_rows(batch: Mapping[str, Any]) -> None:

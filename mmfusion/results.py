@@ -1,7 +1,6 @@
 """Results of an evaluation as dataclasses, saved as ``metrics.json``.
 
-The module has no dependencies on the evaluation code, so model cards can use it. It is long because all
-results form one tree of dataclasses.
+The module has no dependencies on the evaluation code, so model cards can use it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfusion.decisions import DecisionResult
-from mmfusion.figures import Interval
+from mmfusion.figures import Bootstrap, Interval, Intervals
 from mmfusion.markdown import table
 from mmfusion.records import FLAT, OPTIONAL, TRANSIENT, from_plain, to_plain
 
@@ -24,27 +23,6 @@ NOT_SHOWN = ("nll", "brier")
 
 #: Per-class metrics in Markdown.
 CLASS_FIGURES = ("recall", "precision", "auroc")
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """All metrics, and if requested ``recall`` (sensitivity) and ``auroc`` per class, with their intervals."""
-
-    figures: dict[str, Interval] = field(default_factory=dict, metadata=FLAT)
-    per_class: dict[str, dict[str, Interval]] | None = field(default=None, metadata=OPTIONAL)
-
-    def __getitem__(self, metric: str) -> Interval:
-        return self.figures[metric]
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Parameters of the bootstrap: ``replicates`` resamples of ``groups`` groups from ``seed``."""
-
-    replicates: int
-    level: float
-    seed: int
-    groups: int
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ TAGS = ("mmfusion", "multimodal", "medical")
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any] | None, name: str = "local-dir:FOLDER") -> str:
     """Markdown with architecture, classes, data, license, metrics, confusion matrix, intended use, limits and loading.
 
-    config: Contents of ``config.json``. Its entry ``card`` has facts from the author: ``dataset``, ``license``,
-        ``intended_use`` and ``limits``, each optional; and ``let_through``, findings in the texts accepted with a
-        forced push or export.
-
-    metrics: Contents of ``metrics.json``, or None.
-    name: Name for loading the model.
+    Args:
+        config: Contents of ``config.json``. Its entry ``card`` has facts from the author: ``dataset``, ``license``,
+            ``intended_use`` and ``limits``, each optional; and ``let_through``, findings in the texts accepted with a
+            forced push or export.
+        metrics: Contents of ``metrics.json``, or None.
+        name: Name for loading the model.
     """
     from huggingface_hub import ModelCard
 

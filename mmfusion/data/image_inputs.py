@@ -19,9 +19,9 @@ from mmfusion.images.opening import (
     ImageLike,
     background,
     border_of,
-    bordered,
     centre_square,
     eval_image,
+    framed,
     open_pictures,
     region_box,
     to_tensor,
@@ -76,11 +76,10 @@ class ImageEncoder:
             item = {"pixel_values": torch.zeros(3, self.size, self.size), "image_present": False}
             return item if roi is None else {**item, "roi_values": item["pixel_values"]}
         (picture,) = open_pictures([image], size=self._decoded_size(roi), window=self.window, slice=self.slice)
-        if self.crop_mode == "border":
-            if roi is not None and not isinstance(roi, str):
-                region_box(roi, picture.size)  # one that lies outside the image is refused
-                roi = [x + border for x, border in zip(roi, border_of(picture.size) * 2, strict=True)]
-            picture = bordered(picture, self.mean)
+        if self.crop_mode == "border" and roi is not None and not isinstance(roi, str):
+            region_box(roi, picture.size)  # rejects a region outside the image, before the border is added
+            roi = [x + border for x, border in zip(roi, border_of(picture.size) * 2, strict=True)]
+        picture = framed(picture, self.crop_mode, self.mean)
         item = {"pixel_values": self._tensor(picture), "image_present": True}
         return item if roi is None else {**item, "roi_values": self._region(picture, roi)}
 
@@ -96,9 +95,8 @@ class ImageEncoder:
             found = open_pictures(
                 files, size=self._decoded_size(), window=self.window, slices=self.slices, several=True
             )
-            if self.crop_mode == "border":
-                found = [bordered(picture, self.mean) for picture in found]
-            pixels, present = [self._tensor(picture) for picture in found], [True] * len(found)
+            pixels = [self._tensor(framed(picture, self.crop_mode, self.mean)) for picture in found]
+            present = [True] * len(found)
         else:
             pixels = [self.one(image)["pixel_values"] for image in images]
             present = [image is not None for image in images]

@@ -53,7 +53,7 @@ class Processor:
         interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``.
         crop_pct: Fraction of the shorter side kept outside training.
         crop_mode: Treatment of images that are not square: ``center`` crops the center square, ``border`` pads the
-            image to a square in the mean color.
+            image to a square in the mean color and keeps all of it, whatever ``crop_pct``.
         tokenizer: Tokenizer; None disables text inputs.
         text_template: Sentence built from metadata, placed before the free text (:func:`mmfusion.data.render`).
         max_length: Token budget of a text, including special tokens.
@@ -107,6 +107,8 @@ class Processor:
         if not 0 < self.crop_pct <= 1:
             raise ValueError(f"crop_pct must be in (0, 1], got {self.crop_pct}.")
         check_choice("crop_mode", self.crop_mode, CROP_MODES)
+        if self.crop_mode == "border":
+            self.crop_pct = 1.0
         check_window(self.window)
         check_choice_of_slices(self.slice, self.slices)
         if self.max_length < 3:

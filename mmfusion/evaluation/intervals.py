@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike
 
 from mmfusion.evaluation.metrics import METRICS, Metric
 from mmfusion.evaluation.weighted import Floats, Rows, ratio
-from mmfusion.figures import Interval
-from mmfusion.results import Intervals
+from mmfusion.figures import Interval, Intervals
 from mmfusion.task import Task
 
 #: Maximum number of elements (8 bytes) in the largest array of a chunk of replicates.

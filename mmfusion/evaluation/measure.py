@@ -17,12 +17,13 @@ from mmfusion.evaluation.missing import missing_modality
 from mmfusion.evaluation.operating import choose_points, choose_pooling, decision_figures
 from mmfusion.evaluation.shares import mean_shares
 from mmfusion.evaluation.subgroups import subgroup_figures, write_subgroups
+from mmfusion.figures import Bootstrap
 from mmfusion.files import write_json
 from mmfusion.inference.cases import Predictions
 from mmfusion.inference.grouping import by_group, write_predictions
 from mmfusion.inference.predictor import Ensemble, Predictor
 from mmfusion.inference.shares import EXPERTS
-from mmfusion.results import Bootstrap, Evaluation
+from mmfusion.results import Evaluation
 from mmfusion.task import DEFAULT, Task, task_named
 
 logger = logging.getLogger(__name__)

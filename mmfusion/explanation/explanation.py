@@ -19,7 +19,7 @@ from mmfusion.explanation.contributions import Contributions, modality_contribut
 from mmfusion.explanation.forward import attributing, has_modality
 from mmfusion.explanation.image import image_relevance, present_pictures
 from mmfusion.explanation.text import blank_text, token_relevance, words_of
-from mmfusion.images.opening import bordered, centre_square, open_image
+from mmfusion.images.opening import centre_square, framed, open_image
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
 from mmfusion.text.tokenizer import reads_digits
@@ -162,8 +162,7 @@ def _image_part(
     boxes = {name: (0.0, 0.0, float(view.shape[1]), float(view.shape[0])) for name, view in views.items()}
     if image is not None and not isinstance(image, list | tuple) and list(views) == ["image"]:
         picture = open_image(image, window=processor.window, slice=processor.slice)
-        if processor.crop_mode == "border":
-            picture = bordered(picture, processor.mean)
+        picture = framed(picture, processor.crop_mode, processor.mean)
         views, boxes = {"image": np.asarray(picture)}, {"image": centre_square(picture.size, processor.crop_pct)}
     return {
         "heat_map": next(iter(heat.values())),

@@ -139,15 +139,23 @@ def background(mean: Sequence[float]) -> tuple[int, ...]:
     return tuple(round(255 * channel) for channel in mean)
 
 
-def bordered(image: Image.Image, mean: Sequence[float]) -> Image.Image:
-    """The image in the middle of a square of its longer side, on :func:`background`."""
+def framed(image: Image.Image, crop_mode: str, mean: Sequence[float]) -> Image.Image:
+    """The image as ``crop_mode`` asks before it is cropped: unchanged, or centered on a square of its longer side.
+
+    Args:
+        image: RGB image.
+        crop_mode: ``center``, or ``border``, whose border has the color :func:`background`.
+        mean: Mean of each channel, for pixels in 0-1.
+    """
+    if crop_mode == "center":
+        return image
     square = Image.new("RGB", (max(image.size),) * 2, background(mean))
     square.paste(image, border_of(image.size))
     return square
 
 
 def border_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Width of the border that :func:`bordered` adds on the left and at the top of a (width, height) image."""
+    """Width of the border that :func:`framed` adds on the left and at the top of a (width, height) image."""
     return (max(size) - size[0]) // 2, (max(size) - size[1]) // 2
 
 

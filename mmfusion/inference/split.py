@@ -27,7 +27,6 @@ def read_measured(
         data: Root folder of the data set, or its table (a file, or one in memory).
         split: ``train``, ``val``, ``test``, or ``all``. None means ``test``, or ``all`` for data without a split unless
             their number of rows is that of the training data set, whose test split is then restored.
-
         dataset: How to read it.
         labels: Classes of the model.
         provenance: The ``training`` entry of the model's ``config.json``. Without a split column, the split is drawn

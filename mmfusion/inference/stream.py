@@ -32,7 +32,6 @@ class Prediction:
     Attributes:
         start: Index of the first row.
         scores: (n, S) float32, uncalibrated, log-probabilities if rows have one class; NaN for rows with an error.
-
         errors: n texts, None for readable rows.
         inputs: n texts, the modalities of each row joined by ``+``; empty for rows with an error.
         shares: Router and gate values per row, name -> (n, ...), see :func:`~mmfusion.inference.shares.shares_of`; NaN
@@ -154,13 +153,13 @@ def predict_rows(
             for row, words in zip(np.flatnonzero(readable), inputs_of(batch), strict=False):
                 judged[row] = words
             inputs = {name: _move(value, device) for name, value in batch.items() if name != "labels"}
-            # under inference_mode views are another kind of tensor than images, and a model would be compiled for each
-            quiet = torch.no_grad() if compiled else torch.inference_mode()
-            with quiet, nullcontext() if dtype is None else torch.autocast(device.type, dtype):
+            # in inference mode, views of images would be a second kind of tensor, for which a model is compiled again
+            without_gradients = torch.no_grad() if compiled else torch.inference_mode()
+            with without_gradients, nullcontext() if dtype is None else torch.autocast(device.type, dtype):
                 views = (images.of(view) for view in (views_of(inputs) if tta else [inputs]))
                 with tower_features(model) if familiarity is not None else nullcontext(dict) as seen:
                     outputs = [model(**next(views))]
-                    features = seen()  # of the image as it is; compiled code keeps the hook for the other views
+                    features = seen()  # of the unchanged image: in compiled code, the next view replaces them
                 outputs += [model(**view) for view in views]
                 result = _spread(task.pooled([task.raw(output) for output in outputs]), readable)
                 given = [shares_of(output) for output in outputs]

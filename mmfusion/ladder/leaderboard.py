@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmfusion.evaluation.metrics import METRICS
+from mmfusion.figures import Intervals
 from mmfusion.inference.predictor import Predictor
 from mmfusion.markdown import aligned_table
-from mmfusion.results import Evaluation, Intervals
+from mmfusion.results import Evaluation
 
 if TYPE_CHECKING:
     import pandas as pd

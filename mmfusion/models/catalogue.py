@@ -58,7 +58,8 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
 
     Returns:
         ``architecture``, ``tag``, ``num_classes``, ``label_names``, ``input_size``, ``mean``, ``std``,
-        ``interpolation``, ``crop_pct``, ``dataset``, ``license``, ``package``, ``size`` (bytes), ``metrics``.
+        ``interpolation``, ``crop_pct``, ``crop_mode``, ``dataset``, ``license``, ``package``,
+        ``size`` (bytes), ``metrics``.
 
     Raises:
         ValueError: There are no such weights.
@@ -69,4 +70,5 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
     cfg = {"architecture": architecture, "tag": tag, "num_classes": config["model"]["num_classes"]}
     cfg |= {"label_names": processor["labels"], "input_size": config["input_size"]}
     cfg |= {key: processor[key] for key in ("mean", "std", "interpolation", "crop_pct")}
+    cfg["crop_mode"] = processor.get("crop_mode", "center")
     return cfg | {key: getattr(weights, key) for key in ("dataset", "license", "package", "size", "metrics")}

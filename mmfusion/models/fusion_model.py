@@ -225,10 +225,10 @@ class FusionModel(Freezable):
             tower.set_grad_checkpointing(enable)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile in place, as ``nn.Module.compile``.
+        """Compile in place, like ``nn.Module.compile``.
 
-        Compiled code keeps the hooks that it was made with, so one that tells what the towers make of a batch is put
-        here, ``pooled_keeper``.
+        Compiled code ignores hooks that are registered later, so ``pooled_keeper``, which records the pooled features
+        of a batch, is registered here.
         """
         if not hasattr(self, "pooled_keeper"):
             self.pooled_keeper = PooledKeeper()

@@ -18,7 +18,7 @@ from mmfusion.decisions import DecisionResult, Decisions
 from mmfusion.evaluation.intervals import figure_intervals
 from mmfusion.evaluation.measure import BOOTSTRAP, figures_of
 from mmfusion.evaluation.metrics import EVERY_METRIC
-from mmfusion.evaluation.operating import choose_points, point_figures
+from mmfusion.evaluation.operating import choose_points, decision_figures
 from mmfusion.evaluation.site import PICTURE, describe_site
 from mmfusion.evaluation.temperature import row_losses
 from mmfusion.evaluation.weighted import ratio
@@ -238,8 +238,8 @@ def _decisions(local: Predictions, others: Predictions, predictor: Predictor, co
         for alarm, rules, prevalence in asked
         for point in choose_points(local, predictor.labels, alarm=alarm, rules=rules, prevalence=prevalence)
     ]
-    figures = [point_figures(point, others, predictor.labels, **BOOTSTRAP) for point in chosen]
-    return DecisionResult([], None, None, [], None, {}, figures)
+    figures: dict[str, Any] = {"alarm": [], "thresholds": [], "points": chosen, "each_class": False}
+    return decision_figures(others, predictor.labels, **figures, **BOOTSTRAP)
 
 
 def _content(

@@ -193,8 +193,6 @@ def _new(
         cfg = model.pretrained_cfg
         inputs = {name: cfg[name] for name in ("mean", "std", "interpolation", "crop_pct") if name in cfg}
         inputs["crop_mode"] = config.processor.crop_mode or "center"
-        if inputs["crop_mode"] == "border":
-            inputs["crop_pct"] = 1.0
         inputs["image_size"] = config.processor.image_size or cfg.get("input_size", (3, 224, 224))[-1]  # timm's default
     processor = Processor(
         labels=cases.labels,

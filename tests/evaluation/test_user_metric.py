@@ -15,7 +15,8 @@ from mmfusion.experiments import ExperimentConfig
 from mmfusion.experiments.differences import RunPredictions, compare_rows
 from mmfusion.experiments.plan import Row
 from mmfusion.experiments.tables import markdown
-from mmfusion.results import HEADLINE, Bootstrap, Evaluation
+from mmfusion.figures import Bootstrap
+from mmfusion.results import HEADLINE, Evaluation
 from mmfusion.training import RunConfig
 from mmfusion.training.epochs import best_of
 
