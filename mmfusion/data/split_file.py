@@ -27,7 +27,8 @@ def write_split_table(cases: CaseTable, path: str | Path, column: str = "split")
     """
     with written_table(Path(path)) as writer:
         writer.writerow(["id", column, "fingerprint"])
-        writer.writerows([row["id"], row[column], _fingerprint(row)] for row in cases.frame.to_dict("records"))
+        rows = cases.frame[["id", column, "label", "group"]].itertuples(index=False, name=None)
+        writer.writerows([id_, cell, _fingerprint(id_, label, group)] for id_, cell, label, group in rows)
 
 
 def apply_split_table(reading: CaseReading) -> CaseReading:
@@ -90,7 +91,7 @@ def _check_fingerprints(
 
     def is_as_drawn(row: Mapping[Any, Any]) -> bool:
         names = [row["label"], *former.get(row["label"], ())]
-        return any(_fingerprint({**row, "label": name}) == expected[row["id"]] for name in names)
+        return any(_fingerprint(row["id"], name, row["group"]) == expected[row["id"]] for name in names)
 
     changed = [row["id"] for row in rows if not is_as_drawn(row)]
     there = {row["id"] for row in rows}
@@ -106,7 +107,7 @@ def _check_fingerprints(
         )
 
 
-def _fingerprint(row: Mapping[Any, Any]) -> str:
+def _fingerprint(id_: str, label: Any, group: Any) -> str:
     """Hash of what a split depends on; text and metadata may change."""
-    key = json.dumps([row["id"], row["label"], row["group"]], ensure_ascii=False)
+    key = json.dumps([id_, label, group], ensure_ascii=False)
     return hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()[:12]

@@ -3,11 +3,12 @@
 A patient (lesion, study) drawn twice counts twice with all rows. Drawing single rows would treat several images of one
 lesion as independent and give too narrow intervals.
 
-Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 (percentile interval); Davison and Hinkley,
-Bootstrap Methods and their Application, 1997, sec. 3.8 (clusters).
+Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 (percentile interval), ch. 14 (BCa);
+Davison and Hinkley, Bootstrap Methods and their Application, 1997, sec. 3.8 (clusters).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from mmfusion.task import Task
 
 #: Maximum number of elements (8 bytes) in the largest array of a chunk of replicates.
 CHUNK = 2**20
+
+#: Maximum number of parts left out in turn to estimate the acceleration of an interval.
+JACKKNIFE_PARTS = 50
 
 
 def bootstrap_counts(groups: ArrayLike, replicates: int = 1000, seed: int = 0) -> Floats:
@@ -121,6 +125,9 @@ def figure_intervals(
 ) -> list[Interval]:
     """Bootstrap intervals of arbitrary statistics, resampling whole groups.
 
+    Bias-corrected and accelerated (BCa, Efron 1987): slopes and net benefits of some hundred patients are biased and
+    skewed, and percentile intervals hold them too rarely.
+
     Args:
         figures: Function from weights (R, N) to K statistics (R, K), NaN if undefined.
         groups: (N,) units of the bootstrap.
@@ -133,7 +140,8 @@ def figure_intervals(
     """
     plain = figures(np.ones((1, len(np.asarray(groups)))))[0]
     drawn = np.concatenate([figures(w) for w in _counts(groups, replicates, seed)])
-    return [_interval(value, column, level) for value, column in zip(plain, drawn.T, strict=True)]
+    left_out = figures(_left_out(groups, seed))
+    return [_accelerated(*each, level) for each in zip(plain, drawn.T, left_out.T, strict=True)]
 
 
 def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list[Interval]:
@@ -155,6 +163,30 @@ def ratio_interval(part: ArrayLike, whole: ArrayLike, groups: ArrayLike) -> list
 def _interval(value: float, replicates: Floats, level: float) -> Interval:
     ends = (value, *interval(replicates, level))
     return Interval(*(None if np.isnan(x) else float(x) for x in ends))
+
+
+def _accelerated(value: float, replicates: Floats, left_out: Floats, level: float) -> Interval:
+    """BCa interval of a value, from its bootstrap and jackknife replicates; percentile if it cannot be accelerated."""
+    known = replicates[~np.isnan(replicates)]
+    if np.isnan(value) or not len(known):
+        return _interval(value, replicates, level)
+    below = (np.mean(known < value) + np.mean(known <= value)) / 2
+    normal = NormalDist()
+    bias = normal.inv_cdf(np.clip(below, 1e-6, 1 - 1e-6))
+    deviations = left_out.mean() - left_out
+    spread = (deviations**2).sum()
+    acceleration = (deviations**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    ends = (bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(known, [normal.cdf(bias + end / (1 - acceleration * end)) for end in ends])
+    return Interval(float(value), float(low), float(high))
+
+
+def _left_out(groups: ArrayLike, seed: int) -> Floats:
+    """(P, N) weights that leave out each part of the groups in turn, at most :data:`JACKKNIFE_PARTS` parts."""
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(codes.max()) + 1
+    part = np.random.default_rng(seed).permutation(count) % JACKKNIFE_PARTS
+    return (part[codes] != np.arange(min(count, JACKKNIFE_PARTS))[:, None]).astype(np.float64)
 
 
 def _counts(groups: ArrayLike, replicates: int, seed: int) -> Iterator[Floats]:

@@ -12,6 +12,7 @@ Its value and interval then appear with the built-in ones, and ``train.metric`` 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,7 @@ class Metric:
         meaning: Explanation in one line.
         higher_is_better: Whether larger values are better.
         class_name: Name of the per-class metric, e.g. ``recall``, which also gets an interval; None without one.
+        bounds: Smallest and largest possible value; intervals end there.
         tasks: Names of the supported tasks. With several, it uses the attributes that their rows share.
     """
 
@@ -41,6 +43,7 @@ class Metric:
     meaning: str
     higher_is_better: bool = True
     class_name: str | None = None
+    bounds: tuple[float, float] = (-inf, inf)
     tasks: ClassVar[tuple[str, ...]] = ("multiclass",)
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -57,6 +60,7 @@ class Accuracy(Metric):
     """Share of rows whose top class is the true one."""
 
     title, meaning = "accuracy", "share of correct rows"
+    bounds = (0, 1)
     tasks = ("multiclass", "ordinal")
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -68,6 +72,7 @@ class BalancedAccuracy(Metric):
     """Mean recall over the classes with rows."""
 
     title, meaning = "balanced accuracy", "unweighted mean sensitivity of the classes"
+    bounds = (0, 1)
     tasks = ("multiclass", "ordinal")
     class_name = "recall"
 
@@ -80,6 +85,7 @@ class MacroF1(Metric):
     """Mean F1 over the classes in labels or predictions, as in scikit-learn."""
 
     title, meaning = "macro F1", "mean F1 of the classes"
+    bounds = (0, 1)
     tasks = ("multiclass", "ordinal", "multilabel")
 
     def by_class(self, rows: Weighted) -> Floats:
@@ -91,6 +97,7 @@ class MacroAUROC(Metric):
     """Mean one-vs-rest area under the ROC curve over the classes with both positive and negative rows."""
 
     title, meaning = "AUROC", "mean one-vs-rest area under the ROC curve"
+    bounds = (0, 1)
     tasks = ("multiclass", "ordinal", "multilabel")
     class_name = "auroc"
 
@@ -103,6 +110,7 @@ class CalibrationError(Metric):
     """Expected calibration error of the top class, in bins of confidence (Guo et al., ICML 2017, eq. 5)."""
 
     title, meaning = "ECE", "expected calibration error: mean gap between confidence and accuracy; 0 is best"
+    bounds = (0, 1)
     tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
@@ -115,6 +123,7 @@ class NegativeLogLikelihood(Metric):
     """Mean negative log probability of the true class."""
 
     title, meaning = "NLL", "negative log-likelihood; 0 is best"
+    bounds = (0, inf)
     tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
@@ -127,6 +136,7 @@ class Brier(Metric):
     """Mean squared distance between probabilities and one-hot label, summed over classes."""
 
     title, meaning = "brier", "squared error of the probabilities, 0 to 2; 0 is best"
+    bounds = (0, 2)
     tasks = ("multiclass", "ordinal", "multilabel")
     higher_is_better = False
 
@@ -139,6 +149,7 @@ class MacroAveragePrecision(Metric):
     """Mean average precision, the stepwise area under the precision-recall curve, over the labels with rows."""
 
     title, meaning = "average precision", "area under the precision-recall curve; chance level is the label's frequency"
+    bounds = (0, 1)
     class_name = "average_precision"
     tasks = ("multilabel",)
 
@@ -152,6 +163,7 @@ class QuadraticKappa(Metric):
     """Quadratically weighted kappa, the agreement of grades beyond chance (Cohen 1968)."""
 
     title, meaning = "kappa", "quadratically weighted kappa of the grades; 0 is chance, 1 is best"
+    bounds = (-1, 1)
     tasks = ("ordinal",)
 
     def __call__(self, rows: Weighted) -> Floats:
@@ -165,6 +177,7 @@ class GradeError(Metric):
     """Mean absolute difference between true and predicted grade."""
 
     title, meaning = "MAE (grades)", "mean absolute error in grades; 0 is best"
+    bounds = (0, inf)
     higher_is_better = False
     tasks = ("ordinal",)
 
@@ -188,6 +201,7 @@ class MeanAbsoluteError(_OfNumbers):
     """Mean absolute error in the target's unit, averaged over targets."""
 
     title, meaning = "MAE", "mean absolute error, in the target's unit; 0 is best"
+    bounds = (0, inf)
     higher_is_better, class_name = False, "mae"
 
 
@@ -196,6 +210,7 @@ class RootMeanSquaredError(_OfNumbers):
     """Root mean squared error in the target's unit, averaged over targets."""
 
     title, meaning = "RMSE", "root mean squared error, in the target's unit; 0 is best"
+    bounds = (0, inf)
     higher_is_better, class_name = False, "rmse"
 
 
@@ -204,6 +219,7 @@ class ExplainedVariance(_OfNumbers):
     """Coefficient of determination: 1 - squared error / squared error of the rows' mean."""
 
     title, meaning = "R2", "share of explained variance; predicting the mean gives 0, 1 is best"
+    bounds = (-inf, 1)
     class_name = "r2"
 
 
@@ -212,6 +228,7 @@ class Concordance(_OfNumbers):
     """Lin's concordance correlation coefficient (Lin 1989), which includes differences in level and scale."""
 
     title, meaning = "concordance", "Lin's concordance correlation; 1 is perfect agreement"
+    bounds = (-1, 1)
     class_name = "concordance"
 
 

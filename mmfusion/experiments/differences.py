@@ -170,7 +170,9 @@ def _figure(
 ) -> Estimate:
     own = np.stack([sample[name] for sample in samples.values()])
     spread = float(own[:, 0].std(ddof=1)) if len(own) > 1 else None
-    figure = Estimate(float(own[:, 0].mean()), spread, *mean_interval(own, experiment.level))
+    bounds = EVERY_METRIC[name].bounds if name in EVERY_METRIC else (-np.inf, np.inf)
+    low, high = np.clip(mean_interval(own, experiment.level), *bounds).tolist()
+    figure = Estimate(float(own[:, 0].mean()), spread, low, high)
     shared = [seed for seed in samples if seed in base]
     if is_base or not shared:
         return figure

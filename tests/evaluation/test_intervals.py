@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
 from mmfusion.evaluation import Interval, intervals
-from mmfusion.evaluation.intervals import bootstrap_counts, interval, metric_intervals, weighted_headline
+from mmfusion.evaluation.intervals import (
+    bootstrap_counts,
+    figure_intervals,
+    interval,
+    metric_intervals,
+    weighted_headline,
+)
 from mmfusion.evaluation.metrics import HEADLINE, classification_metrics
 
 NAMES = ["a", "b", "c", "d"]
@@ -158,3 +166,21 @@ def test_interval_leaves_out_what_is_undefined():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_intervals_of_arbitrary_statistics_are_scipys_bca():
+    values = np.random.default_rng(3).exponential(size=40)  # each value is a part of the jackknife
+    rows = np.arange(40)
+    drawn = SimpleNamespace(bootstrap_distribution=bootstrap_counts(rows, 1000, 0) @ values / 40)
+    wanted = stats.bootstrap((values,), np.mean, n_resamples=0, bootstrap_result=drawn, method="BCa")
+    found, constant = figure_intervals(lambda w: np.stack([w @ values, w.sum(1)], 1) / w.sum(1, keepdims=True), rows)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval), abs=1e-12)
+    assert (constant.value, constant.low, constant.high) == (1, 1, 1)
+    percentile = interval(drawn.bootstrap_distribution)
+    assert found.low > percentile[0] and found.high > percentile[1]  # skewed to the right
+
+
+def test_one_group_has_an_interval_of_no_width():
+    (found,) = figure_intervals(lambda w: (w @ np.array([1.0, 3.0]) / np.maximum(w.sum(1), 1))[:, None], [0, 0])
+    assert (found.value, found.low, found.high) == (2, 2, 2)

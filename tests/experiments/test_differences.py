@@ -58,6 +58,16 @@ def test_intervals_are_those_of_an_explicit_bootstrap() -> None:
     assert base.figures["accuracy"].difference is None
 
 
+def test_intervals_end_at_the_bounds_of_their_metric() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.arange(24) % 3
+    given = {"a": {seed: predictions(rng, labels, 2.0) for seed in (0, 1)}}
+    (base,) = compare_rows(ExperimentConfig(run=RUN), rows("a"), given, {f"r{i}": f"g{i}" for i in range(24)})
+    accuracy, nll = base.figures["accuracy"], base.figures["nll"]
+    assert accuracy.high == 1 and accuracy.low < accuracy.mean < 1  # the seeds alone would put the end above
+    assert 0 <= nll.low < nll.mean < nll.high
+
+
 def test_a_row_beside_itself_differs_by_nothing_and_order_does_not_matter() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 50)
