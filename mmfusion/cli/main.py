@@ -9,6 +9,7 @@ from mmfusion._version import __version__
 from mmfusion.artifacts.integrity import edits
 from mmfusion.cli.commands import COMMANDS
 from mmfusion.data.problems import BadRowsError
+from mmfusion.heap import keep_freed_memory
 from mmfusion.names import clip, did_you_mean
 
 #: What a user can cause and correct; anything else is a bug and shows its traceback.
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config = parse(name, argv[1:])
                 from mmfusion.cli.calls import run  # nor this for --help
 
+                keep_freed_memory()
                 if summary := run(name, config).summary():
                     print(summary)
         else:
