@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,35 @@ def test_timm_names() -> None:
     assert len(cfg["label_names"]) == 7 and cfg["license"] == "cc-by-nc-4.0" and cfg["size"] > 10**6
     with pytest.raises(ValueError, match="No pretrained weights for 'mibf_resnet50'"):
         mmfusion.get_pretrained_cfg("mibf_resnet50")
+
+
+def test_timm_data_config_is_the_trained_models(rows: MultimodalDataset) -> None:
+    from timm.data import create_transform, resolve_model_data_config
+
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000", device="cpu")
+    known = mmfusion.get_pretrained_cfg("mibf_lite0.ham10000")
+    for model in (predictor.model, mmfusion.create_model("mibf_lite0", pretrained=True)):
+        cfg = resolve_model_data_config(model)
+        assert cfg["input_size"] == (3, 112, 112) and cfg == {name: known[name] for name in cfg}
+        assert (model.pretrained_cfg["tag"], model.default_cfg["num_classes"]) == ("ham10000", 7)
+        assert "hf_hub_id" not in model.pretrained_cfg  # where the encoder's weights came from
+    mine = create_transform(**cfg)(picture())
+    torch.testing.assert_close(mine[None], predictor.processor(picture())["pixel_values"], atol=0.02, rtol=0)
+    fresh = mmfusion.create_model("test_image", processor=rows.processor)  # an own loop, before anything is saved
+    assert resolve_model_data_config(fresh)["input_size"] == (3, 32, 32)
+
+
+def test_saving_a_model_alone_tells_what_is_left_out() -> None:
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000", device="cpu")
+    with pytest.warns(UserWarning, match="without the trained model's calibration and processor: .*predictor.save_pre"):
+        predictor.model.save_pretrained("alone")
+    with pytest.warns(UserWarning, match="trained model's calibration: if its weights are unchanged, predictor.save_"):
+        mmfusion.save_pretrained(predictor.model, "two", predictor.processor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictor.save_pretrained("whole")
+        predictor.model.reset_classifier(7)  # nothing was fitted with a new head
+        mmfusion.save_pretrained(predictor.model, "new", predictor.processor)
 
 
 def test_timm_pretrained_without_weights_says_what_to_type() -> None:

@@ -37,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config = parse(name, argv[1:])
                 from mmfusion.cli.calls import run  # nor this for --help
 
-                if summary := run(name, config).summary():
+                result = run(name, config)
+                if summary := result.summary():
                     print(summary)
+                if failure := getattr(result, "failure", ""):  # of a command that reports errors row by row
+                    raise ValueError(failure)
         else:
             _overview(argv)
     except USER_ERRORS as error:

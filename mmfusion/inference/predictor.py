@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import member_names
 from mmfusion.artifacts.integrity import edits
@@ -34,7 +33,9 @@ from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel
+from mmfusion.models.fitting import describe_inputs
 from mmfusion.models.saving import model_config, save_pretrained
+from mmfusion.progress import progress
 from mmfusion.records import to_plain
 from mmfusion.task import Task, task_of
 from mmfusion.text.tokenizer import vocabulary_of
@@ -81,6 +82,7 @@ class Predictor:
 
     def __post_init__(self) -> None:
         self.model.eval()
+        describe_inputs(self.model, self.processor)
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
 
@@ -357,12 +359,11 @@ class Predictor:
             tta: Average over test-time augmentations; None uses each model's setting.
             workers: Loader processes.
             refuse_unfamiliar: Rows less familiar than this get an error instead of a prediction; None disables it.
-            description: Label of the progress bar; empty shows none.
+            description: Label of the progress; empty shows none.
         """
         how: dict[str, Any] = dict(batch_size=batch_size, tta=tta, workers=workers, refuse_unfamiliar=refuse_unfamiliar)
         streams = [member._stream(encoded, **how) for member, encoded in zip(self.members, rows, strict=True)]
-        disable = None if description else True  # None: only in a terminal
-        with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
+        with progress(description, len(rows[0]), shown=bool(description)) as bar:
             for part in mean_of(streams):
                 yield part
                 bar.update(len(part.errors))

@@ -13,7 +13,7 @@ from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, s
 from mmfusion.artifacts.integrity import edits
 from mmfusion.artifacts.names import LOCAL
 from mmfusion.artifacts.shipped import tell_terms
-from mmfusion.models.fitting import check_fit, fitted, set_columns
+from mmfusion.models.fitting import check_fit, describe_inputs, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
 from mmfusion.models.saved import load_model, refuse_keywords
@@ -153,6 +153,7 @@ def create_model(
         model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)
     if processor is not None:
         check_fit(model, processor)
+        describe_inputs(model, processor)
     return model
 
 

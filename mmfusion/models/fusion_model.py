@@ -146,6 +146,8 @@ class FusionModel(Freezable):
             del config[name]
         self.config = FusionConfig(config)
         self.architecture: str | None = None
+        self.preprocessing: dict[str, Any] | None = None  # of the processor, with timm's names; None: it has none
+        self.fitted: list[str] = []  # entries of the saved model that it came from, which saving it alone drops
         self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
@@ -176,9 +178,16 @@ class FusionModel(Freezable):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """Input size, normalization, interpolation and crop of the image tower, the architecture and the classes."""
-        cfg = dict(self.image_tower.pretrained_cfg) if self.image_tower is not None else {}
+        """Input size, normalization, interpolation, crop and tag, as in timm; architecture and number of classes.
+
+        Of a trained model, or one made for a processor, what it was trained on; else of the image encoder.
+        """
+        known = self.image_tower.pretrained_cfg if self.image_tower is not None else {}
+        cfg = dict(known if self.preprocessing is None else self.preprocessing)
         return cfg | {"architecture": self.architecture, "num_classes": self.num_classes}
+
+    #: timm's earlier name.
+    default_cfg = pretrained_cfg
 
     @property
     def image_layout(self) -> str | None:
@@ -202,7 +211,7 @@ class FusionModel(Freezable):
         if global_pool is not None:
             raise TypeError(f"global_pool={global_pool!r}: the towers pool; set image_args or text_args instead.")
         like = next(p for part in (self.head, self) for p in part.parameters() if p.is_floating_point())
-        self.calibration = None
+        self.fitted = []
         self._build_heads(num_classes)
         for part in (self.head, self.aux_heads, self.link):
             if part is not None:
