@@ -234,6 +234,11 @@ class DatasetConfig:
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
 
+    def renamed(self, column: str) -> str:
+        """The name, in the rows as they are read, of a column of the table; other names are returned unchanged."""
+        name = {own: name for name, own in self.columns.items()}.get(column, column)
+        return "label" if name == self.label_column else name
+
     @property
     def image_roots(self) -> list[str]:
         """The folders of ``image_root``."""
