@@ -81,8 +81,8 @@ class Predictor:
     familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
-        self.model.eval()
         describe_inputs(self.model, self.processor)
+        self.model.eval()
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
 
@@ -257,6 +257,8 @@ class Predictor:
         tell_notices(encoded)
         return results
 
+    __call__ = predict
+
     def predict_proba(
         self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
     ) -> NDArray[np.float64]:
@@ -310,8 +312,7 @@ class Predictor:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
-                        way = "fix it, or skip it with --on-bad-row skip"
-                        raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
+                        raise ValueError(f"Row {id_} cannot be evaluated: {error}; fix it or use --on-bad-row skip.")
                 parts.append(part)
                 if write:
                     known = dict(zip(MEASURED, (truth[part.rows], groups[part.rows]), strict=True))
@@ -369,9 +370,8 @@ class Predictor:
                 bar.update(len(part.errors))
 
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
-        own: dict[str, Any] = dict(task=self.task, calibration=self.calibration, familiarity=self.familiarity)
-        own |= dict(table=self.processor.table, dtype=self.dtype, channels_last=self.channels_last)
-        options["tta"] = self.tta if tta is None else tta
+        own = {name: getattr(self, name) for name in ("task", "calibration", "familiarity", "dtype", "channels_last")}
+        own |= {"table": self.processor.table, "tta": self.tta if tta is None else tta}
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
 

@@ -1,5 +1,6 @@
 """Match model and processor: vocabulary, columns and classes."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,9 @@ def image_cfg(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_inputs(model: Any, processor: Any) -> None:
-    """Make ``pretrained_cfg`` of a model tell how its processor makes images."""
+    """Make ``pretrained_cfg`` of a model tell how its processor makes images; TypeError for a name."""
+    if isinstance(model, str | os.PathLike):
+        raise TypeError(f"Predictor takes a model; Predictor.from_pretrained({model!r}) loads a saved model.")
     if hasattr(model, "preprocessing"):
         model.preprocessing = (model.preprocessing or {}) | image_cfg(processor.to_dict())
 

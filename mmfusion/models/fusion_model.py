@@ -6,12 +6,13 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from mmfusion.layers import MissingModality
+from mmfusion.lazy import ELSEWHERE
 from mmfusion.models import parts
 from mmfusion.models.configuration import FusionConfig
 from mmfusion.models.freezing import Freezable
@@ -373,6 +374,11 @@ class FusionModel(Freezable):
         """
         rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
         return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
+
+    @classmethod
+    def from_pretrained(cls, name: object, *args: Any, **options: Any) -> NoReturn:
+        """Raise TypeError with the call that loads a saved model."""
+        raise TypeError(f"FusionModel.from_pretrained({name!r}): {ELSEWHERE['AutoModel']}.")
 
     def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
         """Write the model's folder; see :func:`mmfusion.save_pretrained`."""

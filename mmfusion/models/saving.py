@@ -1,7 +1,7 @@
 """Models written to folders: JSON, text and safetensors, no pickle."""
 
+import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mmfusion.artifacts.versions import FORMAT_VERSION
 from mmfusion.files import read_json, written_whole
 from mmfusion.models.fitting import check_fit
 from mmfusion.untrusted import is_outside
+
+logger = logging.getLogger(__name__)
 
 #: Entry of ``config.json`` that belongs to the weights -> its name in messages.
 FITTED = {
@@ -68,7 +70,7 @@ def _tell_left_out(model: Any, folder: Path) -> None:
         words = " and ".join(filter(None, [", ".join(left[:-1]), left[-1]]))
         how = "if its weights are unchanged, predictor.save_pretrained(folder) keeps everything"
         how += "; save_pretrained(model, folder, processor) adds the processor" if "processor" in left else ""
-        warnings.warn(f"{folder} is saved without the trained model's {words}: {how}.", stacklevel=3)
+        logger.warning("%s is saved without the trained model's %s: %s", folder, words, how)
 
 
 def save_model(
