@@ -67,14 +67,4 @@ if TYPE_CHECKING:
     from mmfusion.outputs import Features as Features, Fused as Fused, FusionOutput as FusionOutput
     from mmfusion.registry import register as register
 
-#: Name in other libraries -> equivalent here.
-_ELSEWHERE = {
-    "AutoModel": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
-    "AutoProcessor": "Processor.from_pretrained(FOLDER) loads the processor of a model",
-    "Trainer": "use mmfusion.train; the Trainer of transformers also accepts models",
-    "load_model": "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model",
-    "pipeline": "Predictor.from_pretrained(NAME).predict(rows) predicts",
-    "save_model": "save_pretrained(model, FOLDER, processor) saves a model",
-}
-
-__getattr__, __dir__ = attach(__name__, elsewhere=_ELSEWHERE)
+__getattr__, __dir__ = attach(__name__)

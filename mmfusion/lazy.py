@@ -11,20 +11,41 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+_LOAD = "create_model('local-dir:FOLDER'), or Predictor.from_pretrained(FOLDER), loads a model"
+_INPUTS = (
+    "Predictor.from_pretrained(NAME).processor makes the inputs of a model, model(**processor(images=..., text=...))"
+)
 
-def attach(
-    package: str, *, parts: bool = False, elsewhere: Mapping[str, str] | None = None
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+#: Name in other libraries -> hint in the error message, for all packages.
+ELSEWHERE = {
+    "AutoImageProcessor": _INPUTS,
+    "AutoModel": _LOAD,
+    "AutoProcessor": "Processor.from_pretrained(FOLDER) loads the processor of a model",
+    "AutoTokenizer": _INPUTS,
+    "Trainer": "use mmfusion.train; the Trainer of transformers also accepts models",
+    "create_dataset": "mmfusion.data has MultimodalDataset(read_cases(DATA).resolve(), processor)",
+    "create_loader": "torch's DataLoader(rows, collate_fn=rows.collate) loads a mmfusion.data.MultimodalDataset",
+    "create_transform": _INPUTS,
+    "default_cfg": "model.pretrained_cfg, or get_pretrained_cfg(NAME), has input size and normalization",
+    "list_modules": "list_models() and list_components(KIND) list what there is",
+    "load_model": _LOAD,
+    "pipeline": "Predictor.from_pretrained(NAME).predict(rows) predicts",
+    "resolve_data_config": "model.pretrained_cfg has input size and normalization, as timm's function reads them",
+    "resolve_model_data_config": "timm.data.resolve_model_data_config(model) takes a model",
+    "save_model": "save_pretrained(model, FOLDER, processor) saves a model",
+}
+
+
+def attach(package: str, *, parts: bool = False) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package: its public names and its modules.
 
     Args:
         package: Its ``__name__``.
         parts: Also export the public classes of the package's modules, found by folder. Type checkers read them in
             ``__init__.pyi``, which ``make docs`` writes.
-        elsewhere: Names in other libraries -> hint in the error message.
     """
 
     def find(name: str) -> Any:
@@ -43,7 +64,7 @@ def attach(
         try:
             return find(name)
         except KeyError:
-            hint = f"; {elsewhere[name]}" if elsewhere and name in elsewhere else ""
+            hint = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
             raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}") from None
 
     def names() -> list[str]:

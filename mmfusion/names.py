@@ -25,6 +25,13 @@ def near(name: str, known: Iterable[str]) -> str | None:
     return by_key[found[0]] if found else None
 
 
+def lacking(names: Iterable[str], known: Iterable[str]) -> str:
+    """End of an error message for missing names: each with the most similar known one, then those that there are."""
+    there = list(dict.fromkeys(known))
+    told = [f"{name!r}{f' (is it {it!r}?)' if (it := near(name, there)) else ''}" for name in names]
+    return f"{', '.join(told)}; it has {clip(', '.join(there), 600) or 'none'}."
+
+
 def clip(text: str, most: int = 80) -> str:
     """Shorten a text for a message by cutting its middle."""
     kept = most // 2

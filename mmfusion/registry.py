@@ -225,6 +225,10 @@ def load_plugins(plugins: Iterable[str]) -> None:
         ImportError: A module raises on import; the message gives the cause.
     """
     for plugin in plugins:
+        if plugin.endswith(".py"):
+            path = Path(plugin)
+            how = f"write {path.stem}, and set PYTHONPATH={path.parent} so that it is found"
+            raise ValueError(f"plugins: {plugin!r} is not a module name; {how}.")
         if not all(part.isidentifier() for part in plugin.split(".")):
             raise ValueError(
                 f"plugins: {plugin!r} is not a module name; write it as in an import, e.g. my_package.blocks."

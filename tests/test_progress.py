@@ -29,6 +29,29 @@ def test_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[-1].endswith("10 of 10 steps, 0.0333 a second, 0 s left")
 
 
+def test_in_a_log_rows_are_told_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """50 rows of an unknown number, then 6 of 6; a terminal has a bar instead."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.progress("Predicting", None) as bar:
+        for _ in range(2):
+            clock[0] += 40
+            bar.update(25)
+    for _ in progress.tracked(range(6), "Explaining", 6):
+        clock[0] += 25
+    assert capsys.readouterr().out.splitlines() == [
+        "Predicting: 50 rows, 0.625 a second",
+        "Explaining: 3 of 6 rows, 0.04 a second, 75 s left",
+        "Explaining: 6 of 6 rows, 0.04 a second, 0 s left",
+    ]
+    with progress.progress("Predicting", 1, shown=False) as bar:
+        clock[0] += 99
+        bar.update()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(("done", "todo", "words"), [(2, 6, "; about 3 min left"), (2, 0, ""), (0, 6, "")])
 def test_time_left_at_the_pace_of_what_is_done(done: int, todo: int, words: str) -> None:
     assert progress.then_left(60.0, done, todo) == words

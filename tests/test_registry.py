@@ -90,7 +90,13 @@ class TestPlugins:
                 "'no_such_plugin' does not exist; install it, or add its folder to PYTHONPATH",
             ),
             ("no_such.plugin", ValueError, "'no_such.plugin' does not exist"),
-            ("folder/plugin.py", ValueError, "'folder/plugin.py' is not a module name"),
+            (
+                "folder/fus.py",
+                ValueError,
+                "'folder/fus.py' is not a module name; write fus, and set PYTHONPATH=folder ",
+            ),
+            ("fus.py", ValueError, r"'fus.py' is not a module name; write fus, and set PYTHONPATH=\. so that"),
+            ("folder/plugin", ValueError, "'folder/plugin' is not a module name"),
             (
                 "needs_another",
                 ImportError,

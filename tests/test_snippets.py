@@ -75,6 +75,37 @@ def test_timm_names() -> None:
         mmfusion.get_pretrained_cfg("mibf_resnet50")
 
 
+def test_timm_data_config_is_the_trained_models(rows: MultimodalDataset) -> None:
+    from timm.data import create_transform, resolve_model_data_config
+
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000", device="cpu")
+    known = mmfusion.get_pretrained_cfg("mibf_lite0.ham10000")
+    for model in (predictor.model, mmfusion.create_model("mibf_lite0", pretrained=True)):
+        cfg = resolve_model_data_config(model)
+        assert cfg["input_size"] == (3, 112, 112) and cfg == {name: known[name] for name in cfg}
+        assert (model.pretrained_cfg["tag"], model.default_cfg["num_classes"]) == ("ham10000", 7)
+        assert "hf_hub_id" not in model.pretrained_cfg  # where the encoder's weights came from
+    mine = create_transform(**cfg)(picture())
+    torch.testing.assert_close(mine[None], predictor.processor(picture())["pixel_values"], atol=0.02, rtol=0)
+    fresh = mmfusion.create_model("test_image", processor=rows.processor)  # an own loop, before anything is saved
+    assert resolve_model_data_config(fresh)["input_size"] == (3, 32, 32)
+
+
+def test_saving_a_model_alone_tells_what_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    predictor = mmfusion.Predictor.from_pretrained("mibf_lite0.ham10000", device="cpu")
+    caplog.clear()
+    predictor.model.save_pretrained("alone")
+    mmfusion.save_pretrained(predictor.model, "two", predictor.processor)
+    one, two = caplog.messages
+    kept = "if its weights are unchanged, predictor.save_pretrained(folder) keeps everything"
+    assert one.startswith(f"alone is saved without the trained model's calibration and processor: {kept}; save_pret")
+    assert two == f"two is saved without the trained model's calibration: {kept}"
+    predictor.save_pretrained("whole")
+    predictor.model.reset_classifier(7)  # nothing was fitted with a new head
+    mmfusion.save_pretrained(predictor.model, "new", predictor.processor)
+    assert len(caplog.messages) == 2
+
+
 def test_timm_pretrained_without_weights_says_what_to_type() -> None:
     with pytest.raises(ValueError, match=r"create_model\('mibf_resnet50', encoder_weights=\"default\"\)") as told:
         mmfusion.create_model("mibf_resnet50", pretrained=True)
@@ -269,6 +300,11 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
     mmfusion.create_model("test_image", num_classes=0)(torch.randn(2, 3, 32, 32), labels=torch.tensor([0, 1]))
 
 
+def without_a_processor(rows: MultimodalDataset) -> None:
+    mmfusion.save_pretrained(mmfusion.create_model("test_image", num_classes=5), "alone")
+    mmfusion.Predictor.from_pretrained("alone")
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
@@ -284,6 +320,30 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
             "input_ids have the word piece 700, but the text encoder has 0 to 127: the tokenizer belongs",
         ),
         (too_few_pieces, r"word pieces, the model's text encoder knows 9; create_model\(\.\.\., processor=processor\)"),
+        (
+            lambda rows: mmfusion.create_model("resnet18"),
+            r"'resnet18': it is an image encoder of timm; create_model\('image_lite0', image_encoder='resnet18'\)",
+        ),
+        (
+            lambda rows: mmfusion.FusionModel.from_pretrained("x"),
+            r"\('x'\): create_model\('local-dir:FOLDER'\), or ",
+        ),
+        (
+            lambda rows: untrained(rows).model(rows.collate([rows[0]])),
+            r"a batch is given by keyword, model\(\*\*batch\)",
+        ),
+        (lambda rows: untrained(rows)("a.jpg"), r"needs a list of rows, such as \[\{'image': 'a.jpg'\}\]"),
+        (lambda rows: mmfusion.list_modules, r"list_models\(\) and list_components\(KIND\)"),
+        (lambda rows: mmfusion.data.resolve_data_config, r"model\.pretrained_cfg has input size"),
+        (lambda rows: mmfusion.data.create_transform, r"\.processor makes the inputs of a model"),
+        (
+            lambda rows: mmfusion.Predictor("x", rows.processor),
+            r"Predictor\.from_pretrained\('x'\) loads",
+        ),
+        (
+            without_a_processor,
+            r"no processor settings; .* mmfusion\.save_pretrained\(model, FOLDER, processor\), or load",
+        ),
         (save_with_another_processor, "The model has 3 classes, the processor 5: "),
         (save_a_predictor, r"a Predictor saves itself, with predictor\.save_pretrained\(folder\)"),
         (text_without_a_tokenizer, "The model reads text, and the processor has no tokenizer"),

@@ -39,8 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from mmfusion.cli.calls import run  # nor this for --help
 
                 keep_freed_memory()
-                if summary := run(name, config).summary():
+                result = run(name, config)
+                if summary := result.summary():
                     print(summary)
+                if failure := getattr(result, "failure", ""):  # of a command that reports errors row by row
+                    raise ValueError(failure)
         else:
             _overview(argv)
     except USER_ERRORS as error:

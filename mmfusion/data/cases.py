@@ -132,8 +132,8 @@ class CaseTable:
         if not len(kept):
             raise ValueError(f"{self.source}: none of {len(self)} rows is usable; the first problem: {bad[0]}")
         if rows := sorted({problem.row for problem in bad}):
-            shown = ", ".join(map(str, rows[:_LISTED])) + (", ..." if len(rows) > _LISTED else "")
-            logger.warning("%s: dropped %d of %d rows: %s", self.source, len(rows), len(self), shown)
+            told = _listed(_by_label(bad)[0])
+            logger.warning("%s: dropped %d of %d rows:\n%s", self.source, len(rows), len(self), "\n".join(told))
         return kept
 
     def _warn(self, line: str, problems: Sequence[Problem], more: str) -> None:
@@ -147,8 +147,7 @@ class CaseTable:
         count = f"{len(bad)} problem{'s' if len(bad) > 1 else ''} in {rows} of {len(self)} rows"
         lines = [f"{self.source}: {count}; fix them, or drop those rows with --on-bad-row skip:"]
         told, labels = _by_label(bad)
-        lines += [f"  {line}" for line in told[:_LISTED]]
-        lines += [f"  ... and {len(told) - _LISTED} more"] if len(told) > _LISTED else []
+        lines += _listed(told)
         if labels and self.known_labels is not None:
             named = ", ".join(f"{label}: ..." for label in labels[:_LISTED])
             lines.append(f"  dataset.label_map maps these labels to the classes of the model: {{{named}}}")
@@ -239,6 +238,12 @@ def _by_label(problems: Sequence[Problem]) -> tuple[list[str], list[str | None]]
     others = [p for p in problems if p.kind is not ProblemKind.UNKNOWN_LABEL or p.value not in many]
     told = [f"{p[0].column} {label!r} in {len(p):,} rows: {p[0].message}" for label, p in many.items()]
     return [*told, *map(str, sorted(others, key=lambda problem: problem.row))], list(rows)
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    """The first lines, indented, and the number of others."""
+    more = [f"  ... and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return [*(f"  {line}" for line in lines[:_LISTED]), *more]
 
 
 def object_array(cells: Sequence[Any]) -> np.ndarray:

@@ -67,8 +67,8 @@ class DatasetConfig:
             ``images``. An image not found by its path is searched by file name or id in all subfolders. For a table in
             memory it is relative to the working directory, and None accepts absolute and relative paths.
         follow_links: Follow symbolic links that leave the image root.
-        check_images: Decode every image once before training. Valid images are remembered in the user's cache and
-            not decoded again while size and time of the file stay the same.
+        check_images: Decode every image once before training or evaluation. Valid images are remembered in the user's
+            cache and not decoded again while size and time of the file stay the same.
         image_column: Column with the image path or id; None looks for ``image``, ``image_id`` or ``file_name``.
         label_column: Column with the class name; an imagefolder without it takes the classes from its subfolders.
         label_columns: One-hot label columns, one per class, instead of ``label_column``: exactly one of them is 1.
@@ -233,6 +233,11 @@ class DatasetConfig:
         several = {name: f"dataset.{option}" for option in lists for name in getattr(self, option)}
         joined = {self.join_on: "dataset.join_on"}
         return {name: option for name, option in (several | joined | single).items() if name is not None}
+
+    def renamed(self, column: str) -> str:
+        """The name, in the rows as they are read, of a column of the table; other names are returned unchanged."""
+        name = {own: name for name, own in self.columns.items()}.get(column, column)
+        return "label" if name == self.label_column else name
 
     @property
     def image_roots(self) -> list[str]:

@@ -19,7 +19,7 @@ from mmfusion.data.problems import no_such_split
 from mmfusion.data.reading import Reading
 from mmfusion.data.renaming import rename_columns
 from mmfusion.data.tables import read_parts
-from mmfusion.names import did_you_mean
+from mmfusion.names import lacking
 
 #: The reading steps that work on plain lists of cells, in order.
 LIGHT_STEPS: tuple[Callable[[Reading], Reading], ...] = (
@@ -75,12 +75,9 @@ def check_data(
         find_image_root(reading.folder, config, ())
     if require_labels and config.split_table is not None:
         find_split_table(config.split_table, reading.folder)
-    known = [*reading.raw.columns]
-    for name in columns:
-        if name not in (*known, *NORMAL_COLUMNS):
-            here = next((here for here, column in config.columns.items() if column == name), None)
-            near = did_you_mean(name, known) if here is None else f"dataset.columns renames it to {here!r}."
-            raise ValueError(f"{reading.raw.source} has no column {name!r}; {near}")
+    known = [*reading.raw.columns, *config.columns.values()]
+    if missing := [name for name in columns if name not in (*known, *NORMAL_COLUMNS)]:
+        raise ValueError(f"{reading.raw.source} has no column {lacking(missing, known)}")
     if split not in (None, "all"):
         _check_split(reading, str(split))
 

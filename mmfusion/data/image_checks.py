@@ -16,6 +16,7 @@ from mmfusion.data.problems import Problem, ProblemKind
 from mmfusion.images.files import read_slice, read_slices
 from mmfusion.images.grey_values import BlankImageError, rgb_pictures
 from mmfusion.images.opening import reason_of
+from mmfusion.progress import progress as shown_progress
 
 #: Called with the path of an image in the table and the decoded image.
 Look: TypeAlias = Callable[[str, Image.Image], None]
@@ -40,15 +41,13 @@ def check_images(
     Args:
         cases: The table; cases that are already bad are skipped.
         workers: Number of threads; None uses one per core, at most 8.
-        progress: Show a progress bar in a terminal.
+        progress: Show a bar in a terminal, otherwise a line per minute.
         look: Called from several threads with each image's path in the table and the decoded image (the middle one of
             a file with several), to inspect it; an exception is recorded as a problem of the image.
 
     Returns:
         The same table.
     """
-    from tqdm import tqdm
-
     bad = cases.bad_rows
     # if images are inspected or their sizes needed, all are decoded
     is_kept = look is None and not cases.regions and cases.layout != "bags"
@@ -62,7 +61,7 @@ def check_images(
     ]
     found: dict[int, list[Problem]] = {}
     widths: dict[int, int] = {}
-    bar = tqdm(total=len(todo), desc="Checking images", unit="image", disable=None if progress else True)
+    bar = shown_progress("Checking images", len(todo), "image", shown=progress)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]

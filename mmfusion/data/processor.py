@@ -370,7 +370,8 @@ class Processor:
         path = Path(folder) / CONFIG
         values = read_foreign_json(path).get("processor")
         if not isinstance(values, dict):
-            raise ValueError(f"{path} has no processor settings (key 'processor').")
+            way = "save it with its model, mmfusion.save_pretrained(model, FOLDER, processor)"
+            raise ValueError(f"{path} has no processor settings; {way}, or load the model alone with create_model.")
         check_files(Path(folder), CONFIG)
         try:
             return cls.from_dict(values, saved_tokenizer(Path(folder)) if values.get("tokenizer") else None)

@@ -161,15 +161,14 @@ def _fit(y: Floats, x: Floats, w: Floats, *, free_slope: bool) -> tuple[Floats, 
         mu = expit(a[going, None] + b[going, None] * x)
         error, curve = own * (y - mu), own * mu * (1 - mu)
         g0, h00 = error.sum(axis=1), curve.sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if free_slope:
-                g1, h01, h11 = error @ x, curve @ x, curve @ x**2
-                det = h00 * h11 - h01**2
-                step = np.stack([(h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det])
-            else:
-                step = np.stack([g0 / h00, np.zeros(len(g0))])
+        if free_slope:
+            g1, h01, h11 = error @ x, curve @ x, curve @ x**2
+            det = h00 * h11 - h01**2
+            step = np.stack([_quotient(h11 * g0 - h01 * g1, det), _quotient(h00 * g1 - h01 * g0, det)])
+        else:
+            step = np.stack([_quotient(g0, h00), np.zeros(len(g0))])
         size = np.abs(step).max(axis=0)
-        step = np.where(np.isfinite(size), step * np.minimum(1, LARGEST / np.maximum(size, SMALLEST)), np.nan)
+        step *= np.where(np.isfinite(size), np.minimum(1, LARGEST / np.maximum(size, SMALLEST)), np.nan)
         a[going] += step[0]
         b[going] += step[1]
         lost = ~np.isfinite(size) | (np.abs(b[going]) > STEEPEST)
@@ -179,6 +178,11 @@ def _fit(y: Floats, x: Floats, w: Floats, *, free_slope: bool) -> tuple[Floats, 
             break
     a[going] = b[going] = np.nan
     return a, b
+
+
+def _quotient(part: Floats, whole: Floats) -> Floats:
+    """Elementwise quotient of any signs; NaN where the denominator is 0, as for perfectly separated rows."""
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
 
 
 def calibration_lines(

@@ -22,7 +22,8 @@ class EvaluateConfig:
         calibrated: Apply the fitted temperature and, if the model has one, the restored part of the prior.
         calibration: Update for another site from ``mmfusion validate``: its file, or the name of one stored with the
             model.
-        subgroups: Columns that define subgroups; numbers are split into thirds, ``age:10`` into bands of ten.
+        subgroups: Columns that define subgroups, by the table's names or those of ``dataset.columns``; numbers are
+            split into thirds, ``age:10`` into bands of ten.
         validation: Fit conformal sets and decision thresholds on the ``val`` rows, and evaluate them on the others.
         coverage: Target coverage of conformal sets.
         sensitivity: Target sensitivity of each class's decision threshold.

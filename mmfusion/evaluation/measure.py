@@ -89,7 +89,8 @@ def measure(
     _warn(found, task)
     if config.subgroups:
         y, p, groups = predicted.labels, predicted.probabilities, predicted.groups
-        found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, task=task, **BOOTSTRAP)
+        how: dict[str, Any] = {"task": task, "rename": config.dataset.renamed, **BOOTSTRAP}
+        found.subgroups = subgroup_figures(predicted.frame, y, p, groups, config.subgroups, **how)
     if validation is not None:
         task.decide(found, validation, predicted, coverage=config.coverage, sensitivity=config.sensitivity)
     _decide(found, predictor, validation, predicted, config)

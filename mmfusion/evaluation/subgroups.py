@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmfusion.evaluation.intervals import metric_intervals
 from mmfusion.files import write_frame
-from mmfusion.names import did_you_mean
+from mmfusion.names import lacking
 from mmfusion.results import Subgroup
 from mmfusion.task import Task
 
@@ -39,6 +39,7 @@ def subgroup_figures(
     groups: NDArray[Any],
     columns: Sequence[str],
     task: Task | None = None,
+    rename: Callable[[str], str] = str,
     **bootstrap: Any,
 ) -> dict[str, list[Subgroup]]:
     """All metrics of each subgroup, with intervals.
@@ -50,6 +51,7 @@ def subgroup_figures(
         groups: (N,) units of the bootstrap.
         columns: Names of metadata columns. Numbers are split into thirds of the rows; ``age:10`` into bands of ten.
         task: Task of labels and answers; None means ``multiclass``.
+        rename: Name in ``columns`` that is no column of ``frame`` -> one that is (``DatasetConfig.renamed``).
         bootstrap: ``replicates``, ``level`` and ``seed`` of :func:`~mmfusion.evaluation.intervals.metric_intervals`.
 
     Returns:
@@ -57,14 +59,15 @@ def subgroup_figures(
         are marked.
 
     Raises:
-        ValueError: The column does not exist, has texts but a band width, or has a distinct text in almost every row.
+        ValueError: A column does not exist, has texts but a band width, or has a distinct text in almost every row.
     """
     result: dict[str, list[Subgroup]] = {}
-    for wanted in columns:
-        column, _, width = wanted.partition(":")
-        if column not in frame.columns:
-            raise ValueError(f"The data have no column {column!r}; {did_you_mean(column, [*frame.columns])}")
-        values = frame[column].map(str, na_action="ignore")
+    parted = [wanted.partition(":")[::2] for wanted in columns]
+    own = {column: column if column in frame.columns else rename(column) for column, _ in parted}
+    if missing := [column for column, name in own.items() if name not in frame.columns]:
+        raise ValueError(f"The data have no column {lacking(missing, frame.columns)}")
+    for column, width in parted:
+        values = frame[own[column]].map(str, na_action="ignore")
         names, of_row = _banded(column, values, width) if _numeric(values, width) else _named(column, values, width)
         result[column] = []
         for name in names:

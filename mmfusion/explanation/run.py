@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from mmfusion.data import DatasetConfig
 from mmfusion.data.formats import file_name
 from mmfusion.data.memory import DataSource
@@ -18,9 +16,10 @@ from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, with_template
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.reading import read_unlabelled
-from mmfusion.inference.rows import ROW_ERRORS, AllRows, tell_notices
+from mmfusion.inference.rows import ROW_ERRORS, AllRows, none_readable, tell_notices
 from mmfusion.inference.run import open_predictor
 from mmfusion.names import did_you_mean, one_line
+from mmfusion.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,21 @@ class Explained:
     folder: Path
     rows: dict[str, str | None]
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Id -> reason of each row that could not be read."""
+        return {id_: reason for id_, reason in self.rows.items() if reason is not None}
+
+    @property
+    def failure(self) -> str:
+        """Why the command fails: every row has an error; else empty."""
+        return none_readable(len(self.rows), len(self.failed), next(iter(self.failed.values()), None))
+
     def summary(self) -> str:
         """The rows that could not be read, and how many were explained."""
-        failed = {id_: reason for id_, reason in self.rows.items() if reason is not None}
-        explained = f"{len(self.rows) - len(failed):,} rows explained in {self.folder}"
-        lines = [f"  {id_}: {reason}" for id_, reason in failed.items()]
-        return "\n".join([*lines, f"{explained}; {len(failed):,} could not be read"])
+        explained = f"{len(self.rows) - len(self.failed):,} rows explained in {self.folder}"
+        lines = [f"  {id_}: {reason}" for id_, reason in self.failed.items()]
+        return "\n".join([*lines, f"{explained}; {len(self.failed):,} could not be read"])
 
 
 def explain(config: ExplainConfig) -> Explained:
@@ -88,7 +96,8 @@ def explain_path(
     images = cases.frame["image"].tolist()
     results: dict[str, str | None] = {}
     names: set[str] = set()
-    for id_ in tqdm(list(places if rows is None else rows)[:limit], desc="Explaining", unit="row", disable=None):
+    wanted = list(places if rows is None else rows)[:limit]
+    for id_ in tracked(wanted, "Explaining", len(wanted)):
         try:
             item = encoded[places[id_]]
         except ROW_ERRORS as error:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, Processor, check_images, read_cases
 from mmfusion.data.bags import KEY
@@ -20,8 +19,9 @@ from mmfusion.data.formats import file_name
 from mmfusion.files import sole_writer, written_table, written_whole
 from mmfusion.inference.config import EmbedConfig
 from mmfusion.inference.predictor import Predictor
-from mmfusion.inference.rows import AllRows
+from mmfusion.inference.rows import AllRows, none_readable
 from mmfusion.inference.stream import batches
+from mmfusion.progress import tracked
 from mmfusion.towers.image import Backbone
 from mmfusion.towers.several import each_present
 
@@ -40,12 +40,19 @@ class Embedded:
         rows: Number of cases.
         width: Width of the vectors; 0 if no case could be read.
         unreadable: Number of cases that could not be read; the column ``error`` has the reason.
+        reason: Reason of the first of them.
     """
 
     folder: Path
     rows: int
     width: int
     unreadable: int
+    reason: str | None = None
+
+    @property
+    def failure(self) -> str:
+        """Why the command fails: every case has an error; else empty."""
+        return none_readable(self.rows, self.unreadable, self.reason)
 
     def summary(self) -> str:
         """Number of cases, width and folder, and how to train on them."""
@@ -82,7 +89,7 @@ def embed(config: EmbedConfig) -> Embedded:
     errors: list[str | None] = []
     taken: set[str] = set()
     width = 0
-    stream = tqdm(_stream(rows, encode, config), total=len(rows), desc="Embedding", unit="row", disable=None)
+    stream = tracked(_stream(rows, encode, config), "Embedding", len(rows))
     for id_, (vectors, error) in zip(rows.ids, stream, strict=True):
         name = None
         if vectors is not None:
@@ -91,7 +98,8 @@ def embed(config: EmbedConfig) -> Embedded:
         names.append(name)
         errors.append(error)
     _write_table(folder / TABLE, cases, names, errors)
-    return Embedded(folder, len(names), width, sum(error is not None for error in errors))
+    failed = [error for error in errors if error is not None]
+    return Embedded(folder, len(names), width, len(failed), next(iter(failed), None))
 
 
 def _of_model(config: EmbedConfig, cases: CaseTable) -> tuple[Encode, Processor]:

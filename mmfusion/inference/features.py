@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.rows import AllRows
 from mmfusion.inference.stream import batches
 from mmfusion.outputs import Features
+from mmfusion.progress import progress
 
 
 def stream_features(
@@ -32,7 +32,7 @@ def stream_features(
         of all rows, None for readable ones.
     """
     model, rows = predictor.network().eval(), AllRows(cases, predictor.processor)
-    with tqdm(total=len(rows), desc=description, unit="row", disable=None) as bar:
+    with progress(description, len(rows)) as bar:
         for batch, errors in batches(rows, rows.collate, batch_size=batch_size, workers=workers):
             inputs: dict[str, Any] = {name: x for name, x in (batch or {}).items() if name != "labels"}
             inputs = send_to_device(inputs, model.device)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm.auto import tqdm
 
 from mmfusion.artifacts.folder import member_names
 from mmfusion.artifacts.integrity import edits
@@ -34,7 +33,9 @@ from mmfusion.inference.predictions_csv import MEASURED, prediction_writer
 from mmfusion.inference.rows import AllRows, DictRows, checked_rows, tell_notices
 from mmfusion.inference.stream import Prediction, mean_of, predict_rows
 from mmfusion.models import FusionModel
+from mmfusion.models.fitting import describe_inputs
 from mmfusion.models.saving import model_config, save_pretrained
+from mmfusion.progress import progress
 from mmfusion.records import to_plain
 from mmfusion.task import Task, task_of
 from mmfusion.text.tokenizer import vocabulary_of
@@ -80,6 +81,7 @@ class Predictor:
     familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
+        describe_inputs(self.model, self.processor)
         self.model.eval()
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
@@ -255,6 +257,8 @@ class Predictor:
         tell_notices(encoded)
         return results
 
+    __call__ = predict
+
     def predict_proba(
         self, rows: Iterable[Mapping[str, Any]] | pd.DataFrame, *, tta: bool | None = None, batch_size: int = 32
     ) -> NDArray[np.float64]:
@@ -308,8 +312,7 @@ class Predictor:
             for part in self.stream(read, description=description, batch_size=batch_size, tta=tta, workers=workers):
                 for id_, error in zip(ids[part.rows], part.errors, strict=True):
                     if error is not None and on_bad_row == "fail":
-                        way = "fix it, or skip it with --on-bad-row skip"
-                        raise ValueError(f"Row {id_} cannot be evaluated: {error}; {way}.")
+                        raise ValueError(f"Row {id_} cannot be evaluated: {error}; fix it or use --on-bad-row skip.")
                 parts.append(part)
                 if write:
                     known = dict(zip(MEASURED, (truth[part.rows], groups[part.rows]), strict=True))
@@ -357,20 +360,18 @@ class Predictor:
             tta: Average over test-time augmentations; None uses each model's setting.
             workers: Loader processes.
             refuse_unfamiliar: Rows less familiar than this get an error instead of a prediction; None disables it.
-            description: Label of the progress bar; empty shows none.
+            description: Label of the progress; empty shows none.
         """
         how: dict[str, Any] = dict(batch_size=batch_size, tta=tta, workers=workers, refuse_unfamiliar=refuse_unfamiliar)
         streams = [member._stream(encoded, **how) for member, encoded in zip(self.members, rows, strict=True)]
-        disable = None if description else True  # None: only in a terminal
-        with tqdm(total=len(rows[0]), desc=description, unit="row", disable=disable) as bar:
+        with progress(description, len(rows[0]), shown=bool(description)) as bar:
             for part in mean_of(streams):
                 yield part
                 bar.update(len(part.errors))
 
     def _stream(self, rows: Any, *, tta: bool | None, **options: Any) -> Iterator[Prediction]:
-        own: dict[str, Any] = dict(task=self.task, calibration=self.calibration, familiarity=self.familiarity)
-        own |= dict(table=self.processor.table, dtype=self.dtype, channels_last=self.channels_last)
-        options["tta"] = self.tta if tta is None else tta
+        own = {name: getattr(self, name) for name in ("task", "calibration", "familiarity", "dtype", "channels_last")}
+        own |= {"table": self.processor.table, "tta": self.tta if tta is None else tta}
         return predict_rows(self.model, rows, rows.collate, **own, **options)
 
 

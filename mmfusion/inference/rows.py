@@ -27,6 +27,11 @@ _IMAGE_KEYS = ("image_id", "file_name")
 _NOT_TEXT = ("label", "image", "images", "roi", "bag")
 
 
+def none_readable(rows: int, unreadable: int, first: str | None) -> str:
+    """Error message of a command whose every row has an error; empty if one has none, or there are no rows."""
+    return f"None of the {rows:,} rows gave a result; the first: {first}" if unreadable == rows > 0 else ""
+
+
 def with_content(item: dict[str, Any]) -> dict[str, Any]:
     """Return the encoded row; ValueError if it has no input for this model, since a prediction would be a guess."""
     if not any(item.get(f"{kind}_present") for kind in _KINDS):

@@ -9,8 +9,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from mmfusion.data import DatasetConfig
 from mmfusion.data.memory import DataSource
 from mmfusion.data.notices import InputNotices
@@ -26,8 +24,9 @@ from mmfusion.inference.predictions_csv import prediction_writer
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.processes import first_alone, processes, rank_of_this, shared_stream
 from mmfusion.inference.reading import stream_unlabelled
-from mmfusion.inference.rows import AllRows
+from mmfusion.inference.rows import AllRows, none_readable
 from mmfusion.inference.stream import Prediction
+from mmfusion.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +49,11 @@ class Predicted:
     unreadable: int
     reason: str | None = None
     rank: int = 0
+
+    @property
+    def failure(self) -> str:
+        """Why the command fails: every row has an error; else empty."""
+        return none_readable(self.rows, self.unreadable, self.reason)
 
     def frame(self) -> pd.DataFrame:
         """The rows of the file."""
@@ -124,7 +128,7 @@ def predict_path(
     how: dict[str, Any] = {"tta": tta, "batch_size": batch_size, "refuse_unfamiliar": refuse_unfamiliar}
     notices = [InputNotices() for _ in predictor.members]
     rank = rank_of_this()
-    bar = tqdm(desc="Predicting", unit="row", disable=bool(rank) or None)
+    bar = progress("Predicting", None, shown=not rank)
     parts: list[Prediction] = []
     ids: list[str] = []
     groups: list[str | None] = []

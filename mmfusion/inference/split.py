@@ -47,11 +47,13 @@ def read_measured(
             told = f"all {len(cases):,} rows are evaluated; results are too optimistic if any were used for training"
             print(f"{cases.source} has no split: {told}")
     drawn = split != "all" and not cases.splits
-    if drawn or not cases.one_path:
+    if not drawn:
+        cases = cases if split == "all" else cases.select(split)
+    if drawn or dataset.check_images or not cases.one_path:
         # the split was drawn from the valid rows; a case is kept without its unreadable images
         check_images(cases)
     if not drawn:
-        return split, (cases if split == "all" else cases.select(split)).resolve(dataset.on_bad_row)
+        return split, cases.resolve(dataset.on_bad_row)
     cases = cases.resolve(dataset.on_bad_row).split_or_draw(dataset, provenance.get("seed", 0))
     if cases.fingerprint() != provenance.get("data_fingerprint"):
         raise ValueError(

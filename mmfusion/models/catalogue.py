@@ -6,6 +6,7 @@ from typing import Any
 from mmfusion import registry
 from mmfusion.artifacts.folder import shipped_weights
 from mmfusion.artifacts.shipped import refuse_clash, shipped
+from mmfusion.models.fitting import image_cfg
 
 
 def list_models(
@@ -68,7 +69,5 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
     config, processor = weights.config, weights.config["processor"]
     architecture, _, tag = weights.partition(".")
     cfg = {"architecture": architecture, "tag": tag, "num_classes": config["model"]["num_classes"]}
-    cfg |= {"label_names": processor["labels"], "input_size": config["input_size"]}
-    cfg |= {key: processor[key] for key in ("mean", "std", "interpolation", "crop_pct")}
-    cfg["crop_mode"] = processor.get("crop_mode", "center")
+    cfg |= {"label_names": processor["labels"], **image_cfg(processor)}
     return cfg | {key: getattr(weights, key) for key in ("dataset", "license", "package", "size", "metrics")}

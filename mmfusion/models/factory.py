@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -13,7 +14,7 @@ from mmfusion.artifacts.folder import PREFIXES, refuse_path, resolve_artifact, s
 from mmfusion.artifacts.integrity import edits
 from mmfusion.artifacts.names import LOCAL
 from mmfusion.artifacts.shipped import tell_terms
-from mmfusion.models.fitting import check_fit, fitted, set_columns
+from mmfusion.models.fitting import check_fit, describe_inputs, fitted, set_columns
 from mmfusion.models.fusion_model import FusionModel, model_keywords
 from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
 from mmfusion.models.saved import load_model, refuse_keywords
@@ -139,6 +140,7 @@ def create_model(
         num_classes = len(processor.labels) or None
     if not is_saved and not registry.is_known("model", architecture):
         refuse_path(name)
+        _refuse_encoder(name)
     if is_saved:
         with edits(allow_edited):
             model = load_model(resolve_artifact(name), num_classes=num_classes, **overrides)
@@ -153,7 +155,16 @@ def create_model(
         model = _new_model(name, processor, encoder_weights=encoder_weights, **chosen, **overrides)
     if processor is not None:
         check_fit(model, processor)
+        describe_inputs(model, processor)
     return model
+
+
+def _refuse_encoder(name: str) -> None:
+    """Raise ValueError for the name of a timm architecture, with the argument that takes it."""
+    if timm.is_model(name.partition(".")[0]):
+        alone = f"create_model('image_lite0', image_encoder={name!r}) classifies images with it"
+        both = f"create_model('mibf_lite0', image_encoder={name!r}) images with text"
+        raise ValueError(f"Unknown model {name!r}: it is an image encoder of timm; {alone}, {both}.")
 
 
 def _new_model(name: str, processor: Any | None, **keywords: Any) -> FusionModel:

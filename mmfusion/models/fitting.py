@@ -1,5 +1,6 @@
 """Match model and processor: vocabulary, columns and classes."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,27 @@ def set_columns(model: Any, processor: Any) -> None:
     """Set the means, scales and bins of the processor's columns in the table tower of a new model."""
     if "table" in model.towers and processor.table is not None:
         model.towers["table"].set_statistics(*processor.table.statistics())
+
+
+def image_cfg(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How a processor makes images, with timm's names; empty if it makes none.
+
+    Args:
+        settings: Its ``to_dict()``.
+    """
+    if (size := settings.get("image_size")) is None:
+        return {}
+    cfg = {"input_size": (3, size, size), "crop_mode": "center"}
+    names = [name for name in ("mean", "std", "interpolation", "crop_pct", "crop_mode") if name in settings]
+    return cfg | {name: tuple(value) if isinstance(value := settings[name], list) else value for name in names}
+
+
+def describe_inputs(model: Any, processor: Any) -> None:
+    """Make ``pretrained_cfg`` of a model tell how its processor makes images; TypeError for a name."""
+    if isinstance(model, str | os.PathLike):
+        raise TypeError(f"Predictor takes a model; Predictor.from_pretrained({model!r}) loads a saved model.")
+    if hasattr(model, "preprocessing"):
+        model.preprocessing = (model.preprocessing or {}) | image_cfg(processor.to_dict())
 
 
 def check_task(model: Any, processor: Any) -> None:

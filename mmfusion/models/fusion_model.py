@@ -6,12 +6,13 @@ import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from mmfusion.layers import MissingModality
+from mmfusion.lazy import ELSEWHERE
 from mmfusion.models import parts
 from mmfusion.models.configuration import FusionConfig
 from mmfusion.models.freezing import Freezable
@@ -146,6 +147,8 @@ class FusionModel(Freezable):
             del config[name]
         self.config = FusionConfig(config)
         self.architecture: str | None = None
+        self.preprocessing: dict[str, Any] | None = None  # of the processor, with timm's names; None: it has none
+        self.fitted: list[str] = []  # entries of the saved model that it came from, which saving it alone drops
         self.origins = {modality: dict(tower.origin) for modality, tower in self.towers.items() if tower.origin}
         self._build_heads(num_classes)
 
@@ -176,9 +179,16 @@ class FusionModel(Freezable):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """Input size, normalization, interpolation and crop of the image tower, the architecture and the classes."""
-        cfg = dict(self.image_tower.pretrained_cfg) if self.image_tower is not None else {}
+        """Input size, normalization, interpolation, crop and tag, as in timm; architecture and number of classes.
+
+        Of a trained model, or one made for a processor, what it was trained on; else of the image encoder.
+        """
+        known = self.image_tower.pretrained_cfg if self.image_tower is not None else {}
+        cfg = dict(known if self.preprocessing is None else self.preprocessing)
         return cfg | {"architecture": self.architecture, "num_classes": self.num_classes}
+
+    #: timm's earlier name.
+    default_cfg = pretrained_cfg
 
     @property
     def image_layout(self) -> str | None:
@@ -202,7 +212,7 @@ class FusionModel(Freezable):
         if global_pool is not None:
             raise TypeError(f"global_pool={global_pool!r}: the towers pool; set image_args or text_args instead.")
         like = next(p for part in (self.head, self) for p in part.parameters() if p.is_floating_point())
-        self.calibration = None
+        self.fitted = []
         self._build_heads(num_classes)
         for part in (self.head, self.aux_heads, self.link):
             if part is not None:
@@ -364,6 +374,11 @@ class FusionModel(Freezable):
         """
         rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
         return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
+
+    @classmethod
+    def from_pretrained(cls, name: object, *args: Any, **options: Any) -> NoReturn:
+        """Raise TypeError with the call that loads a saved model."""
+        raise TypeError(f"FusionModel.from_pretrained({name!r}): {ELSEWHERE['AutoModel']}.")
 
     def save_pretrained(self, folder: str | os.PathLike[str], processor: Any | None = None) -> Path:
         """Write the model's folder; see :func:`mmfusion.save_pretrained`."""

@@ -271,6 +271,8 @@ def _module(kind: str, name: str, forward: str, keywords: dict[str, Any]) -> Any
 
 def check_inputs(inputs: dict[str, Any], towers: Mapping[str, Tower], ignored: Sequence[str]) -> None:
     """Raise TypeError, with the nearest names, for an input that no tower reads and that is not among those ignored."""
+    if isinstance(inputs.get("pixel_values"), Mapping):
+        raise TypeError("The first input is a dict, not images: a batch is given by keyword, model(**batch).")
     own = [(*tower.inputs, f"{modality}_present", f"{modality}_features") for modality, tower in towers.items()]
     known = [*ignored, *(name for names in own for name in names)]
     for name in inputs:

@@ -19,8 +19,9 @@ from mmfusion.artifacts.folder import read_config
 from mmfusion.artifacts.integrity import check_files, check_weights
 from mmfusion.artifacts.names import CONFIG, WEIGHTS
 from mmfusion.artifacts.versions import renamed_tensors
+from mmfusion.models.fitting import image_cfg
 from mmfusion.models.fusion_model import FusionModel, model_keywords
-from mmfusion.models.saving import named_parts
+from mmfusion.models.saving import FITTED, named_parts
 from mmfusion.names import did_you_mean, one_line
 from mmfusion.repositories import no_network
 
@@ -77,6 +78,8 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
         raise kind(f"{folder / CONFIG}: {one_line(error)}") from None
     model.architecture = stored.get("architecture")
     model.origins = stored.get("encoders") or {}
+    model.fitted = [name for name in FITTED if stored.get(name)]
+    model.preprocessing = _preprocessing(stored, folder)
     own = model.state_dict()
     state = _checked(weights, folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,
@@ -92,6 +95,15 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
             )
         model.reset_classifier(num_classes)
     return model.eval()
+
+
+def _preprocessing(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """How the images of a saved model are made, and its tag, the end of a folder named ``arch.tag``; timm's names."""
+    processor = stored.get("processor")
+    cfg = image_cfg(processor) if isinstance(processor, dict) else {}
+    cfg = cfg or {name: stored[name] for name in ("input_size", "mean", "std") if stored.get(name)}
+    architecture, _, tag = folder.name.partition(".")
+    return cfg | ({"tag": tag} if tag and architecture == stored.get("architecture") else {})
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Models written to folders: JSON, text and safetensors, no pickle."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,17 @@ from mmfusion.artifacts.versions import FORMAT_VERSION
 from mmfusion.files import read_json, written_whole
 from mmfusion.models.fitting import check_fit
 from mmfusion.untrusted import is_outside
+
+logger = logging.getLogger(__name__)
+
+#: Entry of ``config.json`` that belongs to the weights -> its name in messages.
+FITTED = {
+    "calibration": "calibration",
+    "tta": "test-time augmentation",
+    "decisions": "operating points",
+    "familiarity": "familiarity",
+    "processor": "processor",
+}
 
 
 def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any | None = None, **options: Any) -> Path:
@@ -39,13 +51,26 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any |
     if not isinstance(model, nn.Module):
         how = "a Predictor saves itself, with predictor.save_pretrained(folder)"
         raise TypeError(f"save_pretrained takes a model, not {type(model).__name__}; {how}.")
-    if processor is None:
-        return save_model(model, folder, **options)
-    check_fit(model, processor)
-    options["metadata"] = {**(options.get("metadata") or {}), "processor": processor.to_dict()}
-    begin(Path(folder))
-    processor.save_tokenizer(Path(folder))
-    return save_model(model, folder, **options)
+    is_whole = "metadata" in options
+    if processor is not None:
+        check_fit(model, processor)
+        options["metadata"] = {**(options.get("metadata") or {}), "processor": processor.to_dict()}
+        begin(Path(folder))
+        processor.save_tokenizer(Path(folder))
+    path = save_model(model, folder, **options)
+    if not is_whole:
+        _tell_left_out(model, path)
+    return path
+
+
+def _tell_left_out(model: Any, folder: Path) -> None:
+    """Warn of what the saved model that a model came from had, and this folder has not."""
+    there = read_json(folder / CONFIG)
+    if left := [FITTED[name] for name in getattr(model, "fitted", ()) if not there.get(name)]:
+        words = " and ".join(filter(None, [", ".join(left[:-1]), left[-1]]))
+        how = "if its weights are unchanged, predictor.save_pretrained(folder) keeps everything"
+        how += "; save_pretrained(model, folder, processor) adds the processor" if "processor" in left else ""
+        logger.warning("%s is saved without the trained model's %s: %s", folder, words, how)
 
 
 def save_model(
@@ -83,8 +108,8 @@ def save_model(
         save_file(state, partial, metadata={"format": "pt"})
     path = folder / CONFIG
     # what was fitted with other weights belongs to them
-    fitted = ("calibration", "tta", "decisions", "familiarity")
-    there = {name: value for name, value in (read_json(path) if path.exists() else {}).items() if name not in fitted}
+    dropped = FITTED.keys() - {"processor"}
+    there = {name: value for name, value in (read_json(path) if path.exists() else {}).items() if name not in dropped}
     entries = {**there, "calibration": None, "tta": False, **(metadata or {})}
     if "familiarity" not in entries:
         (folder / FAMILIARITY).unlink(missing_ok=True)

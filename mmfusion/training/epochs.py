@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from tqdm.auto import tqdm
 from transformers import IntervalStrategy, TrainerCallback
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import has_length
 
 from mmfusion.evaluation.metrics import EVERY_METRIC
 from mmfusion.files import write_text
-from mmfusion.progress import Heartbeat
+from mmfusion.progress import progress
 from mmfusion.training.config import TrainConfig
 
 #: Leading keys of a record; the others follow by name.
@@ -173,16 +172,14 @@ def steps_per_epoch(state: TrainerState) -> int:
 class ProgressBar(TrainerCallback):
     """Rate and time left of each epoch and validation: a bar in a terminal, otherwise one line per minute."""
 
-    bar: tqdm | Heartbeat | None = None
+    bar: Any = None
 
     def _open(self, state: TrainerState, label: str, total: int, done: int = 0) -> None:
         if state.is_world_process_zero:
-            look: dict[str, Any] = {"desc": label, "unit": "step", "leave": False, "dynamic_ncols": True}
-            bar = tqdm(total=total, initial=done, disable=None, **look)
-            self.bar = Heartbeat(label, total, done) if bar.disable else bar
+            self.bar = progress(label, total, "step", done=done, leave=False)
 
     def _close(self, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self.bar, tqdm):
+        if self.bar is not None:
             self.bar.close()
         self.bar = None
 

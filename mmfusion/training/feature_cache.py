@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from mmfusion.data import CaseTable, MultimodalDataset, Processor
 from mmfusion.inference.predictor import Predictor
+from mmfusion.progress import progress
 from mmfusion.training.features import FeatureRows, FeatureStore, write_features
 
 #: Incremented when the stored values or their computation change, which invalidates older stores.
@@ -113,7 +113,7 @@ class FeatureCache:
         loader: DataLoader[Any] = DataLoader(rows, collate_fn=self._processors[side].collate, **self._loading)
         tower, was_training = self.model.towers[side], self.model.training
         device = next(tower.backbone.parameters()).device
-        bar = tqdm(total=len(rows), desc=f"Encoding {side}s", unit="row", disable=None)
+        bar = progress(f"Encoding {side}s", len(rows))
         self.model.eval()
         try:
             with torch.inference_mode(), bar:

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from mmfusion.data import CaseTable
 from mmfusion.decisions import Decisions
-from mmfusion.evaluation.calibration import calibrate
+from mmfusion.evaluation.calibration import FEWEST, calibrate
 from mmfusion.evaluation.familiarity import fit_familiarity
 from mmfusion.evaluation.measure import measure
 from mmfusion.evaluation.operating import choose_points, choose_pooling
@@ -140,6 +140,9 @@ def finish(
             choices["class_counts"] = label_counts(cases)["class_counts"]
             validation = calibrate(chosen, cases.select("val"), **choices, **inference)
             tta = chosen.tta
+            if not (chosen.calibration or {}).get("n"):
+                enough = f"; {FEWEST} are needed" if chosen.task.one_class else ""
+                logger.warning("not calibrated: only %d validation rows%s", len(validation.labels), enough)
             chosen.decisions = _decided(config, validation, chosen.task)
             fewest = 20 * config.privacy.min_patients  # so that every quantile covers enough patients
             chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}

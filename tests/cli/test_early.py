@@ -49,10 +49,12 @@ MISTAKES = {
         "--data",
         "DATA",
         "--subgroups",
+        "local",
         "localization",
+        "gendre:10",
         "--dataset.columns",
         "{site: localization}",
-    ): "has no column 'localization'; dataset.columns renames it to 'site'.",
+    ): "has no column 'local', 'gendre'; it has ",
     ("predict", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     (
         "predict",

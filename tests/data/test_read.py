@@ -372,7 +372,10 @@ def test_skip_leaves_out_exactly_the_bad_rows(table: Callable[..., Path], caplog
         kept = cases.resolve("skip")
     assert kept.frame.index.tolist() == [1, 2, 3, 4, 6]
     assert kept.problems == [] and len(cases) == 6
-    assert [record.getMessage() for record in caplog.records] == ["cases.csv: dropped 1 of 6 rows: 5"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cases.csv: dropped 1 of 6 rows:\n  {cases.problems[0]}\n  {cases.problems[1]}"
+    ]
+    assert "row 5 (gone.jpg)" in caplog.text and "does not exist" in caplog.text
 
 
 def test_resolve_refuses(table: Callable[..., Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -88,6 +90,14 @@ def test_no_slope_where_there_is_none():
     assert np.isnan(calibration_line(np.ones(20), x)).all()
     slope, intercept = calibration_line(x > 0, x)  # told apart without an error
     assert np.isnan(slope).all() and np.isfinite(intercept).all()
+
+
+def test_a_curvature_of_zero_is_no_warning():
+    x = np.array([-60, -36, -12, 12, 36, 60])  # Newton's first steps end where every probability is 0 or 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slope, intercept = calibration_line(x > 20, x)
+    assert np.isnan(slope).all() and intercept == pytest.approx(-24)  # the middle of 12 and 36
 
 
 def test_joined_classes():

@@ -74,7 +74,7 @@ def test_csv(rows, tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("gender", "no column 'gender'"),
+        ("Sexx", r"no column 'Sexx' \(is it 'sex'\?\), 'gender'; it has sex, age, visits, id"),
         ("sex:10", "not numeric"),
         ("age:x", "must be above 0"),
         ("age:-1", "must be above 0"),
@@ -83,7 +83,7 @@ def test_csv(rows, tmp_path):
 )
 def test_columns_that_part_nothing(rows, column, message):
     with pytest.raises(ValueError, match=message):
-        subgroup_figures(*rows, [column])
+        subgroup_figures(*rows, [column, *["gender"] * (column == "Sexx")])
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,16 @@ def test_evaluate_and_explain_on_image_and_label_alone(own: Path, tmp_path: Path
     assert (tmp_path / "e" / "0.json").is_file()
 
 
+def test_subgroups_by_the_tables_own_names(own: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"model": [MODEL], "dataset": {"columns": NAMES}, "output": tmp_path}
+    found = mmfusion.evaluate(own / "other.csv", subgroups=["gender", "sex", "Age:50", "label"], **given).subgroups
+    assert found is not None and found["gender"] == found["sex"]
+    assert {part.value: part.n for part in found["gender"]} == {"male": 2, "female": 2}
+    assert {part.value: part.n for part in found["Age"]} == {"0 to <50": 2, "50 to <100": 2}
+    with pytest.raises(ValueError, match=r"no column 'age_' \(is it 'Age'\?\), 'gendr' \(is it 'gender'\?\); it has "):
+        mmfusion.evaluate(own / "other.csv", subgroups=["age_", "gendr"], **given)
+
+
 def test_a_partial_label_map(own: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(own / "il.csv").assign(image=[str(own / f"{i}.png") for i in range(4)])
     frame["label"] = frame["label"].replace("mel", "melanoma")

@@ -162,7 +162,7 @@ def test_evaluation_writes_what_it_returns(predictor, root, tmp_path):
     cases = read_split(
         root,
         "test",
-        dataset=DatasetConfig(text_template=TEMPLATE, on_bad_row="skip"),
+        dataset=DatasetConfig(text_template=TEMPLATE, on_bad_row="skip", check_images=False),
         labels=LABELS,
         provenance={},
     )
@@ -193,14 +193,16 @@ def test_a_drawn_split_is_drawn_again_for_the_same_rows_only(root):
     for other in ({}, {**provenance, "seed": 4}):
         with pytest.raises(ValueError, match="has no split column"):
             read_split(table, "test", provenance=other, **given)
-    assert len(read_split(table, "all", provenance={}, **given)) == 8
+    assert len(read_split(table, "all", provenance={}, **given)) == 7  # of nine, two without a whole image
     table.unlink()
 
 
 def test_commands(capsys, run, root, tmp_path):
     model = ("--model", f"local-dir:{run}")
     assert cli.main(["evaluate", *model, "--data", str(root)]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    told = capsys.readouterr()
+    assert "evaluating" not in told.out and told.err.count("\n") == 3  # all bad rows, before anything is predicted
+    assert "row 5 (case4.jpg)" in told.err and "truncated" in told.err and "row 8 (case7.jpg)" in told.err
     assert cli.main(["evaluate", *model, "--data", str(root), "--on-bad-row", "skip", "--batch_size", "4"]) == 0
     printed = capsys.readouterr().out
     use = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())["expert_use"]["mean"]
@@ -217,6 +219,19 @@ def test_commands(capsys, run, root, tmp_path):
     assert cli.main(["info", model[1]]) == 0
     text = capsys.readouterr().out
     assert "image_tower" in text and "benign, malignant, unsure" in text and TEMPLATE in text
+
+
+@pytest.mark.parametrize(("command", "written"), [("predict", ""), ("embed", "bags.csv"), ("explain", None)])
+def test_a_command_whose_every_row_is_bad_fails(capsys, run, root, tmp_path, command, written):
+    table, output = tmp_path / "bad.csv", tmp_path / "out"
+    table.write_text("image\ngone0.jpg\ngone1.jpg\n")
+    argv = [command, "--model", f"local-dir:{run}", "--data", str(table), "--output", str(output)]
+    assert cli.main(argv) == 2
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert "None of the 2 rows gave a result; the first: " in told and "not exist" in told
+    if written is not None:
+        assert [row["id"] for row in read(output / written)] == ["gone0.jpg", "gone1.jpg"]
+        assert all(row["error"] for row in read(output / written))
 
 
 def test_saved_dataset_settings_are_defaults_that_arguments_beat(run, root):

@@ -80,7 +80,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Path, capsys: Any) -> None:
+def test_a_run_leaves_everything_in_its_folder(
+    make_config: MakeConfig, toy: Path, capsys: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     config = make_config(loss="mp", epochs=3)
     result = train(config)
     folder = Path(config.output)
@@ -110,6 +112,7 @@ def test_a_run_leaves_everything_in_its_folder(make_config: MakeConfig, toy: Pat
     assert printed[0].startswith("training test_mibf (") and "rows: 24 train, 7 val, 6 test" in printed[0]
     assert [line.partition(":")[0] for line in printed[1:3]] == ["image tower test_resnet", "text tower bert_tiny"]
     assert [line[:9] for line in printed[3:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert "not calibrated: only 7 validation rows; 50 are needed" in caplog.messages
     measured, best = result.summary().splitlines()
     assert measured.startswith("test: accuracy ") and f"nll {result.test['nll']:.3f} [" in measured
     assert best == f"best epoch {result.best_epoch} of 3; saved in {result.best}"
