@@ -75,7 +75,7 @@ class DualExpertHead(Head):
         )
 
     def evidence(self, fused: Fused, name: str) -> Tensor:
-        """What an expert reads."""
+        """Input of an expert."""
         assert fused.pooled is not None
         if fused.streams is None and self.stream_features is None:
             return fused.pooled

@@ -16,8 +16,8 @@ def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: A
 
     Args:
         config: All keywords of the model, without the processor.
-        overrides: Those that the caller gave.
-        processor: The :class:`mmfusion.data.Processor` that makes the model's inputs.
+        overrides: Keywords given by the caller.
+        processor: The :class:`mmfusion.data.Processor` that prepares the model's inputs.
     """
     overrides, found = dict(overrides), {}
     encoder = config["text_encoder"]
@@ -39,14 +39,20 @@ def set_columns(model: Any, processor: Any) -> None:
 
 
 def check_task(model: Any, processor: Any) -> None:
-    """Refuse a processor whose labels are another task's than the model's outputs."""
+    """Raise ValueError unless model and processor have the same task."""
     own = task_of(model).name
     if processor.task != own:
         raise ValueError(f"The model has the task {own!r}, the processor {processor.task!r}; make both of one task.")
 
 
 def check_answers(model: Any, processor: Any, where: object) -> None:
-    """Refuse a saved model and its processor where task or number of labels differ; ``where`` they lie is told."""
+    """Raise ValueError if a saved model and its processor differ in task or number of labels.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        where: Folder of both, for the message.
+    """
     check_task(model, processor)
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
@@ -57,8 +63,8 @@ def check_fit(model: Any, processor: Any) -> None:
     """Check that a processor's inputs and class names match the model.
 
     Raises:
-        ValueError: The processor makes no inputs for a tower, its tokenizer has word pieces that the text encoder does
-            not know, or the numbers of columns or of classes differ.
+        ValueError: The processor prepares no inputs for a tower, its tokenizer has word pieces outside the text
+            encoder's vocabulary, or the numbers of columns or of classes differ.
     """
     if hasattr(model, "check_processor"):  # an exported model, which has inputs and no towers
         model.check_processor(processor)
@@ -81,7 +87,7 @@ def check_fit(model: Any, processor: Any) -> None:
 
 
 def check_vocabulary(tokenizer: Any, known: int) -> None:
-    """Raise ValueError where a tokenizer has word pieces that the text encoder does not know."""
+    """Raise ValueError if a tokenizer has more word pieces than the text encoder."""
     pieces = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if pieces > known:
         how = "create_model(..., processor=processor) makes a model that fits"

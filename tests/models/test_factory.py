@@ -28,7 +28,7 @@ def test_list_models_wildcards_and_natural_order():
         (lambda: mmfusion.create_model("test_concat", fusion="gate"), ValueError, "did you mean 'gated'"),
         (lambda: mmfusion.create_model("test_concat", image_encoder="resnet19"), ValueError, "resnet18"),
         (lambda: mmfusion.create_model("test_concat", fushion="gated"), TypeError, "did you mean 'fusion'"),
-        (lambda: mmfusion.create_model("test_image", in_chans=1), TypeError, "in_chans'; pictures are read as RGB"),
+        (lambda: mmfusion.create_model("test_image", in_chans=1), TypeError, "in_chans'; all images are read as RGB"),
         (lambda: mmfusion.create_model("test_image", num_classes=1), ValueError, "use num_classes=2 for yes and no"),
         (lambda: mmfusion.create_model("test_concat", head_args={"hiden": 3}), TypeError, "head 'mlp'.*'hiden'"),
         (lambda: mmfusion.create_model("test_concat", fusion_args={"num_layers": 3}), TypeError, "fusion 'concat'"),

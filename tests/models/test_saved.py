@@ -32,7 +32,7 @@ class TestArtifact:
             warnings.simplefilter("error")
             model = self.load(folder, num_classes=3)
             assert self.load(folder, num_classes=0).num_classes == 0
-        with pytest.warns(UserWarning, match="saved with 3 classes and num_classes=5 was asked for: the head is new"):
+        with pytest.warns(UserWarning, match="saved with 3 classes, but num_classes=5: the head is new"):
             again = self.load(folder, num_classes=5)
         assert again.num_classes == 5 and again.head.fc.out_features == 5
         own, new = model.state_dict(), again.state_dict()
