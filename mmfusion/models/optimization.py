@@ -15,7 +15,9 @@ def undecayed(model: nn.Module) -> set[str]:
         hook: Any = getattr(module, "no_weight_decay", None)
         if hook is not None and module is not model:
             own = dict(module.named_parameters())
-            found |= {id(own[name]) for name in hook() if name in own}  # a backbone may list parameters that this variant lacks
+            found |= {
+                id(own[name]) for name in hook() if name in own
+            }  # a backbone may list parameters that this variant lacks
     return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 

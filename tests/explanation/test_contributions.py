@@ -72,7 +72,7 @@ def test_a_missing_modality_takes_no_part() -> None:
         found = modality_contributions(model, inputs | missing, 0)
         assert list(found.values) == ["image", "none"] and list(found.shapley) == ["image"]
     nothing = inputs | {"text_present": torch.tensor([False]), "image_present": torch.tensor([False])}
-    with pytest.raises(ValueError, match="none of image, text to take away"):
+    with pytest.raises(ValueError, match="none of image, text to remove"):
         modality_contributions(model, nothing, 0)
     with pytest.raises(ValueError, match="output='odds'"):
         modality_contributions(model, inputs, 0, output="odds")

@@ -227,7 +227,7 @@ def test_what_a_program_does_not_take_is_named(tmp_path: Path, monkeypatch: pyte
         return run
 
     monkeypatch.setitem(program._WRITERS, "onnx", write)
-    with pytest.raises(ValueError, match=r"does not take input_ids \(1, 1\).*Got: 1 Expected: 4\)"):
+    with pytest.raises(ValueError, match=r"does not accept input_ids \(1, 1\).*Got: 1 Expected: 4\)"):
         write_program(shrunk("test_text"), tmp_path / "model.onnx")
 
 
