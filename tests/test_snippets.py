@@ -283,10 +283,10 @@ def labels_without_classes(rows: MultimodalDataset) -> None:
             wrong_tokenizer,
             "input_ids have the word piece 700, but the text encoder has 0 to 127: the tokenizer belongs",
         ),
-        (too_few_pieces, r"word pieces, the model's text encoder knows 9; create_model\(\.\.\., processor=processor\)"),
-        (save_with_another_processor, "The model has 3 classes, the processor 5: "),
+        (too_few_pieces, r"word pieces, but the model's text encoder 9; create_model\(\.\.\., processor=processor\)"),
+        (save_with_another_processor, "The model has 3 classes, but the processor 5: "),
         (save_a_predictor, r"a Predictor saves itself, with predictor\.save_pretrained\(folder\)"),
-        (text_without_a_tokenizer, "The model reads text, and the processor has no tokenizer"),
+        (text_without_a_tokenizer, "The model reads text, but the processor has no tokenizer"),
         (labels_without_classes, r"num_classes=0 and labels were given; model\.reset_classifier\(C\) first"),
     ],
 )

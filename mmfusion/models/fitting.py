@@ -42,7 +42,7 @@ def check_task(model: Any, processor: Any) -> None:
     """Raise ValueError unless model and processor have the same task."""
     own = task_of(model).name
     if processor.task != own:
-        raise ValueError(f"The model has the task {own!r}, the processor {processor.task!r}; make both of one task.")
+        raise ValueError(f"The model has the task {own!r}, but the processor {processor.task!r}; use the same task.")
 
 
 def check_answers(model: Any, processor: Any, where: object) -> None:
@@ -56,7 +56,7 @@ def check_answers(model: Any, processor: Any, where: object) -> None:
     check_task(model, processor)
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
-        raise ValueError(f"{where}: {counts}; save them again, together.")
+        raise ValueError(f"{where}: {counts}; save both again, together.")
 
 
 def check_fit(model: Any, processor: Any) -> None:
@@ -71,39 +71,40 @@ def check_fit(model: Any, processor: Any) -> None:
         return
     tower, tokenizer = model.text_tower, processor.tokenizer
     if tower is not None and tokenizer is None:
-        raise ValueError("The model reads text, and the processor has no tokenizer; give it one (mmfusion.data).")
+        raise ValueError("The model reads text, but the processor has no tokenizer; give it one (mmfusion.data).")
     if "pixel_values" in getattr(model.image_tower, "inputs", ()) and processor.image_size is None:
-        raise ValueError("The model reads images, and the processor has no image_size; give it one.")
+        raise ValueError("The model reads images, but the processor has no image_size; give it one.")
     if tower is not None and tokenizer is not None:
         check_vocabulary(tokenizer, getattr(tower, "vocab_size", 1 << 62))
     if model.image_layout == "bags" and model.image_tower.dim != processor.bag_dim:
-        widths = f"The model reads vectors {model.image_tower.dim} wide, the processor makes them {processor.bag_dim}"
+        widths = f"The model reads vectors of width {model.image_tower.dim}, the processor returns {processor.bag_dim}"
         raise ValueError(f"{widths}; set bag_dim.")
     _check_columns(model, processor.table)
     check_task(model, processor)
     if processor.labels and model.num_classes not in (0, len(processor.labels)):
         names = ", ".join(processor.labels)
-        raise ValueError(f"The model has {model.num_classes} classes, the processor {len(processor.labels)}: {names}.")
+        counts = f"The model has {model.num_classes} classes, but the processor {len(processor.labels)}"
+        raise ValueError(f"{counts}: {names}.")
 
 
 def check_vocabulary(tokenizer: Any, known: int) -> None:
     """Raise ValueError if a tokenizer has more word pieces than the text encoder."""
     pieces = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if pieces > known:
-        how = "create_model(..., processor=processor) makes a model that fits"
-        raise ValueError(f"The tokenizer has {pieces} word pieces, the model's text encoder knows {known}; {how}.")
+        how = "create_model(..., processor=processor) builds a matching model"
+        raise ValueError(f"The tokenizer has {pieces} word pieces, but the model's text encoder {known}; {how}.")
 
 
 def _check_columns(model: Any, table: Any) -> None:
     if "table" not in model.towers:
         return
     if table is None:
-        raise ValueError("The model reads columns, and the processor has none; give it table=TableColumns.fit(...).")
+        raise ValueError("The model reads columns, but the processor has none; give it table=TableColumns.fit(...).")
     args, own = model.config.get("table_args") or {}, table.table_args()
     counts = [(each.get("numeric", 0), len(each.get("categories") or [])) for each in (args, own)]
     if counts[0] != counts[1]:
         (numeric, categorical), (given, others) = counts
         raise ValueError(
-            f"The model reads {numeric} numeric and {categorical} categorical columns, the processor gives {given} and "
-            f"{others}; create_model(..., processor=processor) makes a model that fits."
+            f"The model reads {numeric} numeric and {categorical} categorical columns, but the processor has {given} "
+            f"and {others}; create_model(..., processor=processor) builds a matching model."
         )

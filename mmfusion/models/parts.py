@@ -71,12 +71,12 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
     faults = {
         "A model needs an image_encoder, a text_encoder or a table_encoder.": not sides,
         f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
-        "a fusion block needs both sides, and both sides need one.": (fusion is None) == (len(sides) == 2),
+        "a fusion block needs both sides, and two sides need a fusion block.": (fusion is None) == (len(sides) == 2),
         f"modality_dropout={dropout} is not in [0, 1).": not 0 <= dropout < 1,
-        "aux_heads=True needs an image side and a clinical side (text or columns); a model of one side has no other.": (
+        "aux_heads=True needs an image side and a clinical side (text or columns); this model has only one.": (
             config["aux_heads"] and fusion is None
         ),
-        f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.": (
+        f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower, but there is none.": (
             image is None and (stem or aggregator or config["aggregator_args"])
         ),
     }
@@ -84,12 +84,12 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
         if found:
             raise ValueError(fault)
     for name in absent:
-        raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
+        raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have; remove it.")
     if isinstance(encoder_weights, Mapping):
         known = ["image", "text", "table", *towers]
         for name in encoder_weights:
             if name not in known:
-                raise ValueError(f"encoder_weights names the modality {name!r}; {did_you_mean(name, known)}")
+                raise ValueError(f"encoder_weights has the unknown modality {name!r}; {did_you_mean(name, known)}")
     for weights in encoder_weights.values() if isinstance(encoder_weights, Mapping) else [encoder_weights]:
         check_choice("encoder_weights", weights, (None, "default"))
 

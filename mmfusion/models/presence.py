@@ -40,7 +40,7 @@ def observe(
     given = {m: one for m, one in given.items() if one}
     if not given:
         wanted = " or ".join(tower.inputs[0] for tower in towers.values())
-        raise ValueError(f"The model needs {wanted}, and got None.")
+        raise ValueError(f"The model needs {wanted}, but got None.")
     some = next(iter(given.values()))
     batch_size = next(iter(some.values())).shape[0]
     present = {m: inputs.get(f"{m}_present") if m in encoded else towers[m].present(inputs) for m in given}

@@ -83,7 +83,7 @@ class TableTower(Tower):
         """
         given = {name: inputs[name] for name in self.inputs if inputs.get(name) is not None}
         if given and len(given) < len(self.inputs):
-            raise ValueError(f"The table tower reads {' and '.join(self.inputs)}, and got {next(iter(given))} alone.")
+            raise ValueError(f"The table tower reads {' and '.join(self.inputs)}, but got {next(iter(given))} alone.")
         return given
 
     def present(self, inputs: Mapping[str, Any]) -> Tensor:

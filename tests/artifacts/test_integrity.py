@@ -192,8 +192,8 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000"),
     "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
     "depth": (nest, "is nested more than 40 levels deep"),
-    "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
-    "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
+    "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, but the processor has no tokenizer"),
+    "image": (lambda c: c["processor"].update(image_size=None), "reads images, but the processor has no image_size"),
     "network": (
         lambda c: text_config(c).update(model_type="dpt", backbone="a/b"),
         "unsupported transformers type 'dpt'",

@@ -179,5 +179,5 @@ def test_columns_sum_to_what_the_table_adds(count: int) -> None:
     found = column_contributions(model, inputs, 1, names)
     assert sum(value for _, value in found) == pytest.approx(whole.drop["table"], abs=1e-6)
     assert found == column_contributions(model, inputs, 1, names), "the same each time"
-    with pytest.raises(ValueError, match=f"{count + 2} columns, and 1 names"):
+    with pytest.raises(ValueError, match=f"{count + 2} columns, but 1 names"):
         column_contributions(model, inputs, 1, names[:1])

@@ -246,7 +246,7 @@ def test_what_does_not_fit_is_told() -> None:
         model(torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"category_ids: 9 in column 1, .* 2 to 6 \(table_args"):
         model(torch.zeros(1, 2), torch.tensor([[0, 9]]))
-    with pytest.raises(ValueError, match="reads numeric_values and category_ids, and got category_ids alone"):
+    with pytest.raises(ValueError, match="reads numeric_values and category_ids, but got category_ids alone"):
         combined("image+table", "table_mlp")(
             torch.zeros(1, 3, 48, 48), category_ids=torch.zeros(1, 2, dtype=torch.long)
         )

@@ -377,7 +377,7 @@ def test_settings_out_of_range(make_config: MakeConfig, name: str, value: Any) -
         ),
         ({"model": {"name": "test_mibf", "text_encoder": "bert_tinny"}}, ValueError, "did you mean 'bert_tiny'"),
         ({"model": {"name": "test_mibf", "text_encoder": "none"}, "loss": "mp"}, ValueError, "aux_heads=True needs"),
-        ({"model": {"name": "test_mibf", "fusion": "none"}}, ValueError, "both sides need one"),
+        ({"model": {"name": "test_mibf", "fusion": "none"}}, ValueError, "two sides need a fusion block"),
     ],
 )
 def test_unknown_names_fail_before_anything_is_read_or_built(
