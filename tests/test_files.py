@@ -105,7 +105,7 @@ def test_a_table_reads_back_as_it_was(tmp_path: Path, by: str) -> None:
 
 @pytest.mark.skipif(shutil.which("ssconvert") is None, reason="no spreadsheet program (gnumeric)")
 def test_a_spreadsheet_program_reads_the_same_cells(tmp_path: Path) -> None:
-    """But for what each makes of numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
+    """Except for numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
     cells = [cell for cell in CELLS if cell not in ("x\ry", "=1")]
     rows = [["a", "b"], *([first, second] for first in cells for second in cells)]
     with written_table(tmp_path / "t.csv") as table:
@@ -145,7 +145,7 @@ def verb(config: Any, output: str) -> str:
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended_or_was_killed(tmp_path: Path) -> None:
-    """In a process that is spawned, as on every system."""
+    """In a spawned process, which works on every system."""
     output = tmp_path / "new" / "run"
     context = multiprocessing.get_context("spawn")
     held, go = context.Event(), context.Event()

@@ -1,4 +1,4 @@
-"""What users of timm, transformers and scikit-learn type without reading anything: it works, or says what to type."""
+"""Calls that users of timm, transformers and scikit-learn try first: they work, or the error says what to write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> MultimodalDataset:
-    """50 labelled rows of five classes, with their processor."""
+    """50 labeled rows of five classes, with their processor."""
     config = DatasetConfig(text_template=TEMPLATE)
     cases = read_cases(make_demo(tmp_path_factory.mktemp("demo"), n=50), config).resolve()
     reader = Processor(text_template=TEMPLATE)

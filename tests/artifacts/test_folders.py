@@ -1,4 +1,4 @@
-"""A folder is a trained model wherever one is meant, however it is named; and what a push would send."""
+"""Folders as names of trained models, and the files of a push."""
 
 from __future__ import annotations
 

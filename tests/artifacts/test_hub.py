@@ -1,4 +1,4 @@
-"""Push and load through the real Hub client and a real HTTP server on loopback."""
+"""Push and load with the real Hub client and a local HTTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmfusion.models import save_model
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A saved model, with things beside it that must not travel."""
+    """A saved model with other files in its folder that must not be uploaded."""
     torch.manual_seed(0)
     folder = save_model(
         mmfusion.create_model("test_concat", num_classes=3), tmp_path / "model", metrics={"accuracy": 0.5}

@@ -1,4 +1,4 @@
-"""Image encoders of the Hub, through the real client and a server on loopback."""
+"""Image encoders from the Hub, with the real client and a local server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a saved model's folder may not be: edited, contradictory, larger than its weights, or out for the network."""
+"""Refused model folders: edited, contradictory, larger than their weights, or using the network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of image and text."""
+    """A saved model of image and text."""
     torch.manual_seed(0)
     processor = Processor(["no", "yes"], image_size=16, tokenizer=fit_wordpiece(["a red spot"] * 5), max_length=16)
     model = mmfusion.create_model("test_mibf", processor=processor)
@@ -244,7 +244,7 @@ def test_a_tokenizer_that_would_fail_later(folder: Path, change: Change, words: 
 
 
 def test_the_network_is_closed_to_the_thread_that_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a type that were allowed by mistake."""
+    """Even for an encoder type that was allowed by mistake."""
     import socket
 
     def ask(*_: object, **__: object) -> None:

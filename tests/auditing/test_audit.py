@@ -1,4 +1,4 @@
-"""Each fault that is planted is found, and a data set without one is left in peace."""
+"""The audit finds every planted problem, and nothing in clean data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Rows = list[dict[str, str]]
 
 
 def picture(seed: int) -> Image.Image:
-    """Smooth noise, as photographs have it."""
+    """Smooth noise, similar to a photograph."""
     coarse = np.random.default_rng((7, seed)).integers(0, 256, size=(6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def rows() -> Rows:
-    """240 rows of 120 patients in two classes; nothing but chance between the label and anything else."""
+    """240 rows of 120 patients in two classes; the label is independent of everything else."""
     rng = np.random.default_rng(3)
     numbers, flips = rng.permutation(240), rng.permutation(120)
     return [
@@ -59,7 +59,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path, pictures: Path) -> Callable[[Rows], Path]:
-    """Writes the rows beside 240 pictures, which tests may change before they look."""
+    """Write the rows and 240 images, which tests may change before the audit."""
     shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
 
     def write_rows(rows: Rows) -> Path:
@@ -81,7 +81,7 @@ def look(root: Path, config: DatasetConfig = CONFIG, **options: object) -> Audit
 
 
 def grave(outcome: Audit) -> list[str]:
-    """What was found, notes left aside."""
+    """Findings except notes."""
     return [finding.check for finding in outcome.findings if finding.severity != "note"]
 
 
@@ -203,7 +203,7 @@ def test_leaking_column(rows: Rows, write: Write, is_input: bool) -> None:
 
 
 def test_column_of_which_one_value_leaks(rows: Rows, write: Write) -> None:
-    """As dx_type of HAM10000: weak on the whole, certain where it says follow_up."""
+    """Like dx_type of HAM10000: weak overall, but certain for the value follow_up."""
     amber = [row for row in rows if row["label"] == "amber"]
     for i, row in enumerate(rows):
         row["confirmed"] = ["biopsy", "consensus"][i % 2]
@@ -223,7 +223,7 @@ def test_plausible_column(rows: Rows, write: Write) -> None:
 
 
 def test_column_known_by_its_name(rows: Rows, write: Write) -> None:
-    """The same column, called what it is."""
+    """The same column with a telling name."""
     for i, row in enumerate(rows):
         row["Histology"] = ["P3", "P4"][(row["label"] == "amber") ^ (i % 5 == 0)]
     assert the(look(write(rows)), "label_leak").details["column"] == "Histology"
@@ -345,7 +345,7 @@ def test_report_files(rows: Rows, write: Write, tmp_path: Path) -> None:
 
 
 def test_every_finding_is_explained() -> None:
-    """``docs/audit.md`` has a line for each check that the code names."""
+    """``docs/audit.md`` has a row for each check in the code."""
     from mmfusion.auditing import run
 
     page = (Path(run.__file__).parents[2] / "docs" / "audit.md").read_text()

@@ -33,7 +33,7 @@ def build(name: str = "test_concat", **overrides) -> mmfusion.FusionModel:
 
 
 def moved(model: mmfusion.FusionModel, seed: int, scale: float = 0.05) -> mmfusion.FusionModel:
-    """The model with noise on its weights, and means of BatchNorm elsewhere: another run from the same start."""
+    """The model with noise on its weights and other BatchNorm means, like another run from the same start."""
     torch.manual_seed(seed)
     other = copy.deepcopy(model)
     with torch.no_grad():

@@ -25,7 +25,7 @@ def options(*argv: str) -> RunConfig:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The one line that a failing command prints."""
+    """Error line of a failing command."""
     assert cli.main(list(argv)) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and captured.err.endswith("\n")

@@ -1,4 +1,4 @@
-"""Mistakes are told before torch is imported, in one line."""
+"""Errors are reported in one line before torch is imported."""
 
 from __future__ import annotations
 

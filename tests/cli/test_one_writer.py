@@ -1,4 +1,4 @@
-"""Every command that writes is refused, in one line, where another process writes to the same place."""
+"""Every command is refused in one line while another process writes to the same output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as functions: the same options, checks and results, and mistakes told in one line."""
+"""The commands as functions: the same options, checks, results and one-line errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch data set: what a row becomes, and that nothing but seed, epoch and row decides its augmentation."""
+"""The torch data set: conversion of rows, and augmentation that depends only on seed, epoch and row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _batches(
 
 
 def _drawn(dataset: MultimodalDataset, order: Sequence[int], workers: int = 0) -> torch.Tensor:
-    """Pixels of rows, as an own loop gets them."""
+    """Pixels of rows in a custom training loop."""
     loader = DataLoader(dataset, 8, sampler=order, num_workers=workers, collate_fn=dataset.collate)
     return torch.cat([batch["pixel_values"] for batch in loader])
 
@@ -101,7 +101,7 @@ def test_the_epoch_reaches_workers_that_stay_alive(cases: CaseTable, processor: 
 
 
 def test_an_own_loop_draws_anew_each_time_without_being_told_the_epoch(cases: CaseTable, processor: Processor) -> None:
-    """The n-th draw of a row is that of epoch n, whatever the order of the rows and however many workers draw."""
+    """The n-th draw of a row is that of epoch n, for any order of rows and number of workers."""
     told = MultimodalDataset(cases, processor, augment="report", seed=4)
     epochs = [_batches(told, epoch) for epoch in range(3)]
     for workers in (0, 2):
@@ -159,13 +159,13 @@ def test_rows_without_labels(cases: CaseTable) -> None:
 
 
 def test_an_augmentation_of_ones_own(cases: CaseTable, processor: Processor) -> None:
-    """Registered by name, it gets the row's own generator and returns the image that the model sees."""
+    """An augmentation registered by name gets the row's generator and returns the model's image."""
 
     @registry.register("augmentation", "grey_of_the_row")
     def grey_of_the_row(
         image: Image.Image, size: int, rng: random.Random, *, interpolation: str, fill: Sequence[int]
     ) -> Image.Image:
-        """One grey, drawn anew for each row and epoch."""
+        """One gray value, drawn for each row and epoch."""
         return Image.new("RGB", (size, size), (rng.randrange(256),) * 3)
 
     try:

@@ -1,4 +1,4 @@
-"""The demo data: reproducible, clean, and not to be told by one modality."""
+"""The demo data: reproducible, without problems, and not solvable with one modality."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_text_names_no_class(demo: CaseTable) -> None:
 
 
 def _paleness_by_radius(image: Image.Image) -> np.ndarray:
-    """Mean brightness of rings about the lesion's centre: how far inside it is darkest."""
+    """Mean brightness of rings around the lesion's center, which shows where it is darkest."""
     grey = np.asarray(image.convert("L"), dtype=float)
     dark = np.clip(np.median(grey) - grey - 10, 0, None)
     y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]

@@ -283,7 +283,7 @@ def test_a_region_is_widened_to_a_square_within_the_image() -> None:
 @pytest.mark.parametrize("size", [(64, 64), (80, 64), (64, 100)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.75])
 def test_the_centre_is_the_region_of_a_tower_that_gets_none(size: tuple[int, int], crop_pct: float) -> None:
-    """A row without a box shows the same place alone and beside rows with one (neighbouring pixels are 0.07 apart)."""
+    """A row without a box has the same region alone and in a batch with boxes (neighboring pixels differ by 0.07)."""
     across, down = np.meshgrid(*(np.linspace(0, 255, side) for side in size))
     picture = Image.fromarray(np.stack([across, down, 0 * down], axis=-1).round().astype(np.uint8))
     item = Processor(image_size=32, crop_pct=crop_pct).encode(picture, roi="centre")

@@ -1,4 +1,4 @@
-"""Data sets as people have them: public layouts, spreadsheets, separators, links, folders of patients."""
+"""Common layouts of data sets: public ones, spreadsheets, separators, links, folders of patients."""
 
 import json
 import logging
@@ -212,7 +212,7 @@ def test_separators_and_encodings_are_found_and_told(
 
 
 def write_workbook(path: Path, rows: list[list[object]]) -> None:
-    """A workbook of one sheet, as little of the format as there may be."""
+    """A minimal workbook with one sheet."""
     cells = [
         [
             f"<c><v>{cell}</v></c>" if isinstance(cell, int) else f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
@@ -238,7 +238,7 @@ def write_workbook(path: Path, rows: list[list[object]]) -> None:
 
 
 def write_open_document(path: Path, rows: list[list[object]]) -> None:
-    """The same as ODS, the spreadsheets of LibreOffice."""
+    """The same in ODS, the format of LibreOffice."""
 
     def cell(value: object) -> str:
         kind = f'"float" office:value="{value}"' if isinstance(value, float) else '"string"'
@@ -256,7 +256,7 @@ def write_open_document(path: Path, rows: list[list[object]]) -> None:
 
 
 def write_old_workbook(path: Path, rows: list[list[str | float]]) -> None:
-    """The same as XLS, as Excel 97 has it: records of BIFF8 in a compound file."""
+    """The same in XLS, the format of Excel 97: BIFF8 records in a compound file."""
 
     def record(kind: int, content: bytes = b"") -> bytes:
         return struct.pack("<HH", kind, len(content)) + content

@@ -1,4 +1,4 @@
-"""The processor: encoding, padding, and what is saved with a model."""
+"""The processor: encoding, padding, and saved values."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40)])
 def test_a_border_shows_the_whole_image(size: tuple[int, int]) -> None:
-    """Half of the input is the image, shrunk once; the rest is zero. A region lies where it lay."""
+    """Half of the input is the image, resized once, and the rest is zero; a region keeps its place."""
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     told = {"image_size": 40, "mean": (0.2, 0.4, 0.6), "std": (0.2, 0.2, 0.2), "crop_mode": "border"}

@@ -1,4 +1,4 @@
-"""Tables of cases: every format, and every way in which a row can be bad."""
+"""Tables of cases: every format, and every problem of a row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _write_images(folder: Path, names: Sequence[str]) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a CSV below a folder with images a.jpg ... f.jpg."""
+    """Write a CSV in a folder with the images a.jpg to f.jpg."""
 
     def write(*rows: str, header: str = HEADER) -> Path:
         _write_images(tmp_path, [f"{name}.jpg" for name in "abcdef"])
@@ -439,7 +439,7 @@ def test_damaged_tables(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_an_open_quote(tmp_path: Path) -> None:
-    """It takes none of the 20,000 rows after it along."""
+    """An open quote does not affect the 20,000 rows after it."""
     (tmp_path / "t.csv").write_text('image,label\n"a.jpg,x\n' + "b.jpg,y\n" * 20_000)
     cases = read_cases(tmp_path, DatasetConfig(id_column="image"))
     assert len(cases) == 20_001 and str(cases.problems[0]).endswith("line: a quote is not closed")

@@ -1,4 +1,4 @@
-"""Group splits, the balanced sampler and neighbouring slices."""
+"""Group splits, the balanced sampler and neighboring slices."""
 
 from __future__ import annotations
 

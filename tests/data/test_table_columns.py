@@ -1,4 +1,4 @@
-"""Columns as inputs: fitted on training rows alone, encoded exactly, saved as plain values."""
+"""Columns as inputs: fitted on training rows only, encoded exactly, saved as plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Net benefit and calibration lines beside independent computations."""
+"""Net benefit and calibration lines, compared with independent computations."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TASK = task_named("multiclass", ["a", "b", "c"])
 
 
 def overconfident(n: int = 1500, factor: float = 2.5, seed: int = 0):
-    """Labels drawn from softmax(z), and logits ``factor`` z that are surer than that."""
+    """Labels drawn from softmax(z), and overconfident logits ``factor`` z."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, 4)) * 1.5
     labels = np.array([rng.choice(4, p=row) for row in softmax(z, axis=1)])
@@ -203,7 +203,7 @@ def test_a_probability_of_zero_is_no_infinite_certainty():
 
 
 class Answers(Predictor):
-    """Labels and what a network says of them, without views and with."""
+    """Labels and outputs of a network, without and with augmented views."""
 
     task = TASK
 
@@ -217,7 +217,7 @@ class Answers(Predictor):
 
 
 def without_prior(n=3000, seed=0):
-    """Labels of three classes of unequal frequency, and logits log p(x | c) that know nothing of it."""
+    """Labels of three classes of unequal frequency, and logits log p(x | c) without the prior."""
     rng, shares = np.random.default_rng(seed), np.array([0.8, 0.15, 0.05])
     labels = rng.choice(3, n, p=shares)
     x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels]

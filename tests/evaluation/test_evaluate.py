@@ -31,7 +31,7 @@ TEMPLATE = "{age}-year-old {sex}."
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """60 validation and 60 test rows, two a patient; the names hold what a page must not take for markup."""
+    """60 validation and 60 test rows, two per patient, with names that contain HTML."""
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -184,7 +184,7 @@ def test_page_is_one_file(page):
 
 
 def test_page_of_figures_alone(page, metrics, root, run, tmp_path):
-    """What was not asked for is said to be so, without an error."""
+    """The page says what was not requested, without an error."""
     left_out = ("subgroups", "conformal", "thresholds", "missing_modality")
     plain = {name: value for name, value in metrics.items() if name not in left_out} | {"calibration": None}
     plain["worst_errors"] = []

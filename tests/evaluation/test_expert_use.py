@@ -33,7 +33,7 @@ def model() -> mmfusion.FusionModel:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pictures: of a, of b, one without a label, one that cannot be read; none of c."""
+    """Seven images of the classes a and b, one without a label and one unreadable; class c has none."""
     root = tmp_path_factory.mktemp("use")
     rng = np.random.default_rng(0)
     for i in range(7):

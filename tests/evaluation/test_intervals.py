@@ -13,7 +13,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 def random_case(n: int = 150, classes: int = 4, seed: int = 0):
-    """Labels and probabilities that know something, with many ties (one decimal)."""
+    """Labels and informative probabilities with many ties (one decimal)."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     scores = (rng.gamma(1.0, size=(n, classes)) + np.eye(classes)[labels]).round(1) + 0.1
@@ -116,7 +116,7 @@ def test_ungrouped_agrees_with_scipy():
 
 
 def test_groups_widen_the_interval():
-    """Copies of a row add nothing: drawn as a group they leave the interval of the single rows."""
+    """Copies of a row in one group do not change the interval."""
     labels, probabilities = random_case(80)
     many = np.repeat(np.arange(80), 4)
     single = metric_intervals(labels, probabilities)["accuracy"]

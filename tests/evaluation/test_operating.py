@@ -1,4 +1,4 @@
-"""Operating points: chosen by a rule, told at a prevalence, saved, applied, and one answer for all rows of a group."""
+"""Operating points: chosen by a rule, reported at a prevalence, saved and applied; predictions by group."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_columns_and_saved_entries():
 
 
 def test_a_run_saves_its_points_and_predictions_apply_them(toy, tmp_path):
-    """Trained, evaluated anew with points of its own, predicted by row and by group."""
+    """Train, evaluate with other points, and predict by row and by group."""
     import shutil
 
     data = tmp_path / "data"

@@ -7,7 +7,7 @@ from mmfusion.evaluation.selective import risk_coverage, selective_figures
 
 
 def direct(wrong, confidence):
-    """Risk of the k surest, each tie counted as its mean: O(n^2)."""
+    """Risk of the k most confident rows, with ties averaged, in O(n^2)."""
     n, risk = len(wrong), []
     for k in range(1, n + 1):
         expected = 0.0

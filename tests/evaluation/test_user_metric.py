@@ -1,4 +1,4 @@
-"""A metric of a user's own stands wherever those of mmfusion do."""
+"""A custom metric appears wherever built-in metrics do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def register_metrics() -> None:
 
     @registry.register("metric", "worst_class")
     class WorstClass(Metric):
-        """Share of each class's rows that are missed; the lower the better."""
+        """Share of missed rows of each class; lower is better."""
 
         title, meaning, higher_is_better, class_name = "missed", "mean share of missed rows", False, "missed"
 

@@ -1,4 +1,4 @@
-"""A whole study on a small data set: its tables, a second start, a run that diverges, folds."""
+"""A complete study on a small data set: tables, restart, a diverged run, folds."""
 
 from __future__ import annotations
 

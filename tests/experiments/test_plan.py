@@ -1,4 +1,4 @@
-"""Which runs a study is made of."""
+"""The runs of a study."""
 
 from __future__ import annotations
 

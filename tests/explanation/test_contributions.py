@@ -36,7 +36,7 @@ def test_shapley_values_sum_to_the_whole(name: str, output: str) -> None:
 
 
 def test_an_additive_model() -> None:
-    """Logits that add up: each modality's part is its Shapley value and its drop, and there is no interaction."""
+    """Additive logits: Shapley value and drop of each modality are its part, without interaction."""
 
     class Same(Tower):
         def __init__(self, modality: str, name: str) -> None:
@@ -139,7 +139,7 @@ def test_attention_maps() -> None:
 
 @pytest.mark.parametrize("count", [3, 10])
 def test_columns_of_an_additive_model(count: int) -> None:
-    """Where the columns add up, each one's Shapley value is its own term, exactly or by random orders."""
+    """In an additive model, each column's Shapley value is its own term, exactly or by random orders."""
 
     class Sum(Tower):
         def __init__(self) -> None:

@@ -101,7 +101,7 @@ def test_hand_computation() -> None:
 
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_vit", "test_mambaout", "test_convnext", "test_efficientnet"])
 def test_every_kind_of_backbone(encoder: str) -> None:
-    """Channels first, channels last, tokens with a class token: the gradient-weighted sum by autograd."""
+    """Channels first, channels last, and tokens with a class token, compared with autograd."""
     model = shrunk("test_concat", image_encoder=encoder).eval()
     inputs = one(model, 160 if encoder == "test_vit" else 64)
     before = model(**inputs).logits
@@ -131,7 +131,7 @@ def test_every_kind_of_backbone(encoder: str) -> None:
 
 @pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients", "occlusion"])
 def test_a_model_that_looks_at_one_corner(method: str) -> None:
-    """The lower right quarter of the map decides; the text counts as well."""
+    """Only the lower right quarter of the map, and the text, affect the prediction."""
 
     class Corner(TinyModel):
         def forward(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> FusionOutput:

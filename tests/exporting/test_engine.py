@@ -26,7 +26,7 @@ KINDS = {"text": {}, "columns": {"text_encoder": None, "table_encoder": "table_m
 
 @pytest.fixture(params=KINDS)
 def saved(request: pytest.FixtureRequest, toy: Path, tmp_path: Path) -> tuple[str, Path]:
-    """A saved model of image and text, or of image and columns, that knows its training rows; and rows with gaps."""
+    """A saved model of image with text or columns, with familiarity; and rows with missing inputs."""
     torch.manual_seed(0)
     root = tmp_path / "data"
     root.mkdir()

@@ -1,4 +1,4 @@
-"""Hierarchical interaction against equations 1 and 2."""
+"""Hierarchical fusion compared with its equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's heads against their equations."""
+"""Heads compared with their equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random damage to pictures: opened or refused in one line, the same by every reader, and no other program started."""
+"""Damaged images are opened, or refused in one line, equally by every reader, without other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of every kind to tensors."""
+"""Conversion of all kinds of images to tensors."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 class _Fixed(random.Random):
-    """Draws nothing: no crop, no flip, no turn, no shift, no grayscale, but for the draws given."""
+    """Random generator without crop, flip, rotation, shift and grayscale, except for the given draws."""
 
     def __init__(
         self, flips: tuple[int, int] = (1, 1), angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)

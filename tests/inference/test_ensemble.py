@@ -36,7 +36,7 @@ def save(
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three models of other architectures, picture sizes, tokenizers and temperatures."""
+    """Three models with different architectures, image sizes, tokenizers and temperatures."""
     root = tmp_path_factory.mktemp("models")
     return [
         save(root / "one", "test_concat", 0, 32, ["a red spot"], 0.3),

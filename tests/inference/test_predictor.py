@@ -25,7 +25,7 @@ TEMPLATE = "{age}-year-old {sex}."
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A table of nine cases, one of them with a damaged image and one with a missing one."""
+    """A table of nine cases, one with a damaged image and one with a missing one."""
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""A predictor's folder: what is written is what is read, and nothing else writes it."""
+"""A predictor's folder: loading restores what was saved, and other folders are not overwritten."""
 
 from __future__ import annotations
 

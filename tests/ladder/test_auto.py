@@ -1,4 +1,4 @@
-"""The ladder: what it climbs, what it skips for lack of time, how it goes on, and what it leaves."""
+"""`mmfusion auto`: its steps, those skipped for lack of time, resuming, and output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mmfusion.training.columns import ChosenColumns
 
 
 def config(data: Any, output: Path, **settings: Any) -> AutoConfig:
-    """A ladder of networks that take a second each."""
+    """Options with networks that train in about a second."""
     given: dict[str, Any] = {
         "model": ModelConfig(name="test_mibf"),
         "processor": ProcessorConfig(image_size=32, augment="none"),
@@ -113,7 +113,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
 
 
 def table(rows: int = 60) -> pd.DataFrame:
-    """Columns alone; ``age`` tells something of the class."""
+    """Columns only; ``age`` depends on the class."""
     rng = np.random.default_rng(0)
     labels = np.arange(rows) % 2
     age = 40 + 12 * labels + rng.normal(0, 9, rows)

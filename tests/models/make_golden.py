@@ -1,4 +1,4 @@
-"""Makes the golden folders of the present format version: `python tests/models/make_golden.py FOLDER`.
+"""Write the golden folders of the current format version: `python tests/models/make_golden.py FOLDER`.
 
 Run once per version, and kept for good: later versions must load what this one wrote, to the same predictions. The
 folders of format-1 that end in `_first` were made by this script with the first commit that had saved models.
@@ -55,7 +55,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def rows(several: bool) -> list[dict[str, Any]]:
-    """What the golden models diagnose."""
+    """Rows to predict with the golden models."""
     facts = [{"age": 55, "sex": "man"}, {"age": 30, "sex": "woman"}]
     if several:
         return [{"images": [picture(10 * i + j) for j in range(2 + i)]} | fact for i, fact in enumerate(facts)]

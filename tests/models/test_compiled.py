@@ -1,4 +1,4 @@
-"""Every registered model is one graph for torch.compile, and compiled it answers as it does without."""
+"""Every registered model compiles to one graph with the same results."""
 
 from __future__ import annotations
 

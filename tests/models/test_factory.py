@@ -1,4 +1,4 @@
-"""Names in, models out; and what is said when a name or a keyword is wrong."""
+"""Models by name, and errors for wrong names and keywords."""
 
 from __future__ import annotations
 

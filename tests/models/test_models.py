@@ -1,4 +1,4 @@
-"""What every registered model must do; a new model is tested without new test code."""
+"""Requirements of every registered model; a new model needs no new test code."""
 
 from __future__ import annotations
 

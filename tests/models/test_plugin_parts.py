@@ -1,4 +1,4 @@
-"""Saved models whose parts come from a plugin: recorded, asked for by name, never imported unasked."""
+"""Saved models with parts from a plugin: recorded, named in errors, never imported unasked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Maximum(PooledFusion):
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    """A model with a fusion block of the module ``brings_maximum``, which is forgotten afterwards."""
+    """A saved model with a fusion block of the module ``brings_maximum``, which is unloaded afterwards."""
     (tmp_path / "brings_maximum.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     with registry.temporarily():

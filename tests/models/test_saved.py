@@ -1,4 +1,4 @@
-"""Models written to folders and built from them again."""
+"""Saving models to folders and loading them."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class TestArtifact:
         assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
     def test_models_load_side_by_side(self, folder):
-        """And modules that another thread builds meanwhile have their weights."""
+        """Modules that another thread builds at the same time have their weights."""
         expected = self.load(folder).state_dict()
         wrong, done = [], threading.Event()
 
@@ -166,7 +166,7 @@ class TestArtifact:
             assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
 
     def test_weights_are_the_model_s_own_wherever_they_lie_in_the_file(self, tmp_path):
-        """And bit-equal: matrix kernels may take another path at an address that is no multiple of 64."""
+        """Results are bit-equal: matrix kernels may differ at addresses that are not a multiple of 64."""
         folder = save_model(mmfusion.create_model("test_text", num_classes=3), tmp_path)
         path, expected = folder / "model.safetensors", self.load(folder)
         content, config = path.read_bytes(), json.loads((folder / "config.json").read_text())

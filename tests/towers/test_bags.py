@@ -1,4 +1,4 @@
-"""Bags of feature vectors: abmil against its formula, the tower's rules, and models with every fusion block on top."""
+"""Bags of feature vectors: abmil compared with its formula, the tower, and models with every fusion block."""
 
 from __future__ import annotations
 

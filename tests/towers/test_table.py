@@ -1,4 +1,4 @@
-"""Towers of columns: exact numbers, missing cells, values not seen in training, and every combination of modalities."""
+"""Table towers: exact numbers, missing cells, unseen values, and every combination of modalities."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def combined(modalities: str, table: str, **overrides: Any) -> mmfusion.FusionMo
 
 
 def cases() -> list[Any]:
-    """Every fusion block with an image, both towers; and the combinations without one."""
+    """Every fusion block with image and both clinical towers, and the combinations without one."""
     blocks = mmfusion.list_components("fusion")
     fused = [(m, t, f) for f in blocks for m in ("image+table", "image+text+table") for t in TOWERS]
     return [*fused, *((m, t, None) for m in ("text+table", "table") for t in TOWERS)]
@@ -104,7 +104,7 @@ def test_save_and_load_keep_the_statistics(modalities: str, table: str, tmp_path
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("name", TOWERS)
 def test_every_age_is_its_own(name: str, embedding: str) -> None:
-    """Every integer age from 0 to 99 has its own features, though the training rows were between 40 and 60."""
+    """Every integer age from 0 to 99 has different features, although training ages were 40 to 60."""
     args: dict[str, Any] = {"numeric": 1, "categories": [], "bins": [9]}
     model = tower(name, **args, embedding=embedding)
     model.set_statistics(torch.tensor([50.0]), torch.tensor([5.0]), [torch.linspace(40, 60, 9)])
@@ -277,7 +277,7 @@ def test_swapping_parts() -> None:
 
 
 def test_a_table_tower_is_no_encoder() -> None:
-    """It starts from nothing: it learns where the pretrained towers are frozen, and at the full rate."""
+    """It starts from random weights, is not frozen with the encoders, and has the full learning rate."""
     model = combined("image+text+table", "table_mlp")
     model.freeze_encoders()
     assert all(p.requires_grad for p in model.table_tower.parameters())

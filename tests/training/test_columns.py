@@ -1,4 +1,4 @@
-"""Columns in a run: which are taken and which refused, what is told, and models that read them."""
+"""Columns in a run: used and refused ones, messages, and models that read them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = 150
 
 
 def clinic(rows: int = ROWS, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of three classes; age and marker tell something of them, the code a little."""
+    """Rows of three classes; age and marker depend on them, the code slightly."""
     rng = np.random.default_rng(seed)
     found = []
     for i in range(rows):
@@ -255,7 +255,7 @@ def test_a_missing_cell_changes_nothing_of_other_rows(table: Path, tmp_path: Pat
 
 
 def test_a_run_is_not_resumed_with_another_table_tower(table: Path, tmp_path: Path) -> None:
-    """Its folder is as before the refusal, so that the right setting goes on with it."""
+    """The refusal leaves the folder unchanged, so that the run can continue with the right setting."""
     dataset = DatasetConfig(table_columns="auto")
     model: dict[str, Any] = {"name": "test_text", "table_encoder": "ft_transformer", "encoder_weights": "none"}
 

@@ -1,4 +1,4 @@
-"""Features of frozen encoders computed once: the same figures, and nothing computed twice."""
+"""Features of frozen encoders are computed once, with the same metrics."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
 
 
 def test_columns_are_read_beside_the_features(toy: Path, tmp_path: Path) -> None:
-    """Image and text are kept, the tower of columns is trained on the rows themselves."""
+    """Image and text features are cached; the table tower is trained on the rows."""
     data = tmp_path / "data"
     shutil.copytree(toy, data)
     table = pd.read_csv(data / "cases.csv")

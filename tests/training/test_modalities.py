@@ -1,4 +1,4 @@
-"""A modality of a run's model that no training row has: refused before an image is opened, or left out and told."""
+"""A modality that no training row has: refused before an image is opened, or left out with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmfusion.training.contents import check_contents
 
 
 def without(toy: Path, folder: Path, column: str) -> Path:
-    """The toy data with the cells of a column empty, and images that cannot be opened."""
+    """The toy data with an empty column, and images that cannot be opened."""
     folder.mkdir()
     rows = list(csv.DictReader((toy / "cases.csv").open()))
     for row in rows:

@@ -44,7 +44,7 @@ def records(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(folder: str | Path, other: str | Path) -> None:
-    """Equal numbers: every epoch's figures, both models' weights, the test figures."""
+    """Equal metrics of every epoch, weights of both models, and test metrics."""
     folder, other = Path(folder), Path(other)
     assert records(folder) == records(other)
     for saved in ("best", "last"):
@@ -56,7 +56,7 @@ def assert_same_run(folder: str | Path, other: str | Path) -> None:
 
 
 def command(config: RunConfig, *launcher: str) -> list[str]:
-    """The command line of a run, in a file beside its folder."""
+    """The command line of a run, with its options in a file."""
     path = Path(f"{config.output}.yaml")
     path.write_text(yaml.safe_dump(asdict(config)))
     return [sys.executable, *launcher, "-m", "mmfusion", "train", "--config", str(path)]
@@ -64,7 +64,7 @@ def command(config: RunConfig, *launcher: str) -> list[str]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a run in processes of its own, of which none outlives the test."""
+    """Start a run in separate processes, all of which end with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(config: RunConfig, *launcher: str) -> subprocess.Popen[str]:
@@ -172,7 +172,7 @@ def test_the_seed_fixes_everything(make_config: MakeConfig) -> None:
 def test_a_half_written_state_is_skipped_and_the_end_is_the_same(
     make_config: MakeConfig, capsys: Any, freeze: bool
 ) -> None:
-    """From the state in mid-epoch before it, with dropout, augmentation and the loss's ramp on."""
+    """It resumes from the mid-epoch state before it, with dropout, augmentation and the loss's ramp."""
     options = {"loss": "mp", "loss_args": {"warmup_steps": 9}, "save_steps": 4, "sampler": "balanced"}
     options["freeze_encoders"] = freeze
     whole, killed = make_config("whole", **options), make_config("killed", **options, resume=True)
@@ -484,13 +484,13 @@ def test_bf16_trains(make_config: MakeConfig, trained: RunConfig) -> None:
 
 
 def test_all_validation_rows_are_measured(make_config: MakeConfig) -> None:
-    """24 training rows in batches of 23 leave a batch of one out; the 7 validation rows are not a batch of 23."""
+    """With batches of 23 the last of 24 training rows is left out, but all 7 validation rows are evaluated."""
     result = train(make_config(batch_size=23, epochs=1, metric="accuracy"))
     assert result.val["accuracy"] * 7 == pytest.approx(round(result.val["accuracy"] * 7))
 
 
 class _ImageAlone(torch.nn.Module):
-    """Concatenation that gives the text no weight."""
+    """Concatenation that ignores the text."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int) -> None:
         super().__init__()
