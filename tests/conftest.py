@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-#: rooms whose tests look at pictures.
+#: folders of tests that check figures.
 DRAWN = ("evaluation", "explanation")
 
 

@@ -24,16 +24,16 @@ Files = dict[str, bytes]
 
 #: the file of an exported model.
 PROGRAM = "model.onnx"
-#: seconds of the processor's time that a folder may take.
+#: seconds of CPU time that a folder may take.
 PATIENCE = 10.0
 
-#: Values that no sound entry has.
+#: invalid values.
 STOCK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 10**400, 1e308, -1e308, float("nan"), float("inf"), 0.5),
     *("", "x", "../../etc/passwd", "/etc/passwd", "hf-hub:a/b", "\ud800", "nan", "a" * 5000, "\0", "{x!r:{y}}", ","),
     *([], [[]], {}, {"a": {"b": []}}, ["x", 1, None], [0, 0, 0], {"model_type": "dpt", "backbone": "a/b"}),
 )
-#: Keys that could mean something to a library.
+#: Keys that could have a meaning for a library.
 KEYS = (
     *("auto_map", "attn_implementation", "backbone", "trust_remote_code", "quantization_config", "checkpoint_path"),
     *("encoder_weights", "config", "model_type", "num_labels", "id2label", "export", "plugins", "dtype", "towers"),
@@ -142,7 +142,7 @@ def mutant(files: Files, seed: int) -> Files:
     rng = random.Random(seed)
     if rng.random() < 0.1:
         return files_changed(files, rng)
-    # the configuration is where most can be said
+    # most changes are in the configuration
     name = rng.choice([*sorted(files), *["config.json"] * 6, *["tokenizer.json"] * 2])
     if name.endswith(".json") and rng.random() < 0.75:
         return {**files, name: json_changed(files[name], rng)}
@@ -202,7 +202,7 @@ def check_mutants(saved: Files, folder: Path, rows: Sequence[Any], count: int, a
             found = "refused"
             if "\n" in str(error) or not 0 < len(str(error)) < 1500:
                 faults.append(f"{seed}: not one short line: {str(error)[:300]}")
-        except Exception as error:  # what a user would see as a traceback
+        except Exception as error:  # errors that a user would see as a traceback
             found = "traceback"
             where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(error.__traceback__)]
             faults.append(f"{seed}: {type(error).__name__}: {str(error)[:200]} ({', '.join(where[-4:])})")

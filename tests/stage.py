@@ -20,7 +20,7 @@ from mmfusion.data import Processor, fit_wordpiece
 ROOT = Path(mmfusion.__file__).parents[1]
 TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
 LABELS = ["akiec", "mel", "nv"]
-#: what a page calls a saved model.
+#: names of saved models in the pages.
 RUNS = ("first", "both", "ham10000", "seed0", "seed1", "image", "a", "b", "c")
 
 

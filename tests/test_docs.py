@@ -18,7 +18,7 @@ from mmfusion import registry
 ROOT = Path(mmfusion.__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-#: what takes long: encoders of a hundred million weights, exports, a training run, a process of its own for the Hub.
+#: slow snippets: encoders of a hundred million weights, exports, a training run, a separate process for the Hub.
 SLOW = re.compile(r"resnet50|export_model|train\(|org/name|compare\(|FusionClassifier")
 
 

@@ -83,7 +83,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["x"] and list(tmp_path.iterdir()) == [folder]
 
 
-#: what a cell may hold: line ends, quotes, delimiters, formulas, signs that no text shows.
+#: possible contents of a cell: line ends, quotes, delimiters, formulas, invisible characters.
 CELLS = ["x\ry", "a\r\nb", "c\nd", "\r\n", 'say ""hi""', '"', "a,b;c\td", "=1", " edge ", "\x07\x1b", "\u2028", "é", ""]
 
 
@@ -125,7 +125,7 @@ def test_half_of_a_character_is_written_as_an_escape(tmp_path: Path) -> None:
 
 
 def test_writers_of_one_file_do_not_share_a_temporary_file(tmp_path: Path) -> None:
-    path = tmp_path / f"{'n' * 240}.csv"  # as long as names may be, nearly
+    path = tmp_path / f"{'n' * 240}.csv"  # nearly the maximum length of names
     with written_whole(path) as first, written_whole(path) as second:
         assert first != second
         first.write_text("one")

@@ -17,12 +17,12 @@ from mmfusion import lazy
 PACKAGE = Path(mmfusion.__file__).parent
 ROOT = PACKAGE.parent
 
-#: imports that run upwards, by name: (importing module, imported room). Each is inside a function.
+#: imports in the other direction: (importing module, imported package). Each is inside a function.
 EXCEPTIONS = {
     ("mmfusion.inference.predictor", "explanation"),  # Predictor.explain
     ("mmfusion.inference.loading", "exporting"),  # engine="onnx" of a saved model
 }
-#: public names of contract 5, which a submodule of the same name would hide.
+#: public names that a submodule of the same name would hide.
 COMMANDS = {
     *("demo", "auto", "train", "evaluate", "predict", "explain", "compare", "sweep", "validate", "embed"),
     *("narrate", "split", "audit", "list", "info", "export", "soup", "push", "app"),

@@ -184,7 +184,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         assert DISTRIBUTION.get(name, name) in known, f"{path}: {name} is not a declared dependency"
 
 
-#: declared, but not by an import statement: who needs them.
+#: declared, but not by an import statement: the library that needs them.
 NOT_IMPORTED = {
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",

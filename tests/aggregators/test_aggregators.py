@@ -14,7 +14,7 @@ import mmfusion
 from mmfusion.aggregators.transformer import sinusoidal_encoding
 
 B, S, D = 4, 6, 12
-#: aggregators that know no order, and have one layer.
+#: aggregators that ignore the order, with a single layer.
 UNORDERED = ("mean", "attention", "abmil")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 
-#: a folder whose ``sitecustomize`` takes the waits out of the client's retries.
+#: a folder whose ``sitecustomize`` removes the waiting times between the client's retries.
 NO_WAITS = str(Path(__file__).with_name("no_waits"))
 
 Completed = subprocess.CompletedProcess[str]

@@ -39,7 +39,7 @@ def run(request: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Answer requests until standard input ends."""
-    mmfusion.list_models()  # imports what models are made of
+    mmfusion.list_models()  # import the libraries that models need
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()

@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
                 name, *rest = match.groups()
                 repository = self.server.repositories.get(name)
                 if repository is None or (repository.private and not self._authorized()):
-                    # the Hub does not tell a stranger which of the two it is
+                    # the Hub gives unauthenticated users the same answer in both cases
                     status = 404 if self._authorized() else 401
                     return self._error(status, "RepoNotFound", "Repository not found")
                 return action(name, repository, body, *rest)

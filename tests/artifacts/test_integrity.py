@@ -83,7 +83,7 @@ def test_an_edit_is_refused_unless_it_is_allowed(folder: Path, name: str, change
     with pytest.warns(UserWarning, match=f"{name}.*accepted"):
         predictor = mmfusion.Predictor.from_pretrained(folder, device="cpu", allow_edited=True)
     assert predictor.labels == json.loads((folder / "config.json").read_text())["processor"]["labels"]
-    with pytest.raises(ValueError, match="allow_edited"):  # it held for that call
+    with pytest.raises(ValueError, match="allow_edited"):  # it was valid only for that call
         mmfusion.Predictor.from_pretrained(folder, device="cpu")
 
 
@@ -104,7 +104,7 @@ def test_the_command_line_allows_edits_for_one_command(folder: Path, capsys: pyt
     with pytest.warns(UserWarning, match="accepted"):
         assert cli.main(["info", str(folder), "--allow_edited"]) == 0
     assert cli.main(["info", str(folder)]) == 2
-    parse("info", [str(folder), "--allow_edited"])  # read alone, it changes nothing for what follows
+    parse("info", [str(folder), "--allow_edited"])  # reading it has no effect on later calls
     with pytest.raises(ValueError, match="allow_edited"):
         mmfusion.Predictor.from_pretrained(folder)
     parse("audit", ["--data", "x", "--label_errors", str(folder), "--allow_edited"])  # audit is given a model too
@@ -138,7 +138,7 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-#: change -> what is said of it. Whoever made them may have written files.json anew.
+#: change -> part of the error. Whoever made it may also have rewritten files.json.
 ATTACKS: dict[str, tuple[Change, str]] = {
     "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "expected 0 to 512"),
     "fewer layers": (

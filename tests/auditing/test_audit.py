@@ -277,7 +277,7 @@ def test_modality_missing_by_class(rows: Rows, write: Write, column: str, modali
     finding = the(outcome, "missing_by_class")
     assert finding.severity == "error" and f"a {modality}" in finding.message.replace("an image", "a image")
     assert finding.details["missing"] == {"amber": pytest.approx(1 / 3), "basalt": 0}
-    for i in range(240):  # as many, but of both classes alike
+    for i in range(240):  # as many, but equally of both classes
         rows[i][column] = "" if i % 6 == 0 else "Seen." if column == "text" else f"{i:03d}.png"
     assert "missing_by_class" not in grave(look(write(rows), config))
 
@@ -299,7 +299,7 @@ def test_sizes_modes_and_blanks(rows: Rows, write: Write) -> None:
     picture(4001).resize((480, 384)).save(root / rows[1]["image"])
     picture(4002).convert("L").save(root / rows[2]["image"])
     grey = Image.new("RGB", SIZE, (9, 9, 9))
-    grey.putpixel((0, 0), (9, 9, 10))  # of one grey altogether it were a bad row
+    grey.putpixel((0, 0), (9, 9, 10))  # a single gray value would make it a bad row
     grey.save(root / rows[3]["image"])
     outcome = look(root)
     assert the(outcome, "small_image").rows == [rows[0]["image"]]
@@ -325,7 +325,7 @@ def test_one_class(rows: Rows, write: Write) -> None:
 
 def test_views_and_slices_of_one_case_are_no_duplicates(rows: Rows, write: Write) -> None:
     root = write(rows)
-    for a, b in zip(rows[::2], rows[1::2], strict=True):  # two rows a patient, as good as equal
+    for a, b in zip(rows[::2], rows[1::2], strict=True):  # two rows per patient, nearly equal
         Image.open(root / a["image"]).save(root / b["image"], "JPEG", quality=70)
     config = DatasetConfig(study_column="patient")
     outcome = look(root, config)
@@ -383,5 +383,5 @@ def test_ham10000() -> None:
         leak = the(outcome, "label_leak")
         assert leak.details["column"] == "dx_type" and "follow_up" in leak.details["values"]
         assert set(the(outcome, "predictive_column").details) == {"age", "localization"}
-    # one picture under two lesions, which the shipped split parts
+    # one image under two lesions, which the shipped split separates
     assert the(shipped, "near_duplicate_across_splits").rows == ["ISIC_0025226.jpg = ISIC_0030074.jpg"]

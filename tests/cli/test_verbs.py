@@ -20,7 +20,7 @@ from mmfusion.data import Processor
 from mmfusion.data.memory import MemoryTable
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
-#: commands that are no functions.
+#: commands that are not functions.
 NO_VERBS = {"demo", "list", "info", "app"}
 
 

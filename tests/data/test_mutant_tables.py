@@ -34,7 +34,7 @@ TEXTS = (
     "-5",
     "it's 12\" long",
 )
-#: what a cell may hold that is none of what it should be.
+#: unusual contents of a cell.
 SIGNS = (
     "\ud800",
     "\0",

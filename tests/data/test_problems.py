@@ -60,7 +60,7 @@ def studies(tmp_path: Path) -> tuple[Path, DatasetConfig]:
         ("2.png", "B", "", "x", "g3", "train"),  # no slice number
         ("3.png", "B", "2", "x", "g3", "train"),
         ("4.png", "", "1", "x", "g4", "train"),  # no study
-        ("5.png", "C", "1", "q", "g5", "train"),  # a label that the map does not name: the image's fault
+        ("5.png", "C", "1", "q", "g5", "train"),  # a label that the map does not have: a problem of the image
         ("6.png", "C", "2", "x", "g5", "later"),  # an unknown split is the study's
         ("7.png", "D", "1", "x", "g6"),
         ("8.png", "E", "1", "x", "g7", "train"),  # its only image cannot be decoded

@@ -483,7 +483,7 @@ def test_ham10000() -> None:
     if not root.is_dir():
         pytest.skip(f"real data: {root} does not exist; set MMFUSION_DATA")
     cases = read_cases(root, DatasetConfig(group_column="lesion_id"))
-    assert cases.problems == []  # no lesion lies in two splits
+    assert cases.problems == []  # no lesion is in two splits
     assert cases.splits == {"train": 7011, "val": 1002, "test": 2002}
     assert cases.labels == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
     assert cases.frame["age"].isna().sum() == 57 and cases.frame["sex"].isna().sum() == 57

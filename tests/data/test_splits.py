@@ -96,7 +96,7 @@ def test_folds_are_equal_and_keep_groups_whole(folds: int) -> None:
     assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
     sizes = Counter(fold[np.unique(groups, return_index=True)[1]].tolist())
     assert sorted(sizes) == list(range(folds))
-    assert max(sizes.values()) - min(sizes.values()) <= 3  # each class is dealt by itself
+    assert max(sizes.values()) - min(sizes.values()) <= 3  # each class is distributed separately
     np.testing.assert_array_equal(fold, group_folds(labels, groups, folds=folds, seed=1))
 
 

@@ -43,7 +43,7 @@ def test_temperature_is_that_of_an_independent_fit():
     reference = minimize(loss, x0=[1.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x[0]
     found = fit_temperature(labels, softmax(logits, axis=1))
     assert found == pytest.approx(reference, rel=1e-4)
-    assert found == pytest.approx(2.5, rel=0.1)  # what they were made with
+    assert found == pytest.approx(2.5, rel=0.1)  # the values that generated them
 
 
 def test_temperature_is_scikit_learns():
@@ -248,7 +248,7 @@ def test_auto_takes_the_strength_of_the_best_macro_f1():
     calibrate(predictor, None, class_counts=shares, prior_strength="auto")
     scores = [f1_score(labels, (logits + s * np.log(shares)).argmax(1), average="macro") for s in STRENGTHS]
     assert np.argmax(scores) > 0 and predictor.calibration["prior_strength"] == STRENGTHS[np.argmax(scores)]
-    calibrate(predictor, None, class_counts=[1, 1, 1], prior_strength="auto")  # nothing to put back: the smallest
+    calibrate(predictor, None, class_counts=[1, 1, 1], prior_strength="auto")  # nothing to restore: the smallest
     assert "prior_strength" not in predictor.calibration
 
 
@@ -270,6 +270,6 @@ def test_views_are_kept_where_they_pay():
         assert predictor.tta is kept
         temperature = fit_temperature(labels, softmax(logits, axis=1))
         assert predictor.calibration["temperature"] == pytest.approx(temperature, rel=1e-5)
-    predictor = Answers(labels, logits, logits + 1e-9 * noise)  # the same but for chance
+    predictor = Answers(labels, logits, logits + 1e-9 * noise)  # equal except for chance
     calibrate(predictor, None, tta="auto")
     assert predictor.tta is False

@@ -44,7 +44,7 @@ def test_sets_by_hand():
     p = np.array([[0.6, 0.3, 0.1], [0.34, 0.33, 0.33]])
     assert Conformal("lac", np.full(3, 0.7)).sets(p).tolist() == [[True, True, False], [True, True, True]]
     assert Conformal("aps", np.full(3, 0.95)).sets(p).tolist() == [[True, True, False], [True, True, False]]
-    # the likeliest class is in, however strict the rule
+    # the most probable class is included, however strict the rule
     assert Conformal("aps", np.full(3, 0.1)).sets(p).tolist() == [[True, False, False], [True, False, False]]
 
 
@@ -55,7 +55,7 @@ def test_held_out_rows_are_covered(method, factor):
     labels, p = exchangeable(4000, 2, factor)
     sets = rule.sets(p)
     covered = sets[np.arange(len(labels)), labels].mean()
-    # given the calibration set, coverage is Beta distributed about 0.9 (plus what the likeliest class adds)
+    # given the calibration set, coverage has a Beta distribution around 0.9 (plus the most probable class's part)
     assert 0.9 - 4 * np.sqrt(0.09 / 2000 + 0.09 / 4000) < covered < 0.95
     assert sets.any(axis=1).all() and 1 <= sets.sum(axis=1).mean() < 4
 

@@ -55,7 +55,7 @@ def test_the_use_of_experts_and_gates_is_that_of_the_forward_passes(model, root,
     metrics = measure(Predictor(model, processor), cases, output=tmp_path, **how).to_dict()
 
     rows = MultimodalDataset(cases, processor)
-    pixels = torch.stack([rows[i]["pixel_values"] for i in (0, 1, 2, 5, 6)])  # labelled and readable
+    pixels = torch.stack([rows[i]["pixel_values"] for i in (0, 1, 2, 5, 6)])  # labeled and readable
     with torch.no_grad():
         passes = [model(view(pixels)) for view in (VIEWS.values() if tta else [torch.clone])]
     experts = torch.stack([output.router_probs for output in passes]).mean(0)

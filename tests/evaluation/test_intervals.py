@@ -48,7 +48,7 @@ def test_fractional_weights_are_scikit_learns_sample_weight():
     labels, probabilities = random_case()
     weight = np.random.default_rng(2).random(len(labels))
     found = {name: float(value[0]) for name, value in weighted_headline(labels, probabilities, weight[None]).items()}
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # ties are told after the last bit
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # ties differ in the last bit
     predicted = probabilities.argmax(axis=1)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted, sample_weight=weight))
     balanced = sk.balanced_accuracy_score(labels, predicted, sample_weight=weight)
@@ -110,7 +110,7 @@ def test_ungrouped_agrees_with_scipy():
     for name, sample in (("accuracy", right), ("nll", surprise)):
         reference = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="percentile", random_state=0)
         low, high = reference.confidence_interval
-        # two bootstraps of the same sample differ by their draws alone
+        # two bootstraps of the same sample differ only by their draws
         assert found[name].low == pytest.approx(low, abs=0.15 * (high - low) / 2)
         assert found[name].high == pytest.approx(high, abs=0.15 * (high - low) / 2)
 

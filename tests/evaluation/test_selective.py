@@ -30,7 +30,7 @@ def test_equals_the_direct_computation(levels):
 
 
 def test_figures_by_hand():
-    # surest first: right, wrong, right, right
+    # most confident first: right, wrong, right, right
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
     found = selective_figures([0, 0, 0, 0], p)
     assert found.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)

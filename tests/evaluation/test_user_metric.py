@@ -77,7 +77,7 @@ def test_it_is_in_figures_and_intervals() -> None:
     ends = metric_intervals(labels, p, class_names=NAMES, replicates=200)
     assert ends["mcc"].value == pytest.approx(expected) and ends["mcc"].low < expected < ends["mcc"].high
     assert set(ends.per_class["a"]) == {"recall", "auroc", "missed"}
-    # of one class there is nothing to correlate
+    # with one class there is no correlation
     assert classification_metrics(labels * 0, p * 0 + [1, 0, 0], NAMES)["mcc"] is None
 
 

@@ -78,7 +78,7 @@ def test_the_command_writes_what_torch_writes(
     assert compared > 100 and {row["inputs"] for row in tables[0]} >= {"", "image"}
     assert "familiarity" in tables[0][0]
 
-    # the second time the program is there
+    # the second time, the program exists
     monkeypatch.setattr(cached, "export_model", None)
     onnx = mmfusion.Predictor.from_pretrained(name, engine="onnx")
     assert isinstance(onnx.model, OnnxModel) and onnx.tta and onnx.calibration == CALIBRATION

@@ -22,11 +22,11 @@ SIZE = 48
 
 CALIBRATION = {"temperature": 1.7, "fitted_on": "val", "n": 60}
 
-#: one model for each thing that a tracer might stumble on: a recurrence over slices of any number; views, some of them
-#: absent; a scan; a region and its stand-in; columns. (An image with a text is exported by the tests of the folder.)
+#: one model for each difficulty of tracing: a recurrence over any number of slices; views, some of them
+#: absent; a scan; a region and its default; columns. (An image with a text is exported by the tests of the folder.)
 MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_lite0", "table_ft_transformer")
 
-#: sizes that are neither those of tracing nor those of the command's own check.
+#: sizes that differ from those of tracing and of the command's own check.
 ROWS, LENGTH = 6, 15
 
 
@@ -53,7 +53,7 @@ def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
     return inputs
 
 
-#: models that may be called without some of the inputs of their image tower.
+#: models with optional inputs of their image tower.
 OPTIONAL_INPUTS = ("lesion_context_lite0", "multiview_lite0", "bilstm_lite0")
 
 
@@ -79,7 +79,7 @@ def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path
     check_numbers(path, model, 1.7)
 
 
-#: what the exporter of the package alone can write: traced as a whole model, among MECHANISMS.
+#: parts that only the package's exporter can write: traced as a whole model, in MECHANISMS.
 TRACED_WHOLE = ("bilstm", "ssm")
 ROWS_OF_ANY_NUMBER, ANY_LENGTH = torch.export.Dim("rows", max=64), torch.export.Dim("length", max=64)
 

@@ -78,7 +78,7 @@ def test_colors_by_hand() -> None:
     halves = Image.fromarray(np.repeat(np.uint8([[50] * 4 + [150] * 4] * 8)[..., None], 3, axis=2))
     flat = np.asarray(RandomView(**one, contrast=0.5)(halves, 8, Fixed(0.0), **DRAWING))
     assert flat[4, 1].tolist() == [75] * 3 and flat[4, 6].tolist() == [125] * 3
-    # a third of the circle: each channel takes its neighbour's place
+    # a third of the circle: each channel moves to the next one
     turned = RandomView(**one, hue=1 / 3)(Image.new("RGB", (8, 8), (180, 60, 30)), 8, Fixed(1.0), **DRAWING)
     assert np.abs(np.subtract(turned.getpixel((4, 4)), (30, 180, 60))).max() <= 1
 

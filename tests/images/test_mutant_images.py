@@ -34,7 +34,7 @@ FORMATS = {
     "webp": ("WEBP", "RGB", {"lossless": True}),
     "ppm": ("PPM", "RGB", {}),
 }
-#: beginnings of files that are none of what their names say.
+#: beginnings of files that do not match their names.
 STRANGERS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
     b"<svg/>",

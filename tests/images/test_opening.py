@@ -199,7 +199,7 @@ def test_row_rng_depends_on_seed_epoch_and_row_alone() -> None:
     draws = {key: row_rng(*key).random() for key in ((0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b"))}
     assert len(set(draws.values())) == 4
     assert row_rng(0, 0, "a").random() == draws[0, 0, "a"]
-    # fixed for good: a resumed run on another machine goes on with the same pictures
+    # fixed permanently: a run resumed on another machine sees the same images
     assert row_rng(7, 3, "ISIC_0024306.jpg").getrandbits(32) == 4121498826
 
 
@@ -209,7 +209,7 @@ def test_large_images_are_read_without_pillows_warning_up_to_the_limit(
     _picture().save(tmp_path / "a.png")
     with warnings.catch_warnings(record=True) as seen:
         warnings.resetwarnings()
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, and refuses above twice as many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, and refuses above twice this
         assert open_image(tmp_path / "a.png").size == (40, 30)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
         with pytest.raises(ValueError, match=r"a\.png cannot be decoded: it has more than 1,000 pixels"):

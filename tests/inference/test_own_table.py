@@ -120,7 +120,7 @@ def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: 
     assert options.dataset.group_column is None and options.dataset.columns == {"age": "Age"}
     assert capsys.readouterr().err == "predict does not use dataset.group_column, which the file has\n"
     assert parse("evaluate", [*words, "--dataset.group_column", "patient"]).dataset.group_column == "patient"
-    # a dataclass gives every option, of which those at their defaults are not meant
+    # a dataclass has every option; those with default values were not set
     saved = {"numeric_columns": ["age"]}
     kept = without_unused("evaluate", vars(DatasetConfig()), saved, {"dataset.numeric_columns"})
     assert kept["numeric_columns"] == ["age"]

@@ -47,7 +47,7 @@ def test_two_processes_write_what_one_writes(
     job = torchrun([*asked, "--output", str(two)])
     assert job.returncode == 0, job.stderr
     assert two.read_bytes() == one.read_bytes() and len(one.read_text().splitlines()) == 33
-    # said once, as by one process
+    # printed once, as by one process
     assert job.stdout == capsys.readouterr().out.replace(str(one), str(two))
 
 

@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-#: a text encoder of 8 x 1, so that a folder weighs some 50 kB.
+#: a text encoder of 8 x 1, so that a folder has about 50 kB.
 TEXT = {
     "model_type": "bert",
     "hidden_size": 8,
@@ -70,10 +70,10 @@ def main() -> None:
         text = {"config": {**TEXT, "vocab_size": len(tokenizer)}}
         try:
             model = mmfusion.create_model(architecture, num_classes=3, text_args=text, **overrides)
-        except (TypeError, ValueError) as error:  # an early version has not every part
+        except (TypeError, ValueError) as error:  # an early version lacks some parts
             print(f"{name}: {error}")
             continue
-        with torch.no_grad():  # as after training: no norm is neutral, and rows differ in their answers
+        with torch.no_grad():  # as after training: norms are not neutral, and predictions differ between rows
             for parameter in model.parameters():
                 parameter.add_(torch.rand_like(parameter) - 0.5)
             for buffer in model.buffers():

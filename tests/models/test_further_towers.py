@@ -117,7 +117,7 @@ def test_any_combination_of_modalities(name: str, overrides: dict[str, Any]) -> 
     assert (model.fusion is None) == (model.image_tower is None)
     order = torch.tensor([2, 0, 3, 1])
     assert_close(model(**{k: v[order] for k, v in inputs.items()}).logits, model(**inputs).logits[order])
-    # what stands in place of a missing vector does not matter, that it is missing does
+    # the values at the place of a missing vector do not matter, but its absence does
     gone = torch.tensor([True, False, True, False])
     before = model(**inputs, lab_values_present=gone).logits
     other = inputs | {"lab_values": torch.where(gone[:, None], inputs["lab_values"], torch.full((4, 5), 9.0))}

@@ -58,7 +58,7 @@ def test_loading_says_which_plugin_and_does_not_import_it(saved, tmp_path):
         mmfusion.create_model(f"local-dir:{folder}")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "imported").exists()
-    with registry.temporarily():  # a part swapped for a built-in one is no longer asked for
+    with registry.temporarily():  # a part that was replaced by a built-in one is no longer needed
         other = mmfusion.models.load_model(folder, fusion="add")
     assert type(other.fusion).__name__ == "Add"
 

@@ -126,7 +126,7 @@ class TestArtifact:
     def test_a_text_encoder_s_folder_does_not_travel(self, tmp_path):
         tiny = mmfusion.create_model("test_text")
         tiny.text_tower.backbone.save_pretrained(tmp_path / "encoder")
-        # its name is that of a built-in encoder, which pools otherwise
+        # it has the name of a built-in encoder with another pooling
         (tmp_path / "encoder").rename(tmp_path / "minilm")
         model = mmfusion.create_model("test_text", text_encoder=str(tmp_path / "minilm")).eval()
         assert model.text_tower.pooling == "cls"

@@ -45,7 +45,7 @@ def test_stem_stacks_the_luminance_of_neighbours_as_channels():
     order = [(0, 0, (0, 0, 1)), (0, 1, (0, 1, 2)), (0, 2, (1, 2, 2)), (1, 0, (0, 0, 2)), (1, 2, (0, 2, 2))]
     for row, i, slices in order:
         assert_close(stacked[row, i], normalised(grey[row, list(slices)]), rtol=1e-4, atol=1e-5)
-    # of a grey image, each channel is the neighbour's own
+    # in a gray image, each channel is that of the neighbor
     monochrome = normalised(grey.unsqueeze(2).expand(-1, -1, 3, -1, -1))
     own = torch.stack([monochrome[0, i, c] for c, i in enumerate((0, 1, 2))])
     assert_close(stem(monochrome, mask)[0, 1], own, rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ TOWERS = mmfusion.list_components("table_tower")
 EMBEDDINGS = ("linear", "periodic", "piecewise_linear")
 NAN = float("nan")
 TINY: dict[str, Any] = {"num_classes": 3, "image_encoder": "test_resnet", "dim": 32, "table_args": COLUMNS}
-#: modalities -> architecture and what it is told.
+#: modalities -> architecture and overrides.
 COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "image+table": ("mibf_lite0", {"text_encoder": None}),
     "image+text+table": ("mibf_lite0", {"text_args": {"vocab_size": 128}}),

@@ -119,7 +119,7 @@ def test_what_may_not_be_an_input_is_left_out_and_refused_by_name(tmp_path: Path
     found = chosen(data)
     assert list(found.left_out) == [name] and reason in found.left_out[name]
     if name == "histology":
-        return  # the name alone, without any sign in the cells, refuses nothing that the user asks for
+        return  # the name alone, without any sign in the cells, does not exclude a requested column
     with pytest.raises(ValueError, match=rf"unsuitable columns are named as inputs: '{name}' .*{reason.split(',')[0]}"):
         chosen(data, table_columns=["age", name])
 
@@ -174,7 +174,7 @@ def test_the_parts_that_the_rows_ask_for_are_told_and_saved(
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
     assert (config["table_encoder"], config["text_encoder"]) == ("table_mlp", "none")
     assert list(result.predictor.network().towers) == ["image", "table"]
-    # goes on with the settings as they were given
+    # resumes with the settings as they were given
     again = columns_run(data, tmp_path / "run", "test_mibf", epochs=1, resume=True)
     assert train(again).best_epoch == 1
 

@@ -25,7 +25,7 @@ def batch(rows: int = 5, **further: Any) -> dict[str, Any]:
 def test_mixup_is_the_weighted_mean_of_two() -> None:
     inputs = batch(image_present=torch.tensor([True, False, True, True, False]))
     mixed = Mixing(mixup=1.0, cutmix=None, seed=0)(inputs, step=0)
-    assert mixed.partner.tolist() == [3, 1, 2, 0, 4]  # mirrored among those that are there
+    assert mixed.partner.tolist() == [3, 1, 2, 0, 4]  # reversed among the present ones
     expected = mixed.share * torch.arange(5) + (1 - mixed.share) * mixed.partner
     torch.testing.assert_close(mixed.pixel_values.mean((1, 2, 3)), expected)
     assert 0 < mixed.share < 1 and torch.equal(inputs["pixel_values"], batch()["pixel_values"])

@@ -62,7 +62,7 @@ def test_a_text_tower_that_no_training_row_feeds_is_left_out(
     assert left.model.text_encoder == "none"
     assert told == ["no training row has a text: the text encoder is dropped (model.text_encoder none)"]
     assert resolve_config(architecture, **left.model.overrides())["fusion"] is None
-    # what the settings ask for is not left out
+    # a requested modality is not left out
     for section, asked in (
         ("dataset", {"text_column": "text"}),
         ("dataset", {"text_template": "{text}"}),

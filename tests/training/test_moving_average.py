@@ -50,7 +50,7 @@ def test_what_is_saved_is_the_average(make_config: Callable[..., RunConfig]) -> 
     plain = make_config("plain", model="plain")
     train(plain)
     trained = load_file(Path(plain.output) / "last/model.safetensors")
-    assert all(torch.equal(trained[name], weights[f"model.{name}"]) for name in trained)  # training is not touched
+    assert all(torch.equal(trained[name], weights[f"model.{name}"]) for name in trained)  # training is unchanged
 
 
 def test_without_validation_rows_the_average_is_what_is_saved(

@@ -216,7 +216,7 @@ def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, s
     }
     train(one)
     for pair in zip(records(two.output), records(one.output), strict=True):
-        # what moves the model is exchanged within a batch, whose size differs
+        # a modality is exchanged within a batch, whose size differs
         a, b = ({name: x for name, x in record.items() if not name.startswith("moved_by")} for record in pair)
         assert a == pytest.approx(b, rel=1e-4)
     a, b = (load_file(Path(config.output) / "last/model.safetensors") for config in (one, two))
@@ -289,7 +289,7 @@ def test_data_that_cannot_be_trained_on(
 
 
 def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # an export of scans, whose labels lie elsewhere
+    (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # exported scans, whose labels are in another place
     for name in ("case0.png", "case1.png", "case2.png"):
         shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
     with pytest.raises(ValueError, match=r"only one class, \['T2_sag'\].*folder names are.*dataset\.table"):
