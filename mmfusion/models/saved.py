@@ -60,7 +60,9 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     folder = Path(folder)
     stored = read_config(folder)
     if "export" in stored:
-        raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
+        raise ValueError(
+            f"{folder} contains an exported model, whose weights are fixed; run it with mmfusion.Predictor."
+        )
     refuse_keywords(overrides, model_keywords())
     weights = _read_weights(folder)
     saved = stored["model"]

@@ -173,4 +173,4 @@ def _check_output(output: Path, cases: CaseTable) -> None:
         if (output / name).exists() and not (output / "narrative.json").exists():
             raise ValueError(f"{output / name} exists and was not written by narrate; choose another --output.")
     if any((output / name).exists() for name in cases.source.split(", ")):
-        raise ValueError(f"{output} holds the data set's own table {cases.source}; choose another --output.")
+        raise ValueError(f"{output} contains the data set's own table {cases.source}; choose another --output.")

@@ -128,7 +128,7 @@ def test_what_it_cannot_do_is_one_line(exported: Path, pair) -> None:
     for explain in (lambda: onnx.explain({"text": "red"}), lambda: explain_path(onnx, "data", "out")):
         with pytest.raises(ValueError, match="An exported model has no gradients to explain with"):
             explain()
-    with pytest.raises(ValueError, match=r"holds an exported model, which mmfusion.Predictor runs"):
+    with pytest.raises(ValueError, match=r"contains an exported model, whose weights are fixed"):
         mmfusion.create_model(f"local-dir:{exported}")
     with pytest.raises(ValueError, match="computes in float32"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{exported}", dtype=torch.bfloat16)
