@@ -1,7 +1,7 @@
-"""How often 95 % intervals of net benefit and calibration hold the truth: 1,000 simulated data sets of clustered rows.
+"""Coverage of the 95 % intervals of net benefit and calibration on 1,000 simulated data sets of clustered rows.
 
-Each data set has 120 patients of one to four rows, whose risks and outcomes share a part. The truth is that of two
-million patients. Wanted: 0.93 to 0.97 for each figure.
+Each data set has 120 patients with one to four rows whose risks and outcomes are correlated. The true values are those
+of two million patients. Target: a coverage of 0.93 to 0.97 for each metric.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Rows = tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]
 
 
 def draw(rng: np.random.Generator, patients: int) -> Rows:
-    """Outcomes, probabilities and patients of some rows; the probabilities are too sure."""
+    """Outcomes, overconfident probabilities and patients of simulated rows."""
     rows = rng.integers(1, 5, patients)
     patient = np.repeat(np.arange(patients), rows)
     shared, unseen = rng.normal(size=patients)[patient], 0.7 * rng.normal(size=patients)[patient]
@@ -31,7 +31,7 @@ def draw(rng: np.random.Generator, patients: int) -> Rows:
 
 
 def figures(positive: NDArray[np.bool_], p: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R, 6) figures of rows with weights (R, N)."""
+    """(R, 6) metrics of rows with weights (R, N)."""
     own = net_benefit(positive, p, THRESHOLDS, weights=weights)
     on_all = net_benefit(positive, np.ones(len(p)), THRESHOLDS, weights=weights)
     return np.concatenate([own, own - on_all, np.stack(calibration_line(positive, logit(p), weights), axis=1)], axis=1)

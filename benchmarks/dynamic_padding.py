@@ -1,7 +1,7 @@
-"""Training step with texts padded to the longest of the batch, over padding to 256 tokens.
+"""Training step with texts padded to the longest of the batch, compared with padding to 256 tokens.
 
-Texts of 20-60 tokens, batched by the library's own collate. Budget: 3 times faster with BERT-base. Beside a text tower
-as small as `mibf_lite0`'s, the image's takes most of the time, and there is little to win.
+Texts of 20-60 tokens, batched by the library's own collate. Budget: 3 times faster with BERT-base. With a text tower as
+small as that of `mibf_lite0`, the image tower takes most of the time, and there is little to gain.
 """
 
 from __future__ import annotations

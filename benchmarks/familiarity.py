@@ -1,8 +1,8 @@
-"""How many strange pictures a shipped model says are unlike its training rows, at 5 % false alarms on its test rows.
+"""Share of out-of-distribution images that a shipped model flags, at 5 % false alarms on its test rows.
 
-Wanted: 99 % of spine MRI, photographs, noise and blank pictures; 60 % of inverted and gray pictures and of close views
-of hair. A picture that is refused counts as flagged. Photographs, noise and hair are made by code. DATA holds HAM10000
-(`metadata.csv` and `images/`); `--spine` names a folder of MRI slices (else that line is left out).
+Target: 99 % of spine MRI, photographs, noise and blank images; 60 % of inverted and gray images and of close-ups of
+hair. An image that is refused counts as flagged. Photographs, noise and hair are synthetic. DATA is the folder of
+HAM10000 (`metadata.csv` and `images/`); `--spine` is a folder of MRI slices, whose line is omitted without it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIDE = (600, 450)
 
 
 def photograph(rng: np.random.Generator) -> Image.Image:
-    """Sky, ground and some colored boxes and balls."""
+    """Sky, ground, and some colored boxes and balls."""
     across, down = np.meshgrid(np.arange(SIDE[0]) / SIDE[0], np.arange(SIDE[1]) / SIDE[1])
     sky = np.stack([0.3 + 0.3 * down, 0.5 + 0.3 * down, 0.9 - 0.1 * down], axis=-1)
     skyline = rng.uniform(0.4, 0.7) + 0.05 * np.sin(across * rng.uniform(5, 20))
@@ -49,7 +49,7 @@ def blank(rng: np.random.Generator) -> Image.Image:
 
 
 def hair(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A corner of a picture, enlarged, below dark lines."""
+    """An enlarged corner of an image with dark lines over it."""
     w, h = picture.size
     close = picture.crop((0, 0, w // 4, h // 4)).resize(SIDE)
     drawing = ImageDraw.Draw(close)
@@ -70,7 +70,7 @@ def hair(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def strange(own: Sequence[Image.Image], spine: str | None) -> dict[str, tuple[float, list[Image.Image]]]:
-    """Name -> the share that is wanted, and the pictures."""
+    """Name -> target share, and the images."""
     rng = np.random.default_rng(0)
     made: dict[str, Callable[[np.random.Generator], Image.Image]] = {
         "photographs": photograph,
@@ -88,7 +88,7 @@ def strange(own: Sequence[Image.Image], spine: str | None) -> dict[str, tuple[fl
 
 
 def familiar(predictor: mmfusion.Predictor, rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """How familiar each row is; -1 where it is refused."""
+    """Familiarity of each row; -1 for refused rows."""
     return np.array([-1.0 if "error" in found else float(found["familiarity"]) for found in predictor.predict(rows)])
 
 

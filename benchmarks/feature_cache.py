@@ -1,7 +1,7 @@
-"""An epoch of training on cached features of frozen towers, over one that encodes every time; and a whole study.
+"""Training on cached features of frozen towers, compared with encoding in every epoch: an epoch, and a whole study.
 
 Frozen EfficientNet-Lite0 and MiniLM, concatenation and an MLP head, noise images (weights do not change the cost).
-Budget: a study of `--runs` runs of `--epochs` epochs, the making of the features included, 20 times faster.
+Budget: a study of `--runs` runs of `--epochs` epochs, including the computation of the features, 20 times faster.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
             result = run(root / "data", root / name, cache, options.size, epochs)
             seconds[f"{name}, whole run"] = time.perf_counter() - began
             seconds[name] = statistics.median(record["seconds"] for record in result.history)
-        # what the first run on a new cache spends beyond its epochs, less what any run spends so
+        # time of the first run outside its epochs, minus the same time of a later run
         began = time.perf_counter()
         run(root / "data", root / "again", root / "cache", options.size, 6)
         making = seconds["cached, whole run"] - (time.perf_counter() - began)

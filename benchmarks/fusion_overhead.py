@@ -1,4 +1,4 @@
-"""What a fusion model costs beyond its towers: forward + backward, ResNet-18, BERT-base and columns, batch 16.
+"""Cost of a fusion model compared with its towers alone: forward + backward, ResNet-18, BERT-base, columns, batch 16.
 
 Budget: 1.05.
 """

@@ -1,7 +1,7 @@
-"""What a card makes of training: bf16, channels_last and torch.compile, and each family over its raw towers.
+"""Training speed on a GPU: bf16, channels_last and torch.compile, and each model family compared with its raw towers.
 
-Samples per second of a training step (forward, backward, AdamW) with random weights and inputs. Without a card one line
-says so. With `--quick` two models are measured, in about a minute; all of them take some ten.
+Samples per second of a training step (forward, backward, AdamW) with random weights and inputs. Without a GPU nothing
+is measured, and one line says so. `--quick` measures two models in about a minute; all of them take about ten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 import mmfusion
 from timing import machine
 
-#: plain, then each lever added to those before it: bf16, channels_last, compile.
+#: plain, then each option added to those before it: bf16, channels_last, compile.
 LEVERS = {
     "fp32": (False, False, False),
     "+ bf16": (True, False, False),
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two models: a check that it runs")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("no card found: nothing measured")
+        print("no GPU found: nothing measured")
         return
     torch.backends.cuda.matmul.allow_tf32 = True
     size, seconds = options.batch_size, options.seconds
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def towers(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Sum of the pooled vectors of the image and the text tower, and nothing else."""
+    """Sum of the pooled vectors of the image and the text tower."""
     image = model.image_tower(inputs["pixel_values"]).pooled
     text = model.text_tower(inputs["input_ids"], attention_mask=inputs["attention_mask"]).pooled
     return image.float().mean() + text.float().mean()

@@ -1,7 +1,7 @@
-"""KAN layers over a Linear of the same in and out: forward + backward, 768 -> 256, batch 1024.
+"""KAN layers compared with a Linear of the same widths: forward + backward, 768 -> 256, batch 1024.
 
-Budget: 3 for the B-spline, 2.5 for the rational function and for Chebyshev polynomials. Beside them a spline per edge,
-as in efficient-kan, and pykan where it is installed (at a batch of 256: it is slow).
+Budget: 3 for the B-spline, 2.5 for the rational function and for Chebyshev polynomials. Also measured: a spline per
+edge, as in efficient-kan, and pykan if it is installed (at a batch of 256, because it is slow).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EdgeKANLinear(nn.Module):
 
 
 def step(layer: nn.Module, x: Tensor, grad: Tensor) -> Callable[[], None]:
-    """Forward and backward of a layer, to its input and parameters."""
+    """Forward and backward of a layer, with gradients of its input and parameters."""
     x = x.clone().requires_grad_()
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""Peak memory of `mmfusion train` as epochs and rows grow, and of `mmfusion predict` over a table of 50 columns.
+"""Peak memory of `mmfusion train` with more epochs and rows, and of `mmfusion predict` on a table of 50 columns.
 
-Budget of training: four times the epochs or rows, at most 1.05 times the memory. Budget of prediction: ten times the
-rows, at most 1.2 times the memory.
+Budget of training: at most 1.05 times the memory for four times the epochs or rows. Budget of prediction: at most 1.2
+times the memory for ten times the rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def write_cases(root: Path, rows: int) -> None:
 
 
 def write_columns(path: Path, rows: int) -> None:
-    """A table of measurements that differ in every row, without images, and a label."""
+    """A table of different measurements in every row, with a label and without images."""
     rng = np.random.default_rng(0)
     with open(path, "w", newline="") as file:
         table = csv.writer(file)
@@ -47,7 +47,7 @@ def write_columns(path: Path, rows: int) -> None:
 
 
 def peak_mib(*arguments: str) -> float:
-    """Highest resident memory of a command in a process of its own."""
+    """Peak resident memory of a command in its own process."""
     command = [sys.executable, "-m", "mmfusion", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -58,7 +58,7 @@ def peak_mib(*arguments: str) -> float:
 
 
 def stream(root: Path, rows: int) -> None:
-    """Predict tables of so many rows and of ten times as many."""
+    """Predict a table of ``rows`` rows and one of ten times as many."""
     write_columns(root / "train.csv", 300)
     model = ["--model.name", "table_mlp", "--dataset.table_columns", "auto", "--dataset.id_column", "id"]
     peak_mib("train", "--data", str(root / "train.csv"), "--output", str(root / "run"), *model, "--train.epochs", "1")

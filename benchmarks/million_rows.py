@@ -1,7 +1,7 @@
-"""Peak memory of `mmfusion predict` and `mmfusion evaluate` as the rows of a table grow to a million.
+"""Peak memory of `mmfusion predict` and `mmfusion evaluate` on tables of up to a million rows.
 
-Small images that repeat, an id, a label and a text a row, and a tiny model. Rows are encoded and predicted batch by
-batch; what grows is the table itself and, for figures, the probabilities. Budget: 2 KiB a row.
+Repeated small images, an id, a label and a text per row, and a tiny model. Rows are encoded and predicted batch by
+batch; only the table and, for metrics, the probabilities grow with the rows. Budget: 2 KiB per row.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_table(root: Path, name: str, rows: int) -> None:
 
 
 def run(*arguments: str) -> tuple[float, float]:
-    """Highest resident memory (KiB) and seconds of a command in a process of its own."""
+    """Peak resident memory (KiB) and seconds of a command in its own process."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "mmfusion", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,6 +1,6 @@
-"""The mixture-of-experts head over one of its experts: forward + backward, 768 -> 256 -> 7, top 2.
+"""Mixture-of-experts head compared with one of its experts: forward + backward, 768 -> 256 -> 7, top 2.
 
-Budget: 4 for top-2-of-8. Both ways of asking the experts are measured beside the one that the layer chooses by size.
+Budget: 4 for top-2-of-8. Both ways of running the experts are measured, and the one that the layer chooses by size.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def mixture(head: nn.Module, ask: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
-    """Logits of the head, the experts asked in a given way."""
+    """Logits of the head with a given way of running the experts."""
     weights, experts, _ = head.router(x)
     return ask(x, weights, experts)
 

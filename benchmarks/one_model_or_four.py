@@ -1,8 +1,8 @@
-"""One multilabel model against a model for each label: figures with paired intervals over patients and seeds.
+"""One multilabel model compared with one model per label: metrics with paired intervals over patients and seeds.
 
-Reads finished cross-validations (`mmfusion compare` with `cross_validate`) on the same rows and folds: that of the
-multilabel model first, then one for each of its labels. The models of single labels are put side by side as if they
-were one. With `examples/studies/spine_findings.yaml`, whose head tells the commands.
+Reads finished cross-validations (`mmfusion compare` with `cross_validate`) on the same rows and folds: first that of
+the multilabel model, then one for each of its labels. The predictions of the single-label models are combined as if
+they were one model. The header of `examples/studies/spine_findings.yaml` has the commands.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mmfusion.training import RunConfig
 
 
 def seeds_of(study: Path) -> dict[int, tuple[RunPredictions, dict[str, str]]]:
-    """Seed -> predictions of all folds together, and id -> patient, of the base row of a study."""
+    """Seed -> pooled predictions of all folds, and id -> patient, of the base row of a study."""
     folders = {int(path.name.removeprefix("seed-")): path for path in (study / "runs/base").glob("seed-*")}
     return {seed: read_predictions(sorted(path.glob("fold-*"))) for seed, path in sorted(folders.items())}
 
 
 def side_by_side(parts: list[RunPredictions], like: RunPredictions) -> RunPredictions:
-    """Predictions of single labels as those of one model, in the order of another's rows and labels."""
+    """Combine predictions of single labels, in the order of another model's rows and labels."""
     known = {part.class_names[0]: pd.Series(part.probabilities[:, 0], index=part.ids) for part in parts}
     if missing := [name for name in like.class_names if name not in known]:
         raise SystemExit(f"No study predicts {missing[0]} alone.")
@@ -37,7 +37,7 @@ def side_by_side(parts: list[RunPredictions], like: RunPredictions) -> RunPredic
 
 
 def seconds(study: Path) -> float:
-    """Sum of the training times of a study's base."""
+    """Total training time of a study's base row."""
     runs = pd.read_csv(study / "runs.csv")
     return float(runs[runs["row"] == "base"]["seconds"].sum())
 

@@ -1,7 +1,7 @@
-"""Samples per second of ONNX Runtime over eager torch on the CPU, of one model with random weights, in one run.
+"""Samples per second of ONNX Runtime and of eager torch on the CPU, for one model with random weights.
 
-Eager torch has its images and weights in channels_last, as `mmfusion predict` has them: on a CPU its faster format.
-Both compute the same batches, in turns, with as many threads (`OMP_NUM_THREADS`; the figures of the docs are of one).
+Eager torch uses channels_last for images and weights, like `mmfusion predict`, because it is faster on a CPU. Both
+process the same batches alternately with the same number of threads (`OMP_NUM_THREADS`; 1 for the numbers in the docs).
 """
 
 from __future__ import annotations

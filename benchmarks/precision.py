@@ -1,4 +1,4 @@
-"""Training step in bf16 autocast with channels_last images, over plain fp32; each lever alone too."""
+"""Training step in bf16 autocast with channels_last images, compared with plain fp32, together and separately."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main() -> None:
         levers += [("bf16", True, False), ("bf16 + channels_last", True, True)]
     print(f"{machine()}; batch {size}, 224 px, {options.tokens} tokens; training step")
     if not has_bf16:
-        print("This machine has no bf16 arithmetic (it would be emulated, and slower): bf16 is left out.")
+        print("This machine has no bf16 hardware; emulated bf16 would be slower, so it is not measured.")
     print(f"{'model':<18}{'lever':<22}{'fp32 s':>10}{'lever s':>10}{'faster':>8}")
     for name in options.model:
         for lever, bf16, channels_last in levers:

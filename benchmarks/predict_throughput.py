@@ -1,9 +1,9 @@
-"""`mmfusion predict` on files, from the table to the CSV, over the bare network with a bare loop that feeds it.
+"""`mmfusion predict` on files, from the table to the CSV, compared with a hand-written loop and with the network alone.
 
-The baselines are the loop that one would write by hand for the same files and the same weights (Pillow decodes, a JPEG
-at a fraction of its size, as the library does; resize; NumPy; one batch; the network in `inference_mode` and
-channels_last), and the network alone on tensors that are there. All three take turns in one process, in CPU time.
-Budgets: 0.95 of the loop, 0.90 of the network alone. Without `--data` nothing is measured.
+The loop reads the same files with the same weights: Pillow decodes (JPEG at a fraction of its size, as in the library)
+and resizes, NumPy makes a batch, and the network runs in `inference_mode` and channels_last. The network alone runs on
+tensors in memory. All three run alternately in one process, in CPU time. Budgets: 0.95 of the speed of the loop, 0.90
+of that of the network. Without `--data` nothing is measured.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def measure(options: argparse.Namespace, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         table, chosen = Path(folder) / "rows.csv", pd.read_csv(Path(options.data) / "metadata.csv").tail(options.rows)
         chosen.to_csv(table, index=False)
-        for image in chosen["image"]:  # a folder of these alone, since listing ten thousand others is no part of it
+        for image in chosen[
+            "image"
+        ]:  # a folder of these images only, so that listing thousands of others is not measured
             (found,) = (Path(options.data) / "images").glob(f"{image}*")
             shutil.copy(found, folder)
         read = dataclasses.replace(predictor.dataset, image_root=folder)

@@ -1,9 +1,10 @@
-"""What a fusion block reads after training on HAM10000: IBFA as published, v2 and concatenation, text from metadata.
+"""Use of both modalities by fusion blocks trained on HAM10000: published IBFA, v2 and concatenation.
 
-EfficientNet-Lite0 is frozen (its features are computed once), a two-layer BERT starts from scratch, the loss is ``mp``.
-Printed for each: the median weight of the text in the attention of either query, the gradient norm of the text tower
-(first step, mean of the last ten), how far probabilities move when texts or pictures are exchanged, and the AUROC on
-rows of other lesions. DATA holds `metadata.csv` and `images/`.
+The text comes from metadata, EfficientNet-Lite0 is frozen (its features are computed once), a two-layer BERT starts
+from random weights, and the loss is ``mp``. The output for each block: the median weight of the text in the attention
+of the image query and the text query, the gradient norm of the text tower (first step, mean of the last ten), the
+change of the probabilities when texts or images are exchanged between rows, and the AUROC on test lesions. DATA
+contains `metadata.csv` and `images/`.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ def encoded(predictor: Predictor, cases: CaseTable) -> Rows:
 
 
 def inputs_of(model: Any, rows: Rows, places: Tensor) -> dict[str, Any]:
-    """What the model reads of some rows, the text encoded anew."""
+    """Inputs of the model for some rows; the text is not cached, because its tower is trained."""
     text = model.text_tower.encode(rows["input_ids"][places], rows["attention_mask"][places])
     pooled = rows["pooled"][places]
     return {"image_features": {"pooled": pooled, "tokens": pooled[:, None]}, "text_features": text}
 
 
 def train(model: Any, rows: Rows, epochs: int, lr: float) -> list[float]:
-    """Gradient norm of the text tower at every step, before clipping."""
+    """Train a model; returns the gradient norm of the text tower at every step, before clipping."""
     loss, count = mmfusion.create_loss("mp"), len(rows["labels"])
     optimizer = torch.optim.AdamW(model.param_groups(lr, 0.05, 0.3))
     steps = epochs * (count // 32)

@@ -1,10 +1,10 @@
-"""What `mmfusion validate` makes of 100 local cases: 200 draws at each of four shifted parts of HAM10000.
+"""Updates of `mmfusion validate` from 100 local cases: 200 draws in each of four shifted parts of HAM10000.
 
-The shifts are made by the site of the body and by how the diagnosis was made. An update is chosen on some 100 cases
-(whole lesions) and judged on the others of the part. Printed for each part: how often each update is chosen, the share
-of draws in which it is worse than none beyond its interval in NLL (wanted: at most 0.05), the mean gain, and the
-expected calibration error before and after. `floor` is the error that probabilities without fault would show on as
-many rows: less cannot be measured there. DATA holds `metadata.csv` and `images/`.
+The parts differ in body site or in how the diagnosis was made. An update is chosen on about 100 cases (whole lesions)
+and evaluated on the others of the part. The output for each part: how often each update is chosen, the share of draws
+in which it has a significantly worse NLL than no update (target: at most 0.05), the mean gain, and the expected
+calibration error before and after. `floor` is the error of perfectly calibrated probabilities on as many rows, the
+smallest measurable value. DATA contains `metadata.csv` and `images/`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def expected_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]
 def judge(
     y: NDArray[np.int64], p: NDArray[np.float64], groups: NDArray[np.str_], old: NDArray[np.float64], **options: int
 ) -> tuple[str, ...]:
-    """Figures over all draws of one part: labels (N,), probabilities (N, C), lesions (N,), class shares at home."""
+    """Results over all draws of a part: labels (N,), probabilities (N, C), lesions (N,), original class shares."""
     lesions, codes = np.unique(groups, return_inverse=True)
     kinds: Counter[str] = Counter()
     figures = []

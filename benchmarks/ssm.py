@@ -1,8 +1,7 @@
-"""Selective scan against other plain-torch scans: training step, batch 16, 256 channels, state 16.
+"""Selective scan compared with other plain-torch scans: training step, batch 16, 256 channels, state 16.
 
-Budget: from L = 64 at least 1.5 times as fast as mambapy and as transformers' fallback, and a block at least as fast as
-a transformer layer; time and memory grow linearly in L. The peers are measured where they are installed (`pip install
-mambapy`).
+Budget from L = 64: at least 1.5 times as fast as mambapy and transformers' fallback, and a block at least as fast as a
+transformer layer; time and memory grow linearly in L. Peers are measured if they are installed (`pip install mambapy`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def naive(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The recurrence with a slice of every tensor per step, whose backward pass is quadratic."""
+    """The recurrence with slices of each tensor per step, whose backward pass takes quadratic time."""
     decay, drive = torch.exp(delta.unsqueeze(-1) * A), (delta * u).unsqueeze(-1) * B.unsqueeze(2)
     state, outputs = 0, []
     for t in range(u.shape[1]):
@@ -32,7 +31,7 @@ def naive(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
 
 
 def mambapy() -> Scan:
-    """mambapy's parallel scan, with its way to the states and back."""
+    """mambapy's parallel scan, including its conversion from inputs to states and back."""
     pscan = importlib.import_module("mambapy.pscan").pscan
 
     def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -66,7 +65,7 @@ def transformers_block(dim: int, state: int) -> nn.Module:
 
 
 def training_step(function: Callable[..., Tensor], inputs: list[Tensor]) -> Callable[[], object]:
-    """Forward and backward to every input."""
+    """Forward and backward, with gradients of every input."""
 
     def step() -> object:
         y = function(*inputs)
@@ -76,12 +75,12 @@ def training_step(function: Callable[..., Tensor], inputs: list[Tensor]) -> Call
 
 
 def block_step(block: nn.Module, x: Tensor) -> Callable[[], object]:
-    """Forward and backward to the input and every parameter."""
+    """Forward and backward, with gradients of the input and every parameter."""
     return training_step(lambda *inputs: block(inputs[0]), [x, *block.parameters()])
 
 
 def saved_mib(function: Callable[..., Tensor], inputs: list[Tensor]) -> float:
-    """Memory that the forward pass keeps for the backward pass, inputs included."""
+    """Memory that the forward pass saves for the backward pass, including inputs."""
     seen: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
@@ -95,7 +94,7 @@ def saved_mib(function: Callable[..., Tensor], inputs: list[Tensor]) -> float:
 
 
 def scan_inputs(batch: int, length: int, dim: int, state: int) -> list[Tensor]:
-    """Random u, delta, A, B, C as a trained layer has them."""
+    """Random u, delta, A, B, C in the ranges of a trained layer."""
     u, delta = torch.randn(batch, length, dim), torch.rand(batch, length, dim) * 0.1
     A = -torch.arange(1.0, state + 1).repeat(dim, 1)
     B, C = torch.randn(batch, length, state), torch.randn(batch, length, state)

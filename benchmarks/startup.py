@@ -1,11 +1,11 @@
-"""CPU seconds of `import mmfusion`, `mmfusion --help`, a first model and a first diagnosis, and what they load.
+"""CPU seconds of `import mmfusion`, `mmfusion --help`, a first model and a first diagnosis, and the libraries loaded.
 
-It is CPU time of one thread, which other programs lengthen less than the time on the clock. Ratios and differences are
-of neighboring runs.
+Times are CPU times of one thread, on which other programs have less effect than on wall time. Ratios and differences
+are those of consecutive runs.
 
-Budgets: 0.15 s over a bare interpreter for the import, without any tensor library; 0.6 s for the help; for
-`create_model` of a small model without a text, 0.2 s over the import of torch and timm; for the process that loads the
-shipped weights and diagnoses one picture, 1.1 times the import of torch, timm and transformers' BERT.
+Budgets: 0.15 s more than a bare interpreter for the import, without any tensor library; 0.6 s for the help; for
+`create_model` of a small model without text, 0.2 s more than importing torch and timm; for a process that loads the
+shipped weights and diagnoses one image, 1.1 times importing torch, timm and transformers' BERT.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REPORT = f"import sys; print('loaded:', *[name for name in {HEAVY!r} if name in 
 
 
 def seconds(code: str) -> float:
-    """CPU time of a fresh interpreter that runs the code in one thread."""
+    """CPU time of a new interpreter that runs the code in one thread."""
     start = os.times()
     one = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=one)
@@ -53,7 +53,7 @@ def seconds(code: str) -> float:
 
 
 def loaded(code: str) -> str:
-    """The heavy libraries a fresh interpreter holds after the code."""
+    """The heavy libraries that a new interpreter has loaded after running the code."""
     program = f"import atexit; atexit.register(lambda: exec({REPORT!r}, {{}}))\n{code}"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return done.stderr.strip().removeprefix("loaded:").strip() or "none"
@@ -85,9 +85,9 @@ def main() -> None:
         median = statistics.median(times[name])
         print(f"{name:<20}{median:>9.3f}{median - bare:>11.3f}  {loaded(code)}")
     over = [a - b for a, b in zip(times["a small model"], times["torch, timm"], strict=True)]
-    print(f"a small model over importing torch and timm, of neighboring runs: {statistics.median(over):.2f} s (0.2)")
+    print(f"small model minus importing torch and timm, consecutive runs: {statistics.median(over):.2f} s (0.2)")
     ratios = [a / b for a, b in zip(times["a first diagnosis"], times["torch, timm, BERT"], strict=True)]
-    print(f"first diagnosis over importing the libraries, of neighboring runs: {statistics.median(ratios):.2f} (1.1)")
+    print(f"first diagnosis / importing the libraries, consecutive runs: {statistics.median(ratios):.2f} (1.1)")
 
 
 if __name__ == "__main__":

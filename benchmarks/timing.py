@@ -1,4 +1,4 @@
-"""What the benchmarks share: two steps timed in turns, so that a busy machine slows both alike."""
+"""Timing for the benchmarks: two steps run alternately, so that a busy machine slows both equally."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Clock = Callable[[], float]
 
 
 def seconds(step: Step, clock: Clock = time.perf_counter) -> float:
-    """Time of one call, the accelerator's work included."""
+    """Time of one call, including the accelerator's work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = clock()
@@ -24,9 +24,9 @@ def seconds(step: Step, clock: Clock = time.perf_counter) -> float:
 
 
 def compute_clock() -> Clock:
-    """Clock of work that waits for nothing: this process's CPU time, which other programs do not lengthen.
+    """Clock for pure computation: the CPU time of this process, which does not include other programs.
 
-    With an accelerator it is wall time, since the CPU only waits for it.
+    With an accelerator it is wall time, because the CPU only waits.
     """
     return time.perf_counter if torch.cuda.is_available() else time.process_time
 
@@ -36,7 +36,7 @@ def compare(
 ) -> tuple[float, float, float]:
     """Median ratio of a step's time to its baseline's, and both median times in seconds.
 
-    The two take turns and swap places every time; each ratio is of two neighbouring calls.
+    The two run alternately and swap their order every time; each ratio is of two consecutive calls.
     """
     for _ in range(warmup):
         step()
@@ -54,11 +54,11 @@ def compare(
 
 
 def device() -> torch.device:
-    """The accelerator where there is one."""
+    """The accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def machine() -> str:
-    """One line that says on what the figures were taken."""
+    """One line that describes the machine of the measurements."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return f"torch {torch.__version__}, {name}"

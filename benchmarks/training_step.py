@@ -1,8 +1,8 @@
-"""A step of `mmfusion train` over one of a bare loop: the same timm tower and head, AdamW, clipped gradients.
+"""A step of `mmfusion train` compared with a plain loop: the same timm tower and head, AdamW, clipped gradients.
 
-Both decode and augment their images, 200 x 150 JPEGs of noise, without loader processes. A bare step is taken between
-two of ours, so that a busy machine slows both alike. With `--table` also what each option of `train` that saves time
-makes of the ratio. Budget: 1.03.
+Both decode and augment their images, 200 x 150 JPEGs of noise, without loader processes. Steps of both alternate, so
+that a busy machine slows both equally. `--table` also shows the effect of each time-saving option of `train` on the
+ratio. Budget: 1.03.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EnoughError(Exception):
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """What a script of one's own does with the files."""
+    """Data set of a hand-written script."""
 
     def __init__(self, files: list[Path], size: int, augment: str) -> None:
         self.files, self.size, self.augment = files, size, registry.get("augmentation", augment)
@@ -85,7 +85,7 @@ def bare_step(encoder: str, files: list[Path], size: int, batch: int, augment: s
 
 
 def clock() -> float:
-    """Seconds: wall time beside an accelerator, else the process's own, which other processes lengthen little."""
+    """Wall time in seconds with an accelerator, else CPU time, on which other processes have little effect."""
     if not torch.cuda.is_available():
         return time.process_time()
     torch.cuda.synchronize()
@@ -93,7 +93,7 @@ def clock() -> float:
 
 
 def compared(config: RunConfig, bare: Callable[[], None], steps: int) -> tuple[float, float, float]:
-    """Median ratio of our step's time to the bare one's that follows it, and both medians in seconds."""
+    """Median ratio of the time of our step to that of the plain step after it, and both medians in seconds."""
     ours: list[float] = []
     theirs: list[float] = []
     plain_step, began = FusionTrainer.training_step, list[float]()
@@ -117,7 +117,7 @@ def compared(config: RunConfig, bare: Callable[[], None], steps: int) -> tuple[f
 
 
 def write_pictures(root: Path, rows: int) -> list[Path]:
-    """Noise of a few pixels, enlarged to 200 x 150, as JPEGs, and their table."""
+    """Write JPEGs of noise, enlarged from a few pixels to 200 x 150, and their table."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     files = [root / "images" / f"{row}.jpg" for row in range(rows)]
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--augment", default="dermoscopy")
-    parser.add_argument("--table", action="store_true", help="what each saving option makes of it")
+    parser.add_argument("--table", action="store_true", help="also measure each time-saving option")
     parser.add_argument("--quick", action="store_true", help="three steps of a small tower: a check that it runs")
     options = parser.parse_args()
     if options.quick:
@@ -158,10 +158,10 @@ def main() -> None:
                 train=TrainConfig(batch_size=options.batch, precision="fp32", **settings),
             )
             ratio, ours, theirs = compared(config, bare, options.steps)
-            print(f"{name:20} {ratio:.3f} of the bare step ({ours:.3f} s, {theirs:.3f} s)", flush=True)
+            print(f"{name:20} {ratio:.3f} of the plain step ({ours:.3f} s, {theirs:.3f} s)", flush=True)
             return ratio
 
-        ratio = measured("as it is")
+        ratio = measured("default")
         if options.table:
             for name, settings in TABLE.items():
                 measured(name, **settings)

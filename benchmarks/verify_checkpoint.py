@@ -1,8 +1,8 @@
-"""The figures on the cards of installed weights, measured again: `python benchmarks/verify_checkpoint.py --data DIR`.
+"""Check the metrics on the cards of installed weights: `python benchmarks/verify_checkpoint.py --data DIR`.
 
-DIR is a data set, or several; the rows of a checkpoint are read from the first one that has them, and one line says
-where there is none. Where the card's figures are pooled over folds, those of the checkpoint's own fold are measured.
-Figures may differ by 0.005: weights are rounded to half precision, and kernels differ between machines.
+DIR is one or more data sets; a checkpoint is evaluated on the first one that has its rows, or skipped with a message.
+If the card's metrics are pooled over folds, those of the checkpoint's own fold are checked. Metrics may differ by
+0.005, because weights are rounded to half precision and kernels differ between machines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOLERANCE = 0.005
 
 
 def rows_of(predictor: Predictor, split: str, count: int, folders: Sequence[str]) -> CaseTable | None:
-    """The rows of a split as they were in training, from the first data set that has as many."""
+    """The rows of a split as in training, from the first data set with the right number of rows."""
     read = {"dataset": predictor.dataset, "labels": predictor.labels, "provenance": predictor.provenance}
     for folder in folders:
         with contextlib.suppress(ValueError, FileNotFoundError):
@@ -33,7 +33,7 @@ def rows_of(predictor: Predictor, split: str, count: int, folders: Sequence[str]
 
 
 def verified(weights: Weights, folders: Sequence[str]) -> float | None:
-    """Largest difference of a figure from the card; None without data."""
+    """Largest difference of a metric from the card; None without data."""
     predictor, split = Predictor.from_pretrained(weights), weights.metrics.get("split", "test")
     told = weights.metrics.get("pooled") or weights.metrics
     cases = rows_of(predictor, split, told["n"], folders)
@@ -59,11 +59,11 @@ def main() -> None:
     found = [verified(weights, options.data) for weights in known if weights in options.checkpoint]
     differences = [difference for difference in found if difference is not None]
     if not differences:
-        raise SystemExit("No checkpoint was verified: none of these data sets is one that they name.")
+        raise SystemExit("No checkpoint was verified: none of these data sets has the rows of any.")
     told = f"{len(differences)} of {len(found)} verified; largest difference {max(differences):.4f}"
     print(f"\n{told} (allowed {TOLERANCE})")
     if max(differences) > TOLERANCE:
-        raise SystemExit("A card does not say what its checkpoint does.")
+        raise SystemExit("The metrics on a card differ from those of its checkpoint.")
 
 
 if __name__ == "__main__":

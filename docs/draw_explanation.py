@@ -1,4 +1,4 @@
-"""Draw `docs/explanation.png`: a model is trained on the demo data, and one test case is explained.
+"""Draw `docs/explanation.png`: train a model on the demo data and explain one test case.
 
 `python docs/draw_explanation.py`, a few minutes on one CPU core. The cases are synthetic.
 """

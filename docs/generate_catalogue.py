@@ -22,7 +22,7 @@ from mmfusion.results import Evaluation
 
 ROOT = Path(mmfusion.__file__).parents[1]
 NUM_CLASSES = 7
-#: columns that a model of columns alone is counted with.
+#: columns for counting the parameters of table models.
 COLUMNS = {"numeric": 5, "categories": [4] * 5}
 TITLES = {
     "fusion": "Fusion blocks",
@@ -38,14 +38,14 @@ TITLES = {
     "retriever": "Retrievers",
     "metric": "Metrics",
 }
-#: figures of the table of weights -> heading.
+#: metrics in the table of weights -> heading.
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_auroc": "macro AUROC", "ece": "ECE"}
 #: packages that export the classes of their modules.
 PART_PACKAGES = ("aggregators", "fusion", "heads", "losses", "towers")
 
 
 def summary(part: object) -> str:
-    """First paragraph of a docstring, in one line that a table cell can hold; a metric says it in ``meaning``."""
+    """First paragraph of a docstring as one line of a table cell; for a metric, its ``meaning``."""
     first = (getattr(part, "meaning", None) or inspect.getdoc(part) or "").split("\n\n")[0]
     plain = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", " ".join(first.split()))
     return plain.replace("``", "`").replace("|", "\\|")
@@ -126,7 +126,7 @@ def page() -> str:
         "",
         *wrap(
             "Generated from the registry by `make docs`; do not edit. "
-            f"Parameters are counted for {NUM_CLASSES} classes; models of columns alone, for 5 numeric columns and 5 "
+            f"Parameters are counted for {NUM_CLASSES} classes; table models for 5 numeric columns and 5 "
             "of 4 categories. Any part can be swapped by name: "
             '`create_model("mibf_resnet50", fusion="gated")`.'
         ),
@@ -152,7 +152,7 @@ def page() -> str:
 
 
 def readme() -> str:
-    """``README.md`` with new tables of weights and parts, each between two marks."""
+    """``README.md`` with new tables of weights and parts, each between two markers."""
 
     made = {"weights": weights, "terms": research_only}
 
@@ -177,7 +177,7 @@ def stub(package: str) -> str:
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Every file made here, and what it is to hold."""
+    """Every generated file with its content."""
     for package in PART_PACKAGES:
         yield ROOT / "mmfusion" / package / "__init__.pyi", stub(package)
     yield ROOT / "README.md", readme()

@@ -1,4 +1,4 @@
-"""For the reference: roles of Sphinx in docstrings (`:class:`~a.b.C``) become code (`C`), which Markdown knows."""
+"""Extension for the reference: convert Sphinx roles in docstrings (`:class:`~a.b.C``) to Markdown code (`C`)."""
 
 import re
 from typing import Any

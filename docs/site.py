@@ -1,4 +1,4 @@
-"""What `mkdocs.yml` cannot say: reference pages from the public names, and pages and links outside `docs`."""
+"""Hooks of `mkdocs.yml`: reference pages from the public names, and pages and links outside `docs`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmfusion import lazy
 from mmfusion.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-#: pages that lie outside `docs`, and get a place in the site.
+#: pages outside `docs` to include in the site.
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
 #: packages with a reference page; `mmfusion` has the names that users import most.
 PACKAGES = (
@@ -28,7 +28,7 @@ _LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 
 def on_config(config: Any) -> Any:
-    """Put the reference pages into the navigation."""
+    """Add the reference pages to the navigation."""
     (section,) = (section for section in config.nav if "Reference" in section)
     section["Reference"] = [{"Commands": "reference/commands.md"}]
     section["Reference"] += [{_title(package): f"reference/{package}.md"} for package in PACKAGES]
@@ -36,7 +36,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the reference pages, and what the pages show of the files outside `docs`."""
+    """Add the reference pages, and the files outside `docs` that pages link to."""
     files.append(File.generated(config, "reference/commands.md", content=_commands()))
     for package in PACKAGES:
         files.append(File.generated(config, f"reference/{package}.md", content=_reference(package)))
@@ -54,7 +54,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to files outside `docs` lead to their copies in the site."""
+    """Redirect links to files outside `docs` to their copies in the site."""
     own = page.file.src_uri
     folder = ROOT if own in OUTSIDE else (ROOT / "docs" / own).parent
     for target, written in _outside(markdown, folder):
@@ -66,7 +66,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _outside(text: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """(path below the root, link as written) of the links of a page to files outside `docs`."""
+    """(path below the root, link as written) for each link of a page to a file outside `docs`."""
     for _, target, _ in _LINK.findall(text):
         path = Path(normpath(folder / target))
         if path.is_file() and not path.is_relative_to(ROOT / "docs"):
@@ -75,7 +75,7 @@ def _outside(text: str, folder: Path) -> Iterator[tuple[str, str]]:
 
 @cache
 def _places() -> dict[str, tuple[str, str]]:
-    """Full name of an object -> the page that describes it, and its name there: each is on one page only."""
+    """Full name of an object -> its page and its name there; each object is on one page only."""
     places: dict[str, tuple[str, str]] = {}
     for package in (*PACKAGES[1:], PACKAGES[0]):  # the names of `mmfusion` live in a package too
         module = importlib.import_module(_title(package))
@@ -92,7 +92,7 @@ def _title(package: str) -> str:
 
 
 def _reference(package: str) -> str:
-    """The page of a package: what it is, and each of its public names."""
+    """The page of a package: its description and each of its public names."""
     module = importlib.import_module(_title(package))
     lines = [f"# {_title(package)}", "", module.__doc__ or "", ""]
     here = {name: full for full, (place, name) in _places().items() if place == package}
@@ -107,11 +107,11 @@ def _reference(package: str) -> str:
 
 
 def _commands() -> str:
-    """The page of the commands: what each does, and its options."""
+    """The page of the commands: description and options of each."""
     lines = [
         "# Commands",
         "",
-        "Every option goes into a YAML file too (`--config FILE.yaml`); a dot leads into a section.",
+        "Every option can also be in a YAML file (`--config FILE.yaml`), where a dot means a section.",
         "",
     ]
     for name, command in COMMANDS.items():

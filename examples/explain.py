@@ -1,9 +1,9 @@
-"""Explain the surest right and the surest wrong prediction of each class.
+"""Explain the most confident correct and the most confident wrong prediction of each class.
 
     python examples/explain.py --run runs/ham10000 --data PATH
 
-RUN is a run folder that was evaluated (it holds `predictions.csv`); PATH is the data set that it was trained on. For
-each class, two pictures: where the model looked when it was right, and where it looked when it was sure and wrong.
+RUN is the folder of an evaluated run (with `predictions.csv`); PATH is its data set. The output has two figures per
+class: one of a correct and one of a wrong prediction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmfusion.explanation import explain_path
 
 
 def surest(predictions: Path) -> Iterator[tuple[str, str]]:
-    """(what it is, id) of the surest right and wrong prediction of each true class."""
+    """(description, id) of the most confident right and wrong prediction of each true class."""
     with predictions.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if not row["error"] and row["true_label"]]
     rows.sort(key=lambda row: -float(row["probability"]))

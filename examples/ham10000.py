@@ -1,9 +1,9 @@
-"""Image alone, text alone, and both: three models on one split of HAM10000, each measured once on its test rows.
+"""Train three models on one split of HAM10000 (image, text, both), and evaluate each on the test rows.
 
     python examples/ham10000.py --data PATH
 
-PATH holds `metadata.csv` and `images/`. Everything but the model is as in `ham10000.yaml`; further options go to
-`mmfusion train` (`--train.epochs 3`).
+PATH contains `metadata.csv` and `images/`. All settings except the model are those of `ham10000.yaml`; further options
+are passed to `mmfusion train` (`--train.epochs 3`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
             run,
         ]
         failed = subprocess.run([*command, "--model.name", model, *overrides]).returncode
-        if failed:  # the command has said why
+        if failed:  # the command has printed the reason
             sys.exit(failed)
         rows[kind] = json.loads((run / "metrics.json").read_text())
 

@@ -1,9 +1,9 @@
-"""Do retrieved passages help? One model on HAM10000 with three texts: the template, and passages by BM25 or TF-IDF.
+"""Do retrieved passages help? Train on HAM10000 with three texts: the template, and passages from BM25 or TF-IDF.
 
     python examples/narratives.py --data PATH
 
-PATH holds `metadata.csv` and `images/`. Everything else is equal, the rows of each split too; further options go
-to `mmfusion train`. The passages are a function of age, sex and site: they bring words, and no facts about the patient.
+PATH contains `metadata.csv` and `images/`. Everything else is equal, including the split; further options are passed to
+`mmfusion train`. The passages depend only on age, sex and site: they add words, but no facts about the patient.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FIGURES = ("accuracy", "balanced_accuracy", "macro_auroc")
 
 def mmfusion(*arguments: object) -> None:
     failed = subprocess.run([sys.executable, "-m", "mmfusion", *map(str, arguments)]).returncode
-    if failed:  # the command has said why
+    if failed:  # the command has printed the reason
         sys.exit(failed)
 
 

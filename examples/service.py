@@ -1,4 +1,4 @@
-"""A service of one address: a picture and what is known of the patient in, probabilities out."""
+"""A service with one endpoint: an image and facts about the patient in, probabilities out."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ Text = Annotated[str | None, Form()]
 @app.post("/diagnose")
 def diagnose(image: UploadFile, age: Text = None, sex: Text = None, localization: Text = None) -> dict:
     if (image.size or 0) > LARGEST:
-        raise HTTPException(413, f"An image has {LARGEST:,} bytes at most.")
+        raise HTTPException(413, f"The image is larger than {LARGEST:,} bytes.")
     with NamedTemporaryFile(suffix=Path(image.filename or "").suffix) as file:
         file.write(image.file.read())
         file.flush()

@@ -1,11 +1,11 @@
-"""A finished run as a folder to ship: weights of half the size, measured again as they are written.
+"""Write a finished run to a folder for distribution, with half-precision weights and new metrics.
 
     python examples/ship.py --model runs/first --data DIR --output mmfusion/checkpoints/mibf_lite0.ham10000
 
-DIR is the data set that the model was trained on, read as the run's `config.yaml` says. Card and `metrics.json` get the
-figures of the rounded weights with their intervals, decision thresholds where the run chose some (`train.sensitivity`),
-and rows per second on this machine. Of a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool`
-tells the figures of all folds of that seed together, and that the weights are those of one:
+DIR is the model's data set, read with the options in the run's `config.yaml`. The card and `metrics.json` get the
+metrics of the rounded weights with intervals, decision thresholds if the run chose any (`train.sensitivity`), and rows
+per second on this machine. For a fold of `mmfusion compare` with `cross_validate` and `keep_models`, `--pool` writes
+the pooled metrics of all folds of that seed, with a note that the weights are those of one fold:
 
     python examples/ship.py --pool --model runs/study/runs/base/seed-0/fold-1 --data DIR --output runs/shipped
 """
@@ -28,12 +28,12 @@ from mmfusion.experiments.pooling import pooled
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.split import read_split
 
-#: rows whose speed is taken.
+#: number of rows for measuring the speed.
 TIMED = 512
 
 
 def speed(predictor: Predictor, cases: CaseTable) -> dict[str, Any]:
-    """Rows read and predicted in a second: of one core's own time, however busy the machine, or of a GPU's."""
+    """Rows read and predicted per second of CPU time on one core, or per second on a GPU."""
     on_cpu = next(predictor.network().parameters()).device.type == "cpu"
     clock = time.process_time if on_cpu else time.perf_counter
     threads = torch.get_num_threads()
@@ -51,10 +51,12 @@ def speed(predictor: Predictor, cases: CaseTable) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="run folder, e.g. runs/first")
-    parser.add_argument("--data", required=True, help="the data set that it was trained on")
+    parser.add_argument("--data", required=True, help="data set of the run")
     parser.add_argument("--output", required=True, type=Path, help="folder for the copy")
-    parser.add_argument("--split", default="test", help="rows to measure it on")
-    parser.add_argument("--pool", action="store_true", help="the model is of one fold: tell the figures of all")
+    parser.add_argument("--split", default="test", help="split to evaluate it on")
+    parser.add_argument(
+        "--pool", action="store_true", help="report the pooled metrics of all folds, for a model of one fold"
+    )
     options = parser.parse_args()
 
     full = Predictor.from_pretrained(options.model)

@@ -9,7 +9,7 @@ from mmfusion.records import FLAT, OPTIONAL
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric value with the ends of its bootstrap interval, each None if undefined."""
+    """A metric value and the ends of its bootstrap interval, each None if undefined."""
 
     value: float | None
     low: float | None

@@ -1,4 +1,4 @@
-"""For all tests: one thread, since the models are tiny and the machine may be busy; and no network."""
+"""Setup of all tests: one thread, because models are tiny and the machine may be busy, and no network."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the fuzzers go on."""
+    """Options for the number of fuzzed cases."""
     parser.addoption("--mutants", type=int, default=None, help="damaged files of each kind that the fuzzers try")
 
 
 def pytest_collection_finish() -> None:
-    """Take what importing left behind out of every later search for garbage."""
+    """Freeze the objects left by imports, so that the garbage collector skips them."""
     gc.collect()
     gc.freeze()
 
 
-#: rooms whose tests look at pictures.
+#: folders of tests that check figures.
 DRAWN = ("evaluation", "explanation")
 
 
 @pytest.fixture(autouse=True)
 def figures_are_not_rendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made, and a picture of one pixel is written: rendering took half of a training run of the tests."""
+    """Create figures, but write one pixel: rendering took half of the time of a training run."""
     if request.path.parent.name not in DRAWN:
         monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Image.new("RGB", (1, 1)).save(path))
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever opens a connection or asks for an address fails."""
+    """Connections and address lookups raise an error."""
 
     def closed(*args: object, **kwargs: object) -> None:
         raise AssertionError("the network was touched")
@@ -62,7 +62,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training, 7 validation and 6 test rows of three classes, told apart by colour and by a word."""
+    """24 training, 7 validation and 6 test rows of three classes, distinguished by color and by a word."""
     root = tmp_path_factory.mktemp("toy")
     rng = np.random.default_rng(0)
     rows = []
@@ -82,7 +82,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+    """Headless Chromium."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="browser tests need selenium")
     from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.chrome.service import Service
@@ -107,7 +107,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What `Module.compile` compiles, which then runs as it is: no machine code is made."""
+    """Graphs passed to `Module.compile`, which run uncompiled."""
     import torch
 
     found: list[Any] = []

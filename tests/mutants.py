@@ -1,4 +1,4 @@
-"""Saved models, damaged and attacked: seeded changes of the bytes, the JSON and the files of a folder."""
+"""Damaged and manipulated saved models: seeded changes of the bytes, the JSON and the files of a folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Files = dict[str, bytes]
 
 #: the file of an exported model.
 PROGRAM = "model.onnx"
-#: seconds of the processor's time that a folder may take.
+#: seconds of CPU time that a folder may take.
 PATIENCE = 10.0
 
-#: Values that no sound entry has.
+#: invalid values.
 STOCK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 10**400, 1e308, -1e308, float("nan"), float("inf"), 0.5),
     *("", "x", "../../etc/passwd", "/etc/passwd", "hf-hub:a/b", "\ud800", "nan", "a" * 5000, "\0", "{x!r:{y}}", ","),
     *([], [[]], {}, {"a": {"b": []}}, ["x", 1, None], [0, 0, 0], {"model_type": "dpt", "backbone": "a/b"}),
 )
-#: Keys that could mean something to a library.
+#: Keys that could have a meaning for a library.
 KEYS = (
     *("auto_map", "attn_implementation", "backbone", "trust_remote_code", "quantization_config", "checkpoint_path"),
     *("encoder_weights", "config", "model_type", "num_labels", "id2label", "export", "plugins", "dtype", "towers"),
@@ -41,7 +41,7 @@ KEYS = (
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something stands in nested values."""
+    """Paths of all values in nested values."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in items:
         yield (*path, key)
@@ -49,7 +49,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
-    """Another value in place of one."""
+    """A different value."""
     if isinstance(value, bool):
         return rng.choice([not value, *STOCK])
     if isinstance(value, int | float) and rng.random() < 0.6:
@@ -63,7 +63,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 
 def json_changed(data: bytes, rng: random.Random) -> bytes:
-    """One or two entries of a JSON file changed, left out, added or moved."""
+    """Change, remove, add or move one or two entries of a JSON file."""
     values = json.loads(data)
     for _ in range(rng.choice([1, 1, 1, 2])):
         path = rng.choice(list(_paths(values)) or [()])
@@ -90,7 +90,7 @@ def json_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 def bytes_changed(data: bytes, rng: random.Random) -> bytes:
-    """A bit flipped, a piece cut out, doubled, or overwritten; or the file cut off."""
+    """Flip a bit, remove, duplicate or overwrite a piece, or truncate the file."""
     found = bytearray(data)
     start = rng.randrange(max(1, len(found)))
     end = min(len(found), start + rng.choice([1, 4, 64, 4096]))
@@ -109,7 +109,7 @@ def bytes_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 def header_changed(data: bytes, rng: random.Random) -> bytes:
-    """A safetensors file whose header, which says what the tensors are, was changed."""
+    """Change the header of a safetensors file, which describes the tensors."""
     length = int.from_bytes(data[:8], "little")
     try:
         header = json_changed(data[8 : 8 + length], rng)
@@ -120,7 +120,7 @@ def header_changed(data: bytes, rng: random.Random) -> bytes:
 
 
 def files_changed(files: Files, rng: random.Random) -> Files:
-    """A file removed, emptied, exchanged for another, or added."""
+    """Remove, empty, exchange or add a file."""
     found, name, other = dict(files), *rng.sample(sorted(files), 2)
     match rng.randrange(5):
         case 0:
@@ -138,11 +138,11 @@ def files_changed(files: Files, rng: random.Random) -> Files:
 
 
 def mutant(files: Files, seed: int) -> Files:
-    """The files of a folder with one change, the same for a seed."""
+    """The files of a folder with one change that depends on the seed."""
     rng = random.Random(seed)
     if rng.random() < 0.1:
         return files_changed(files, rng)
-    # the configuration is where most can be said
+    # most changes are in the configuration
     name = rng.choice([*sorted(files), *["config.json"] * 6, *["tokenizer.json"] * 2])
     if name.endswith(".json") and rng.random() < 0.75:
         return {**files, name: json_changed(files[name], rng)}
@@ -152,7 +152,7 @@ def mutant(files: Files, seed: int) -> Files:
 
 
 def write(files: Files, folder: Path) -> None:
-    """The folder with these files alone."""
+    """Write a folder with only these files."""
     for path in folder.iterdir():
         path.unlink()
     for name, data in files.items():
@@ -160,14 +160,14 @@ def write(files: Files, folder: Path) -> None:
 
 
 def with_hash(files: Files) -> Files:
-    """The files of an exported folder whose configuration names the program that is there."""
+    """The files of an exported folder with a matching hash of the program."""
     config = json.loads(files["config.json"])
     config["export"]["sha256"] = hashlib.sha256(files[PROGRAM]).hexdigest()
     return {**files, "config.json": json.dumps(config).encode()}
 
 
 def answers(folder: Path, rows: Sequence[Any]) -> dict[str, Any]:
-    """What a model makes of rows and their texts."""
+    """Predictions of a model for rows and their texts."""
     predictor = mmfusion.Predictor.from_pretrained(folder, device="cpu")
     tokenizer = predictor.processor.tokenizer
     tokens = tokenizer([row.get("text", "") for row in rows])["input_ids"] if tokenizer is not None else []
@@ -179,7 +179,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def check_mutants(saved: Files, folder: Path, rows: Sequence[Any], count: int, attacked: bool) -> None:
-    """Load so many mutants of a folder; all that one may do is to be refused in a line, or to answer as it was saved.
+    """Load mutants of a folder; each must be refused in one line or predict like the saved model.
 
     Attacked folders have a ``files.json`` that says nothing against them, or none, and name the program that they
     hold; they may be another sound model.
@@ -202,7 +202,7 @@ def check_mutants(saved: Files, folder: Path, rows: Sequence[Any], count: int, a
             found = "refused"
             if "\n" in str(error) or not 0 < len(str(error)) < 1500:
                 faults.append(f"{seed}: not one short line: {str(error)[:300]}")
-        except Exception as error:  # what a user would see as a traceback
+        except Exception as error:  # errors that a user would see as a traceback
             found = "traceback"
             where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in extract_tb(error.__traceback__)]
             faults.append(f"{seed}: {type(error).__name__}: {str(error)[:200]} ({', '.join(where[-4:])})")

@@ -1,4 +1,4 @@
-"""What the pages speak of: models in ``runs/``, pictures, data sets, configuration files, and a Hub."""
+"""Files for the snippets of the pages: models in ``runs/``, images, data sets, configurations, and a Hub."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mmfusion.data import Processor, fit_wordpiece
 ROOT = Path(mmfusion.__file__).parents[1]
 TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
 LABELS = ["akiec", "mel", "nv"]
-#: what a page calls a saved model.
+#: names of saved models in the pages.
 RUNS = ("first", "both", "ham10000", "seed0", "seed1", "image", "a", "b", "c")
 
 
 def set_up(root: Path, data: Path) -> None:
-    """Make the folder that the snippets run in."""
+    """Create the folder in which the snippets run."""
     root.mkdir()
     shutil.copytree(ROOT / "examples", root / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("my_cases", "new_cases", "DATA", "data", "photos"):
@@ -51,7 +51,7 @@ def set_up(root: Path, data: Path) -> None:
 
 
 def names_of(page: str) -> dict[str, Any]:
-    """What a reader of a page has by the time of a snippet."""
+    """Names that a page has defined before a snippet."""
     if page != "docs/evaluation.md":
         return {}
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def names_of(page: str) -> dict[str, Any]:
 
 
 def smaller(code: str) -> str:
-    """A training run as a test can afford it; all other snippets run as they stand."""
+    """A training run short enough for a test; all other snippets run unchanged."""
     if not any(
         word in code
         for word in ("train(RunConfig", "mmfusion.train(", "mmfusion.auto(", "compare(", "FusionClassifier(")

@@ -1,4 +1,4 @@
-"""The pages keep up with the code: snippets compile (and run where they say so), links resolve, commands exist."""
+"""The pages match the code: snippets compile (and run where stated), links resolve, commands exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmfusion import registry
 ROOT = Path(mmfusion.__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-#: what takes long: encoders of a hundred million weights, exports, a training run, a process of its own for the Hub.
+#: slow snippets: encoders of a hundred million weights, exports, a training run, a separate process for the Hub.
 SLOW = re.compile(r"resnet50|export_model|train\(|org/name|compare\(|FusionClassifier")
 
 
@@ -42,7 +42,7 @@ def python_snippets() -> list[object]:
 
 
 def shell_lines() -> list[object]:
-    """Every line of the pages' shell blocks that begins with ``mmfusion``, continued lines joined."""
+    """Every line in shell blocks that begins with ``mmfusion``, with continued lines joined."""
     found = []
     for code, _, where in snippets("bash"):
         lines = [line for line in code.replace("\\\n", " ").splitlines() if line.startswith("mmfusion ")]
@@ -51,14 +51,14 @@ def shell_lines() -> list[object]:
 
 
 def anchors(page: Path) -> set[str]:
-    """GitHub's anchors of the headings of a page."""
+    """GitHub anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture(scope="session")
 def stage(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the pages speak of."""
+    """The folder that the pages refer to."""
     root = tmp_path_factory.mktemp("pages") / "stage"
     set_up(root, toy)
     return root
@@ -75,7 +75,7 @@ def on_stage(stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.mark.parametrize(("code", "page"), python_snippets())
 def test_python_snippet(code: str, page: str, on_stage: Path) -> None:
-    """Every snippet runs where the pages' models and pictures are, with the names that the page has by then."""
+    """Every snippet runs with the models and images of the pages and the names defined before it."""
     code = smaller(code)
     if "hub" in code and "org/name" in code:
         return run_with_hub(code, on_stage)
@@ -85,7 +85,7 @@ def test_python_snippet(code: str, page: str, on_stage: Path) -> None:
 
 @pytest.mark.parametrize("line", shell_lines())
 def test_shell_line(line: str, on_stage: Path) -> None:
-    """The command line takes it: the command exists, and every option, of its type."""
+    """The command line accepts it: command, options and their types."""
     from mmfusion.cli.parsing import parse
 
     shutil.copytree("runs/first", "runs/first-onnx")
@@ -96,7 +96,7 @@ def test_shell_line(line: str, on_stage: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_block_escapes_the_tests(page: Path) -> None:
-    """Every fence begins a line and has a language that is looked at, and commands stand in shell blocks alone."""
+    """Every fence begins a line and has a checked language; commands are only in shell blocks."""
     text = page.read_text()
     blocks = list(FENCE.finditer(text))
     assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(blocks)
@@ -110,7 +110,7 @@ def test_no_block_escapes_the_tests(page: Path) -> None:
 
 
 def test_lines_of_prose_fit() -> None:
-    """Prose has at most 100 characters a line; tables and code have their own width."""
+    """Prose has at most 100 characters per line; tables and code may be wider."""
     wide = {
         f"{page.name}: {line}"
         for page in PAGES
@@ -122,7 +122,7 @@ def test_lines_of_prose_fit() -> None:
 
 
 def test_the_site_leads_to_every_page() -> None:
-    """A page that the navigation lacks stops the building of the site."""
+    """The navigation contains every page; otherwise the site cannot be built."""
     listed = set(re.findall(r"[\w/]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert listed - {"CONTRIBUTING.md", "CHANGELOG.md"} == {
         page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")
@@ -148,7 +148,7 @@ def test_internal_links(page: Path) -> None:
 
 
 def commands_of_the_pages() -> list[str]:
-    """Every ``mmfusion <command>`` of the pages, in shell blocks and in running text."""
+    """Every ``mmfusion <command>`` of the pages, in shell blocks and in text."""
     found = set()
     for page in PAGES:
         text = page.read_text()
@@ -188,7 +188,7 @@ def test_what_make_docs_writes_is_up_to_date(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_example_configuration(path: Path) -> None:
-    """The command line takes it: every key is an option, every value of its type; the model and the loss exist."""
+    """The command line accepts it: options and types; model and loss exist."""
     from mmfusion.cli.parsing import parse
 
     if "run" in yaml.safe_load(path.read_text()):

@@ -63,7 +63,7 @@ def test_ship(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cells run one after the other, on fewer cases and for one epoch."""
+    """The cells run in order, on fewer cases and for one epoch."""
     monkeypatch.chdir(tmp_path)
     cells = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
     assert all(not cell.get("outputs") or cell["outputs"][0]["output_type"] != "error" for cell in cells)

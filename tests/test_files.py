@@ -83,7 +83,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["x"] and list(tmp_path.iterdir()) == [folder]
 
 
-#: what a cell may hold: line ends, quotes, delimiters, formulas, signs that no text shows.
+#: possible contents of a cell: line ends, quotes, delimiters, formulas, invisible characters.
 CELLS = ["x\ry", "a\r\nb", "c\nd", "\r\n", 'say ""hi""', '"', "a,b;c\td", "=1", " edge ", "\x07\x1b", "\u2028", "é", ""]
 
 
@@ -105,7 +105,7 @@ def test_a_table_reads_back_as_it_was(tmp_path: Path, by: str) -> None:
 
 @pytest.mark.skipif(shutil.which("ssconvert") is None, reason="no spreadsheet program (gnumeric)")
 def test_a_spreadsheet_program_reads_the_same_cells(tmp_path: Path) -> None:
-    """But for what each makes of numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
+    """Except for numbers and formulas, and a lone carriage return, where Gnumeric ends a row."""
     cells = [cell for cell in CELLS if cell not in ("x\ry", "=1")]
     rows = [["a", "b"], *([first, second] for first in cells for second in cells)]
     with written_table(tmp_path / "t.csv") as table:
@@ -125,7 +125,7 @@ def test_half_of_a_character_is_written_as_an_escape(tmp_path: Path) -> None:
 
 
 def test_writers_of_one_file_do_not_share_a_temporary_file(tmp_path: Path) -> None:
-    path = tmp_path / f"{'n' * 240}.csv"  # as long as names may be, nearly
+    path = tmp_path / f"{'n' * 240}.csv"  # nearly the maximum length of names
     with written_whole(path) as first, written_whole(path) as second:
         assert first != second
         first.write_text("one")
@@ -145,7 +145,7 @@ def verb(config: Any, output: str) -> str:
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended_or_was_killed(tmp_path: Path) -> None:
-    """In a process that is spawned, as on every system."""
+    """In a spawned process, which works on every system."""
     output = tmp_path / "new" / "run"
     context = multiprocessing.get_context("spawn")
     held, go = context.Event(), context.Event()

@@ -1,4 +1,4 @@
-"""The house of docs/design.md: imports run one way, no module imports itself by a detour, files stay short."""
+"""The structure in docs/design.md: imports go one way, no cycles, short files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mmfusion import lazy
 PACKAGE = Path(mmfusion.__file__).parent
 ROOT = PACKAGE.parent
 
-#: imports that run upwards, by name: (importing module, imported room). Each is inside a function.
+#: imports in the other direction: (importing module, imported package). Each is inside a function.
 EXCEPTIONS = {
     ("mmfusion.inference.predictor", "explanation"),  # Predictor.explain
     ("mmfusion.inference.loading", "exporting"),  # engine="onnx" of a saved model
 }
-#: public names of contract 5, which a submodule of the same name would hide.
+#: public names that a submodule of the same name would hide.
 COMMANDS = {
     *("demo", "auto", "train", "evaluate", "predict", "explain", "compare", "sweep", "validate", "embed"),
     *("narrate", "split", "audit", "list", "info", "export", "soup", "push", "app"),
@@ -31,7 +31,7 @@ LONGEST = 400
 
 
 def floors() -> list[set[str]]:
-    """The rooms of docs/design.md, from the ground floor up: the lines of its first block of text."""
+    """Packages in docs/design.md, lowest first: the lines of its first text block."""
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     block = re.search(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert block, "docs/design.md has no block of rooms"
@@ -40,7 +40,7 @@ def floors() -> list[set[str]]:
 
 @cache
 def sources() -> dict[str, Path]:
-    """Every module of the package by its name."""
+    """All modules of the package by name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -49,13 +49,13 @@ def sources() -> dict[str, Path]:
 
 
 def room(module: str) -> str:
-    """The room a module lies in: the package or module directly below ``mmfusion``; ``mmfusion`` is the front door."""
+    """The package or module directly below ``mmfusion`` that contains a module."""
     return [*module.split("."), "mmfusion"][1]
 
 
 @cache
 def imports(module: str) -> set[str]:
-    """What a module imports of the package: at its head, inside functions and for type checkers alike."""
+    """Imports of a module from the package: at the top, inside functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(sources()[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -69,7 +69,7 @@ def imports(module: str) -> set[str]:
 
 
 def arrows() -> Iterator[tuple[str, str]]:
-    """Every import of one module by another, without the exceptions."""
+    """All imports between modules, without the exceptions."""
     for module in sources():
         for imported in imports(module):
             if (module, room(imported)) not in EXCEPTIONS:

@@ -67,7 +67,7 @@ SUBPACKAGES = [
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after running the code."""
+    """Top-level modules loaded by a new interpreter after running the code."""
     code += "\nimport sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return {line.partition(".")[0] for line in done.stdout.splitlines()}
@@ -151,7 +151,7 @@ def test_dependencies_have_floors_and_no_caps() -> None:
 
 
 def imported() -> dict[str, Path]:
-    """Top-level name of every other package that a module imports, and one module that does."""
+    """Top-level name of every imported external package, and a module that imports it."""
     found = {}
     for path in sorted((ROOT / "mmfusion").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -166,7 +166,7 @@ def imported() -> dict[str, Path]:
 
 
 def declared() -> set[str]:
-    """Names of the declared dependencies, spelled as import names are, with those of the extras that users install."""
+    """Import names of the declared dependencies, including extras for users."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     extras = [line for extra in optional if extra not in ("test", "dev", "docs") for line in optional[extra]]
@@ -184,7 +184,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         assert DISTRIBUTION.get(name, name) in known, f"{path}: {name} is not a declared dependency"
 
 
-#: declared, but not by an import statement: who needs them.
+#: declared, but not by an import statement: the library that needs them.
 NOT_IMPORTED = {
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",

@@ -1,4 +1,4 @@
-"""The newcomer's trial: a package outside the tree brings a part of each kind, and the commands work with it."""
+"""An external package with a part of each kind works with the commands."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ MODEL = {"image_tower": "patches", "fusion": "distance", "head": "prototypes"}
 
 
 def run(folder: Path, *arguments: str) -> None:
-    """Run a command of mmfusion where ``my_pkg`` can be imported."""
+    """Run a command of mmfusion with ``my_pkg`` on the path."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "mmfusion", *arguments]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""One class in one file: a file dropped into a copy of the package is found, tested and documented."""
+"""A file added to a copy of the package is found, tested and documented."""
 
 from __future__ import annotations
 

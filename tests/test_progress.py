@@ -1,4 +1,4 @@
-"""Lines about long work."""
+"""Progress lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_in_words(seconds: float, words: str) -> None:
 
 
 def test_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 10 steps of 30 s, 2 done before: a line a minute, with the rate of this run's steps alone."""
+    """10 steps of 30 s, 2 of them done before: one line per minute, with the rate of the new steps."""
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""The registry by itself."""
+"""The registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dotted settings over a configuration."""
+"""Dotted settings of a configuration."""
 
 from __future__ import annotations
 

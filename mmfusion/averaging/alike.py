@@ -36,7 +36,7 @@ def check_same_rows(predictors: Sequence[Predictor]) -> None:
 
 
 def shared(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Entries on which all agree."""
+    """Entries that all dicts share."""
     first, *others = entries
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 

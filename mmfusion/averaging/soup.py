@@ -70,7 +70,7 @@ class Soup:
         lines = [f"  {name}: {scores.get(name, '')}in the soup" for name in self.ingredients]
         lines += [f"  {name}: {scores.get(name, '')}not used" for name in self.left_out]
         if self.score is None:
-            lines.append("not evaluated and not calibrated: give --data for both")
+            lines.append("not evaluated and not calibrated: set --data for both")
         else:
             count = len(self.ingredients)
             what = f"the soup of {count}" if count > 1 else "no other improves it: the best"
@@ -282,12 +282,12 @@ class _Mixer:
 
 
 def _goodness(score: float | None, metric: str) -> float:
-    """A score for which more is better."""
+    """The score, negated if lower is better."""
     assert score is not None
     return score if EVERY_METRIC[metric].higher_is_better else -score
 
 
 def _provenance(candidates: Sequence[_Candidate]) -> dict[str, Any]:
-    """Training facts on which all agree; how the data are read is the first's."""
+    """Training facts that all models share; the settings for reading data are those of the first."""
     entries = [each.predictor.provenance for each in candidates]
     return ({"dataset": entries[0]["dataset"]} if "dataset" in entries[0] else {}) | shared(entries)

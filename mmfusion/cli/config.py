@@ -31,7 +31,7 @@ class InfoConfig:
 
 
 class Text(str):
-    """A result that is its own summary."""
+    """A text result, which is its own summary."""
 
     def summary(self) -> str:
         """The text."""

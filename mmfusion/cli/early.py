@@ -22,7 +22,7 @@ def check(name: str, config: Any) -> None:
 
     Raises:
         FileNotFoundError: A model, the data or one of their files does not exist.
-        FileExistsError: The run folder holds a run.
+        FileExistsError: The run folder already contains a run.
         ValueError: Unknown part, column or split.
     """
     for run in _runs(config):
@@ -53,12 +53,12 @@ def _runs(config: Any) -> Iterable[RunConfig]:
         if config.runs:
             return []
         runs = [row.config for row in plan_rows(config)]
-        # the folds are dealt to the splits later
+        # the folds are assigned to splits later
         return [replace(run, dataset=run.dataset.without_split()) for run in runs] if config.splits_anew else runs
     return [base_run(config)] if isinstance(config, SweepConfig) else []
 
 
 def _models(config: Any) -> list[str]:
-    """Names of the trained models that a command is given."""
+    """Names of the trained models in a command's options."""
     names = [getattr(config, "model", None), *(getattr(config, "models", None) or ())]
     return [each for name in names if name for each in ([name] if isinstance(name, str) else name)]

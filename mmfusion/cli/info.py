@@ -24,7 +24,7 @@ def list_names(config: ListConfig) -> Text:
         ValueError: No name matches the pattern, or ``pretrained`` is combined with another kind than ``model``.
     """
     if config.kind != "model" and config.pretrained:
-        raise ValueError(f"--pretrained lists models; it does not go with --kind {config.kind}.")
+        raise ValueError(f"--pretrained lists models; it cannot be combined with --kind {config.kind}.")
     known = list_models(pretrained=config.pretrained) if config.kind == "model" else registry.names(config.kind)
     found = [name for name in known if registry.matches(name, config.pattern)]
     if not known:
@@ -48,7 +48,7 @@ def info(config: InfoConfig) -> Text:
     if any(mark in name for mark in ":./") or (not kinds and model_in(folder_of(name)) is not None):
         return Text(_rows(_saved(name)))
     if "model" in kinds:
-        # a model of columns alone is of as many as the data have; it is shown with one
+        # the number of columns depends on the data; table models are shown with one
         columns: dict[str, Any] = (
             {"table_args": {"numeric": 1}} if resolve_config(name)["table_encoder"] is not None else {}
         )

@@ -12,10 +12,10 @@ from mmfusion.data.problems import BadRowsError
 from mmfusion.heap import keep_freed_memory
 from mmfusion.names import clip, did_you_mean
 
-#: What a user can cause and correct; anything else is a bug and shows its traceback.
+#: Errors that users can cause and correct; any other error is a bug and shows its traceback.
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, argparse.ArgumentError)
 
-#: characters of a message at most: a damaged file may have a value of a million.
+#: maximum length of a message: a damaged file may contain a value of a million characters.
 _LONGEST = 2000
 
 

@@ -83,7 +83,7 @@ class Parser(jsonargparse.ArgumentParser):
     hints: Mapping[str, Any] = {}  # dotted option -> its type
     required: Sequence[str] = ()  # options that must be given
     words: Sequence[str] = ()  # arguments without an option's name
-    example: str | None = None  # the first option that a user thinks of
+    example: str | None = None  # option shown as an example in messages
     plugins: Sequence[str] = ()  # options that name modules to import
 
     def validate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> None:
@@ -117,7 +117,7 @@ class Parser(jsonargparse.ArgumentParser):
         return re.sub(as_parsed, r"\1 ITEM [ITEM ...]", super().format_help(*args))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise an error of one line. The option and the value stand nowhere but in jsonargparse's text."""
+        """Raise an error of one line. Option and value are available only in jsonargparse's text."""
         key = (re.findall(r'Parser key "([^"]+)"', message) or [""])[-1]
         hint = self.hints.get(key)
         if value := re.search(r"(?:Got|Given) value: (.*)", message) if hint else None:
@@ -133,7 +133,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 def _spellings(name: str, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """How an option may be written; where a command has a model, its task is meant."""
+    """Alternative spellings of an option; in commands with a model, the task is the model's."""
     is_model = name == "dataset.task" and "model.task" in known
     return (name,) if is_model else (name, *ALIASES.get(name, ()))
 
@@ -185,7 +185,7 @@ def _spelled_out(parser: Parser, config: type, argv: Sequence[str]) -> list[str]
     for name, value in values.items():
         hint = parser.hints[name]
         if _is("bool", hint) and value.lower() not in ("true", "false") and any(f.metadata for f in fields(config)):
-            rest, value = [*rest, value], "true"  # the word after a flag is the command's own argument
+            rest, value = [*rest, value], "true"  # the word after a flag is a positional argument
         rest.append(f"--{name}={value if isinstance(value, str) else _list(name, hint, value)}")
     return files + rest
 
@@ -201,11 +201,11 @@ def _list(name: str, hint: Any, words: list[str]) -> str:
 
 
 def _config_file(path: str, config: type) -> str:
-    """The path of a file; or its text, without what only training takes, and with a list for a lone word."""
+    """The path of a file; or its text, without options that only training has, and with single words as lists."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return path  # the parser says what is wrong with it
+        return path  # the parser reports the error
     if not isinstance(content, dict):
         return path
     hints, of_run = {**get_type_hints(config), "plugins": list[str]}, get_type_hints(RunConfig)
@@ -224,9 +224,9 @@ def _config_file(path: str, config: type) -> str:
 
 
 def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
-    """The dataset settings of the (first) trained model that the command is given.
+    """The dataset settings of the command's (first) trained model.
 
-    Those that it hands on; all those of its run where the data are the run's own.
+    These are the settings saved with the model, or all settings of its run if the command reads the run's data.
     """
     models = parsed.get("models") or parsed.get("model")
     if "dataset" not in parsed or not isinstance(models, str | list) or not models:
@@ -239,7 +239,7 @@ def _saved_dataset(parsed: jsonargparse.Namespace) -> dict[str, Any]:
 
 
 def _of_run(folder: Path, data: Any) -> dict[str, Any]:
-    """How the run that a model came from reads its data, where these are they; a template is the processor's."""
+    """Dataset settings of a model's training run, if it read the same data; the template is the processor's."""
     try:
         run = yaml.safe_load((folder.parent / "config.yaml").read_text(encoding="utf-8"))
         is_own = os.path.abspath(run["data"]) == os.path.abspath(data)
@@ -249,5 +249,5 @@ def _of_run(folder: Path, data: Any) -> dict[str, Any]:
 
 
 def _is(kind: str, hint: Any) -> bool:
-    """Whether a type is a list (or dict), or one that may be null."""
+    """Whether a type is a list (or dict), or an optional one."""
     return re.match(rf"(<class ')?{kind}\b", str(hint)) is not None

@@ -13,7 +13,7 @@ _COLUMNS = ("table_columns", "numeric_columns", "categorical_columns", "on_bad_c
 _TRAINING = (*_COLUMNS, "check_images")
 _PREDICTED = (*_READ, *_DRAWN, *_LABELS, *_TRAINING, "group_column", "on_bad_row")
 
-#: Command -> what of its options of the data set it does not use.
+#: Command -> dataset options that it does not use.
 UNUSED: dict[str, tuple[str, ...]] = {
     "predict": _PREDICTED,
     "explain": _PREDICTED,
@@ -26,7 +26,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "split": (*_READ, "split_table", *_TRAINING),
 }
 
-#: Option of the data set -> option of the command that makes it used.
+#: Dataset option -> option of the command that makes the command use it.
 USED_FOR = {"group_column": "by"}
 
 
@@ -52,7 +52,7 @@ def without_unused(
     unused = [option for option in UNUSED.get(name, ()) if others.get(USED_FOR.get(option, "")) is None]
     plain = vars(DatasetConfig())
     untouched = {**plain, **saved}
-    # a dataclass of options gives all of them, of which those at their defaults are not meant
+    # a dataclass contains all options; those with default values were not set by the user
     given = [option for option in unused if values[option] not in (plain[option], untouched[option])]
     kept = {**values, **{option: untouched[option] for option in unused}}
     if refused := [f"--dataset.{option}" for option in given if f"dataset.{option}" in typed]:

@@ -31,7 +31,7 @@ def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         for text in PROBES:  # some faults only appear in use
             tokenizer(text, truncation=True, max_length=8)
         if not isinstance(tokenizer.model_max_length, int | float):
-            raise ValueError("model_max_length of tokenizer_config.json is no number")
+            raise ValueError("model_max_length of tokenizer_config.json is not a number")
         known = known_words(tokenizer)
         if known is not None and not (isinstance(known, list) and all(isinstance(word, str) for word in known)):
             raise ValueError("known_words of tokenizer_config.json is not a list of words")

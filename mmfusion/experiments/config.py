@@ -21,13 +21,12 @@ class ExperimentConfig:
         runs: Folders of finished runs or evaluations, each with its ``predictions.csv``; the first is the base. Nothing
             is trained; ``metric``, ``alarm``, ``benefit_thresholds``, ``output``, ``replicates`` and ``level``
             are the only further options.
-        run: The base run: a YAML file as ``mmfusion train`` takes it (its path relative to the experiment's), or its
-            settings.
+        run: The base run: a YAML file for ``mmfusion train`` (its path relative to the experiment's), or its settings.
         base: Settings of the base run that differ from the file, dotted (``{train.lr: 3.0e-4}``).
         vary: Dotted setting -> values. Each value is a row: the base run with this one setting changed.
         rows: name -> dotted settings, for rows that change several settings at once (a loss and its keywords).
-        baselines: ``true`` also runs each modality of the base (image, text, columns) alone. A list names what is run:
-            ``modalities`` for these, ``prior`` (the class shares) and ``gradient_boosting`` (of the columns).
+        baselines: ``true`` also runs each modality of the base (image, text, columns) alone. Or a list of baselines:
+            ``modalities`` (the same), ``prior`` (the class shares) and ``gradient_boosting`` (of the columns).
         seeds: Seeds of the runs; each row is trained once per seed, on the same split.
         cross_validate: Test on every fold of ``dataset.fold_column`` in turn, with the next fold for validation, and
             evaluate the pooled test rows. ``dataset.folds`` is then not needed.
@@ -69,7 +68,7 @@ class ExperimentConfig:
         self.data = as_setting(self.data) if self.data is not None else None
         self.output = self.output or ("runs/comparison" if self.runs else "runs/study")
         if self.leave_out is not None and self.cross_validate:
-            raise ValueError("leave_out and cross_validate exclude each other; choose one.")
+            raise ValueError("leave_out and cross_validate cannot be combined; choose one.")
         for name in self.named_baselines:
             check_choice("baselines", name, BASELINES)
 
@@ -102,11 +101,10 @@ class SweepConfig:
     """Search over ranges of settings: ``mmfusion sweep --config SWEEP.yaml``.
 
     Attributes:
-        run: The run to improve: a YAML file as ``mmfusion train`` takes it (its path relative to this one's), or its
-            settings.
+        run: The run to improve: a YAML file for ``mmfusion train`` (its path relative to this one's), or its settings.
         base: Settings of the run that differ from the file, dotted.
         space: Dotted setting -> a list of choices, or a range ``{low: 1.0e-5, high: 1.0e-2, log: true}`` (of whole
-            numbers where both ends are; ``step`` may be given).
+            numbers if both ends are whole; ``step`` is optional).
         trials: Number of trials, including those of a stopped sweep in the same folder.
         metric: Validation metric to optimize; None uses ``run.train.metric``.
         seed: Seed of the search.

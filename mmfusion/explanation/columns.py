@@ -15,7 +15,7 @@ from mmfusion.names import check_choice
 from mmfusion.task import Task, task_of
 from mmfusion.towers.table import known_cells
 
-#: known cells up to which every set of them is tried; beyond, as many random orders as :data:`ORDERS`.
+#: largest number of known cells for which all subsets are evaluated; with more, :data:`ORDERS` random orders are used.
 EXACT = 8
 ORDERS = 32
 
@@ -53,13 +53,13 @@ def column_contributions(
     check_choice("output", output, ("probability", "logit"))
     known = known_cells(inputs)[0]
     if len(names) != len(known):
-        raise ValueError(f"The row has {len(known)} columns, and {len(names)} names were given.")
+        raise ValueError(f"The row has {len(known)} columns, but {len(names)} names were given.")
     players = known.nonzero().flatten().tolist()
     if not players:
-        raise ValueError("The sample has no known cell to take away.")
+        raise ValueError("The sample has no known cell to remove.")
 
     def score(shown: Tensor) -> Tensor:
-        """(N, players), 1 where a cell is shown -> what the model says of the class (N,)."""
+        """(N, players), 1 for shown cells -> the model's output for the class (N,)."""
         keep = torch.zeros(len(shown), len(known), dtype=torch.bool, device=known.device)
         keep[:, players] = shown > 0.5
         values = said(task or task_of(model), model(**_with_cells(inputs, keep)), output, calibration)
@@ -77,7 +77,7 @@ def column_contributions(
 
 
 def _with_cells(inputs: Mapping[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
-    """The sample repeated, in each repeat with the cells that ``keep`` (N, C + K) marks."""
+    """Copies of the sample, each with only the cells marked in ``keep`` (N, C + K)."""
     batch = {name: value.expand(len(keep), *value.shape[1:]) for name, value in inputs.items()}
     count = 0
     if "numeric_values" in batch:

@@ -64,7 +64,7 @@ def modality_contributions(
     check_choice("output", output, ("probability", "logit"))
     players = [name for name in model.towers if has_modality(model, inputs, name)]
     if not players:
-        raise ValueError(f"The sample has none of {', '.join(model.towers)} to take away.")
+        raise ValueError(f"The sample has none of {', '.join(model.towers)} to remove.")
     sets = [frozenset(s) for count in range(len(players) + 1) for s in itertools.combinations(players, count)]
     batch = {name: value.expand(len(sets), *value.shape[1:]) for name, value in inputs.items()}
     device = next(iter(inputs.values())).device
@@ -86,7 +86,7 @@ def modality_contributions(
 
 
 def said(task: Task, output: FusionOutput, kind: str, calibration: Mapping[str, Any] | None) -> Tensor:
-    """What an output says of each label: its ``probability`` (or value), or else its ``logit``."""
+    """The ``probability`` (or value) or the ``logit`` of each label in an output."""
     raw = task.raw(output)
     return task.spoken(raw, calibration) if kind == "probability" else task.evidence(raw).float()
 

@@ -124,7 +124,7 @@ def explain_item(
         blank = blank_text(ids, processor.tokenizer)
         relevance = token_relevance(model, inputs, target, baseline_ids=blank, method=text_method).tolist()
         tokenizer: Any = processor.tokenizer
-        # An unknown word is a word: it is shown as such.
+        # The unknown token stands for a word, so it is shown.
         silent = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
         tokens, digits = tokenizer.convert_ids_to_tokens(ids[0].tolist()), reads_digits(tokenizer)
         found["words"] = words_of(tokens, relevance, silent, digits=digits)
@@ -136,12 +136,12 @@ def explain_item(
 
 
 def explainable(predictor: Predictor) -> Any:
-    """The model, which has gradients and attention to explain; ValueError of an exported one, or several."""
+    """The model to explain; ValueError for an exported model or an ensemble, which cannot be explained."""
     if len(predictor.members) > 1:
-        raise ValueError(f"An explanation is one model's, and this is an ensemble of {len(predictor.members)}.")
+        raise ValueError(f"An ensemble of {len(predictor.members)} models cannot be explained; explain one of them.")
     if isinstance(predictor.model, OnnxModel):
-        raise ValueError("An exported model has no gradients to explain with; explain the one it came from.")
-    return copy.copy(predictor.model)  # the same weights, and not compiled: hooks are no part of compiled code
+        raise ValueError("An exported model has no gradients to explain with; explain the model it was exported from.")
+    return copy.copy(predictor.model)  # the same weights, uncompiled, because compiled code ignores hooks
 
 
 def _image_part(
@@ -151,8 +151,8 @@ def _image_part(
     views = _pictures(processor, model, inputs, len(maps))
     if len(views) != len(maps):
         raise ValueError(
-            f"{type(model.image_tower).__name__} looked at {len(maps)} pictures, and the sample has {len(views)}; "
-            "this tower cannot be explained picture by picture."
+            f"{type(model.image_tower).__name__} processed {len(maps)} images, but the sample has {len(views)}; "
+            "this tower cannot be explained image by image."
         )
     size = inputs["pixel_values"].shape[-2:]
     grown = [F.interpolate(m[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0] for m in maps]
@@ -174,7 +174,7 @@ def _image_part(
 
 
 def _pictures(processor: Processor, model: Any, inputs: Mapping[str, Tensor], count: int) -> dict[str, Any]:
-    """What the tower saw, as pictures, in the order in which it saw them."""
+    """The tower's input images, in its order, as pictures."""
     pixels = inputs["pixel_values"]
     if pixels.ndim == 5:
         kind = str(model.image_tower.layout).removesuffix("s")

@@ -12,7 +12,7 @@ from mmfusion.task import task_of
 
 
 def captum_attr() -> Any:
-    """The module ``captum.attr``; ImportError where captum is not installed."""
+    """The module ``captum.attr``; ImportError if captum is not installed."""
     try:
         import captum.attr
     except ImportError as error:
@@ -23,9 +23,9 @@ def captum_attr() -> Any:
 def logits_of(
     model: nn.Module, inputs: Mapping[str, Tensor], name: str
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
-    """The evidence for each label as a function of the input ``name``, followed by all others.
+    """The evidence for each label (for classes, the logits) as a function of the input ``name``.
 
-    Of classes it is their logits. The others are captum's ``additional_forward_args``.
+    The other inputs are further arguments, captum's ``additional_forward_args``.
     """
     task = task_of(model)
     others = [key for key in inputs if key != name]
@@ -47,14 +47,14 @@ def has_modality(model: Any, inputs: Mapping[str, Tensor], name: str) -> bool:
 
 @contextlib.contextmanager
 def attributing(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and gradients of inputs but not of weights: no graph is built that no one reads."""
+    """Context with the model in evaluation mode and without gradients for weights, only for inputs."""
     training = [module for module in model.modules() if module.training]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     try:
         for parameter in learning:
             parameter.requires_grad_(False)
-        # cuDNN's recurrent layers have no backward pass in evaluation mode; torch's own have.
+        # cuDNN's recurrent layers have no backward pass in evaluation mode; torch's own do.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
@@ -66,7 +66,7 @@ def attributing(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def computed_once(tower: nn.Module | None) -> Iterator[None]:
-    """A tower that runs on its first call only; later calls, on repeats of the same sample, get its result."""
+    """Context in which a tower runs only once; later calls, on copies of the same sample, return the first result."""
     if tower is None:
         yield
         return

@@ -51,7 +51,7 @@ def image_relevance(
         whole image and its region of interest. Those of Grad-CAM have the size of the backbone's map.
 
     Raises:
-        ValueError: No image in the inputs, more than one sample, an unknown method, or no layer to look into.
+        ValueError: No image in the inputs, more than one sample, an unknown method, or no suitable layer.
         ImportError: captum is not installed.
     """
     pixels = inputs.get("pixel_values")
@@ -82,17 +82,17 @@ def image_relevance(
 
 
 def present_pictures(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    """(S,) bool: which of a sample's slices or views are there."""
+    """(S,) bool, True for the present slices or views of a sample."""
     masks = [inputs[name] for name in model.image_tower.masks if inputs.get(name) is not None]
     return masks[0][0].bool() if masks else torch.ones(inputs["pixel_values"].shape[1], dtype=torch.bool)
 
 
 def _feature_layers(model: nn.Module, level: int) -> list[Layer]:
-    """The layer that ends a level of each backbone in the image tower."""
+    """The last layer of a level, for each backbone of the image tower."""
     tower: Any = model.image_tower
     layers = [_feature_layer(module.model, level) for module in tower.modules() if isinstance(module, Backbone)]
     if not layers:
-        raise ValueError(f"{type(tower).__name__} has no timm backbone to look into; name a module with layer=.")
+        raise ValueError(f"{type(tower).__name__} has no timm backbone; set layer= to a module that returns a map.")
     return layers
 
 
@@ -103,7 +103,7 @@ def _feature_layer(backbone: Any, level: int) -> Layer:
     prefix = int(getattr(backbone, "num_prefix_tokens", 0))
     blocks = getattr(backbone, "blocks", None)
     if isinstance(blocks, nn.Sequential | nn.ModuleList) and hasattr(blocks[-1], "norm1"):
-        # After the last block only the class token may be read; all tokens count in what its attention reads.
+        # After the last block only the class token may be used; all tokens matter at the input of its attention.
         block: Any = blocks[level]
         return block.norm1, "tokens", prefix
     name = backbone.feature_info[level]["module"]
@@ -115,10 +115,10 @@ def _feature_layer(backbone: Any, level: int) -> Layer:
 def _tapped(
     layers: Sequence[Layer], forward: Any, pixels: Tensor, others: tuple[Tensor, ...]
 ) -> Iterator[list[nn.Module]]:
-    """A module per call of a layer, which gives the layer's result as (N, C, h, w).
+    """A module for each call of a layer, which returns the layer's result as (N, C, h, w).
 
-    A tower may call its backbone more than once (whole image, then region), and a backbone may have its channels last,
-    or tokens; captum looks into modules that are called once and have their channels first.
+    captum needs modules that are called once and return maps with channels first. A tower may call its backbone several
+    times (whole image, then region), and a backbone may return maps with channels last, or tokens.
     """
     taps: list[nn.Module] = []
     turns: Iterator[nn.Module] | None = None
@@ -129,7 +129,7 @@ def _tapped(
                 taps.append(nn.Identity())
                 return output
             seen = _channels_first(output, layout, prefix, pixels)
-            # A leaf, so that gradients end here.
+            # A leaf, so that gradients stop here.
             return _restored(next(turns)(seen.detach().requires_grad_()), output, layout)
 
         return hook
@@ -153,11 +153,13 @@ def _channels_first(x: Tensor, layout: str, prefix: int, pixels: Tensor) -> Tens
         count = x.shape[1] - prefix
         height = max(1, round(math.sqrt(count * pixels.shape[-2] / pixels.shape[-1])))
         if count % height:
-            raise ValueError(f"The backbone's {count} tokens are no grid; name a layer that gives a map with layer=.")
+            raise ValueError(
+                f"The backbone's {count} tokens are not a grid; set layer= to a module that returns a map."
+            )
         return x[:, prefix:].transpose(1, 2).unflatten(-1, (height, -1))
     if x.ndim != 4:
         raise ValueError(
-            f"The layer gives {tuple(x.shape)}, which is no map; name one that gives (N, C, h, w) with layer=."
+            f"The layer returns {tuple(x.shape)}, which is not a map; set layer= to a module that returns (N, C, h, w)."
         )
     return x.permute(0, 3, 1, 2) if layout == "NHWC" else x
 

@@ -18,7 +18,7 @@ from mmfusion.inference.shares import MOST_VALUES
 
 #: panels in a row.
 _COLUMNS = 4
-#: table columns in the chart of their contributions, the strongest.
+#: maximum number of table columns in the chart of contributions.
 _MOST_COLUMNS = 12
 #: width of a monospaced character of 9 points, in inches.
 _CHARACTER = 0.0753
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, Path]:
-    """Write ``path.png``, the picture of :func:`draw`, and ``path.json``, the numbers; the folder is made."""
+    """Write ``path.png``, the figure of :func:`draw`, and ``path.json``, the numbers; create the folder if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture, numbers = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.json")
@@ -38,7 +38,7 @@ def save_explanation(explanation: Explanation, path: str | Path) -> tuple[Path, 
 
 
 def to_plain(explanation: Explanation) -> dict[str, Any]:
-    """What JSON holds: everything but pictures and enlarged maps."""
+    """Contents of the JSON file: everything except pictures and enlarged maps."""
     left_out = ("pictures", "heat_map", "heat_maps")
     plain = {name: _plain(value) for name, value in explanation.items() if name not in left_out}
     if explanation.contributions is not None:
@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 def draw(explanation: Explanation, title: str | None = None) -> Figure:
     """The image with its heat map, attention maps, words, and bars of classes, contributions, gates and experts.
 
-    Without a title, prediction and explained class stand above it.
+    The default title names the predicted and the explained class.
     """
     e = explanation
     panels, bars = _panels(e), _bars(e)
@@ -69,7 +69,7 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
     left, right = max(panel * columns, 5.0), 3.4
     characters = int(left / _CHARACTER)
     lines = _text_lines(e.words, characters)
-    # In inches: the pictures and the words below them; the charts beside both.
+    # In inches: the pictures with the words below them, and the charts to their right.
     tallest = max((picture.shape[0] / picture.shape[1] for _, picture, _, _ in panels), default=0.0)
     heights = [rows * (panel * tallest + 0.35), 0.3 * (len(lines) + 1) + 0.1 if lines else 0.1]
     charts = [0.24 * len(values) + 0.55 for _, values in bars]
@@ -87,7 +87,7 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
     spare = max(height - sum(charts), 0.01)
     stack = grid[1].subgridspec(len(bars) + 1, 1, height_ratios=[*charts, spare], hspace=0)
     for position, (name, values) in enumerate(bars):
-        # The title stands in the chart's own strip of half an inch.
+        # The title takes the top half inch of the chart.
         strip = stack[position].subgridspec(2, 1, height_ratios=(0.24 * len(values), 0.55), hspace=0)
         _draw_bars(figure.add_subplot(strip[0]), name, values, chosen=e.explained)
     numbers = ", ".join(f"{name} {found['value']:.3g}" for name, found in (e.numbers or {}).items())
@@ -98,7 +98,7 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
 
 
 def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]]:
-    """Title, picture, what lies over it, and where."""
+    """Title, picture, heat map and its box for each panel."""
     panels: list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]] = []
     pictures, heat_maps, boxes = e.pictures or {}, e.heat_maps or {}, e.boxes or {}
     for name, picture in pictures.items():
@@ -138,7 +138,7 @@ def _draw_picture(axes: Axes, name: str, picture: NDArray[Any], heat: NDArray[An
     if heat is not None:
         left, top, right, bottom = box
         place: dict[str, Any] = {"extent": (left, right, bottom, top), "interpolation": "bilinear"}
-        # Transparent where nothing speaks for the class, so that the skin or the bone stays to be seen.
+        # Transparent where there is no evidence for the class, so that the image stays visible.
         axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.65 * np.clip(heat, 0, 1), **place)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.set_anchor("N")
@@ -151,7 +151,8 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
     axes.barh(range(len(values)), numbers, color=colours, height=0.7)
     axes.set_yticks(range(len(values)), names, fontsize=8)
     axes.invert_yaxis()
-    # Shares and probabilities on their own scale, so that small ones look small; so do contributions below 0.1.
+    # Fixed scale for shares and probabilities, and a minimum range of 0.1 for contributions, so that small values look
+    # small.
     low, high = min(0.0, *numbers), max(1.0 if min(numbers) >= 0 else 0.1, *numbers)
     span = high - low
     axes.set_xlim(low - 0.2 * span * (low < 0), high + 0.2 * span)
@@ -164,7 +165,7 @@ def _draw_bars(axes: Axes, title: str, values: list[tuple[str, float]], chosen: 
 
 
 def _text_lines(words: list[tuple[str, float]] | None, width: int) -> list[list[tuple[str, float, int]]]:
-    """Words in lines: (word, relevance over the largest, column)."""
+    """Lines of words: (word, relevance relative to the largest, column)."""
     if not words:
         return []
     strongest = max(abs(value) for _, value in words) or 1.0
@@ -181,10 +182,10 @@ def _text_lines(words: list[tuple[str, float]] | None, width: int) -> list[list[
 
 
 def _draw_words(axes: Axes, lines: list[list[tuple[str, float, int]]], width: int, about: str | None) -> None:
-    """Monospaced words on red (for the class) or blue (against it), below a line that says so."""
+    """Draw words on red (for the class) or blue (against it), below a legend."""
     axes.set(xlim=(0, width), ylim=(len(lines) + 1, 0))
     axes.axis("off")
-    # Scaled to the strongest word, however little it counts: how much the text does is said by its contribution.
+    # Scaled to the strongest word, even if its effect is small; the contribution shows the effect of the whole text.
     axes.text(0, 0.5, f"words: red for {about}, blue against it", fontsize=9, va="center")
     style: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
     for row, line in enumerate(lines, start=1):

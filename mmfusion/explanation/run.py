@@ -1,4 +1,4 @@
-"""``explain(config)``: the rows of a data set, each explained in a picture and a JSON file."""
+"""``explain(config)``: explain rows of a data set, each in a figure and a JSON file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Explained:
 
     Attributes:
         folder: Folder of the files.
-        rows: Id -> why the row could not be read, or None.
+        rows: Id -> reason why the row could not be read, or None.
     """
 
     folder: Path
@@ -75,8 +75,8 @@ def explain_path(
     rows are explained.
 
     Raises:
-        FileNotFoundError: There are no such data.
-        ValueError: There is no such row, class or method, or the model cannot be explained.
+        FileNotFoundError: The data do not exist.
+        ValueError: Unknown row, class or method, or a model that cannot be explained.
         ImportError: captum is not installed.
     """
     explainable(predictor)
@@ -88,7 +88,7 @@ def explain_path(
     tell_contents(predictor, cases)
     warn_of(column_lines([predictor.processor], dataset, cases.metadata))
     encoded = AllRows(cases, predictor.processor, refuse_empty=True)
-    places: dict[str, int] = {}  # the first row of each id, in the order of the rows
+    places: dict[str, int] = {}  # position of the first row of each id
     for place, id_ in enumerate(encoded.ids):
         places.setdefault(id_, place)
     if unknown := [id_ for id_ in rows or () if id_ not in places]:

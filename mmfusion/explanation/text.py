@@ -88,18 +88,18 @@ def blank_text(input_ids: Tensor, tokenizer: Any) -> Tensor:
 def words_of(
     tokens: Sequence[str], relevance: Sequence[float], special: Sequence[str], *, digits: bool = True
 ) -> list[tuple[str, float]]:
-    """Pieces of words, and digits of numbers, joined, their relevance summed; special tokens are left out.
+    """Join word pieces to words and digits to numbers, summing their relevance; special tokens are left out.
 
     Args:
         tokens: N pieces.
         relevance: N numbers.
-        special: Tokens that are no part of the text.
+        special: Tokens that are not part of the text.
         digits: Whether the tokenizer splits numbers into digits; if not, adjacent digits are two numbers.
     """
-    starts = ("\u2581", "\u0120")  # of words, as SentencePiece and byte-level BPE mark them
+    starts = ("\u2581", "\u0120")  # markers of word starts in SentencePiece and byte-level BPE
     marked = any(token.startswith(starts) for token in tokens)
     found: list[tuple[str, float]] = []
-    within = False  # a number that is read digit by digit
+    within = False  # whether the previous token is a digit of a number
     for token, value in zip(tokens, relevance, strict=True):
         digit = digits and len(token) == 1 and token.isdigit()
         begins = token.startswith(starts) if marked else not (token.startswith("##") or (digit and within))

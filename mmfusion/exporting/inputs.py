@@ -1,4 +1,4 @@
-"""Inputs of an exported program: names, free dimensions, and random examples."""
+"""Inputs of an exported program: names, dynamic dimensions, and random examples."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from mmfusion.models import FusionModel
 
 
 def input_names(model: FusionModel) -> list[str]:
-    """Names of the program's inputs, those of ``FusionModel.forward``: all that the model's towers read."""
+    """Names of the program's inputs: those of ``FusionModel.forward`` that the model's towers read."""
     return [name for modality, tower in model.towers.items() for name in (*tower.inputs, f"{modality}_present")]
 
 
 def free_sizes(model: FusionModel) -> dict[str, Any]:
-    """Which dimensions of the inputs an exported program leaves open, as ``torch.export`` wants them."""
+    """Dynamic dimensions of the inputs, in the format of ``torch.export``."""
     batch = torch.export.Dim("batch")
     sizes: dict[str, Any] = {name: {0: batch} for name in input_names(model)}
     for tower in model.towers.values():
@@ -27,17 +27,17 @@ def free_sizes(model: FusionModel) -> dict[str, Any]:
 def random_inputs(
     model: FusionModel, *, image_size: int | None, rows: int, length: int, images: int, seed: int = 0
 ) -> dict[str, Tensor]:
-    """A batch such as the processor makes, of noise: with samples that lack a modality, slices or views.
+    """A batch of noise in the processor's format, with samples that lack a modality, slices or views.
 
-    The first sample has everything, each further one lacks one modality (the second the image, the third the text)
-    until all have been left out once.
+    The first sample is complete; each further one lacks one modality (the second the image, the third the text) until
+    every modality has been left out once.
 
     Args:
-        model: Model whose inputs are made.
+        model: Model that reads the inputs.
         image_size: Side of the images in pixels.
         rows: B.
-        length: L, of the longest text.
-        images: Slices or views, where the model reads several.
+        length: Length L of the longest text, in tokens.
+        images: Number of slices or views, if the model reads several.
         seed: Seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)

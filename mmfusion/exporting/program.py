@@ -23,15 +23,15 @@ from mmfusion.task import Task, task_of
 #: format -> suffix of its file.
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 
-#: names of what a program returns.
+#: names of a program's outputs.
 OUTPUTS = ("logits", "probabilities")
 
-#: batches that a written program is compared on: samples, tokens of the longest text, slices or views.
+#: sizes of the batches for the comparison: samples, tokens of the longest text, slices or views.
 SHAPES = ((1, 1, 1), (2, 7, 2), (3, 24, 3), (5, 64, 5), (8, 12, 2))
 
 
 def output_names(model: FusionModel, features: bool) -> list[str]:
-    """Names of what the program of a model returns, with or without its towers' features."""
+    """Names of a program's outputs, with or without the towers' features."""
     return [*OUTPUTS, *(f"{modality}{FEATURES}" for modality in model.towers if features)]
 
 
@@ -39,11 +39,11 @@ Runner = Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]
 
 
 class Program(nn.Module):
-    """What is exported: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
+    """Exported module: the model's inputs by keyword -> logits and calibrated probabilities, both (B, C) float32.
 
-    The numbers of ``calibration`` become constants of the program; None leaves the probabilities as they are. Of other
-    tasks the raw outputs (B, W) and the answers (B, A). With ``features`` what each tower pools follows, (B, D), by
-    which familiarity is told.
+    The numbers of ``calibration`` become constants of the program; None means uncalibrated probabilities. For other
+    tasks the outputs are the raw outputs (B, W) and the answers (B, A). With ``features``, the pooled features (B, D)
+    of each tower follow, from which familiarity is computed.
     """
 
     def __init__(
@@ -79,21 +79,21 @@ def write_program(
 ) -> float:
     """Trace a model, write the program, read it again and compare it with the model.
 
-    The number of samples, of tokens, and of slices or views is free. The file is written under a temporary name and
-    renamed once it has passed.
+    The numbers of samples, of tokens, and of slices or views are dynamic. The file is written under a temporary name
+    and renamed once it passes the comparison.
 
     Args:
-        model: On the CPU; it is put in evaluation mode.
+        model: Model on the CPU; it is set to evaluation mode.
         path: File to write; an existing one is replaced.
-        calibration: The model's calibration, which becomes part of the program; None for none.
+        calibration: The model's calibration, which becomes part of the program; None means none.
         task: The model's task with its labels and targets; None uses the model's own.
         format: As in :class:`~mmfusion.exporting.config.ExportConfig`, like ``tolerance``.
-        image_size: Side of the images in pixels, which is fixed in the program; None only for a model of text.
-        max_length: Longest text that is compared, in tokens; None uses what the text encoder can read.
+        image_size: Side of the images in pixels, which is fixed in the program; None only for models without images.
+        max_length: Longest text in the comparison, in tokens; None uses the text encoder's maximum.
         features: Whether the program also returns the pooled features of the towers.
 
     Returns:
-        The largest difference, over batches of the sizes :data:`SHAPES`, with missing modalities among them.
+        The largest difference over batches of the sizes :data:`SHAPES`, including missing modalities.
 
     Raises:
         ValueError: An unknown format, a model that the format cannot express, or a program that differs by more than
@@ -111,8 +111,8 @@ def write_program(
         with _quiet(), torch.no_grad():
             run = _WRITERS[format](program, image_size, unfinished)
         differences = [_difference(program, run, inputs) for inputs in _batches(model, image_size, max_length)]
-        difference = float(torch.stack(differences).max())  # unlike Python's max, not blind to NaN
-        if not difference <= tolerance:  # also where it is NaN
+        difference = float(torch.stack(differences).max())  # unlike Python's max, it propagates NaN
+        if not difference <= tolerance:  # also true for NaN
             raise ValueError(
                 f"The exported program differs from the model by {difference:.2g}, more than {tolerance:g}; nothing is "
                 "written. Report it, or accept it with a larger tolerance."
@@ -121,14 +121,14 @@ def write_program(
 
 
 def _example(program: Program, image_size: int | None) -> dict[str, Any]:
-    """Keywords of an exporter: inputs to trace with, and which of their sizes are free."""
-    # no size is 1, and no two are alike: an exporter may take a 1 for a constant, and equal sizes for one
+    """Keywords of an exporter: inputs to trace with, and their dynamic dimensions."""
+    # no size is 1 and all sizes differ, because exporters specialize on a size of 1 and on equal sizes
     inputs = random_inputs(program.model, image_size=image_size, rows=4, length=9, images=3)
     return {"kwargs": inputs, "dynamic_shapes": {"inputs": free_sizes(program.model)}}
 
 
 def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
-    # torch remembers how it called an LSTM, and a second export in one process would fix the number of slices
+    # torch caches how it called an LSTM; without a reset, a second export in the process would fix the number of slices
     torch.ops.aten.lstm.input._dispatch_cache.clear()
     example, names = _example(program, image_size), output_names(program.model, bool(program.modalities))
     try:
@@ -138,7 +138,7 @@ def _write_onnx(program: Program, image_size: int | None, path: Path) -> Runner:
     assert found is not None
     try:
         found.save(path, external_data=False)
-    except Exception as error:  # a file of ONNX holds 2 GB at most
+    except Exception as error:  # e.g. ONNX files are limited to 2 GB
         raise _cannot("onnx", error) from error
     session = open_session(path, device="cpu")
     return lambda inputs: run_session(session, inputs)
@@ -148,7 +148,7 @@ def _write_torch(program: Program, image_size: int | None, path: Path) -> Runner
     from torch.fx.experimental import _config as size_config
 
     try:
-        # as torch.onnx traces: a size may be 1, and views may be two, though one asks and leaves one other
+        # like torch.onnx, so that sizes of 1 are allowed, and two views, of which one is the query
         with size_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             traced = torch.export.export(
                 program, args=(), **_example(program, image_size), prefer_deferred_runtime_asserts_over_guards=True
@@ -164,7 +164,7 @@ _WRITERS: dict[str, Callable[[Program, int | None, Path], Runner]] = {"onnx": _w
 
 
 def _cannot(format: str, error: Exception) -> ValueError:
-    """An exporter's pages of advice in one line: the innermost cause."""
+    """Shorten an exporter's long error to one line: the innermost cause."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -174,7 +174,7 @@ def _cannot(format: str, error: Exception) -> ValueError:
 
 
 def _batches(model: FusionModel, image_size: int | None, max_length: int | None) -> Iterator[dict[str, Tensor]]:
-    """Batches that the program was not traced with; the last ones each without one modality."""
+    """Batches of other sizes than the traced one; the last ones each lack one modality."""
     limits = [max_length, *(tower.max_length for tower in model.towers.values())]
     longest = min((n for n in limits if n is not None), default=10**6)
     make = partial(random_inputs, model, image_size=image_size)
@@ -187,24 +187,24 @@ def _batches(model: FusionModel, image_size: int | None, max_length: int | None)
 
 @torch.no_grad()
 def _difference(program: Program, run: Runner, inputs: dict[str, Tensor]) -> Tensor:
-    """Largest difference of a probability, or of a logit over the batch's largest (at least 1).
+    """Largest difference of a probability, or of a logit relative to the batch's largest (at least 1).
 
-    A logit of 15 in float32 is no surer than 1e-5 or two, in the model itself; probabilities lie below 1.
+    In float32, a logit of 15 has a rounding error of about 1e-5 in the model itself; probabilities are below 1.
     """
     expected = program(**inputs)
     try:
         found = run(inputs)
-    except Exception as error:  # each runtime has its own; one of them is a size that tracing took for a constant
+    except Exception as error:  # error types differ between runtimes; one cause is a size that tracing made constant
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"The exported program does not take {shapes} ({reason}).") from error
+        raise ValueError(f"The exported program does not accept {shapes} ({reason}).") from error
     pairs = zip(expected, found, strict=True)
     return torch.stack([(a - b).abs().max() / a.abs().max().clamp(min=1) for a, b in pairs]).max()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters warn about their own insides, on which a user has no hold."""
+    """Suppress the exporters' warnings about their internals, which users cannot influence."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

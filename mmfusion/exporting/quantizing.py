@@ -1,4 +1,4 @@
-"""An ONNX program with weights of 8 bits, and what that costs in accuracy."""
+"""Quantization of ONNX programs to 8-bit weights, and its cost in accuracy."""
 
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -13,27 +13,27 @@ from mmfusion.files import written_whole
 from mmfusion.inference.onnx_model import OnnxModel
 from mmfusion.inference.predictor import Predictor
 
-#: operators whose weights are stored in 8 bits. Convolutions are none of them: quantized as it goes, ONNX Runtime
-#: computes those many times slower, and one class in five comes out otherwise (MobileNetV2, HAM10000).
+#: operators whose weights are stored in 8 bits. Convolutions are excluded: with dynamic quantization, ONNX Runtime
+#: is many times slower on them, and one prediction in five changes (MobileNetV2, HAM10000).
 OPERATORS = ["MatMul", "Gemm"]
 
-#: what weights may become.
+#: supported types of quantized weights.
 TYPES = ("int8",)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A model before and after its weights were quantized, on the same labeled rows.
+    """Metrics of a model before and after quantization, on the same labeled rows.
 
     Attributes:
-        type: Of the weights.
-        split: Which rows of the data.
-        rows: Their number.
-        accuracy: Share of rows with the right class, before and after.
-        balanced_accuracy: Mean over the classes of that share, before and after.
-        same_class: Share of rows with the same class.
+        type: Type of the quantized weights.
+        split: Split of the rows.
+        rows: Number of rows.
+        accuracy: Accuracy before and after.
+        balanced_accuracy: Balanced accuracy before and after.
+        same_class: Share of rows whose predicted class is unchanged.
         difference: Largest difference of a probability.
-        megabytes: Size of the program, before and after.
+        megabytes: Size of the program before and after.
     """
 
     type: str
@@ -46,7 +46,7 @@ class Loss:
     megabytes: tuple[float, float]
 
     def entry(self) -> dict[str, Any]:
-        """What ``config.json`` says of it."""
+        """Entry in ``config.json``."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
@@ -60,20 +60,20 @@ class Loss:
 
 
 def quantize_program(path: Path) -> tuple[float, float]:
-    """Store a program's weights in 8 bits; ONNX Runtime quantizes what they are multiplied with as it goes.
+    """Store a program's weights in 8 bits; ONNX Runtime quantizes the activations at run time.
 
     Args:
         path: ONNX file, which is replaced.
 
     Returns:
-        Its size before and after, in megabytes.
+        Size of the file before and after, in megabytes.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     before = path.stat().st_size
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it recommends a step that changes nothing here
+    root.setLevel(logging.ERROR)  # it recommends a preprocessing step that has no effect here
     try:
         with written_whole(path) as smaller:
             quantize_dynamic(path, smaller, weight_type=QuantType.QInt8, op_types_to_quantize=OPERATORS)
@@ -83,11 +83,11 @@ def quantize_program(path: Path) -> tuple[float, float]:
 
 
 def loss_of(predictor: Predictor, folder: Path, cases: CaseTable, **about: Any) -> Loss:
-    """Measure the program of a folder beside the model that it was made of.
+    """Compare the quantized program in a folder with its original model.
 
     Args:
         predictor: The model.
-        folder: Its export, quantized.
+        folder: Folder of its quantized export.
         cases: Labeled rows.
         about: ``type``, ``split`` and ``megabytes`` of the result.
     """
@@ -95,7 +95,7 @@ def loss_of(predictor: Predictor, folder: Path, cases: CaseTable, **about: Any) 
     found = [each.predict_cases(cases, description="Quantized against") for each in (predictor, quantized)]
     labels, p, q = found[0].labels, *(each.probabilities for each in found)
     if not len(labels):
-        raise ValueError(f"{cases.source} has no labelled rows to measure the loss of {about['type']} on.")
+        raise ValueError(f"{cases.source} has no labeled rows to measure the cost of {about['type']} on.")
     shares = [_shares(labels, each) for each in (p, q)]
     accuracy, balanced = ((a, b) for a, b in zip(*shares, strict=True))
     same = float((p.argmax(axis=1) == q.argmax(axis=1)).mean())

@@ -67,7 +67,7 @@ class Hierarchical(FusionBlock):
         for name, side in (("image", image), ("text", text)):
             if len(side.levels or ()) != len(self.levels):
                 found = len(side.levels or ())
-                raise ValueError(f"fusion 'hier_interact' reads {len(self.levels)} {name} levels, and got {found}.")
+                raise ValueError(f"fusion 'hier_interact' reads {len(self.levels)} {name} levels, but got {found}.")
         pairs = zip(self.levels, image.levels or (), text.levels or (), strict=True)
         fused = [block(Features(pooled=v), Features(pooled=t)) for block, v, t in pairs]
         w = self.level_weight.softmax(0) if self.weights == "softmax" else self.level_weight.sigmoid()

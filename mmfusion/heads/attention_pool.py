@@ -22,7 +22,7 @@ class AttentionPoolHead(Head):
         token_features: Width of the tokens; None uses ``in_features``. Models set it.
 
     Raises:
-        ValueError: (at the first call) the tokens have another width.
+        ValueError: In the forward pass, if the tokens have another width.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ class DualExpertHead(Head):
         )
 
     def evidence(self, fused: Fused, name: str) -> Tensor:
-        """What an expert reads."""
+        """Input of an expert."""
         assert fused.pooled is not None
         if fused.streams is None and self.stream_features is None:
             return fused.pooled
@@ -83,7 +83,7 @@ class DualExpertHead(Head):
         width = self.in_features if self.stream_features is None else self.stream_features
         if stream is None or stream.shape[-1] != width:
             found = "none" if stream is None else f"one of width {stream.shape[-1]}"
-            raise ValueError(f"head 'dual_expert' needs a stream {name!r} of width {width}, and got {found}.")
+            raise ValueError(f"head 'dual_expert' needs a stream {name!r} of width {width}, but got {found}.")
         return stream if self.stream_features is None else torch.cat([stream, fused.pooled], dim=-1)
 
 

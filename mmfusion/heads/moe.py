@@ -24,7 +24,7 @@ class MoeHead(Head):
         balance_weight: Weight of the balance loss.
         dropout: Dropout within the experts.
         balance: ``mean`` equalizes the mean probabilities (:func:`~mmfusion.losses.balance_loss`); ``switch`` also
-            counts the samples of each expert (:func:`~mmfusion.losses.switch_balance_loss`).
+            uses the number of samples per expert (:func:`~mmfusion.losses.switch_balance_loss`).
 
     Raises:
         ValueError: ``top_k`` is not between 1 and ``num_experts``, ``balance_weight`` is negative, or ``balance`` is

@@ -8,7 +8,7 @@ def check_choice_of_slices(slice_: int | str | None, slices: int | str | None) -
         ValueError: A value is invalid, or both are given.
     """
     if slice_ is not None and slices is not None:
-        raise ValueError("dataset.slice (one picture) and dataset.slices (a sequence) exclude each other; choose one.")
+        raise ValueError("dataset.slice (one picture) and dataset.slices (a sequence) cannot be combined; choose one.")
     if slice_ is not None and slice_ != "middle" and (not isinstance(slice_, int) or slice_ < 0):
         raise ValueError(f"dataset.slice must be the number of a slice, from 0, or middle; got {slice_!r}.")
     if slices is not None:

@@ -1,4 +1,4 @@
-"""Tensor blocks that know nothing of modalities."""
+"""Tensor blocks that are independent of modalities."""
 
 from mmfusion.layers.attention import CrossAttention, CrossAttentionLayer, JointAttention, attend
 from mmfusion.layers.columns import CategoryEmbeddings, NumericEmbeddings

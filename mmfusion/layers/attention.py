@@ -52,8 +52,8 @@ class CrossAttention(nn.Module):
     """Multi-head attention with queries from one sequence, keys and values from another (Vaswani et al. 2017).
 
     Args:
-        dim: width of both sequences.
-        num_heads: attention heads; divides ``dim``.
+        dim: Width of both sequences.
+        num_heads: Number of attention heads; divides ``dim``.
     """
 
     def __init__(self, dim: int, num_heads: int = 8) -> None:
@@ -76,10 +76,10 @@ class CrossAttentionLayer(nn.Module):
     """Pre-norm transformer layer whose attention reads another sequence (or its own, given as the context).
 
     Args:
-        dim: width.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward part over ``dim``.
-        dropout: after attention and feed-forward.
+        dim: Width.
+        num_heads: Number of attention heads.
+        mlp_ratio: Hidden width of the feed-forward network, relative to ``dim``.
+        dropout: Dropout after the attention and after the feed-forward network.
     """
 
     def __init__(self, dim: int, num_heads: int = 8, mlp_ratio: float = 2.0, dropout: float = 0.1) -> None:
@@ -127,7 +127,7 @@ class JointAttention(nn.Module):
         self.k_other = nn.Linear(dim, dim)
         self.v_other = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
-        # one dimension, so that weight decay does not pull it
+        # one dimension, so that it has no weight decay
         self.logit_scale = None if max_logit is None else nn.Parameter(torch.zeros(num_heads))
 
     def forward(
@@ -161,7 +161,7 @@ class JointAttention(nn.Module):
 
 
 def join_masks(x: Tensor, x_mask: Tensor | None, y: Tensor, y_mask: Tensor | None) -> Tensor | None:
-    """Mask (B, N + M) of the joined sequence [x; y]; None when both sides are all real."""
+    """Mask (B, N + M) of the joined sequence [x; y]; None if all tokens of both are real."""
     if x_mask is None and y_mask is None:
         return None
     x_mask = x.new_ones(x.shape[:2], dtype=torch.bool) if x_mask is None else x_mask

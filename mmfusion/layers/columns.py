@@ -1,4 +1,4 @@
-"""Embeddings of table cells: numbers and categories, each missing or there, one vector a column."""
+"""Embeddings of table cells, numeric and categorical, with missing values: one vector per column."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from mmfusion.names import check_choice
 if TYPE_CHECKING:
     from rtdl_num_embeddings import PiecewiseLinearEmbeddings
 
-#: ids that every categorical column has before its own values: a missing cell, and a value not seen in training.
+#: reserved ids of every categorical column: a missing cell, and a value not seen in training.
 RESERVED = 2
 
-#: scaled numbers of this size and less are left as they are; beyond it they grow as a logarithm.
+#: largest absolute scaled number that is kept unchanged; larger ones are compressed logarithmically.
 LINEAR_UP_TO = 3.0
 _LARGEST = 1e6
 
@@ -24,18 +24,18 @@ Embedding = Literal["linear", "periodic", "piecewise_linear"]
 
 
 class Standardize(nn.Module):
-    """Numbers in units of the training rows: z = (x - mean) / scale, far values drawn in.
+    """Standardization with the statistics of the training rows, z = (x - mean) / scale, which compresses outliers.
 
-    A z within 3 is left as it is. Beyond, it becomes sign(z) (3 + log(1 + |z| - 3)): a number far outside the training
-    range still differs from every other one, but is at most 17, so that a typing error cannot drown the other columns.
+    |z| <= 3 is kept unchanged. A larger one becomes sign(z) (3 + log(1 + |z| - 3)), which is still strictly increasing
+    but at most 17, so that a typing error cannot dominate the other columns.
 
     Args:
         num_columns: C.
 
     Attributes:
-        mean: (C,), 0 until :meth:`set` is called. At least single precision, also in a model of half precision: in
-            bfloat16 the years from 1996 to 2004 would be one number.
-        scale: (C,), 1 until then.
+        mean: (C,), 0 until :meth:`set` is called. At least float32, also in half-precision models: in bfloat16 the
+            years from 1996 to 2004 would be the same number.
+        scale: (C,), 1 until :meth:`set` is called.
     """
 
     mean: Tensor
@@ -47,10 +47,10 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(num_columns))
 
     def set(self, mean: Tensor, scale: Tensor) -> None:
-        """Take mean and scale (C,) of the training rows.
+        """Set mean and scale (C,) of the training rows.
 
         Raises:
-            ValueError: Another number of columns, a value that is no finite number, or a scale that is not above 0.
+            ValueError: Another number of columns, a value that is not finite, or a scale that is not above 0.
         """
         for name, given in (("mean", mean), ("scale", scale)):
             if given.shape != self.mean.shape or not bool(given.isfinite().all()):
@@ -75,35 +75,35 @@ class Standardize(nn.Module):
 
 
 def drawn_in(z: Tensor) -> Tensor:
-    """Numbers scaled as in :class:`Standardize`, which compresses those beyond 3."""
+    """Compress scaled numbers beyond 3 as in :class:`Standardize`."""
     z = z.clamp(-_LARGEST, _LARGEST)
     beyond = (z.abs() - LINEAR_UP_TO).clamp(min=0)
     return torch.where(beyond > 0, z.sign() * (LINEAR_UP_TO + beyond.log1p()), z)
 
 
 class NumericEmbeddings(nn.Module):
-    """One vector a numeric column (Gorishniy et al. 2022), a learned one where the cell is missing.
+    """One vector per numeric column (Gorishniy et al. 2022), with a learned vector for missing cells.
 
     ================= =============================================================================================
     linear            z w + b
-    piecewise_linear  z w + b plus a learned step for each bin of the training rows' quantiles; the steps begin at 0,
-                      so that a new model reads z w + b. A column with fewer than 3 edges, or none given, has no steps.
+    piecewise_linear  z w + b plus a learned step for each bin of the training rows' quantiles; the steps are
+                      initially 0. A column with fewer than 3 edges, or none given, has no steps.
     periodic          sines and cosines of learned frequencies of z, then a layer and ReLU
     ================= =============================================================================================
 
-    All are continuous in the number, so that every value has its own vector and near values have near ones, also values
-    that no training row had. Outside the training range the first two go on as lines, of a z that :class:`Standardize`
-    bounds; ``periodic`` stays between fixed bounds.
+    All are continuous in the number, so that similar values have similar vectors, including values that no training row
+    has. Outside the training range the first two are linear in z, which :class:`Standardize` bounds; ``periodic`` is
+    bounded.
 
     Args:
         num_columns: C, at least 1.
         dim: Width of the vectors.
-        embedding: Which; see the table.
+        embedding: Type of embedding; see the table.
         bins: Number of bin edges of each column, for ``piecewise_linear``; None means none.
-        frequency_scale: Spread of the frequencies at the start, for ``periodic``: the larger, the less smooth.
+        frequency_scale: Standard deviation of the initial frequencies, for ``periodic``; larger is less smooth.
 
     Raises:
-        ValueError: An unknown embedding, or ``bins`` of another number of columns.
+        ValueError: An unknown embedding, or ``bins`` for another number of columns.
     """
 
     def __init__(
@@ -133,21 +133,21 @@ class NumericEmbeddings(nn.Module):
         self.missing = nn.Parameter(torch.zeros(num_columns, dim))
 
     def no_weight_decay(self) -> set[str]:
-        """Biases of columns and vectors of missing cells, which have two dimensions as weights have."""
+        """Biases of columns and vectors of missing cells, which have two dimensions like weights."""
         return {name for name, _ in self.named_parameters() if name == "missing" or name.endswith("bias")}
 
     def set_statistics(self, mean: Tensor, scale: Tensor, edges: Sequence[Tensor] = ()) -> None:
-        """Take what was fitted on the training rows, in the user's units.
+        """Set the statistics of the training rows, in the user's units.
 
         Args:
             mean: (C,).
             scale: (C,), above 0.
-            edges: Bin edges of each column, strictly increasing; read by ``piecewise_linear`` alone, of columns with at
+            edges: Bin edges of each column, strictly increasing; used only by ``piecewise_linear``, for columns with at
                 least 3.
 
         Raises:
-            ValueError: Numbers that are not finite, a scale that is not above 0, or edges of another number than
-                ``bins`` says, or that do not increase.
+            ValueError: Numbers that are not finite, a scale that is not above 0, or edges that do not increase or whose
+                number differs from ``bins``.
         """
         from rtdl_num_embeddings import PiecewiseLinearEncoding  # loads scikit-learn
 
@@ -174,7 +174,7 @@ class NumericEmbeddings(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """(B, C) in the user's units, NaN where a cell is missing -> (B, C, dim)."""
         known = ~values.isnan()
-        # a NaN that is only masked afterwards would come back in the gradient
+        # a NaN that is only masked afterwards would make the gradient NaN
         z = self.standardize(torch.where(known, values, 0))
         embedded = self._embedded(z.to(self.missing.dtype))
         return torch.where(known.unsqueeze(-1), embedded, self.missing.to(embedded.dtype))
@@ -184,23 +184,23 @@ class NumericEmbeddings(nn.Module):
         if not any(self.edges):
             embedded: Tensor = self.embed(z)
             return embedded
-        # what the package computes, by bmm: torch.export takes its matmul for several rows at once only
+        # the package's computation with bmm, because torch.export supports its matmul only for several rows
         steps = torch.bmm(self.embed.impl(z).transpose(0, 1), self.embed.linear.weight).transpose(0, 1)
         line: Tensor = self.embed.linear0(z)
         return line + steps
 
 
 def _no_steps() -> Tensor:
-    """Edges of a column without steps: one bin, in which piecewise-linear is linear."""
+    """Edges of a column without steps: a single bin, which makes the embedding linear."""
     return torch.tensor([-1.0, 1.0], device="cpu")
 
 
 def _piecewise_linear(edges: Sequence[int], dim: int) -> "PiecewiseLinearEmbeddings":
-    """Module of the package for given numbers of edges per column; their positions are set later."""
+    """The package's module for these numbers of edges per column; the edges are set later."""
     from rtdl_num_embeddings import PiecewiseLinearEmbeddings  # loads scikit-learn
 
     device = torch.get_default_device()
-    # the package looks at the edges' values, and on the meta device there are none
+    # the package reads the edges' values, which do not exist on the meta device
     with torch.device("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two edges, a column without steps
         places = [torch.linspace(-1, 1, count) if count else _no_steps() for count in edges]
@@ -209,10 +209,10 @@ def _piecewise_linear(edges: Sequence[int], dim: int) -> "PiecewiseLinearEmbeddi
 
 
 class CategoryEmbeddings(nn.Module):
-    """One vector a categorical column: that of its value, plus one of the column.
+    """One vector per categorical column: the vector of its value plus the vector of the column.
 
-    Ids are 0 for a missing cell, 1 for a value not seen in training, then the values seen. The first two begin at zero,
-    where nothing but the column is known.
+    Ids are 0 for a missing cell, 1 for a value not seen in training, then the values seen. The vectors of the first two
+    are initially zero.
 
     Args:
         categories: Number of values seen in training, for each column.
@@ -237,11 +237,11 @@ class CategoryEmbeddings(nn.Module):
                 self.embed.weight[start : start + RESERVED] = 0
 
     def no_weight_decay(self) -> set[str]:
-        """The columns' biases, which have two dimensions as weights have."""
+        """The columns' biases, which have two dimensions like weights."""
         return {"bias"}
 
     def check(self, ids: Tensor) -> None:
-        """Raise ValueError, with column and id, where an id is none of its column's."""
+        """Raise ValueError, naming column and id, for an id that its column does not have."""
         wrong = (ids < 0) | (ids >= ids.new_tensor(self.sizes))
         if bool(wrong.any()):
             row, column = wrong.nonzero()[0].tolist()

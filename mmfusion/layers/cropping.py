@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 def centre_crop(images: Tensor, share: float = 0.875) -> Tensor:
-    """The centre of (..., C, H, W) images, ``share`` of each side, resized to the full size (bilinear)."""
+    """Center crop of (..., C, H, W) images, ``share`` of each side, resized to the full size (bilinear)."""
     height, width = images.shape[-2:]
     h, w = max(1, round(height * share)), max(1, round(width * share))
     top, left = (height - h) // 2, (width - w) // 2

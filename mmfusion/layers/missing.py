@@ -11,8 +11,8 @@ from mmfusion.outputs import Features
 class MissingModality(nn.Module):
     """Replaces the features of samples without the modality by a learned token; other samples pass unchanged.
 
-    A zero vector would look like an ordinary input ("an average image"); a learned token can be distinguished, and
-    attention sees it as the only token of the modality (as in SMIL, Ma et al. 2021).
+    A zero vector would look like an ordinary input (an average image); a learned token can be distinguished from all
+    inputs (as in SMIL, Ma et al. 2021). Attention sees it as the only token of the modality.
 
     Args:
         dim: Width of tokens and pooled vector.
@@ -22,7 +22,7 @@ class MissingModality(nn.Module):
             streams, its part of the token does.
 
     Raises:
-        ValueError: The streams are neither as wide as the token nor concatenate to it.
+        ValueError: The streams have neither the width of the token nor that width in total.
     """
 
     def __init__(self, dim: int, level_dims: Sequence[int] = (), streams: Mapping[str, int] | None = None) -> None:
@@ -41,7 +41,7 @@ class MissingModality(nn.Module):
         """Replace the features of samples that are not present.
 
         Args:
-            features: Output of a tower; what is None stays None.
+            features: Output of a tower; fields that are None stay None.
             present: (B,) bool.
         """
         row = present.unsqueeze(-1)
@@ -53,7 +53,7 @@ class MissingModality(nn.Module):
         if features.tokens is not None:
             changes["tokens"] = put(features.tokens, self.token)
             first = torch.arange(features.tokens.shape[1], device=row.device) == 0
-            # spelled out, as ONNX Runtime chooses between numbers only
+            # written as logic, because ONNX Runtime's Where supports only numbers
             changes["mask"] = row | first if features.mask is None else (row & features.mask) | (~row & first)
         if features.levels is not None:
             tokens = (*self.levels, self.token)

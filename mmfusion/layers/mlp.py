@@ -1,4 +1,4 @@
-"""The two-layer perceptron."""
+"""Two-layer perceptron."""
 
 from torch import Tensor, nn
 
@@ -7,11 +7,11 @@ class Mlp(nn.Module):
     """Linear - activation - dropout - Linear.
 
     Args:
-        in_features: input width.
-        hidden_features: hidden width.
-        out_features: output width.
-        dropout: after the activation.
-        activation: module class.
+        in_features: Width of the input.
+        hidden_features: Hidden width.
+        out_features: Width of the output.
+        dropout: Dropout after the activation.
+        activation: Module class of the activation.
     """
 
     def __init__(

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from mmfusion.layers.precision import at_least_float32
 
-#: Pairs of a row and an expert it did not choose, from which grouping rows by expert beats running every expert
-#: (benchmarks/moe.py: faster by a third at 32 rows and 8 experts, slower by a fifth at 8 rows and 4 experts).
+#: Number of pairs of a row and an unselected expert above which grouping rows by expert is faster than running every
+#: expert (benchmarks/moe.py: faster by a third at 32 rows and 8 experts, slower by a fifth at 8 rows and 4 experts).
 SORT_FROM = 48
 
 
@@ -37,7 +37,7 @@ class TopKRouter(nn.Module):
     Args:
         in_features: D.
         num_experts: K.
-        top_k: experts per sample, at most K.
+        top_k: Number of experts per sample, at most K.
 
     Raises:
         ValueError: ``top_k`` is not between 1 and ``num_experts``.
@@ -51,7 +51,7 @@ class TopKRouter(nn.Module):
         self.gate = nn.Linear(in_features, num_experts, bias=False)
 
     def forward(self, x: Tensor) -> Routing:
-        """(B, D) -> shares and numbers of the chosen experts, and all probabilities."""
+        """(B, D) -> weights and indices of the selected experts, and all probabilities."""
         probs = at_least_float32(self.gate(x)).softmax(dim=-1)
         weights, experts = probs.topk(self.top_k, dim=-1)
         if self.top_k > 1:
@@ -68,9 +68,9 @@ class Experts(nn.Module):
     Args:
         num_experts: K.
         in_features: D.
-        hidden_features: hidden width of each.
-        out_features: width of the result.
-        dropout: after the ReLU.
+        hidden_features: Hidden width of each expert.
+        out_features: Width of the output.
+        dropout: Dropout after the ReLU.
     """
 
     def __init__(
@@ -87,20 +87,20 @@ class Experts(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Each expert as torch starts a Linear."""
+        """Initialize each expert like ``nn.Linear``."""
         for weight, bias in ((self.weight1, self.bias1), (self.weight2, self.bias2)):
             bound = weight.shape[-1] ** -0.5
             weight.uniform_(-bound, bound)
             bias.uniform_(-bound, bound)
 
     def forward(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """Mix (B, out_features) of the chosen experts' answers to x (B, in_features); see :class:`Routing`."""
+        """Weighted sum (B, out_features) of the selected experts' outputs for x (B, in_features); see `Routing`."""
         if torch.compiler.is_compiling() or len(x) * (self.num_experts - experts.shape[1]) < SORT_FROM:
             return self.ask_all(x, weights, experts)
         return self.ask_chosen(x, weights, experts)
 
     def ask_all(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """Every expert sees every row, as one perceptron K times as wide; its hidden units are scaled by the shares."""
+        """Run every expert on every row, as one perceptron K times as wide with hidden units scaled by the weights."""
         count = self.num_experts
         shares = torch.zeros(x.shape[0], count, dtype=weights.dtype, device=x.device).scatter(1, experts, weights)
         hidden = self._drop(F.linear(x, self.weight1.flatten(0, 1), self.bias1).relu())
@@ -109,7 +109,7 @@ class Experts(nn.Module):
         return F.linear(scaled, self.weight2.transpose(0, 1).flatten(1)) + shares @ self.bias2.view(count, -1)
 
     def ask_chosen(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-        """Each expert sees the rows that chose it; the cost is k experts' and the sorting."""
+        """Run each expert on its own rows; the cost is that of k experts and the sorting."""
         order = experts.flatten().argsort()
         rows = order // experts.shape[1]
         counts = experts.flatten().bincount(minlength=self.num_experts).tolist()
@@ -127,16 +127,16 @@ class Experts(nn.Module):
 
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
-    """A linear layer of its own for each run of rows: the first ``counts[0]`` rows pass the first layer, and so on.
+    """Apply K linear layers to consecutive groups of rows: the first layer to the first ``counts[0]`` rows, and so on.
 
     Args:
         x: (N, in).
         weight: (K, out, in).
         bias: (K out).
-        counts: rows of each of the K layers; they sum to N.
+        counts: Number of rows of each of the K layers; they sum to N.
 
     Returns:
-        (N, out), in autocast's type where autocast is on.
+        (N, out), in autocast's type if autocast is enabled.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -145,7 +145,7 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -
 
 
 class _GroupedLinear(torch.autograd.Function):
-    """Products that are written where they belong: autograd would gather each layer's gradient in a copy."""
+    """Products that write into slices of the result; autograd would copy each layer's gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, counts: list[int]) -> Tensor:
@@ -195,11 +195,11 @@ def switch_balance_loss(router_probs: Tensor, top_k: int = 1) -> Tensor:
 
     Args:
         router_probs: (B, K), rows that sum to one.
-        top_k: Experts per sample; each sample goes to its likeliest ones.
+        top_k: Number of experts per sample, the most probable ones.
 
     Returns:
-        Scalar: ``top_k`` when samples and probabilities are spread evenly, K when each sample's experts are the same
-        ones, with all the probability. The gradient flows through the probabilities alone.
+        Scalar: ``top_k`` if samples and probabilities are spread evenly, K if all samples select the same experts with
+        all the probability. The gradient flows only through the probabilities.
     """
     chosen = router_probs.topk(top_k, dim=-1).indices
     samples = torch.zeros_like(router_probs).scatter(1, chosen, 1.0)

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from mmfusion.layers.precision import at_least_float32
 
-#: elements of the states held at a time: 1 MiB in float32, which stays in the cache of a core.
+#: elements of the states held at a time: 1 MiB in float32, which fits into the cache of a core.
 CHUNK_ELEMENTS = 2**18
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """The linear recurrence h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t, y_t = C_t h_t, from h = 0.
 
-    Time and memory grow linearly with L. The backward pass is its own: it keeps one state per chunk of steps and
-    computes the others again. Below float32 the scan runs in float32. Where ``mamba_ssm`` is installed, its kernel
-    takes tensors on CUDA.
+    Time and memory grow linearly with L. A custom backward pass keeps one state per chunk of steps and recomputes the
+    others. Half-precision inputs are computed in float32. If ``mamba_ssm`` is installed, its kernel is used on CUDA.
 
     Args:
         u: (B, L, D) input.
@@ -47,7 +46,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
 
 @functools.cache
 def _fused_kernel() -> Callable[..., Any] | None:
-    """``selective_scan_fn`` of mamba_ssm, or None where it is not installed or does not load."""
+    """``selective_scan_fn`` of mamba_ssm, or None if it is not installed or cannot be loaded."""
     try:
         return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
     except (ImportError, OSError, RuntimeError):
@@ -55,13 +54,13 @@ def _fused_kernel() -> Callable[..., Any] | None:
 
 
 def _fused_scan(kernel: Callable[..., Any], u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Call mamba_ssm's kernel, which has time last: (B, D, L) and (B, N, L)."""
+    """Call mamba_ssm's kernel, which expects time as the last dimension: (B, D, L) and (B, N, L)."""
     u, delta, B, C = (x.transpose(1, 2).contiguous() for x in (u, delta, B, C))
     return kernel(u, delta, A.contiguous(), B, C).transpose(1, 2)
 
 
 def _exportable_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The recurrence as torch's scan operator, which keeps L dynamic in an exported program and which ONNX knows."""
+    """The recurrence with torch's scan operator, which ONNX supports and which keeps L dynamic in exported programs."""
     from torch._higher_order_ops import scan  # loads the compiler
 
     def step(state: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -89,8 +88,9 @@ def _fill_states(
 class _SelectiveScan(torch.autograd.Function):
     """The scan over time-major tensors: u, delta (L, B, D), A (N, D), B, C (L, B, N) -> (L, B, D).
 
-    D stands last because products with a broadcast factor run over the last axis, and N is short. With g_t the gradient
-    of the loss to h_t and a_t = exp(delta_t A), the backward recurrence is g_t = C_t dy_t + a_{t+1} g_{t+1}.
+    D is the last dimension because products with a broadcast factor run over the last axis, and N is small. With g_t
+    the gradient of the loss with respect to h_t and a_t = exp(delta_t A), the backward recurrence is
+    g_t = C_t dy_t + a_{t+1} g_{t+1}.
     """
 
     @staticmethod
@@ -127,7 +127,7 @@ class _SelectiveScan(torch.autograd.Function):
             n = t.stop - t.start
             a, h, g = decay[:n], states[:n], grads[:n]
             _fill_states(delta[t], drive[t], A, B[t], starts[i], a, h)
-            # a row times a matrix: as a matrix times a column the same product takes four times as long
+            # row vector times matrix; as matrix times column vector the same product takes four times as long
             torch.matmul(grad_y[t].unsqueeze(2), h.transpose(2, 3), out=grad_C[t].unsqueeze(2))
             torch.mul(grad_y[t].unsqueeze(2), C[t].unsqueeze(3), out=g)
             after = carried
@@ -136,7 +136,7 @@ class _SelectiveScan(torch.autograd.Function):
             carried.copy_(after)
             torch.matmul(drive[t].unsqueeze(2), g.transpose(2, 3), out=grad_B[t].unsqueeze(2))
             torch.matmul(B[t].unsqueeze(2), g, out=grad_drive[t].unsqueeze(2))
-            # a now holds a_t g_t; times h_{t-1} it is the gradient to the exponent delta_t A
+            # a now holds a_t g_t; times h_{t-1} it is the gradient with respect to the exponent delta_t A
             a[1:].mul_(h[:-1])
             a[0].mul_(starts[i])
             for exponent_t, delta_t in zip(a.unbind(), delta[t].unbind(), strict=True):

@@ -1,19 +1,19 @@
-"""Token sequences with a mask: reordered, averaged, spread over their places."""
+"""Operations on masked token sequences: compacting, averaging, scattering."""
 
 import torch
 from torch import Tensor
 
 
 def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Put the real tokens first, in their order, so that a layer that reads neighbors meets no gap.
+    """Move the real tokens to the front, in order, so that layers over neighbors see no gaps.
 
     Args:
         x: (B, L, D).
         mask: (B, L) bool, True where a token is real.
 
     Returns:
-        The tokens in the new order, zeros behind the real ones (B, L, D); their mask (B, L), True up to the number of
-        real tokens; and the place (B, L) to which each token went: ``take(result, place)`` undoes the move.
+        The tokens in the new order (B, L, D), with zeros after the real ones; their mask (B, L), True up to the number
+        of real tokens; and the new position (B, L) of each token: ``take(result, position)`` undoes the move.
     """
     index = torch.arange(mask.shape[1], device=mask.device)
     count = mask.sum(dim=1, keepdim=True)
@@ -24,7 +24,7 @@ def compact(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
-    """Tokens of x (B, L, D) by each sample's own index (B, L)."""
+    """Gather tokens of x (B, L, D) by an index (B, L) per sample."""
     return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
@@ -37,6 +37,6 @@ def masked_mean(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def spread(x: Tensor, mask: Tensor) -> Tensor:
-    """Rows of x (N, ...) at the N True places of a mask (B,) or (B, S); zeros elsewhere."""
+    """Scatter the rows of x (N, ...) to the N True positions of a mask (B,) or (B, S); zeros elsewhere."""
     places = mask.view(*mask.shape, *[1] * (x.ndim - 1))
     return x.new_zeros(*mask.shape, *x.shape[1:]).masked_scatter(places, x)

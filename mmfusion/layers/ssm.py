@@ -18,10 +18,10 @@ class SelectiveSSM(nn.Module):
     discretized as exp(delta A) and delta B. Time and memory are O(L) instead of attention's O(L^2).
 
     Args:
-        dim: D, channels; each has a state of its own.
-        d_state: N, size of the state.
-        dt_rank: width of r; None uses D / 16, rounded up.
-        bidirectional: add a second scan, with parameters of its own, from the last token to the first.
+        dim: Number of channels D, each with its own state.
+        d_state: Size N of the state.
+        dt_rank: Width of r; None uses D / 16, rounded up.
+        bidirectional: Add a second scan with its own parameters, from the last token to the first.
     """
 
     def __init__(self, dim: int, d_state: int = 16, dt_rank: int | None = None, bidirectional: bool = False) -> None:
@@ -38,16 +38,16 @@ class SelectiveSSM(nn.Module):
         self._reset_step_size()
 
     def _reset_step_size(self) -> None:
-        """Initial step sizes spread over [0.001, 0.1], evenly in the logarithm."""
+        """Initialize the step sizes log-uniformly in [0.001, 0.1]."""
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         delta = torch.empty_like(self.dt_proj.bias).uniform_(math.log(1e-3), math.log(1e-1)).exp()
         with torch.no_grad():
             self.dt_proj.bias.copy_(delta + (-torch.expm1(-delta)).log())
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that an optimizer should not decay, as in Mamba.
+        """Names of parameters without weight decay, as in Mamba.
 
-        Decay of ``A_log`` would pull all states to one time constant.
+        Weight decay of ``A_log`` would pull all states toward one time constant.
         """
         return {"A_log", "D"}
 
@@ -75,16 +75,16 @@ class SelectiveSSM(nn.Module):
 class MambaBlock(nn.Module):
     """Norm - projection to content and gate - short depthwise convolution - SiLU - selective scan - gate - projection.
 
-    x + W_o (SiLU(z) * SSM(SiLU(conv(v)))) with [v, z] = W_i norm(x) (Gu & Dao 2023, figure 3). The convolution looks
-    back in one direction, and to both neighbors when the scan runs both ways.
+    x + W_o (SiLU(z) * SSM(SiLU(conv(v)))) with [v, z] = W_i norm(x) (Gu & Dao 2023, figure 3). The convolution is
+    causal, or centered if the scan is bidirectional.
 
     Args:
         dim: D.
-        d_state: N, size of the state.
-        expand: inner width over D. Mamba has 2; 1 suits small data.
-        kernel_size: length of the convolution, odd.
-        bidirectional: scan both ways.
-        dropout: before the sum with x.
+        d_state: Size N of the state.
+        expand: Inner width, relative to D. Mamba uses 2; 1 suits small data.
+        kernel_size: Length of the convolution, odd.
+        bidirectional: Scan in both directions.
+        dropout: Dropout before the sum with x.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class SSMEncoder(nn.Module):
 
     Args:
         dim: D.
-        num_layers: blocks.
-        d_state: N, size of the state.
-        expand: inner width over D.
-        bidirectional: scan both ways.
-        dropout: of each block.
+        num_layers: Number of blocks.
+        d_state: Size N of the state.
+        expand: Inner width, relative to D.
+        bidirectional: Scan in both directions.
+        dropout: Dropout of each block.
     """
 
     def __init__(

@@ -11,12 +11,12 @@ from mmfusion.outputs import FusionOutput
 class Loss(nn.Module):
     """Base class of losses: ``loss(output, labels)`` -> dict with ``"loss"`` and its terms, each a scalar.
 
-    ``output.aux_loss`` (e.g. expert balance) is added to every objective, so that a part that needs it works with any
-    loss.
+    ``output.aux_loss`` (e.g. expert balance) is added to every objective, so that parts with an auxiliary loss work
+    with any loss.
 
     Attributes:
         needs_auxiliary_heads: Whether the objective reads ``image_logits`` and ``text_logits``.
-        tasks: Names of the tasks that it supports; runs of any other refuse it.
+        tasks: Names of the supported tasks; runs of other tasks raise an error.
         form: Meaning of the outputs, one of :attr:`mmfusion.task.Task.forms`; None uses the task's first.
     """
 

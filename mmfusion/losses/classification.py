@@ -44,7 +44,7 @@ class FocalLoss(Loss):
         alpha: Weight of each class, or one weight for all; None is 1.
 
     Raises:
-        ValueError: ``gamma`` is negative; or (at a call) there are not as many weights as classes.
+        ValueError: ``gamma`` is negative; or, in the forward pass, the number of weights is not the number of classes.
     """
 
     tasks = ("multiclass", "ordinal")
@@ -64,7 +64,7 @@ class FocalLoss(Loss):
         if len(self.alpha) not in (1, num_classes):
             raise ValueError(f"alpha has {len(self.alpha)} weights for {num_classes} classes.")
         log_p = at_least_float32(output.logits).log_softmax(dim=-1).gather(1, labels.unsqueeze(1)).squeeze(1)
-        # 1 - p without cancellation; kept off zero, where a power below one has no derivative
+        # 1 - p without cancellation; clamped above zero, where a power below one has no derivative
         rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
         alpha = self.alpha.to(log_p.dtype).to(labels.device).expand(num_classes)[labels]
         return {"loss": (-alpha * rest.pow(self.gamma) * log_p).mean()}

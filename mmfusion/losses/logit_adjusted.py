@@ -37,7 +37,7 @@ def adjust_logits(logits: Tensor, class_counts: Sequence[float] | Tensor, tau: f
         (..., C).
 
     Raises:
-        ValueError: There are not as many counts as classes.
+        ValueError: The number of counts is not the number of classes.
     """
     return logits - tau * _fitting(log_priors(class_counts), logits)
 
@@ -60,8 +60,8 @@ class LogitAdjustedLoss(Loss):
         label_smoothing: Share of the target spread over all classes, in [0, 1).
 
     Raises:
-        ValueError: A count is negative, all are zero, or (at a call) there are not as many as classes; the label
-            smoothing is out of range.
+        ValueError: A count is negative, all are zero, or (in the forward pass) their number is not the number of
+            classes; the label smoothing is out of range.
     """
 
     tasks = ("multiclass", "ordinal")

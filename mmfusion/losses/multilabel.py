@@ -14,7 +14,7 @@ from mmfusion.registry import register
 
 
 def known_mean(values: Tensor, labels: Tensor) -> Tensor:
-    """Mean of values (B, C) over the entries whose label is known, 0 where none is; NaN is unknown."""
+    """Mean of values (B, C) over the entries with a known label (not NaN); 0 if there is none."""
     known = ~labels.isnan()
     return torch.where(known, values, values.new_zeros(())).sum() / known.sum().clamp(min=1)
 
@@ -27,10 +27,10 @@ class BinaryCrossEntropy(Loss):
         pos_weight: Weight of present labels: one number, one per label, or ``balanced``, the ratio of rows without the
             label to rows with it.
         class_counts: Number of training rows with each label, for ``balanced``.
-        other_counts: Number of training rows known to be without it.
+        other_counts: Number of training rows known to be without each label, for ``balanced``.
 
     Raises:
-        ValueError: A weight is not above 0; or (at a call) there are not as many weights as labels.
+        ValueError: A weight is not above 0; or, in the forward pass, the number of weights is not the number of labels.
     """
 
     tasks = ("multilabel",)
@@ -97,7 +97,7 @@ class AsymmetricLoss(Loss):
         log_p, p = F.logsigmoid(logits), logits.sigmoid()
         q = (p - self.clip).clamp(min=0)
         log_not_q = F.logsigmoid(-logits) if self.clip == 0 else torch.log1p(-q)
-        # kept off zero, where a power below one has no derivative
+        # clamped above zero, where a power below one has no derivative
         present = -(1 - p).clamp(min=tiny).pow(self.gamma_pos) * log_p
         absent = -q.clamp(min=tiny).pow(self.gamma_neg) * log_not_q
         return {"loss": known_mean(target * present + (1 - target) * absent, labels)}

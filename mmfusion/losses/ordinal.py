@@ -41,14 +41,14 @@ class CumulativeLink(Loss):
     form = "cumulative"
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
-        """Mean over the batch; logits (B, K - 1) that fall from left to right, labels (B,) int64 from 0."""
+        """Mean over the batch; logits (B, K - 1), decreasing from left to right; labels (B,) int64 from 0."""
         assert output.logits is not None
         log_p = cumulative_log_probabilities(at_least_float32(output.logits))
         return {"loss": F.nll_loss(log_p, labels)}
 
 
 def cumulative_log_probabilities(logits: Tensor) -> Tensor:
-    """log P(grade = k) (B, K) from logits (B, K - 1) of P(grade > k) that do not rise.
+    """log P(grade = k) (B, K) from non-increasing logits (B, K - 1) of P(grade > k).
 
     For neighbors a >= b, sigmoid(a) - sigmoid(b) is sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which does not cancel.
     """

@@ -1,4 +1,4 @@
-"""Regression losses on standardized numbers; any may be unknown."""
+"""Regression losses on standardized numbers; any target may be unknown."""
 
 from typing import ClassVar
 

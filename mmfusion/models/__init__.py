@@ -1,4 +1,4 @@
-"""Models: towers, fusion block and head under one name. Every file of this folder is searched for models."""
+"""Models: towers, fusion block and head under one name. Every file of this folder may register models."""
 
 from typing import TYPE_CHECKING
 

@@ -16,10 +16,10 @@ def arch(name: str, summary: str, *shared: dict[str, Any], **own: Any) -> None:
     """Register a model.
 
     Args:
-        name: What users type.
+        name: Name of the model.
         summary: Docstring; its first line is shown in the list of models.
         shared: Keywords of ``FusionModel`` shared by several models; later ones take precedence.
-        own: Further keywords. Those given to ``create_model`` take precedence over all.
+        own: Keywords of this model. Those given to ``create_model`` override all of these.
     """
     keywords: dict[str, Any] = {}
     for some in (*shared, own):
@@ -31,5 +31,5 @@ def arch(name: str, summary: str, *shared: dict[str, Any], **own: Any) -> None:
     entrypoint.__name__ = entrypoint.__qualname__ = name
     entrypoint.__doc__ = summary
     entrypoint.keywords = keywords  # type: ignore[attr-defined]  # what resolve_config reads
-    entrypoint.__module__ = sys._getframe(1).f_globals["__name__"]  # the registry tells built-in parts by it
+    entrypoint.__module__ = sys._getframe(1).f_globals["__name__"]  # how the registry recognizes built-in parts
     register_model(entrypoint)

@@ -18,11 +18,11 @@ def list_models(
         filter: Shell wildcard, e.g. ``"mibf*"``, or several.
         exclude_filters: Wildcards of names to leave out.
         pretrained: List the weights of installed packages instead, as ``"arch.tag"``: mmfusion's own, and those of the
-            entry-point group ``mmfusion.weights``. A wildcard may be of the architecture alone. Such a name is a string
-            with ``metrics``, ``dataset``, ``license``, ``package`` and ``size``.
+            entry-point group ``mmfusion.weights``. A wildcard may match the architecture alone. Each name is a ``str``
+            with the attributes ``metrics``, ``dataset``, ``license``, ``package`` and ``size``.
 
     Raises:
-        ValueError: Two packages bring weights of one name.
+        ValueError: Two packages have weights of the same name.
     """
     known: Sequence[str] = registry.names("model")
     if pretrained:
@@ -47,15 +47,15 @@ def _matches(name: str, patterns: str | Sequence[str]) -> bool:
 
 
 def is_model(name: str) -> bool:
-    """Whether there is an architecture of that name, or weights of it (``"arch.tag"``)."""
+    """Whether an architecture, or weights (``"arch.tag"``), of this name exist."""
     return name in list_pretrained() if "." in name else registry.is_known("model", name)
 
 
 def get_pretrained_cfg(name: str) -> dict[str, Any]:
-    """What is known of weights that come with the package, before they are loaded.
+    """Configuration of weights that come with a package, without loading them.
 
     Args:
-        name: ``"arch.tag"``, or an architecture, whose first tag is meant.
+        name: ``"arch.tag"``, or an architecture, which selects its first tag.
 
     Returns:
         ``architecture``, ``tag``, ``num_classes``, ``label_names``, ``input_size``, ``mean``, ``std``,
@@ -63,7 +63,7 @@ def get_pretrained_cfg(name: str) -> dict[str, Any]:
         ``size`` (bytes), ``metrics``.
 
     Raises:
-        ValueError: There are no such weights.
+        ValueError: No such weights exist.
     """
     weights = shipped_weights(name)
     config, processor = weights.config, weights.config["processor"]

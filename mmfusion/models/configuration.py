@@ -1,4 +1,4 @@
-"""A model's keywords: a dict that the Trainer of transformers reads like one of its own configurations."""
+"""A model's keywords: a dict that transformers' Trainer accepts as a configuration."""
 
 import json
 from typing import Any, ClassVar
@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 class FusionConfig(dict[str, Any]):
     """The keywords that rebuild a model: ``FusionModel(**config)``.
 
-    The Trainer and its trackers set and read attributes, which are no keywords, and call the two methods.
+    The Trainer and its experiment trackers also set and read attributes, which do not become keywords, and call the two
+    methods.
 
     Attributes:
-        keys_to_ignore_at_inference: Fields of a ``FusionOutput`` that the Trainer's evaluation does not gather.
+        keys_to_ignore_at_inference: Fields of a ``FusionOutput`` that the Trainer does not gather during evaluation.
     """
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
@@ -22,5 +23,5 @@ class FusionConfig(dict[str, Any]):
         return dict(self)
 
     def to_json_string(self, use_diff: bool = True) -> str:
-        """The keywords as JSON; ``use_diff`` is an argument of transformers' method, and changes nothing here."""
+        """The keywords as JSON; ``use_diff`` exists for compatibility with transformers and has no effect."""
         return json.dumps(self, indent=2)

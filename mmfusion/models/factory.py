@@ -20,7 +20,7 @@ from mmfusion.models.parts import EncoderWeights, count_towers, occupied_sides
 from mmfusion.models.saved import load_model, refuse_keywords
 from mmfusion.towers.bags import FEATURES
 
-#: parts that can be swapped, and the keywords that belong to the part. (Another encoder is the same tower.)
+#: parts that can be swapped, and the keywords that belong to the part. (Changing the encoder does not swap the tower.)
 SWAPPABLE = {
     "image_tower": ("image_args", "stem", "aggregator", "aggregator_args"),
     "aggregator": ("aggregator_args",),
@@ -49,17 +49,17 @@ def configured(overrides: Mapping[str, Any], architecture: Mapping[str, Any]) ->
     """Merge the caller's overrides with the keywords of an architecture.
 
     Swapping a part drops the architecture's keywords for the old part; keywords for an unchanged part are merged over
-    the architecture's. Removing the only tower of a side (``text_encoder=None`` without columns) removes fusion block
-    and auxiliary heads too.
+    the architecture's. Removing the only tower of a side (``text_encoder=None`` without columns) also removes the
+    fusion block and the auxiliary heads.
 
     Raises:
-        TypeError: An override is no keyword of a model.
+        TypeError: An override is not a keyword of a model.
     """
     known = [*model_keywords(), "num_classes", "encoder_weights"]
     refuse_keywords(overrides, known)
     config = dict(architecture)
     if overrides.get("image_encoder") == FEATURES:
-        overrides = {"image_tower": "bags", **overrides}  # what the architecture's own tower was told does not go
+        overrides = {"image_tower": "bags", **overrides}  # the keywords of the replaced tower do not apply
     for part, args in SWAPPABLE.items():
         if part in overrides and overrides[part] != architecture.get(part):
             for name in args:
@@ -87,13 +87,13 @@ def resolve_config(name: str, **overrides: Any) -> dict[str, Any]:
 
     Raises:
         ValueError: Unknown name.
-        TypeError: A keyword that models do not take.
+        TypeError: An unknown keyword.
     """
     entrypoint: Any = registry.get("model", name)
     defaults = {p.name: p.default for p in inspect.signature(FusionModel).parameters.values()}
     if hasattr(entrypoint, "keywords"):
         return defaults | configured(overrides, entrypoint.keywords)
-    with torch.device("meta"):  # an entry point of a user's own says what it makes by making it
+    with torch.device("meta"):  # the keywords of a user's own entry point are known only after building the model
         return defaults | entrypoint(**overrides).config
 
 
@@ -116,11 +116,11 @@ def create_model(
         num_classes: C; None uses the architecture's or the saved model's. A saved model with another number gets a new
             head, and a warning says so.
         encoder_weights: ``"default"`` initializes the towers with ImageNet and language-model weights; a dict selects
-            modalities (``{"image": "default"}``). Only this, or a hub id, uses the network.
-        processor: :class:`mmfusion.data.Processor` that the model has to match: a built-in text encoder without weights
-            gets its vocabulary, a table tower its columns, and ``num_classes`` is the number of its labels. Explicit
-            arguments take precedence; a mismatch is an error.
-        allow_edited: Accept the folder of a saved model that was edited by hand, with a warning; None refuses it.
+            modalities (``{"image": "default"}``). Only this argument and Hub ids use the network.
+        processor: :class:`mmfusion.data.Processor` that the model has to match: it sets the vocabulary of a built-in
+            text encoder without weights, the columns of a table tower, and ``num_classes``. Explicit arguments take
+            precedence; a mismatch is an error.
+        allow_edited: Accept a saved model whose files were edited by hand, with a warning; None raises an error.
         overrides: Parts by name (``fusion="gated"``) or a part's keywords as a dict
             (``fusion_args={"num_layers": 2}``).
 

@@ -17,8 +17,8 @@ def fitted(config: Mapping[str, Any], overrides: Mapping[str, Any], processor: A
 
     Args:
         config: All keywords of the model, without the processor.
-        overrides: Those that the caller gave.
-        processor: The :class:`mmfusion.data.Processor` that makes the model's inputs.
+        overrides: Keywords given by the caller.
+        processor: The :class:`mmfusion.data.Processor` that prepares the model's inputs.
     """
     overrides, found = dict(overrides), {}
     encoder = config["text_encoder"]
@@ -61,65 +61,72 @@ def describe_inputs(model: Any, processor: Any) -> None:
 
 
 def check_task(model: Any, processor: Any) -> None:
-    """Refuse a processor whose labels are another task's than the model's outputs."""
+    """Raise ValueError unless model and processor have the same task."""
     own = task_of(model).name
     if processor.task != own:
-        raise ValueError(f"The model has the task {own!r}, the processor {processor.task!r}; make both of one task.")
+        raise ValueError(f"The model has the task {own!r}, but the processor {processor.task!r}; use the same task.")
 
 
 def check_answers(model: Any, processor: Any, where: object) -> None:
-    """Refuse a saved model and its processor where task or number of labels differ; ``where`` they lie is told."""
+    """Raise ValueError if a saved model and its processor differ in task or number of labels.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        where: Folder of both, for the message.
+    """
     check_task(model, processor)
     if len(processor.labels) != model.num_classes:
         counts = f"the model has {model.num_classes} classes, the processor {len(processor.labels)} labels"
-        raise ValueError(f"{where}: {counts}; save them again, together.")
+        raise ValueError(f"{where}: {counts}; save both again, together.")
 
 
 def check_fit(model: Any, processor: Any) -> None:
     """Check that a processor's inputs and class names match the model.
 
     Raises:
-        ValueError: The processor makes no inputs for a tower, its tokenizer has word pieces that the text encoder does
-            not know, or the numbers of columns or of classes differ.
+        ValueError: The processor prepares no inputs for a tower, its tokenizer has word pieces outside the text
+            encoder's vocabulary, or the numbers of columns or of classes differ.
     """
     if hasattr(model, "check_processor"):  # an exported model, which has inputs and no towers
         model.check_processor(processor)
         return
     tower, tokenizer = model.text_tower, processor.tokenizer
     if tower is not None and tokenizer is None:
-        raise ValueError("The model reads text, and the processor has no tokenizer; give it one (mmfusion.data).")
+        raise ValueError("The model reads text, but the processor has no tokenizer; give it one (mmfusion.data).")
     if "pixel_values" in getattr(model.image_tower, "inputs", ()) and processor.image_size is None:
-        raise ValueError("The model reads images, and the processor has no image_size; give it one.")
+        raise ValueError("The model reads images, but the processor has no image_size; give it one.")
     if tower is not None and tokenizer is not None:
         check_vocabulary(tokenizer, getattr(tower, "vocab_size", 1 << 62))
     if model.image_layout == "bags" and model.image_tower.dim != processor.bag_dim:
-        widths = f"The model reads vectors {model.image_tower.dim} wide, the processor makes them {processor.bag_dim}"
+        widths = f"The model reads vectors of width {model.image_tower.dim}, the processor returns {processor.bag_dim}"
         raise ValueError(f"{widths}; set bag_dim.")
     _check_columns(model, processor.table)
     check_task(model, processor)
     if processor.labels and model.num_classes not in (0, len(processor.labels)):
         names = ", ".join(processor.labels)
-        raise ValueError(f"The model has {model.num_classes} classes, the processor {len(processor.labels)}: {names}.")
+        counts = f"The model has {model.num_classes} classes, but the processor {len(processor.labels)}"
+        raise ValueError(f"{counts}: {names}.")
 
 
 def check_vocabulary(tokenizer: Any, known: int) -> None:
-    """Raise ValueError where a tokenizer has word pieces that the text encoder does not know."""
+    """Raise ValueError if a tokenizer has more word pieces than the text encoder."""
     pieces = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
     if pieces > known:
-        how = "create_model(..., processor=processor) makes a model that fits"
-        raise ValueError(f"The tokenizer has {pieces} word pieces, the model's text encoder knows {known}; {how}.")
+        how = "create_model(..., processor=processor) builds a matching model"
+        raise ValueError(f"The tokenizer has {pieces} word pieces, but the model's text encoder {known}; {how}.")
 
 
 def _check_columns(model: Any, table: Any) -> None:
     if "table" not in model.towers:
         return
     if table is None:
-        raise ValueError("The model reads columns, and the processor has none; give it table=TableColumns.fit(...).")
+        raise ValueError("The model reads columns, but the processor has none; give it table=TableColumns.fit(...).")
     args, own = model.config.get("table_args") or {}, table.table_args()
     counts = [(each.get("numeric", 0), len(each.get("categories") or [])) for each in (args, own)]
     if counts[0] != counts[1]:
         (numeric, categorical), (given, others) = counts
         raise ValueError(
-            f"The model reads {numeric} numeric and {categorical} categorical columns, the processor gives {given} and "
-            f"{others}; create_model(..., processor=processor) makes a model that fits."
+            f"The model reads {numeric} numeric and {categorical} categorical columns, but the processor has {given} "
+            f"and {others}; create_model(..., processor=processor) builds a matching model."
         )

@@ -1,4 +1,4 @@
-"""Freezing of encoders, their first stages or their BatchNorm, permanently or for some epochs."""
+"""Freezing of encoders, of their first stages or of their BatchNorm, permanently or for some epochs."""
 
 from __future__ import annotations
 
@@ -42,26 +42,27 @@ class Freezable(nn.Module):
         return [tower for tower in self.towers.values() if not tower.from_scratch]
 
     def freeze_encoders(self, **modalities: bool) -> None:
-        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) also after ``.train()``.
+        """Freeze the encoders: no gradients, and evaluation mode (BatchNorm, dropout) even after ``.train()``.
 
         Args:
-            modalities: ``image=False`` leaves that one trainable, ``table=True`` freezes that one; by default all are
-                frozen that may start from pretrained weights (:attr:`mmfusion.towers.Tower.from_scratch` is False).
+            modalities: Modality -> whether to freeze its encoder. By default those that can start from pretrained
+                weights are frozen (:attr:`mmfusion.towers.Tower.from_scratch` is False).
         """
         self._check_modalities(modalities)
         chosen = {m: tower for m, tower in self.towers.items() if modalities.get(m, not tower.from_scratch)}
         self._freeze([tower.backbone for tower in chosen.values()])
 
     def freeze_stages(self, count: int) -> None:
-        """Freeze the stem and the first stages of the image backbones, as :meth:`freeze_encoders` does all of them.
+        """Freeze the stem and the first stages of the image backbones, as in :meth:`freeze_encoders`.
 
-        These stages take no part in the backward pass.
+        The backward pass stops before these stages.
 
         Args:
-            count: Number of stages (blocks of a transformer) after the stem, fewer than there are; 0 freezes the stem.
+            count: Number of stages (blocks of a transformer) after the stem, less than their total; 0 freezes only the
+                stem.
 
         Raises:
-            ValueError: No image backbone of timm, or one without so many stages.
+            ValueError: There is no timm image backbone, or it has too few stages.
         """
         backbones = getattr(self.image_tower, "backbones", [])
         if not backbones:
@@ -72,7 +73,7 @@ class Freezable(nn.Module):
             raise ValueError(f"Of {self.config['image_encoder']!r} {count} stages cannot be frozen: {error}") from None
 
     def freeze_norm(self) -> None:
-        """Freeze every BatchNorm of the encoders: weights and running statistics stay, also after ``.train()``."""
+        """Freeze every BatchNorm of the encoders: weights and running statistics stay, even after ``.train()``."""
         backbones = [tower.backbone for tower in self.encoders]
         self._freeze([module for each in backbones for module in each.modules() if isinstance(module, _BatchNorm)])
 
@@ -82,10 +83,10 @@ class Freezable(nn.Module):
         self.frozen += [part.eval() for part in parts if isinstance(part, nn.Module) and part not in self.frozen]
 
     def unfreeze_encoders(self, **modalities: bool) -> None:
-        """Undo all freezing of the encoders: gradients again, and the model's own mode.
+        """Undo all freezing of the encoders: they get gradients again and follow the model's mode.
 
         Args:
-            modalities: ``image=False`` leaves that one as it is; all are made trainable by default.
+            modalities: Modality -> whether to unfreeze its encoder; all by default.
         """
         self._check_modalities(modalities)
         for backbone in (tower.backbone for m, tower in self.towers.items() if modalities.get(m, True)):

@@ -41,34 +41,34 @@ class FusionModel(Freezable):
         aggregator: Name of the aggregator of an image tower that has one; None uses the tower's own.
         aggregator_args: Keywords of the aggregator.
         text_encoder: Built-in name, transformers id or folder, or None.
-        text_tower: Kind of text tower.
+        text_tower: Name of the text tower (``mmfusion.list_components("text_tower")``).
         text_args: Keywords of the text tower.
-        table_encoder: Table tower (``mmfusion.list_components("table_tower")``), or None. ``config`` has it and its
-            keywords only if it is not None.
+        table_encoder: Table tower (``mmfusion.list_components("table_tower")``), or None. ``config`` contains it and
+            its keywords only if it is not None.
         table_args: Keywords of the table tower: ``numeric``, the number of numeric columns, ``categories``, the number
             of values of each categorical column, and the tower's own.
-        fusion: Name of the fusion block; None for towers of one side only. One side is the image, the other (clinical)
-            side text, columns or both.
+        fusion: Name of the fusion block; None if all towers are on one side. The image is one side; text and columns
+            form the other (clinical) side.
         fusion_args: Keywords of the fusion block.
         dim: Shared width that the fusion block projects to; None leaves it to the block.
         head: Name of the head.
         head_args: Keywords of the head.
-        aux_heads: Add a head for each side, which the ``mp`` loss needs; ``text_logits`` are the clinical side's.
-        aux_hidden: Hidden width of those heads.
+        aux_heads: Add a head for each side, as the ``mp`` loss needs; ``text_logits`` are those of the clinical side.
+        aux_hidden: Hidden width of the auxiliary heads.
         modality_dropout: Probability that a training sample loses one of its modalities, in [0, 1).
         towers: Towers of further modalities: registered name -> keywords.
         task: Task (``mmfusion.list_components("task")``); ``num_classes`` is its number of classes, labels, grades or
-            targets. ``config`` has it only if it is not ``multiclass``.
+            targets. ``config`` contains it only if it is not ``multiclass``.
         task_args: ``form``, the meaning of the outputs (``corn`` or ``cumulative`` of ``ordinal``); None uses the
             task's default.
         encoder_weights: ``default`` initializes the towers with pretrained weights; or a dict, modality -> ``default``
             or None. Not part of ``config``.
 
     Attributes:
-        config: The arguments, tower configurations inlined.
-        task: :class:`~mmfusion.task.Task` that its outputs answer.
-        towers: modality -> tower; each is also an attribute, ``image_tower`` (None where there is none), and so is the
-            learned token for samples without the modality, ``image_missing``.
+        config: The arguments, with the towers' configurations inlined.
+        task: The :class:`~mmfusion.task.Task` of the outputs.
+        towers: modality -> tower. Each is also an attribute, such as ``image_tower`` (None if there is none), and so is
+            the learned token for samples without the modality, such as ``image_missing``.
         num_features: Width of what the head classifies.
         pretrained_cfg: Input size, normalization and origin, as in timm.
         frozen: Modules that :meth:`freeze_encoders`, :meth:`freeze_stages` and :meth:`freeze_norm` froze.
@@ -77,10 +77,10 @@ class FusionModel(Freezable):
 
     Raises:
         ValueError: Incompatible parts, an unknown name, or a value out of range.
-        TypeError: A keyword that the chosen part does not take, or a part that lacks what it has to declare.
+        TypeError: A keyword that the chosen part does not accept, or a part without a required attribute.
     """
 
-    #: to transformers' Trainer: the loss is the mean over the batch, and takes no further arguments.
+    #: for transformers' Trainer: the loss is the mean over the batch and takes no further arguments.
     accepts_loss_kwargs = False
 
     image_tower: Any
@@ -169,12 +169,12 @@ class FusionModel(Freezable):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the floating-point weights."""
+        """Data type of the floating-point weights."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     @property
@@ -192,7 +192,7 @@ class FusionModel(Freezable):
 
     @property
     def image_layout(self) -> str | None:
-        """What a sample's image is: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
+        """Layout of a sample's image: ``image``, ``slices``, ``views`` or ``bags``; None without an image tower."""
         return None if self.image_tower is None else self.image_tower.layout
 
     def get_classifier(self) -> nn.Module:
@@ -200,11 +200,11 @@ class FusionModel(Freezable):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head (and the auxiliary heads) by new ones, with the model's mode, device and dtype.
+        """Replace the head and the auxiliary heads with new ones, in the model's mode and on its device and dtype.
 
         Args:
             num_classes: C; 0 removes the heads.
-            global_pool: Argument of timm's method; must be None, because the towers pool.
+            global_pool: Argument of timm's method; must be None, because the towers do the pooling.
 
         Raises:
             TypeError: ``global_pool`` is not None.
@@ -237,7 +237,7 @@ class FusionModel(Freezable):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile in place, like ``nn.Module.compile``.
 
-        Compiled code ignores hooks that are registered later, so ``pooled_keeper``, which records the pooled features
+        Compiled code ignores hooks registered later, so the hook ``pooled_keeper``, which records the pooled features
         of a batch, is registered here.
         """
         if not hasattr(self, "pooled_keeper"):
@@ -250,18 +250,18 @@ class FusionModel(Freezable):
         return self.fuse(self.tower_features(*args, **inputs))
 
     def tower_features(self, *args: Any, **inputs: Any) -> dict[str, Features]:
-        """modality -> features, its learned token where a sample lacks it; arguments as in :meth:`forward`."""
+        """Features by modality, with the learned token where a sample lacks it; arguments as in :meth:`forward`."""
         inputs |= dict(zip(STANDARD_INPUTS[: len(args)], args, strict=True))
         parts.check_inputs(inputs, self.towers, STANDARD_INPUTS)
         tokens = {m: getattr(self, f"{m}_missing") for m in self.modalities}
         return observe(self.towers, tokens, inputs, training=self.training, dropout=self.modality_dropout)
 
     def fuse(self, features: Mapping[str, Features]) -> Fused:
-        """What :meth:`tower_features` returned -> what the head classifies."""
+        """Result of :meth:`tower_features` -> input of the head."""
         return parts.fuse(self.fusion, self.config["fusion"], self.sides(features))
 
     def forward_head(self, fused: Fused, pre_logits: bool = False) -> Tensor:
-        """``Fused`` -> logits (B, C), or what is classified (B, num_features)."""
+        """``Fused`` -> logits (B, C), or with ``pre_logits`` the fused features (B, num_features)."""
         if pre_logits or self.num_classes == 0:
             return fused.pooled
         logits = self._answered(self.head(fused)).logits
@@ -269,7 +269,7 @@ class FusionModel(Freezable):
         return logits
 
     def _answered(self, output: FusionOutput) -> FusionOutput:
-        """A head's output with the fields of the task."""
+        """A head's output, with the fields that the task adds."""
         if self.link is not None:
             output.logits = self.link(output.logits)
         return self.task.shaped(output)
@@ -295,7 +295,7 @@ class FusionModel(Freezable):
     ) -> FusionOutput:
         """Classify a batch.
 
-        Named inputs are ignored by a model without a tower for them.
+        A model without a tower for one of the named inputs ignores it.
 
         Args:
             pixel_values: (B, 3, H, W) normalized, (B, S, 3, H, W) slices or (B, V, 3, H, W) views; None when no sample
@@ -304,25 +304,26 @@ class FusionModel(Freezable):
             attention_mask: (B, L), 1 = real token; None means all are. A row of zeros is a sample without text.
             image_present: (B,) bool, False = this sample has no image.
             text_present: (B,) bool, False = this sample has no text.
-            slice_mask: (B, S) bool, True = this slice is present; None means all are. A row without any is a sample
-                without an image.
-            view_mask: (B, V) bool, likewise.
-            roi_values: (B, 3, h, w) normalized region of interest; None leaves it to the tower.
-            image_features: What ``image_tower.encode`` returned, computed before (with frozen encoders), in place of
-                the image's inputs but ``image_present``.
-            text_features: Likewise, of the text tower.
+            slice_mask: (B, S) bool, True = this slice is present; None means all are. A row without any True is a
+                sample without an image.
+            view_mask: (B, V) bool, True = this view is present; None means all are.
+            roi_values: (B, 3, h, w) normalized region of interest; None uses the tower's default.
+            image_features: Result of ``image_tower.encode``, computed in advance (with frozen encoders); replaces all
+                image inputs except ``image_present``.
+            text_features: Result of ``text_tower.encode``; replaces all text inputs except ``text_present``.
             numeric_values: (B, C) numeric columns in the user's units, NaN = missing cell; None when no sample has
                 columns, or the model has no numeric ones.
-            category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None likewise.
-            table_present: (B,) bool, False = this sample has no columns. A row without any known cell has none either.
-            table_features: As ``image_features``, of the table tower.
+            category_ids: (B, K) int64, 0 = missing cell, 1 = value not seen in training; None when no sample has
+                columns, or the model has no categorical ones.
+            table_present: (B,) bool, False = this sample has no columns. So does a row whose cells are all missing.
+            table_features: Result of ``table_tower.encode``; replaces all table inputs except ``table_present``.
             labels: (B,) int64 classes; if given, ``loss`` is filled. No other output depends on them. For other tasks
                 as the processor returns them: (B, C) labels, NaN for unknown, or (B, targets) numbers.
-            further: Inputs of further towers, and ``<modality>_present`` and ``<modality>_features`` of theirs.
+            further: Inputs of further towers, and their ``<modality>_present`` and ``<modality>_features``.
 
         Raises:
-            ValueError: No modality that the model has was given, shapes that do not fit, or labels for a model without
-                classes.
+            ValueError: None of the model's modalities was given, shapes do not match, or labels were given to a model
+                without classes.
             TypeError: A further input that no tower reads.
         """
         # fmt: off
@@ -353,7 +354,7 @@ class FusionModel(Freezable):
         )
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that are not decayed: those that a module names in ``no_weight_decay()``, as in timm."""
+        """Names of parameters without weight decay: those that a module lists in ``no_weight_decay()``, as in timm."""
         return undecayed(self)
 
     def param_groups(
@@ -361,16 +362,16 @@ class FusionModel(Freezable):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: encoders at ``lr * encoder_lr_scale``, the rest at ``lr``.
 
-        A tower that is always trained from scratch, such as one of columns, belongs to the rest.
-        Parameters of one dimension (biases, norms, the tokens of missing modalities) are not decayed, nor are those of
-        :meth:`no_weight_decay`: position embeddings of transformers, and the dynamics of a state space.
+        Towers that are always trained from scratch, such as those for columns, belong to the rest.
+        Parameters of one dimension (biases, norms, the tokens of missing modalities) and those of
+        :meth:`no_weight_decay` (position embeddings, state-space dynamics) have no weight decay.
 
         Args:
             lr: Learning rate of everything but the encoders.
-            weight_decay: Of weights.
+            weight_decay: Weight decay of parameters that have one.
             encoder_lr_scale: Learning rate of the encoders' last layers, as a share of ``lr``.
-            layer_decay: Factor from each layer of an encoder to the one below it (BEiT; Bao et al. 2022), layers as
-                timm counts them.
+            layer_decay: Factor on the learning rate from each layer of an encoder to the layer below it (BEiT; Bao et
+                al. 2022), with timm's layers.
         """
         rates = {"lr": lr, "weight_decay": weight_decay, "encoder_lr_scale": encoder_lr_scale}
         return grouped(self, self.encoders, **rates, layer_decay=layer_decay)
@@ -390,5 +391,5 @@ def model_keywords() -> list[str]:
     return [name for name in keywords(FusionModel) if name not in ("num_classes", "encoder_weights")]
 
 
-#: inputs of :meth:`FusionModel.forward` that towers read, in their order.
+#: inputs of :meth:`FusionModel.forward` that towers read, in order.
 STANDARD_INPUTS = tuple(inspect.signature(FusionModel.forward).parameters)[1 : -len(("labels", "further"))]

@@ -5,7 +5,7 @@ from typing import Any
 from mmfusion.models.architecture import LITE0, RESNET50, arch
 
 GLOBAL_LOCAL: dict[str, Any] = {"image_tower": "global_local", "fusion": "concat"}
-# the head weighs the streams, so the tower leaves them alike
+# the head weights the streams, so the tower does not
 BOTH: dict[str, Any] = {"image_args": {"combine": "mean"}, "head": "dual_expert", "head_args": {"gate": "both"}}
 DUAL_EXPERT = GLOBAL_LOCAL | BOTH
 LESION_CONTEXT = GLOBAL_LOCAL | {"image_args": {"combine": "gated"}, "head": "moe"}
@@ -18,7 +18,7 @@ for name, keywords, resnet50, lite0 in (
     ),
     (
         *("dual_expert", DUAL_EXPERT),
-        "A lesion expert and a context expert on ResNet-50 and BERT-base, weighed by a learned and an entropy gate.",
+        "A lesion expert and a context expert on ResNet-50 and BERT-base, weighted by a learned and an entropy gate.",
         "Lesion and context experts on EfficientNet-Lite0 and a two-layer BERT.",
     ),
     (

@@ -10,9 +10,9 @@ arch(
     "mibf_resnet50",
     """MIBF-Net with the published network: ResNet-50 and BERT-base, pooled IBFA of width 768.
 
-    Image weights, normalization, augmentation and optimizer are those of mmfusion; so is the loss ``mp``, whose weights
-    0.3 and 0.6 the published code puts on the opposite streams. docs/parts/mibf.md lists every difference, and
-    examples/mibf_published.yaml trains as published as far as possible.
+    Image weights, normalization, augmentation and optimizer are those of mmfusion. So is the loss ``mp``: the published
+    code assigns its weights 0.3 and 0.6 to the opposite streams. docs/parts/mibf.md lists every difference, and
+    examples/mibf_published.yaml follows the published training as closely as possible.
     """,
     RESNET50 | PUBLISHED,
     dim=768,
@@ -32,7 +32,7 @@ arch(
 SMALL = "MIBF-Net on EfficientNet-Lite0 and a two-layer BERT: trains on a laptop CPU."
 arch("mibf_lite0", SMALL, LITE0, PUBLISHED, dim=256, aux_hidden=128)
 
-# The published block tends to read one side only; docs/parts/mibf.md has the measurements.
+# The published block tends to collapse to one side; docs/parts/mibf.md has the measurements.
 BOTH_SIDES: dict[str, Any] = PUBLISHED | {
     "text_args": {"pooling": "mean"},
     "fusion_args": {"residual": True, "auxiliary": "own", "max_logit": 4},
@@ -42,7 +42,7 @@ arch(
     "mibf_v2_resnet50",
     """``mibf_resnet50`` whose fusion reads both sides: residual, bounded attention, auxiliary heads of one side each.
 
-    Text tokens are averaged; the loss ``mp`` compares what the picture and the text say alone.
+    Text tokens are averaged; the loss ``mp`` compares the predictions from the image alone and the text alone.
     """,
     RESNET50 | BOTH_SIDES,
     dim=768,

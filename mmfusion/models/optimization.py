@@ -9,18 +9,20 @@ from mmfusion.towers.base import Tower
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters that some module below the model names, relative to itself, in ``no_weight_decay()``."""
+    """Names of the parameters that a submodule lists, relative to itself, in ``no_weight_decay()``."""
     found: set[int] = set()
     for module in model.modules():
         hook: Any = getattr(module, "no_weight_decay", None)
         if hook is not None and module is not model:
             own = dict(module.named_parameters())
-            found |= {id(own[name]) for name in hook() if name in own}  # a backbone may name what its variant lacks
+            found |= {
+                id(own[name]) for name in hook() if name in own
+            }  # a backbone may list parameters that this variant lacks
     return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
 def steps_from_the_top(towers: Iterable[Tower]) -> dict[int, int]:
-    """For each parameter of the backbones, by its id, how many layers lie above its own."""
+    """Number of layers above each backbone parameter, by the parameter's id."""
     above: dict[int, int] = {}
     for tower in towers:
         numbers = tower.layer_numbers()
@@ -38,7 +40,7 @@ def grouped(
     encoder_lr_scale: float,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Parameter groups of a model, those of its encoders apart; see :meth:`mmfusion.FusionModel.param_groups`."""
+    """Parameter groups of a model, with separate ones for encoders; see :meth:`mmfusion.FusionModel.param_groups`."""
     kept = undecayed(model)
     above = dict.fromkeys((id(p) for tower in towers for p in tower.backbone.parameters()), 0)
     if layer_decay != 1:

@@ -17,10 +17,10 @@ from mmfusion.towers.text import build_config
 
 T = TypeVar("T")
 
-#: ``default`` or None for all towers, or for each modality.
+#: ``default`` or None, for all towers or by modality.
 EncoderWeights = str | Mapping[str, str | None] | None
 
-#: keywords of a model that hold keywords.
+#: keywords of a model whose values are dicts of keywords.
 NESTED = ("image_args", "text_args", "table_args", "fusion_args", "head_args", "towers", "task_args")
 
 
@@ -39,10 +39,10 @@ def count_towers(config: Mapping[str, Any]) -> int:
 
 
 def settle_features(config: dict[str, Any]) -> None:
-    """Put the tower of bags where ``image_encoder`` is ``features``: vectors computed before, no pictures.
+    """Select the image tower ``bags`` if ``image_encoder`` is ``features`` (precomputed vectors instead of images).
 
     Raises:
-        ValueError: Another image tower was named, or the tower of bags with another encoder.
+        ValueError: ``image_encoder`` is ``features`` and another image tower was chosen.
     """
     encoder, tower = config["image_encoder"], config["image_tower"]
     if encoder == FEATURES and tower == "single":
@@ -55,7 +55,7 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
     """Check that the keywords of a model are compatible.
 
     Raises:
-        ValueError: Parts that do not go together, or a value out of range.
+        ValueError: Incompatible parts, or a value out of range.
         TypeError: Keywords for a part that the model does not have.
     """
     image, text, fusion, towers = (config[name] for name in ("image_encoder", "text_encoder", "fusion", "towers"))
@@ -71,12 +71,12 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
     faults = {
         "A model needs an image_encoder, a text_encoder or a table_encoder.": not sides,
         f"fusion={fusion!r} with image_encoder={image!r} and text_encoder={text!r}{further}: "
-        "a fusion block needs both sides, and both sides need one.": (fusion is None) == (len(sides) == 2),
+        "a fusion block needs both sides, and two sides need a fusion block.": (fusion is None) == (len(sides) == 2),
         f"modality_dropout={dropout} is not in [0, 1).": not 0 <= dropout < 1,
-        "aux_heads=True needs an image side and a clinical side (text or columns); a model of one side has no other.": (
+        "aux_heads=True needs an image side and a clinical side (text or columns); this model has only one.": (
             config["aux_heads"] and fusion is None
         ),
-        f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower; there is none.": (
+        f"stem={stem!r} and aggregator={aggregator!r} are parts of an image tower, but there is none.": (
             image is None and (stem or aggregator or config["aggregator_args"])
         ),
     }
@@ -84,18 +84,21 @@ def check_combination(config: dict[str, Any], encoder_weights: EncoderWeights) -
         if found:
             raise ValueError(fault)
     for name in absent:
-        raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have.")
+        raise TypeError(f"{name}={config[name]!r} is for a part that this model does not have; remove it.")
     if isinstance(encoder_weights, Mapping):
         known = ["image", "text", "table", *towers]
         for name in encoder_weights:
             if name not in known:
-                raise ValueError(f"encoder_weights names the modality {name!r}; {did_you_mean(name, known)}")
+                raise ValueError(f"encoder_weights has the unknown modality {name!r}; {did_you_mean(name, known)}")
     for weights in encoder_weights.values() if isinstance(encoder_weights, Mapping) else [encoder_weights]:
         check_choice("encoder_weights", weights, (None, "default"))
 
 
 def check_stem(config: dict[str, Any]) -> None:
-    """Refuse a stem or an aggregator that the image tower does not take, also where it hands keywords on to timm."""
+    """Raise TypeError for a stem or an aggregator that the image tower does not accept.
+
+    Towers that pass unknown keywords on to timm are checked, too.
+    """
     if config["image_encoder"] is None:
         return
     taken = registry.keywords(registry.get("image_tower", config["image_tower"]))
@@ -107,7 +110,7 @@ def check_stem(config: dict[str, Any]) -> None:
 def check_parts(config: Mapping[str, Any]) -> None:
     """Check names of parts and their keywords, without reading weights.
 
-    A quick check for a list of models to be built later; building a model checks the same.
+    A quick check before many models are built; building a model makes the same checks.
 
     Args:
         config: All keywords of a ``FusionModel``.
@@ -124,7 +127,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
         args = holder[key]
         _check_keywords(kind, name, args)
         if not encoder or not registry.get(kind, name).__module__.startswith("mmfusion."):
-            continue  # a tower of a user's own knows its encoders itself
+            continue  # a user's own tower checks its encoder itself
         if modality == "image":
             if args.get("config") is None and encoder[0] != FEATURES:
                 check_image_encoder(encoder[0])
@@ -147,11 +150,11 @@ def _check_keywords(kind: str, name: str, keywords: Mapping[str, Any]) -> None:
 def build_towers(config: dict[str, Any], encoder_weights: EncoderWeights) -> Iterator[Tower]:
     """The towers of a model: image, text, table, and further ones in the order of ``config["towers"]``.
 
-    Each tower's keywords in ``config`` are replaced by those that rebuild it anywhere.
+    Each tower's keywords in ``config`` are replaced by those that rebuild it on any machine.
 
     Raises:
         ValueError: An unknown part, or two towers for one modality.
-        TypeError: A keyword that a tower does not take, or a tower that lacks what it has to declare.
+        TypeError: A keyword that a tower does not accept, or a tower without a required attribute.
     """
     fusion, levels = config["fusion"], 0
     if fusion is not None and getattr(registry.get("fusion", fusion), "reads_levels", False):
@@ -160,7 +163,7 @@ def build_towers(config: dict[str, Any], encoder_weights: EncoderWeights) -> Ite
     taken: set[str] = set()
     levelled: set[Side] = set()
     for kind, name, modality, holder, key, *encoder in _named_towers(config):
-        # the levels of a side are those of its first tower: those of another would train nothing
+        # only the first tower of a side provides levels; those of another would never be used
         side = getattr(registry.get(kind, name), "side", STANDARD[modality][0] if modality in STANDARD else None)
         wanted = 0 if side in levelled else levels
         shared = ("stem", "aggregator", "aggregator_args") if modality == "image" and encoder else ()
@@ -176,7 +179,7 @@ def build_towers(config: dict[str, Any], encoder_weights: EncoderWeights) -> Ite
 
 
 def _named_towers(config: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """Kind, name, modality, the dict and key that hold the keywords, and the encoder where it takes one."""
+    """Kind, name, modality, the dict and key that hold the keywords, and the encoder if the tower takes one."""
     for modality in ("image", "text"):
         if (encoder := config[f"{modality}_encoder"]) is not None:
             kind = f"{modality}_tower"
@@ -196,8 +199,8 @@ def _tower(
 ) -> Tower:
     weights = weights_of(weights, modality)
     taken = registry.keywords(registry.get(kind, name))
-    # a further tower has no levels unless it says so, and it and one of columns have no pretrained weights; the others
-    # refuse what they cannot give
+    # further towers have no levels unless they declare them; they and table towers have no pretrained weights. The
+    # other towers raise an error for what they do not support
     lenient = kind == "tower"
     options: dict[str, Any] = {}
     if "weights" in taken or (weights is not None and kind not in ("tower", "table_tower")):
@@ -212,12 +215,12 @@ def _tower(
 
 
 def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths) -> nn.Module:
-    """Build the fusion block for the widths of both sides; ``num_features`` is set if it has none.
+    """Build the fusion block for the widths of both sides; ``num_features`` is set if the block does not define it.
 
-    So is ``side_dims`` for auxiliary heads, the only ones that read it.
+    With auxiliary heads, ``side_dims`` is set in the same way.
 
     Raises:
-        TypeError: The block is no module, or has no ``forward``.
+        TypeError: The block is not a module, or has no ``forward``.
     """
     name, dim = config["fusion"], config["dim"]
     taken = registry.keywords(registry.get("fusion", name))
@@ -236,10 +239,10 @@ def build_fusion(config: dict[str, Any], image: SideWidths, clinical: SideWidths
 def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | None, image: SideWidths) -> nn.Module:
     """Build the head; widths of tokens and streams are passed if it accepts them and the model has any.
 
-    With no classes it is the identity.
+    Without classes the head is the identity.
 
     Raises:
-        TypeError: The head is no module, or has no ``forward``.
+        TypeError: The head is not a module, or has no ``forward``.
     """
     if config["num_classes"] == 0:
         return nn.Identity()
@@ -251,7 +254,7 @@ def build_head(config: dict[str, Any], in_features: int, fusion: nn.Module | Non
 
 
 def build_aux_heads(config: dict[str, Any], fusion: Any) -> nn.ModuleDict | None:
-    """A head for each side, ``image`` and ``text``; None where the model has none."""
+    """A head for each side, ``image`` and ``text``; None if the model has no auxiliary heads."""
     if config["num_classes"] == 0 or not config["aux_heads"]:
         return None
     own = {"num_classes": config["num_classes"], "hidden_features": config["aux_hidden"], "dropout": 0.0}
@@ -270,7 +273,7 @@ def _module(kind: str, name: str, forward: str, keywords: dict[str, Any]) -> Any
 
 
 def check_inputs(inputs: dict[str, Any], towers: Mapping[str, Tower], ignored: Sequence[str]) -> None:
-    """Raise TypeError, with the nearest names, for an input that no tower reads and that is not among those ignored."""
+    """Raise TypeError, with the nearest names, for an input that no tower reads, except those in ``ignored``."""
     if isinstance(inputs.get("pixel_values"), Mapping):
         raise TypeError("The first input is a dict, not images: a batch is given by keyword, model(**batch).")
     own = [(*tower.inputs, f"{modality}_present", f"{modality}_features") for modality, tower in towers.items()]
@@ -281,13 +284,13 @@ def check_inputs(inputs: dict[str, Any], towers: Mapping[str, Tower], ignored: S
 
 
 def checked_features(features: Any, tower: Tower) -> Features:
-    """What a tower returned, refused in one line where it is not what the tower declares."""
+    """Return a tower's output after checking it against the tower's declared widths."""
     part, width = f"The {tower.modality} tower", tower.num_features
     return _checked(features, Features, part, tower, {"pooled": width, "tokens": width}, "self.num_features")
 
 
 def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
-    """What the head classifies: both sides (image first) fused, or the only side, and the first side's streams."""
+    """Input of the head: both sides (image first) fused, or the only side; with the streams of the first side."""
     if block is None:
         fused = Fused(pooled=sides[0].pooled, tokens=sides[0].tokens, mask=sides[0].mask)
     else:
@@ -302,14 +305,14 @@ def fuse(block: Any, name: str, sides: Sequence[Features]) -> Fused:
 
 
 def checked_fused(fused: Any, block: Any, name: str) -> Fused:
-    """What a fusion block returned, refused in one line where it is not what the block declares."""
+    """Return a fusion block's output after checking it against the block's declared widths."""
     part, sides = f"fusion {name!r}", dict(zip(("image", "text"), getattr(block, "side_dims", ()), strict=False))
     _checked(fused, Fused, part, block, {"pooled": block.num_features}, "self.num_features")
     return _checked(fused, Fused, part, block, sides, "self.side_dims")
 
 
 def checked_output(output: Any, head: nn.Module, name: str, num_classes: int) -> FusionOutput:
-    """What a head returned, refused in one line where it holds no logits for ``num_classes``."""
+    """Return a head's output after checking that it has logits for ``num_classes``."""
     return _checked(output, FusionOutput, f"head {name!r}", head, {"logits": num_classes}, "its width to num_classes")
 
 

@@ -1,4 +1,4 @@
-"""Missing modalities: which samples have which, modality dropout, and what stands for those that are missing."""
+"""Missing modalities: which samples have which, modality dropout, and the tokens that replace missing ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,14 +22,14 @@ def observe(
 ) -> dict[str, Features]:
     """Features of every modality; a sample that lacks one gets its learned token.
 
-    A modality is left out of a batch by giving none of its inputs. Where its features computed before are given
-    (``<modality>_features``, what :meth:`Tower.encode` returned), they are read in place of its inputs.
+    If none of a modality's inputs are given, no sample of the batch has it. Precomputed features
+    (``<modality>_features``, the result of :meth:`Tower.encode`) replace its inputs.
 
     Args:
-        towers: modality -> its tower.
-        missing: modality -> its learned token.
+        towers: modality -> tower.
+        missing: modality -> learned token.
         inputs: Inputs of the model by name.
-        training: Whether the model is trained.
+        training: Whether the model is in training mode.
         dropout: Probability that a training sample loses one of its modalities.
 
     Raises:
@@ -40,7 +40,7 @@ def observe(
     given = {m: one for m, one in given.items() if one}
     if not given:
         wanted = " or ".join(tower.inputs[0] for tower in towers.values())
-        raise ValueError(f"The model needs {wanted}, and got None.")
+        raise ValueError(f"The model needs {wanted}, but got None.")
     some = next(iter(given.values()))
     batch_size = next(iter(some.values())).shape[0]
     present = {m: inputs.get(f"{m}_present") if m in encoded else towers[m].present(inputs) for m in given}
@@ -56,9 +56,9 @@ def observe(
 
 
 def without_needless(inputs: Mapping[str, Any], towers: Mapping[str, Tower]) -> dict[str, Any]:
-    """Inputs without each ``<modality>_present`` that is true of all rows, where a tower skips absent samples.
+    """Drop each ``<modality>_present`` that is True for all rows, for towers that skip absent samples.
 
-    That depends on values, on which a compiled model cannot branch.
+    This is done outside the model, because compiled code cannot branch on values.
     """
     needless = [f"{m}_present" for m, tower in towers.items() if tower.skips_absent]
     return {name: x for name, x in inputs.items() if name not in needless or not x.all()}
@@ -70,10 +70,10 @@ def drop_modality(
     """Hide one modality of some samples that have several.
 
     Args:
-        present: modality -> (B,) bool; None where all samples have it.
-        probability: Share of those samples that lose one, each of theirs equally likely.
+        present: modality -> (B,) bool; None if all samples have it.
+        probability: Share of the samples with several modalities that lose one, chosen uniformly.
         batch_size: B.
-        device: Of the random numbers.
+        device: Device of the random numbers.
     """
     everywhere = torch.ones(batch_size, dtype=torch.bool, device=device)
     here = torch.stack([everywhere if x is None else x.bool() for x in present.values()], dim=1)
@@ -87,12 +87,12 @@ def drop_modality(
 def _with_token(
     tower: Tower, missing: MissingModality, given: dict[str, Any], present: Tensor | None, training: bool, encoded: bool
 ) -> Features:
-    """Features of one modality that some sample of the batch may have."""
+    """Features of one modality, with the learned token for samples that lack it."""
     if present is None or encoded:
         features = checked_features(tower.assemble(given) if encoded else tower(**given), tower)
         if present is None and not training:
             return features
-        # in training the token takes part even where it replaces nothing: plain DDP wants a gradient of every parameter
+        # in training the token always takes part, because DDP expects a gradient for every parameter
         everywhere = torch.ones(features.pooled.shape[0], dtype=torch.bool, device=features.pooled.device)
         return missing(features, everywhere if present is None else present.bool())
     present = present.bool()

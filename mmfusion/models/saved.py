@@ -1,4 +1,4 @@
-"""Saved models built from their folders again, without a network and without pickle."""
+"""Loading of saved models from their folders, without network access and without pickle."""
 
 import os
 import threading
@@ -25,43 +25,45 @@ from mmfusion.models.saving import FITTED, named_parts
 from mmfusion.names import did_you_mean, one_line
 from mmfusion.repositories import no_network
 
-#: files that torch and others unpickle.
+#: pickle files of torch and other libraries.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def _check_plugins(model: dict[str, Any], plugins: dict[str, str]) -> None:
-    """Refuse a model whose parts are not registered. No module is imported because a folder names it."""
+    """Raise ValueError for parts that are not registered. Modules named in a folder are never imported."""
     for entry, kind, name in named_parts(model):
         if entry in plugins and not registry.is_known(kind, name):
             raise ValueError(registry.missing_hint(kind, name, plugins[entry]))
 
 
 def refuse_keywords(overrides: Mapping[str, Any], known: list[str]) -> None:
-    """Refuse what is no keyword of a model, with a TypeError that names the nearest one."""
+    """Raise TypeError, with the nearest name, for an unknown keyword of a model."""
     for name in overrides:
         if name not in known:
-            why = "pictures are read as RGB, grey ones too" if name == "in_chans" else did_you_mean(name, known)
+            why = "all images are read as RGB, also gray ones" if name == "in_chans" else did_you_mean(name, known)
             raise TypeError(f"create_model got an unexpected keyword {name!r}; {why}")
 
 
 def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None, **overrides: Any) -> FusionModel:
-    """Build a saved model from its folder alone and load its weights, strictly.
+    """Build a saved model from its folder alone and load its weights strictly.
 
     Args:
         folder: Folder that :func:`save_model` wrote.
-        num_classes: Number of classes; another one than the saved gives a new head, and a warning that says so.
-        overrides: Model keywords that beat the stored ones.
+        num_classes: Number of classes; if it differs from the saved one, the head is new, with a warning.
+        overrides: Model keywords that override the saved ones.
 
     Raises:
         FileNotFoundError: A file of the model is missing.
-        ValueError: A file is damaged, tensors are missing, unexpected or of another shape, or a part comes with a
+        ValueError: A file is damaged, tensors are missing, unexpected or of another shape, or a part belongs to a
             plugin that is not loaded; the message names them.
-        TypeError: An override is no keyword of a model.
+        TypeError: An override is not a keyword of a model.
     """
     folder = Path(folder)
     stored = read_config(folder)
     if "export" in stored:
-        raise ValueError(f"{folder} holds an exported model, which mmfusion.Predictor runs; its weights are fixed.")
+        raise ValueError(
+            f"{folder} contains an exported model, whose weights are fixed; run it with mmfusion.Predictor."
+        )
     refuse_keywords(overrides, model_keywords())
     weights = _read_weights(folder)
     saved = stored["model"]
@@ -73,7 +75,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
             model = FusionModel(**config)
     except ImportError:
         raise
-    except Exception as error:  # whatever a library has for a value that it does not take
+    except Exception as error:  # libraries raise many types of errors for invalid values
         kind = TypeError if overrides and isinstance(error, TypeError) else ValueError
         raise kind(f"{folder / CONFIG}: {one_line(error)}") from None
     model.architecture = stored.get("architecture")
@@ -82,15 +84,15 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     model.preprocessing = _preprocessing(stored, folder)
     own = model.state_dict()
     state = _checked(weights, folder, stored, {name: tensor.shape for name, tensor in own.items()})
-    # copied, into the model's own precision: what is loaded are views of the file, which another process may replace,
-    # at addresses where matrix kernels round differently than at torch's own, the multiples of 64
+    # copied, in the model's own precision: the loaded tensors are views of the file, which another process may replace,
+    # and are not aligned to 64 bytes like torch's own, so that matrix kernels may round differently
     owned = {name: tensor.to(own[name].dtype, copy=True) for name, tensor in state.items()}
     model.load_state_dict(owned, assign=True)
     if num_classes is not None and num_classes != model.num_classes:
         if num_classes:  # without classes there is no head to train
             warnings.warn(
-                f"{folder} was saved with {model.num_classes} classes and num_classes={num_classes} was asked for: the "
-                "head is new, with random weights, and has to be trained.",
+                f"{folder} was saved with {model.num_classes} classes, but num_classes={num_classes}: the head is new, "
+                "with random weights, and has to be trained.",
                 stacklevel=3,
             )
         model.reset_classifier(num_classes)
@@ -107,7 +109,7 @@ def _preprocessing(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """The saved tensors as views of the file, under the names that they have there."""
+    """The saved tensors as views of the file, by their names in the file."""
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
@@ -122,7 +124,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 def _checked(
     state: dict[str, Tensor], folder: Path, stored: Mapping[str, Any], shapes: Mapping[str, torch.Size]
 ) -> dict[str, Tensor]:
-    """The tensors under today's names: all that the model has, of its shapes, undamaged."""
+    """The tensors under the model's current names, after checking names, shapes and values."""
     path = folder / WEIGHTS
     state = renamed_tensors(state, stored["format_version"])
     wrong = [f"missing {name}" for name in shapes if name not in state]
@@ -136,23 +138,23 @@ def _checked(
             f"{path} does not fit its model: {'; '.join(wrong[:5])}{more}. {CONFIG} was changed, or belongs to other "
             "weights; fetch or save the model again."
         )
-    # a flipped bit within a tensor is nothing that safetensors could notice
+    # safetensors does not detect a flipped bit within a tensor
     check_weights(folder, stored)
     check_files(folder, WEIGHTS)
     return state
 
 
-#: one thread at a time changes how modules register their parameters.
+#: only one thread at a time may change how modules register their parameters.
 _BUILDING = threading.Lock()
 
 
 @dataclass
 class _Budget:
-    """How much a configuration may build: some times what its weights are, which a wrong number exceeds at once.
+    """Limit on the size of a model built from a configuration: a multiple of the size of its weights.
 
     Attributes:
-        parameters: Number of parameters that are left.
-        elements: Number of their elements that are left.
+        parameters: Number of parameters left.
+        elements: Number of elements left.
     """
 
     parameters: int
@@ -171,10 +173,10 @@ class _Budget:
 
 @contextmanager
 def _without_weights(budget: _Budget | None) -> Iterator[None]:
-    """Build modules whose parameters hold no memory and are not initialized: the saved ones take their places.
+    """Build modules whose parameters use no memory and are not initialized; the saved ones replace them.
 
-    Buffers are real, as some are not saved. Modules that another thread builds meanwhile are as always, which is why
-    accelerate's ``init_empty_weights`` does not do here: it empties those too.
+    Buffers are real, because some are not saved. Modules that another thread builds at the same time are unaffected;
+    accelerate's ``init_empty_weights`` would empty those, too.
     """
     with _BUILDING:
         register, builder = nn.Module.register_parameter, threading.get_ident()

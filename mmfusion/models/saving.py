@@ -1,4 +1,4 @@
-"""Models written to folders: JSON, text and safetensors, no pickle."""
+"""Saving of models to folders: JSON, text and safetensors, no pickle."""
 
 import logging
 import os
@@ -32,11 +32,11 @@ FITTED = {
 
 
 def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any | None = None, **options: Any) -> Path:
-    """Write a model's folder, with the processor that makes its inputs: all that ``Predictor.from_pretrained`` takes.
+    """Save a model with the processor that prepares its inputs, so that ``Predictor.from_pretrained`` can load both.
 
     Args:
-        model: A ``FusionModel``, trained by whatever loop.
-        folder: Folder to write to; it is made where there is none.
+        model: A ``FusionModel``, trained by any loop.
+        folder: Folder to write to; created if it does not exist.
         processor: :class:`mmfusion.data.Processor` with the model's class names; None writes the model alone, as
             :func:`save_model` does.
         options: ``metadata``, ``metrics`` and ``dtype`` of :func:`save_model`.
@@ -45,8 +45,8 @@ def save_pretrained(model: Any, folder: str | os.PathLike[str], processor: Any |
         The folder.
 
     Raises:
-        ValueError: Model and processor do not fit each other.
-        TypeError: What is given is no model.
+        ValueError: Model and processor do not match.
+        TypeError: ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
         how = "a Predictor saves itself, with predictor.save_pretrained(folder)"
@@ -83,16 +83,16 @@ def save_model(
 ) -> Path:
     """Write ``config.json``, ``model.safetensors``, ``metrics.json``, the model card and ``files.json`` into a folder.
 
-    Other entries of a ``config.json`` that is there stay, the processor's for one, and so does a ``README.md`` that
-    somebody else wrote. :func:`save_pretrained` saves a model with its processor.
+    Other entries of an existing ``config.json``, such as the processor, are kept, and so is a ``README.md`` that
+    mmfusion did not write. :func:`save_pretrained` saves a model with its processor.
 
     Args:
         model: Model to save.
-        folder: Folder to write to; it is made where there is none.
+        folder: Folder to write to; created if it does not exist.
         metadata: Further top-level entries of ``config.json``, e.g. provenance.
-        metrics: Metrics to travel with the model.
+        metrics: Metrics to save with the model.
         dtype: Type of the floating-point weights in the file, e.g. ``torch.float16`` for half the size; None keeps
-            theirs. Buffers (means and scales) keep theirs. A loaded model computes in full precision all the same.
+            their type. Buffers (means and scales) always keep theirs. Loaded models compute in full precision.
 
     Returns:
         The folder.
@@ -101,13 +101,13 @@ def save_model(
     begin(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if dtype is not None:
-        # weights alone: a mean of 250,000 cells per microlitre is infinite in half precision
+        # only weights: a mean of 250,000 cells per microliter is infinite in half precision
         weights = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
         state = {name: tensor.to(dtype) if name in weights else tensor for name, tensor in state.items()}
     with written_whole(folder / WEIGHTS) as partial:
         save_file(state, partial, metadata={"format": "pt"})
     path = folder / CONFIG
-    # what was fitted with other weights belongs to them
+    # entries that were fitted with the previous weights
     dropped = FITTED.keys() - {"processor"}
     there = {name: value for name, value in (read_json(path) if path.exists() else {}).items() if name not in dropped}
     entries = {**there, "calibration": None, "tta": False, **(metadata or {})}
@@ -118,12 +118,12 @@ def save_model(
 
 
 def model_config(model: Any, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a model's ``config.json``, but for the hash of its weights.
+    """Content of a model's ``config.json``, without the hash of its weights.
 
     Args:
         model: The model.
-        entries: Further top-level entries. With one ``processor``, ``label_names``, input size and normalization are
-            the processor's: what the model saw need not be what its backbone was made for.
+        entries: Further top-level entries. If ``processor`` is among them, ``label_names``, input size and
+            normalization are the processor's, which may differ from the backbone's.
     """
     cfg, processor = model.pretrained_cfg, entries.get("processor") or {}
     if size := processor.get("image_size"):
@@ -138,7 +138,7 @@ def model_config(model: Any, entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Entry of ``plugins``, kind and name of every part that a model's keywords name."""
+    """Entry of ``plugins``, kind and name of every part in a model's keywords."""
     yield from ((kind, kind, name) for kind, name in model.items() if kind in registry.KINDS and name is not None)
     if model.get("table_encoder") is not None:
         yield "table_tower", "table_tower", model["table_encoder"]
@@ -146,13 +146,13 @@ def named_parts(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _plugins(model: dict[str, Any]) -> dict[str, str]:
-    """Part -> the module that brought it, of parts that are not built in."""
+    """Part -> module that registered it, for parts that are not built in."""
     origins = {entry: registry.origin(kind, name) for entry, kind, name in named_parts(model)}
     return {entry: module for entry, module in origins.items() if module}
 
 
 def _portable(model: dict[str, Any]) -> dict[str, Any]:
-    """The keywords without this machine's folders: an encoder's configuration is among them, not read there."""
+    """The keywords without paths on this machine; the encoders' configurations are inlined, so none is needed."""
     names = {name: model[name] for name in ("image_encoder", "text_encoder") if isinstance(model[name], str)}
     paths = {name: value.removeprefix(LOCAL) for name, value in names.items()}
     outside = {name: Path(path).name for name, path in paths.items() if path != names[name] or is_outside(path)}

@@ -13,7 +13,7 @@ from mmfusion.towers.base import SIDES, Tower
 
 @dataclass(frozen=True)
 class SideWidths:
-    """Widths of what stands on one side, as in :class:`~mmfusion.towers.Tower`."""
+    """Feature widths of one side, as in :class:`~mmfusion.towers.Tower`."""
 
     num_features: int
     level_dims: Sequence[int]
@@ -21,7 +21,7 @@ class SideWidths:
 
 
 class Sides(nn.Module):
-    """Features by modality -> features by side, image first. The only tower of a side passes as it is.
+    """Features by modality -> features by side, image first. The only tower of a side is passed unchanged.
 
     Args:
         towers: modality -> tower.
@@ -39,7 +39,7 @@ class Sides(nn.Module):
         self.widths = [SideWidths(x.num_features, x.level_dims, x.stream_features) for x in whole]
 
     def forward(self, features: Mapping[str, Features]) -> list[Features]:
-        """modality -> ``Features``, as one ``Features`` for each side."""
+        """Features by modality -> one ``Features`` for each side."""
         return [
             self.joined[side]({m: features[m] for m in members}) if len(members) > 1 else features[members[0]]
             for side, members in self.members.items()
@@ -63,14 +63,14 @@ class PooledKeeper:
 class JoinedSide(nn.Module):
     """Joins the features of several towers, so that a fusion block or a head sees them as one modality.
 
-    Tokens and pooled vector of each tower are projected to the width of the first, by one matrix for both, so that a
-    fusion block may read either. ``tokens`` are those of all towers one after the other, where a tower without any adds
-    its pooled vector; ``pooled`` is the mean of the pooled vectors.
-    Levels are those of the first tower that has any, the last one replaced by ``pooled``. Where a sample lacks a
-    modality, its learned token is joined.
+    Tokens and pooled vector of each tower are projected to the width of the first, with the same matrix, so that a
+    fusion block may read either. ``tokens`` are the concatenated tokens of all towers; a tower without tokens adds its
+    pooled vector. ``pooled`` is the mean of the pooled vectors.
+    Levels are those of the first tower that has any, with the last one replaced by ``pooled``. If a sample lacks a
+    modality, its learned token is used.
 
     Args:
-        towers: modality -> tower, in their order.
+        towers: modality -> tower, in order.
     """
 
     def __init__(self, towers: Mapping[str, Tower]) -> None:
@@ -109,5 +109,5 @@ class JoinedSide(nn.Module):
 
 
 def merged(*named: Mapping[str, Any] | None) -> dict[str, Tensor] | None:
-    """One dict of all, later ones winning; None where all are empty."""
+    """Merge dicts, later ones overriding earlier ones; None if all are empty."""
     return {name: value for some in named for name, value in (some or {}).items()} or None

@@ -9,7 +9,7 @@ STEM25D = SLICES | {"stem": "2.5d", "aggregator": "mean"}
 
 arch(
     "stem25d_resnet50",
-    "ResNet-50 on each slice with its neighbours as channels, averaged over the study; BERT-base.",
+    "ResNet-50 on each slice with its neighbors as channels, averaged over the study; BERT-base.",
     RESNET50 | STEM25D,
 )
 arch("stem25d_lite0", "2.5D on EfficientNet-Lite0 and a two-layer BERT.", LITE0, STEM25D)

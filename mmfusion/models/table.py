@@ -1,16 +1,16 @@
-"""Models of columns alone, beside which a fusion with columns stands."""
+"""Table-only models, as baselines for fusion with columns."""
 
 from mmfusion.models.architecture import arch
 
 arch(
     "table_mlp",
-    "A perceptron on the columns of a table alone; needs table_args (numeric, categories).",
+    "MLP on table columns alone; needs table_args (numeric, categories).",
     table_encoder="table_mlp",
     head="linear",
 )
 arch(
     "table_ft_transformer",
-    "FT-Transformer on the columns of a table alone; needs table_args (numeric, categories).",
+    "FT-Transformer on table columns alone; needs table_args (numeric, categories).",
     table_encoder="ft_transformer",
     head="linear",
 )

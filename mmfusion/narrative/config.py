@@ -13,7 +13,7 @@ class NarrativeConfig:
     Attributes:
         template: Sentence made from metadata columns, as ``dataset.text_template``; None uses that one.
         knowledge: Passages to retrieve from: ``dermatology`` or ``spine`` (shipped), a ``.jsonl`` or ``.csv`` file with
-            ``text`` and, if wanted, ``id``, ``weight``, ``tags`` and ``source``; None appends nothing.
+            ``text`` and optionally ``id``, ``weight``, ``tags`` and ``source``; None appends nothing.
         retriever: ``bm25``, ``tfidf``, ``dense`` (sentence vectors), or the name of a registered retriever.
         top_k: Maximum number of passages per narrative.
         encoder: Text encoder of the dense retriever: ``minilm``, a transformers folder or a Hub id.

@@ -67,7 +67,7 @@ class Narrator:
         template: Sentence made from metadata, with ``{column}`` fields (:func:`mmfusion.data.render`).
         retriever: ``bm25``, ``tfidf``, ``dense``, or a registered name.
         top_k: Maximum number of passages; passages without a match are not used.
-        knowledge: Shipped name, file, or passages (texts will do); None appends nothing.
+        knowledge: Shipped name, file, or passages (or plain texts); None appends nothing.
         guard: Guard against label words; None uses the synonyms of the shipped knowledge and the leaking columns.
         on_leak: ``remove`` takes label words out of metadata and free text, sentences with label words out of passages,
             and leaking columns out of the template; ``refuse`` raises instead.
@@ -125,7 +125,7 @@ class Narrator:
         self.removed: dict[str, list[str]] = {}
         self.passages = self._guarded(_passages(knowledge))
         self._found: dict[str, tuple[Retrieved, ...]] = {}
-        # The retriever is made where there is nothing to find as well, so that a wrong name never passes in silence.
+        # The retriever is created even without passages, so that a wrong name is always an error.
         texts = [passage.text for passage in self.passages]
         tags = [["".join(words(tag)) for tag in passage.tags] for passage in self.passages]
         self._retriever = create_retriever(retriever, texts, tags, **(retriever_args or {}))
@@ -136,7 +136,7 @@ class Narrator:
         return [name for name in template_fields(self.template) if name not in self.dropped_columns]
 
     def __call__(self, row: Mapping[str, Any]) -> str:
-        """The narrative of a row: :meth:`narrate` without its origin."""
+        """The text of a row's narrative; see :meth:`narrate`."""
         return self.narrate(row).text
 
     def narrate(self, row: Mapping[str, Any]) -> Narrative:
@@ -171,15 +171,15 @@ class Narrator:
             return self.guard.clean(sentence)
         values = [cell_text(value, self.missing_values) for value in metadata.values()]
         present = [self.guard.clean(value) for value in values if value is not None]
-        # a term of several words is one word, as the tags are
+        # a value of several words is also one term, like the tags
         terms = ["".join(words(value)) for value in present if len(words(value)) > 1]
         decades = [f"{int(float(value)) // 10 * 10}s" for value in present if re.fullmatch(r"\d+(\.\d+)?", value)]
         return " ".join([*present, *terms, *decades])
 
     def _search(self, query: str) -> tuple[Retrieved, ...]:
-        """The top passages with their weights, whole; kept, since metadata repeat."""
+        """The top passages with their weights, uncut; cached, because rows often have the same metadata."""
         if query not in self._found:
-            # Rounded, so that equal passages keep their order in the file whatever the machine's arithmetic.
+            # Rounded, so that ties keep their order in the file on every machine.
             own = np.array([passage.weight for passage in self.passages])
             scores = np.round(self._retriever.scores(query) * own, 6)
             best = [int(i) for i in np.argsort(-scores, kind="stable")[: self.top_k] if scores[i] > 0]
@@ -194,7 +194,7 @@ class Narrator:
         return raw / raw.sum()
 
     def _cut(self, patient: str, passages: Sequence[Retrieved]) -> tuple[Retrieved, ...]:
-        """The passages with as many whole sentences, from their first, as the budget has room for."""
+        """The passages, each cut to the first whole sentences that fit its share of the budget."""
         if self.max_tokens is None or not passages:
             return tuple(passages)
         parts = [sentences(passage.text) for passage in passages]
@@ -229,7 +229,7 @@ class Narrator:
         return dropped
 
     def _guarded(self, passages: Iterable[Passage]) -> list[Passage]:
-        """The passages without sentences that have label words; one without a sentence left is no passage."""
+        """The passages without sentences that contain label words; empty passages are dropped."""
         kept = []
         for passage in passages:
             found = list(dict.fromkeys(self.guard.find(passage.text)))

@@ -14,11 +14,11 @@ class Passage:
     """One passage of knowledge.
 
     Attributes:
-        id: Its name in reports.
+        id: Name of the passage in reports.
         text: A few whole sentences.
-        weight: Positive factor of its score; above 1 to rank it higher.
+        weight: Positive factor of the score; above 1 ranks the passage higher.
         tags: Additional search terms, which never enter a text; decades of age are ``40s``.
-        source: Reference for its content.
+        source: Reference for the content.
     """
 
     id: str
@@ -43,8 +43,8 @@ def read_knowledge(knowledge: str | Path) -> list[Passage]:
     """Read passages.
 
     Args:
-        knowledge: A shipped name (:func:`list_knowledge`), or a ``.jsonl`` or ``.csv`` file, one passage a line:
-            ``text``, and if wanted ``id`` (else ``passage-N``), ``weight``, ``tags`` (a list, or words separated by
+        knowledge: A shipped name (:func:`list_knowledge`), or a ``.jsonl`` or ``.csv`` file, one passage per line:
+            ``text``, and optionally ``id`` (default ``passage-N``), ``weight``, ``tags`` (a list, or words separated by
             ``;``) and ``source``.
 
     Raises:

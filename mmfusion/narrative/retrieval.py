@@ -21,7 +21,7 @@ class Retriever(Protocol):
     reads_sentences: bool
 
     def scores(self, query: str) -> NDArray[np.float64]:
-        """(passages,) scores; larger is nearer, and nothing in common is 0."""
+        """(passages,) scores; larger is more similar, and 0 means nothing in common."""
 
 
 @register("retriever", "bm25")
@@ -31,11 +31,11 @@ class BM25:
     Args:
         texts: The passages.
         tags: Further terms of each passage.
-        k1: Saturation: how soon a repeated word stops counting.
-        b: Length normalization: how much long passages are held back, 0 to 1.
+        k1: Saturation of repeated words; small values saturate early.
+        b: Length normalization from 0 (none) to 1 (full).
 
     Raises:
-        ImportError: Bm25s is not installed.
+        ImportError: bm25s is not installed.
     """
 
     reads_sentences = False
@@ -98,7 +98,7 @@ class Dense:
         batch_size: Number of passages encoded at once.
 
     Raises:
-        RuntimeError, ImportError, ValueError: The encoder cannot be had; the message says how to get it.
+        RuntimeError, ImportError, ValueError: The encoder is unavailable; the message says how to get it.
     """
 
     reads_sentences = True
@@ -141,16 +141,16 @@ def _tagged(texts: Sequence[str], tags: Sequence[Sequence[str]] | None) -> list[
 def create_retriever(
     name: str, texts: Sequence[str], tags: Sequence[Sequence[str]] | None = None, **arguments: Any
 ) -> Retriever:
-    """A retriever over passages.
+    """Create a retriever over passages.
 
     Args:
         name: ``bm25``, ``tfidf``, ``dense``, or a name registered as ``"retriever"``.
         texts: Texts to find.
-        tags: Further terms that each is found by; the dense retriever does not read them.
+        tags: Further search terms of each text; the dense retriever ignores them.
         arguments: Keywords of the retriever.
 
     Raises:
         ValueError: Unknown name.
-        TypeError: The retriever does not take one of the keywords.
+        TypeError: The retriever has no such keyword.
     """
     return registry.create("retriever", name, texts, tags, **arguments)

@@ -22,7 +22,7 @@ def build_narrator(config: NarrativeConfig, cases: CaseTable, dataset: DatasetCo
     """The narrator that a configuration describes, guarded against the labels of the cases.
 
     Raises:
-        ValueError: There is no template, it names a column that the cases do not have, or any argument of the narrator.
+        ValueError: There is no template, it names a column that the cases do not have, or an option is invalid.
     """
     template = config.template if config.template is not None else dataset.text_template
     if template is None:
@@ -57,7 +57,7 @@ class NarratedData:
 
     Attributes:
         output: Folder that they were written to.
-        facts: What ``narrative.json`` holds: settings, what the guard removed, how often each passage was used.
+        facts: Contents of ``narrative.json``: settings, words removed by the guard, number of uses of each passage.
         example: The first narrative.
     """
 
@@ -66,7 +66,7 @@ class NarratedData:
     example: str
 
     def summary(self) -> str:
-        """What the guard removed, which rows have no text, the first narrative, and how to read the output."""
+        """Words removed by the guard, rows without text, the first narrative, and how to read the output."""
         lines = []
         for place in ("passages", "rows"):
             if removed := self.facts[f"removed_from_{place}"]:
@@ -75,7 +75,7 @@ class NarratedData:
                 lines.append(f"leak guard: removed {', '.join(removed)} from {place}")
         if numbers := self.facts["unguarded_labels"]:
             fix = "name the words that give them away with --narrative.synonyms FILE.json"
-            lines.append(f"leak guard: the labels {', '.join(numbers)} are numbers, which are not looked for; {fix}")
+            lines.append(f"leak guard: the labels {', '.join(numbers)} are numbers, which are not searched for; {fix}")
         if rows := len(self.facts["without_image"]):
             lines.append(f"no text for {rows:,} rows without an image: response.json is keyed by image")
         if rows := self.facts["without_text"]:
@@ -99,7 +99,7 @@ def narrate(config: NarrateConfig) -> NarratedData:
     """
     print(f"writing narratives for {config.data}")
     dataset, output = config.dataset, Path(config.output)
-    # Row by row: what belongs to one study is put together when the output is read.
+    # Row by row: the rows of a study are joined when the output is read.
     rowwise = replace(dataset, study_column=None, slice_column=None, max_slices=None, view_column=None, views=[])
     cases = read_cases(config.data, rowwise, require_labels=False).resolve(dataset.on_bad_row)
     _check_output(output, cases)
@@ -130,7 +130,7 @@ def narrate(config: NarrateConfig) -> NarratedData:
 
 
 def _columns(cases: CaseTable, narrator: Narrator, dataset: DatasetConfig) -> list[str]:
-    """Columns of the written table: those of the normal form that hold anything, views, metadata that do not leak."""
+    """Columns of the written table: non-empty ones of the normal form, views, and metadata that do not leak."""
     frame = cases.frame
     names = [name for name in ("id", "label", "group", "split") if frame[name].notna().any()]
     names = [name for name in names if name != "id" or not frame["id"].equals(frame["image"])]
@@ -140,7 +140,7 @@ def _columns(cases: CaseTable, narrator: Narrator, dataset: DatasetConfig) -> li
 
 
 def _with_views(row: dict[str, Any], view_columns: list[str]) -> dict[str, Any]:
-    """A row with its views in columns of their own, keyed by the first that it has."""
+    """A row with one column per view; its first view is the image."""
     if not view_columns:
         return row
     views = row["image"] or (None,) * len(view_columns)
@@ -162,15 +162,15 @@ def _texts(rows: list[dict[str, Any]], narratives: list[Narrative]) -> dict[str,
         if row["image"] is None or not narrative.text:
             continue
         if texts.setdefault(row["image"], narrative.text) != narrative.text:
-            two = "two rows with different texts; the report format holds one"
+            two = "two rows with different texts; the report format has one per image"
             raise ValueError(f"The image {row['image']!r} has {two}.")
     return dict(sorted(texts.items()))
 
 
 def _check_output(output: Path, cases: CaseTable) -> None:
-    """Refuse to write a table beside the one that was read: the folder would be another data set from then on."""
+    """Raise ValueError for an output folder with another table, which would then be read differently."""
     for name in ("image.csv", "response.json"):
         if (output / name).exists() and not (output / "narrative.json").exists():
             raise ValueError(f"{output / name} exists and was not written by narrate; choose another --output.")
     if any((output / name).exists() for name in cases.source.split(", ")):
-        raise ValueError(f"{output} holds the data set's own table {cases.source}; choose another --output.")
+        raise ValueError(f"{output} contains the data set's own table {cases.source}; choose another --output.")

@@ -18,9 +18,9 @@ class ValidateConfig:
         output: Folder for ``validation.md``, ``validation.json``, ``predictions.csv`` and the chosen update.
         site: Name of the site; None uses that of the data.
         local: Share of the groups (patients) to fit updates on; the others evaluate them. Above 1, a number of rows.
-        alarm: Classes that raise an alarm together, for ``operating_points``; empty: each class on its own.
+        alarm: Classes that raise an alarm together, for ``operating_points``; empty treats each class separately.
         operating_points: Rules, ``sensitivity>=0.9``, ``specificity>=0.95`` or ``alarms<=100 per 1000``: thresholds of
-            the updated model, chosen on the fitting cases. Empty: the rules of the model's own operating points.
+            the updated model, chosen on the fitting cases. Empty uses the rules of the model's own operating points.
         store: Copy the chosen update into the model's folder, for ``--calibration SITE``.
         split: Rows of the data; default ``all``.
         seed: Seed of the division into fitting and evaluation cases.
@@ -47,6 +47,6 @@ class ValidateConfig:
         self.reference = as_setting(self.reference) if self.reference is not None else None
         check_rules(self.operating_points, None, self.alarm)
         if self.alarm and not self.operating_points:
-            raise ValueError("alarm names the classes of operating points; name rules for them, --operating_points.")
+            raise ValueError("alarm needs operating points; give rules with --operating_points.")
         if not self.local > 0 or self.local == 1:
             raise ValueError(f"local must be a share of the groups below 1, or a number of rows; got {self.local:g}.")

@@ -1,4 +1,4 @@
-"""Checks of a tokenizer file from others: its size, and how much it lengthens texts."""
+"""Checks of an untrusted tokenizer file: its size, and how much it lengthens texts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 from mmfusion.names import clip
 from mmfusion.untrusted import read_foreign_json
 
-#: bytes of tokenizer.json, at most: the vocabularies of the largest language models take about 35 million.
+#: maximum size of tokenizer.json in bytes; the vocabularies of the largest language models take about 35 million.
 MOST_TOKENIZER = 128 << 20
-#: how many times as long as it was a normalizer may make a text, and how many tokens a text is padded to.
+#: maximum factor by which a normalizer may lengthen a text, and maximum number of tokens to pad a text to.
 MOST_LONGER = 64
 MOST_PADDING = 1_000_000
-#: texts that a sound tokenizer reads: words, numbers, signs, and characters that no vocabulary has.
+#: texts for testing a tokenizer: words, numbers, signs, and characters that no vocabulary has.
 PROBES = ("", "A 55-year-old, 3.5 cm (back)?", "xyzzyx \u0378 \U0001f9ec \t\n \ufffd")
 
 
@@ -20,7 +20,7 @@ def check_tokenizer(path: Path) -> None:
     """Check that a ``tokenizer.json`` cannot use excessive memory.
 
     Raises:
-        ValueError: It is not a JSON object, too large, or makes texts many times longer.
+        ValueError: The file is not a JSON object, is too large, or makes texts many times longer.
     """
     values = read_foreign_json(path, MOST_TOKENIZER)
     longer = 1.0
@@ -43,7 +43,7 @@ def check_tokenizer(path: Path) -> None:
 
 
 def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer's steps, those of its sequences too."""
+    """A normalizer's steps, including those of nested sequences."""
     if isinstance(normalizer, dict):
         yield normalizer
         inner = normalizer.get("normalizers")

@@ -11,14 +11,14 @@ from mmfusion.text.words import UNSPACED, fold, sentences
 
 _LABEL_WORDS = Path(__file__).parent / "label_words"
 
-#: metadata columns that tell the label, or how it was found, in common data sets.
+#: metadata columns of common data sets that contain the label, or how it was determined.
 LEAKING_COLUMNS = (
     *("label", "class", "target", "dx", "dx_type", "diagnosis", "diagnosis_confirm_type"),
     *("benign_malignant", "histology", "pathology"),
     *("upper_endplate", "lower_endplate", "any_endplate"),
 )
 
-#: what may stand between the words of one term, or nothing: spaces, hyphens of every kind, apostrophes, _ and /.
+#: optional separators between the words of a term: spaces, hyphens of every kind, apostrophes, _ and /.
 _JOINT = r"[\s_/'\u2019\-\u2010-\u2015]*"
 
 
@@ -64,7 +64,7 @@ class LeakGuard:
         given = dict.fromkeys(str(term) for term in [*labels, *synonyms] if str(term) not in self.numbers)
         self.terms = [term for term in given if _parts(term)]
         self.columns = frozenset(_column_key(name) for name in [*LEAKING_COLUMNS, *columns])
-        # The longest first, so that "basal cell carcinoma" goes whole where "carcinoma" is a term too.
+        # The longest first, so that "basal cell carcinoma" is removed as a whole even if "carcinoma" is a term, too.
         patterns = sorted(map(_pattern, self.terms), key=len, reverse=True)
         self._regex = re.compile("|".join(patterns)) if patterns else None
 
@@ -100,7 +100,7 @@ class LeakGuard:
         check_choice("unit", unit, ("word", "sentence"))
         if unit == "sentence" and self._spans(text):
             return " ".join(sentence for sentence in sentences(text) if not self._spans(sentence))
-        # Two words may become one term when what stood between them goes.
+        # Removing a term may join the words around it to another term.
         while spans := self._spans(text):
             starts, ends = zip(*spans, strict=True)
             kept = zip((0, *ends), (*starts, len(text)), strict=True)
@@ -168,7 +168,7 @@ def _pattern(term: str) -> str:
     """Regular expression for a term in a folded text."""
     parts = _parts(term)
     body = _JOINT.join(f"(?:{'|'.join(map(re.escape, _forms(part)))})" for part in parts)
-    # A boundary is where no further letter or digit follows; those of unspaced scripts are words of their own.
+    # A boundary is where no further letter or digit follows; each letter of unspaced scripts is its own word.
     before = "" if re.match(f"[{UNSPACED}]", parts[0]) else rf"(?<![^\W_{UNSPACED}])"
     after = "" if re.search(f"[{UNSPACED}]$", parts[-1]) else rf"(?:['\u2019]s)?(?![^\W_{UNSPACED}])"
     return f"{before}{body}{after}"
@@ -179,7 +179,7 @@ _PLURALS = (("y", "ies"), ("us", "i"), ("is", "es"), ("um", "a"), ("oma", "omata
 
 
 def _forms(word: str) -> list[str]:
-    """A word in singular and plural, the longest first. A form that is no word does no harm."""
+    """A word in singular and plural, the longest first. Some forms are not words, which does no harm."""
     forms = {word, f"{word}s"}
     if len(word) > 3:
         forms.add(f"{word}es")
@@ -194,7 +194,7 @@ def _forms(word: str) -> list[str]:
 
 
 def _tidy(text: str) -> str:
-    """Spaces and punctuation as they should be after words are gone."""
+    """Clean up spaces and punctuation after words were removed."""
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r"[(\[{]\s*[)\]}]", "", text)
     text = re.sub(r"(?:(?<=\s)|^)['\-\u2010-\u2015/]+(?=\s|[.,;:!?]|$)", "", text)

@@ -28,24 +28,24 @@ def cell_text(value: Any, missing_values: Iterable[str] = ("", "nan")) -> str | 
 
 
 def free_text(value: Any) -> str | None:
-    """The free text of a row, as :func:`cell_text` has it.
+    """The free text of a row, formatted by :func:`cell_text`.
 
     Raises:
         TypeError: It is bytes, a list or another collection.
         ValueError: It contains a lone surrogate (half of a character).
     """
     if isinstance(value, Iterable) and not isinstance(value, str):
-        raise TypeError(f"The text of a row is a text, not {type(value).__name__}.")
+        raise TypeError(f"The text of a row must be a string; got {type(value).__name__}.")
     text = cell_text(value)
     try:
         (text or "").encode()
     except UnicodeEncodeError:
-        raise ValueError("The text holds half of a character (a lone surrogate).") from None
+        raise ValueError("The text contains half of a character (a lone surrogate).") from None
     return text
 
 
 def cell_number(cell: str | None) -> float | None:
-    """The finite number that a cell holds, or None."""
+    """The finite number in a cell, or None."""
     try:
         number = float(cell) if cell is not None else math.nan
     except ValueError:
@@ -55,7 +55,7 @@ def cell_number(cell: str | None) -> float | None:
 
 @lru_cache(maxsize=64)
 def _parse(template: str) -> tuple[list[tuple[str, list[str]]], tuple[str, ...]]:
-    """A template's pieces, each with the fields that it goes with (those of its bracket), and all its fields."""
+    """A template's pieces, each with the fields that it depends on (those of its bracket), and all its fields."""
     if {"{", "}"} & set(_FIELD.sub("", template)):
         raise ValueError(f"Text template {template!r} has an unpaired brace; write fields as {{column}}.")
     parts = re.split(r"\[([^\[\]]*)\]", template)
@@ -103,7 +103,7 @@ def render(template: str, row: Mapping[str, Any], missing_values: Iterable[str] 
     if fields and not any(values.values()):
         return ""
     kept = (text for text, group in pieces if all(values[name] for name in group))
-    # Values go in last, so that a comma in a value cuts nothing.
+    # Values are inserted last, so that a comma in a value does not split a segment.
     *cut, end = _SEPARATOR.split("".join(kept))
     segments = [*zip(cut[::2], cut[1::2], strict=True), (end, "")]
 
@@ -120,7 +120,7 @@ def _fill(segment: str, values: Mapping[str, str | None]) -> str:
     fields = _FIELD.findall(segment)
     if fields and not any(values[name] for name in fields):
         return ""
-    # Split at spaces outside braces: a column name may hold spaces.
+    # Split at spaces outside braces: a column name may contain spaces.
     words = re.findall(r"(?:\{[^{}]*\}|[^\s{])+", segment)
     return " ".join(filter(None, (_fill_word(word, values) for word in words)))
 

@@ -1,4 +1,4 @@
-"""Tokenizers: fitted on the training text, or those of text encoders."""
+"""Tokenizers: fitted on the training text, or from text encoders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmfusion import wheels
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: characters of the longest token that is reckoned with; longer words are unknown.
+#: maximum number of characters per token; longer words are unknown.
 _CHARACTERS = 100
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-#: Pieces that every fitted vocabulary begins with: digits, which are pieces of their own wherever they stand, signs,
-#: and letters at the start and inside of a word. So no number, and no text in printable ASCII, is unknown.
+#: First pieces of every fitted vocabulary: digits, which are always separate pieces, signs, and letters at the start
+#: and inside of a word. So no number, and no text in printable ASCII, is unknown.
 ALWAYS = (
     *string.digits,
     *string.punctuation,
@@ -49,11 +49,11 @@ def fit_wordpiece(
 
     Returns:
         A tokenizer that adds ``[CLS]`` and ``[SEP]`` and gives ``input_ids`` and ``attention_mask``. Its files also
-        hold the words, longer than one character, that enough groups share (:func:`known_words`), and the letters that
-        are words of their own in as many.
+        contain the words, longer than one character, that enough groups share (:func:`known_words`), and the single
+        letters that are words in as many groups.
 
     Raises:
-        ValueError: There is no text, or another number of groups than of texts.
+        ValueError: There is no text, or the numbers of groups and texts differ.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -73,8 +73,8 @@ def fit_wordpiece(
     shared = _shared_words(map(words_of, texts), groups, min_groups)
     known = {word for word, enough in shared.items() if enough and len(word) > 1}
     letters = {word for word, enough in shared.items() if enough and len(word) == 1 and word.isalpha()}
-    # The trainer numbers the inner characters (##x) in hash order, and ties between merges fall by number: it would
-    # make another vocabulary each time. Listed beforehand, in order, they have their numbers.
+    # The trainer numbers the inner characters (##x) in hash order and breaks ties between merges by number, which would
+    # give another vocabulary each time. Listing them in order fixes their numbers.
     alphabet = sorted({*"".join(shared), *(f"##{character}" for word in shared for character in word[1:])})
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -97,7 +97,7 @@ def fit_wordpiece(
 def _shared_words(
     texts: Iterable[Sequence[str]], groups: Sequence[Hashable | None] | None, min_groups: int
 ) -> dict[str, bool]:
-    """Word -> whether at least so many groups have it."""
+    """Word -> whether at least ``min_groups`` groups have it."""
     holders: dict[str, set[Hashable]] = {}
     for position, words in enumerate(texts):
         group = groups[position] if groups is not None else None
@@ -110,17 +110,17 @@ def _shared_words(
 
 
 def known_words(tokenizer: PreTrainedTokenizerFast) -> list[str] | None:
-    """The words longer than one character that enough training groups shared; None of a tokenizer not fitted here."""
+    """Words longer than one character that enough training groups shared; None for tokenizers fitted elsewhere."""
     words: list[str] | None = tokenizer.init_kwargs.get("known_words")
     return words
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, Any] | None:
-    """What a tokenizer knows, for the model card; None without a tokenizer.
+    """Facts about a tokenizer's vocabulary for the model card; None without a tokenizer.
 
     Returns:
-        ``pieces``, their number; ``words``, the number of :func:`known_words`, or None; ``digits``, as
-        :func:`reads_digits` tells.
+        ``pieces``, the number of pieces; ``words``, the number of :func:`known_words`, or None; ``digits``, the result
+        of :func:`reads_digits`.
     """
     if tokenizer is None:
         return None
@@ -130,20 +130,20 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerFast | None) -> dict[str, Any] |
 
 
 def reads_digits(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether each digit is a piece of its own."""
+    """Whether each digit is a separate piece."""
     return tokenizer.tokenize(string.digits) == list(string.digits)
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
     """For each text, the words that a tokenizer does not know, and the number of tokens of the whole text.
 
-    A fitted tokenizer knows the words that enough training groups shared, among them letters that stand alone, and
-    other single characters. One that came with a text encoder, or was fitted before mmfusion kept the words (or such
-    letters), knows all that it does not read as its unknown token.
+    A fitted tokenizer knows the words that enough training groups shared, including single letters, and other single
+    characters. A text encoder's tokenizer, or one fitted before mmfusion saved these words, knows every word that it
+    does not convert to its unknown token.
     """
     known, letters = known_words(tokenizer), tokenizer.init_kwargs.get("known_letters")
     words, backend, unknown = frozenset(known or ()), tokenizer.backend_tokenizer, tokenizer.unk_token
-    # calls leave their truncation and padding behind in it
+    # earlier calls may have left truncation and padding enabled
     backend.no_truncation()
     backend.no_padding()
     for text in texts:
@@ -165,7 +165,7 @@ def unknown_words(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> I
 
 
 def cut(text: str, max_length: int) -> str:
-    """Truncate a text beyond what a model reads, because tokenizing a million characters takes seconds.
+    """Truncate a text to what a model can read, because tokenizing a million characters takes seconds.
 
     Args:
         text: The text.
@@ -182,8 +182,8 @@ def load_tokenizer(text_encoder: str) -> PreTrainedTokenizerFast:
             Hub id. Only the last may use the network.
 
     Raises:
-        ImportError: ``minilm`` without its package.
-        ValueError: No fast tokenizer there.
+        ImportError: The package of ``minilm`` is not installed.
+        ValueError: There is no fast tokenizer.
     """
     from transformers import AutoTokenizer
 

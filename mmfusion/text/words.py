@@ -3,17 +3,17 @@
 import re
 import unicodedata
 
-#: characters of scripts that put no space between words (Thai, Chinese, Japanese), or glue particles to them (Korean).
+#: characters of scripts without spaces between words (Thai, Chinese, Japanese), or with attached particles (Korean).
 UNSPACED = "\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 
-#: words too frequent to tell passages apart. (Longer lists have "back", which is a place on the body.)
+#: words too frequent to distinguish passages. (Longer lists contain "back", which is a part of the body.)
 STOP_WORDS = {
     *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it"),
     *("no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they"),
     *("this", "to", "was", "will", "with"),
 }
 
-#: letters that Unicode does not take apart, though they are written as two elsewhere (nævus, naevus).
+#: letters that Unicode does not decompose, although they are also written as two (nævus, naevus).
 _LIGATURES = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d"})
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
@@ -26,7 +26,7 @@ def fold(text: str) -> tuple[str, list[int]]:
     """Text without case, accents, width and invisible characters.
 
     Returns:
-        The folded text, and where in ``text`` each of its characters comes from, with ``len(text)`` at the end.
+        The folded text, and the position in ``text`` of each of its characters, with ``len(text)`` at the end.
     """
     if text.isascii():
         return text.lower(), list(range(len(text) + 1))

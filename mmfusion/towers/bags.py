@@ -27,7 +27,7 @@ class BagsTower(Tower):
         width: Width that the vectors are projected to, with a norm and a GELU, before aggregation; None leaves them
             unchanged.
         dropout: Dropout on the vectors before aggregation.
-        aggregator: name of the aggregator.
+        aggregator: Name of the aggregator.
         aggregator_args: Keywords of the aggregator.
 
     Raises:

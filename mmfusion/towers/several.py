@@ -1,4 +1,4 @@
-"""Base of towers of slices and of views: several images per sample, some of them absent."""
+"""Base of towers for slices and views: several images per sample, some of them absent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmfusion.layers import spread
 from mmfusion.towers.image import Backbone, TimmTower
 
-#: images that run through a backbone at once where no gradients are kept: bounds the memory of long studies.
+#: number of images per pass of the backbone without gradients, which limits the memory for long studies.
 CHUNK = 64
 
 
 def build_without_levels(tower: str, encoder: str, weights: str | None, num_levels: int, **timm_args: Any) -> Backbone:
-    """A backbone without levels; a ValueError where a fusion block asks the tower for some."""
+    """Build a backbone without levels; raise ValueError if the fusion block needs levels."""
     if num_levels:
         raise ValueError(
             f"image_tower {tower!r} has no levels, but the fusion block needs {num_levels}; "
@@ -25,19 +25,19 @@ def build_without_levels(tower: str, encoder: str, weights: str | None, num_leve
 
 
 class SeveralTower(TimmTower):
-    """Base of towers that read several normalized images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
+    """Base of towers for several normalized images per sample, (B, S, 3, H, W) in order, and a mask (B, S)."""
 
     def as_sequence(self, pixel_values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Images (B, S, 3, H, W) and a mask (B, S) in which every sample has at least one.
+        """Images (B, S, 3, H, W) and a mask (B, S) with at least one True per sample.
 
-        A sample without any keeps its first, whose features the model then replaces by those of a missing image.
+        In a sample without images, the first position counts as present; the model replaces its features later.
 
         Args:
             pixel_values: (B, S, 3, H, W), or (B, 3, H, W) for one image per sample.
-            mask: (B, S) bool, True where an image is present; None when all are.
+            mask: (B, S) bool, True where an image is present; None if all are.
 
         Raises:
-            ValueError: Shapes that do not fit.
+            ValueError: Shapes do not match.
         """
         if pixel_values.ndim not in (4, 5):
             raise ValueError(
@@ -59,7 +59,7 @@ class SeveralTower(TimmTower):
 
     @classmethod
     def complete(cls, inputs: dict[str, Tensor], args: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One image per sample as a sequence of one, a mask of all images, and at least ``fewest`` places."""
+        """Add the sequence dimension and the mask if missing, and pad to at least ``fewest`` images."""
         pixels, (name,) = inputs["pixel_values"], cls.masks
         pixels = pixels.unsqueeze(1) if pixels.ndim == 4 else pixels
         mask = inputs.get(name)
@@ -72,7 +72,7 @@ class SeveralTower(TimmTower):
     def example(
         self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Images and a mask: sample i lacks its last image where i is odd, its first where i % 3 is 2."""
+        """Images and a mask: sample i lacks its last image if i is odd, and its first if i % 3 is 2."""
         count = max(count, self.fewest)
         shape = (count, 3, image_size, image_size)
         row, place = torch.arange(len(present))[:, None], torch.arange(count)
@@ -84,20 +84,20 @@ class SeveralTower(TimmTower):
 def each_present(
     function: Callable[[Tensor], Sequence[Tensor]], images: Tensor, mask: Tensor, backbone: nn.Module
 ) -> tuple[Tensor, ...]:
-    """Apply a function of (N, 3, H, W) to the present images alone.
+    """Apply a function of (N, 3, H, W) to the present images only.
 
-    Absent images cost nothing and do not enter BatchNorm statistics. Without gradients :data:`CHUNK` images run at a
-    time, unless a BatchNorm measures its statistics over all of them. Under export and compilation all images are run,
-    which in evaluation mode gives the present ones the same results, with shapes that do not depend on the data.
+    Absent images cost nothing and do not enter BatchNorm statistics. Without gradients, :data:`CHUNK` images are
+    processed at a time, unless a BatchNorm computes its statistics over all of them. Export and compilation process all
+    images, so that shapes do not depend on the data; in evaluation mode the present ones have the same results.
 
     Args:
         function: (N, 3, H, W) -> tensors (N, ...).
         images: (B, S, 3, H, W).
         mask: (B, S) bool.
-        backbone: What the function runs.
+        backbone: Module that the function runs.
 
     Returns:
-        The tensors as (B, S, ...); zeros (under compilation: anything) where the image is absent.
+        The tensors as (B, S, ...); zeros (when compiled: arbitrary values) where the image is absent.
     """
     if torch.compiler.is_compiling():
         return tuple(x.unflatten(0, mask.shape) for x in function(images.flatten(0, 1)))

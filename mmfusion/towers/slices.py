@@ -31,7 +31,7 @@ def neighbours(mask: Tensor, mode: str = "replicate") -> tuple[Tensor, Tensor]:
     count = mask.shape[1]
     place = torch.arange(count, device=mask.device)
     here = place.expand(mask.shape)
-    # each place against each other one: a study has few slices, and ONNX no running maximum
+    # compare all pairs of positions: a study has few slices, and ONNX has no cumulative maximum
     earlier, later = place < place[:, None], place > place[:, None]
     before = torch.where(mask[:, None] & earlier, place, -1).amax(dim=2)
     after = torch.where(mask[:, None] & later, place, count).amin(dim=2)
@@ -87,7 +87,7 @@ class SlicesTower(SeveralTower):
     slice affects neither the result nor BatchNorm statistics.
 
     Args:
-        aggregator: name of the aggregator.
+        aggregator: Name of the aggregator.
         aggregator_args: Keywords of the aggregator.
         stem: ``2.5d``, or None.
         stem_mode: Neighbors of the end slices: ``replicate`` or ``mirror``.
@@ -126,7 +126,7 @@ class SlicesTower(SeveralTower):
         """Slices (B, S, 3, H, W), or (B, 3, H, W) as one slice each -> ``vectors`` (B, S, D) and ``mask`` (B, S).
 
         Raises:
-            ValueError: Shapes that do not fit.
+            ValueError: Shapes do not match.
         """
         images, mask = self.as_sequence(pixel_values, slice_mask)
         if self.stem is not None:
@@ -135,6 +135,6 @@ class SlicesTower(SeveralTower):
         return {"vectors": vectors, "mask": mask}
 
     def assemble(self, encoded: Mapping[str, Tensor]) -> Features:
-        """What :meth:`encode` gave -> tokens, pooled (B, num_features), mask."""
+        """Result of :meth:`encode` -> tokens, pooled (B, num_features), mask."""
         features: Features = self.aggregator(encoded["vectors"], encoded["mask"])
         return features

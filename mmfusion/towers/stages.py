@@ -1,4 +1,4 @@
-"""The stages of a timm backbone, stem first, as timm's own layer groups tell them."""
+"""Stages of a timm backbone, stem first, from timm's layer groups."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def stages_of(model: Any, *, coarse: bool = True) -> dict[str, int]:
 
     Args:
         model: timm model.
-        coarse: Stages, or for transformers blocks; False takes single blocks everywhere.
+        coarse: Group by stages (blocks for transformers); False groups by single blocks.
 
     Raises:
         ValueError: timm does not divide this family into groups.
@@ -24,11 +24,11 @@ def stages_of(model: Any, *, coarse: bool = True) -> dict[str, int]:
 
 
 def early_parts(model: Any, count: int) -> list[nn.Module | nn.Parameter]:
-    """The stem and the first stages: the largest modules that hold nothing else, and parameters outside of those.
+    """The stem and the first stages, as the largest modules that contain nothing else, and remaining parameters.
 
     Args:
         model: timm model.
-        count: Number of stages after the stem; 0 takes the stem alone.
+        count: Number of stages after the stem; 0 selects only the stem.
 
     Raises:
         ValueError: The model has no stages, or not more than ``count``.

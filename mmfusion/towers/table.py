@@ -1,4 +1,4 @@
-"""Towers for columns of a table: numbers and categories of one case, any of them missing."""
+"""Towers for table columns: numbers and categories of a case, any of them missing."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,24 +15,24 @@ from mmfusion.towers.base import Tower, numbered
 
 
 class TableTower(Tower):
-    """Base of towers that read columns, each as a vector.
+    """Base of towers for table columns, with one vector per column.
 
-    A missing cell has a learned vector per column instead of an imputed value, and so has a value not seen in training.
-    A row without any known cell lacks the modality. Numbers are standardized with buffers that :meth:`set_statistics`
-    sets from the training rows and that are saved with the weights.
+    Missing cells and values not seen in training have learned vectors per column; nothing is imputed. A row without any
+    known cell lacks the modality. Numbers are standardized with buffers that :meth:`set_statistics` sets from the
+    training rows and that are saved with the weights.
 
     Args:
         numeric: Number of numeric columns C.
         categories: Number of values seen in training, for each of the K categorical columns.
         bins: Number of bin edges of each numeric column; None means none.
-        embedding: How a number becomes a vector: ``piecewise_linear``, ``linear`` or ``periodic``, as
-            :class:`~mmfusion.layers.NumericEmbeddings` describes them.
+        embedding: Embedding of numbers: ``piecewise_linear``, ``linear`` or ``periodic``; see
+            :class:`~mmfusion.layers.NumericEmbeddings`.
         width: Width of a column's vector.
-        cell_dropout: Probability that a training cell is hidden, so that the vectors of missing cells and of unseen
-            values are trained also where no training row has any; in [0, 1).
+        cell_dropout: Probability that a training cell is hidden, in [0, 1). It trains the vectors of missing cells and
+            unseen values even if the training rows have none.
 
     Raises:
-        ValueError: There is no column, or a value out of range.
+        ValueError: There is no column, or a value is out of range.
     """
 
     modality = "table"
@@ -67,27 +67,27 @@ class TableTower(Tower):
         self.inputs = tuple(name for name, part in given.items() if part is not None)
 
     def set_statistics(self, mean: Tensor, scale: Tensor, edges: Sequence[Tensor] = ()) -> None:
-        """Take mean and scale (C,) of the numeric columns, and their bin edges, all in the user's units.
+        """Set mean and scale (C,) of the numeric columns, and their bin edges, all in the user's units.
 
         Raises:
-            ValueError: They do not fit the columns; see :meth:`mmfusion.layers.NumericEmbeddings.set_statistics`.
+            ValueError: They do not match the columns; see :meth:`mmfusion.layers.NumericEmbeddings.set_statistics`.
         """
         if self.numeric is not None:
             self.numeric.set_statistics(mean, scale, edges)
 
     def select(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs that the tower reads; empty where none of them is given.
+        """The tower's inputs; empty if none of them is given.
 
         Raises:
-            ValueError: One of two is missing.
+            ValueError: One of two inputs is missing.
         """
         given = {name: inputs[name] for name in self.inputs if inputs.get(name) is not None}
         if given and len(given) < len(self.inputs):
-            raise ValueError(f"The table tower reads {' and '.join(self.inputs)}, and got {next(iter(given))} alone.")
+            raise ValueError(f"The table tower reads {' and '.join(self.inputs)}, but got {next(iter(given))} alone.")
         return given
 
     def present(self, inputs: Mapping[str, Any]) -> Tensor:
-        """(B,) bool, True where some cell of the row is known and ``table_present``, if given, does not deny it."""
+        """(B,) bool, True for rows with a known cell for which ``table_present``, if given, is True."""
         found = known_cells({name: inputs[name] for name in self.inputs}).any(dim=1)
         flag: Tensor | None = inputs.get("table_present")
         return found if flag is None else found & flag.bool()
@@ -95,7 +95,7 @@ class TableTower(Tower):
     def example(
         self, present: Tensor, *, count: int, image_size: int | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Random cells, some of them missing; all of a sample without the modality."""
+        """Random cells, some of them missing; samples without the modality have no known cell."""
         rows, found = len(present), {}
         if self.numeric is not None:
             shape = (rows, len(self.numeric.missing))
@@ -127,7 +127,7 @@ class TableTower(Tower):
             if not torch.compiler.is_compiling() and ids.device.type != "meta":
                 self.categories.check(ids)
             if self.training and self.cell_dropout:
-                # half of the hidden ones as missing cells, half as values not seen in training
+                # half of the hidden cells become missing, the other half values not seen in training
                 drawn = torch.rand(ids.shape, device=ids.device) / self.cell_dropout
                 ids = torch.where((drawn < 1) & (ids >= RESERVED), (drawn < 0.5).long(), ids)
             found.append(self.categories(ids))
@@ -135,7 +135,7 @@ class TableTower(Tower):
 
 
 def known_cells(inputs: Mapping[str, Any]) -> Tensor:
-    """(B, C + K) bool, True where a cell of the columns that are given is known."""
+    """(B, C + K) bool, True for known cells of the given columns."""
     cells = [~inputs["numeric_values"].isnan()] if inputs.get("numeric_values") is not None else []
     cells += [inputs["category_ids"] != 0] if inputs.get("category_ids") is not None else []
     return torch.cat(cells, dim=1)
@@ -149,7 +149,7 @@ def _checked(name: str, value: Tensor | None, columns: int) -> Tensor:
 
 
 def level_indices(num_layers: int, num_levels: int) -> tuple[int, ...]:
-    """Layers after which the levels are read, 1 the first, equally spaced; some twice where there are fewer layers."""
+    """Equally spaced layers, counted from 1, whose outputs are the levels; some repeat if there are fewer layers."""
     return tuple(max(1, round((i + 1) * num_layers / num_levels)) for i in range(num_levels))
 
 
@@ -157,19 +157,20 @@ def level_indices(num_layers: int, num_levels: int) -> tuple[int, ...]:
 class TableMlp(TableTower):
     """MLP over the concatenated column embeddings; the pooled vector is the only token.
 
-    Each of its layers is linear - ReLU - dropout; the last is followed by a layer norm.
+    Each layer is linear - ReLU - dropout; the last is followed by a layer norm.
 
     Args:
         numeric: Number of numeric columns.
         categories: Number of values seen in training, for each categorical column.
         bins: Number of bin edges of each numeric column; None means none.
-        embedding: How a number becomes a vector: ``piecewise_linear``, ``linear`` or ``periodic``.
-        dim: Width of the layers, and of the result.
-        num_layers: Layers, at least 1.
+        embedding: Embedding of numbers: ``piecewise_linear``, ``linear`` or ``periodic``.
+        dim: Width of the layers, and of the output.
+        num_layers: Number of layers, at least 1.
         column_dim: Width of a column's vector.
-        dropout: Within each layer.
+        dropout: Dropout within each layer.
         cell_dropout: Probability that a training cell is hidden.
-        num_levels: Levels to return, the outputs of equally spaced layers; some twice where there are fewer layers.
+        num_levels: Number of levels to return, the outputs of equally spaced layers; some repeat if there are fewer
+            layers.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class TableMlp(TableTower):
         self.level_dims = [dim] * num_levels
 
     def encode(self, numeric_values: Tensor | None = None, category_ids: Tensor | None = None) -> dict[str, Tensor]:
-        """Numbers (B, C) and ids (B, K) -> ``tokens`` (B, 1, dim), ``pooled`` (B, dim), ``level_<i>`` but the last."""
+        """Numbers (B, C) and ids (B, K) -> ``tokens`` (B, 1, dim), ``pooled`` (B, dim), and levels except the last."""
         outputs = [self.columns(numeric_values, category_ids).flatten(1)]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
@@ -212,8 +213,8 @@ class ReGLU(nn.Module):
 
     Args:
         dim: Width of input and output.
-        hidden_features: Width between.
-        dropout: Before the second layer.
+        hidden_features: Hidden width.
+        dropout: Dropout before the second layer.
     """
 
     def __init__(self, dim: int, hidden_features: int, dropout: float) -> None:
@@ -232,9 +233,9 @@ class ColumnAttention(nn.Module):
 
     Args:
         dim: Width.
-        num_heads: Attention heads; divides ``dim``.
-        dropout: After the attention, and inside the feed-forward part.
-        is_first: Leave out the norm before the attention, without which the first layer trains better.
+        num_heads: Number of attention heads; divides ``dim``.
+        dropout: Dropout after the attention, and inside the feed-forward network.
+        is_first: Omit the norm before the attention; the first layer trains better without it.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float, is_first: bool) -> None:
@@ -265,14 +266,14 @@ class FTTransformer(TableTower):
         numeric: Number of numeric columns.
         categories: Number of values seen in training, for each categorical column.
         bins: Number of bin edges of each numeric column; None means none.
-        embedding: How a number becomes a vector: ``piecewise_linear``, ``linear`` (the published one) or ``periodic``.
-        dim: Width of the tokens, and of the result.
-        num_layers: Attention layers, at least 1.
-        num_heads: Heads of each; divides ``dim``.
-        dropout: Within each layer.
+        embedding: Embedding of numbers: ``piecewise_linear``, ``linear`` (the published one) or ``periodic``.
+        dim: Width of the tokens, and of the output.
+        num_layers: Number of attention layers, at least 1.
+        num_heads: Number of heads per layer; divides ``dim``.
+        dropout: Dropout within each layer.
         cell_dropout: Probability that a training cell is hidden.
-        num_levels: Levels to return, the class token after equally spaced layers; some twice where there are fewer
-            layers.
+        num_levels: Number of levels to return, the class token after equally spaced layers; some repeat if there are
+            fewer layers.
     """
 
     def __init__(
@@ -303,7 +304,7 @@ class FTTransformer(TableTower):
         self.level_dims = [dim] * num_levels
 
     def encode(self, numeric_values: Tensor | None = None, category_ids: Tensor | None = None) -> dict[str, Tensor]:
-        """Numbers (B, C) and ids (B, K) -> ``tokens`` (B, C + K, dim), ``pooled``, ``level_<i>`` but the last."""
+        """Numbers (B, C) and ids (B, K) -> ``tokens`` (B, C + K, dim), ``pooled``, and levels except the last."""
         x = self.columns(numeric_values, category_ids)
         x = torch.cat([self.cls.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         outputs = [x]

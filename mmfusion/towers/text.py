@@ -240,7 +240,7 @@ class TextTower(Tower):
         return {"input_ids": torch.where(real, ids, config.pad_token_id or 0), "attention_mask": real.long()}
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, ``level_<i>`` but the last.
+        """Tokens (B, L) and their mask -> ``tokens``, ``mask``, ``pooled``, and all ``level_<i>`` except the last.
 
         Raises:
             ValueError: The text has more tokens than the encoder has positions, or a word piece outside its vocabulary.

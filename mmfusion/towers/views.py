@@ -26,8 +26,8 @@ class ViewsTower(SeveralTower):
     Args:
         dim: Width that tokens are projected to.
         num_layers: Number of attention layers.
-        num_heads: Heads of each; divides ``dim``.
-        dropout: Within each layer.
+        num_heads: Number of heads per layer; divides ``dim``.
+        dropout: Dropout within each layer.
 
     Raises:
         ValueError: Levels are requested, or ``dim`` is not divisible by ``num_heads``.

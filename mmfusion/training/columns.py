@@ -186,7 +186,7 @@ def _shape(present: Sequence[str], *, number: bool, category: bool) -> str | Non
     """Why a column is neither numeric nor categorical, or None."""
     readable = np.mean([not np.isnan(read_number(cell)) for cell in present])
     if np.mean([_DATE.fullmatch(cell) is not None for cell in present]) >= _DATES:
-        return f"holds dates ({_examples(present)}), which encode when a row was collected"
+        return f"contains dates ({_examples(present)}), which encode when a row was collected"
     if np.mean([has_decimal_comma(cell) for cell in present]) > 1 - _NUMBERS and not category:
         return f"uses a decimal comma ({_examples(present, has_decimal_comma)}); write a decimal point"
     if number and readable < _NUMBERS_AT_LEAST:
@@ -216,7 +216,7 @@ def _constant(cells: Sequence[str | None], groups: np.ndarray, min_patients: int
     rare = np.mean([len(patients[cell]) < min_patients for cell in present])
     if rare > 0.5:
         few = f"fewer than {min_patients} patients (privacy.min_patients) share the value"
-        return f"holds almost unique texts: in {rare:.0%} of its cells {few} ({_examples(present)})"
+        return f"contains almost unique texts: in {rare:.0%} of its cells {few} ({_examples(present)})"
     return None
 
 

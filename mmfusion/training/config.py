@@ -154,7 +154,7 @@ class TrainConfig:
         epochs: Passes over the training rows.
         batch_size: Rows per process and step.
         gradient_accumulation: Number of steps whose gradients are summed before an update.
-        lr: Peak learning rate of everything but the encoders.
+        lr: Peak learning rate of everything except the encoders.
         encoder_lr_scale: Learning rate of the encoders, as a share of ``lr``.
         freeze_encoders: Freeze the encoders, including BatchNorm statistics.
         layer_decay: Factor of the learning rate from each layer of an encoder to the one below; 1 disables it.
@@ -198,8 +198,8 @@ class TrainConfig:
         familiarity: Fit a detector of cases that are unlike the training data, if there are enough patients;
             ``predict`` then reports the familiarity of each row.
         patience: Epochs without improvement before stopping; None trains all epochs.
-        precision: ``auto`` (bf16 where the machine computes in it), ``bf16``, ``fp16`` or ``fp32``.
-        channels_last: Use the channels_last memory format for images; None decides by the machine.
+        precision: ``auto`` (bf16 if the hardware supports it, else fp32), ``bf16``, ``fp16`` or ``fp32``.
+        channels_last: Use the channels_last memory format for images; None chooses by the hardware.
         compile: Compile the model with torch.compile at its first batches; useful on a GPU, not on a CPU.
         workers: Loader processes.
         save_steps: Save a resumable state every this many steps; None saves once per epoch.

@@ -127,7 +127,8 @@ class EpochLog(TrainerCallback, ExportableState):
         self.record |= {k: v for k, v in figures.items() if k not in own and k not in self.record}
         if self.config.metric not in self.record:
             raise ValueError(
-                f"train.metric {self.config.metric!r} is no validation metric; available: {', '.join(sorted(figures))}."
+                f"train.metric {self.config.metric!r} is not a validation metric; "
+                f"available: {', '.join(sorted(figures))}."
             )
         self._finish(state, control)
 

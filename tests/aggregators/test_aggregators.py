@@ -1,4 +1,4 @@
-"""What every registered aggregator must do, and each against an independent computation."""
+"""Requirements of every registered aggregator, and comparisons with independent computations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import mmfusion
 from mmfusion.aggregators.transformer import sinusoidal_encoding
 
 B, S, D = 4, 6, 12
-#: aggregators that know no order, and have one layer.
+#: aggregators that ignore the order, with a single layer.
 UNORDERED = ("mean", "attention", "abmil")
 
 
@@ -54,7 +54,7 @@ def test_shapes(name):
 
 @pytest.mark.parametrize("garbage", [1e3, math.nan, math.inf])
 def test_absent_slices_do_not_count(name, garbage):
-    """Each study alone, its absent slices cut out, is the study in the batch with anything in their places."""
+    """A study has the same result alone without its absent slices as in a batch with arbitrary values there."""
     aggregator = create(name)
     x, mask = studies()
     padded = torch.cat([x.masked_fill(~mask.unsqueeze(-1), garbage), torch.full((B, 3, D), garbage)], 1)

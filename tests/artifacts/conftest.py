@@ -1,4 +1,4 @@
-"""A process whose Hub is a server on loopback."""
+"""Processes that use a local Hub server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 
-#: a folder whose ``sitecustomize`` takes the waits out of the client's retries.
+#: a folder whose ``sitecustomize`` removes the waiting times between the client's retries.
 NO_WAITS = str(Path(__file__).with_name("no_waits"))
 
 Completed = subprocess.CompletedProcess[str]
 
 
 class Forks:
-    """A process that has the libraries imported, and a fork of it for each call (``forked.py``)."""
+    """A process with the libraries imported, which forks for each call (``forked.py``)."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.out, self.err = folder / "stdout", folder / "stderr"
@@ -35,7 +35,7 @@ class Forks:
         assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
 
     def run(self, arguments: tuple[str, ...], environment: dict[str, str]) -> Completed:
-        """As :func:`subprocess.run` of one text (code), or of several (a command)."""
+        """Like :func:`subprocess.run`, of one text (code) or of several (a command)."""
         what = {"code": textwrap.dedent(arguments[0])} if len(arguments) == 1 else {"arguments": list(arguments)}
         request = {**what, "environment": environment, "stdout": str(self.out), "stderr": str(self.err)}
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -60,7 +60,7 @@ def server() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(server: Hub) -> Hub:
-    """The server, empty."""
+    """An empty server."""
     for state in (server.repositories, server.uploads, server.broken, server.flipped, server.requests_seen):
         state.clear()
     server.dropping = False
@@ -69,7 +69,7 @@ def hub(server: Hub) -> Hub:
 
 @pytest.fixture(scope="module")
 def environment(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process whose Hub is the server (its address is read once, at import)."""
+    """Environment variables of a process that uses the server (its address is read once, at import)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": server.address, "HF_HUB_DISABLE_XET": "1"}
     environment["HF_HOME"] = str(tmp_path_factory.mktemp("hf") / "cache")
@@ -86,7 +86,7 @@ def forks(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def client(forks: Forks, environment: dict[str, str], tmp_path: Path) -> Callable[..., Completed]:
-    """Runs Python code, or a command, as a process whose Hub is the server and whose cache is empty at first.
+    """Run Python code or a command in a process that uses the server, with an empty cache at first.
 
     ``more`` are variables that are read at import: with them, or another cache, the process is not a fork.
     """

@@ -1,4 +1,4 @@
-"""Runs Python code and commands one after the other, each in a fork of one process that has the libraries imported.
+"""Run Python code and commands one after the other, each in a fork of a process with the libraries imported.
 
 A line of standard input is a request in JSON: ``code``, or the ``arguments`` of a command; ``environment``; the files
 ``stdout`` and ``stderr``. The line that answers it is the exit status.
@@ -18,7 +18,7 @@ from mmfusion.cli.main import main
 
 
 def run(request: dict[str, Any]) -> int:
-    """Exit status of a request, as that of ``python -c`` or ``python -m mmfusion``."""
+    """Exit status of a request, like that of ``python -c`` or ``python -m mmfusion``."""
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.update(request["environment"])
@@ -39,7 +39,7 @@ def run(request: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Answer requests until standard input ends."""
-    mmfusion.list_models()  # imports what models are made of
+    mmfusion.list_models()  # import the libraries that models need
     print("ready", flush=True)
     for line in sys.stdin:
         child = os.fork()

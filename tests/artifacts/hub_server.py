@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on loopback: the part of its protocol that saving and loading models takes."""
+"""A local Hugging Face Hub server with the part of the protocol needed to save and load models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Repository:
         self.commit("main", {})
 
     def commit(self, ref: str, files: dict[str, bytes]) -> str:
-        """Put files on top of what the branch has; the new commit's name."""
+        """Add files to a branch; returns the name of the new commit."""
         whole = {**self.commits.get(self.refs.get(ref, ""), {}), **files}
         text = json.dumps({name: hashlib.sha1(data).hexdigest() for name, data in whole.items()}) + str(
             len(self.commits)
@@ -37,7 +37,7 @@ class Repository:
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; ``address`` is what HF_ENDPOINT takes.
+    """The server; ``address`` is the value of HF_ENDPOINT.
 
     Attributes:
         repositories: name -> repository.
@@ -62,13 +62,13 @@ class Hub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The Hub's answers."""
+    """Responses of the Hub."""
 
     protocol_version = "HTTP/1.1"
     server: Hub
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Disable logging."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
                 name, *rest = match.groups()
                 repository = self.server.repositories.get(name)
                 if repository is None or (repository.private and not self._authorized()):
-                    # the Hub does not tell a stranger which of the two it is
+                    # the Hub gives unauthenticated users the same answer in both cases
                     status = 404 if self._authorized() else 401
                     return self._error(status, "RepoNotFound", "Repository not found")
                 return action(name, repository, body, *rest)

@@ -1,4 +1,4 @@
-"""A folder is a trained model wherever one is meant, however it is named; and what a push would send."""
+"""Folders as names of trained models, and the files of a push."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_folder_that_has_the_name_of_shipped_weights(run: Path) -> None:
     run.rename(name)
     with pytest.warns(UserWarning, match=rf"'{name}' refers to the folder .*best; to load the package's weights"):
         assert resolve_artifact(name) == Path(name, "best")
-    # where a name may be an architecture, the folder takes nothing over
+    # if a name may be an architecture, the folder does not take precedence
     assert mmfusion.create_model(name).num_classes == 7
 
 
@@ -86,7 +86,7 @@ def test_training_goes_on_from_a_folder(run: Path) -> None:
     run.rename("mine")
     assert is_saved("mine")
     Path("mine").rename("test_image")
-    assert not is_saved("test_image")  # an architecture, whatever lies in the working directory
+    assert not is_saved("test_image")  # an architecture, regardless of the working directory
 
 
 def test_names_that_leave_the_machine(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Push and load through the real Hub client and a real HTTP server on loopback."""
+"""Push and load with the real Hub client and a local HTTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmfusion.models import save_model
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A saved model, with things beside it that must not travel."""
+    """A saved model with other files in its folder that must not be uploaded."""
     torch.manual_seed(0)
     folder = save_model(
         mmfusion.create_model("test_concat", num_classes=3), tmp_path / "model", metrics={"accuracy": 0.5}
@@ -62,7 +62,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     assert 'from_pretrained("hf-hub:org/name")' in card and "local-dir" not in card
     assert 'from_pretrained("local-dir:FOLDER")' in (saved / "README.md").read_text()
 
-    # a private repository looks to a stranger as if it were not there
+    # without a token, a private repository looks like a missing one
     refused = client(LOAD.format(name="org/name"))
     assert refused.stderr.splitlines()[-1] == (
         "FileNotFoundError: 'hf-hub:org/name': the repository does not exist or is private; check the name, or "
@@ -72,7 +72,7 @@ def test_push_then_load_at_revisions_and_offline(hub: Hub, client: Callable[...,
     assert loaded.returncode == 0, loaded.stderr
     assert float(loaded.stdout) == total(saved)
 
-    # other weights on the same branch; the first commit stays what it was; a card of another hand stays too
+    # other weights on the same branch; the first commit and a card written by others are unchanged
     repository.commit("main", {"README.md": b"our own words"})
     before = total(saved)
     save_model(mmfusion.create_model("test_concat", num_classes=3), saved)
@@ -144,7 +144,7 @@ def test_a_model_whole_in_the_cache_is_loaded_whatever_the_hub_does(
     repository = hub.repositories["org/name"] = Repository(private=False)
     files = {path.name: path.read_bytes() for path in saved.iterdir()}
     repository.commit("main", {name: data for name, data in files.items() if name in HUB_FILES})
-    hub.flipped.add("model.safetensors")  # on the way, of the right length: the client keeps it
+    hub.flipped.add("model.safetensors")  # damaged in transit but of the right length: the client keeps it
     loaded = client(LOAD.format(name="org/name"))
     assert loaded.returncode == 0 and float(loaded.stdout) == total(saved), loaded.stderr
     assert hub.requests_seen.count("GET /org/name/resolve/" + repository.refs["main"] + "/model.safetensors") == 2
@@ -153,7 +153,7 @@ def test_a_model_whole_in_the_cache_is_loaded_whatever_the_hub_does(
     assert cached.returncode == 0 and float(cached.stdout) == total(saved), cached.stderr
     assert "Using the cached copy" in cached.stderr
     hub.dropping = False
-    # damaged in the repository itself: fetched again once, and refused
+    # damaged in the repository: downloaded once more, and refused
     repository.commit("main", {"model.safetensors": files["model.safetensors"][:-1] + b"x"})
     refused = client(LOAD.format(name="org/name"))
     assert "model.safetensors was changed since the model was saved" in refused.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Image encoders of the Hub, through the real client and a server on loopback."""
+"""Image encoders from the Hub, with the real client and a local server."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_encoders_of_both_libraries_are_fetched_once(hub: Hub, client: Callable[
     card = (tmp_path / "transformers" / "README.md").read_text()
     assert "license cc-by-nc-nd-4.0, gated: accept its terms on its page" in card
 
-    # without weights the configuration alone is fetched, and the numbers are random
+    # without weights only the configuration is downloaded, and the weights are random
     hub.requests_seen.clear()
     publish(hub, "org/bare", tmp_path / "vit")
     bare = client(BUILD.format(name="hf-hub:org/bare", weights=None, folder=tmp_path / "bare"))

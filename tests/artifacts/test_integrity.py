@@ -1,4 +1,4 @@
-"""What a saved model's folder may not be: edited, contradictory, larger than its weights, or out for the network."""
+"""Refused model folders: edited, contradictory, larger than their weights, or using the network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[dict[str, Any]], object]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of image and text."""
+    """A saved model of image and text."""
     torch.manual_seed(0)
     processor = Processor(["no", "yes"], image_size=16, tokenizer=fit_wordpiece(["a red spot"] * 5), max_length=16)
     model = mmfusion.create_model("test_mibf", processor=processor)
@@ -83,7 +83,7 @@ def test_an_edit_is_refused_unless_it_is_allowed(folder: Path, name: str, change
     with pytest.warns(UserWarning, match=f"{name}.*accepted"):
         predictor = mmfusion.Predictor.from_pretrained(folder, device="cpu", allow_edited=True)
     assert predictor.labels == json.loads((folder / "config.json").read_text())["processor"]["labels"]
-    with pytest.raises(ValueError, match="allow_edited"):  # it held for that call
+    with pytest.raises(ValueError, match="allow_edited"):  # it was valid only for that call
         mmfusion.Predictor.from_pretrained(folder, device="cpu")
 
 
@@ -104,7 +104,7 @@ def test_the_command_line_allows_edits_for_one_command(folder: Path, capsys: pyt
     with pytest.warns(UserWarning, match="accepted"):
         assert cli.main(["info", str(folder), "--allow_edited"]) == 0
     assert cli.main(["info", str(folder)]) == 2
-    parse("info", [str(folder), "--allow_edited"])  # read alone, it changes nothing for what follows
+    parse("info", [str(folder), "--allow_edited"])  # reading it has no effect on later calls
     with pytest.raises(ValueError, match="allow_edited"):
         mmfusion.Predictor.from_pretrained(folder)
     parse("audit", ["--data", "x", "--label_errors", str(folder), "--allow_edited"])  # audit is given a model too
@@ -138,7 +138,7 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-#: change -> what is said of it. Whoever made them may have written files.json anew.
+#: change -> part of the error. Whoever made it may also have rewritten files.json.
 ATTACKS: dict[str, tuple[Change, str]] = {
     "layers": (lambda c: text_config(c).update(num_hidden_layers=100_000), "expected 0 to 512"),
     "fewer layers": (
@@ -192,8 +192,8 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "long name": (lambda c: c["model"]["head_args"].update({"a" * 5000: 10**12}), "to 1,000,000,000"),
     "long version": (lambda c: c.update(format_version="1" * 5000), "this mmfusion supports"),
     "depth": (nest, "is nested more than 40 levels deep"),
-    "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, and the processor has no tokenizer"),
-    "image": (lambda c: c["processor"].update(image_size=None), "reads images, and the processor has no image_size"),
+    "tokenizer": (lambda c: c["processor"].update(tokenizer=False), "reads text, but the processor has no tokenizer"),
+    "image": (lambda c: c["processor"].update(image_size=None), "reads images, but the processor has no image_size"),
     "network": (
         lambda c: text_config(c).update(model_type="dpt", backbone="a/b"),
         "unsupported transformers type 'dpt'",
@@ -244,7 +244,7 @@ def test_a_tokenizer_that_would_fail_later(folder: Path, change: Change, words: 
 
 
 def test_the_network_is_closed_to_the_thread_that_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a type that were allowed by mistake."""
+    """Even for an encoder type that was allowed by mistake."""
     import socket
 
     def ask(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Damaged and attacked folders of a saved model: refused in one line, or the model that was saved; nothing else.
+"""Damaged and manipulated model folders are refused in one line or load as the saved model.
 
 ``pytest tests/artifacts/test_mutants.py --mutants 5000`` tries more of them.
 """

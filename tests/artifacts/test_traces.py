@@ -1,4 +1,4 @@
-"""What of people and machines is found in the texts of a saved model, and stops a push and an export."""
+"""Personal and machine data in the texts of a saved model stop push and export."""
 
 from __future__ import annotations
 

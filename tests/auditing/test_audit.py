@@ -1,4 +1,4 @@
-"""Each fault that is planted is found, and a data set without one is left in peace."""
+"""The audit finds every planted problem, and nothing in clean data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Rows = list[dict[str, str]]
 
 
 def picture(seed: int) -> Image.Image:
-    """Smooth noise, as photographs have it."""
+    """Smooth noise, similar to a photograph."""
     coarse = np.random.default_rng((7, seed)).integers(0, 256, size=(6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def rows() -> Rows:
-    """240 rows of 120 patients in two classes; nothing but chance between the label and anything else."""
+    """240 rows of 120 patients in two classes; the label is independent of everything else."""
     rng = np.random.default_rng(3)
     numbers, flips = rng.permutation(240), rng.permutation(120)
     return [
@@ -59,7 +59,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path, pictures: Path) -> Callable[[Rows], Path]:
-    """Writes the rows beside 240 pictures, which tests may change before they look."""
+    """Write the rows and 240 images, which tests may change before the audit."""
     shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
 
     def write_rows(rows: Rows) -> Path:
@@ -81,7 +81,7 @@ def look(root: Path, config: DatasetConfig = CONFIG, **options: object) -> Audit
 
 
 def grave(outcome: Audit) -> list[str]:
-    """What was found, notes left aside."""
+    """Findings except notes."""
     return [finding.check for finding in outcome.findings if finding.severity != "note"]
 
 
@@ -203,7 +203,7 @@ def test_leaking_column(rows: Rows, write: Write, is_input: bool) -> None:
 
 
 def test_column_of_which_one_value_leaks(rows: Rows, write: Write) -> None:
-    """As dx_type of HAM10000: weak on the whole, certain where it says follow_up."""
+    """Like dx_type of HAM10000: weak overall, but certain for the value follow_up."""
     amber = [row for row in rows if row["label"] == "amber"]
     for i, row in enumerate(rows):
         row["confirmed"] = ["biopsy", "consensus"][i % 2]
@@ -223,7 +223,7 @@ def test_plausible_column(rows: Rows, write: Write) -> None:
 
 
 def test_column_known_by_its_name(rows: Rows, write: Write) -> None:
-    """The same column, called what it is."""
+    """The same column with a telling name."""
     for i, row in enumerate(rows):
         row["Histology"] = ["P3", "P4"][(row["label"] == "amber") ^ (i % 5 == 0)]
     assert the(look(write(rows)), "label_leak").details["column"] == "Histology"
@@ -277,7 +277,7 @@ def test_modality_missing_by_class(rows: Rows, write: Write, column: str, modali
     finding = the(outcome, "missing_by_class")
     assert finding.severity == "error" and f"a {modality}" in finding.message.replace("an image", "a image")
     assert finding.details["missing"] == {"amber": pytest.approx(1 / 3), "basalt": 0}
-    for i in range(240):  # as many, but of both classes alike
+    for i in range(240):  # as many, but equally of both classes
         rows[i][column] = "" if i % 6 == 0 else "Seen." if column == "text" else f"{i:03d}.png"
     assert "missing_by_class" not in grave(look(write(rows), config))
 
@@ -299,7 +299,7 @@ def test_sizes_modes_and_blanks(rows: Rows, write: Write) -> None:
     picture(4001).resize((480, 384)).save(root / rows[1]["image"])
     picture(4002).convert("L").save(root / rows[2]["image"])
     grey = Image.new("RGB", SIZE, (9, 9, 9))
-    grey.putpixel((0, 0), (9, 9, 10))  # of one grey altogether it were a bad row
+    grey.putpixel((0, 0), (9, 9, 10))  # a single gray value would make it a bad row
     grey.save(root / rows[3]["image"])
     outcome = look(root)
     assert the(outcome, "small_image").rows == [rows[0]["image"]]
@@ -325,7 +325,7 @@ def test_one_class(rows: Rows, write: Write) -> None:
 
 def test_views_and_slices_of_one_case_are_no_duplicates(rows: Rows, write: Write) -> None:
     root = write(rows)
-    for a, b in zip(rows[::2], rows[1::2], strict=True):  # two rows a patient, as good as equal
+    for a, b in zip(rows[::2], rows[1::2], strict=True):  # two rows per patient, nearly equal
         Image.open(root / a["image"]).save(root / b["image"], "JPEG", quality=70)
     config = DatasetConfig(study_column="patient")
     outcome = look(root, config)
@@ -345,7 +345,7 @@ def test_report_files(rows: Rows, write: Write, tmp_path: Path) -> None:
 
 
 def test_every_finding_is_explained() -> None:
-    """``docs/audit.md`` has a line for each check that the code names."""
+    """``docs/audit.md`` has a row for each check in the code."""
     from mmfusion.auditing import run
 
     page = (Path(run.__file__).parents[2] / "docs" / "audit.md").read_text()
@@ -383,5 +383,5 @@ def test_ham10000() -> None:
         leak = the(outcome, "label_leak")
         assert leak.details["column"] == "dx_type" and "follow_up" in leak.details["values"]
         assert set(the(outcome, "predictive_column").details) == {"age", "localization"}
-    # one picture under two lesions, which the shipped split parts
+    # one image under two lesions, which the shipped split separates
     assert the(shipped, "near_duplicate_across_splits").rows == ["ISIC_0025226.jpg = ISIC_0030074.jpg"]

@@ -13,7 +13,7 @@ from mmfusion.auditing.label_errors import confident_errors, out_of_fold
 
 def test_confident_errors_by_hand():
     labels = np.array([0, 0, 0, 1, 1, 1])
-    p = np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.4])  # of class 0; means of the labelled: 0.6 and 0.7
+    p = np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.4])  # of class 0; means of the labeled rows: 0.6 and 0.7
     rows, classes = confident_errors(labels, np.column_stack([p, 1 - p]))
     assert rows.tolist() == [2] and classes.tolist() == [1]
     p[3] = 0.95
@@ -25,7 +25,7 @@ def test_no_group_is_judged_by_a_model_that_saw_it():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 2)
     labels = rng.integers(0, 2, 40)[groups]
-    own = np.eye(40)[groups]  # features that give a group away, and nothing else
+    own = np.eye(40)[groups]  # features that only reveal the group
     assert out_of_fold(own, labels, groups).max() < 0.9
 
 
@@ -56,4 +56,4 @@ def test_an_audit_finds_swapped_labels(tmp_path):
     assert found[0].severity == "warning" and len(list((tmp_path / "cache").iterdir())) == 1
     mmfusion.save_pretrained(mmfusion.create_model("test_image", num_classes=2), tmp_path / "model", processor)
     mmfusion.audit(tmp_path / "cases.csv", **options)
-    assert len(list((tmp_path / "cache").iterdir())) == 2  # trained anew under its old name: other features
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # trained again under its old name: other features

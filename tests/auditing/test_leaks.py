@@ -1,4 +1,4 @@
-"""What a column tells of the label, against closed forms."""
+"""Measures of label leaks, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmfusion.auditing.leaks import encode, judge
 
 
 def _balanced(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels 0 1 0 1 ..., each row its own group, two folds with as many of each class."""
+    """Labels 0 1 0 1 ...; each row is its own group, and the two folds have equal classes."""
     return np.arange(rows) % 2, np.arange(rows), np.arange(rows) // 2 % 2
 
 
@@ -22,7 +22,7 @@ def test_a_column_that_is_the_label() -> None:
 
 
 def test_a_small_table_whose_column_is_the_label() -> None:
-    """Too few rows to settle anything, yet beyond doubt; every row gains the same."""
+    """Too few rows to determine single labels, but a clear leak, because every row has the same gain."""
     labels, groups, folds = _balanced(40)
     found = judge(labels, ["a", "b"], labels, groups, folds)
     assert found.settled == 0 and found.removed == pytest.approx(1 - np.log(11 / 10.5) / np.log(2)) and found.is_leak
@@ -49,7 +49,7 @@ def test_noise_is_no_evidence() -> None:
 
 @pytest.mark.parametrize(("independent", "settles"), [(58, False), (59, True)])
 def test_when_a_value_settles_the_label(independent: int, settles: bool) -> None:
-    """None of n groups has the other class, of half the rows: 1 - 0.05^(1/n) has to be at most 0.05, hence n >= 59."""
+    """None of n groups has the other class (half of the rows): 1 - 0.05^(1/n) <= 0.05, hence n >= 59."""
     labels, groups, folds = _balanced(800)
     codes = np.zeros(800, dtype=int)
     codes[np.flatnonzero(labels == 1)[:independent]] = 1

@@ -1,4 +1,4 @@
-"""The lookup of near duplicates against the comparison of every pair."""
+"""The search for near duplicates, compared with all pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmfusion.auditing.images import SAME, near_duplicates
 
 
 def _thumbnails(n: int, seed: int) -> np.ndarray:
-    """Pictures around a few themes, so that many correlate and some almost wholly."""
+    """Thumbnails that vary a few images, so that many correlate, some almost perfectly."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:32, :32] / 32
     themes = [128 + 90 * np.sin(a * x + b * y + c) for a, b, c in rng.uniform(1, 9, size=(6, 3))]

@@ -33,7 +33,7 @@ def build(name: str = "test_concat", **overrides) -> mmfusion.FusionModel:
 
 
 def moved(model: mmfusion.FusionModel, seed: int, scale: float = 0.05) -> mmfusion.FusionModel:
-    """The model with noise on its weights, and means of BatchNorm elsewhere: another run from the same start."""
+    """The model with noise on its weights and other BatchNorm means, like another run from the same start."""
     torch.manual_seed(seed)
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_uniform_soup_is_the_mean_and_an_ordinary_model(runs: list[str], toy: Pa
             torch.testing.assert_close(tensor, sum(state[name] for state in states) / 3, rtol=1e-5, atol=1e-6)
     config = json.loads((tmp_path / "soup" / "config.json").read_text())
     told = config["training"]["soup"]
-    # this machine's folders do not travel
+    # no paths on this machine
     assert [each["model"] for each in told["ingredients"]] == [f"local-dir:run{i}" for i in range(3)]
     assert not any(name.removeprefix("local-dir:") in json.dumps(config) for name in runs)
     assert all(len(each["weights_sha256"]) == 64 for each in told["ingredients"])

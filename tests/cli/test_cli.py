@@ -16,7 +16,7 @@ from mmfusion.training.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 
-#: what dataset.views goes with.
+#: options that dataset.views requires.
 OF_STUDIES = ("--dataset.study_column", "patient", "--dataset.view_column", "sequence")
 
 
@@ -25,7 +25,7 @@ def options(*argv: str) -> RunConfig:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The one line that a failing command prints."""
+    """Error line of a failing command."""
     assert cli.main(list(argv)) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and captured.err.endswith("\n")
@@ -104,13 +104,13 @@ def test_plugins_are_imported_first(tmp_path, monkeypatch):
     config = parse("compare", ["--config", str(study)])
     assert config.run.data == "there" and config.run.train.lr == 1
     assert {"plugin_of_the_run", "plugin_of_the_file"} <= sys.modules.keys()
-    # the runs are told both, so that the workers of a study and its best run bring them
+    # the runs get both, so that the workers of a study and its best run import them
     assert config.run.plugins == ["plugin_of_the_file", "plugin_of_the_run"]
     for name in ("plugin_of_the_run", "plugin_of_the_file"):
         sys.modules.pop(name)
     parse("audit", ["--config", str(run), "--plugins", "plugin_of_the_words", "plugin_of_the_file"])
     assert {"plugin_of_the_words", "plugin_of_the_file"} <= sys.modules.keys()
-    assert "plugin_of_the_run" not in sys.modules  # a list of the arguments takes the place of the file's
+    assert "plugin_of_the_run" not in sys.modules  # a list in the arguments replaces that of the file
 
 
 @pytest.mark.parametrize(

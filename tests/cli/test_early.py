@@ -1,4 +1,4 @@
-"""Mistakes are told before torch is imported, in one line."""
+"""Errors are reported in one line before torch is imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo(tmp_path_factory.mktemp("early") / "data", n=60)
 
 
-#: command -> what the line says; DATA is the demo's folder.
+#: command -> part of the error; DATA is the demo's folder.
 MISTAKES = {
     ("train", "--data", "nowhere"): "The data set nowhere does not exist.",
     ("train", "--data", "DATA", "--train.loss", "foccal"): "Unknown loss 'foccal'; did you mean 'focal'?",

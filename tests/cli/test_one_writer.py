@@ -1,4 +1,4 @@
-"""Every command that writes is refused, in one line, where another process writes to the same place."""
+"""Every command is refused in one line while another process writes to the same output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmfusion.cli.commands import COMMANDS
 from mmfusion.data import Processor
 from mmfusion.files import one_writer
 
-#: command -> its options but ``--output``; TOY is a data set, RUN a saved model.
+#: command -> its options except ``--output``; TOY is a data set, RUN a saved model.
 OPTIONS = {
     "demo": "",
     "auto": "--data TOY",

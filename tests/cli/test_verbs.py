@@ -1,4 +1,4 @@
-"""The commands as functions: the same options, checks and results, and mistakes told in one line."""
+"""The commands as functions: the same options, checks, results and one-line errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmfusion.data import Processor
 from mmfusion.data.memory import MemoryTable
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
-#: commands that are no functions.
+#: commands that are not functions.
 NO_VERBS = {"demo", "list", "info", "app"}
 
 

@@ -1,4 +1,4 @@
-"""Bags of feature vectors: the files, what is wrong with them, data sets of them, and runs on them."""
+"""Bags of feature vectors: files, their problems, data sets and runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_bag(path: Path, values: np.ndarray, key: str = "features") -> Path:
 
 
 def write_table(folder: Path, rows: int = 24, bags: dict[int, str] | None = None) -> Path:
-    """Bags whose mean tells the class, of 3 to 9 vectors, in all formats."""
+    """Bags of 3 to 9 vectors, whose mean depends on the class, in all formats."""
     rng = np.random.default_rng(0)
     with (folder / "rows.csv").open("w", newline="") as file:
         table = csv.writer(file)

@@ -1,4 +1,4 @@
-"""What the rows of a data set hold, counted by hand."""
+"""Contents of the rows of a data set, counted by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A damaged row is a problem of that row alone: it takes no other with it, and stops no command."""
+"""A damaged row is a problem of that row only: it affects no other row and stops no command."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_table_in_memory_is_read_with_the_same_care(folder: Path) -> None:
 
 
 def test_twenty_thousand_columns_are_read_in_a_moment(tmp_path: Path) -> None:
-    """Their number counts once: each name was looked for among all the others before."""
+    """Linear time in the number of columns."""
     names = [f"gene_{i:05d}" for i in range(20_000)]
     (tmp_path / "cases.csv").write_text(f"image,label,{','.join(names)}\na.png,x,{','.join('1' for _ in names)}\n")
     assert len(read_table(tmp_path / "cases.csv").columns) == 20_002

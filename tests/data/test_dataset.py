@@ -1,4 +1,4 @@
-"""The torch data set: what a row becomes, and that nothing but seed, epoch and row decides its augmentation."""
+"""The torch data set: conversion of rows, and augmentation that depends only on seed, epoch and row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _batches(
 
 
 def _drawn(dataset: MultimodalDataset, order: Sequence[int], workers: int = 0) -> torch.Tensor:
-    """Pixels of rows, as an own loop gets them."""
+    """Pixels of rows in a custom training loop."""
     loader = DataLoader(dataset, 8, sampler=order, num_workers=workers, collate_fn=dataset.collate)
     return torch.cat([batch["pixel_values"] for batch in loader])
 
@@ -72,7 +72,7 @@ def test_missing_modalities_are_told(cases: CaseTable, processor: Processor) -> 
     batch = processor.collate([MultimodalDataset(cases, processor)[i] for i in range(60)])
     assert batch["image_present"].tolist() == cases.frame["image"].notna().tolist()
     assert not batch["image_present"].all()
-    assert batch["text_present"].all()  # metadata make a text where there is no free one
+    assert batch["text_present"].all()  # metadata make a text if there is no free text
 
 
 def test_augmentation_depends_on_seed_epoch_and_row_alone(cases: CaseTable, processor: Processor) -> None:
@@ -82,7 +82,7 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(cases: CaseTable, proc
     assert _equal(first, _batches(dataset, 0, order=list(range(59, -1, -1))))
     assert _equal(first, _batches(dataset, 0, workers=2))
     assert _equal(_batches(dataset, 1, workers=2), _batches(dataset, 1))
-    # a subset of the rows: not the position but the id counts
+    # a subset of the rows: the id matters, not the position
     part = MultimodalDataset(cases.select("val"), processor, augment="report", seed=4)
     assert all(torch.equal(first[key], pixels) for key, pixels in _batches(part, 0).items())
 
@@ -101,7 +101,7 @@ def test_the_epoch_reaches_workers_that_stay_alive(cases: CaseTable, processor: 
 
 
 def test_an_own_loop_draws_anew_each_time_without_being_told_the_epoch(cases: CaseTable, processor: Processor) -> None:
-    """The n-th draw of a row is that of epoch n, whatever the order of the rows and however many workers draw."""
+    """The n-th draw of a row is that of epoch n, for any order of rows and number of workers."""
     told = MultimodalDataset(cases, processor, augment="report", seed=4)
     epochs = [_batches(told, epoch) for epoch in range(3)]
     for workers in (0, 2):
@@ -109,7 +109,7 @@ def test_an_own_loop_draws_anew_each_time_without_being_told_the_epoch(cases: Ca
         for epoch, order in enumerate((list(range(60)), list(range(59, -1, -1)), list(range(60)))):
             drawn = _drawn(free, order, workers)
             assert torch.equal(drawn, torch.stack([epochs[epoch][str(free.ids[i])] for i in order]))
-    free.set_epoch(1)  # who tells the epoch gets that epoch, as often as rows are drawn
+    free.set_epoch(1)  # an explicit epoch is used, however often rows are drawn
     assert all(torch.equal(free[3]["pixel_values"], epochs[1][str(free.ids[3])]) for _ in range(2))
     plain = MultimodalDataset(cases, processor)
     assert torch.equal(plain[3]["pixel_values"], plain[3]["pixel_values"]) and len(plain._draws) == 0
@@ -159,13 +159,13 @@ def test_rows_without_labels(cases: CaseTable) -> None:
 
 
 def test_an_augmentation_of_ones_own(cases: CaseTable, processor: Processor) -> None:
-    """Registered by name, it gets the row's own generator and returns the image that the model sees."""
+    """An augmentation registered by name gets the row's generator and returns the model's image."""
 
     @registry.register("augmentation", "grey_of_the_row")
     def grey_of_the_row(
         image: Image.Image, size: int, rng: random.Random, *, interpolation: str, fill: Sequence[int]
     ) -> Image.Image:
-        """One grey, drawn anew for each row and epoch."""
+        """One gray value, drawn for each row and epoch."""
         return Image.new("RGB", (size, size), (rng.randrange(256),) * 3)
 
     try:

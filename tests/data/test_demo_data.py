@@ -1,4 +1,4 @@
-"""The demo data: reproducible, clean, and not to be told by one modality."""
+"""The demo data: reproducible, without problems, and not solvable with one modality."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_text_names_no_class(demo: CaseTable) -> None:
 
 
 def _paleness_by_radius(image: Image.Image) -> np.ndarray:
-    """Mean brightness of rings about the lesion's centre: how far inside it is darkest."""
+    """Mean brightness of rings around the lesion's center, which shows where it is darkest."""
     grey = np.asarray(image.convert("L"), dtype=float)
     dark = np.clip(np.median(grey) - grey - 10, 0, None)
     y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]
@@ -76,7 +76,7 @@ def _paleness_by_radius(image: Image.Image) -> np.ndarray:
 
 def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, C=10.0))
-    with threadpool_limits(1):  # threads cost more than they save on so few rows
+    with threadpool_limits(1):  # on so few rows, threads cost more than they save
         return cross_val_score(model, features, labels, cv=3).mean()
 
 
@@ -90,7 +90,7 @@ def test_neither_modality_suffices_and_both_do(demo: CaseTable) -> None:
     # the classes as products: interactions of the two
     both = np.concatenate([profiles, words, *(profiles * words[:, i : i + 1] for i in range(2))], axis=1)
     image_only, text_only, fused = _accuracy(profiles, labels), _accuracy(words, labels), _accuracy(both, labels)
-    assert 0.55 < image_only < 0.67  # 0.62 is the best there can be
+    assert 0.55 < image_only < 0.67  # 0.62 is the best possible
     assert 0.62 < text_only < 0.73  # 0.68
     assert fused > 0.95
     ages = np.stack([frame["age"].fillna("50").astype(float) / 90, frame["sex"] == "male"], axis=1).astype(float)

@@ -29,7 +29,7 @@ def _picture(path: Path, value: int, size: tuple[int, int] = (24, 20)) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Callable[..., Path]:
-    """Writes tables; each image named in the first one's first column is a grey picture of its row's number times
+    """Write tables; each image in the first column of the first table is a gray image of its row number times
     ten."""
 
     def write(absent: tuple[str, ...] = (), **tables: str) -> Path:
@@ -106,7 +106,7 @@ def test_a_bad_slice_is_one_problem_and_the_study_goes_on(root, caplog) -> None:
     assert kept.frame["image"].tolist() == [("s_9.png", "s_10.png"), ("t_1.png",)]
     assert "its case is kept without it" in caplog.text and "dropped" not in caplog.text
     assert kept.problems == []
-    # in a prediction the study is read as well, and the others' problems stay their own
+    # prediction reads the study, too, and problems of others do not affect it
     rows = AllRows(cases, Processor(labels=["x", "y"], image_size=8))
     assert rows[0]["pixel_values"].shape == (2, 3, 8, 8) and rows[1]["slice_mask"] == [True]
 
@@ -264,7 +264,7 @@ def test_regions_of_interest(root: Callable[..., Path]) -> None:
     batch = _batch(cases)
     assert batch["roi_values"].shape == batch["pixel_values"].shape == (2, 3, 8, 8)
     mean, std = Processor().mean[0], Processor().std[0]
-    # the box holds the bright square alone; a row without a box has its centre
+    # the box contains only the bright square; a row without a box uses its center
     assert torch.allclose((batch["roi_values"][0, 0] * std + mean) * 255, torch.tensor(200.0), atol=1e-3)
     assert torch.allclose((batch["roi_values"][1, 0] * std + mean) * 255, torch.tensor(20.0), atol=1e-3)
     augmented = _batch(cases, augment="report")
@@ -283,7 +283,7 @@ def test_a_region_is_widened_to_a_square_within_the_image() -> None:
 @pytest.mark.parametrize("size", [(64, 64), (80, 64), (64, 100)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.75])
 def test_the_centre_is_the_region_of_a_tower_that_gets_none(size: tuple[int, int], crop_pct: float) -> None:
-    """A row without a box shows the same place alone and beside rows with one (neighbouring pixels are 0.07 apart)."""
+    """A row without a box has the same region alone and in a batch with boxes (neighboring pixels differ by 0.07)."""
     across, down = np.meshgrid(*(np.linspace(0, 255, side) for side in size))
     picture = Image.fromarray(np.stack([across, down, 0 * down], axis=-1).round().astype(np.uint8))
     item = Processor(image_size=32, crop_pct=crop_pct).encode(picture, roi="centre")
@@ -323,7 +323,7 @@ def test_labels_from_a_second_table_and_splits_from_folds(root: Callable[..., Pa
     cases = read_cases(folder, config)
     assert cases.frame["label"].tolist() == ["x", "x", None]
     assert cases.frame["split"].tolist() == ["test", "train", None]
-    assert cases.frame["age"].tolist() == ["49", None, None]  # a column of both tables is the first one's
+    assert cases.frame["age"].tolist() == ["49", None, None]  # a column in both tables comes from the first
     assert _problems(cases)[0][1] == "missing label"
     # predicted, the data need neither
     (folder / "targets.csv").unlink()

@@ -1,4 +1,4 @@
-"""Data sets as people have them: public layouts, spreadsheets, separators, links, folders of patients."""
+"""Common layouts of data sets: public ones, spreadsheets, separators, links, folders of patients."""
 
 import json
 import logging
@@ -49,12 +49,12 @@ def test_kaggles_ham10000_as_it_is_downloaded(tmp_path: Path) -> None:
     assert messages(cases) == [] and cases.labels == ["mel", "nv"]
     assert cases.frame["group"].tolist() == ["HAM_0", "HAM_0", "HAM_1", "HAM_1"]
     assert cases.frame["image"].tolist()[:2] == [f"HAM10000_images_part_{n}/ISIC_{n - 1}.jpg" for n in (1, 2)]
-    own = DatasetConfig(preset="ham10000_kaggle", group_column="dx_type")  # an option wins over the layout
+    own = DatasetConfig(preset="ham10000_kaggle", group_column="dx_type")  # an option overrides the layout
     assert own.group_column == "dx_type" and own.label_column == "dx"
     with pytest.raises(ValueError, match="isic2018"):
         DatasetConfig(preset="isic")
     for part in stream_cases(tmp_path, DatasetConfig(preset="ham10000_kaggle"), processor_labels=["nv"], rows=2):
-        assert messages(part) == []  # the copies are not looked at in later parts either
+        assert messages(part) == []  # the copies are not read in later parts either
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_one_hot_labels(tmp_path: Path) -> None:
         "2 label columns are 1 (MEL, NV), but exactly one must be",
         "no label column is 1, but exactly one must be",
     ]
-    assert cases.metadata == []  # the answer is no input
+    assert cases.metadata == []  # the answer is not an input
     assert cases.frame["group"].isna().all()
     lesions = tmp_path / "ISIC2018_Task3_Training_LesionGroupings.csv"
     lesions.write_text("image,lesion_id,diagnosis_confirm_type\nb,L1,x\na,L1,x\nc,L2,x\n")
@@ -89,7 +89,7 @@ def test_one_hot_labels(tmp_path: Path) -> None:
     assert grouped.frame["group"].tolist() == ["L1", "L1", "L2", None] and grouped.metadata == []
     ungrouped = read_cases(tmp_path, DatasetConfig(preset="isic2018", group_column="none"))
     assert ungrouped.frame["group"].isna().all()
-    own = DatasetConfig(label_columns=["MEL", "NV"])  # as a model hands them on, to a table with a label column
+    own = DatasetConfig(label_columns=["MEL", "NV"])  # as saved with a model, for a table with a label column
     frame = pd.DataFrame({"text": ["a"], "label": ["NV"], "image": [None]})
     assert read_cases(frame, own, processor_labels=["MEL", "NV"]).frame["label"].tolist() == ["NV"]
     with pytest.raises(ValueError, match=r"no column 'MEL' \(dataset\.label_columns\)"):
@@ -109,7 +109,7 @@ def test_a_label_column_that_is_one_of_several_is_told(tmp_path: Path, caplog: p
     assert read_cases(tmp_path, config).labels == ["0", "1"]
     assert told in caplog.text and "dataset.label_columns reads all of them" in caplog.text
     caplog.clear()
-    read_cases(tmp_path, config, processor_labels=["0", "1"])  # a model that was trained so
+    read_cases(tmp_path, config, processor_labels=["0", "1"])  # a model trained that way
     (tmp_path / "t.csv").write_text("text,MEL,NV,BCC\na,1,0,0\nb,0,1,1\n")
     read_cases(tmp_path, config)
     assert not caplog.text
@@ -212,7 +212,7 @@ def test_separators_and_encodings_are_found_and_told(
 
 
 def write_workbook(path: Path, rows: list[list[object]]) -> None:
-    """A workbook of one sheet, as little of the format as there may be."""
+    """A minimal workbook with one sheet."""
     cells = [
         [
             f"<c><v>{cell}</v></c>" if isinstance(cell, int) else f'<c t="inlineStr"><is><t>{cell}</t></is></c>'
@@ -238,7 +238,7 @@ def write_workbook(path: Path, rows: list[list[object]]) -> None:
 
 
 def write_open_document(path: Path, rows: list[list[object]]) -> None:
-    """The same as ODS, the spreadsheets of LibreOffice."""
+    """The same in ODS, the format of LibreOffice."""
 
     def cell(value: object) -> str:
         kind = f'"float" office:value="{value}"' if isinstance(value, float) else '"string"'
@@ -256,7 +256,7 @@ def write_open_document(path: Path, rows: list[list[object]]) -> None:
 
 
 def write_old_workbook(path: Path, rows: list[list[str | float]]) -> None:
-    """The same as XLS, as Excel 97 has it: records of BIFF8 in a compound file."""
+    """The same in XLS, the format of Excel 97: BIFF8 records in a compound file."""
 
     def record(kind: int, content: bytes = b"") -> bytes:
         return struct.pack("<HH", kind, len(content)) + content

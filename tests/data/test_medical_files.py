@@ -1,4 +1,4 @@
-"""DICOM, volumes and other files of several slices, against the libraries that read them."""
+"""DICOM, volumes and other files with several slices, compared with the libraries that read them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_uncompressed_pixels_are_those_of_pydicom(tmp_path: Path, signed: int, b
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_pydicoms_own_files_are_shown_as_it_shows_them() -> None:
-    """Grey pictures of one frame with a window, in many transfer syntaxes; the others are refused where it fails."""
+    """Single gray frames with a window, in many transfer syntaxes; files that pydicom cannot read are refused."""
     root, compared = Path(pydicom.__file__).parent / "data" / "test_files", 0
     for path in sorted(root.glob("*.dcm")):
         made = pydicom.dcmread(path, force=True)

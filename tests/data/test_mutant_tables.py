@@ -1,4 +1,4 @@
-"""Random damage to tables: never a traceback, and never a row that is lost, or read otherwise, without a word."""
+"""Random damage to tables never causes a traceback, and no row is lost or changed without a report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEXTS = (
     "-5",
     "it's 12\" long",
 )
-#: what a cell may hold that is none of what it should be.
+#: unusual contents of a cell.
 SIGNS = (
     "\ud800",
     "\0",
@@ -99,7 +99,7 @@ def sound_rows(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: list[dict[str, Any]], delimiter: str) -> list[str]:
-    """The header and the records of a table, as Python writes them."""
+    """Header and records of a table as Python's csv writer formats them."""
     records = []
     for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), *rows]:
         buffer = io.StringIO()
@@ -114,7 +114,7 @@ def json_text(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def damaged(records: list[bytes], rng: random.Random) -> tuple[bytes, set[int]]:
-    """The records with a byte or a few changed, and which of them were touched."""
+    """Records with a few changed bytes, and the indices of the changed ones."""
     content = b"".join(records)
     place = rng.randrange(len(content))
     kind = rng.choice(("flip", "insert", "quote", "delete", "cut", "double"))
@@ -139,7 +139,7 @@ def damaged(records: list[bytes], rng: random.Random) -> tuple[bytes, set[int]]:
 
 
 def mutant(path: Path, rng: random.Random) -> tuple[Any, list[dict[str, Any]], set[int], bool]:
-    """Write or make a damaged table: what to read, its rows as they were, which were touched, and its header too."""
+    """Create a damaged table: its path, original rows, changed rows, and header."""
     rows = sound_rows(rng)
     kind = rng.choice(("csv bytes", "json bytes", "csv cell", "tsv cell", "json cell", "frame cell", "parquet cell"))
     suffix = {"csv": ".csv", "tsv": ".tsv", "json": ".jsonl", "parquet": ".parquet", "frame": ""}[kind.split()[0]]
@@ -170,7 +170,7 @@ def mutant(path: Path, rng: random.Random) -> tuple[Any, list[dict[str, Any]], s
 
 
 def check(cases: CaseTable, rows: list[dict[str, Any]], touched: set[int]) -> None:
-    """The rows that were not touched are all there, as they were."""
+    """Unchanged rows are complete and equal."""
     frame = cases.frame
     read = {row["id"]: row for row in frame.to_dict("records")}
     is_utf8 = not any("is not UTF-8" in note for note in cases.notes)
@@ -186,7 +186,7 @@ def check(cases: CaseTable, rows: list[dict[str, Any]], touched: set[int]) -> No
 
 
 def written(cases: CaseTable, folder: Path) -> None:
-    """What commands make of the rows reads back."""
+    """Files written by commands can be read back."""
     assert all(len(str(problem)) < 1000 for problem in cases.problems)
     assert cases.fingerprint()
     frame = cases.frame.assign(split="train")

@@ -1,4 +1,4 @@
-"""Problems have kinds, and nothing depends on their words."""
+"""Problems have kinds, and no code depends on their messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ K = ProblemKind
 
 @pytest.fixture
 def plain(tmp_path: Path) -> tuple[Path, DatasetConfig]:
-    """A table with a problem of nearly every kind that a row of one image can have."""
+    """A table with nearly every kind of problem of single-image rows."""
     for name in "abcdefgh":
         Image.linear_gradient("L").resize((32, 32)).save(tmp_path / f"{name}.png")
     (tmp_path / "h.png").write_bytes(b"no picture")
@@ -50,7 +50,7 @@ def plain(tmp_path: Path) -> tuple[Path, DatasetConfig]:
 
 @pytest.fixture
 def studies(tmp_path: Path) -> tuple[Path, DatasetConfig]:
-    """Studies with a problem of nearly every kind that they can have."""
+    """Studies with nearly every kind of problem."""
     for i in range(9):
         Image.new("RGB", (8, 8), (9 * i, 9, 200)).save(tmp_path / f"{i}.png")
     (tmp_path / "8.png").write_bytes(b"no picture")
@@ -60,7 +60,7 @@ def studies(tmp_path: Path) -> tuple[Path, DatasetConfig]:
         ("2.png", "B", "", "x", "g3", "train"),  # no slice number
         ("3.png", "B", "2", "x", "g3", "train"),
         ("4.png", "", "1", "x", "g4", "train"),  # no study
-        ("5.png", "C", "1", "q", "g5", "train"),  # a label that the map does not name: the image's fault
+        ("5.png", "C", "1", "q", "g5", "train"),  # a label that the map does not have: a problem of the image
         ("6.png", "C", "2", "x", "g5", "later"),  # an unknown split is the study's
         ("7.png", "D", "1", "x", "g6"),
         ("8.png", "E", "1", "x", "g7", "train"),  # its only image cannot be decoded
@@ -141,7 +141,7 @@ def _predictable(cases: CaseTable) -> list[bool]:
 
 
 def _outcome(audited: Audit) -> dict[str, Any]:
-    """An audit without its sentences."""
+    """The result of an audit without its messages."""
     findings = [(finding.check, finding.severity, finding.rows) for finding in audited.findings]
     return {**{name: value for name, value in vars(audited).items() if name != "findings"}, "rows of": findings}
 
@@ -174,7 +174,7 @@ def test_a_reworded_message_changes_nothing(
 
 
 def test_a_column_may_have_any_name(tmp_path: Path) -> None:
-    """``line`` is what a broken line is reported under, and may be an image column too."""
+    """``line`` names broken lines in reports, and may also be an image column."""
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "cases.csv").write_text("line,label\na.png,x\ngone.png,\n")
     cases = read_cases(tmp_path, DatasetConfig(image_column="line"))

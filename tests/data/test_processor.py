@@ -1,4 +1,4 @@
-"""The processor: encoding, padding, and what is saved with a model."""
+"""The processor: encoding, padding, and saved values."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ def test_augmentation_is_asked_for_by_name_and_generator(processor: Processor) -
 
 
 def test_corners_uncovered_by_a_rotation_are_near_zero(processor: Processor) -> None:
-    white = Image.new("RGB", (64, 64), (255, 255, 254))  # a picture of one grey is blank
+    white = Image.new("RGB", (64, 64), (255, 255, 254))  # an image of one gray value is blank
     corner_values = []
     for epoch in range(20):
         pixels = processor.encode(image=white, augment="report", rng=row_rng(0, epoch, "a"))["pixel_values"]
         corner_values += [pixels[:, y, x].abs().max().item() for y in (0, -1) for x in (0, -1)]
-    # white is above 2 in every channel; the mean colour rounds to within half a grey level of 0
+    # white is above 2 in every channel; the mean color rounds to within half a gray level of 0
     assert min(corner_values) < 0.5 / 255 / 0.224
 
 
@@ -137,7 +137,7 @@ def test_call_refuses_uneven_input(processor: Processor) -> None:
 
 def test_saved_and_loaded(processor: Processor, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architecture": "mibf_lite0", "processor": {"old": 1}}')
-    processor(text=["male"])  # calls leave truncation settings behind in the tokenizer
+    processor(text=["male"])  # calls leave truncation enabled in the tokenizer
     processor.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architecture"] == "mibf_lite0"
@@ -224,7 +224,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40)])
 def test_a_border_shows_the_whole_image(size: tuple[int, int]) -> None:
-    """Half of the input is the image, shrunk once; the rest is zero. A region lies where it lay."""
+    """Half of the input is the image, resized once, and the rest is zero; a region keeps its place."""
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     told = {"image_size": 40, "mean": (0.2, 0.4, 0.6), "std": (0.2, 0.2, 0.2), "crop_mode": "border"}

@@ -1,4 +1,4 @@
-"""Tables of cases: every format, and every way in which a row can be bad."""
+"""Tables of cases: every format, and every problem of a row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _write_images(folder: Path, names: Sequence[str]) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a CSV below a folder with images a.jpg ... f.jpg."""
+    """Write a CSV in a folder with the images a.jpg to f.jpg."""
 
     def write(*rows: str, header: str = HEADER) -> Path:
         _write_images(tmp_path, [f"{name}.jpg" for name in "abcdef"])
@@ -442,7 +442,7 @@ def test_damaged_tables(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_an_open_quote(tmp_path: Path) -> None:
-    """It takes none of the 20,000 rows after it along."""
+    """An open quote does not affect the 20,000 rows after it."""
     (tmp_path / "t.csv").write_text('image,label\n"a.jpg,x\n' + "b.jpg,y\n" * 20_000)
     cases = read_cases(tmp_path, DatasetConfig(id_column="image"))
     assert len(cases) == 20_001 and str(cases.problems[0]).endswith("line: a quote is not closed")
@@ -486,7 +486,7 @@ def test_ham10000() -> None:
     if not root.is_dir():
         pytest.skip(f"real data: {root} does not exist; set MMFUSION_DATA")
     cases = read_cases(root, DatasetConfig(group_column="lesion_id"))
-    assert cases.problems == []  # no lesion lies in two splits
+    assert cases.problems == []  # no lesion is in two splits
     assert cases.splits == {"train": 7011, "val": 1002, "test": 2002}
     assert cases.labels == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
     assert cases.frame["age"].isna().sum() == 57 and cases.frame["sex"].isna().sum() == 57

@@ -1,4 +1,4 @@
-"""A split kept in a file: written, read back, and refused once the rows changed."""
+"""A split in a file: written, read back, and refused after the rows changed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_rows_that_were_left_out_when_it_was_drawn_have_one_problem(root: Path) 
 
 
 def test_a_plain_list_of_ids(root: Path) -> None:
-    """A published split: no fingerprints, other names of splits, ids that are not here."""
+    """A published split: no fingerprints, other names of splits, unknown ids."""
     rows = "".join(f"{i}.png,{'training' if i < 30 else 'Test'}\n" for i in range(40))
     (root / "split.csv").write_text(f"id,split\n{rows}far.png,test\n")
     assert read(root).splits == {"train": 30, "test": 10}

@@ -1,4 +1,4 @@
-"""Group splits, the balanced sampler and neighbouring slices."""
+"""Group splits, the balanced sampler and neighboring slices."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_folds_are_equal_and_keep_groups_whole(folds: int) -> None:
     assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
     sizes = Counter(fold[np.unique(groups, return_index=True)[1]].tolist())
     assert sorted(sizes) == list(range(folds))
-    assert max(sizes.values()) - min(sizes.values()) <= 3  # each class is dealt by itself
+    assert max(sizes.values()) - min(sizes.values()) <= 3  # each class is distributed separately
     np.testing.assert_array_equal(fold, group_folds(labels, groups, folds=folds, seed=1))
 
 

@@ -1,4 +1,4 @@
-"""Columns as inputs: fitted on training rows alone, encoded exactly, saved as plain values."""
+"""Columns as inputs: fitted on training rows only, encoded exactly, saved as plain values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table() -> TableColumns:
 def test_scale_range_and_vocabulary_are_those_of_the_training_rows(table: TableColumns) -> None:
     age, sex = table.numeric[0], table.categorical[0]
     assert (age.mean, age.scale) == pytest.approx((np.mean([float(a) for a in AGES]), np.std([float(a) for a in AGES])))
-    # each age stands twice: five patients have 22 or less (20, 20, 21, 21, 22)
+    # each age occurs twice: five patients have 22 or less (20, 20, 21, 21, 22)
     assert (age.low, age.high) == (22.0, 77.0)
     assert age.edges[0] == 22.0 and age.edges[-1] == 77.0 and len(age.edges) == 7  # 120 rows, 20 a bin
     assert sex.values == ["female", "male"]

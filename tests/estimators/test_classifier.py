@@ -1,4 +1,4 @@
-"""``FusionClassifier`` as users of scikit-learn take it: frames, arrays, folds, searches, calibration, pipelines."""
+"""``FusionClassifier`` with scikit-learn: frames, arrays, folds, searches, calibration, pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Net benefit and calibration lines beside independent computations."""
+"""Net benefit and calibration lines, compared with independent computations."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_slope_and_intercept_are_those_of_the_likelihood():
 
         start = [0.0, 1.0] if free else [0.0]
         rough = minimize(loss, start, jac=gradient, method="BFGS", options={"gtol": 1e-10}).x
-        for _ in range(3):  # what BFGS leaves of the gradient, by Newton's method with a numeric curvature
+        for _ in range(3):  # reduces the gradient left by BFGS, with Newton's method and a numeric curvature
             step = 1e-5 * np.eye(len(rough))
             curve = np.stack([(gradient(rough + e) - gradient(rough - e)) / 2e-5 for e in step])
             rough = rough - np.linalg.solve(curve, gradient(rough))
@@ -88,7 +88,7 @@ def test_slope_and_intercept_are_those_of_the_likelihood():
 def test_no_slope_where_there_is_none():
     x = np.linspace(-2, 2, 20)
     assert np.isnan(calibration_line(np.ones(20), x)).all()
-    slope, intercept = calibration_line(x > 0, x)  # told apart without an error
+    slope, intercept = calibration_line(x > 0, x)  # separable without an error
     assert np.isnan(slope).all() and np.isfinite(intercept).all()
 
 

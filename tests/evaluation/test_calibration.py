@@ -27,7 +27,7 @@ TASK = task_named("multiclass", ["a", "b", "c"])
 
 
 def overconfident(n: int = 1500, factor: float = 2.5, seed: int = 0):
-    """Labels drawn from softmax(z), and logits ``factor`` z that are surer than that."""
+    """Labels drawn from softmax(z), and overconfident logits ``factor`` z."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, 4)) * 1.5
     labels = np.array([rng.choice(4, p=row) for row in softmax(z, axis=1)])
@@ -43,7 +43,7 @@ def test_temperature_is_that_of_an_independent_fit():
     reference = minimize(loss, x0=[1.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x[0]
     found = fit_temperature(labels, softmax(logits, axis=1))
     assert found == pytest.approx(reference, rel=1e-4)
-    assert found == pytest.approx(2.5, rel=0.1)  # what they were made with
+    assert found == pytest.approx(2.5, rel=0.1)  # the values that generated them
 
 
 def test_temperature_is_scikit_learns():
@@ -203,7 +203,7 @@ def test_a_probability_of_zero_is_no_infinite_certainty():
 
 
 class Answers(Predictor):
-    """Labels and what a network says of them, without views and with."""
+    """Labels and outputs of a network, without and with augmented views."""
 
     task = TASK
 
@@ -217,7 +217,7 @@ class Answers(Predictor):
 
 
 def without_prior(n=3000, seed=0):
-    """Labels of three classes of unequal frequency, and logits log p(x | c) that know nothing of it."""
+    """Labels of three classes of unequal frequency, and logits log p(x | c) without the prior."""
     rng, shares = np.random.default_rng(seed), np.array([0.8, 0.15, 0.05])
     labels = rng.choice(3, n, p=shares)
     x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels]
@@ -248,7 +248,7 @@ def test_auto_takes_the_strength_of_the_best_macro_f1():
     calibrate(predictor, None, class_counts=shares, prior_strength="auto")
     scores = [f1_score(labels, (logits + s * np.log(shares)).argmax(1), average="macro") for s in STRENGTHS]
     assert np.argmax(scores) > 0 and predictor.calibration["prior_strength"] == STRENGTHS[np.argmax(scores)]
-    calibrate(predictor, None, class_counts=[1, 1, 1], prior_strength="auto")  # nothing to put back: the smallest
+    calibrate(predictor, None, class_counts=[1, 1, 1], prior_strength="auto")  # nothing to restore: the smallest
     assert "prior_strength" not in predictor.calibration
 
 
@@ -270,6 +270,6 @@ def test_views_are_kept_where_they_pay():
         assert predictor.tta is kept
         temperature = fit_temperature(labels, softmax(logits, axis=1))
         assert predictor.calibration["temperature"] == pytest.approx(temperature, rel=1e-5)
-    predictor = Answers(labels, logits, logits + 1e-9 * noise)  # the same but for chance
+    predictor = Answers(labels, logits, logits + 1e-9 * noise)  # equal except for chance
     calibrate(predictor, None, tta="auto")
     assert predictor.tta is False

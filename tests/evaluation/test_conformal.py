@@ -11,7 +11,7 @@ from mmfusion.evaluation.conformal import Conformal, conformal_figures, conforma
 
 
 def exchangeable(n: int, seed: int, factor: float = 1.0):
-    """Labels of four classes, the last one rare, and probabilities of a model that is too sure by ``factor``."""
+    """Labels of four classes, the last one rare, and overconfident probabilities (by ``factor``)."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, 4)) + np.array([1, 0.5, 0, -1.5])
     labels = np.array([rng.choice(4, p=row) for row in softmax(z, axis=1)])
@@ -33,7 +33,7 @@ def test_too_few_rows_cover_everything():
 
 
 def test_coverage_of_a_further_score_is_the_promised_one():
-    """Over fresh calibration sets, coverage is exactly ceil((n + 1) (1 - a)) / (n + 1)."""
+    """The expected coverage over calibration sets is exactly ceil((n + 1) (1 - a)) / (n + 1)."""
     rng, n, draws = np.random.default_rng(0), 25, 4000
     inside = sum(rng.random() <= conformal_quantile(rng.random(n), 0.9) for _ in range(draws))
     expected = np.ceil((n + 1) * 0.9) / (n + 1)
@@ -44,7 +44,7 @@ def test_sets_by_hand():
     p = np.array([[0.6, 0.3, 0.1], [0.34, 0.33, 0.33]])
     assert Conformal("lac", np.full(3, 0.7)).sets(p).tolist() == [[True, True, False], [True, True, True]]
     assert Conformal("aps", np.full(3, 0.95)).sets(p).tolist() == [[True, True, False], [True, True, False]]
-    # the likeliest class is in, however strict the rule
+    # the most probable class is included, however strict the rule
     assert Conformal("aps", np.full(3, 0.1)).sets(p).tolist() == [[True, False, False], [True, False, False]]
 
 
@@ -55,7 +55,7 @@ def test_held_out_rows_are_covered(method, factor):
     labels, p = exchangeable(4000, 2, factor)
     sets = rule.sets(p)
     covered = sets[np.arange(len(labels)), labels].mean()
-    # given the calibration set, coverage is Beta distributed about 0.9 (plus what the likeliest class adds)
+    # given the calibration set, coverage has a Beta distribution around 0.9 (plus the most probable class's part)
     assert 0.9 - 4 * np.sqrt(0.09 / 2000 + 0.09 / 4000) < covered < 0.95
     assert sets.any(axis=1).all() and 1 <= sets.sum(axis=1).mean() < 4
 
@@ -97,7 +97,7 @@ def test_unknown_method():
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_adaptive_sets_cover_a_model_that_is_less_often_right(classes):
-    """The bound is then 1, and float32 rows add up to 1 but nearly: whether the last class is in was chance."""
+    """The threshold is then 1, but float32 rows sum to 1 only up to rounding, which must not decide the last class."""
     rng = np.random.default_rng(0)
 
     def rows(n):

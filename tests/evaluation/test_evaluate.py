@@ -31,7 +31,7 @@ TEMPLATE = "{age}-year-old {sex}."
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """60 validation and 60 test rows, two a patient; the names hold what a page must not take for markup."""
+    """60 validation and 60 test rows, two per patient, with names that contain HTML."""
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def page(root, run, tmp_path_factory) -> Path:
     """The folder of ``mmfusion evaluate --report``."""
     output = tmp_path_factory.mktemp("evaluation")
     argv = ["evaluate", "--model", f"local-dir:{run}", "--data", str(root), "--output", str(output)]
-    argv += ["--dataset.group_column", "patient"]  # no model hands on the patients of its author
+    argv += ["--dataset.group_column", "patient"]  # no model contains its author's patients
     assert cli.main([*argv, "--subgroups", "sex", "age:10", "--report"]) == 0
     return output
 
@@ -96,7 +96,7 @@ def test_everything_is_in_the_folder(page, metrics):
 
 
 def test_intervals_are_over_the_groups_of_the_table(root, run, metrics):
-    # in the memory format of the command, as kernels of another one round otherwise
+    # in the memory format of the command, because kernels of other formats round differently
     predictor = Predictor.from_pretrained(f"local-dir:{run}", channels_last=resolve_channels_last(None))
     cases = cases_of(root)
     found = measure(predictor, cases)
@@ -128,7 +128,7 @@ def test_calibration_can_be_left_out(root, run, metrics, tmp_path, capsys):
 
 
 def test_missing_modalities_are_measured_on_the_same_rows(root, run, metrics):
-    # in the memory format of the command, as kernels of another one round otherwise
+    # in the memory format of the command, because kernels of other formats round differently
     predictor = Predictor.from_pretrained(f"local-dir:{run}", channels_last=resolve_channels_last(None))
     cases = cases_of(root)
     whole = [row for row in cases.frame.to_dict("records") if row["image"]]
@@ -177,14 +177,14 @@ def test_an_unknown_column_is_named(root, run, capsys):
 def test_page_is_one_file(page):
     text = (page / "report.html").read_text()
     assert "<script" not in text and not re.search(r"(src|href)=[\"'](?!data:)", text) and "url(" not in text
-    assert "grows for" in text and "weeks <b>" not in text  # a row's text is no markup
+    assert "grows for" in text and "weeks <b>" not in text  # a row's text is not markup
     pictures = re.findall(r'src="data:image/\w+;base64,([^"]+)"', text)
     sizes = [Image.open(io.BytesIO(base64.b64decode(data))).size for data in pictures]
     assert len(sizes) >= 4 + 12 - 1 and all(min(size) > 1 for size in sizes)
 
 
 def test_page_of_figures_alone(page, metrics, root, run, tmp_path):
-    """What was not asked for is said to be so, without an error."""
+    """The page says what was not requested, without an error."""
     left_out = ("subgroups", "conformal", "thresholds", "missing_modality")
     plain = {name: value for name, value in metrics.items() if name not in left_out} | {"calibration": None}
     plain["worst_errors"] = []

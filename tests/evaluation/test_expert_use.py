@@ -33,7 +33,7 @@ def model() -> mmfusion.FusionModel:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven pictures: of a, of b, one without a label, one that cannot be read; none of c."""
+    """Seven images of the classes a and b, one without a label and one unreadable; class c has none."""
     root = tmp_path_factory.mktemp("use")
     rng = np.random.default_rng(0)
     for i in range(7):
@@ -55,7 +55,7 @@ def test_the_use_of_experts_and_gates_is_that_of_the_forward_passes(model, root,
     metrics = measure(Predictor(model, processor), cases, output=tmp_path, **how).to_dict()
 
     rows = MultimodalDataset(cases, processor)
-    pixels = torch.stack([rows[i]["pixel_values"] for i in (0, 1, 2, 5, 6)])  # labelled and readable
+    pixels = torch.stack([rows[i]["pixel_values"] for i in (0, 1, 2, 5, 6)])  # labeled and readable
     with torch.no_grad():
         passes = [model(view(pixels)) for view in (VIEWS.values() if tta else [torch.clone])]
     experts = torch.stack([output.router_probs for output in passes]).mean(0)

@@ -1,4 +1,4 @@
-"""Familiarity: distances by an independent computation, what is flagged, saved and refused."""
+"""Familiarity: distances by an independent computation, flags, saved values and refusals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_case_is_as_familiar_as_its_least_familiar_modality():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """60 training and 60 validation rows, reddish pictures and an age, and an untrained model that knows them."""
+    """An untrained model fitted to 60 training and 60 validation rows of reddish images and an age."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     lines = ["image,label,age,split"]
@@ -84,7 +84,7 @@ def test_unlike_rows_are_flagged_and_refused_only_where_asked(model, tmp_path):
 
 
 def test_compiled_model_tells_the_same(model, tmp_path, graphs):
-    """Compiled once for all views and numbers of rows; familiarity is each batch's own, and explanations are whole."""
+    """Compiled once for all views and batch sizes; familiarity and explanations are the same."""
     folder = model[1].save_pretrained(tmp_path / "model")
     plain, compiled = (mmfusion.Predictor.from_pretrained(folder, compile=c) for c in (False, True))
     rows = [{"image": str(model[0] / f"{i}.png"), "age": 20 + 9 * i} for i in range(5)]

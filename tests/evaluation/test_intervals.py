@@ -21,7 +21,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 def random_case(n: int = 150, classes: int = 4, seed: int = 0):
-    """Labels and probabilities that know something, with many ties (one decimal)."""
+    """Labels and informative probabilities with many ties (one decimal)."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     scores = (rng.gamma(1.0, size=(n, classes)) + np.eye(classes)[labels]).round(1) + 0.1
@@ -56,7 +56,7 @@ def test_fractional_weights_are_scikit_learns_sample_weight():
     labels, probabilities = random_case()
     weight = np.random.default_rng(2).random(len(labels))
     found = {name: float(value[0]) for name, value in weighted_headline(labels, probabilities, weight[None]).items()}
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # ties are told after the last bit
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # ties differ in the last bit
     predicted = probabilities.argmax(axis=1)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted, sample_weight=weight))
     balanced = sk.balanced_accuracy_score(labels, predicted, sample_weight=weight)
@@ -118,13 +118,13 @@ def test_ungrouped_agrees_with_scipy():
     for name, sample in (("accuracy", right), ("nll", surprise)):
         reference = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="percentile", random_state=0)
         low, high = reference.confidence_interval
-        # two bootstraps of the same sample differ by their draws alone
+        # two bootstraps of the same sample differ only by their draws
         assert found[name].low == pytest.approx(low, abs=0.15 * (high - low) / 2)
         assert found[name].high == pytest.approx(high, abs=0.15 * (high - low) / 2)
 
 
 def test_groups_widen_the_interval():
-    """Copies of a row add nothing: drawn as a group they leave the interval of the single rows."""
+    """Copies of a row in one group do not change the interval."""
     labels, probabilities = random_case(80)
     many = np.repeat(np.arange(80), 4)
     single = metric_intervals(labels, probabilities)["accuracy"]

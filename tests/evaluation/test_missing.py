@@ -15,7 +15,7 @@ from mmfusion.outputs import FusionOutput
 
 
 class Knows(nn.Module):
-    """Certain of class 1 in proportion to the views that are present."""
+    """Predicts class 1 in proportion to the present views."""
 
     def __init__(self) -> None:
         super().__init__()

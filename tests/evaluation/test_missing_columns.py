@@ -1,4 +1,4 @@
-"""Every set of image, text and columns, and another row's text or columns, measured on the same rows."""
+"""Every subset of image, text and columns, and another row's text or columns, on the same rows."""
 
 from __future__ import annotations
 

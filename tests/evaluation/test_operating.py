@@ -1,4 +1,4 @@
-"""Operating points: chosen by a rule, told at a prevalence, saved, applied, and one answer for all rows of a group."""
+"""Operating points: chosen by a rule, reported at a prevalence, saved and applied; predictions by group."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_rows_of_a_group_have_one_answer():
     assert grouped.probabilities[7] == pytest.approx(found.probabilities[21:24].mean(axis=0))
     assert choose_pooling(found) == choose_pooling(grouped) == "mean"
     found.labels[0] = (found.labels[0] + 1) % 3
-    assert choose_pooling(found) == "mean"  # groups that have no one answer
+    assert choose_pooling(found) == "mean"  # groups without a single answer
     with pytest.raises(ValueError, match="'g0' have different labels"):
         by_group(found, "max")
 
@@ -126,7 +126,7 @@ def test_a_group_is_as_familiar_as_its_least_familiar_row():
     log = np.log(np.full((3, 2), 0.5, dtype=np.float32))
     familiar = {name: np.array([0.4, np.nan, 0.2], dtype=np.float32) for name in names}
     read = Prediction(0, log, [None] * 3, ["image"] * 3, familiarity=familiar)
-    bad = Prediction(3, log[:1] * np.nan, ["broken"], [""])  # a part that says nothing
+    bad = Prediction(3, log[:1] * np.nan, ["broken"], [""])  # an uninformative part
     _, whole = joined([read, bad], list("wxyz"), ["a", "b", "a", "a"], "mean")
     assert list(whole.familiarity) == names
     for values in whole.familiarity.values():
@@ -146,7 +146,7 @@ def test_columns_and_saved_entries():
 
 
 def test_a_run_saves_its_points_and_predictions_apply_them(toy, tmp_path):
-    """Trained, evaluated anew with points of its own, predicted by row and by group."""
+    """Train, evaluate with other points, and predict by row and by group."""
     import shutil
 
     data = tmp_path / "data"

@@ -7,7 +7,7 @@ from mmfusion.evaluation.selective import risk_coverage, selective_figures
 
 
 def direct(wrong, confidence):
-    """Risk of the k surest, each tie counted as its mean: O(n^2)."""
+    """Risk of the k most confident rows, with ties averaged, in O(n^2)."""
     n, risk = len(wrong), []
     for k in range(1, n + 1):
         expected = 0.0
@@ -30,7 +30,7 @@ def test_equals_the_direct_computation(levels):
 
 
 def test_figures_by_hand():
-    # surest first: right, wrong, right, right
+    # most confident first: right, wrong, right, right
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
     found = selective_figures([0, 0, 0, 0], p)
     assert found.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)

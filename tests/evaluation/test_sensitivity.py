@@ -1,4 +1,4 @@
-"""How far probabilities move when a modality is exchanged, against exchanging the inputs themselves."""
+"""Change of the probabilities when a modality is exchanged, compared with exchanging the inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 
 
 def by_hand(model, batches, modality):
-    """The same from whole forwards over inputs of which one modality is another row's."""
+    """The same with full forward passes on inputs with a modality from another row."""
     changes = []
     for inputs in batches:
         rows = len(inputs["pixel_values"])
@@ -53,7 +53,7 @@ def test_a_modality_that_the_head_does_not_see_moves_nothing():
 
 
 def test_a_total_exchange_is_one():
-    """Two rows that are sure of different classes by the image alone."""
+    """Two rows with certain, different classes that depend only on the image."""
     model = shrunk("test_concat", fusion="add", head="linear")
     for layer in (model.fusion.text_proj, model.head):
         torch.nn.init.zeros_(next(iter(layer.parameters())))

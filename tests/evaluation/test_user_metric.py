@@ -1,4 +1,4 @@
-"""A metric of a user's own stands wherever those of mmfusion do."""
+"""A custom metric appears wherever built-in metrics do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def register_metrics() -> None:
 
     @registry.register("metric", "worst_class")
     class WorstClass(Metric):
-        """Share of each class's rows that are missed; the lower the better."""
+        """Share of missed rows of each class; lower is better."""
 
         title, meaning, higher_is_better, class_name = "missed", "mean share of missed rows", False, "missed"
 
@@ -77,7 +77,7 @@ def test_it_is_in_figures_and_intervals() -> None:
     ends = metric_intervals(labels, p, class_names=NAMES, replicates=200)
     assert ends["mcc"].value == pytest.approx(expected) and ends["mcc"].low < expected < ends["mcc"].high
     assert set(ends.per_class["a"]) == {"recall", "auroc", "missed"}
-    # of one class there is nothing to correlate
+    # with one class there is no correlation
     assert classification_metrics(labels * 0, p * 0 + [1, 0, 0], NAMES)["mcc"] is None
 
 

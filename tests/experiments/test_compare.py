@@ -1,4 +1,4 @@
-"""A whole study on a small data set: its tables, a second start, a run that diverges, folds."""
+"""A complete study on a small data set: tables, restart, a diverged run, folds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_study_and_its_second_start(
     left = sorted(path.name for path in (output / "runs/base/seed-0").iterdir())
     assert "result.json" in left and "predictions.csv" in left and not {"best", "last", "checkpoints"} & set(left)
 
-    # a study that lost a run trains that one alone, to the same figures
+    # a study that lost a run trains only that one, with the same metrics
     before = [result.figures for result in results]
     shutil.rmtree(output / "runs/base/seed-1")
     trained = []
@@ -79,10 +79,10 @@ def test_a_study_and_its_second_start(
     monkeypatch.setattr(running, "train", lambda c, **kw: trained.append(c.output) or train(c, **kw))
     assert [result.figures for result in compare(study).results] == before
     assert trained == [str(output / "runs/base/seed-1")]
-    assert " left" not in capsys.readouterr().out  # the finished runs tell no pace, and nothing follows the new one
+    assert " left" not in capsys.readouterr().out  # finished runs give no rate, and no run follows the new one
     with pytest.raises(ValueError, match=r"cannot be resumed with a different configuration: train\.lr"):
         compare(replace(study, base={"train.lr": 0.5}))
-    # nor are runs on other data taken for finished
+    # runs on other data do not count as finished either
     other = tmp_path / "other"
     shutil.copytree(toy, other)
     table = pd.read_csv(other / "cases.csv", keep_default_na=False)

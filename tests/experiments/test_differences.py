@@ -1,4 +1,4 @@
-"""What a difference is worth, beside an explicit bootstrap."""
+"""Intervals of differences, compared with an explicit bootstrap."""
 
 from __future__ import annotations
 

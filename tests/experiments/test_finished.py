@@ -20,7 +20,7 @@ NAMES, ROWS = ["a", "b"], 60
 
 
 def write(folder: Path, skill: float, *, order: int = 1, flipped: int = 0, ids: int = ROWS) -> np.ndarray:
-    """The predictions of a made-up run, 20 patients of three rows; returns the share that is right, row by row."""
+    """Write predictions of a made-up run, three rows for each of 20 patients; returns the row-wise accuracy."""
     rng = np.random.default_rng(int(10 * skill))
     labels = np.arange(ROWS) // 2 % 2
     logits = rng.normal(size=(ROWS, 2)) + skill * np.eye(2)[labels]

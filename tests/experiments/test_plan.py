@@ -1,4 +1,4 @@
-"""Which runs a study is made of."""
+"""The runs of a study."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_each_row_differs_in_one_thing() -> None:
         base={"train.epochs": 3},
     )
     rows = plan_rows(config)
-    # 1e-3 is the default of train.lr: both values that are the base's own name it
+    # 1e-3 is the default of train.lr: both values equal to the base's have its name
     assert [(row.name, row.kind) for row in rows] == [
         ("fusion=concat, lr=0.001", "base"),
         ("image alone", "baseline"),

@@ -1,4 +1,4 @@
-"""Figures of all folds, on the card of the model of one."""
+"""Pooled metrics of all folds on the card of one fold's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines to beat: class shares and gradient boosting, against scikit-learn and by hand."""
+"""Baselines: class shares and gradient boosting, compared with scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmfusion.training import ModelConfig, RunConfig, TrainConfig
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    """90 rows of three classes, which a number and a category tell in part."""
+    """90 rows of three classes, which a number and a category partly determine."""
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     site = np.where(labels == 2, "back", rng.choice(["back", "face"], 90))

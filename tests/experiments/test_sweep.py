@@ -1,4 +1,4 @@
-"""A search: it finds a planted optimum, and a stopped one ends like one that was not."""
+"""A search finds a planted optimum, and a resumed one has the same result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPACE = {"train.lr": {"low": 1e-5, "high": 1.0, "log": True}, "train.batch_size"
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
-    """In place of training: the figure is best at a rate of 1e-3."""
+    """Replacement of training: the metric is best at a learning rate of 1e-3."""
     seen: list[RunConfig] = []
 
     def run_once(config: RunConfig, **_: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_shapley_values_sum_to_the_whole(name: str, output: str) -> None:
 
 
 def test_an_additive_model() -> None:
-    """Logits that add up: each modality's part is its Shapley value and its drop, and there is no interaction."""
+    """Additive logits: Shapley value and drop of each modality are its part, without interaction."""
 
     class Same(Tower):
         def __init__(self, modality: str, name: str) -> None:
@@ -72,7 +72,7 @@ def test_a_missing_modality_takes_no_part() -> None:
         found = modality_contributions(model, inputs | missing, 0)
         assert list(found.values) == ["image", "none"] and list(found.shapley) == ["image"]
     nothing = inputs | {"text_present": torch.tensor([False]), "image_present": torch.tensor([False])}
-    with pytest.raises(ValueError, match="none of image, text to take away"):
+    with pytest.raises(ValueError, match="none of image, text to remove"):
         modality_contributions(model, nothing, 0)
     with pytest.raises(ValueError, match="output='odds'"):
         modality_contributions(model, inputs, 0, output="odds")
@@ -139,7 +139,7 @@ def test_attention_maps() -> None:
 
 @pytest.mark.parametrize("count", [3, 10])
 def test_columns_of_an_additive_model(count: int) -> None:
-    """Where the columns add up, each one's Shapley value is its own term, exactly or by random orders."""
+    """In an additive model, each column's Shapley value is its own term, exactly or by random orders."""
 
     class Sum(Tower):
         def __init__(self) -> None:
@@ -179,5 +179,5 @@ def test_columns_sum_to_what_the_table_adds(count: int) -> None:
     found = column_contributions(model, inputs, 1, names)
     assert sum(value for _, value in found) == pytest.approx(whole.drop["table"], abs=1e-6)
     assert found == column_contributions(model, inputs, 1, names), "the same each time"
-    with pytest.raises(ValueError, match=f"{count + 2} columns, and 1 names"):
+    with pytest.raises(ValueError, match=f"{count + 2} columns, but 1 names"):
         column_contributions(model, inputs, 1, names[:1])

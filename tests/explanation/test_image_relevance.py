@@ -101,7 +101,7 @@ def test_hand_computation() -> None:
 
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_vit", "test_mambaout", "test_convnext", "test_efficientnet"])
 def test_every_kind_of_backbone(encoder: str) -> None:
-    """Channels first, channels last, tokens with a class token: the gradient-weighted sum by autograd."""
+    """Channels first, channels last, and tokens with a class token, compared with autograd."""
     model = shrunk("test_concat", image_encoder=encoder).eval()
     inputs = one(model, 160 if encoder == "test_vit" else 64)
     before = model(**inputs).logits
@@ -131,7 +131,7 @@ def test_every_kind_of_backbone(encoder: str) -> None:
 
 @pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients", "occlusion"])
 def test_a_model_that_looks_at_one_corner(method: str) -> None:
-    """The lower right quarter of the map decides; the text counts as well."""
+    """Only the lower right quarter of the map, and the text, affect the prediction."""
 
     class Corner(TinyModel):
         def forward(self, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> FusionOutput:
@@ -180,7 +180,7 @@ def test_a_map_for_each_picture_that_is_present(tower: str) -> None:
     maps = image_relevance(model, inputs, 0)
     assert [tuple(m.shape) for m in maps] == [(2, 2)] * 3
     assert len(image_relevance(model, inputs, 0, method="integrated_gradients", steps=2)) == 3
-    if tower == "slices":  # the mean of the slices: each has a third of what it has alone, whatever its place
+    if tower == "slices":  # the mean of the slices: each has a third of its relevance alone, whatever its position
         alone = inputs | {"pixel_values": inputs["pixel_values"][:, [0, 2, 3]], "slice_mask": torch.ones(1, 3).bool()}
         torch.testing.assert_close(
             torch.stack(maps), torch.stack(image_relevance(model, alone, 0)), rtol=1e-4, atol=1e-9
@@ -195,7 +195,7 @@ def test_whole_image_and_region(shared: bool) -> None:
     whole, region = image_relevance(model, inputs, 0)
     assert whole.shape == (2, 2) and region.shape == (1, 1)
     swapped = inputs | {"pixel_values": inputs["roi_values"], "roi_values": inputs["pixel_values"]}
-    if shared:  # both streams weigh a half at the start
+    if shared:  # both streams initially have a weight of one half
         again = image_relevance(model, swapped, 0)
         torch.testing.assert_close(again[1], whole, rtol=1e-4, atol=1e-9)
 

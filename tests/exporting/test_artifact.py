@@ -1,4 +1,4 @@
-"""An exported folder against the saved model that it was made of."""
+"""An exported folder compared with its saved model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRIOR = {"prior_strength": 0.5, "log_prior": [-0.2, -1.9, -3.1]}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with an untrained model of image and text, calibrated, with figures."""
+    """A run folder with an untrained, calibrated model of image and text, and metrics."""
     torch.manual_seed(0)
     run = tmp_path_factory.mktemp("run")
     tokenizer = fit_wordpiece(["a red green blue spot, patient of 30 years"], 128)
@@ -128,7 +128,7 @@ def test_what_it_cannot_do_is_one_line(exported: Path, pair) -> None:
     for explain in (lambda: onnx.explain({"text": "red"}), lambda: explain_path(onnx, "data", "out")):
         with pytest.raises(ValueError, match="An exported model has no gradients to explain with"):
             explain()
-    with pytest.raises(ValueError, match=r"holds an exported model, which mmfusion.Predictor runs"):
+    with pytest.raises(ValueError, match=r"contains an exported model, whose weights are fixed"):
         mmfusion.create_model(f"local-dir:{exported}")
     with pytest.raises(ValueError, match="computes in float32"):
         mmfusion.Predictor.from_pretrained(f"local-dir:{exported}", dtype=torch.bfloat16)
@@ -255,7 +255,7 @@ def test_an_image_of_another_kind(pair) -> None:
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("attacked", [False, True], ids=["damaged", "attacked"])
 def test_mutants(exported: Path, tmp_path: Path, pytestconfig: pytest.Config, attacked: bool) -> None:
-    """As those of a saved model, ``tests/artifacts/test_mutants.py``."""
+    """Like the mutants of a saved model in ``tests/artifacts/test_mutants.py``."""
     files = {path.name: path.read_bytes() for path in exported.iterdir()}
     rows = [{"image": Image.new("RGB", (20, 20), (90, 40, 30)), "text": "a red spot"}, {"text": "blue"}]
     check_mutants(files, tmp_path, rows, pytestconfig.getoption("mutants") or 40, attacked)

@@ -26,7 +26,7 @@ KINDS = {"text": {}, "columns": {"text_encoder": None, "table_encoder": "table_m
 
 @pytest.fixture(params=KINDS)
 def saved(request: pytest.FixtureRequest, toy: Path, tmp_path: Path) -> tuple[str, Path]:
-    """A saved model of image and text, or of image and columns, that knows its training rows; and rows with gaps."""
+    """A saved model of image with text or columns, with familiarity; and rows with missing inputs."""
     torch.manual_seed(0)
     root = tmp_path / "data"
     root.mkdir()
@@ -78,7 +78,7 @@ def test_the_command_writes_what_torch_writes(
     assert compared > 100 and {row["inputs"] for row in tables[0]} >= {"", "image"}
     assert "familiarity" in tables[0][0]
 
-    # the second time the program is there
+    # the second time, the program exists
     monkeypatch.setattr(cached, "export_model", None)
     onnx = mmfusion.Predictor.from_pretrained(name, engine="onnx")
     assert isinstance(onnx.model, OnnxModel) and onnx.tta and onnx.calibration == CALIBRATION

@@ -22,16 +22,16 @@ SIZE = 48
 
 CALIBRATION = {"temperature": 1.7, "fitted_on": "val", "n": 60}
 
-#: one model for each thing that a tracer might stumble on: a recurrence over slices of any number; views, some of them
-#: absent; a scan; a region and its stand-in; columns. (An image with a text is exported by the tests of the folder.)
+#: one model for each difficulty of tracing: a recurrence over any number of slices; views, some of them
+#: absent; a scan; a region and its default; columns. (An image with a text is exported by the tests of the folder.)
 MECHANISMS = ("bilstm_lite0", "multiview_lite0", "ssm_lite0", "lesion_context_lite0", "table_ft_transformer")
 
-#: sizes that are neither those of tracing nor those of the command's own check.
+#: sizes that differ from those of tracing and of the command's own check.
 ROWS, LENGTH = 6, 15
 
 
 def one_of_each_kind() -> list[object]:
-    """One model for each kind of towers and stem, and the mechanisms; other parts are traced alone."""
+    """One model for each kind of tower, stem and mechanism; other parts are traced alone."""
     kinds: dict[tuple[object, ...], str] = {}
     for name in (*MECHANISMS, "mibf_v2_lite0", "dual_expert_lite0", *mmfusion.list_models()):
         config = registered_config(name)
@@ -42,7 +42,7 @@ def one_of_each_kind() -> list[object]:
 
 
 def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
-    """Rows of other sizes; one lacks the image, another the text."""
+    """Inputs of other sizes, with a missing image and a missing text."""
     inputs = batch(model, rows=ROWS, length=LENGTH, size=SIZE, seed=5)
     if model.image_tower is not None:
         inputs["image_present"] = torch.arange(ROWS) != 4
@@ -53,7 +53,7 @@ def other_inputs(model: mmfusion.FusionModel) -> dict[str, torch.Tensor]:
     return inputs
 
 
-#: models that may be called without some of the inputs of their image tower.
+#: models with optional inputs of their image tower.
 OPTIONAL_INPUTS = ("lesion_context_lite0", "multiview_lite0", "bilstm_lite0")
 
 
@@ -79,13 +79,13 @@ def test_onnx_gives_the_model_s_numbers_at_other_sizes(name: str, tmp_path: Path
     check_numbers(path, model, 1.7)
 
 
-#: what the exporter of the package alone can write: traced as a whole model, among MECHANISMS.
+#: parts that only the package's exporter can write: traced as a whole model, in MECHANISMS.
 TRACED_WHOLE = ("bilstm", "ssm")
 ROWS_OF_ANY_NUMBER, ANY_LENGTH = torch.export.Dim("rows", max=64), torch.export.Dim("length", max=64)
 
 
 def check_part(part: torch.nn.Module, inputs: tuple, others: tuple, shapes: tuple, path: Path) -> None:
-    """A program traced on some inputs gives the part's numbers on others, of other sizes."""
+    """A traced program has the part's results on inputs of other sizes."""
     torch.onnx.export(part, inputs, path, dynamic_shapes=shapes, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     fed = {node.name: x.numpy() for node, x in zip(session.get_inputs(), others, strict=True)}
@@ -94,7 +94,7 @@ def check_part(part: torch.nn.Module, inputs: tuple, others: tuple, shapes: tupl
 
 
 class Joined(torch.nn.Module):
-    """A block between tokens of both sides, and a head, without towers."""
+    """A fusion block and a head on tokens of both sides, without towers."""
 
     def __init__(self, fusion: str, head: str) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def test_onnx_with_and_without_inputs_that_the_tower_may_do_without(name: str, t
 
 
 def test_columns_beside_image_and_text(tmp_path: Path) -> None:
-    """Missing cells are NaN in the program too; a row without any known cell has no columns."""
+    """Missing cells are NaN in the program, too; a row without a known cell has no columns."""
     model = shrunk("test_concat", table_encoder="table_mlp").eval()
     path = tmp_path / "model.onnx"
     assert write_program(model, path, calibration=CALIBRATION, image_size=SIZE) <= 1e-4
@@ -196,7 +196,7 @@ def test_what_torch_export_cannot_is_one_line(tmp_path: Path) -> None:
 
 
 def fake_writer(offset: float):
-    """A writer whose program is the model itself, and a little more on a batch of three."""
+    """A writer whose program is the model, plus a small error on batches of three."""
 
     def write(traced: program.Program, image_size: int | None, path: Path):
         path.write_text("new")
@@ -227,7 +227,7 @@ def test_what_a_program_does_not_take_is_named(tmp_path: Path, monkeypatch: pyte
         return run
 
     monkeypatch.setitem(program._WRITERS, "onnx", write)
-    with pytest.raises(ValueError, match=r"does not take input_ids \(1, 1\).*Got: 1 Expected: 4\)"):
+    with pytest.raises(ValueError, match=r"does not accept input_ids \(1, 1\).*Got: 1 Expected: 4\)"):
         write_program(shrunk("test_text"), tmp_path / "model.onnx")
 
 

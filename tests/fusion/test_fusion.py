@@ -1,4 +1,4 @@
-"""Fusion blocks against independent computations of their equations."""
+"""Fusion blocks compared with independent computations of their equations."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_bilinear_is_the_factorised_outer_product():
 
 
 def joint_attention(layer, x, y, y_mask=None, x_mask=None):
-    """Equations 13-14 written out sample by sample, head by head."""
+    """IBFA's attention computed sample by sample and head by head."""
     heads, d = layer.num_heads, x.shape[-1] // layer.num_heads
     out = torch.zeros_like(x)
     for b in range(x.shape[0]):

@@ -1,4 +1,4 @@
-"""Hierarchical interaction against equations 1 and 2."""
+"""Hierarchical fusion compared with its equations."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_another_number_of_levels(num_levels):
 
 def test_wrong_values_are_told(sides):
     image, _ = sides
-    with pytest.raises(ValueError, match="reads 3 text levels, and got 0"):
+    with pytest.raises(ValueError, match="reads 3 text levels, but got 0"):
         block()(image, Features(pooled=torch.zeros(B, T)))
     with pytest.raises(ValueError, match=r"image_level_dims=\[4, 6, 12\] has to name 2 widths"):
         block(num_levels=2, text_level_dims=[T, T])

@@ -1,4 +1,4 @@
-"""Heads on their own."""
+"""Heads alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's heads against their equations."""
+"""Heads compared with their equations."""
 
 from __future__ import annotations
 
@@ -155,9 +155,9 @@ def test_dual_expert_without_and_with_joined_streams():
     context = joined.global_expert(torch.cat([fused.streams["global"], x], -1))
     out = joined(fused)
     assert_close(out.logits, out.gates["local_expert"] * local + out.gates["global_expert"] * context)
-    with pytest.raises(ValueError, match="'local' of width 7, and got none"):
+    with pytest.raises(ValueError, match="'local' of width 7, but got none"):
         joined(x)
-    with pytest.raises(ValueError, match="'local' of width 12, and got one of width 7"):
+    with pytest.raises(ValueError, match="'local' of width 12, but got one of width 7"):
         part(fused)
     with pytest.raises(ValueError, match="gate='x'"):
         head("dual_expert", gate="x")

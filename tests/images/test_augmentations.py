@@ -1,4 +1,4 @@
-"""Random views: their geometry and colors by hand, and that seed, epoch and row alone decide them."""
+"""Random views: geometry and colors by hand, which depend only on seed, epoch and row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRAWING: dict[str, Any] = {"interpolation": "bicubic", "fill": (124, 116, 104)}
 
 
 class Fixed(random.Random):
-    """Draws the same place of every range."""
+    """Draws the same position of every range."""
 
     def __init__(self, place: float) -> None:
         super().__init__(0)
@@ -47,14 +47,14 @@ def test_a_view_without_change_is_what_evaluation_shows() -> None:
 @pytest.mark.parametrize("size", [30, 90, 180])
 @pytest.mark.parametrize(("place", "turned"), [(0.0, Image.Transpose.ROTATE_270), (1.0, Image.Transpose.ROTATE_90)])
 def test_a_quarter_turn(size: int, place: float, turned: Image.Transpose) -> None:
-    """To either side, shrunk, as it is, and enlarged."""
+    """In both directions; reduced, unchanged and enlarged."""
     view = RandomView(scale=(1, 1), degrees=90, shift=0)(smooth(), size, Fixed(place), **DRAWING)
     expected = eval_image(smooth(), size, interpolation="bilinear").transpose(turned)
     assert difference(view, expected) < 1.5 < 10 < difference(view, eval_image(smooth(), size))
 
 
 def test_scale_and_place() -> None:
-    """The least area, a quarter, in the upper left corner."""
+    """The smallest area, a quarter, in the upper left corner."""
     view = RandomView(scale=(0.25, 1), degrees=0)(smooth(), 30, Fixed(0.0), **DRAWING)
     expected = smooth().resize((30, 30), Image.Resampling.BICUBIC, box=(0, 0, 45, 45))
     assert difference(view, expected) < 1.5
@@ -68,7 +68,7 @@ def test_flips() -> None:
 
 
 def test_colors_by_hand() -> None:
-    """Half the brightness, contrast and saturation of one color: half of the way to its grey, and half of that."""
+    """Half the brightness, contrast and saturation of a single color."""
     red = Image.new("RGB", (8, 8), (180, 60, 60))
     one = {"scale": (1, 1), "degrees": 0}
     dim = RandomView(**one, brightness=0.5)(red, 8, Fixed(0.0), **DRAWING)
@@ -78,7 +78,7 @@ def test_colors_by_hand() -> None:
     halves = Image.fromarray(np.repeat(np.uint8([[50] * 4 + [150] * 4] * 8)[..., None], 3, axis=2))
     flat = np.asarray(RandomView(**one, contrast=0.5)(halves, 8, Fixed(0.0), **DRAWING))
     assert flat[4, 1].tolist() == [75] * 3 and flat[4, 6].tolist() == [125] * 3
-    # a third of the circle: each channel takes its neighbour's place
+    # a third of the circle: each channel moves to the next one
     turned = RandomView(**one, hue=1 / 3)(Image.new("RGB", (8, 8), (180, 60, 30)), 8, Fixed(1.0), **DRAWING)
     assert np.abs(np.subtract(turned.getpixel((4, 4)), (30, 180, 60))).max() <= 1
 
@@ -106,7 +106,7 @@ def test_seed_epoch_and_row_decide(name: str) -> None:
 
 @pytest.mark.parametrize("view", [BASIC, MRI])
 def test_left_stays_left(view: RandomView) -> None:
-    """An image that is bright on its left half only."""
+    """An image whose left half is bright."""
     half = Image.fromarray(np.repeat(np.uint8([[200] * 50 + [20] * 50] * 100)[..., None], 3, axis=2))
     for epoch in range(30):
         pixels = np.asarray(view(half, 32, row_rng(0, epoch, "a"), interpolation="bicubic", fill=(20, 20, 20)))
@@ -116,7 +116,7 @@ def test_left_stays_left(view: RandomView) -> None:
 @pytest.mark.parametrize("size", [(3, 2), (400, 30), (64, 64)])
 @pytest.mark.parametrize("view", [BASIC, DERMOSCOPY, MRI])
 def test_images_of_any_shape(view: RandomView, size: tuple[int, int]) -> None:
-    """White stays white where nothing is filled and no value changes."""
+    """White stays white without filling and color changes."""
     still = RandomView(view.scale, view.degrees, view.stretch, view.shift, view.flip_x, view.flip_y)
     for epoch in range(10):
         rng = row_rng(0, epoch, "a")

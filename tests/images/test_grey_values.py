@@ -1,4 +1,4 @@
-"""Which values become black and white."""
+"""Mapping of gray values to black and white."""
 
 from __future__ import annotations
 

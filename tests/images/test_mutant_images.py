@@ -1,4 +1,4 @@
-"""Random damage to pictures: opened or refused in one line, the same by every reader, and no other program started."""
+"""Damaged images are opened, or refused in one line, equally by every reader, without other programs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = {
     "webp": ("WEBP", "RGB", {"lossless": True}),
     "ppm": ("PPM", "RGB", {}),
 }
-#: beginnings of files that are none of what their names say.
+#: beginnings of files that do not match their names.
 STRANGERS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
     b"<svg/>",

@@ -1,4 +1,4 @@
-"""Images of every kind to tensors."""
+"""Conversion of all kinds of images to tensors."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 class _Fixed(random.Random):
-    """Draws nothing: no crop, no flip, no turn, no shift, no grayscale, but for the draws given."""
+    """Random generator without crop, flip, rotation, shift and grayscale, except for the given draws."""
 
     def __init__(
         self, flips: tuple[int, int] = (1, 1), angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
@@ -199,7 +199,7 @@ def test_row_rng_depends_on_seed_epoch_and_row_alone() -> None:
     draws = {key: row_rng(*key).random() for key in ((0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b"))}
     assert len(set(draws.values())) == 4
     assert row_rng(0, 0, "a").random() == draws[0, 0, "a"]
-    # fixed for good: a resumed run on another machine goes on with the same pictures
+    # fixed permanently: a run resumed on another machine sees the same images
     assert row_rng(7, 3, "ISIC_0024306.jpg").getrandbits(32) == 4121498826
 
 
@@ -209,7 +209,7 @@ def test_large_images_are_read_without_pillows_warning_up_to_the_limit(
     _picture().save(tmp_path / "a.png")
     with warnings.catch_warnings(record=True) as seen:
         warnings.resetwarnings()
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, and refuses above twice as many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, and refuses above twice this
         assert open_image(tmp_path / "a.png").size == (40, 30)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
         with pytest.raises(ValueError, match=r"a\.png cannot be decoded: it has more than 1,000 pixels"):

@@ -36,7 +36,7 @@ def save(
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three models of other architectures, picture sizes, tokenizers and temperatures."""
+    """Three models with different architectures, image sizes, tokenizers and temperatures."""
     root = tmp_path_factory.mktemp("models")
     return [
         save(root / "one", "test_concat", 0, 32, ["a red spot"], 0.3),
@@ -143,7 +143,7 @@ def test_the_folder_of_an_ensemble(names: list[str], tmp_path: Path) -> None:
         found = Predictor.from_pretrained(name)
         assert isinstance(found, Ensemble) and np.array_equal(values(found.predict(rows)), expected)
     assert len(Predictor.from_pretrained([folder, names[2]]).members) == 3
-    # it may be moved; where one model is meant it names them
+    # the folder may be moved; where one model is needed, the error names the members
     moved = folder.rename(tmp_path / "moved")
     assert np.array_equal(values(Predictor.from_pretrained(moved).predict(rows)), expected)
     with pytest.raises(ValueError, match=r"is an ensemble; use one of its members, such as .*moved/members/one"):

@@ -1,4 +1,4 @@
-"""Tables in memory as rows of ``Predictor.predict``, and probabilities as scikit-learn has them."""
+"""Tables in memory in ``Predictor.predict``, and probabilities in scikit-learn's format."""
 
 from __future__ import annotations
 

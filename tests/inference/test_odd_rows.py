@@ -1,4 +1,4 @@
-"""Rows that applications give with texts that are none, and what is written of rows with odd names."""
+"""Rows with invalid texts from applications, and output of rows with unusual names."""
 
 from __future__ import annotations
 

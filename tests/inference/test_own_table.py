@@ -1,4 +1,4 @@
-"""A shipped model on a table of one's own: names that differ, columns that are not there, options that are not used."""
+"""A shipped model on a custom table: other column names, missing columns, unused options."""
 
 import csv
 import logging
@@ -23,7 +23,7 @@ NAMES = {"age": "Age", "sex": "gender", "localization": "site"}
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures beside tables of the model's names, of other names, and of image and label alone."""
+    """Four images with tables of the model's column names, of other names, and of image and label only."""
     root = tmp_path_factory.mktemp("own")
     rng = np.random.default_rng(0)
     facts = [("mel", "55", "male", "back"), ("nv", "30", "female", "face")] * 2
@@ -130,7 +130,7 @@ def test_options_that_a_command_does_not_use(own: Path, tmp_path: Path, capsys: 
     assert options.dataset.group_column is None and options.dataset.columns == {"age": "Age"}
     assert capsys.readouterr().err == "predict does not use dataset.group_column, which the file has\n"
     assert parse("evaluate", [*words, "--dataset.group_column", "patient"]).dataset.group_column == "patient"
-    # a dataclass gives every option, of which those at their defaults are not meant
+    # a dataclass has every option; those with default values were not set
     saved = {"numeric_columns": ["age"]}
     kept = without_unused("evaluate", vars(DatasetConfig()), saved, {"dataset.numeric_columns"})
     assert kept["numeric_columns"] == ["age"]

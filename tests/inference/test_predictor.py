@@ -25,7 +25,7 @@ TEMPLATE = "{age}-year-old {sex}."
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A table of nine cases, one of them with a damaged image and one with a missing one."""
+    """A table of nine cases, one with a damaged image and one with a missing one."""
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def test_evaluation_writes_what_it_returns(predictor, root, tmp_path):
         measure(predictor, cases, output=tmp_path / "none")
     assert not (tmp_path / "none" / "predictions.csv").exists()
     metrics = measure(predictor, cases, output=tmp_path, on_bad_row="skip", batch_size=2).to_dict()
-    assert metrics["n"] == 4 and metrics["unreadable"] == 1  # of six, case7 has no image file and case4 half of one
+    assert metrics["n"] == 4 and metrics["unreadable"] == 1  # of six, case7 has no image file and case4 a truncated one
     rows = [row for row in read(tmp_path / "predictions.csv") if not row["error"]]
     labels = [LABELS.index(row["true_label"]) for row in rows]
     probabilities = [[float(row[f"p_{name}"]) for name in LABELS] for row in rows]

@@ -1,4 +1,4 @@
-"""``torchrun -m mmfusion predict``: the rows shared out over processes, one table as of a single process."""
+"""``torchrun -m mmfusion predict``: rows split among processes, with the table of a single process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(mmfusion.__file__).parents[1]
 
 @pytest.fixture
 def asked(toy: Path, tmp_path: Path) -> list[str]:
-    """Arguments of a prediction of 32 rows, one of which cannot be read, and groups."""
+    """Arguments for predicting 32 rows with groups, one of them unreadable."""
     torch.manual_seed(0)
     processor = Processor(["a", "b", "c"], image_size=32, tokenizer=fit_wordpiece(["a red spot of years"], 64))
     model = mmfusion.create_model("test_concat", num_classes=3, processor=processor)
@@ -32,7 +32,7 @@ def asked(toy: Path, tmp_path: Path) -> list[str]:
 
 
 def torchrun(asked: list[str], *folders: Path) -> subprocess.CompletedProcess[str]:
-    """The command in two processes, which find modules in the folders."""
+    """Run the command in two processes, with the folders on their module path."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "mmfusion"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [ROOT, *folders])), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *asked], env=env, capture_output=True, text=True, timeout=600, check=False)
@@ -47,7 +47,7 @@ def test_two_processes_write_what_one_writes(
     job = torchrun([*asked, "--output", str(two)])
     assert job.returncode == 0, job.stderr
     assert two.read_bytes() == one.read_bytes() and len(one.read_text().splitlines()) == 33
-    # said once, as by one process
+    # printed once, as by one process
     assert job.stdout == capsys.readouterr().out.replace(str(one), str(two))
 
 

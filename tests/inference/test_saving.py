@@ -1,4 +1,4 @@
-"""A predictor's folder: what is written is what is read, and nothing else writes it."""
+"""A predictor's folder: loading restores what was saved, and other folders are not overwritten."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_saved_is_what_is_loaded(predictor: mmfusion.Predictor, tmp_path
     assert json.loads((tmp_path / "m" / "metrics.json").read_text()) == {"accuracy": 0.5}
     assert config["label_names"] == list(predictor.labels)
     assert again.metrics == {"accuracy": 0.5}
-    again.save_pretrained(tmp_path / "n")  # what was measured travels with the model
+    again.save_pretrained(tmp_path / "n")  # the metrics are saved with the model
     assert json.loads((tmp_path / "n" / "metrics.json").read_text()) == {"accuracy": 0.5}
     lines = str(again).splitlines()
     assert lines == repr(again).splitlines() and lines[0] == f"Predictor: {name}"

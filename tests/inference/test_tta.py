@@ -8,7 +8,7 @@ from mmfusion.outputs import FusionOutput
 
 
 class Weighted(nn.Module):
-    """Logits from a fixed weighting of the pixels, so that views differ."""
+    """Logits from a fixed weighting of the pixels, which differ between views."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Words that a model does not know, and texts that were cut, are told with a count wherever rows are read."""
+"""Unknown words and truncated texts are reported with a count wherever rows are read."""
 
 from __future__ import annotations
 

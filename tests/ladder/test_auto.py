@@ -1,4 +1,4 @@
-"""The ladder: what it climbs, what it skips for lack of time, how it goes on, and what it leaves."""
+"""`mmfusion auto`: its steps, those skipped for lack of time, resuming, and output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mmfusion.training.columns import ChosenColumns
 
 
 def config(data: Any, output: Path, **settings: Any) -> AutoConfig:
-    """A ladder of networks that take a second each."""
+    """Options with networks that train in about a second."""
     given: dict[str, Any] = {
         "model": ModelConfig(name="test_mibf"),
         "processor": ProcessorConfig(image_size=32, augment="none"),
@@ -63,10 +63,10 @@ def test_epochs_are_planned_from_a_step_and_learned_from_a_run() -> None:
     pace = Pace(fixed=10)
     epoch = pace.epoch(step=0.5, steps=40, val_steps=10)
     assert epoch == pytest.approx(0.5 * (40 + 0.4 * 10))
-    # nine tenths of the time that is left beside the fixed part
+    # nine tenths of the remaining time, minus the fixed part
     assert pace.epochs(20, budget=110, most=40) == 4
     assert [pace.epochs(20, budget=budget, most=3) for budget in (110, 31, 22, 21, 9, -50)] == [3, 1, 1, 0, 0, 0]
-    # a machine that took long to begin takes long to save and measure
+    # a machine with a slow start is also slow to save and evaluate
     assert [Pace.after(seconds).fixed for seconds in (0, 10, 60)] == [5, 5, pytest.approx(24)]
     pace.learn(foretold=20, real=30, fixed=4)
     assert (pace.factor, pace.fixed, pace.epoch(0.5, 40, 10)) == (1.5, 4, pytest.approx(33))
@@ -90,7 +90,7 @@ def test_a_run_ends_in_mid_epoch_with_what_it_has(toy: Path, tmp_path: Path) -> 
     assert done.split == "val" and done.test is None and (done.best / "config.json").is_file()
     assert lines[0].startswith("epoch 1 of 3: macro_auroc 0.") and lines[0].endswith(", 8 s left")
     assert lines[1].startswith("epoch 1.33 of 3") and lines[1].endswith(", 6 s left; stopped by the limit")
-    # the mean loss is that of the steps that were made, and the run does not go on
+    # the mean loss is that of the finished steps, and the run does not continue
     assert done.history[1]["train_loss"] == pytest.approx(done.history[0]["train_loss"], rel=0.5)
     again = train(replace(settings, train=replace(settings.train, resume=True)), judged_on=("val",))
     assert again.history == done.history and again.best_epoch == done.best_epoch
@@ -113,7 +113,7 @@ def test_the_head_is_the_logistic_regression(classes: int) -> None:
 
 
 def table(rows: int = 60) -> pd.DataFrame:
-    """Columns alone; ``age`` tells something of the class."""
+    """Columns only; ``age`` depends on the class."""
     rng = np.random.default_rng(0)
     labels = np.arange(rows) % 2
     age = 40 + 12 * labels + rng.normal(0, 9, rows)
@@ -187,7 +187,7 @@ def test_climbing_going_on_and_refusing(
     expected = metric_intervals(labels, np.full((7, 3), 1 / 3), **BOOTSTRAP)["balanced_accuracy"]
     assert prior.intervals["balanced_accuracy"] == expected
 
-    # what was skipped is tried again, what is finished is not
+    # skipped steps are tried again, finished ones are not
     capsys.readouterr()
     second = run.auto(wanted)
     assert trained == ["image", "fusion"] and "fusion: macro_auroc" in (out := capsys.readouterr().out)
@@ -202,7 +202,7 @@ def test_climbing_going_on_and_refusing(
     known = board["macro_auroc"].dropna()
     assert known.is_monotonic_decreasing and (board["macro_auroc_low"].dropna() <= known).all()
 
-    # the winner is an ordinary model, measured once on the test rows
+    # the winner is an ordinary model, evaluated once on the test rows
     assert second.winner is not None and second.test is not None and second.test.n == 6
     networks = [entry.name for entry in second.entries if entry.is_network and entry.intervals is not None]
     assert (second.winner == networks[0] and second.predictor.metrics is not None) or second.winner == "ensemble"
@@ -284,7 +284,7 @@ def test_a_slow_step_is_measured_once_and_the_measuring_counts(
     monkeypatch.setattr(run, "train", stopped)
     with pytest.raises(LeftOutError, match="enough seen"):
         ladder._network("fusion", "about", base, tmp_path / "steps" / "fusion")
-    # of 60 s, 10 are for ensemble and test rows, 5 for the end of the run, and the last look at 7 validation rows
+    # of 60 s, 10 are for ensemble and test rows, 5 for the end of the run, and the rest includes the last validation
     assert given["until"] == pytest.approx(10 + 5 + 0.5 * 0.4 * 7 / 8)
     now[0] = 42
     with pytest.raises(LeftOutError, match="one epoch takes about"):

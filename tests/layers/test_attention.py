@@ -1,4 +1,4 @@
-"""Attention layers against torch's own and against the equations."""
+"""Attention layers compared with torch's and with the equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KAN layers against scipy, autograd and numerical gradients."""
+"""KAN layers compared with scipy, autograd and numerical gradients."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def seed():
 
 
 def by_hand(x, router, experts, top_k):
-    """Equation 7, one sample and one expert at a time."""
+    """A mixture of experts computed one sample and one expert at a time."""
     hidden, out = experts.weight1.shape[1], experts.weight2.shape[1]
     rows = []
     for row in x:

@@ -1,4 +1,4 @@
-"""The selective scan against the recurrence step by step, and the layers built on it."""
+"""The selective scan compared with a step-by-step recurrence, and the layers built on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def seed():
 
 
 def recurrence(u, delta, A, B, C):
-    """Report eq. 27 with the discretisation of Mamba, one sample, step and channel at a time."""
+    """The linear recurrence with Mamba's discretization, one sample, step and channel at a time."""
     rows = []
     for b in range(u.shape[0]):
         channels = []

@@ -1,4 +1,4 @@
-"""Focal loss and logit adjustment against their equations."""
+"""Focal loss and logit adjustment compared with their equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses against the equations written out."""
+"""Losses compared with their equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of several labels, of grades and of numbers, against their equations written out."""
+"""Multilabel, ordinal and regression losses compared with their equations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAN = float("nan")
 
 
 def value(name: str, labels: Tensor, **fields: Tensor) -> tuple[float, Tensor]:
-    """Loss and gradient of the logits."""
+    """Loss, and its gradient with respect to the logits."""
     logits = fields.pop("logits").clone().requires_grad_()
     args = fields.pop("args", {})
     loss = mmfusion.create_loss(name, **args)(FusionOutput(logits=logits, **fields), labels)["loss"]
@@ -64,7 +64,7 @@ def test_asymmetric(logits: Tensor) -> None:
 
 
 def test_corn(logits: Tensor) -> None:
-    """Shi et al. 2021: task k learns from the rows above grade k - 1; all their costs are one mean."""
+    """Shi et al. 2021: output k is trained on the rows above grade k - 1; the loss is the mean over all of these."""
     labels = torch.tensor([0, 1, 2, 3, 3, 1])
     costs = []
     for k in range(3):

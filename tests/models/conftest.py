@@ -1,4 +1,4 @@
-"""Every registered architecture, one at a time."""
+"""Parametrization over all registered architectures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import mmfusion
 
 
 def by_size(names: list[str]) -> list[object]:
-    """One parameter per architecture; larger siblings are slow."""
+    """One parameter per architecture; larger variants are marked slow."""
     slow = larger_siblings(names)
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 

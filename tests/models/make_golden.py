@@ -1,4 +1,4 @@
-"""Makes the golden folders of the present format version: `python tests/models/make_golden.py FOLDER`.
+"""Write the golden folders of the current format version: `python tests/models/make_golden.py FOLDER`.
 
 Run once per version, and kept for good: later versions must load what this one wrote, to the same predictions. The
 folders of format-1 that end in `_first` were made by this script with the first commit that had saved models.
@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-#: a text encoder of 8 x 1, so that a folder weighs some 50 kB.
+#: a text encoder of 8 x 1, so that a folder has about 50 kB.
 TEXT = {
     "model_type": "bert",
     "hidden_size": 8,
@@ -55,7 +55,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def rows(several: bool) -> list[dict[str, Any]]:
-    """What the golden models diagnose."""
+    """Rows to predict with the golden models."""
     facts = [{"age": 55, "sex": "man"}, {"age": 30, "sex": "woman"}]
     if several:
         return [{"images": [picture(10 * i + j) for j in range(2 + i)]} | fact for i, fact in enumerate(facts)]
@@ -70,10 +70,10 @@ def main() -> None:
         text = {"config": {**TEXT, "vocab_size": len(tokenizer)}}
         try:
             model = mmfusion.create_model(architecture, num_classes=3, text_args=text, **overrides)
-        except (TypeError, ValueError) as error:  # an early version has not every part
+        except (TypeError, ValueError) as error:  # an early version lacks some parts
             print(f"{name}: {error}")
             continue
-        with torch.no_grad():  # as after training: no norm is neutral, and rows differ in their answers
+        with torch.no_grad():  # as after training: norms are not neutral, and predictions differ between rows
             for parameter in model.parameters():
                 parameter.add_(torch.rand_like(parameter) - 0.5)
             for buffer in model.buffers():

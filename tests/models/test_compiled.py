@@ -1,4 +1,4 @@
-"""Every registered model is one graph for torch.compile, and compiled it answers as it does without."""
+"""Every registered model compiles to one graph with the same results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_one_graph(name: str) -> None:
     torch.compiler.reset()
     model = shrunk(name).eval()
     inputs = batch(model, rows=3)
-    # torch leaves LSTMs out of graphs unless told otherwise; that is its choice, and not a break in the model's code
+    # torch excludes LSTMs from graphs by default; this is not a graph break of the model's code
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
         found = torch.compile(model, backend="eager", fullgraph=True)(**inputs)
         assert_close(found.logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Models of double precision are in double precision throughout."""
+"""Models in double precision compute in double precision throughout."""
 
 from __future__ import annotations
 

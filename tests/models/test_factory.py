@@ -1,4 +1,4 @@
-"""Names in, models out; and what is said when a name or a keyword is wrong."""
+"""Models by name, and errors for wrong names and keywords."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_list_models_wildcards_and_natural_order():
         (lambda: mmfusion.create_model("test_concat", fusion="gate"), ValueError, "did you mean 'gated'"),
         (lambda: mmfusion.create_model("test_concat", image_encoder="resnet19"), ValueError, "resnet18"),
         (lambda: mmfusion.create_model("test_concat", fushion="gated"), TypeError, "did you mean 'fusion'"),
-        (lambda: mmfusion.create_model("test_image", in_chans=1), TypeError, "in_chans'; pictures are read as RGB"),
+        (lambda: mmfusion.create_model("test_image", in_chans=1), TypeError, "in_chans'; all images are read as RGB"),
         (lambda: mmfusion.create_model("test_image", num_classes=1), ValueError, "use num_classes=2 for yes and no"),
         (lambda: mmfusion.create_model("test_concat", head_args={"hiden": 3}), TypeError, "head 'mlp'.*'hiden'"),
         (lambda: mmfusion.create_model("test_concat", fusion_args={"num_layers": 3}), TypeError, "fusion 'concat'"),
@@ -173,7 +173,7 @@ def test_a_processor_gives_vocabulary_and_classes():
     assert model.config == same.config
     roomy = mmfusion.create_model("test_mibf", processor=processor, text_args={"vocab_size": 300})
     assert roomy.text_tower.vocab_size == 300
-    with pytest.raises(ValueError, match="The model has 4 classes, the processor 2: x, y"):
+    with pytest.raises(ValueError, match="The model has 4 classes, but the processor 2: x, y"):
         mmfusion.create_model("test_mibf", processor=processor, num_classes=4)
 
 
@@ -191,7 +191,7 @@ def test_a_processor_gives_columns_and_their_statistics():
     assert buffers and all(torch.equal(buffers[n], b) for n, b in model.towers["table"].named_buffers())
     batch = processor(images=[None], table=[{"age": 50, "site": "back"}], labels=["y"])
     assert torch.isfinite(model(**batch).loss)
-    with pytest.raises(ValueError, match="reads 2 numeric and 0 categorical columns, the processor gives 1 and 1"):
+    with pytest.raises(ValueError, match="reads 2 numeric and 0 categorical columns, but the processor has 1 and 1"):
         mmfusion.models.save_pretrained(
             mmfusion.create_model(
                 "test_image", num_classes=2, fusion="concat", table_encoder="table_mlp", table_args={"numeric": 2}
@@ -202,7 +202,7 @@ def test_a_processor_gives_columns_and_their_statistics():
 
 
 def test_encoder_weights_name_modalities_of_the_model() -> None:
-    with pytest.raises(ValueError, match="encoder_weights names the modality 'imgae'; did you mean 'image'"):
+    with pytest.raises(ValueError, match="encoder_weights has the unknown modality 'imgae'; did you mean 'image'"):
         mmfusion.create_model("test_mibf", encoder_weights={"imgae": "default"})
 
 

@@ -1,4 +1,4 @@
-"""What is frozen gets no gradient, keeps its statistics, and the rest trains."""
+"""Frozen parts get no gradient and keep their statistics; the rest is trained."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_early_stages_stay_as_they_are(encoder: str) -> None:
 
 
 def test_the_backward_pass_keeps_nothing_of_frozen_stages() -> None:
-    """Only what has the batch in front counts: weights are kept as well."""
+    """Only tensors with the batch dimension are counted, because weights are kept, too."""
     model, images = image_model("resnet10t"), torch.randn(5, 3, 64, 64)
 
     def kept() -> int:
@@ -123,7 +123,7 @@ def test_held_encoders_are_let_go_again() -> None:
 
 
 def test_layers_learn_at_rates_by_hand() -> None:
-    """An encoder's last layer at lr * scale, each one below it at half of that; the rest at lr."""
+    """An encoder's last layer has lr * scale, each lower one half of that; the rest has lr."""
     model = image_model("test_convnext")
     rates = {
         id(p): group["lr"] for group in model.param_groups(1.0, 0.1, 0.5, layer_decay=0.5) for p in group["params"]

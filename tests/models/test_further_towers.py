@@ -1,4 +1,4 @@
-"""A tower of one's own: a further modality, on either side, and what is said where a part lacks something."""
+"""Custom towers for a further modality on either side, and errors for incomplete parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABS = {"towers": {"lab_values": {"width": 5}}}
 
 
 class LabValues(Tower):
-    """A vector of lab values through one layer."""
+    """A vector of lab values with one layer."""
 
     def __init__(self, width: int, dim: int = 16) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LabValues(Tower):
 
 @pytest.fixture(autouse=True)
 def parts() -> Iterator[Callable[[str, str, type], None]]:
-    """Registers parts for one test."""
+    """Register parts for one test."""
     added: list[tuple[str, str]] = []
 
     def add(kind: str, name: str, part: type) -> None:
@@ -117,7 +117,7 @@ def test_any_combination_of_modalities(name: str, overrides: dict[str, Any]) -> 
     assert (model.fusion is None) == (model.image_tower is None)
     order = torch.tensor([2, 0, 3, 1])
     assert_close(model(**{k: v[order] for k, v in inputs.items()}).logits, model(**inputs).logits[order])
-    # what stands in place of a missing vector does not matter, that it is missing does
+    # the values at the place of a missing vector do not matter, but its absence does
     gone = torch.tensor([True, False, True, False])
     before = model(**inputs, lab_values_present=gone).logits
     other = inputs | {"lab_values": torch.where(gone[:, None], inputs["lab_values"], torch.full((4, 5), 9.0))}
@@ -183,7 +183,7 @@ def test_inputs_that_no_tower_reads_are_refused() -> None:
 
 
 class MyImage(nn.Module):
-    """The least that an image tower has to be."""
+    """A minimal image tower."""
 
     def __init__(self, encoder: str) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class WideFusion(MyFusion):
 
 
 class ProjectedFusion(MyFusion):
-    """Hands its projected sides on, without saying how wide they are."""
+    """Returns its projected sides without declaring their width."""
 
     def forward(self, image: Features, text: Features) -> Fused:
         v, t = self.image(image.pooled), self.text(text.pooled)

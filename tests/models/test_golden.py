@@ -1,4 +1,4 @@
-"""Folders that earlier versions wrote load as they did then; `make_golden.py` made them."""
+"""Folders of earlier versions load with the same predictions; `make_golden.py` wrote them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_format_version_has_golden_folders() -> None:
 
 
 def test_old_names_load_under_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if `fuse` had become `fusion`, the block `joint` `ibfa`, and its layer `proj_image` `image_proj`."""
+    """Renaming `fuse` to `fusion`, the block `joint` to `ibfa`, and its layer `proj_image` to `image_proj`."""
     golden = GOLDEN[NAMES.index("format-1/mibf")]
     old = tmp_path / "old"
     shutil.copytree(golden, old)

@@ -1,4 +1,4 @@
-"""What every registered model must do; a new model is tested without new test code."""
+"""Requirements of every registered model; a new model needs no new test code."""
 
 from __future__ import annotations
 
@@ -234,8 +234,8 @@ def test_autocast(model):
     assert (logits - expected).abs().max() < 0.1 * expected.abs().max() + 0.05
 
 
-#: what a program is traced through: every image tower, fusion over vectors, tokens and levels, a router, no fusion.
-#: (Heads and aggregators are exported in tests of their own; that every model is one graph, test_compiled shows.)
+#: models to trace: every image tower, fusion over vectors, tokens and levels, a router, no fusion.
+#: (Heads and aggregators are exported in their own tests; test_compiled shows that every model is one graph.)
 EXPORTED = (
     "mibf_lite0",
     "cross_attention_resnet18",

@@ -1,4 +1,4 @@
-"""Saved models whose parts come from a plugin: recorded, asked for by name, never imported unasked."""
+"""Saved models with parts from a plugin: recorded, named in errors, never imported unasked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Maximum(PooledFusion):
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    """A model with a fusion block of the module ``brings_maximum``, which is forgotten afterwards."""
+    """A saved model with a fusion block of the module ``brings_maximum``, which is unloaded afterwards."""
     (tmp_path / "brings_maximum.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     with registry.temporarily():
@@ -58,7 +58,7 @@ def test_loading_says_which_plugin_and_does_not_import_it(saved, tmp_path):
         mmfusion.create_model(f"local-dir:{folder}")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "imported").exists()
-    with registry.temporarily():  # a part swapped for a built-in one is no longer asked for
+    with registry.temporarily():  # a part that was replaced by a built-in one is no longer needed
         other = mmfusion.models.load_model(folder, fusion="add")
     assert type(other.fusion).__name__ == "Add"
 

@@ -1,4 +1,4 @@
-"""What IBFA learns of two sides that say different things, the first one ten times as loud."""
+"""IBFA trained on two sides with different information, the first one ten times as large."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmfusion.training.unread import UNREAD
 
 
 def drawn(model: Any, rows: int) -> tuple[dict[str, Any], Tensor]:
-    """Features of three classes that either side tells apart in part: together they tell more."""
+    """Features of three classes that each side determines in part, and both together better."""
     labels = torch.randint(3, (rows,))
 
     def vectors(width: int) -> Tensor:
@@ -29,7 +29,7 @@ def drawn(model: Any, rows: int) -> tuple[dict[str, Any], Tensor]:
 
 
 def trained(**fusion_args: Any) -> tuple[dict[str, float], dict[str, Tensor], float]:
-    """How far each side moves the probabilities after 60 steps, the attention weights, and the accuracy."""
+    """Change of the probabilities by each side after 60 steps, attention weights, and accuracy."""
     torch.manual_seed(0)
     model = mmfusion.create_model("test_mibf", num_classes=3, fusion_args=fusion_args, dim=16, aux_hidden=8)
     parts = (model.fusion, model.head, model.aux_heads)

@@ -1,4 +1,4 @@
-"""Models written to folders and built from them again."""
+"""Saving models to folders and loading them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestArtifact:
             warnings.simplefilter("error")
             model = self.load(folder, num_classes=3)
             assert self.load(folder, num_classes=0).num_classes == 0
-        with pytest.warns(UserWarning, match="saved with 3 classes and num_classes=5 was asked for: the head is new"):
+        with pytest.warns(UserWarning, match="saved with 3 classes, but num_classes=5: the head is new"):
             again = self.load(folder, num_classes=5)
         assert again.num_classes == 5 and again.head.fc.out_features == 5
         own, new = model.state_dict(), again.state_dict()
@@ -126,7 +126,7 @@ class TestArtifact:
     def test_a_text_encoder_s_folder_does_not_travel(self, tmp_path):
         tiny = mmfusion.create_model("test_text")
         tiny.text_tower.backbone.save_pretrained(tmp_path / "encoder")
-        # its name is that of a built-in encoder, which pools otherwise
+        # it has the name of a built-in encoder with another pooling
         (tmp_path / "encoder").rename(tmp_path / "minilm")
         model = mmfusion.create_model("test_text", text_encoder=str(tmp_path / "minilm")).eval()
         assert model.text_tower.pooling == "cls"
@@ -146,7 +146,7 @@ class TestArtifact:
         assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
     def test_models_load_side_by_side(self, folder):
-        """And modules that another thread builds meanwhile have their weights."""
+        """Modules that another thread builds at the same time have their weights."""
         expected = self.load(folder).state_dict()
         wrong, done = [], threading.Event()
 
@@ -166,7 +166,7 @@ class TestArtifact:
             assert all(torch.equal(x, expected[name]) for name, x in model.state_dict().items())
 
     def test_weights_are_the_model_s_own_wherever_they_lie_in_the_file(self, tmp_path):
-        """And bit-equal: matrix kernels may take another path at an address that is no multiple of 64."""
+        """Results are bit-equal: matrix kernels may differ at addresses that are not a multiple of 64."""
         folder = save_model(mmfusion.create_model("test_text", num_classes=3), tmp_path)
         path, expected = folder / "model.safetensors", self.load(folder)
         content, config = path.read_bytes(), json.loads((folder / "config.json").read_text())

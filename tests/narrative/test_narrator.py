@@ -234,11 +234,11 @@ def test_command(
 
 
 def test_a_retriever_of_ones_own(root: Path, tmp_path: Path) -> None:
-    """Registered by name, it is asked by narratives of a data set as the built-in ones are."""
+    """A custom retriever registered by name works like the built-in ones."""
 
     @registry.register("retriever", "longest")
     class Longest:
-        """Nearest is the longest passage, whatever the query."""
+        """The longest passage has the highest score for every query."""
 
         reads_sentences = True
 

@@ -1,4 +1,4 @@
-"""``mmfusion app`` in a real browser, and what it refuses. Gradio may be in an environment of its own, `.venv-app`."""
+"""``mmfusion app`` in a real browser, and its refusals. Gradio may be in a separate environment, `.venv-app`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def interpreter() -> str:
-    """A Python that has Gradio: this one, or that of ``make .venv-app/.installed``."""
+    """A Python with Gradio: this one, or that of ``make .venv-app/.installed``."""
     if importlib.util.find_spec("gradio"):
         return sys.executable
     if not OWN.exists():
@@ -42,7 +42,7 @@ def interpreter() -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of an image and two columns, and files to drop."""
+    """A model of an image and two columns, and files to upload."""
     root = tmp_path_factory.mktemp("app")
     columns = [NumericColumn("age", 50.0, 10.0, 20.0, 90.0, [20.0, 90.0])], [CategoricalColumn("sex", ["f", "m"])]
     table = TableColumns(*columns)
@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Address of a page, and its folder of uploads."""
+    """Address of the page, and its folder of uploads."""
     temporary = folder / "tmp"
     temporary.mkdir()
     command = [interpreter(), "-m", "mmfusion", "app", "--model", str(folder / "model"), "--port", "0"]
@@ -88,7 +88,7 @@ def page(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def ask(address: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str]:
-    """Status and text of an answer."""
+    """Status and text of a response."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("POST" if body else "GET", path, body or None, named)
@@ -97,7 +97,7 @@ def ask(address: str, path: str, body: bytes = b"", **headers: str) -> tuple[int
 
 
 def call(address: str, *data: Any) -> str:
-    """What the documented function ``predict`` answers: the events of the call."""
+    """Events of a call of the documented function ``predict``."""
     body = json.dumps({"data": data}).encode()
     status, text = ask(address, "/gradio_api/call/predict", body, Content_Type="application/json")
     assert status == 200, text
@@ -198,7 +198,7 @@ def test_in_a_browser(page: tuple[str, Path], folder: Path, browser: Any) -> Non
 
 
 def test_service_of_the_page(folder: Path) -> None:
-    """The service of docs/deploy.md diagnoses a picture, and says what is wrong with another."""
+    """The service of docs/deploy.md predicts an image, and reports a bad one."""
     service = ROOT / "examples" / "service.py"
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     assert service.read_text(encoding="utf-8") in page
@@ -225,7 +225,7 @@ uvicorn.Server(uvicorn.Config(service.app, log_level="error")).run(sockets=[list
 
 
 def post(address: str, path: Path) -> tuple[int, str]:
-    """A form with a picture and an age."""
+    """Post a form with an image and an age."""
     age = '--x\r\nContent-Disposition: form-data; name="age"\r\n\r\n30\r\n'
     head = f'{age}--x\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
     body = head.encode() + path.read_bytes() + b"\r\n--x--\r\n"

@@ -1,4 +1,4 @@
-"""One case for an application: probabilities, the conformal set, the explanation, and what is told of the case."""
+"""One case for an application: probabilities, conformal set, explanation and notes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_case(predictor: mmfusion.Predictor) -> None:
 
 
 def test_the_set_is_that_of_the_rule(predictor: mmfusion.Predictor) -> None:
-    """A class is in the set where 1 - p is at most the threshold; the likeliest always is."""
+    """A class is in the set if 1 - p is at most the threshold; the most probable class always is."""
     found = diagnose(predictor, ROW, explain=False)
     ranked = sorted(LABELS, key=lambda name: -found.probabilities[name])
     second = found.probabilities[ranked[1]]

@@ -1,4 +1,4 @@
-"""Updates beside independent computations, and a whole validation of a small model."""
+"""Updates compared with independent computations, and a complete validation of a small model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIPPED = {"validate": "mibf_v2_lite0.ham10000", "evaluate": ["mibf_v2_lite0.ham
 
 
 def cases(n: int, seed: int = 0, prior=(0.5, 0.3, 0.2), scale: float = 1.0):
-    """Labels, and probabilities that are right for equal shares at a scale of 1."""
+    """Labels, and probabilities that are calibrated for equal class shares at a scale of 1."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, n, p=prior)
     logits = rng.normal(0, 1, (n, 3)) + 1.0 * np.eye(3)[labels]  # log-likelihood ratios of unit normals, 1 apart
@@ -128,7 +128,7 @@ def test_a_site_is_described_measured_and_its_update_used(toy, tmp_path, capsys)
 
 
 def test_the_points_of_a_model_are_chosen_again_for_the_site():
-    """Three of four cases of class a are above 0.5 here, so that 0.75 of them are kept there, not at the old 0.9."""
+    """Three of four cases of class a are above 0.5 here, so that the threshold keeps 0.75 of them instead of 0.9."""
     frame = pd.DataFrame({"group": [f"p{i}" for i in range(6)]})
     p = np.array([[0.9], [0.6], [0.5], [0.1], [0.3], [0.2]], dtype=np.float32)
     local = Predictions(frame, np.array([0, 0, 0, 0, 1, 1]), np.hstack([p, 1 - p]), np.hstack([p, 1 - p]), 0, {})

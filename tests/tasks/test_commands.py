@@ -19,7 +19,7 @@ from mmfusion.serving import diagnose
 from mmfusion.training import ModelConfig, RunConfig, TrainConfig, train
 from mmfusion.training.check import check_settings
 
-#: task -> how its labels are read, and the columns of its predictions.
+#: task -> options of its labels, and the columns of its predictions.
 TASKS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "multiclass": ({}, ["label", "probability", "p_a", "p_b", "p_c"]),
     "multilabel": ({"label_columns": ["mel", "nv"]}, ["label", "probability", "p_mel", "p_nv"]),

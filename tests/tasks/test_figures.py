@@ -1,4 +1,4 @@
-"""Figures, calibrations and conformal answers of each task, against scikit-learn and equations written out."""
+"""Metrics, calibration and conformal sets of each task, compared with scikit-learn and equations."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_sets_of_neighbors() -> None:
 
 @pytest.mark.parametrize("name", ["multilabel", "ordinal", "regression"])
 def test_conformal_answers_cover(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over 60 draws of validation and measured rows, within a point of the wanted coverage."""
+    """Mean coverage over 60 draws is within a point of the requested coverage."""
     draw = intervals._counts
     monkeypatch.setattr(intervals, "_counts", lambda groups, replicates, seed: draw(groups, 2, seed))
     rng, found = np.random.default_rng(6), []

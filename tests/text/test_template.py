@@ -37,7 +37,7 @@ def test_a_missing_field_goes_with_its_words(missing: tuple[str, ...], expected:
         ("{age} years", {"age": "45.0"}, "45 years"),
         ("{age} years", {"age": 45}, "45 years"),
         ("{size} mm", {"size": 4.5}, "4.5 mm"),
-        # glued characters on either side, and between two fields
+        # attached characters on either side, and between two fields
         ("about ({age}) years {sex}", {"age": None, "sex": "female"}, "about years female"),
         ("{a}/{b}", {"a": None, "b": "2"}, "2"),
         ("{a}/{b}", {"a": "1", "b": None}, "1"),
@@ -56,7 +56,7 @@ def test_a_missing_field_goes_with_its_words(missing: tuple[str, ...], expected:
         ("[{age}-year-old ]{sex}", {"age": "7", "sex": "male"}, "7-year-old male"),
         ("{sex}[ seen in {year} at {place}]", {"sex": "male", "year": "2019", "place": None}, "male"),
         ("{sex}[, lesion on the {site}]", {"sex": "male", "site": "ear"}, "male, lesion on the ear"),
-        # segments without fields stay beside others, and alone say nothing
+        # segments without fields stay next to others; alone they give an empty text
         ("Dermoscopy, {age} years", {"age": "7"}, "Dermoscopy, 7 years"),
         ("Dermoscopy, {age} years, {sex}", {"age": None, "sex": "male"}, "Dermoscopy, male"),
         ("Dermoscopy, {age} years", {"age": None}, ""),

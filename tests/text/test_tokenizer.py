@@ -117,7 +117,7 @@ def test_words_that_a_fitted_tokenizer_does_not_know(tmp_path: Path) -> None:
     expected = [([], 15), (["Acral", "lentiginous", "mm", "ß"], 27), ([], 2), (["Y", "M"], 8)]
     expected = [(words, len(tokenizer(text)["input_ids"])) for (words, _), text in zip(expected, texts, strict=True)]
     assert list(unknown_words(tokenizer, texts)) == expected
-    # neither the truncation that calls leave behind nor saving changes that
+    # neither truncation left by calls nor saving changes that
     tokenizer(texts, truncation=True, max_length=5)
     assert list(unknown_words(tokenizer, texts)) == expected
     tokenizer.save_pretrained(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Bags of feature vectors: abmil against its formula, the tower's rules, and models with every fusion block on top."""
+"""Bags of feature vectors: abmil compared with its formula, the tower, and models with every fusion block."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_fusion_block_on_top(fusion, tmp_path):
     inputs = {"bag_values": values, "bag_mask": mask, "input_ids": torch.randint(5, 60, (3, 7))}
     model.train()
     model(**inputs, image_present=torch.tensor([True, False, True])).logits.square().sum().backward()
-    # blocks that read tokens alone have no use for the vector that the aggregator pools
+    # blocks that read only tokens do not use the aggregator's pooled vector
     read = "image_tower" if fusion in ("co_attention", "cross_attention", "ssm") else "nothing"
     lost = [n for n, p in model.named_parameters() if p.grad is None and "text" not in n and not n.startswith(read)]
     assert lost == []

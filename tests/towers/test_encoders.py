@@ -1,4 +1,4 @@
-"""Image encoders of folders: those of transformers against transformers itself, those of timm against timm."""
+"""Image encoders from folders, compared with transformers and timm."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_single_precision_whatever_the_file_holds(tmp_path):
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "clip_vision_model", "convnext", "swin"])
 def test_early_stages_freeze_and_layers_have_their_rates(kind, tmp_path):
-    """The embedding is the stem, each block or stage a group, and what follows goes with the last."""
+    """The embedding is the stem, each block or stage a group, and the rest belongs to the last."""
     folder = transformers_folder(tmp_path / "encoder", kind)
     model = mmfusion.create_model("test_image", image_encoder=str(folder), num_classes=2)
     model.freeze_stages(0)

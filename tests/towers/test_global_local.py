@@ -1,4 +1,4 @@
-"""Two streams, and the four ways to combine them."""
+"""Two streams, and the four ways of combining them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices: the 2.5D stem, variable-length studies, and what an absent slice must not do."""
+"""Slices: the 2.5D stem, studies of different lengths, and absent slices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """(..., 3, H, W) in 0-1 as the processor makes them."""
+    """Normalize (..., 3, H, W) from 0-1 like the processor."""
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
@@ -45,7 +45,7 @@ def test_stem_stacks_the_luminance_of_neighbours_as_channels():
     order = [(0, 0, (0, 0, 1)), (0, 1, (0, 1, 2)), (0, 2, (1, 2, 2)), (1, 0, (0, 0, 2)), (1, 2, (0, 2, 2))]
     for row, i, slices in order:
         assert_close(stacked[row, i], normalised(grey[row, list(slices)]), rtol=1e-4, atol=1e-5)
-    # of a grey image, each channel is the neighbour's own
+    # in a gray image, each channel is that of the neighbor
     monochrome = normalised(grey.unsqueeze(2).expand(-1, -1, 3, -1, -1))
     own = torch.stack([monochrome[0, i, c] for c, i in enumerate((0, 1, 2))])
     assert_close(stem(monochrome, mask)[0, 1], own, rtol=1e-4, atol=1e-5)
@@ -134,7 +134,7 @@ def test_what_does_not_go_together_is_told(call, error, words):
 
 
 def test_batch_norm_measures_all_images_of_a_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without gradients images run in chunks, of which the last may be one image, where nothing measures them."""
+    """Without gradients, images run in chunks unless BatchNorm computes statistics; the last chunk may be one image."""
     monkeypatch.setattr(several, "CHUNK", 4)
     norm = nn.BatchNorm2d(3, momentum=None)
     images, mask = torch.randn(3, 3, 3, 2, 2), torch.ones(3, 3, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Towers of columns: exact numbers, missing cells, values not seen in training, and every combination of modalities."""
+"""Table towers: exact numbers, missing cells, unseen values, and every combination of modalities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOWERS = mmfusion.list_components("table_tower")
 EMBEDDINGS = ("linear", "periodic", "piecewise_linear")
 NAN = float("nan")
 TINY: dict[str, Any] = {"num_classes": 3, "image_encoder": "test_resnet", "dim": 32, "table_args": COLUMNS}
-#: modalities -> architecture and what it is told.
+#: modalities -> architecture and overrides.
 COMBINATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "image+table": ("mibf_lite0", {"text_encoder": None}),
     "image+text+table": ("mibf_lite0", {"text_args": {"vocab_size": 128}}),
@@ -42,7 +42,7 @@ def combined(modalities: str, table: str, **overrides: Any) -> mmfusion.FusionMo
 
 
 def cases() -> list[Any]:
-    """Every fusion block with an image, both towers; and the combinations without one."""
+    """Every fusion block with image and both clinical towers, and the combinations without one."""
     blocks = mmfusion.list_components("fusion")
     fused = [(m, t, f) for f in blocks for m in ("image+table", "image+text+table") for t in TOWERS]
     return [*fused, *((m, t, None) for m in ("text+table", "table") for t in TOWERS)]
@@ -104,7 +104,7 @@ def test_save_and_load_keep_the_statistics(modalities: str, table: str, tmp_path
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("name", TOWERS)
 def test_every_age_is_its_own(name: str, embedding: str) -> None:
-    """Every integer age from 0 to 99 has its own features, though the training rows were between 40 and 60."""
+    """Every integer age from 0 to 99 has different features, although training ages were 40 to 60."""
     args: dict[str, Any] = {"numeric": 1, "categories": [], "bins": [9]}
     model = tower(name, **args, embedding=embedding)
     model.set_statistics(torch.tensor([50.0]), torch.tensor([5.0]), [torch.linspace(40, 60, 9)])
@@ -246,7 +246,7 @@ def test_what_does_not_fit_is_told() -> None:
         model(torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"category_ids: 9 in column 1, .* 2 to 6 \(table_args"):
         model(torch.zeros(1, 2), torch.tensor([[0, 9]]))
-    with pytest.raises(ValueError, match="reads numeric_values and category_ids, and got category_ids alone"):
+    with pytest.raises(ValueError, match="reads numeric_values and category_ids, but got category_ids alone"):
         combined("image+table", "table_mlp")(
             torch.zeros(1, 3, 48, 48), category_ids=torch.zeros(1, 2, dtype=torch.long)
         )
@@ -277,7 +277,7 @@ def test_swapping_parts() -> None:
 
 
 def test_a_table_tower_is_no_encoder() -> None:
-    """It starts from nothing: it learns where the pretrained towers are frozen, and at the full rate."""
+    """It starts from random weights, is not frozen with the encoders, and has the full learning rate."""
     model = combined("image+text+table", "table_mlp")
     model.freeze_encoders()
     assert all(p.requires_grad for p in model.table_tower.parameters())

@@ -1,4 +1,4 @@
-"""Views: who asks whom, and what stands in for a missing one."""
+"""Views: the query view, the other views, and replacements of missing ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tower() -> ViewsTower:
 
 
 def by_hand(tower: ViewsTower, asking: torch.Tensor, others: list[torch.Tensor | None]) -> torch.Tensor:
-    """One sample: the asking view (3, H, W) and the others, None where missing."""
+    """One sample: the query view (3, H, W) and the others, None if missing."""
     final, (level,) = tower.backbone.model.forward_intermediates(asking[None], indices=[tower.level])
     x = tower.proj(final.flatten(2).transpose(1, 2))
     pooled = torch.nn.functional.adaptive_avg_pool2d(level, final.shape[-2:]).flatten(2).transpose(1, 2)

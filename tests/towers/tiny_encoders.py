@@ -1,4 +1,4 @@
-"""Folders of tiny encoders, as they lie on the Hub."""
+"""Folders of tiny encoders in the Hub's formats."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def transformers_folder(folder: Path, kind: str) -> Path:
 
 
 def timm_folder(folder: Path) -> Path:
-    """A tiny timm model of the Hub's form, with a size of its own."""
+    """A tiny timm model in the Hub's format with its own image size."""
     torch.manual_seed(2)
     model = timm.create_model("test_vit", num_classes=5, img_size=64, class_token=False, global_pool="avg")
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ def make_config(toy: Path, tmp_path: Path) -> Callable[..., RunConfig]:
 
 @pytest.fixture(autouse=True)
 def few_plots(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Plots take longer than such small runs; one test looks for them."""
+    """Omit plots, which take longer than such small runs; one test checks them."""
     if request.node.name == "test_a_run_leaves_everything_in_its_folder":
         yield
         return

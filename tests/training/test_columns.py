@@ -1,4 +1,4 @@
-"""Columns in a run: which are taken and which refused, what is told, and models that read them."""
+"""Columns in a run: used and refused ones, messages, and models that read them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = 150
 
 
 def clinic(rows: int = ROWS, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of three classes; age and marker tell something of them, the code a little."""
+    """Rows of three classes; age and marker depend on them, the code slightly."""
     rng = np.random.default_rng(seed)
     found = []
     for i in range(rows):
@@ -98,8 +98,8 @@ REFUSED: dict[str, tuple[Callable[[int, dict[str, Any]], Any], str]] = {
     "note": (lambda i, row: f"patient called {i}", "identifies rows: 90 distinct texts"),
     "PatientID": (lambda i, row: 1000 + (i * 7919) % 5000, "identifies rows or patients"),
     "row_number": (lambda i, row: i, "numbers the rows, 0 to 147"),
-    "visit": (lambda i, row: f"{1 + i % 28:02}.0{1 + i % 9}.2021", "holds dates"),
-    "StudyDate": (lambda i, row: f"2021{1 + i % 12:02}{1 + i % 28:02}", "holds dates"),
+    "visit": (lambda i, row: f"{1 + i % 28:02}.0{1 + i % 9}.2021", "contains dates"),
+    "StudyDate": (lambda i, row: f"2021{1 + i % 12:02}{1 + i % 28:02}", "contains dates"),
     "grade_code": (lambda i, row: {"a": "x", "b": "y", "c": "z"}[row["label"]], "reveals the label by itself"),
     "histology": (lambda i, row: ["p", "q"][i % 2], "reveals the label, by its name"),
     "fold": (lambda i, row: i % 10, "reveals the split of a row"),
@@ -119,7 +119,7 @@ def test_what_may_not_be_an_input_is_left_out_and_refused_by_name(tmp_path: Path
     found = chosen(data)
     assert list(found.left_out) == [name] and reason in found.left_out[name]
     if name == "histology":
-        return  # the name alone, without any sign in the cells, refuses nothing that the user asks for
+        return  # the name alone, without any sign in the cells, does not exclude a requested column
     with pytest.raises(ValueError, match=rf"unsuitable columns are named as inputs: '{name}' .*{reason.split(',')[0]}"):
         chosen(data, table_columns=["age", name])
 
@@ -174,7 +174,7 @@ def test_the_parts_that_the_rows_ask_for_are_told_and_saved(
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
     assert (config["table_encoder"], config["text_encoder"]) == ("table_mlp", "none")
     assert list(result.predictor.network().towers) == ["image", "table"]
-    # goes on with the settings as they were given
+    # resumes with the settings as they were given
     again = columns_run(data, tmp_path / "run", "test_mibf", epochs=1, resume=True)
     assert train(again).best_epoch == 1
 
@@ -255,7 +255,7 @@ def test_a_missing_cell_changes_nothing_of_other_rows(table: Path, tmp_path: Pat
 
 
 def test_a_run_is_not_resumed_with_another_table_tower(table: Path, tmp_path: Path) -> None:
-    """Its folder is as before the refusal, so that the right setting goes on with it."""
+    """The refusal leaves the folder unchanged, so that the run can continue with the right setting."""
     dataset = DatasetConfig(table_columns="auto")
     model: dict[str, Any] = {"name": "test_text", "table_encoder": "ft_transformer", "encoder_weights": "none"}
 

@@ -19,7 +19,7 @@ from mmfusion.training import RunConfig, checkpoints, train
 def test_a_compiled_run_ends_as_one_without_and_goes_on(
     make_config: Callable[..., RunConfig], graphs: list[Any]
 ) -> None:
-    """Its batches of 5 end with one of 4; saved are the average, the state and the model under their usual names."""
+    """Batches of 5 with a last one of 4; average, state and model are saved under their usual names."""
     options: dict[str, Any] = {"batch_size": 5, "ema": 0.9, "precision": "fp32"}
     plain = make_config("plain", model="plain", **options)
     train(plain)
@@ -40,7 +40,7 @@ def test_a_compiled_run_ends_as_one_without_and_goes_on(
 
 @pytest.mark.parametrize("compile", ["train", "predict"])
 def test_without_a_compiler(compile: str, trained: RunConfig, make_config: Any, monkeypatch: Any) -> None:
-    """Said before any row is read."""
+    """The error comes before any row is read."""
     monkeypatch.setattr("mmfusion.hardware.has_accelerator", lambda: False)  # on CPUs it is needed
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="compile needs the C\\+\\+ compiler no-such-compiler"):

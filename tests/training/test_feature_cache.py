@@ -1,4 +1,4 @@
-"""Features of frozen encoders computed once: the same figures, and nothing computed twice."""
+"""Features of frozen encoders are computed once, with the same metrics."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_a_run_on_cached_features_is_the_run_without(
     result, cache = cached
     # all rows together: another split or fold finds them
     assert sorted(name.split("-")[0] for name in _stores(cache)) == ["image", "text"]
-    # batches of other sizes round otherwise, and AdamW divides by gradients that are nearly zero
+    # other batch sizes round differently, and AdamW divides by gradients near zero
     for a, b in zip(plain.history, result.history, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-3)
         assert a["nll"] == pytest.approx(b["nll"], rel=1e-3)
     one, other = (pd.read_csv(run.folder / "predictions.csv") for run in (plain, result))
     assert one["id"].tolist() == other["id"].tolist()
     np.testing.assert_allclose(one.filter(like="p_"), other.filter(like="p_"), atol=1e-3)
-    # what is stored is what the frozen tower gives for a row alone
+    # stored features equal those of the frozen tower for a single row
     model, processor = load_model(plain.best), Processor.from_pretrained(plain.best)
     store = FeatureStore(next(cache.glob("image-*")))
     rows = MultimodalDataset(read_cases(toy), processor)
@@ -123,7 +123,7 @@ def test_encoders_that_are_trained_are_refused(tmp_path: Path) -> None:
 
 
 def test_columns_are_read_beside_the_features(toy: Path, tmp_path: Path) -> None:
-    """Image and text are kept, the tower of columns is trained on the rows themselves."""
+    """Image and text features are cached; the table tower is trained on the rows."""
     data = tmp_path / "data"
     shutil.copytree(toy, data)
     table = pd.read_csv(data / "cases.csv")

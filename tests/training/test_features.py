@@ -1,4 +1,4 @@
-"""Features on disk: what was written comes back, row by row and padded in a batch."""
+"""Features on disk are read back, row by row and padded in a batch."""
 
 from __future__ import annotations
 

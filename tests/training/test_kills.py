@@ -1,4 +1,4 @@
-"""Runs that are killed, at every change of their folder and at random, and runs whose files were damaged since."""
+"""Runs killed at every change of their folder and at random times, and runs with damaged files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resumed(config: RunConfig) -> RunConfig:
 
 
 def in_a_child(config: RunConfig, at: int | None = None, after: float | None = None) -> tuple[bool, int]:
-    """Train in a forked process, killed before its ``at``-th change of the run folder, or ``after`` so many seconds.
+    """Train in a forked process, killed before its ``at``-th change of the run folder, or after ``after`` seconds.
 
     Returns:
         Whether it came to its end, and how many changes it made then.
@@ -85,7 +85,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_killed_runs_end_like_an_unbroken_one(make_config: MakeConfig, request: pytest.FixtureRequest) -> None:
-    """Half of the kills at changes of the run folder, all of them alike, and half at random; four kills a run."""
+    """Half of the kills are at changes of the run folder, half at random times; four per run."""
     options = {"loss": "mp", "epochs": 3, "save_steps": 4, "ema": 0.9}
     whole = make_config("whole", **options)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Low-rank adapters: beside the attention layers, merged in what is saved, and in the states of a run."""
+"""Low-rank adapters: added to attention layers, merged in saved models, kept in the states of a run."""
 
 from __future__ import annotations
 

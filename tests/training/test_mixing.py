@@ -1,4 +1,4 @@
-"""Mixed pictures: their pixels and shares by hand, what draws them, and the loss of a step."""
+"""Mixed images: pixels and shares by hand, random draws, and the loss of a step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def batch(rows: int = 5, **further: Any) -> dict[str, Any]:
 def test_mixup_is_the_weighted_mean_of_two() -> None:
     inputs = batch(image_present=torch.tensor([True, False, True, True, False]))
     mixed = Mixing(mixup=1.0, cutmix=None, seed=0)(inputs, step=0)
-    assert mixed.partner.tolist() == [3, 1, 2, 0, 4]  # mirrored among those that are there
+    assert mixed.partner.tolist() == [3, 1, 2, 0, 4]  # reversed among the present ones
     expected = mixed.share * torch.arange(5) + (1 - mixed.share) * mixed.partner
     torch.testing.assert_close(mixed.pixel_values.mean((1, 2, 3)), expected)
     assert 0 < mixed.share < 1 and torch.equal(inputs["pixel_values"], batch()["pixel_values"])
@@ -64,7 +64,7 @@ def test_other_pictures_are_refused(further: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("loss", ["ce", "focal", "logit_adjusted", "mp"])
 def test_the_loss_is_mixed_as_the_pictures_are(make_config: MakeConfig, loss: str, monkeypatch: Any) -> None:
-    """Of the first step, by the loss itself on the mixed pictures."""
+    """The loss of the first step, compared with the loss on the mixed images."""
     from mmfusion.training.trainer import FusionTrainer
 
     seen: list[tuple[float, float]] = []
@@ -89,7 +89,7 @@ def test_the_loss_is_mixed_as_the_pictures_are(make_config: MakeConfig, loss: st
 
 
 def test_a_killed_run_goes_on_with_all_of_it(make_config: MakeConfig) -> None:
-    """Mixed and growing pictures, encoders held at first, an average, and layers that learn at their own rates."""
+    """Mixed images of growing size, encoders frozen at first, a moving average, and layer-wise learning rates."""
     options: dict[str, Any] = {"mixup": 0.4, "cutmix": 1.0, "image_sizes": [16, 32], "head_epochs": 1, "ema": 0.9}
     options |= {"layer_decay": 0.7, "freeze_stages": 1, "save_steps": 4}
     whole, killed = make_config("whole", **options), make_config("killed", **options, resume=True)

@@ -1,4 +1,4 @@
-"""A modality of a run's model that no training row has: refused before an image is opened, or left out and told."""
+"""A modality that no training row has: refused before an image is opened, or left out with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmfusion.training.contents import check_contents
 
 
 def without(toy: Path, folder: Path, column: str) -> Path:
-    """The toy data with the cells of a column empty, and images that cannot be opened."""
+    """The toy data with an empty column, and images that cannot be opened."""
     folder.mkdir()
     rows = list(csv.DictReader((toy / "cases.csv").open()))
     for row in rows:
@@ -62,7 +62,7 @@ def test_a_text_tower_that_no_training_row_feeds_is_left_out(
     assert left.model.text_encoder == "none"
     assert told == ["no training row has a text: the text encoder is dropped (model.text_encoder none)"]
     assert resolve_config(architecture, **left.model.overrides())["fusion"] is None
-    # what the settings ask for is not left out
+    # a requested modality is not left out
     for section, asked in (
         ("dataset", {"text_column": "text"}),
         ("dataset", {"text_template": "{text}"}),

@@ -1,4 +1,4 @@
-"""The moving average of the weights: its numbers, what it stands in for, and that it survives a kill."""
+"""The moving average of the weights: its values, its uses, and resuming."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_average_is_its_recursion() -> None:
 
 
 def test_what_is_saved_is_the_average(make_config: Callable[..., RunConfig]) -> None:
-    """``last`` holds it, the resumable state both, and validation figures are those of the average."""
+    """``last`` has the average, the resumable state both, and validation metrics use the average."""
     config = make_config("run", model="plain", ema=0.9)
     train(config)
     state = Path(config.output) / "checkpoints/checkpoint-12"
@@ -50,7 +50,7 @@ def test_what_is_saved_is_the_average(make_config: Callable[..., RunConfig]) -> 
     plain = make_config("plain", model="plain")
     train(plain)
     trained = load_file(Path(plain.output) / "last/model.safetensors")
-    assert all(torch.equal(trained[name], weights[f"model.{name}"]) for name in trained)  # training is not touched
+    assert all(torch.equal(trained[name], weights[f"model.{name}"]) for name in trained)  # training is unchanged
 
 
 def test_without_validation_rows_the_average_is_what_is_saved(

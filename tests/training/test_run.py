@@ -44,7 +44,7 @@ def records(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(folder: str | Path, other: str | Path) -> None:
-    """Equal numbers: every epoch's figures, both models' weights, the test figures."""
+    """Equal metrics of every epoch, weights of both models, and test metrics."""
     folder, other = Path(folder), Path(other)
     assert records(folder) == records(other)
     for saved in ("best", "last"):
@@ -56,7 +56,7 @@ def assert_same_run(folder: str | Path, other: str | Path) -> None:
 
 
 def command(config: RunConfig, *launcher: str) -> list[str]:
-    """The command line of a run, in a file beside its folder."""
+    """The command line of a run, with its options in a file."""
     path = Path(f"{config.output}.yaml")
     path.write_text(yaml.safe_dump(asdict(config)))
     return [sys.executable, *launcher, "-m", "mmfusion", "train", "--config", str(path)]
@@ -64,7 +64,7 @@ def command(config: RunConfig, *launcher: str) -> list[str]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a run in processes of its own, of which none outlives the test."""
+    """Start a run in separate processes, all of which end with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(config: RunConfig, *launcher: str) -> subprocess.Popen[str]:
@@ -175,7 +175,7 @@ def test_the_seed_fixes_everything(make_config: MakeConfig) -> None:
 def test_a_half_written_state_is_skipped_and_the_end_is_the_same(
     make_config: MakeConfig, capsys: Any, freeze: bool
 ) -> None:
-    """From the state in mid-epoch before it, with dropout, augmentation and the loss's ramp on."""
+    """It resumes from the mid-epoch state before it, with dropout, augmentation and the loss's ramp."""
     options = {"loss": "mp", "loss_args": {"warmup_steps": 9}, "save_steps": 4, "sampler": "balanced"}
     options["freeze_encoders"] = freeze
     whole, killed = make_config("whole", **options), make_config("killed", **options, resume=True)
@@ -219,7 +219,7 @@ def test_two_processes_equal_one_with_twice_the_batch(make_config: MakeConfig, s
     }
     train(one)
     for pair in zip(records(two.output), records(one.output), strict=True):
-        # what moves the model is exchanged within a batch, whose size differs
+        # a modality is exchanged within a batch, whose size differs
         a, b = ({name: x for name, x in record.items() if not name.startswith("moved_by")} for record in pair)
         assert a == pytest.approx(b, rel=1e-4)
     a, b = (load_file(Path(config.output) / "last/model.safetensors") for config in (one, two))
@@ -292,7 +292,7 @@ def test_data_that_cannot_be_trained_on(
 
 
 def test_a_folder_of_one_class_asks_for_the_table_of_labels(make_config: MakeConfig, toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # an export of scans, whose labels lie elsewhere
+    (tmp_path / "patient" / "T2_sag").mkdir(parents=True)  # exported scans, whose labels are in another place
     for name in ("case0.png", "case1.png", "case2.png"):
         shutil.copy(toy / name, tmp_path / "patient" / "T2_sag")
     with pytest.raises(ValueError, match=r"only one class, \['T2_sag'\].*folder names are.*dataset\.table"):
@@ -380,7 +380,7 @@ def test_settings_out_of_range(make_config: MakeConfig, name: str, value: Any) -
         ),
         ({"model": {"name": "test_mibf", "text_encoder": "bert_tinny"}}, ValueError, "did you mean 'bert_tiny'"),
         ({"model": {"name": "test_mibf", "text_encoder": "none"}, "loss": "mp"}, ValueError, "aux_heads=True needs"),
-        ({"model": {"name": "test_mibf", "fusion": "none"}}, ValueError, "both sides need one"),
+        ({"model": {"name": "test_mibf", "fusion": "none"}}, ValueError, "two sides need a fusion block"),
     ],
 )
 def test_unknown_names_fail_before_anything_is_read_or_built(
@@ -487,13 +487,13 @@ def test_bf16_trains(make_config: MakeConfig, trained: RunConfig) -> None:
 
 
 def test_all_validation_rows_are_measured(make_config: MakeConfig) -> None:
-    """24 training rows in batches of 23 leave a batch of one out; the 7 validation rows are not a batch of 23."""
+    """With batches of 23 the last of 24 training rows is left out, but all 7 validation rows are evaluated."""
     result = train(make_config(batch_size=23, epochs=1, metric="accuracy"))
     assert result.val["accuracy"] * 7 == pytest.approx(round(result.val["accuracy"] * 7))
 
 
 class _ImageAlone(torch.nn.Module):
-    """Concatenation that gives the text no weight."""
+    """Concatenation that ignores the text."""
 
     def __init__(self, image_dim: int, text_dim: int, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs on a table in memory: the same as on its file, resumed with the same rows, and nothing of them in the folder."""
+"""Runs on a table in memory: the same results as from a file, resumable, and no rows in the folder."""
 
 from __future__ import annotations
 

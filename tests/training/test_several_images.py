@@ -19,7 +19,7 @@ from mmfusion.training import ModelConfig, ProcessorConfig, RunConfig, TrainConf
 
 @pytest.fixture(scope="module")
 def spine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 patients of two classes, told apart by brightness: 2 to 4 slices each, two views, at times one missing."""
+    """12 patients of two classes that differ in brightness: 2 to 4 slices each, and two views, some missing."""
     root = tmp_path_factory.mktemp("spine")
     rng = np.random.default_rng(0)
     slices, views, patients = [], [], []

@@ -20,7 +20,7 @@ from mmfusion.training.trainer import FusionTrainer, ModelAndLoss
 
 
 class Points(torch.utils.data.Dataset[dict[str, Any]]):
-    """Points of three classes around three corners; remembers the epochs it was told."""
+    """Points of three classes around three corners, which record the epochs set on them."""
 
     def __init__(self, count: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ class Points(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class Model(nn.Module):
-    """One layer as the encoder, one as the rest. ``config`` is a dict, as a ``FusionModel``'s is."""
+    """One layer as the encoder and one as the rest, with ``config`` as a dict like that of a ``FusionModel``."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Model(nn.Module):
 
 
 class StepLoss(CrossEntropy):
-    """Notes the step it was told."""
+    """Records the step set on it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_the_training_loss_is_the_mean_over_the_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [24, 21])
 def test_accumulated_batches_equal_one_large_batch(tmp_path: Path, rows: int) -> None:
-    """Also where the last batches of an epoch are shorter: 21 rows are 8 + 8 + 5, and (4 + 4) + (4 + 4) + (4 + 1)."""
+    """Also with shorter last batches: 21 rows are 8 + 8 + 5, and (4 + 4) + (4 + 4) + (4 + 1)."""
     whole = make_trainer(tmp_path / "whole", rows=rows, batch_size=8)
     parts = make_trainer(tmp_path / "parts", rows=rows, batch_size=4, gradient_accumulation=2)
     whole.train()
@@ -266,7 +266,7 @@ def test_a_loss_that_counts_steps_is_told_the_optimiser_step(tmp_path: Path) -> 
 
 
 class Explodes(CrossEntropy):
-    """Not a number at its third call."""
+    """Returns NaN at its third call."""
 
     calls = 0
 
@@ -277,7 +277,7 @@ class Explodes(CrossEntropy):
 
 
 class BadGradient(CrossEntropy):
-    """A finite loss whose gradient is not: the root of zero."""
+    """A finite loss with an infinite gradient: the square root of zero."""
 
     def objective(self, output: FusionOutput, labels: Tensor) -> dict[str, Tensor]:
         return {"loss": super().objective(output, labels)["loss"] + (output.logits.sum() * 0).sqrt()}

@@ -1,4 +1,4 @@
-"""What of the training texts enters a saved model."""
+"""Words of the training texts in a saved model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_name_of_one_patient_is_told_and_not_saved(
 
 
 def test_of_a_thousand_names_none_is_saved(make_config: Callable[..., RunConfig], toy: Path, tmp_path: Path) -> None:
-    """Each stands in the texts and in a column of two patients at most; the pictures are called after them too."""
+    """Each name is in the texts and a column of at most two patients, and in the image file names."""
     rng = random.Random(0)
     names = sorted({"".join(rng.choices("qxzjkvw", k=9)) for _ in range(1000)})
     with (toy / "cases.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""What the towers of a run start from."""
+"""Initial weights of the towers of a run."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_run_says_what_it_starts_from_and_keeps_it(
 
 
 def test_only_what_is_frozen_is_pointed_out() -> None:
-    """A table tower is never frozen; adapters and stages freeze as freeze_encoders does; bags are no random numbers."""
+    """Table towers are never frozen, adapters and stages freeze like freeze_encoders, and bags have no weights."""
     columns: dict[str, Any] = {"table_encoder": "table_mlp", "table_args": {"numeric": 1}}
     config = run_of(frozen=True, name="test_mibf", **columns)
     assert told(config).splitlines()[-1] == (

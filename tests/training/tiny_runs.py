@@ -32,7 +32,7 @@ PLAIN = {
 
 
 def run_config(data: Path, output: Path, model: str | dict[str, Any] = "test_mibf", **train: Any) -> RunConfig:
-    """A small run; keywords are those of ``TrainConfig``. The model is a name, ``plain`` (above), or told in full."""
+    """A small run with keywords of ``TrainConfig``. The model is a name, ``plain`` (above), or a complete config."""
     if isinstance(model, str):
         model = PLAIN if model == "plain" else {"name": model}
     return RunConfig(

@@ -1,6 +1,6 @@
 """Kolmogorov-Arnold layers whose univariate function is shared by a group of channels.
 
-Every basis but the radial one is evaluated once per input element, in blocks of rows that fit into the processor's
+Every basis except the radial one is evaluated once per input element, in blocks of rows that fit into the processor's
 cache, with a custom backward that stores at most the input and the slope, so that a layer costs little more than a
 Linear.
 """

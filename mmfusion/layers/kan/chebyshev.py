@@ -12,12 +12,12 @@ from mmfusion.layers.kan.piecewise import PiecewisePolynomial
 
 
 class Chebyshev(PiecewisePolynomial):
-    """A sum of Chebyshev polynomials over the whole grid; linear beyond it.
+    """Sum of Chebyshev polynomials over the whole grid; linear beyond it.
 
-    With one interval there is nothing to look up: every element of a channel takes the same polynomial.
+    With one interval there is no lookup: every element of a channel uses the same polynomial.
 
     Args:
-        degree: of the last polynomial.
+        degree: Degree of the last polynomial.
     """
 
     def __init__(self, num_channels: int, num_groups: int, degree: int, grid_range: tuple[float, float]) -> None:
@@ -42,7 +42,7 @@ def _clamped(u: Tensor, polynomials: Tensor, reach: float) -> tuple[Tensor, Tens
 
 
 class _Clamped(torch.autograd.Function):
-    """:func:`_clamped` block by block; the slope is kept from the forward."""
+    """:func:`_clamped` block by block; the slope is saved in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, polynomials: Tensor, center: float, reach: float) -> Tensor:

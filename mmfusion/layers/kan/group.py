@@ -14,13 +14,13 @@ BLOCK = 2**16
 class GroupFunction(nn.Module):
     """A learnable univariate function per group of channels, applied to every channel of the group.
 
-    Channels are dealt out in order: channel j belongs to group ``j * num_groups // num_channels``. A fresh function is
-    the least-squares fit to SiLU over the grid.
+    Channel j belongs to group ``j * num_groups // num_channels``. A new function is the least-squares fit to SiLU over
+    the grid.
 
     Args:
         num_channels: D.
-        num_groups: functions, at most D.
-        grid_range: interval that the function resolves; outside it, the function continues without a bound.
+        num_groups: Number of functions, at most D.
+        grid_range: Interval that the function resolves; outside it, the function continues without a bound.
     """
 
     def __init__(self, num_channels: int, num_groups: int, grid_range: tuple[float, float]) -> None:
@@ -42,12 +42,12 @@ class GroupFunction(nn.Module):
         return coefficients.index_select(0, self.groups(coefficients.device)).T.contiguous()
 
     def sampled(self, intervals: int) -> Tensor:
-        """Points of the fit: the grid with this many intervals, and one more on either side."""
+        """Points of the fit: the grid with this many intervals, and one more interval on each side."""
         step = (self.high - self.low) / intervals
         return torch.linspace(self.low - step, self.high + step, 512, dtype=torch.float64, device="cpu")
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """(N, D) of at least single precision -> (N, D)."""
+        """(N, D) in at least single precision -> (N, D)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,5 +84,5 @@ def add_power_sums(sums: Tensor, weight: Tensor, t: Tensor) -> None:
 
 
 def least_squares(design: Tensor, target: Tensor) -> Tensor:
-    """Coefficients (K,) of the columns of a design (N, K) that come closest to a target (N,)."""
+    """Least-squares coefficients (K,) of a design matrix (N, K) for a target (N,)."""
     return torch.linalg.lstsq(design, target.unsqueeze(1)).solution.squeeze(1)

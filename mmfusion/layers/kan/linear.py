@@ -1,4 +1,4 @@
-"""The layer: a linear map of the groups' functions."""
+"""Group KAN layer: a linear map of the groups' functions."""
 
 from typing import Literal, get_args
 
@@ -40,19 +40,19 @@ class GroupKANLinear(nn.Linear):
 
     Args:
         in_features: D.
-        out_features: width of the result.
-        num_groups: functions; channel j has number ``j * num_groups // in_features``.
+        out_features: Width of the output.
+        num_groups: Number of functions; channel j has function ``j * num_groups // in_features``.
         basis: ``bspline`` (true B-splines on a uniform grid), ``rational`` (Group-Rational KAT), ``rbf`` (Gaussians at
             the grid points) or ``chebyshev`` (as many Chebyshev polynomials over the whole grid as there are B-splines,
             grid_size + degree). The published GroupKAN is rational only.
-        grid_size: intervals of the grid.
-        degree: of the splines, or of the rational numerator (the published function has 5 over 4, here ``degree=5``);
-            at least 2.
-        bias: whether to add b.
-        grid_range: interval that phi resolves; normalized features are inside.
+        grid_size: Number of grid intervals.
+        degree: Degree of the splines, or of the rational numerator (the published function has degrees 5 and 4, here
+            ``degree=5``); at least 2.
+        bias: Whether to add b.
+        grid_range: Interval that phi resolves; normalized features are inside.
 
     Raises:
-        ValueError: an unknown basis, or a number out of range.
+        ValueError: An unknown basis, or a number out of range.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ from mmfusion.layers.kan.group import GroupFunction, blocks, least_squares
 class PiecewisePolynomial(GroupFunction):
     """f(x) = sum_k w_k B_k(x) for a basis of piecewise polynomials on equal intervals; linear beyond the grid.
 
-    The coefficients are turned into one polynomial per interval, a small matrix product; an element then takes its
-    interval's polynomial and Horner's rule, whatever the number of basis functions.
+    A small matrix product converts the coefficients to one polynomial per interval; each element then evaluates its
+    interval's polynomial by Horner's rule, regardless of the number of basis functions.
 
     Args:
         pieces: (intervals, degree + 1, basis functions): the basis as polynomials, lowest power first, of the position
@@ -42,7 +42,7 @@ class PiecewisePolynomial(GroupFunction):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The fit to SiLU."""
+        """Fit the function to SiLU."""
         x = self.sampled(self.grid.intervals)
         u, interval = self.grid.locate(x)
         powers = u.unsqueeze(1) ** torch.arange(self.pieces.shape[1], device="cpu")
@@ -62,7 +62,7 @@ class PiecewisePolynomial(GroupFunction):
 
 
 class Grid(NamedTuple):
-    """Equal intervals with unbounded ones on either side."""
+    """Equal intervals with an unbounded one on each side."""
 
     low: float
     high: float
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
 
 
 def _extend(pieces: np.ndarray) -> np.ndarray:
-    """Add an interval on either side in which a function continues along its tangent."""
+    """Add an interval on each side in which the function continues along its tangent."""
     powers = np.arange(pieces.shape[1])
     tangents = []
     for piece, end in ((pieces[0], -0.5), (pieces[-1], 0.5)):
@@ -104,7 +104,7 @@ def _horner(polynomials: Tensor, u: Tensor, column: Tensor) -> tuple[Tensor, Ten
 
 
 class _Piecewise(torch.autograd.Function):
-    """A polynomial per interval and group, block by block; the slope is kept from the forward."""
+    """A polynomial per interval and group, block by block; the slope is saved in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, polynomials: Tensor, first: Tensor, grid: Grid) -> Tensor:
@@ -129,7 +129,7 @@ class _Piecewise(torch.autograd.Function):
             column, weight = interval.add_(first), grad[rows]
             sums = []
             for power in range(0, powers, 2):
-                # two powers at a time, as one complex number: the scattered access is what costs.
+                # two powers at a time, as one complex number, because the scattered access dominates the cost.
                 # One sum per row, then over rows: rows run in parallel, and single precision loses less.
                 pair = torch.complex(weight, weight * u)
                 table = pair.new_zeros(len(u), columns).scatter_add_(1, column, pair).sum(0)

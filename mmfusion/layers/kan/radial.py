@@ -8,9 +8,9 @@ from mmfusion.layers.kan.group import GroupFunction, least_squares
 
 
 class RadialBasis(GroupFunction):
-    """f(x) = a + b x + sum_k w_k exp(-((x - c_k) / h)^2), centres c_k at the grid points, h their distance.
+    """f(x) = a + b x + sum_k w_k exp(-((x - c_k) / h)^2), centers c_k at the grid points, h their distance.
 
-    (FastKAN, Li 2024, with a line added, which carries the function beyond the grid.)
+    FastKAN (Li 2024) with an added linear term, which continues the function beyond the grid.
     """
 
     def __init__(self, num_channels: int, num_groups: int, grid_size: int, grid_range: tuple[float, float]) -> None:
@@ -21,7 +21,7 @@ class RadialBasis(GroupFunction):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The fit to SiLU."""
+        """Fit the function to SiLU."""
         x = self.sampled(self.grid_size)
         self.coefficients.copy_(least_squares(self.basis(x), F.silu(x)))
 

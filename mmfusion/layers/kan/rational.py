@@ -27,7 +27,7 @@ class Rational(GroupFunction):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """The fit to SiLU."""
+        """Fit the function to SiLU."""
         numerator, denominator = _fit_rational(self.degree, self.low, self.high)
         self.numerator.copy_(numerator)
         self.denominator.copy_(denominator)
@@ -35,7 +35,7 @@ class Rational(GroupFunction):
     def evaluate(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
         center, scale = (self.low + self.high) / 2, 2 / (self.high - self.low)
-        # the powers of the scale go into the few coefficients, instead of the scale into every element
+        # scale the few coefficients rather than every element
         powers = scale ** torch.arange(self.degree + 1, dtype=x.dtype, device=x.device)
         p = self.per_channel(self.numerator.to(x.dtype) * powers)
         a = self.per_channel(self.denominator.to(x.dtype) * powers[1 : self.degree])
@@ -57,12 +57,12 @@ def _polynomial(coefficients: Tensor, t: Tensor) -> Tensor:
 
 
 def _rational(t: Tensor, p: Tensor, a: Tensor) -> Tensor:
-    """The function of t (N, D), a numerator and a denominator per column."""
+    """The rational function at t (N, D), with a numerator and a denominator per column."""
     return _polynomial(p, t) / (1 + (_polynomial(a, t) * t).abs())
 
 
 class _Rational(torch.autograd.Function):
-    """:func:`_rational` block by block, with its own backward; the result is kept, which the next layer keeps too."""
+    """:func:`_rational` block by block, with its own backward; only the result is saved, as in the next layer."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: Tensor, a: Tensor, center: float) -> Tensor:
@@ -97,7 +97,7 @@ class _Rational(torch.autograd.Function):
 def _fit_rational(degree: int, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Numerator and denominator coefficients fitted to SiLU (Sanathanan & Koerner's iteration), A of even powers only.
 
-    An even A has one sign, so that the absolute value puts no kink into a fresh function.
+    An even A does not change sign, so that the absolute value causes no kink in a new function.
     """
     t = torch.linspace(-1.25, 1.25, 512, dtype=torch.float64, device="cpu")
     target = F.silu((low + high) / 2 + t * (high - low) / 2)

@@ -11,14 +11,14 @@ def bspline_basis(x: Tensor, knots: Tensor, degree: int) -> Tensor:
     Args:
         x: (...).
         knots: (K,), non-decreasing; repeated knots are allowed.
-        degree: of the polynomials, at least 0.
+        degree: Degree of the polynomials, at least 0.
 
     Returns:
         (..., K - degree - 1): the value of each basis function, zero outside its support. At the end of the base
         interval (``knots[-degree - 1]``) the value is the limit from the left, as in scipy.
 
     Raises:
-        ValueError: there are too few knots for one basis function.
+        ValueError: Too few knots for one basis function.
     """
     count = len(knots) - degree - 1
     if degree < 0 or count < 1:

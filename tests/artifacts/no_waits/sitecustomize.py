@@ -1,4 +1,4 @@
-"""Every Python process that has this folder on its path retries at once: the Hub's client waits minutes otherwise."""
+"""Make Python processes with this folder on their path retry at once; the Hub's client would wait for minutes."""
 
 import time
 
