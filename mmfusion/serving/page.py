@@ -126,7 +126,8 @@ def _fields(predictor: Predictor) -> Iterator[tuple[str, tuple[Any, dict[str, An
     for name in read_columns(predictor.processor):
         if name in numeric:
             column = numeric[name]
-            yield name, (gr.Number, {"value": None, "info": f"{column.low:g} to {column.high:g} in training"})
+            # An empty gr.Number is shown, and sent, as 0.
+            yield name, (gr.Textbox, {"max_lines": 1, "info": f"{column.low:g} to {column.high:g} in training"})
         elif name in categorical:
             yield name, (gr.Dropdown, {"choices": ["", *categorical[name]], "value": "", "allow_custom_value": True})
         else:

@@ -158,7 +158,9 @@ def test_in_a_browser(page: tuple[str, Path], folder: Path, browser: Any) -> Non
     browser.get(address)
     wait("#image input[type=file]").send_keys(str(folder / "case 0.png"))
     wait("#image", "case 0")
-    wait("#field-age input").send_keys("30")
+    age = wait("#field-age :is(input, textarea)")
+    assert age.get_attribute("value") == ""  # 0 would be read as an age
+    age.send_keys("30")
     wait("#run").click()
     predictor = mmfusion.Predictor.from_pretrained(folder / "model")
     (wanted,) = predictor.predict([{"image": folder / "case 0.png", "age": 30}])
