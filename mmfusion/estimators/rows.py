@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmfusion.data import DatasetConfig
 from mmfusion.data.cases import NORMAL_COLUMNS
 from mmfusion.data.memory import is_frame
+from mmfusion.images.kinds import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +65,10 @@ def inputs_of(frame: pd.DataFrame, image: str | None, text: str | None, columns:
             texts.
 
     Raises:
-        ValueError: A column does not exist.
+        ValueError: A column does not exist, or ``auto`` finds image paths in a column other than ``image``.
     """
+    if image not in (None, "image", *frame.columns):
+        raise ValueError(f"X has no column {image!r} (image_column); it has {', '.join(map(str, frame.columns))}.")
     image, text = (name if name in frame.columns else None for name in (image, text))
     others = [str(name) for name in frame.columns if name not in {image, text, *NORMAL_COLUMNS}]
     auto = columns == "auto"
@@ -73,6 +76,10 @@ def inputs_of(frame: pd.DataFrame, image: str | None, text: str | None, columns:
     if unknown := [name for name in chosen if name not in frame.columns]:
         raise ValueError(
             f"X has no column {', '.join(map(repr, unknown))}; it has {', '.join(map(str, frame.columns))}."
+        )
+    if auto and image is None and (paths := [name for name in others if _has_image_paths(frame[name])]):
+        raise ValueError(
+            f"Column {paths[0]!r} of X has image paths: pass image_column={paths[0]!r}, or leave it out of columns."
         )
     if auto and (image or text):
         return Inputs(image, text, auto=bool(others))
@@ -108,6 +115,11 @@ def _is_numeric(column: Any) -> bool:
     from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
 
     return is_numeric_dtype(column) and not is_bool_dtype(column) and not is_complex_dtype(column)
+
+
+def _has_image_paths(column: Any) -> bool:
+    cells = [cell for cell in column if isinstance(cell, str)]
+    return bool(cells) and all(cell.lower().endswith(IMAGE_SUFFIXES) for cell in cells)
 
 
 def in_order(probabilities: NDArray[np.float32], labels: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:

@@ -117,7 +117,9 @@ def choose_columns(cases: CaseTable, dataset: DatasetConfig, min_patients: int =
 def _refuse_unknown(named: Sequence[str], cases: CaseTable, dataset: DatasetConfig) -> None:
     for name in named:
         if name in dataset.roles:
-            raise ValueError(f"Column {name!r} is {dataset.roles[name]} and cannot also be an input.")
+            raise ValueError(
+                f"Column {name!r} is {dataset.roles[name]} and cannot also be an input; leave it out of the columns."
+            )
         if name in NORMAL_COLUMNS:
             raise ValueError(f"Column {name!r} cannot be an input: the name is reserved for the {name} of a row.")
         if name not in cases.metadata:

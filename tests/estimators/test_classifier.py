@@ -127,3 +127,11 @@ def test_the_columns_of_a_frame_of_numbers_are_those_that_are_named() -> None:
     assert clf.predictor_.processor.table.names == ["a"]
     with pytest.raises(ValueError, match="X has no column 'b'"):
         FusionClassifier(columns=["b"], epochs=1).fit(X, np.arange(30) % 2)
+
+
+def test_image_paths_are_never_categories() -> None:
+    X = pd.DataFrame({"photo": ["a.jpg", "b.JPG", None], "age": [30.0, 40.0, 50.0]})
+    with pytest.raises(ValueError, match=r"Column 'photo' of X has image paths: pass image_column='photo'"):
+        FusionClassifier(epochs=1).fit(X, [0, 1, 1])
+    with pytest.raises(ValueError, match=r"X has no column 'foto' \(image_column\); it has photo, age"):
+        FusionClassifier(image_column="foto", epochs=1).fit(X, [0, 1, 1])
