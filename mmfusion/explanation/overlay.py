@@ -20,6 +20,8 @@ from mmfusion.inference.shares import MOST_VALUES
 _COLUMNS = 4
 #: maximum number of table columns in the chart of contributions.
 _MOST_COLUMNS = 12
+#: a heat map with fewer cells on its longer side shows no place.
+_COARSE = 4
 #: width of a monospaced character of 9 points, in inches.
 _CHARACTER = 0.0753
 
@@ -54,6 +56,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def coarse_cells(explanation: Explanation) -> str:
+    """``2 x 2``, the cells of a heat map too coarse to show a place (under four on each side); else empty."""
+    shapes = [values.shape for values in (explanation.relevance or {}).values()]
+    return " x ".join(map(str, shapes[0])) if shapes and max(shapes[0]) < _COARSE else ""
 
 
 def draw(explanation: Explanation, title: str | None = None) -> Figure:
@@ -98,11 +106,14 @@ def draw(explanation: Explanation, title: str | None = None) -> Figure:
 
 
 def _panels(e: Explanation) -> list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]]:
-    """Title, picture, heat map and its box for each panel."""
+    """Title, picture, heat map and its box for each panel; the title says if a map is empty or coarse."""
     panels: list[tuple[str, NDArray[Any], NDArray[Any] | None, Box]] = []
     pictures, heat_maps, boxes = e.pictures or {}, e.heat_maps or {}, e.boxes or {}
     for name, picture in pictures.items():
-        maps: dict[str, Any] = {f"evidence, {name}" if len(pictures) > 1 else "evidence": heat_maps[name]}
+        found = "evidence" if heat_maps[name].any() else f"no evidence for {e.explained}"
+        cells = coarse_cells(e)
+        found += f" ({cells} cells)" if cells else ""
+        maps: dict[str, Any] = {f"{found}, {name}" if len(pictures) > 1 else found: heat_maps[name]}
         maps = maps if len(pictures) > 1 else {name: None, **maps}
         maps |= {key.replace("_", " "): value / value.max() for key, value in (e.attention or {}).items()}
         panels += [(title, picture, heat, boxes[name]) for title, heat in maps.items()]

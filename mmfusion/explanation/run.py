@@ -10,7 +10,7 @@ from mmfusion.data.formats import file_name
 from mmfusion.data.memory import DataSource
 from mmfusion.explanation.config import ExplainConfig
 from mmfusion.explanation.explanation import explain_item, explainable
-from mmfusion.explanation.overlay import save_explanation
+from mmfusion.explanation.overlay import coarse_cells, save_explanation
 from mmfusion.files import sole_writer
 from mmfusion.inference.columns import column_lines, warn_of
 from mmfusion.inference.contents import tell_contents, template_of, with_template
@@ -96,6 +96,7 @@ def explain_path(
     images = cases.frame["image"].tolist()
     results: dict[str, str | None] = {}
     names: set[str] = set()
+    cells = ""
     wanted = list(places if rows is None else rows)[:limit]
     for id_ in tracked(wanted, "Explaining", len(wanted)):
         try:
@@ -106,7 +107,11 @@ def explain_path(
         image = images[places[id_]]
         original = cases.image_root / image if isinstance(image, str) else None
         explanation = explain_item(predictor, item, image=original, **options)
+        cells = cells or coarse_cells(explanation)
         save_explanation(explanation, Path(output) / file_name(id_, names))
         results[id_] = None
+    if cells:
+        finer = "--level -2 is twice as fine in a CNN, and " if options.get("level", -1) == -1 else ""
+        print(f"heat maps of {cells} cells say little about the place: {finer}a model of larger images is finer")
     tell_notices([encoded])
     return Explained(Path(output), results)
