@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None uses those of the process.
 
     Returns:
-        Exit code: 0, 2 after bad input (one line on stderr; a traceback with ``MMFUSION_DEBUG``), 130 when interrupted.
+        Exit code: 0, 2 after bad input (one line on stderr; a traceback with ``MMFUSION_DEBUG``), 130 when interrupted,
+        141 when the program that reads the output, such as ``head``, ends first.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     name = argv[0] if argv and argv[0] in COMMANDS else ""
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise ValueError(failure)
         else:
             _overview(argv)
+        sys.stdout.flush()
     except USER_ERRORS as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 141
         if os.environ.get("MMFUSION_DEBUG"):
             raise
         # only the list of bad rows keeps its lines
@@ -57,6 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{f'mmfusion {name}'.rstrip()}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more; then the rest of the output is discarded."""
+    try:
+        print(flush=True)  # a flush alone is silent after a failed one
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _overview(argv: list[str]) -> None:

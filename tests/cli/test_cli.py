@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,15 @@ def test_version_and_help(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["train", "--help"])
     assert "Share of the steps for the linear warm-up" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    reads, writes = os.pipe()
+    os.close(reads)
+    code = "import sys; from mmfusion.cli import main as cli; cli._overview = print; sys.exit(cli.main([]))"
+    left = subprocess.run([sys.executable, "-c", code], stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (left.returncode, left.stderr) == (141, "")
 
 
 def test_help_shows_lists_as_they_are_written(capsys):
