@@ -212,7 +212,9 @@ class DecisionResult:
         for row in self.benefit:
             own, others, change = (_per_1000(each) for each in (row.model, row.treat_all, row.difference))
             yield f"    threshold {row.threshold:<6g} {own}, treat all {others}, difference {change}"
-        yield from (f"  {name:18} calibration {line}" for name, line in self.per_class.items() if not self.alarm)
+        if self.per_class and not self.alarm:
+            yield "calibration of each class (ideal: slope 1, intercept 0):"
+            yield from (f"  {name:18} {line}" for name, line in self.per_class.items())
         for each in self.points:
             point = each.point
             chosen = f"{point.rule} on {point.fitted_on:,} rows: threshold {point.threshold:.4f}"

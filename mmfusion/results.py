@@ -302,6 +302,8 @@ class Evaluation:
         yield from self._decision_lines()
         if self.missing_modality == []:
             yield "no modality to remove: the model has one, or no row has all"
+        if self.missing_modality:
+            yield "rows with all inputs, evaluated with some of them removed:"
         width = max([18, *(len(row.shown) for row in self.missing_modality or ())])
         for row in self.missing_modality or ():
             figure = f"{self.main.replace('_', ' ')} {row.figures[self.main]}"

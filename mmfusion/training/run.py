@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from mmfusion import registry
 from mmfusion.data import CaseTable, MultimodalDataset
+from mmfusion.data.notices import NoticeKind
 from mmfusion.data.split_file import write_split_table
 from mmfusion.evaluation.metrics import headline
 from mmfusion.evaluation.site import crop_line
@@ -106,7 +107,7 @@ def train(
     with processes.main_process_first():
         rows = open_rows(config, cases, predictor, args.world_size)
     if is_main:
-        _print_notices(predictor, cases, {"train": rows.train, "val": rows.val})
+        _print_notices(predictor, cases, {"train": rows.train, "val": rows.val}, config.privacy.min_patients)
     if rows.val is None:
         args.eval_strategy = IntervalStrategy.NO
 
@@ -149,14 +150,18 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
     return f"training {config.model.name} ({parameters:,} trainable parameters) on {asked}, rows: {rows}; {how}"
 
 
-def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any]) -> None:
-    """Print inputs of each split that the model cannot learn or has not learned."""
+def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any], min_patients: int) -> None:
+    """Print inputs of each split that the model cannot learn or has not learned, and why it does not learn some."""
     reader = replace(predictor.processor, image_size=None)
+    unlearned = NoticeKind.UNSEEN_CATEGORY.value, NoticeKind.UNKNOWN_WORD.value
+    lines = []
     for split in cases.splits:
         rows = opened.get(split)
         rows = rows if isinstance(rows, MultimodalDataset) else MultimodalDataset(cases.select(split), reader)
-        for line in rows.notices().lines():
-            print(f"{split}: {line}")
+        lines += [f"{split}: {line}" for line in rows.notices().lines()]
+    print(*lines, sep="\n", end="\n" if lines else "")
+    if any(line.startswith("train: ") and reason in line for line in lines for reason in unlearned):
+        print(f"values and words of fewer than {min_patients} patients are not learned (privacy.min_patients)")
 
 
 def _metrics(targets: Any, raw: Any, task: Task) -> dict[str, float]:

@@ -41,7 +41,9 @@ def test_a_name_of_one_patient_is_told_and_not_saved(
     config = make_config("model", model="plain", epochs=1, precision="fp32")
     config.data, config.dataset.group_column, config.dataset.image_root = str(named), "group", str(toy)
     result = train(config)
-    told = [line for line in capsys.readouterr().out.splitlines() if ": text: " in line]
+    lines = capsys.readouterr().out.splitlines()
+    assert "values and words of fewer than 5 patients are not learned (privacy.min_patients)" in lines
+    told = [line for line in lines if ": text: " in line]
     assert told[0].startswith("train: text: 6 of 24 rows have words that the model's tokenizer does not know (12, ")
     tokenizer = Processor.from_pretrained(result.best).tokenizer
     assert tokenizer is not None and {"patient", "years", "spot"} <= set(known_words(tokenizer) or ())
