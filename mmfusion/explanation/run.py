@@ -111,7 +111,7 @@ def explain_path(
         save_explanation(explanation, Path(output) / file_name(id_, names))
         results[id_] = None
     if cells:
-        finer = "--level -2 is twice as fine in a CNN, and " if options.get("level", -1) == -1 else ""
-        print(f"heat maps of {cells} cells say little about the place: {finer}a model of larger images is finer")
+        finer = "--level -2 (twice as fine in a CNN) or " if options.get("level", -1) == -1 else ""
+        print(f"heat maps of {cells} cells say little about the place: try {finer}a model of larger images")
     tell_notices([encoded])
     return Explained(Path(output), results)

@@ -133,5 +133,5 @@ def test_image_paths_are_never_categories() -> None:
     X = pd.DataFrame({"photo": ["a.jpg", "b.JPG", None], "age": [30.0, 40.0, 50.0]})
     with pytest.raises(ValueError, match=r"Column 'photo' of X has image paths: pass image_column='photo'"):
         FusionClassifier(epochs=1).fit(X, [0, 1, 1])
-    with pytest.raises(ValueError, match=r"X has no column 'foto' \(image_column\); it has photo, age"):
-        FusionClassifier(image_column="foto", epochs=1).fit(X, [0, 1, 1])
+    with pytest.raises(ValueError, match=r"X has no column 'photos' \(image_column\); it has photo, age"):
+        FusionClassifier(image_column="photos", epochs=1).fit(X, [0, 1, 1])
