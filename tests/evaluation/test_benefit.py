@@ -92,6 +92,16 @@ def test_no_slope_where_there_is_none():
     assert np.isnan(slope).all() and np.isfinite(intercept).all()
 
 
+def test_no_slope_of_separated_rows_however_steep_they_are():
+    x = 30 * np.linspace(-2, 2, 20)  # so steep that the likelihood is 1 at a slope of 11.8
+    weights = np.ones((2, 20))
+    weights[1, 9:11] = 0
+    assert np.isnan(calibration_line(x > 0, x, weights)[0]).all()
+    assert np.isnan(calibration_line(x < 0, x, weights)[0]).all()
+    mixed = (x > 0) ^ (np.arange(20) == 6)  # one of the negative rows is positive
+    assert np.isfinite(calibration_line(mixed, x, weights)[0]).all()
+
+
 def test_a_curvature_of_zero_is_no_warning():
     x = np.array([-60, -36, -12, 12, 36, 60])  # Newton's first steps end where every probability is 0 or 1
     with warnings.catch_warnings():
