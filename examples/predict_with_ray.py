@@ -11,14 +11,13 @@ files, in the order of the rows. A worker that dies is started again, and its ro
 from __future__ import annotations
 
 import argparse
-import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import ray
-from PIL import Image
 
 
 class Diagnose:
@@ -31,8 +30,10 @@ class Diagnose:
         self.images = Path(images)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        rows = [{**row, "image": self.opened(row.get("image"))} for row in batch.to_dict("records")]
-        found = self.predictor.predict(rows, batch_size=len(rows))
+        with tempfile.TemporaryDirectory() as folder:
+            rows = batch.to_dict("records")
+            rows = [{**row, "image": self.file(row.get("image"), Path(folder, str(i)))} for i, row in enumerate(rows)]
+            found = self.predictor.predict(rows, batch_size=len(rows))
         table = pd.DataFrame({"label": [each.get("label") for each in found]}, index=batch.index, dtype=object)
         if "id" in batch:
             table.insert(0, "id", batch["id"])
@@ -41,10 +42,13 @@ class Diagnose:
         table["error"] = pd.Series([each.get("error", "") for each in found], index=batch.index, dtype=object)
         return table
 
-    def opened(self, cell: Any) -> Any:
-        """What the predictor takes for the cell of an image."""
+    def file(self, cell: Any, copy: Path) -> Path | None:
+        """The image file of a cell; embedded images are written to ``copy``: a damaged one fails only its row."""
         if isinstance(cell, Mapping):
-            return Image.open(io.BytesIO(cell["bytes"])) if cell.get("bytes") else None
+            if cell.get("bytes"):
+                copy.write_bytes(cell["bytes"])
+                return copy
+            cell = cell.get("path")
         return self.images / cell if isinstance(cell, str) and cell else None
 
 

@@ -1,4 +1,4 @@
-"""``examples/predict_with_ray.py`` on a local Ray of two workers, one of which is killed."""
+"""``examples/predict_with_ray.py``: its worker, and a local Ray of two workers, one of which is killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,17 +18,39 @@ from mmfusion.data import Processor, fit_wordpiece
 ROOT = Path(mmfusion.__file__).parents[1]
 
 
-@pytest.mark.slow
-def test_two_workers_one_of_them_killed(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray")
+@pytest.fixture
+def example() -> Any:
+    pytest.importorskip("ray")
     spec = importlib.util.spec_from_file_location("predict_with_ray", ROOT / "examples" / "predict_with_ray.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)  # not in sys.modules, so that Ray sends its classes to the workers
+    return example
 
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
     torch.manual_seed(0)
     processor = Processor(["a", "b", "c"], image_size=32, tokenizer=fit_wordpiece(["a red spot"], 64))
     model = mmfusion.create_model("test_concat", num_classes=3, processor=processor)
     mmfusion.save_pretrained(model, tmp_path / "model", processor)
+    return f"local-dir:{tmp_path / 'model'}"
+
+
+def test_embedded_images_of_which_one_is_damaged(example: Any, model: str, toy: Path) -> None:
+    whole = (toy / "case0.png").read_bytes()
+    cells = [{"bytes": whole}, {"bytes": b"no image"}, {"bytes": None, "path": "case0.png"}, "case0.png", None]
+    batch = pd.DataFrame({"id": range(5), "image": cells, "text": ["a red spot"] * 5}, index=range(3, 8))
+    found = example.Diagnose(model, str(toy))(batch)
+    assert [bool(error) for error in found["error"]] == [False, True, False, False, False]
+    assert found["p_a"][3] == found["p_a"][5] == found["p_a"][6] != found["p_a"][7]
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_them_killed(
+    example: Any, model: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
     images = [f"case{i}.png" for i in range(20)] + ["none.png"]
     table = pd.DataFrame({"id": [f"r{i}" for i in range(21)], "image": images, "text": ["a red spot"] * 21})
     table.to_parquet(tmp_path / "rows.parquet")
@@ -54,7 +77,7 @@ def test_two_workers_one_of_them_killed(toy: Path, tmp_path: Path, monkeypatch: 
     )
     try:
         data = ray.data.read_parquet(str(tmp_path / "rows.parquet"))
-        told = {"model": f"local-dir:{tmp_path / 'model'}", "images": str(toy)}
+        told = {"model": model, "images": str(toy)}
         found = example.predictions(data, workers=2, batch_size=4, worker=Killed, **told).to_pandas()
     finally:
         ray.shutdown()
@@ -62,6 +85,6 @@ def test_two_workers_one_of_them_killed(toy: Path, tmp_path: Path, monkeypatch: 
     assert found["id"].tolist() == table["id"].tolist()
     assert found["error"].tolist()[:20] == [""] * 20 and "none.png" in found["error"][20]
     rows = [{"image": toy / image, "text": "a red spot"} for image in images[:20]]
-    expected = mmfusion.Predictor.from_pretrained(f"local-dir:{tmp_path / 'model'}").predict_proba(rows)
+    expected = mmfusion.Predictor.from_pretrained(model).predict_proba(rows)
     assert found[["p_a", "p_b", "p_c"]].to_numpy()[:20] == pytest.approx(expected, abs=1e-5)
     assert found["label"].tolist()[:20] == ["abc"[i] for i in expected.argmax(axis=1)]

@@ -63,7 +63,7 @@ def test_timm_names() -> None:
     ]
     assert mmfusion.list_models(["test_i*", "test_t*"]) == ["test_image", "test_text"]
     assert mmfusion.list_models("") == mmfusion.list_models()
-    assert mmfusion.list_pretrained("mibf_*lite0") == mmfusion.list_models("*.ham10000", pretrained=True)
+    assert mmfusion.list_pretrained("mibf_*lite0") == mmfusion.list_models("mibf_*.ham10000", pretrained=True)
     assert [type(name) for name in mmfusion.list_pretrained()] == [str] * len(mmfusion.list_pretrained())
     assert mmfusion.is_model("mibf_resnet50") and not mmfusion.is_model("mibf_resnet51")
     (name,) = mmfusion.list_pretrained("mibf_lite0")

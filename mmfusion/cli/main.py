@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise ValueError(failure)
         else:
             _overview(argv)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except USER_ERRORS as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             return 141

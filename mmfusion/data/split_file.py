@@ -87,7 +87,8 @@ def _former_names(config: DatasetConfig) -> dict[str, list[str]]:
 def _check_fingerprints(
     cases: CaseTable, path: Path, expected: Mapping[str, str], former: Mapping[str, list[str]]
 ) -> None:
-    rows = [row for row in cases.frame.to_dict("records") if row["id"] in expected]
+    frame = cases.frame[["id", "label", "group"]]
+    rows = [row for row in frame.to_dict("records") if row["id"] in expected]
 
     def is_as_drawn(row: Mapping[Any, Any]) -> bool:
         names = [row["label"], *former.get(row["label"], ())]

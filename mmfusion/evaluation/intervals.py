@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mmfusion.evaluation.metrics import METRICS, Metric
 from mmfusion.evaluation.weighted import Floats, Rows, ratio
@@ -62,7 +62,7 @@ def weighted_headline(
     (rows, metrics), w = _opened(labels, probabilities, task), np.asarray(weights, dtype=np.float64)
     if w.ndim != 2 or w.shape[1] != len(rows) or (w < 0).any():
         raise ValueError(f"Weights must be (R, {len(rows)}) and at least 0; got {w.shape}, minimum {w.min(initial=0)}.")
-    return _figures(rows, metrics, np.split(w, np.cumsum([*_chunks(len(w), len(rows))])[:-1]))[0]
+    return _figures(rows, metrics, _split(w, len(rows)))[0]
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -139,8 +139,8 @@ def figure_intervals(
         K intervals.
     """
     plain = figures(np.ones((1, len(np.asarray(groups)))))[0]
-    drawn = np.concatenate([figures(w) for w in _counts(groups, replicates, seed)])
-    left_out = figures(_left_out(groups, seed))
+    chunks = _counts(groups, replicates, seed), _left_out(groups, seed)
+    drawn, left_out = (np.concatenate([figures(w) for w in each]) for each in chunks)
     return [_accelerated(*each, level) for each in zip(plain, drawn.T, left_out.T, strict=True)]
 
 
@@ -167,9 +167,10 @@ def _interval(value: float, replicates: Floats, level: float) -> Interval:
 
 def _accelerated(value: float, replicates: Floats, left_out: Floats, level: float) -> Interval:
     """BCa interval of a value, from its bootstrap and jackknife replicates; percentile if it cannot be accelerated."""
+    percentile = _interval(value, replicates, level)
+    if percentile.value is None or percentile.low is None:
+        return percentile
     known = replicates[~np.isnan(replicates)]
-    if np.isnan(value) or not len(known):
-        return _interval(value, replicates, level)
     below = (np.mean(known < value) + np.mean(known <= value)) / 2
     normal = NormalDist()
     bias = normal.inv_cdf(np.clip(below, 1e-6, 1 - 1e-6))
@@ -177,16 +178,19 @@ def _accelerated(value: float, replicates: Floats, left_out: Floats, level: floa
     spread = (deviations**2).sum()
     acceleration = (deviations**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
     ends = (bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2))
-    low, high = np.quantile(known, [normal.cdf(bias + end / (1 - acceleration * end)) for end in ends])
+    # beyond its pole the formula would return to the opposite end
+    shares = [normal.cdf(bias + end / max(1 - acceleration * end, 1e-9)) for end in ends]
+    low, high = np.quantile(known, shares)
     return Interval(float(value), float(low), float(high))
 
 
-def _left_out(groups: ArrayLike, seed: int) -> Floats:
-    """(P, N) weights that leave out each part of the groups in turn, at most :data:`JACKKNIFE_PARTS` parts."""
+def _left_out(groups: ArrayLike, seed: int) -> Iterator[Floats]:
+    """Weights (p, N) in chunks that leave out each part of the groups in turn, at most :data:`JACKKNIFE_PARTS`."""
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     count = int(codes.max()) + 1
-    part = np.random.default_rng(seed).permutation(count) % JACKKNIFE_PARTS
-    return (part[codes] != np.arange(min(count, JACKKNIFE_PARTS))[:, None]).astype(np.float64)
+    part = (np.random.default_rng(seed).permutation(count) % JACKKNIFE_PARTS)[codes]
+    for out in _split(np.arange(min(count, JACKKNIFE_PARTS)), len(codes)):
+        yield (part != out[:, None]).astype(np.float64)
 
 
 def _counts(groups: ArrayLike, replicates: int, seed: int) -> Iterator[Floats]:
@@ -205,6 +209,11 @@ def _chunks(replicates: int, rows: int) -> Iterator[int]:
     step = max(1, CHUNK // rows)
     for start in range(0, replicates, step):
         yield min(step, replicates - start)
+
+
+def _split(replicates: Floats | NDArray[np.int64], rows: int) -> list[Any]:
+    """An array of replicates (R, ...) in chunks."""
+    return np.split(replicates, np.cumsum([*_chunks(len(replicates), rows)])[:-1])
 
 
 def _opened(labels: ArrayLike, answers: ArrayLike, task: Task | None) -> tuple[Any, list[Metric]]:

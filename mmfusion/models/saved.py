@@ -25,6 +25,9 @@ from mmfusion.models.saving import FITTED, named_parts
 from mmfusion.names import did_you_mean, one_line
 from mmfusion.repositories import no_network
 
+#: Entries of timm's ``pretrained_cfg`` on how images are made.
+IMAGE_CFG = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
+
 #: pickle files of torch and other libraries.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -81,7 +84,7 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     model.architecture = stored.get("architecture")
     model.origins = stored.get("encoders") or {}
     model.fitted = [name for name in FITTED if stored.get(name)]
-    model.preprocessing = _preprocessing(stored, folder)
+    model.preprocessing = _preprocessing(stored, folder, model.pretrained_cfg)
     own = model.state_dict()
     state = _checked(weights, folder, stored, {name: tensor.shape for name, tensor in own.items()})
     # copied, in the model's own precision: the loaded tensors are views of the file, which another process may replace,
@@ -99,11 +102,15 @@ def load_model(folder: str | os.PathLike[str], *, num_classes: int | None = None
     return model.eval()
 
 
-def _preprocessing(stored: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """How the images of a saved model are made, and its tag, the end of a folder named ``arch.tag``; timm's names."""
+def _preprocessing(stored: Mapping[str, Any], folder: Path, encoder: dict[str, Any]) -> dict[str, Any]:
+    """How the images of a saved model are made, and its tag, the end of a folder named ``arch.tag``; timm's names.
+
+    Without a processor, these are the encoder's settings, with the saved size and normalization.
+    """
     processor = stored.get("processor")
     cfg = image_cfg(processor) if isinstance(processor, dict) else {}
-    cfg = cfg or {name: stored[name] for name in ("input_size", "mean", "std") if stored.get(name)}
+    known = encoder | {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+    cfg = cfg or {name: known[name] for name in IMAGE_CFG if name in known}
     architecture, _, tag = folder.name.partition(".")
     return cfg | ({"tag": tag} if tag and architecture == stored.get("architecture") else {})
 

@@ -144,8 +144,6 @@ def finish(
                 enough = f"; {FEWEST} are needed" if chosen.task.one_class else ""
                 logger.warning("not calibrated: only %d validation rows%s", len(validation.labels), enough)
             chosen.decisions = _decided(config, validation, chosen.task)
-            fewest = 20 * config.privacy.min_patients  # so that every quantile covers enough patients
-            chosen.provenance |= {"site": describe_site(cases.select("train"), chosen.processor, fewest)}
             if config.train.familiarity:
                 about_rows: dict[str, Any] = {"min_patients": config.privacy.min_patients, "seed": config.seed}
                 about_rows |= {"batch_size": config.train.batch_size, "workers": config.train.workers}

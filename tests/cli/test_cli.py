@@ -199,6 +199,11 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (left.returncode, left.stderr) == (141, "")
 
 
+def test_a_closed_output_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as with >&-
+    assert cli.main([]) == 0
+
+
 def test_help_shows_lists_as_they_are_written(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["soup", "--help"])

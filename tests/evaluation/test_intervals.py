@@ -184,3 +184,25 @@ def test_intervals_of_arbitrary_statistics_are_scipys_bca():
 def test_one_group_has_an_interval_of_no_width():
     (found,) = figure_intervals(lambda w: (w @ np.array([1.0, 3.0]) / np.maximum(w.sum(1), 1))[:, None], [0, 0])
     assert (found.value, found.low, found.high) == (2, 2, 2)
+
+
+def test_a_strong_acceleration_keeps_the_order_of_the_ends():
+    """A single outlier, and a value above all replicates: beyond the pole of the formula."""
+    found = intervals._accelerated(2.0, np.linspace(0, 1, 100), np.append(np.zeros(49), -1.0), 0.95)
+    assert (found.low, found.high) == (1, 1)
+    with pytest.raises(ValueError, match="level of an interval must be between 0 and 1"):
+        figure_intervals(lambda w: w[:, :1], [0, 1], level=95)
+
+
+def test_weights_of_arbitrary_statistics_stay_small(monkeypatch):
+    values, sizes = np.random.default_rng(0).normal(size=60), []
+
+    def figures(w):
+        sizes.append(w.size)
+        return (w @ values / w.sum(1))[:, None]
+
+    whole = figure_intervals(figures, np.arange(60), replicates=100)
+    monkeypatch.setattr(intervals, "CHUNK", 600)
+    sizes.clear()
+    assert vars(figure_intervals(figures, np.arange(60), replicates=100)[0]) == pytest.approx(vars(whole[0]))
+    assert max(sizes) == 600

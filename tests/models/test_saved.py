@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from timm.data import resolve_model_data_config
 from torch import nn
 
 import mmfusion
@@ -37,6 +38,11 @@ class TestArtifact:
         assert again.num_classes == 5 and again.head.fc.out_features == 5
         own, new = model.state_dict(), again.state_dict()
         assert all(torch.equal(v, new[k]) for k, v in own.items() if not k.startswith(("head.", "aux_heads.")))
+
+    def test_without_a_processor_images_are_made_as_for_the_encoder(self, tmp_path):
+        model = mmfusion.create_model("test_image", num_classes=3)
+        found = resolve_model_data_config(self.load(save_model(model, tmp_path / "m")))
+        assert found == resolve_model_data_config(model) and found["crop_pct"] == 0.95
 
     @pytest.mark.parametrize("change", ["missing", "unexpected", "reshaped"])
     def test_tensors_that_do_not_fit_are_named(self, folder, change):
