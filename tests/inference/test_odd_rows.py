@@ -25,7 +25,7 @@ def predictor() -> Predictor:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(["a"], "not list"), (b"abc", "not bytes"), ({"a": 1}, "not dict"), ("\ud800", "half of a character")],
+    [(["a"], "got list"), (b"abc", "got bytes"), ({"a": 1}, "got dict"), ("\ud800", "half of a character")],
 )
 def test_what_is_no_text_is_an_error_of_its_row(predictor: Predictor, text: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
