@@ -41,6 +41,11 @@ class InputNotices:
         self._values: Counter[tuple[str, NoticeKind]] = Counter()
         self._examples: dict[tuple[str, NoticeKind], dict[str, None]] = {}
 
+    @property
+    def kinds(self) -> set[NoticeKind]:
+        """Kinds found in any column."""
+        return {kind for _, kind in self._rows}
+
     def see(self, rows: int = 1) -> None:
         """Count rows that were checked, whatever was found."""
         self.rows += rows

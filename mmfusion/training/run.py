@@ -153,15 +153,14 @@ def _first_line(config: RunConfig, args: TrainingArguments, predictor: Predictor
 def _print_notices(predictor: Predictor, cases: CaseTable, opened: Mapping[str, Any], min_patients: int) -> None:
     """Print inputs of each split that the model cannot learn or has not learned, and why it does not learn some."""
     reader = replace(predictor.processor, image_size=None)
-    unlearned = NoticeKind.UNSEEN_CATEGORY.value, NoticeKind.UNKNOWN_WORD.value
-    lines = []
     for split in cases.splits:
         rows = opened.get(split)
         rows = rows if isinstance(rows, MultimodalDataset) else MultimodalDataset(cases.select(split), reader)
-        lines += [f"{split}: {line}" for line in rows.notices().lines()]
-    print(*lines, sep="\n", end="\n" if lines else "")
-    if any(line.startswith("train: ") and reason in line for line in lines for reason in unlearned):
-        print(f"values and words of fewer than {min_patients} patients are not learned (privacy.min_patients)")
+        notices = rows.notices()
+        for line in notices.lines():
+            print(f"{split}: {line}")
+        if split == "train" and notices.kinds & {NoticeKind.UNSEEN_CATEGORY, NoticeKind.UNKNOWN_WORD}:
+            print(f"values and words of fewer than {min_patients} patients are not learned (privacy.min_patients)")
 
 
 def _metrics(targets: Any, raw: Any, task: Task) -> dict[str, float]:
